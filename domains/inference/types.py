@@ -1,0 +1,204 @@
+"""Values of image generation: what is asked for, what happens, what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from domains.model.types import DataType
+from domains.processing.types import Phase
+
+
+class Scheduler(Enum):
+    """The ten samplers; the value is the class name in diffusers."""
+
+    DPM_SOLVER_MULTISTEP = "DPMSolverMultistepScheduler"
+    DPM_SOLVER_SINGLESTEP = "DPMSolverSinglestepScheduler"
+    DDIM = "DDIMScheduler"
+    EULER_DISCRETE = "EulerDiscreteScheduler"
+    EULER_ANCESTRAL_DISCRETE = "EulerAncestralDiscreteScheduler"
+    KDPM2_DISCRETE = "KDPM2DiscreteScheduler"
+    KDPM2_ANCESTRAL_DISCRETE = "KDPM2AncestralDiscreteScheduler"
+    HEUN_DISCRETE = "HeunDiscreteScheduler"
+    LMS_DISCRETE = "LMSDiscreteScheduler"
+    UNIPC_MULTISTEP = "UniPCMultistepScheduler"
+
+
+class SigmaSpacing(Enum):
+    """How noise levels are spread over the steps."""
+
+    MODEL = "model"  # as the model's own scheduler configuration says
+    KARRAS = "karras"
+    EXPONENTIAL = "exponential"
+    BETA = "beta"
+
+
+class ImageFormat(Enum):
+    """Encoding of a finished picture."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+
+class PrecisionMode(Enum):
+    """Whether bits or speed come first."""
+
+    EXACT = "exact"  # on CPU: float32, bit-identical to the reference pipeline
+    FASTEST = "fastest"  # the data type and layout this device measured as fastest
+
+
+@dataclass(frozen=True)
+class SchedulerSettings:
+    """`eta` (0 to 1) is DDIM's share of fresh noise; other schedulers ignore it."""
+
+    scheduler: Scheduler
+    spacing: SigmaSpacing = SigmaSpacing.MODEL
+    eta: float = 0.0
+
+
+@dataclass(frozen=True)
+class PreviewSettings:
+    """`every_steps` 0 means none; `max_edge` is the longer side in pixels."""
+
+    every_steps: int = 0
+    max_edge: int = 256
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """How finished pictures are encoded; `quality` is for JPEG and lossy WebP."""
+
+    format: ImageFormat = ImageFormat.PNG
+    quality: int = 95
+    lossless: bool = False
+    embed_parameters: bool = True
+
+
+@dataclass(frozen=True)
+class GenerationWork:
+    """One generation, resolved: nothing is left to defaults, so a re-run is the same.
+
+    Sizes are in pixels. One picture per entry of `seeds`, each drawn as if alone.
+    `prompt_2` and `negative_prompt_2` are for SDXL's second text encoder; None means
+    the same as the first. `clip_skip` counts text-encoder layers skipped from the end.
+    """
+
+    model_id: str
+    model_path: Path
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    scheduler: SchedulerSettings
+    seeds: tuple[int, ...]
+    prompt_2: str | None = None
+    negative_prompt_2: str | None = None
+    guidance_rescale: float = 0.0
+    clip_skip: int = 0
+    precision: PrecisionMode = PrecisionMode.EXACT
+    preview: PreviewSettings = field(default_factory=PreviewSettings)
+    output: OutputSettings = field(default_factory=OutputSettings)
+
+
+# What the engine reports while it works, in order of appearance.
+
+
+@dataclass(frozen=True)
+class PhaseStarted:
+    """Work of another kind begins; `image_index` where it is about one picture."""
+
+    phase: Phase
+    image_index: int | None = None
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """Weights on their way to the device, in bytes over the whole model."""
+
+    component: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class TextEncoded:
+    """Prompts are embeddings now; `cached` when an earlier request's were reused."""
+
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A small JPEG of the picture as it stands."""
+
+    width: int
+    height: int
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """Denoising step `step` (from 1) of `steps` for picture `image_index` (from 0)."""
+
+    image_index: int
+    step: int
+    steps: int
+    preview: Preview | None = None
+
+
+@dataclass(frozen=True)
+class ImageDecoded:
+    """Latents are pixels now."""
+
+    image_index: int
+
+
+@dataclass(frozen=True)
+class ImageEncoded:
+    """One finished picture: the bytes of a complete file."""
+
+    image_index: int
+    seed: int
+    width: int
+    height: int
+    format: ImageFormat
+    data: bytes
+
+
+GenerationEvent = (
+    PhaseStarted | LoadProgress | TextEncoded | StepFinished | ImageDecoded | ImageEncoded
+)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Something done otherwise than asked or than usual, and why."""
+
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds spent per phase, summed over pictures."""
+
+    load: float = 0.0
+    encode_text: float = 0.0
+    denoise: float = 0.0
+    decode: float = 0.0
+    encode_image: float = 0.0
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """What was used and how long it took, once every picture is out."""
+
+    timings: Timings
+    unet_data_type: DataType
+    vae_data_type: DataType
+    channels_last: bool
+    degradations: tuple[Degradation, ...] = ()
