@@ -1,0 +1,282 @@
+"""A model folder in the diffusers layout: what it holds, checked before anything is built.
+
+The folder's index names classes; they are looked up in a table here and never imported
+because a file says so. Only safetensors weights are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from domains.errors import FailedPrecondition, Reason
+from domains.model.backends import component_config
+from domains.model.backends.component_config import Config, read_config, read_shard_names
+from domains.model.backends.safetensors_header import Header, read_header
+from domains.model.types import Architecture
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The parts one pipeline class needs: folder name to class name."""
+
+    architecture: Architecture
+    networks: dict[str, str]
+    tokenizers: tuple[str, ...]
+
+
+_SDXL = Layout(
+    Architecture.SDXL,
+    {
+        "text_encoder": "CLIPTextModel",
+        "text_encoder_2": "CLIPTextModelWithProjection",
+        "unet": "UNet2DConditionModel",
+        "vae": "AutoencoderKL",
+    },
+    ("tokenizer", "tokenizer_2"),
+)
+LAYOUTS = {
+    "StableDiffusionXLPipeline": _SDXL,
+    "StableDiffusionXLImg2ImgPipeline": _SDXL,
+}
+_LIBRARIES = {"diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", None}
+_TOKENIZER_CLASSES = {"CLIPTokenizer", "CLIPTokenizerFast"}
+_TOKENIZER_FILES = (
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+_MAX_TOKENIZER_FILE_BYTES = 64 << 20
+# Full precision first, then the halves; a training-only copy without EMA comes last.
+_VARIANTS = ("", "fp32", "fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One safetensors file and its checked header."""
+
+    path: Path
+    header: Header
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """One network to build: its class, checked configuration and weight files."""
+
+    name: str
+    class_name: str
+    config: Config
+    files: tuple[WeightFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of tensor data over all files."""
+        return sum(t.size_bytes for file in self.files for t in file.header.tensors)
+
+
+@dataclass(frozen=True)
+class FolderPlan:
+    """Everything of a model folder that generation needs, checked and not yet built."""
+
+    path: Path
+    architecture: Architecture
+    index: Config
+    networks: tuple[NetworkPlan, ...]
+    tokenizers: tuple[str, ...]
+    scheduler_config: Config
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of tensor data over all networks."""
+        return sum(network.size_bytes for network in self.networks)
+
+
+def inspect_folder(path: Path) -> FolderPlan:
+    """Check a model folder: index, configurations and weight headers, no tensor data.
+
+    Raises:
+        FailedPrecondition: MODEL_FORMAT_UNSUPPORTED (not such a folder, or a pipeline
+            this server does not run), MODEL_INCOMPATIBLE (a part it needs is absent by
+            design, as in a refiner), MODEL_INCOMPLETE (a file is missing),
+            MODEL_CONFIG_INVALID, or what `read_header` raises.
+    """
+    if not path.is_dir():
+        raise FailedPrecondition(
+            "The model is not a folder in the diffusers layout.",
+            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
+        )
+    index = read_config(path / "model_index.json", called="model_index.json")
+    layout = _layout(index)
+    _check_index(index, layout)
+    _refuse_code(path, layout)
+    for tokenizer in layout.tokenizers:
+        _check_tokenizer(path / tokenizer)
+    scheduler = read_config(
+        path / "scheduler" / "scheduler_config.json", called="scheduler/scheduler_config.json"
+    )
+    component_config.check_scheduler(scheduler)
+    networks = tuple(
+        _plan_network(path, name, class_name) for name, class_name in layout.networks.items()
+    )
+    return FolderPlan(path, layout.architecture, index, networks, layout.tokenizers, scheduler)
+
+
+def fingerprint(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size in bytes and modification time in nanoseconds of each of its files.
+
+    Two equal fingerprints mean that nothing was changed on disk in between.
+    """
+    found = []
+    for folder in (path, *_folders(path)):
+        try:
+            for file in sorted(folder.iterdir()):
+                if file.is_file():
+                    state = file.stat()
+                    name = str(file.relative_to(path))
+                    found.append((name, state.st_size, state.st_mtime_ns))
+        except OSError:
+            continue
+    return tuple(found)
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    names = {name for layout in LAYOUTS.values() for name in layout.networks}
+    names |= {name for layout in LAYOUTS.values() for name in layout.tokenizers}
+    for name in sorted(names | {"scheduler"}):
+        if (path / name).is_dir():
+            yield path / name
+
+
+def _layout(index: Config) -> Layout:
+    class_name = index.get("_class_name")
+    layout = LAYOUTS.get(class_name) if isinstance(class_name, str) else None
+    if layout is None:
+        raise FailedPrecondition(
+            "The model's pipeline class is not one this server runs: "
+            f"{', '.join(sorted(LAYOUTS))}.",
+            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
+        )
+    return layout
+
+
+def _check_index(index: Config, layout: Layout) -> None:
+    for name, value in index.items():
+        if not isinstance(value, list):
+            continue
+        if len(value) != 2 or value[0] not in _LIBRARIES:
+            _refuse_index(f"names an unknown library for {name[:64]!r}")
+    for name, class_name in layout.networks.items():
+        _check_part(index, name, {class_name})
+    for name in layout.tokenizers:
+        _check_part(index, name, _TOKENIZER_CLASSES)
+
+
+def _check_part(index: Config, name: str, class_names: set[str]) -> None:
+    entry = index.get(name)
+    if entry is None or entry == [None, None]:
+        raise FailedPrecondition(
+            f"The model has no {name}; it cannot draw from text on its own.",
+            reason=Reason.MODEL_INCOMPATIBLE,
+            metadata={"component": name},
+        )
+    if not isinstance(entry, list) or entry[1] not in class_names:
+        _refuse_index(f"names an unknown class for {name!r}")
+
+
+def _refuse_index(what: str) -> NoReturn:
+    raise FailedPrecondition(
+        f"The model's model_index.json {what}.", reason=Reason.MODEL_CONFIG_INVALID
+    )
+
+
+def _refuse_code(path: Path, layout: Layout) -> None:
+    """A folder that brings Python with it expects it to run; it would draw otherwise here."""
+    for folder in (path, *(path / name for name in layout.networks)):
+        if folder.is_dir() and any(file.suffix == ".py" for file in folder.iterdir()):
+            raise FailedPrecondition(
+                "The model folder holds Python code, which is never run.",
+                reason=Reason.MODEL_CONFIG_INVALID,
+            )
+
+
+def _check_tokenizer(folder: Path) -> None:
+    called = folder.name
+    whole = (folder / "tokenizer.json").is_file()
+    halves = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    if not whole and not halves:
+        raise FailedPrecondition(
+            f"The model's {called} has neither a tokenizer.json nor a vocabulary.",
+            reason=Reason.MODEL_INCOMPLETE,
+            metadata={"component": called},
+        )
+    for name in _TOKENIZER_FILES:
+        file = folder / name
+        if file.is_file() and file.stat().st_size > _MAX_TOKENIZER_FILE_BYTES:
+            raise FailedPrecondition(
+                f"The model's {called}/{name} is too large.",
+                reason=Reason.MODEL_CONFIG_INVALID,
+            )
+
+
+def _plan_network(path: Path, name: str, class_name: str) -> NetworkPlan:
+    called = f"{name}/config.json"
+    config = read_config(path / name / "config.json", called=called)
+    if class_name == "UNet2DConditionModel":
+        component_config.check_unet(config)
+        stem = "diffusion_pytorch_model"
+    elif class_name == "AutoencoderKL":
+        component_config.check_vae(config)
+        stem = "diffusion_pytorch_model"
+    else:
+        component_config.check_text_encoder(config, called=called)
+        stem = "model"
+    files = tuple(
+        WeightFile(file, read_header(file)) for file in _weight_files(path / name, stem)
+    )
+    return NetworkPlan(name, class_name, config, files)
+
+
+def _weight_files(folder: Path, stem: str) -> list[Path]:
+    """The files of the best variant in `folder`: one, or the shards an index lists."""
+    for variant in _variants(folder, stem):
+        dotted = f".{variant}" if variant else ""
+        single = folder / f"{stem}{dotted}.safetensors"
+        if single.is_file():
+            return [single]
+        for index_name in (
+            f"{stem}.safetensors.index{dotted}.json",
+            f"{stem}{dotted}.safetensors.index.json",
+        ):
+            if (folder / index_name).is_file():
+                return _shards(folder, index_name)
+    raise FailedPrecondition(
+        f"The model's {folder.name} has no safetensors weights.",
+        reason=Reason.MODEL_INCOMPLETE,
+        metadata={"component": folder.name},
+    )
+
+
+def _variants(folder: Path, stem: str) -> Iterator[str]:
+    yield from _VARIANTS
+    pattern = re.compile(re.escape(stem) + r"\.([A-Za-z0-9_-]{1,32})\.safetensors")
+    names = (pattern.fullmatch(file.name) for file in folder.iterdir())
+    others = sorted(match[1] for match in names if match and match[1] not in _VARIANTS)
+    yield from sorted(others, key=lambda variant: variant == "non_ema")
+
+
+def _shards(folder: Path, index_name: str) -> list[Path]:
+    called = f"{folder.name}/{index_name}"
+    names = read_shard_names(folder / index_name, called=called)
+    for name in names:
+        if not (folder / name).is_file():
+            raise FailedPrecondition(
+                f"The model's {folder.name} misses a weight file that its index lists.",
+                reason=Reason.MODEL_INCOMPLETE,
+                metadata={"component": folder.name, "missing": name},
+            )
+    return [folder / name for name in names]

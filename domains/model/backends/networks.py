@@ -1,0 +1,191 @@
+"""Networks from a checked plan: built empty, then filled tensor by tensor.
+
+A network never runs with a weight that did not come from a file: every name and shape is
+compared before the first byte of data is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from accelerate import init_empty_weights  # type: ignore[import-untyped]
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from domains.errors import FailedPrecondition, Internal, Reason
+from domains.model.backends.constructor import accepted_by
+from domains.model.backends.diffusers_folder import NetworkPlan
+from domains.model.backends.weights import read_tensors
+
+_TEXT_CONFIG_KEYS = (
+    "attention_dropout",
+    "bos_token_id",
+    "eos_token_id",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "pad_token_id",
+    "projection_dim",
+    "vocab_size",
+)
+# Names of the VAE's attention before diffusers 0.12, still found in files.
+_OLD_VAE_NAMES = {
+    ".query.": ".to_q.",
+    ".key.": ".to_k.",
+    ".value.": ".to_v.",
+    ".proj_attn.": ".to_out.0.",
+}
+_KEYS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class EmptyNetwork:
+    """A network on the meta device and where each stored tensor goes in it."""
+
+    plan: NetworkPlan
+    module: nn.Module
+    names: dict[str, str]
+
+
+def build_empty(plan: NetworkPlan) -> EmptyNetwork:
+    """Build the network of `plan` without weights and match its files to it.
+
+    Raises:
+        FailedPrecondition: MODEL_CONFIG_INVALID when the parts do not fit each other;
+            MODEL_INCOMPLETE when tensors are missing or unknown, naming a few;
+            MODEL_SHAPE_INVALID when one has another shape than the network.
+    """
+    try:
+        with init_empty_weights(include_buffers=False):
+            module = _construct(plan)
+    except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
+        raise FailedPrecondition(
+            f"The model's {plan.name}/config.json describes no network that can be built.",
+            reason=Reason.MODEL_CONFIG_INVALID,
+            metadata={"component": plan.name},
+        ) from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    unexpected: list[str] = []
+    for file in plan.files:
+        for entry in file.header.tensors:
+            target = _target_name(entry.name, wanted)
+            if target is None and entry.name.endswith("position_ids"):
+                continue  # a constant that older versions stored
+            if target is None or target in taken:
+                unexpected.append(entry.name)
+            elif wanted[target] != entry.shape:
+                _refuse_shape(plan.name, entry.name)
+            else:
+                names[entry.name] = target
+                taken.add(target)
+    missing = sorted(set(wanted) - taken)
+    if missing or unexpected:
+        _refuse_keys(plan.name, missing, unexpected)
+    return EmptyNetwork(plan, module, names)
+
+
+def fill(
+    network: EmptyNetwork,
+    *,
+    data_type: torch.dtype,
+    device: torch.device,
+    on_bytes: Callable[[int], None],
+) -> nn.Module:
+    """Read the weights, convert them to `data_type` and place them on `device`.
+
+    Args:
+        network: From `build_empty`; its module is filled and returned, ready to run.
+        data_type: For the floating-point tensors.
+        device: Where the weights go, after conversion on the CPU.
+        on_bytes: Called as bytes are read, with their number; may raise to stop.
+
+    Raises:
+        FailedPrecondition: As `read_tensors`.
+    """
+    module = network.module
+    for file in network.plan.files:
+        for stored, tensor in read_tensors(file.path, file.header, on_bytes=on_bytes):
+            target = network.names.get(stored)
+            if target is None:
+                continue
+            if tensor.is_floating_point():
+                tensor = tensor.to(data_type)
+            _place(module, target, tensor.to(device))
+    # Constants that are not stored were computed on the CPU while building.
+    module.to(device)
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise Internal("A network was left without some of its weights.")
+    module.requires_grad_(False)
+    return module.eval()
+
+
+def _construct(plan: NetworkPlan) -> nn.Module:
+    config = plan.config
+    if plan.class_name == "UNet2DConditionModel":
+        return _diffusers_network(UNet2DConditionModel, config)
+    if plan.class_name == "AutoencoderKL":
+        return _diffusers_network(AutoencoderKL, config)
+    # Only these keys: a configuration may otherwise ask for code from the network.
+    text_config = CLIPTextConfig(**{k: config[k] for k in _TEXT_CONFIG_KEYS if k in config})
+    if plan.class_name == "CLIPTextModel":
+        return CLIPTextModel(text_config)
+    return CLIPTextModelWithProjection(text_config)
+
+
+def _diffusers_network(cls: Any, config: dict[str, Any]) -> nn.Module:
+    network = cls(**accepted_by(cls, config))
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def _target_name(stored: str, wanted: dict[str, tuple[int, ...]]) -> str | None:
+    """Where a stored tensor goes; library versions differ in prefixes and old names."""
+    candidates = [stored, stored.removeprefix("text_model."), f"text_model.{stored}"]
+    for old, new in _OLD_VAE_NAMES.items():
+        if old in stored:
+            candidates.append(stored.replace(old, new))
+    return next((name for name in candidates if name in wanted), None)
+
+
+def _place(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
+    if leaf in owner._parameters:
+        setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
+    else:
+        setattr(owner, leaf, tensor)
+
+
+def _refuse_shape(component: str, name: str) -> NoReturn:
+    raise FailedPrecondition(
+        f"The model's {component} has weights of another shape than its configuration.",
+        reason=Reason.MODEL_SHAPE_INVALID,
+        metadata={"component": component, "tensor": name},
+    )
+
+
+def _refuse_keys(component: str, missing: list[str], unexpected: list[str]) -> NoReturn:
+    metadata = {"component": component}
+    parts = []
+    for label, names in (("missing", missing), ("unexpected", unexpected)):
+        if names:
+            more = ", ..." if len(names) > _KEYS_SHOWN else ""
+            shown = ", ".join(names[:_KEYS_SHOWN]) + more
+            metadata[f"{label}_count"] = str(len(names))
+            metadata[f"{label}_tensors"] = shown
+            parts.append(f"{len(names)} {label} ({shown})")
+    raise FailedPrecondition(
+        f"The weights of the model's {component} are not complete: {'; '.join(parts)}.",
+        reason=Reason.MODEL_INCOMPLETE,
+        metadata=metadata,
+    )

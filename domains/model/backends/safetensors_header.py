@@ -1,0 +1,211 @@
+"""The header of a safetensors file, checked before a byte of tensor data is touched.
+
+Format: an 8-byte little-endian length, that many bytes of JSON, then the data. The
+library that usually reads it accepts duplicate keys, overlapping tensors and headers of
+90 MB; this reader does not. Plain Python, so any process may use it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from domains.errors import FailedPrecondition, Reason
+
+MAX_HEADER_BYTES = 16 << 20
+MAX_TENSORS = 20_000
+MAX_DIMENSIONS = 8
+MAX_DIMENSION = 1 << 31
+MAX_METADATA_ENTRIES = 4_096
+# Bits per element, without the four- and six-bit types, which nothing here computes with.
+ELEMENT_BITS = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "F64": 64,
+    "I64": 64,
+    "U64": 64,
+}
+_KNOWN_BUT_UNSUPPORTED = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
+_NAME = re.compile(r"[\x21-\x7e]{1,512}")
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor: `offset` is in bytes from the start of the file."""
+
+    name: str
+    data_type: str
+    shape: tuple[int, ...]
+    offset: int
+    size_bytes: int
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file holds, in the order of its bytes."""
+
+    tensors: tuple[TensorEntry, ...]
+    metadata: dict[str, str]
+    size_bytes: int
+
+
+def read_header(path: Path) -> Header:
+    """Open `path`, check its header and close it again.
+
+    Raises:
+        FailedPrecondition: As `parse_header`; also MODEL_INCOMPLETE when the file
+            cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            return parse_header(file, path.stat().st_size)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"The weight file {path.name!r} cannot be read.", reason=Reason.MODEL_INCOMPLETE
+        ) from error
+
+
+def parse_header(file: BinaryIO, file_bytes: int) -> Header:
+    """Read and check the header of a file of `file_bytes` bytes, opened at its start.
+
+    Afterwards every tensor lies inside the file, none overlap, no gap is left, and each
+    size follows from its shape and type.
+
+    Raises:
+        FailedPrecondition: MODEL_TRUNCATED, MODEL_HEADER_TOO_LARGE,
+            MODEL_HEADER_INVALID, MODEL_SHAPE_INVALID, MODEL_DTYPE_UNSUPPORTED,
+            MODEL_TENSOR_NAME_INVALID or MODEL_FORMAT_UNSUPPORTED.
+    """
+    start = file.read(8)
+    _refuse_other_formats(start)
+    if len(start) < 8:
+        _refuse(Reason.MODEL_TRUNCATED, "is shorter than a header")
+    (header_bytes,) = struct.unpack("<Q", start)
+    if header_bytes > MAX_HEADER_BYTES:
+        _refuse(Reason.MODEL_HEADER_TOO_LARGE, "has a header that is too large")
+    if header_bytes < 2 or 8 + header_bytes > file_bytes:
+        _refuse(Reason.MODEL_TRUNCATED, "ends inside its header")
+    raw = file.read(header_bytes)
+    if len(raw) != header_bytes:
+        _refuse(Reason.MODEL_TRUNCATED, "ends inside its header")
+    # Counting brackets bounds the parser's work before it starts.
+    if raw.count(b"{") > MAX_TENSORS + 8 or raw.count(b"[") > 4 * MAX_TENSORS + 16:
+        _refuse(Reason.MODEL_HEADER_TOO_LARGE, "lists too many tensors")
+    entries = _parse_json(raw)
+    metadata = _metadata(entries.pop("__metadata__", {}))
+    if not entries:
+        _refuse(Reason.MODEL_HEADER_INVALID, "holds no tensors")
+    if len(entries) > MAX_TENSORS:
+        _refuse(Reason.MODEL_HEADER_TOO_LARGE, "lists too many tensors")
+    data_start = 8 + header_bytes
+    tensors = sorted(
+        (_entry(name, value, data_start) for name, value in entries.items()),
+        key=lambda tensor: (tensor.offset, tensor.size_bytes),
+    )
+    position = data_start
+    for tensor in tensors:
+        if tensor.offset != position:
+            _refuse(Reason.MODEL_SHAPE_INVALID, "has overlapping tensors or gaps")
+        position += tensor.size_bytes
+    if position > file_bytes:
+        _refuse(Reason.MODEL_TRUNCATED, "ends before its tensors do")
+    if position < file_bytes:
+        _refuse(Reason.MODEL_SHAPE_INVALID, "has bytes that belong to no tensor")
+    return Header(tuple(tensors), metadata, file_bytes)
+
+
+def _refuse(reason: Reason, what: str) -> NoReturn:
+    raise FailedPrecondition(f"A weight file {what}; fetch the model again.", reason=reason)
+
+
+def _refuse_other_formats(start: bytes) -> None:
+    """Name the common mistakes: a pickle, an archive, a web page, an unfetched LFS file."""
+    if start.startswith((b"PK\x03\x04", b"GGUF", b"<!DOCTYP", b"<html", b"version ")) or (
+        start[:1] == b"\x80"
+        and start[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}
+        and start[2:8] != bytes(6)
+    ):
+        _refuse(Reason.MODEL_FORMAT_UNSUPPORTED, "is not in the safetensors format")
+
+
+def _parse_json(raw: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ValueError("duplicate key")
+            found[key] = value
+        return found
+
+    def no_constant(_text: str) -> NoReturn:
+        raise ValueError("NaN or Infinity")
+
+    try:
+        parsed = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant
+        )
+    except (ValueError, RecursionError):
+        parsed = None
+    if not isinstance(parsed, dict):
+        _refuse(Reason.MODEL_HEADER_INVALID, "has a header that cannot be read")
+    return parsed
+
+
+def _metadata(value: Any) -> dict[str, str]:
+    if (
+        not isinstance(value, dict)
+        or len(value) > MAX_METADATA_ENTRIES
+        or any(not isinstance(text, str) for text in value.values())
+    ):
+        _refuse(Reason.MODEL_HEADER_INVALID, "has metadata that is not text")
+    return dict(value)
+
+
+def _entry(name: str, value: Any, data_start: int) -> TensorEntry:
+    if not _NAME.fullmatch(name) or ".." in name or "/" in name or "\\" in name:
+        _refuse(Reason.MODEL_TENSOR_NAME_INVALID, "has a tensor with an unsafe name")
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        _refuse(Reason.MODEL_HEADER_INVALID, "describes a tensor in an unknown way")
+    data_type, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(data_type, str) or not isinstance(shape, list):
+        _refuse(Reason.MODEL_HEADER_INVALID, "describes a tensor in an unknown way")
+    if data_type not in ELEMENT_BITS:
+        known = _KNOWN_BUT_UNSUPPORTED.fullmatch(data_type)
+        _refuse(
+            Reason.MODEL_DTYPE_UNSUPPORTED,
+            f"holds tensors of type {data_type if known else 'unknown'}",
+        )
+    if len(shape) > MAX_DIMENSIONS or any(
+        type(size) is not int or not 1 <= size <= MAX_DIMENSION for size in shape
+    ):
+        _refuse(Reason.MODEL_SHAPE_INVALID, "has a tensor of impossible shape")
+    if (
+        not isinstance(offsets, list)
+        or len(offsets) != 2
+        or any(type(offset) is not int or offset < 0 for offset in offsets)
+    ):
+        _refuse(Reason.MODEL_SHAPE_INVALID, "has a tensor at an impossible place")
+    size_bytes = math.prod(shape) * ELEMENT_BITS[data_type] // 8
+    if offsets[1] - offsets[0] != size_bytes:
+        _refuse(Reason.MODEL_SHAPE_INVALID, "has a tensor whose size is not its shape's")
+    return TensorEntry(name, data_type, tuple(shape), data_start + offsets[0], size_bytes)
