@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-from domains.inference.types import GenerationEvent, GenerationReport, GenerationWork
+from domains.inference.types import (
+    GenerationEvent,
+    GenerationReport,
+    GenerationWork,
+    RunEvent,
+)
 
 
 class Engine(Protocol):
@@ -30,5 +35,39 @@ class Engine(Protocol):
         Raises:
             DomainError: The model cannot be loaded, memory ran out, or the result
                 is not finite.
+        """
+        ...
+
+
+class GenerationPool(Protocol):
+    """The workers, as image generation sees them: one run at a time on each device."""
+
+    def run_generation(
+        self, device_id: str, session_id: str, work: GenerationWork, *, remaining: float
+    ) -> AsyncGenerator[RunEvent | GenerationReport]:
+        """Run `work` on a device's worker, waiting for a starting or recovering worker.
+
+        Yields events as they happen and the report last. Closing the generator early
+        stops the work as `cancel` does and returns when the worker is idle or replaced.
+
+        Args:
+            device_id: The device; the caller's queue has made sure it is free.
+            session_id: Names the run for `cancel`.
+            work: The resolved request.
+            remaining: Seconds left; the run is stopped when they are over.
+
+        Raises:
+            Unavailable: The worker was lost (WORKER_LOST) or the device is quarantined.
+            Cancelled: `cancel` was called.
+            DeadlineExceeded: `remaining` is over, or the work hung (WORKER_HUNG).
+            DomainError: Whatever the engine raised.
+        """
+        ...
+
+    def cancel(self, device_id: str, session_id: str) -> None:
+        """Ask a run to stop; nothing happens when `session_id` is not what runs there.
+
+        The run's generator raises `Cancelled` after the current step, at the latest when
+        the worker had to be killed because it did not answer.
         """
         ...

@@ -34,6 +34,16 @@ class SigmaSpacing(Enum):
     BETA = "beta"
 
 
+_ANY_SPACING = frozenset(SigmaSpacing)
+# What each scheduler can do; the engine's tests compare it with the library's classes.
+SPACINGS: dict[Scheduler, frozenset[SigmaSpacing]] = {
+    scheduler: _ANY_SPACING for scheduler in Scheduler
+} | {
+    Scheduler.DDIM: frozenset({SigmaSpacing.MODEL}),
+    Scheduler.EULER_ANCESTRAL_DISCRETE: frozenset({SigmaSpacing.MODEL}),
+}
+
+
 class ImageFormat(Enum):
     """Encoding of a finished picture."""
 
@@ -171,6 +181,26 @@ class ImageEncoded:
 
 GenerationEvent = (
     PhaseStarted | LoadProgress | TextEncoded | StepFinished | ImageDecoded | ImageEncoded
+)
+
+
+@dataclass(frozen=True)
+class SpooledImage:
+    """One finished picture as the front receives it: a complete file and its SHA-256."""
+
+    image_index: int
+    seed: int
+    width: int
+    height: int
+    format: ImageFormat
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+# What the front receives from a device's worker.
+RunEvent = (
+    PhaseStarted | LoadProgress | TextEncoded | StepFinished | ImageDecoded | SpooledImage
 )
 
 

@@ -1,0 +1,156 @@
+"""The denoising loop: from noise to the latents of a picture, one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from domains.inference.backends.device import Numerics, StepFence
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What steers the UNet, on its device and in its type.
+
+    With guidance the batch is 2, the negative prompt first; without, it is 1.
+    `hidden_states` is `[batch, tokens, width]`; `added` holds the family's extra inputs.
+    """
+
+    hidden_states: torch.Tensor
+    added: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def guided(self) -> bool:
+        """Whether there is a negative half."""
+        return self.hidden_states.shape[0] == 2
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance: its strength and how much of its contrast is taken back."""
+
+    scale: float
+    rescale: float = 0.0
+
+
+@dataclass(frozen=True)
+class StepState:
+    """One finished step: `sample` went into the UNet at `timestep`, `prediction` came out.
+
+    Both tensors are float32 `[1, channels, height, width]`.
+    """
+
+    step: int
+    steps: int
+    timestep: torch.Tensor
+    sample: torch.Tensor
+    prediction: torch.Tensor
+
+
+def denoise(
+    unet: nn.Module,
+    scheduler: Any,
+    latents: torch.Tensor,
+    conditioning: Conditioning,
+    guidance: Guidance,
+    *,
+    steps: int,
+    numerics: Numerics,
+    step_options: dict[str, Any],
+    on_step: Callable[[StepState], None],
+    checkpoint: Callable[[], None],
+) -> torch.Tensor:
+    """Denoise one picture; the same operations in the same order as diffusers' pipelines.
+
+    Args:
+        unet: Predicts noise, velocity or sample, as `scheduler` expects.
+        scheduler: Fresh, its timesteps set, its numbers on the CPU.
+        latents: float32 standard normal `[1, channels, height, width]` on the device.
+        conditioning: From the model's family.
+        guidance: Used when `conditioning` is guided.
+        steps: Steps as the user counts them.
+        numerics: What `unet` computes in. Everything between its calls is float32.
+        step_options: Extra arguments of the scheduler's `step`.
+        on_step: Called once per step as the user counts them.
+        checkpoint: Called before every UNet call; may raise to stop.
+
+    Returns:
+        float32 latents `[1, channels, height, width]`.
+    """
+    latents = latents * scheduler.init_noise_sigma
+    timesteps = scheduler.timesteps
+    order = scheduler.order
+    # Second-order schedulers call the UNet twice per step, except in one of them.
+    warm_up = max(len(timesteps) - steps * order, 0)
+    fence = StepFence(latents.device)
+    done = 0
+    for index, timestep in enumerate(timesteps):
+        checkpoint()
+        sample = torch.cat([latents] * 2) if conditioning.guided else latents
+        sample = scheduler.scale_model_input(sample, timestep)
+        prediction = _predict(unet, sample, timestep, conditioning, numerics)
+        if conditioning.guided:
+            prediction = _guide(prediction, guidance)
+        latents = scheduler.step(
+            prediction, timestep, latents, **step_options, return_dict=False
+        )[0].to(torch.float32)
+        fence.step_queued()
+        last = index == len(timesteps) - 1
+        if last or (index + 1 > warm_up and (index + 1) % order == 0):
+            done += 1
+            on_step(StepState(done, steps, timestep, sample[:1], prediction))
+    return latents
+
+
+def rescale_guidance(
+    guided: torch.Tensor, conditional: torch.Tensor, rescale: float
+) -> torch.Tensor:
+    """Bring the spread of a guided prediction back towards the conditional one's.
+
+    Section 3.4 of "Common Diffusion Noise Schedules and Sample Steps are Flawed"
+    (arXiv:2305.08891).
+
+    Args:
+        guided: float32 `[1, channels, height, width]`.
+        conditional: The prediction for the prompt alone, of the same shape.
+        rescale: 0 (leave it) to 1 (fully).
+    """
+    dimensions = list(range(1, conditional.ndim))
+    spread = conditional.std(dim=dimensions, keepdim=True)
+    rescaled = guided * (spread / guided.std(dim=dimensions, keepdim=True))
+    return rescale * rescaled + (1 - rescale) * guided
+
+
+def _predict(
+    unet: nn.Module,
+    sample: torch.Tensor,
+    timestep: torch.Tensor,
+    conditioning: Conditioning,
+    numerics: Numerics,
+) -> torch.Tensor:
+    sample = sample.to(numerics.data_type)
+    if numerics.channels_last:
+        sample = sample.contiguous(memory_format=torch.channels_last)
+    prediction: torch.Tensor = unet(
+        sample,
+        timestep,
+        encoder_hidden_states=conditioning.hidden_states,
+        added_cond_kwargs=conditioning.added or None,
+        return_dict=False,
+    )[0]
+    prediction = prediction.to(torch.float32)
+    # The rest of the step runs in one layout, so its results do not depend on this one.
+    return prediction.contiguous() if numerics.channels_last else prediction
+
+
+def _guide(prediction: torch.Tensor, guidance: Guidance) -> torch.Tensor:
+    """Classifier-free guidance (arXiv:2207.12598): away from the negative prediction."""
+    negative, conditional = prediction.chunk(2)
+    guided = negative + guidance.scale * (conditional - negative)
+    if guidance.rescale > 0.0:
+        guided = rescale_guidance(guided, conditional, guidance.rescale)
+    return guided

@@ -1,0 +1,137 @@
+"""What differs between kinds of device, in one place.
+
+Other code asks these functions for a capability and never compares a device's kind.
+"""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+
+import torch
+
+from domains.model.types import DataType
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How a network computes: element type and memory layout of its tensors."""
+
+    data_type: torch.dtype
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a kind of device should compute in.
+
+    `exact` is fixed, so that the same request gives the same bits on the same device;
+    `candidates` are tried against each other when speed comes first. `trial_edge` is the
+    greatest latent edge of such a trial: large enough to be typical, small enough to be
+    quick there.
+    """
+
+    exact: Numerics
+    text_data_type: torch.dtype
+    candidates: tuple[Numerics, ...]
+    trial_edge: int
+    vae_always_float32: bool = False
+
+
+_CPU = Traits(
+    exact=Numerics(torch.float32),
+    text_data_type=torch.float32,
+    candidates=(
+        Numerics(torch.float32),
+        Numerics(torch.float32, channels_last=True),
+        Numerics(torch.bfloat16, channels_last=True),
+    ),
+    trial_edge=32,
+)
+_ACCELERATOR = Traits(
+    exact=Numerics(torch.float16),
+    text_data_type=torch.float16,
+    candidates=(
+        Numerics(torch.float16),
+        Numerics(torch.float16, channels_last=True),
+        Numerics(torch.bfloat16, channels_last=True),
+    ),
+    trial_edge=128,
+)
+# Neither bfloat16 nor other layouts are dependable here, and half-precision decoding is not.
+_PLAIN_HALF = Traits(
+    exact=Numerics(torch.float16),
+    text_data_type=torch.float16,
+    candidates=(Numerics(torch.float16),),
+    trial_edge=64,
+    vae_always_float32=True,
+)
+_TRAITS = {"cpu": _CPU, "mps": _PLAIN_HALF, "privateuseone": _PLAIN_HALF}
+
+_DATA_TYPES = {
+    torch.float32: DataType.FLOAT32,
+    torch.float16: DataType.FLOAT16,
+    torch.bfloat16: DataType.BFLOAT16,
+}
+
+
+def traits_of(device: torch.device) -> Traits:
+    """What `device` should compute in."""
+    return _TRAITS.get(device.type, _ACCELERATOR)
+
+
+def data_type_of(data_type: torch.dtype) -> DataType:
+    """The domain's name of a torch element type that networks run in."""
+    return _DATA_TYPES[data_type]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until everything queued on `device` is done; nothing where calls block."""
+    backend = _backend(device)
+    if backend is not None and hasattr(backend, "synchronize"):
+        backend.synchronize()
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory of dropped tensors back, also what the allocator keeps for reuse."""
+    gc.collect()
+    backend = _backend(device)
+    if backend is not None and hasattr(backend, "empty_cache"):
+        backend.empty_cache()
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of `device` in bytes, where it can tell."""
+    backend = _backend(device)
+    if backend is None or not hasattr(backend, "mem_get_info"):
+        return None
+    free, _total = backend.mem_get_info(device)
+    return int(free)
+
+
+class StepFence:
+    """Keeps the host at most one step ahead of the device.
+
+    Without it the host queues every step at once: progress would be reported long before
+    the work is done, and stopping would wait for the whole queue.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        backend = _backend(device)
+        self._new_event = getattr(backend, "Event", None)
+        self._last: torch.Event | None = None
+
+    def step_queued(self) -> None:
+        """Wait for the step before the one just queued."""
+        if self._new_event is None:
+            return
+        event = self._new_event()
+        event.record()
+        if self._last is not None:
+            self._last.synchronize()
+        self._last = event
+
+
+def _backend(device: torch.device) -> object | None:
+    """Torch's module for the device's kind (`torch.cuda`, `torch.mps`, ...)."""
+    return None if device.type == "cpu" else getattr(torch, device.type, None)
