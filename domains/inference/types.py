@@ -36,9 +36,7 @@ class SigmaSpacing(Enum):
 
 _ANY_SPACING = frozenset(SigmaSpacing)
 # What each scheduler can do; the engine's tests compare it with the library's classes.
-SPACINGS: dict[Scheduler, frozenset[SigmaSpacing]] = {
-    scheduler: _ANY_SPACING for scheduler in Scheduler
-} | {
+SPACINGS: dict[Scheduler, frozenset[SigmaSpacing]] = dict.fromkeys(Scheduler, _ANY_SPACING) | {
     Scheduler.DDIM: frozenset({SigmaSpacing.MODEL}),
     Scheduler.EULER_ANCESTRAL_DISCRETE: frozenset({SigmaSpacing.MODEL}),
 }

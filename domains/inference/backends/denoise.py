@@ -14,10 +14,11 @@ from domains.inference.backends.device import Numerics, StepFence
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What steers the UNet, on its device and in its type.
+    """What steers the UNet, on its device.
 
     With guidance the batch is 2, the negative prompt first; without, it is 1.
-    `hidden_states` is `[batch, tokens, width]`; `added` holds the family's extra inputs.
+    `hidden_states` is `[batch, tokens, width]` in the UNet's type; `added` holds the
+    family's extra inputs in float32: bfloat16 cannot hold a size in pixels.
     """
 
     hidden_states: torch.Tensor
@@ -27,6 +28,10 @@ class Conditioning:
     def guided(self) -> bool:
         """Whether there is a negative half."""
         return self.hidden_states.shape[0] == 2
+
+    def to(self, data_type: torch.dtype) -> Conditioning:
+        """The same with hidden states in another type."""
+        return Conditioning(self.hidden_states.to(data_type), self.added)
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def denoise(
         checkpoint()
         sample = torch.cat([latents] * 2) if conditioning.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
-        prediction = _predict(unet, sample, timestep, conditioning, numerics)
+        prediction = predict(unet, sample, timestep, conditioning, numerics)
         if conditioning.guided:
             prediction = _guide(prediction, guidance)
         latents = scheduler.step(
@@ -125,13 +130,25 @@ def rescale_guidance(
     return rescale * rescaled + (1 - rescale) * guided
 
 
-def _predict(
+def predict(
     unet: nn.Module,
     sample: torch.Tensor,
     timestep: torch.Tensor,
     conditioning: Conditioning,
     numerics: Numerics,
 ) -> torch.Tensor:
+    """Call the UNet once.
+
+    Args:
+        unet: In `numerics`.
+        sample: float32 `[batch, channels, height, width]`, scaled for the timestep.
+        timestep: One number.
+        conditioning: Of the same batch and in the UNet's type.
+        numerics: What `unet` computes in.
+
+    Returns:
+        float32, shaped like `sample`.
+    """
     sample = sample.to(numerics.data_type)
     if numerics.channels_last:
         sample = sample.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,124 @@
+"""SDXL: two text encoders, a pooled vector and the picture's size as extra inputs.
+
+"SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis"
+(arXiv:2307.01952); the order of operations is that of diffusers'
+`StableDiffusionXLPipeline`, so that its pictures come out bit for bit.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from domains.errors import FailedPrecondition, Reason
+from domains.inference.backends.denoise import Conditioning
+from domains.inference.backends.families.clip_text import (
+    EncodedText,
+    check_clip_skip,
+    run_clip,
+)
+from domains.inference.backends.loaded import LoadedModel, TextEmbedding
+from domains.inference.types import GenerationWork
+from domains.model.backends.diffusers_folder import FolderPlan
+
+_ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+# SDXL was trained on the last layer but one.
+_LAYER = 2
+_TIME_IDS = 6
+# UNet inputs of other models; a UNet that needs one would fail or draw nonsense here.
+_FOREIGN_INPUTS = (
+    "class_embed_type",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "num_class_embeds",
+    "time_cond_proj_dim",
+)
+
+
+def check(plan: FolderPlan) -> None:
+    """See `Family.check`."""
+    configs = {network.name: network.config for network in plan.networks}
+    unet, pooled = configs["unet"], configs["text_encoder_2"].get("projection_dim", 512)
+    width = sum(configs[name]["hidden_size"] for _, name in _ENCODERS)
+    time_dim = unet.get("addition_time_embed_dim")
+    if unet.get("addition_embed_type") != "text_time" or not isinstance(time_dim, int):
+        raise _incompatible("its UNet takes no size and pooled text")
+    if unet.get("projection_class_embeddings_input_dim") != _TIME_IDS * time_dim + pooled:
+        raise _incompatible("its UNet expects another pooled text or size")
+    if unet.get("cross_attention_dim") != width:
+        raise _incompatible("its UNet and text encoders are of different widths")
+    if any(unet.get(key) is not None for key in _FOREIGN_INPUTS):
+        raise _incompatible("its UNet needs inputs that SDXL does not have")
+    latent_channels = configs["vae"]["latent_channels"]
+    if unet["in_channels"] != latent_channels or unet["out_channels"] != latent_channels:
+        raise _incompatible("its UNet and VAE disagree about the latents")
+
+
+def encode_text(model: LoadedModel, work: GenerationWork) -> EncodedText:
+    """See `Family.encode_text`.
+
+    An empty negative prompt becomes zeros where the model's index says so
+    (`force_zeros_for_empty_prompt`). `clip_skip` applies to the prompt alone.
+    """
+    layer = _LAYER + work.clip_skip
+    check_clip_skip(model, tuple(name for _, name in _ENCODERS), layer)
+    prompt = (work.prompt, work.prompt_2 or work.prompt)
+    positive, cached = _embed(model, prompt, layer)
+    parts = [positive]
+    if work.guidance_scale > 1:
+        negative = (work.negative_prompt, work.negative_prompt_2 or work.negative_prompt)
+        if not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True):
+            parts.insert(0, _zeros_like(positive))
+        else:
+            embedding, negative_cached = _embed(model, negative, _LAYER)
+            parts.insert(0, embedding)
+            cached = cached and negative_cached
+    size = (work.height, work.width)
+    # Original size, offset of the crop, target size: a picture that was never cropped.
+    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).to(model.device)
+    added = {
+        "text_embeds": torch.cat([_pooled(part) for part in parts]).to(torch.float32),
+        "time_ids": time_ids.repeat(len(parts), 1),
+    }
+    hidden = torch.cat([part.hidden_states for part in parts])
+    hidden = hidden.to(model.unet_numerics.data_type)
+    lost = max(part.lost_tokens for part in parts)
+    return EncodedText(Conditioning(hidden, added), cached, lost)
+
+
+def _embed(
+    model: LoadedModel, texts: tuple[str, str], layer: int
+) -> tuple[TextEmbedding, bool]:
+    """Embed a pair of texts, or find them embedded; also whether they were found."""
+    key = (texts, layer)
+    found = model.embeddings.get(key)
+    if found is not None:
+        return found, True
+    outputs = [
+        run_clip(model, tokenizer=tokenizer, encoder=encoder, text=text, layer=layer)
+        for (tokenizer, encoder), text in zip(_ENCODERS, texts, strict=True)
+    ]
+    embedding = TextEmbedding(
+        hidden_states=torch.cat([output.hidden_states for output in outputs], dim=-1),
+        # Only the second encoder projects its output to one vector.
+        pooled=outputs[1].first,
+        lost_tokens=max(output.lost_tokens for output in outputs),
+    )
+    model.embeddings.put(key, embedding)
+    return embedding, False
+
+
+def _zeros_like(embedding: TextEmbedding) -> TextEmbedding:
+    return TextEmbedding(
+        torch.zeros_like(embedding.hidden_states), torch.zeros_like(_pooled(embedding))
+    )
+
+
+def _pooled(embedding: TextEmbedding) -> torch.Tensor:
+    assert embedding.pooled is not None
+    return embedding.pooled
+
+
+def _incompatible(why: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The model is not a complete SDXL model: {why}.", reason=Reason.MODEL_INCOMPATIBLE
+    )

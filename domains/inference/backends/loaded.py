@@ -1,0 +1,85 @@
+"""A model on its device, ready to draw."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from domains.inference.backends.device import Numerics
+from domains.inference.types import PrecisionMode
+from domains.model.backends.diffusers_folder import FolderPlan
+
+_KEPT_EMBEDDINGS = 32
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """One text as its encoders see it, on the device.
+
+    `hidden_states` is `[1, tokens, width]`, `pooled` is `[1, width]` or None where the
+    family has no such vector. `lost_tokens` counts those beyond the encoder's window.
+    """
+
+    hidden_states: torch.Tensor
+    pooled: torch.Tensor | None
+    lost_tokens: int = 0
+
+
+class EmbeddingCache:
+    """The most recent text embeddings of one loaded model."""
+
+    def __init__(self, capacity: int = _KEPT_EMBEDDINGS) -> None:
+        self._capacity = capacity
+        self._kept: OrderedDict[tuple[Any, ...], TextEmbedding] = OrderedDict()
+
+    def get(self, key: tuple[Any, ...]) -> TextEmbedding | None:
+        """The embedding kept under `key`, which becomes the most recent."""
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    def put(self, key: tuple[Any, ...], embedding: TextEmbedding) -> None:
+        """Keep `embedding`; the oldest goes when there are too many."""
+        self._kept[key] = embedding
+        if len(self._kept) > self._capacity:
+            self._kept.popitem(last=False)
+
+
+@dataclass
+class LoadedModel:
+    """Networks and tokenizers of one model on one device.
+
+    Requests never change it, with two exceptions that hold for all later ones: the first
+    run in which speed comes first settles `unet_numerics` and `vae_numerics`, and a VAE
+    that overflows is replaced by its float32 copy.
+    """
+
+    path: Path
+    precision: PrecisionMode
+    fingerprint: tuple[tuple[str, int, int], ...]
+    plan: FolderPlan
+    device: torch.device
+    networks: dict[str, nn.Module]
+    tokenizers: dict[str, Any]
+    unet_numerics: Numerics
+    vae_numerics: Numerics
+    embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
+    measured: bool = False
+    unet_measured: bool = False
+    preview_matrix: torch.Tensor | None = None
+
+    @property
+    def pixels_per_latent(self) -> int:
+        """Pixels along an edge that one latent stands for."""
+        blocks = self.plan_config("vae")["block_out_channels"]
+        return int(2 ** (len(blocks) - 1))
+
+    def plan_config(self, network: str) -> dict[str, Any]:
+        """The checked configuration of one network."""
+        return next(plan.config for plan in self.plan.networks if plan.name == network)

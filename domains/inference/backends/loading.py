@@ -1,0 +1,128 @@
+"""A model from disk onto the device, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPTokenizer
+
+from domains.errors import FailedPrecondition, Reason
+from domains.inference.backends.device import traits_of
+from domains.inference.backends.families.registry import family_of
+from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.precision import vae_numerics
+from domains.inference.types import GenerationEvent, LoadProgress, PrecisionMode
+from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
+from domains.model.backends.networks import build_empty, fill
+
+# Progress is told this many times per model at most, and stops are looked for as often.
+_REPORTS = 100
+_LEAST_REPORT_BYTES = 1 << 20
+
+
+def load_model(
+    path: Path,
+    precision: PrecisionMode,
+    device: torch.device,
+    *,
+    emit: Callable[[GenerationEvent], None],
+    checkpoint: Callable[[], None],
+) -> LoadedModel:
+    """Load every network and tokenizer of the model folder at `path`.
+
+    Everything is checked before the first tensor is read, so a model that cannot be used
+    is refused in milliseconds.
+
+    Args:
+        path: A folder in the diffusers layout.
+        precision: Both start from the same exact numbers; speed is measured later.
+        device: Where the networks go.
+        emit: Told `LoadProgress`.
+        checkpoint: Called around each component and while reading large ones.
+
+    Raises:
+        FailedPrecondition: As `inspect_folder`, `build_empty` and `Family.check`.
+    """
+    checkpoint()
+    state = fingerprint(path)
+    plan = inspect_folder(path)
+    family_of(plan.architecture).check(plan)
+    empty = [build_empty(network) for network in plan.networks]
+    tokenizers = {name: _tokenizer(path / name) for name in plan.tokenizers}
+    traits = traits_of(device)
+    vae_config = next(n.config for n in plan.networks if n.name == "vae")
+    vae = vae_numerics(traits, vae_config)
+    types = {"unet": traits.exact.data_type, "vae": vae.data_type}
+    progress = _Progress(plan, emit, checkpoint)
+    networks = {}
+    for network in empty:
+        name = network.plan.name
+        progress.start(name)
+        networks[name] = fill(
+            network,
+            data_type=types.get(name, traits.text_data_type),
+            device=device,
+            on_bytes=progress.add,
+        )
+        progress.report()
+    return LoadedModel(
+        path=path,
+        precision=precision,
+        fingerprint=state,
+        plan=plan,
+        device=device,
+        networks=networks,
+        tokenizers=tokenizers,
+        unet_numerics=traits.exact,
+        vae_numerics=vae,
+    )
+
+
+class _Progress:
+    """Counts bytes over the whole model and tells now and then."""
+
+    def __init__(
+        self,
+        plan: FolderPlan,
+        emit: Callable[[GenerationEvent], None],
+        checkpoint: Callable[[], None],
+    ) -> None:
+        self._emit = emit
+        self._checkpoint = checkpoint
+        self._total = plan.size_bytes
+        self._interval = max(self._total // _REPORTS, _LEAST_REPORT_BYTES)
+        self._component = ""
+        self._done = 0
+        self._told = 0
+
+    def start(self, component: str) -> None:
+        """Bytes belong to `component` from here on."""
+        self._component = component
+        self._checkpoint()
+
+    def add(self, count: int) -> None:
+        """Count bytes read; tell and look for a stop when enough have come together."""
+        self._done += count
+        if self._done - self._told >= self._interval:
+            self.report()
+
+    def report(self) -> None:
+        """Tell how far it is and look for a stop."""
+        if self._told != self._done:
+            self._told = self._done
+            self._emit(LoadProgress(self._component, self._done, self._total))
+        self._checkpoint()
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FailedPrecondition(
+            f"The model's {folder.name} cannot be read.",
+            reason=Reason.MODEL_CONFIG_INVALID,
+            metadata={"component": folder.name},
+        ) from error
