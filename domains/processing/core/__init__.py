@@ -1,0 +1,1 @@
+"""Sessions, their logs and their queues: pure, on one event loop."""

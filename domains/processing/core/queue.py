@@ -1,0 +1,104 @@
+"""One queue per device: every kind of work waits in it, one piece runs."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Awaitable, Callable
+
+from domains.processing.core.session import Session
+from domains.processing.errors import QueueFull
+from domains.processing.types import Failure
+
+Work = Callable[[Session], Awaitable[None]]
+
+
+class DeviceQueue:
+    """Runs sessions of one device one after another, by priority and then by arrival.
+
+    A session that is cancelled or whose time is over while it waits never starts. The
+    work itself must not raise: it ends its session.
+    """
+
+    def __init__(
+        self, device_id: str, *, length: int, expired: Callable[[Session], Failure]
+    ) -> None:
+        self.device_id = device_id
+        self._length = length
+        self._expired = expired
+        self._waiting: list[tuple[int, int, Session, Work]] = []
+        self._arrivals = itertools.count()
+        self._wake = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self.running: Session | None = None
+
+    @property
+    def depth(self) -> int:
+        """Sessions that wait."""
+        return len(self._waiting)
+
+    def position_of_next(self) -> int:
+        """How many sessions would be before a new one of normal priority."""
+        return len(self._waiting) + (self.running is not None)
+
+    def submit(self, session: Session, work: Work) -> None:
+        """Put a session in; its queue position is known when this returns.
+
+        Raises:
+            QueueFull: There is no room.
+        """
+        self._drop_finished()
+        if len(self._waiting) >= self._length:
+            raise QueueFull(self.device_id, self._length)
+        place = (session.options.priority.value, next(self._arrivals), session, work)
+        heapq.heappush(self._waiting, place)
+        self._tell_positions()
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run(), name=f"queue {self.device_id}")
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End the runner; what runs is interrupted, what waits stays as it is."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.gather(self._runner, return_exceptions=True)
+            self._runner = None
+
+    def waiting(self) -> list[Session]:
+        """Sessions that wait, next first."""
+        return [session for _, _, session, _ in sorted(self._waiting, key=lambda w: w[:2])]
+
+    async def _run(self) -> None:
+        while True:
+            self._drop_finished()
+            if not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            _, _, session, work = heapq.heappop(self._waiting)
+            self.running = session
+            self._tell_positions()
+            try:
+                await work(session)
+            finally:
+                self.running = None
+
+    def _drop_finished(self) -> None:
+        for session in self.waiting():
+            if not session.state.final and session.remaining() <= 0:
+                session.fail(self._expired(session))
+        kept = [place for place in self._waiting if not place[2].state.final]
+        if len(kept) != len(self._waiting):
+            self._waiting = kept
+            heapq.heapify(self._waiting)
+            self._tell_positions()
+
+    def expire(self) -> None:
+        """End waiting sessions whose time is over; call now and then."""
+        self._drop_finished()
+
+    def _tell_positions(self) -> None:
+        before = 1 if self.running is not None else 0
+        for position, session in enumerate(self.waiting()):
+            session.move_in_queue(position + before)

@@ -1,0 +1,230 @@
+"""One session: a small state machine around an event log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from domains.errors import Reason
+from domains.processing.core.log import EventLog
+from domains.processing.types import (
+    Accepted,
+    Cancelled,
+    Completed,
+    Degradation,
+    Failed,
+    Failure,
+    GenerationFacts,
+    ImageFinished,
+    ImageResult,
+    Phase,
+    PhaseStarted,
+    Preview,
+    SessionKind,
+    SessionOptions,
+    SessionSnapshot,
+    SessionState,
+    StepFinished,
+    TextEncoded,
+    TransferProgress,
+)
+from domains.processing.types import ImageDecoded as ImageDecodedEntry
+
+Clock = Callable[[], datetime]
+
+
+class Session:
+    """Accepted work: its state, its events, its result.
+
+    It belongs to the event loop that made it. Every change of state goes through a
+    method here, which also writes the log, so that the two cannot disagree; whatever
+    comes after the terminal entry is ignored, since a late worker may still talk.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        kind: SessionKind,
+        options: SessionOptions,
+        *,
+        device_id: str,
+        model_id: str,
+        total_steps: int,
+        retention: timedelta,
+        now: Clock,
+    ) -> None:
+        self.session_id = session_id
+        self.kind = kind
+        self.options = options
+        self.device_id = device_id
+        self.model_id = model_id
+        self.state = SessionState.QUEUED
+        self.phase: Phase | None = Phase.QUEUED
+        self.queue_position = 0
+        self.images: tuple[ImageResult, ...] = ()
+        self.failure: Failure | None = None
+        self.create_time = now()
+        self.start_time: datetime | None = None
+        self.end_time: datetime | None = None
+        self.deadline = self.create_time + options.timeout
+        self.log = EventLog(session_id, now)
+        self.cancel_reason: Reason | None = None
+        self._cancel_work: Callable[[], None] | None = None
+        self._total_steps = max(total_steps, 1)
+        self._done_steps = 0
+        self._retention = retention
+        self._now = now
+
+    def accept(
+        self, expected_phases: tuple[Phase, ...], seeds: tuple[int, ...], steps: int
+    ) -> None:
+        """Write the first entry."""
+        self.log.append(
+            Accepted(
+                self.kind,
+                self.device_id,
+                self.queue_position,
+                expected_phases,
+                seeds,
+                steps,
+                self.deadline,
+            )
+        )
+
+    def move_in_queue(self, position: int) -> None:
+        """Note how many sessions are before this one."""
+        if position != self.queue_position:
+            self.queue_position = position
+            self.log.wake()
+
+    def remaining(self) -> float:
+        """Seconds until the session's timeout; negative when it is over."""
+        return (self.deadline - self._now()).total_seconds()
+
+    def start(self, cancel_work: Callable[[], None]) -> None:
+        """The device is free: work begins. `cancel_work` asks the worker to stop."""
+        self.state = SessionState.RUNNING
+        self.phase = None
+        self.queue_position = 0
+        self.start_time = self._now()
+        self._cancel_work = cancel_work
+        self.log.wake()
+
+    def record(
+        self,
+        entry: PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecodedEntry,
+    ) -> None:
+        """Note progress."""
+        if self.state.final:
+            return
+        if isinstance(entry, PhaseStarted):
+            self.phase = entry.phase
+        elif isinstance(entry, StepFinished):
+            self._done_steps += 1
+        self.log.append(entry)
+
+    def show(self, preview: Preview) -> None:
+        """Replace the preview."""
+        if not self.state.final:
+            self.log.show(preview)
+
+    def finish_image(self, image: ImageResult) -> None:
+        """A picture is kept."""
+        if self.state.final:
+            return
+        self.images = (*self.images, image)
+        self.log.append(ImageFinished(image))
+
+    def request_cancel(self, reason: Reason) -> bool:
+        """Ask for the session to stop; the first reason stands.
+
+        Returns:
+            Whether anything was still to be stopped.
+        """
+        if self.state.final:
+            return False
+        if self.cancel_reason is None:
+            self.cancel_reason = reason
+            if self._cancel_work is None:
+                self.cancel()
+            else:
+                self.state = SessionState.CANCELLING
+                self.log.wake()
+                self._cancel_work()
+        return True
+
+    def complete(
+        self,
+        *,
+        degradations: tuple[Degradation, ...],
+        timings: dict[Phase, float],
+        generation: GenerationFacts | None,
+    ) -> None:
+        """End well."""
+        if self.state.final:
+            return
+        started = self.start_time or self.create_time
+        queued = (started - self.create_time).total_seconds()
+        total = (self._now() - self.create_time).total_seconds()
+        entry = Completed(
+            self.images,
+            degradations,
+            {Phase.QUEUED: queued} | timings,
+            total,
+            self.device_id,
+            generation,
+        )
+        self._end(SessionState.COMPLETED)
+        self.log.append(entry)
+
+    def fail(self, failure: Failure) -> None:
+        """End with an error."""
+        if self.state.final:
+            return
+        self.failure = failure
+        self._end(SessionState.FAILED)
+        self.log.append(Failed(failure, self.images))
+
+    def cancel(self) -> None:
+        """End because it was asked for."""
+        if self.state.final:
+            return
+        entry = Cancelled(
+            self.cancel_reason or Reason.CANCELLED_BY_CLIENT, self.phase, self.images
+        )
+        self._end(SessionState.CANCELLED)
+        self.log.append(entry)
+
+    def _end(self, state: SessionState) -> None:
+        self.state = state
+        self.phase = None
+        self.queue_position = 0
+        self.end_time = self._now()
+        self._cancel_work = None
+
+    @property
+    def expire_time(self) -> datetime | None:
+        """When a final session may be forgotten."""
+        return None if self.end_time is None else self.end_time + self._retention
+
+    def snapshot(self) -> SessionSnapshot:
+        """The session as it stands."""
+        done = self.state is SessionState.COMPLETED
+        return SessionSnapshot(
+            session_id=self.session_id,
+            kind=self.kind,
+            state=self.state,
+            phase=self.phase,
+            device_id=self.device_id,
+            model_id=self.model_id,
+            queue_position=self.queue_position,
+            progress=1.0 if done else min(self._done_steps / self._total_steps, 0.99),
+            last_sequence=self.log.last_sequence,
+            create_time=self.create_time,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            expire_time=self.expire_time,
+            options=self.options,
+            failure=self.failure,
+            images=self.images,
+        )

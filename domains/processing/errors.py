@@ -1,0 +1,69 @@
+"""Errors of sessions and queues."""
+
+from __future__ import annotations
+
+from domains.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    NotFound,
+    OutOfRange,
+    Reason,
+    ResourceExhausted,
+)
+from domains.processing.types import SessionState
+
+
+class SessionNotFound(NotFound):
+    """No such session, or its retention has ended."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            f"There is no session {session_id!r}; finished sessions are kept for a while only.",
+            reason=Reason.SESSION_NOT_FOUND,
+            metadata={"session_id": session_id},
+        )
+
+
+class RequestIdReused(AlreadyExists):
+    """A request_id came again with another request."""
+
+    def __init__(self, request_id: str, session_id: str) -> None:
+        super().__init__(
+            "This request_id was used for a different request; choose a new UUID.",
+            reason=Reason.REQUEST_ID_REUSED,
+            metadata={"request_id": request_id, "session_id": session_id},
+        )
+
+
+class EventsExpired(OutOfRange):
+    """Events are asked for that are not there."""
+
+    def __init__(self, from_sequence: int, first: int, last: int) -> None:
+        super().__init__(
+            f"Event {from_sequence} is not kept; this session has {first} to {last}.",
+            reason=Reason.EVENTS_EXPIRED,
+            metadata={"first_sequence": str(first), "last_sequence": str(last)},
+        )
+
+
+class QueueFull(ResourceExhausted):
+    """A device's queue has no room."""
+
+    def __init__(self, device_id: str, length: int) -> None:
+        super().__init__(
+            f"The queue of device {device_id} is full ({length} sessions); try again later.",
+            reason=Reason.QUEUE_FULL,
+            metadata={"device_id": device_id, "queue_length": str(length)},
+            retry_after=5.0,
+        )
+
+
+class StateConflict(FailedPrecondition):
+    """The session's state does not allow what was asked."""
+
+    def __init__(self, session_id: str, state: SessionState, wanted: str) -> None:
+        super().__init__(
+            f"A session that is {state.value} cannot be {wanted}.",
+            reason=Reason.STATE_CONFLICT,
+            metadata={"session_id": session_id, "state": state.value},
+        )
