@@ -313,9 +313,11 @@ class ListArtifactsRequest(_message.Message):
     session_id: _builtins.str
     """Only those of this session; empty means all."""
     media_type_prefix: _builtins.str
-    """Only those whose media type starts with this ("image/"); empty means all."""
+    """Only those whose media type starts with this ("image/"); empty means all. At most 128
+    characters.
+    """
     page_size: _builtins.int
-    """Entries per page. Range: 0 to 1000. 0 means 100."""
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     def __init__(

@@ -16,7 +16,18 @@ Rules that hold for the whole contract:
   PERMISSION_DENIED (ROLE_REQUIRED), INVALID_ARGUMENT (MALFORMED_MESSAGE),
   RESOURCE_EXHAUSTED (TOO_MANY_STREAMS), UNAVAILABLE (SHUTTING_DOWN), INTERNAL, and
   UNIMPLEMENTED (NOT_BUILT) for what this version does not do yet.
-- Names and ids are never paths. A name matches [A-Za-z0-9][A-Za-z0-9._-]{0,126}.
+- Names and ids are never paths. A name matches [A-Za-z0-9][A-Za-z0-9._-]{0,126}, holds
+  no "..", does not end in a dot and is no reserved file name of Windows ("con", "nul.x").
+  Device ids and aliases may hold colons too ("cuda:0"). Ids that the server chose are
+  given back as they came.
+- Text holds no NUL and no control characters; line breaks and tabs are welcome in
+  prompts, direction-changing characters in prompts only.
+- Limits are in the comments in set phrases: "Range: A to B", "multiples of N",
+  "Default: X", "At most N elements", "At most N characters", "At most N bytes".
+  A value outside is an error, never clamped. Fractions are doubles in the whole contract,
+  so that 0.7 is the same number at both ends.
+- A message in either direction has at most 4194304 bytes, gRPC's default; what is larger
+  comes in chunks or as an artifact.
 - Bytes, pixels and milliseconds are in a field's name; times are Timestamps and
   Durations. Lists page with page_size and page_token.
 """
@@ -152,7 +163,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REMOTE_SOURCE_FORBIDDEN: _ErrorReason.ValueType  # 76
     """PERMISSION_DENIED. A URL or hub name was given where only local models are used."""
     ERROR_REASON_PATH_OUTSIDE_ROOT: _ErrorReason.ValueType  # 77
-    """PERMISSION_DENIED. A name leads outside the configured roots."""
+    """PERMISSION_DENIED. A name leads outside the configured roots, or into a read-only one."""
     ERROR_REASON_DEVICE_UNAVAILABLE: _ErrorReason.ValueType  # 90
     """UNAVAILABLE. The device is known but its driver or worker does not answer."""
     ERROR_REASON_DEVICE_LOST: _ErrorReason.ValueType  # 91
@@ -169,6 +180,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
     ERROR_REASON_NON_FINITE_OUTPUT: _ErrorReason.ValueType  # 97
     """INTERNAL. The numbers ran off to NaN or infinity; there is no picture."""
+    ERROR_REASON_DATA_CORRUPTED: _ErrorReason.ValueType  # 98
+    """DATA_LOSS. Bytes this server kept or copied are not what they were."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 110
     """RESOURCE_EXHAUSTED. The device's queue is full."""
     ERROR_REASON_TOO_MANY_STREAMS: _ErrorReason.ValueType  # 111
@@ -326,7 +339,7 @@ ERROR_REASON_MODEL_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 75
 ERROR_REASON_REMOTE_SOURCE_FORBIDDEN: ErrorReason.ValueType  # 76
 """PERMISSION_DENIED. A URL or hub name was given where only local models are used."""
 ERROR_REASON_PATH_OUTSIDE_ROOT: ErrorReason.ValueType  # 77
-"""PERMISSION_DENIED. A name leads outside the configured roots."""
+"""PERMISSION_DENIED. A name leads outside the configured roots, or into a read-only one."""
 ERROR_REASON_DEVICE_UNAVAILABLE: ErrorReason.ValueType  # 90
 """UNAVAILABLE. The device is known but its driver or worker does not answer."""
 ERROR_REASON_DEVICE_LOST: ErrorReason.ValueType  # 91
@@ -343,6 +356,8 @@ ERROR_REASON_WORKER_HUNG: ErrorReason.ValueType  # 96
 """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
 ERROR_REASON_NON_FINITE_OUTPUT: ErrorReason.ValueType  # 97
 """INTERNAL. The numbers ran off to NaN or infinity; there is no picture."""
+ERROR_REASON_DATA_CORRUPTED: ErrorReason.ValueType  # 98
+"""DATA_LOSS. Bytes this server kept or copied are not what they were."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 110
 """RESOURCE_EXHAUSTED. The device's queue is full."""
 ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 111

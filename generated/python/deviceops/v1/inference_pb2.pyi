@@ -956,7 +956,11 @@ class GenerationItem(_message.Message):
     """The client's name for it, unique in the batch. At most 128 characters."""
     @_builtins.property
     def settings(self) -> Global___GenerationSettings:
-        """Laid over the batch's template: fields set here win, lists replace lists."""
+        """Laid over the batch's template, one top-level field at a time: a field with presence
+        wins when it is set, another one when it is not empty; a list, a message or the mode
+        replaces the template's whole, and seed and seeds replace either of the template's.
+        Items that set no seed share the template's, or get a random one each if it has none.
+        """
 
     def __init__(
         self,

@@ -125,8 +125,9 @@ class InferenceServiceServicer:
 
     def PreviewControlImage(self, request, context):
         """What a ControlNet preprocessor makes of a picture, to look at before generating.
-        Errors: INVALID_ARGUMENT (IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-        IMAGE_FORMAT_UNSUPPORTED, ENUM_VALUE_UNKNOWN), NOT_FOUND (ARTIFACT_NOT_FOUND).
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+        IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+        NOT_FOUND (ARTIFACT_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -70,8 +70,9 @@ class InferenceServiceStub:
     """
     PreviewControlImage: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PreviewControlImageRequest, _inference_pb2.PreviewControlImageResponse]
     """What a ControlNet preprocessor makes of a picture, to look at before generating.
-    Errors: INVALID_ARGUMENT (IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-    IMAGE_FORMAT_UNSUPPORTED, ENUM_VALUE_UNKNOWN), NOT_FOUND (ARTIFACT_NOT_FOUND).
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+    IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+    NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
     GetInferenceStatistics: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetInferenceStatisticsRequest, _inference_pb2.GetInferenceStatisticsResponse]
     """Counts and times since start: where the time of generations goes.
@@ -120,8 +121,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """
     PreviewControlImage: _aio.UnaryUnaryMultiCallable[_inference_pb2.PreviewControlImageRequest, _inference_pb2.PreviewControlImageResponse]  # type: ignore[assignment]
     """What a ControlNet preprocessor makes of a picture, to look at before generating.
-    Errors: INVALID_ARGUMENT (IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-    IMAGE_FORMAT_UNSUPPORTED, ENUM_VALUE_UNKNOWN), NOT_FOUND (ARTIFACT_NOT_FOUND).
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+    IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+    NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
     GetInferenceStatistics: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetInferenceStatisticsRequest, _inference_pb2.GetInferenceStatisticsResponse]  # type: ignore[assignment]
     """Counts and times since start: where the time of generations goes.
@@ -197,8 +199,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.PreviewControlImageResponse, _abc.Awaitable[_inference_pb2.PreviewControlImageResponse]]:
         """What a ControlNet preprocessor makes of a picture, to look at before generating.
-        Errors: INVALID_ARGUMENT (IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-        IMAGE_FORMAT_UNSUPPORTED, ENUM_VALUE_UNKNOWN), NOT_FOUND (ARTIFACT_NOT_FOUND).
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+        IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+        NOT_FOUND (ARTIFACT_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod

@@ -207,7 +207,7 @@ class MemoryServiceServicer:
     def Copy(self, request, context):
         """Copy bytes of one allocation into another one, in any places. Verified by hash.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-        DATA_LOSS (CHECKSUM_MISMATCH), UNAVAILABLE (WORKER_LOST), CANCELLED.
+        DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,7 +217,7 @@ class MemoryServiceServicer:
         """Move an allocation to another place. It keeps its id; the old memory is freed after
         the new one has been verified.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (CHECKSUM_MISMATCH),
+        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
         UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

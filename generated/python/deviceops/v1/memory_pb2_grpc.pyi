@@ -82,13 +82,13 @@ class MemoryServiceStub:
     Copy: _grpc.UnaryStreamMultiCallable[_memory_pb2.CopyRequest, _memory_pb2.CopyResponse]
     """Copy bytes of one allocation into another one, in any places. Verified by hash.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-    DATA_LOSS (CHECKSUM_MISMATCH), UNAVAILABLE (WORKER_LOST), CANCELLED.
+    DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
     """
     Transfer: _grpc.UnaryStreamMultiCallable[_memory_pb2.TransferRequest, _memory_pb2.TransferResponse]
     """Move an allocation to another place. It keeps its id; the old memory is freed after
     the new one has been verified.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (CHECKSUM_MISMATCH),
+    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
     UNAVAILABLE (WORKER_LOST), CANCELLED.
     """
     Defragment: _grpc.UnaryStreamMultiCallable[_memory_pb2.DefragmentRequest, _memory_pb2.DefragmentResponse]
@@ -167,13 +167,13 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     Copy: _aio.UnaryStreamMultiCallable[_memory_pb2.CopyRequest, _memory_pb2.CopyResponse]  # type: ignore[assignment]
     """Copy bytes of one allocation into another one, in any places. Verified by hash.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-    DATA_LOSS (CHECKSUM_MISMATCH), UNAVAILABLE (WORKER_LOST), CANCELLED.
+    DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
     """
     Transfer: _aio.UnaryStreamMultiCallable[_memory_pb2.TransferRequest, _memory_pb2.TransferResponse]  # type: ignore[assignment]
     """Move an allocation to another place. It keeps its id; the old memory is freed after
     the new one has been verified.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (CHECKSUM_MISMATCH),
+    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
     UNAVAILABLE (WORKER_LOST), CANCELLED.
     """
     Defragment: _aio.UnaryStreamMultiCallable[_memory_pb2.DefragmentRequest, _memory_pb2.DefragmentResponse]  # type: ignore[assignment]
@@ -309,7 +309,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_memory_pb2.CopyResponse], _abc.AsyncIterator[_memory_pb2.CopyResponse]]:
         """Copy bytes of one allocation into another one, in any places. Verified by hash.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-        DATA_LOSS (CHECKSUM_MISMATCH), UNAVAILABLE (WORKER_LOST), CANCELLED.
+        DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
 
     @_abc_1.abstractmethod
@@ -321,7 +321,7 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Move an allocation to another place. It keeps its id; the old memory is freed after
         the new one has been verified.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (CHECKSUM_MISMATCH),
+        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
         UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
 

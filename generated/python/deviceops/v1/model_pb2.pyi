@@ -426,12 +426,12 @@ class ListModelsRequest(_message.Message):
     usable_only: _builtins.bool
     """Leave out those that cannot be used."""
     page_size: _builtins.int
-    """Entries per page. Range: 0 to 1000. 0 means 100."""
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only those with all of these tags. At most 32 elements."""
+        """Only those with all of these tags. At most 32 elements. At most 64 characters each."""
 
     def __init__(
         self,
@@ -503,7 +503,7 @@ class SearchModelsRequest(_message.Message):
     architecture: Global___ModelArchitecture.ValueType
     """Only this architecture; UNSPECIFIED means all."""
     page_size: _builtins.int
-    """Entries per page. Range: 0 to 1000. 0 means 100."""
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     def __init__(
@@ -669,6 +669,7 @@ class RefreshReport(_message.Message):
     CHANGED_MODEL_IDS_FIELD_NUMBER: _builtins.int
     REMOVED_MODEL_IDS_FIELD_NUMBER: _builtins.int
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     total_count: _builtins.int
     """Models of the catalogue now."""
     @_builtins.property
@@ -683,6 +684,10 @@ class RefreshReport(_message.Message):
     def removed_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that are gone."""
 
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was left out and why, one sentence each. At most 100 elements."""
+
     def __init__(
         self,
         *,
@@ -690,10 +695,11 @@ class RefreshReport(_message.Message):
         changed_model_ids: _abc.Iterable[_builtins.str] | None = ...,
         removed_model_ids: _abc.Iterable[_builtins.str] | None = ...,
         total_count: _builtins.int = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_model_ids", b"added_model_ids", "changed_model_ids", b"changed_model_ids", "removed_model_ids", b"removed_model_ids", "total_count", b"total_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_model_ids", b"added_model_ids", "changed_model_ids", b"changed_model_ids", "problems", b"problems", "removed_model_ids", b"removed_model_ids", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1241,16 +1247,19 @@ class LoadModelRequest(_message.Message):
     UNET_DATA_TYPE_FIELD_NUMBER: _builtins.int
     WARM_UP_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    VAE_DATA_TYPE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model; empty means the configured default."""
     device_id: _builtins.str
     """The device; empty means the default device."""
     unet_data_type: _common_pb2.DataType.ValueType
-    """Data types and memory choices to load with; must match those of later requests, else
-    these load again.
+    """Data type of the UNet and the text encoders; UNSPECIFIED leaves it to the server. A later
+    request that asks for another one loads again.
     """
     warm_up: _builtins.bool
     """Draw one throw-away step so that the first request is as fast as the second."""
+    vae_data_type: _common_pb2.DataType.ValueType
+    """Data type of the VAE; UNSPECIFIED leaves it to the server."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
         """Idempotency, priority, timeout, what a lost stream means."""
@@ -1263,10 +1272,11 @@ class LoadModelRequest(_message.Message):
         unet_data_type: _common_pb2.DataType.ValueType = ...,
         warm_up: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        vae_data_type: _common_pb2.DataType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "model_id", b"model_id", "options", b"options", "unet_data_type", b"unet_data_type", "warm_up", b"warm_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "model_id", b"model_id", "options", b"options", "unet_data_type", b"unet_data_type", "vae_data_type", b"vae_data_type", "warm_up", b"warm_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1279,20 +1289,28 @@ class LoadModelResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> _session_pb2.SessionEvent:
-        """The event."""
+        """Progress."""
+
+    @_builtins.property
+    def loaded(self) -> Global___LoadedModel:
+        """The model on its device, once, before the terminal event."""
 
     def __init__(
         self,
         *,
         event: _session_pb2.SessionEvent | None = ...,
+        loaded: Global___LoadedModel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "loaded", b"loaded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "loaded", b"loaded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "loaded"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___LoadModelResponse: _TypeAlias = LoadModelResponse  # noqa: Y015
 
@@ -1775,7 +1793,9 @@ class ImportModelHeader(_message.Message):
     sha256: _builtins.str
     """SHA-256 of the whole file, lower-case hexadecimal."""
     resume: _builtins.bool
-    """Resume the unfinished import of the same sha256."""
+    """Resume the unfinished import of the same model_id and sha256: the data starts at its
+    end, which metadata "received_bytes" of GetModel's NOT_FOUND tells.
+    """
     def __init__(
         self,
         *,
@@ -1862,8 +1882,8 @@ class DeleteModelRequest(_message.Message):
     model_id: _builtins.str
     """The model."""
     expected_sha256: _builtins.str
-    """Its sha256 or size in bytes as the caller saw it, so that the right one is deleted;
-    empty skips the check.
+    """Its sha256 as the caller saw it, so that the right one is deleted; STATE_CONFLICT when it
+    is another one or not known yet. Empty skips the check.
     """
     def __init__(
         self,

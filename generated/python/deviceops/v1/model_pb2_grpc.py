@@ -165,7 +165,8 @@ class ModelServiceServicer:
     def RefreshModels(self, request, context):
         """Look through the roots again. The catalogue changes at once at the end: running work
         never loses a model.
-        Errors: FAILED_PRECONDITION (PATH_OUTSIDE_ROOT), CANCELLED.
+        Errors: RESOURCE_EXHAUSTED (QUEUE_FULL), CANCELLED. A folder that cannot be read and a
+        link that leads outside the roots are left out and named in the report, not errors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,9 +281,9 @@ class ModelServiceServicer:
     def ImportModel(self, request_iterator, context):
         """Put a model file into the catalogue. Header first, then data in order, then
         completion. The file is checked before it becomes visible.
-        Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, any
-        MODEL_ reason about the content), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED
-        (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+        Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
+        REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
+        ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -290,8 +291,8 @@ class ModelServiceServicer:
 
     def DeleteModel(self, request, context):
         """Delete a model from disk, after taking it out of memory.
-        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE),
-        PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
+        STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

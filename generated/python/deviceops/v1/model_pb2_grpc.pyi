@@ -53,7 +53,8 @@ class ModelServiceStub:
     RefreshModels: _grpc.UnaryStreamMultiCallable[_model_pb2.RefreshModelsRequest, _model_pb2.RefreshModelsResponse]
     """Look through the roots again. The catalogue changes at once at the end: running work
     never loses a model.
-    Errors: FAILED_PRECONDITION (PATH_OUTSIDE_ROOT), CANCELLED.
+    Errors: RESOURCE_EXHAUSTED (QUEUE_FULL), CANCELLED. A folder that cannot be read and a
+    link that leads outside the roots are left out and named in the report, not errors.
     """
     WatchModels: _grpc.UnaryStreamMultiCallable[_model_pb2.WatchModelsRequest, _model_pb2.WatchModelsResponse]
     """Tell when models appear, change, disappear, are cached or loaded. Ends only with the
@@ -116,14 +117,14 @@ class ModelServiceStub:
     ImportModel: _grpc.StreamUnaryMultiCallable[_model_pb2.ImportModelRequest, _model_pb2.ImportModelResponse]
     """Put a model file into the catalogue. Header first, then data in order, then
     completion. The file is checked before it becomes visible.
-    Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, any
-    MODEL_ reason about the content), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED
-    (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+    Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
+    REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
+    ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]
     """Delete a model from disk, after taking it out of memory.
-    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE),
-    PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
+    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
     """
 
 @_typing.type_check_only
@@ -151,7 +152,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     RefreshModels: _aio.UnaryStreamMultiCallable[_model_pb2.RefreshModelsRequest, _model_pb2.RefreshModelsResponse]  # type: ignore[assignment]
     """Look through the roots again. The catalogue changes at once at the end: running work
     never loses a model.
-    Errors: FAILED_PRECONDITION (PATH_OUTSIDE_ROOT), CANCELLED.
+    Errors: RESOURCE_EXHAUSTED (QUEUE_FULL), CANCELLED. A folder that cannot be read and a
+    link that leads outside the roots are left out and named in the report, not errors.
     """
     WatchModels: _aio.UnaryStreamMultiCallable[_model_pb2.WatchModelsRequest, _model_pb2.WatchModelsResponse]  # type: ignore[assignment]
     """Tell when models appear, change, disappear, are cached or loaded. Ends only with the
@@ -214,14 +216,14 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ImportModel: _aio.StreamUnaryMultiCallable[_model_pb2.ImportModelRequest, _model_pb2.ImportModelResponse]  # type: ignore[assignment]
     """Put a model file into the catalogue. Header first, then data in order, then
     completion. The file is checked before it becomes visible.
-    Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, any
-    MODEL_ reason about the content), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED
-    (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+    Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
+    REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
+    ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]  # type: ignore[assignment]
     """Delete a model from disk, after taking it out of memory.
-    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE),
-    PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
+    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -270,7 +272,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_model_pb2.RefreshModelsResponse], _abc.AsyncIterator[_model_pb2.RefreshModelsResponse]]:
         """Look through the roots again. The catalogue changes at once at the end: running work
         never loses a model.
-        Errors: FAILED_PRECONDITION (PATH_OUTSIDE_ROOT), CANCELLED.
+        Errors: RESOURCE_EXHAUSTED (QUEUE_FULL), CANCELLED. A folder that cannot be read and a
+        link that leads outside the roots are left out and named in the report, not errors.
         """
 
     @_abc_1.abstractmethod
@@ -411,9 +414,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_model_pb2.ImportModelResponse, _abc.Awaitable[_model_pb2.ImportModelResponse]]:
         """Put a model file into the catalogue. Header first, then data in order, then
         completion. The file is checked before it becomes visible.
-        Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, any
-        MODEL_ reason about the content), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED
-        (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+        Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
+        REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
+        ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
         """
 
     @_abc_1.abstractmethod
@@ -423,8 +426,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.DeleteModelResponse, _abc.Awaitable[_model_pb2.DeleteModelResponse]]:
         """Delete a model from disk, after taking it out of memory.
-        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE),
-        PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
+        STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -639,7 +639,7 @@ class Postprocessor(_message.Message):
     FACTORS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
-    """Its id ("upscale/compact-4x", "sharpen")."""
+    """Its id, a name ("upscale-compact-4x", "sharpen")."""
     kind: Global___PostprocessorKind.ValueType
     """What it does."""
     description: _builtins.str
@@ -974,7 +974,7 @@ class SafetyRule(_message.Message):
     THRESHOLD_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     category: _builtins.str
-    """Category name ("nsfw")."""
+    """Category name ("nsfw"). At most 64 characters."""
     threshold: _builtins.float
     """Scores from here on are flagged. Range: 0 to 1. Default: 0.5."""
     action: _session_pb2.SafetyAction.ValueType
@@ -1149,7 +1149,7 @@ class ListPoliciesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Entries per page. Range: 0 to 1000. 0 means 100."""
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     def __init__(

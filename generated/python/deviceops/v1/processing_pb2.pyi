@@ -137,7 +137,7 @@ class ListSessionsRequest(_message.Message):
     parent_session_id: _builtins.str
     """Only children of this session; empty means those without a parent."""
     page_size: _builtins.int
-    """Entries per page. Range: 0 to 1000. 0 means 100."""
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     @_builtins.property
@@ -146,7 +146,7 @@ class ListSessionsRequest(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only those with all of these tags. At most 32 elements."""
+        """Only those with all of these tags. At most 32 elements. At most 64 characters each."""
 
     def __init__(
         self,
@@ -469,11 +469,11 @@ class WorkflowParameter(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name."""
+    """Its name, unique in the workflow. At most 127 characters."""
     kind: Global___ValueKind.ValueType
     """Its kind."""
     description: _builtins.str
-    """One line about it."""
+    """One line about it. At most 1024 characters."""
     @_builtins.property
     def default_value(self) -> Global___WorkflowValue:
         """Used when a run gives none; absent: a run must give it."""
@@ -505,10 +505,10 @@ class WorkflowBinding(_message.Message):
     STEP_ID_FIELD_NUMBER: _builtins.int
     input: _builtins.str
     """Field of the step's work that is filled: a path in snake_case
-    ("settings.prompt", "settings.image_to_image.image", "images").
+    ("settings.prompt", "settings.image_to_image.image", "images"). At most 256 characters.
     """
     parameter: _builtins.str
-    """A parameter of the workflow, by name."""
+    """A parameter of the workflow, by name. At most 127 characters."""
     step_id: _builtins.str
     """Pictures of an earlier step, by its id."""
     def __init__(
@@ -679,7 +679,7 @@ class WorkflowStep(_message.Message):
     """Its name, unique in the workflow."""
     for_each_input: _builtins.str
     """Fan out: run once for each picture of this input path, all at the same time where
-    devices allow; empty means once.
+    devices allow; empty means once. At most 256 characters.
     """
     device_id: _builtins.str
     """The device; empty means the run's."""
@@ -767,7 +767,9 @@ class Workflow(_message.Message):
 
     @_builtins.property
     def result_step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Steps whose pictures are the run's result; empty means those nothing depends on."""
+        """Steps whose pictures are the run's result; empty means those nothing depends on. At most
+        64 elements.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -801,7 +803,7 @@ class ListWorkflowsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Entries per page. Range: 0 to 1000. 0 means 100."""
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     def __init__(
@@ -1020,7 +1022,7 @@ class ValidateWorkflowRequest(_message.Message):
 
     @_builtins.property
     def arguments(self) -> _containers.MessageMap[_builtins.str, Global___WorkflowValue]:
-        """Arguments by parameter name; only checked when `check_arguments`."""
+        """Arguments by parameter name; only checked when `check_arguments`. At most 64 elements."""
 
     def __init__(
         self,
@@ -1190,11 +1192,13 @@ class BatchItem(_message.Message):
     """The client's name for it, unique in the batch. At most 128 characters."""
     @_builtins.property
     def settings(self) -> _inference_pb2.GenerationSettings:
-        """Laid over the template: fields set here win, lists replace lists."""
+        """Draw this, laid over the template as in GenerationItem.settings."""
 
     @_builtins.property
     def image(self) -> _common_pb2.ImageSource:
-        """Instead of drawing: a picture to put through the batch's postprocessing."""
+        """Draw nothing: put this picture through the batch's postprocessing. The template's
+        output settings encode the result.
+        """
 
     def __init__(
         self,
@@ -1203,11 +1207,13 @@ class BatchItem(_message.Message):
         settings: _inference_pb2.GenerationSettings | None = ...,
         image: _common_pb2.ImageSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "settings", b"settings", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "item_id", b"item_id", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "item_id", b"item_id", "settings", b"settings", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["settings", "image"]  # noqa: Y015
+    _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
 Global___BatchItem: _TypeAlias = BatchItem  # noqa: Y015
 
@@ -1488,7 +1494,7 @@ class GetBatchRequest(_message.Message):
     batch_id: _builtins.str
     """The batch."""
     page_size: _builtins.int
-    """Items per page. Range: 0 to 1000. 0 means 100."""
+    """Items per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     @_builtins.property
@@ -1555,7 +1561,7 @@ class ListBatchesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Entries per page. Range: 0 to 1000. 0 means 100."""
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     @_builtins.property

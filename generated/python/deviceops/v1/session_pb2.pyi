@@ -350,12 +350,12 @@ class SessionOptions(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """For finding sessions again. At most 32 elements of 64 characters."""
+        """For finding sessions again. At most 32 elements. At most 64 characters each."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Kept with the session and given back, not interpreted. At most 32 elements; keys are
-        names, values have at most 1024 characters.
+        """Kept with the session and given back, not interpreted. Keys are names. At most 32
+        elements. At most 1024 characters each.
         """
 
     def __init__(
@@ -1050,7 +1050,7 @@ class Preview(_message.Message):
     height: _builtins.int
     """Height in pixels."""
     jpeg: _builtins.bytes
-    """A complete JPEG file of at most 262144 bytes."""
+    """A complete JPEG file. At most 262144 bytes."""
     def __init__(
         self,
         *,

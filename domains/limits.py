@@ -1,0 +1,222 @@
+"""The one table of the contract's limits: ranges, defaults and largest sizes.
+
+Every limit that a comment in the protos states in a set phrase has its entry here under
+"Message.field", and validation, capabilities and documentation read it from here; a test
+compares the two, both ways. `domains/checks.py` applies the entries to values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What one field of one message accepts; None where there is no such limit.
+
+    Args:
+        field: Message and field (`GenerationSettings.steps`).
+        minimum: Smallest accepted number, or duration in seconds.
+        maximum: Largest accepted number, or duration in seconds.
+        multiple_of: Accepted numbers are multiples of this.
+        default: What an unset field means; None when unset means something else.
+        max_elements: Most elements of a list or map.
+        max_characters: Most Unicode characters of a text, of each text in a list, or of
+            each value in a map.
+        max_bytes: Most bytes of a bytes field.
+        unit: Unit of minimum, maximum and default; None for counts and shares.
+    """
+
+    field: str
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: int | None = None
+    default: float | None = None
+    max_elements: int | None = None
+    max_characters: int | None = None
+    max_bytes: int | None = None
+    unit: str | None = None
+
+
+def _by_field(*limits: Limit) -> Mapping[str, Limit]:
+    table = {limit.field: limit for limit in limits}
+    if len(table) != len(limits):
+        raise ValueError("a field has two limits")
+    return MappingProxyType(table)
+
+
+# fmt: off
+LIMITS: Mapping[str, Limit] = _by_field(
+    # artifact.proto
+    Limit("UploadArtifactRequest.data", max_bytes=1048576),
+    Limit("UploadHeader.size_bytes", minimum=1, maximum=68719476736, unit="bytes"),
+    Limit("UploadHeader.retention", minimum=60, maximum=31536000, default=604800,
+          unit="seconds"),
+    Limit("DownloadArtifactRequest.offset_bytes", default=0, unit="bytes"),
+    Limit("DownloadArtifactResponse.data", max_bytes=1048576),
+    Limit("ListArtifactsRequest.media_type_prefix", max_characters=128),
+    Limit("ListArtifactsRequest.page_size", minimum=0, maximum=1000, default=100),
+    # common.proto
+    Limit("ImageSource.inline", max_bytes=3145728),
+    Limit("OutputSettings.quality", minimum=1, maximum=100, default=95),
+    # session.proto
+    Limit("SessionOptions.timeout", minimum=0.001, maximum=86400, default=300, unit="seconds"),
+    Limit("SessionOptions.tags", max_elements=32, max_characters=64),
+    Limit("SessionOptions.metadata", max_elements=32, max_characters=1024),
+    Limit("Failure.violations", max_elements=20),
+    Limit("Preview.jpeg", max_bytes=262144),
+    Limit("ImageChunk.data", max_bytes=1048576),
+    # postprocessing.proto
+    Limit("UpscaleStep.factor", minimum=2, maximum=4, multiple_of=2, default=4),
+    Limit("UpscaleStep.tile_pixels", minimum=0, maximum=2048, multiple_of=8, default=0,
+          unit="pixels"),
+    Limit("UpscaleStep.tile_overlap_pixels", minimum=0, maximum=256, default=16, unit="pixels"),
+    Limit("FaceRestoreStep.strength", minimum=0, maximum=1, default=1),
+    Limit("SharpenStep.amount", minimum=0, maximum=5, default=1),
+    Limit("SharpenStep.radius_pixels", minimum=0.1, maximum=50, default=1, unit="pixels"),
+    Limit("SharpenStep.threshold", minimum=0, maximum=255, default=0),
+    Limit("DenoiseStep.strength", minimum=0, maximum=1, default=0.5),
+    Limit("ColorStep.brightness", minimum=0, maximum=4, default=1),
+    Limit("ColorStep.contrast", minimum=0, maximum=4, default=1),
+    Limit("ColorStep.saturation", minimum=0, maximum=4, default=1),
+    Limit("ColorStep.gamma", minimum=0.1, maximum=10, default=1),
+    Limit("ResizeStep.width", minimum=1, maximum=16384, unit="pixels"),
+    Limit("ResizeStep.height", minimum=1, maximum=16384, unit="pixels"),
+    Limit("CropStep.width", minimum=1, maximum=16384, unit="pixels"),
+    Limit("CropStep.height", minimum=1, maximum=16384, unit="pixels"),
+    Limit("WatermarkStep.text", max_characters=200),
+    Limit("WatermarkStep.opacity", minimum=0, maximum=1, default=0.5),
+    Limit("WatermarkStep.scale", minimum=0.01, maximum=1, default=0.05),
+    Limit("WatermarkStep.margin_pixels", minimum=0, maximum=1024, default=16, unit="pixels"),
+    Limit("ProcessRequest.steps", max_elements=16),
+    Limit("ProcessingItem.item_id", max_characters=128),
+    Limit("ProcessBatchRequest.items", max_elements=256),
+    Limit("ProcessBatchRequest.steps", max_elements=16),
+    Limit("SafetyRule.category", max_characters=64),
+    Limit("SafetyRule.threshold", minimum=0, maximum=1, default=0.5),
+    Limit("SafetyPolicy.description", max_characters=1024),
+    Limit("SafetyPolicy.rules", max_elements=32),
+    Limit("ListPoliciesRequest.page_size", minimum=0, maximum=1000, default=100),
+    Limit("TestPolicyRequest.images", max_elements=16),
+    Limit("BenchmarkPostprocessorRequest.input_pixels", minimum=64, maximum=4096, default=512,
+          unit="pixels"),
+    Limit("BenchmarkPostprocessorRequest.runs", minimum=1, maximum=100, default=5),
+    # inference.proto
+    Limit("SchedulerSettings.eta", minimum=0, maximum=1, default=0),
+    Limit("ImageToImage.strength", minimum=0, maximum=1, default=0.8),
+    Limit("Inpainting.strength", minimum=0, maximum=1, default=0.8),
+    Limit("Inpainting.mask_blur_pixels", minimum=0, maximum=64, default=4, unit="pixels"),
+    Limit("Inpainting.crop_margin_pixels", minimum=0, maximum=512, unit="pixels"),
+    Limit("LoraWeight.weight", minimum=-2, maximum=2, default=1),
+    Limit("LoraWeight.text_encoder_weight", minimum=-2, maximum=2),
+    Limit("PreprocessorSettings.canny_low", minimum=0, maximum=255, default=100),
+    Limit("PreprocessorSettings.canny_high", minimum=0, maximum=255, default=200),
+    Limit("PreprocessorSettings.resolution_pixels", minimum=0, maximum=2048, default=0,
+          unit="pixels"),
+    Limit("ControlNetGuidance.conditioning_scale", minimum=0, maximum=2, default=1),
+    Limit("ControlNetGuidance.start", minimum=0, maximum=1, default=0),
+    Limit("ControlNetGuidance.end", minimum=0, maximum=1, default=1),
+    Limit("Refiner.switch_at", minimum=0, maximum=1, default=0.8),
+    Limit("Refiner.steps", minimum=1, maximum=150),
+    Limit("Refiner.aesthetic_score", minimum=1, maximum=10, default=6),
+    Limit("Refiner.negative_aesthetic_score", minimum=1, maximum=10, default=2.5),
+    Limit("PreviewSettings.every_steps", minimum=0, maximum=150, default=0),
+    Limit("PreviewSettings.max_edge_pixels", minimum=64, maximum=512, default=256,
+          unit="pixels"),
+    Limit("GenerationSettings.prompt", max_characters=10000),
+    Limit("GenerationSettings.negative_prompt", max_characters=10000),
+    Limit("GenerationSettings.prompt_2", max_characters=10000),
+    Limit("GenerationSettings.negative_prompt_2", max_characters=10000),
+    Limit("GenerationSettings.loras", max_elements=64),
+    Limit("GenerationSettings.control_nets", max_elements=16),
+    Limit("GenerationSettings.embedding_model_ids", max_elements=64),
+    Limit("GenerationSettings.width", minimum=256, maximum=2048, multiple_of=8, unit="pixels"),
+    Limit("GenerationSettings.height", minimum=256, maximum=2048, multiple_of=8, unit="pixels"),
+    Limit("GenerationSettings.steps", minimum=1, maximum=150, default=25),
+    Limit("GenerationSettings.guidance_scale", minimum=1, maximum=30, default=7.5),
+    Limit("GenerationSettings.guidance_rescale", minimum=0, maximum=1, default=0),
+    Limit("GenerationSettings.clip_skip", minimum=0, maximum=8, default=0),
+    Limit("GenerationSettings.image_count", minimum=1, maximum=9, default=1),
+    Limit("GenerationSettings.seed", minimum=0, maximum=4294967295),
+    Limit("GenerationSettings.seeds", minimum=0, maximum=4294967295, max_elements=9),
+    Limit("GenerateRequest.postprocessing", max_elements=16),
+    Limit("GenerationItem.item_id", max_characters=128),
+    Limit("GenerateBatchRequest.items", max_elements=64),
+    Limit("GenerateBatchRequest.postprocessing", max_elements=16),
+    Limit("ValidateGenerationResponse.violations", max_elements=20),
+    Limit("PreviewControlImageRequest.width", minimum=256, maximum=2048, multiple_of=8,
+          unit="pixels"),
+    Limit("PreviewControlImageRequest.height", minimum=256, maximum=2048, multiple_of=8,
+          unit="pixels"),
+    Limit("PreviewControlImageResponse.image", max_bytes=3145728),
+    # memory.proto
+    Limit("WatchMemoryRequest.interval", minimum=0.1, maximum=3600, default=1, unit="seconds"),
+    Limit("AllocateRequest.size_bytes", minimum=1, maximum=1099511627776, unit="bytes"),
+    Limit("AllocateRequest.lease", minimum=1, maximum=86400, default=60, unit="seconds"),
+    Limit("AllocateRequest.label", max_characters=128),
+    Limit("RenewLeaseRequest.allocation_ids", max_elements=1000),
+    Limit("RenewLeaseRequest.lease", minimum=1, maximum=86400, default=60, unit="seconds"),
+    Limit("ListAllocationsRequest.page_size", minimum=0, maximum=1000, default=100),
+    Limit("WriteAllocationHeader.offset_bytes", default=0, unit="bytes"),
+    Limit("WriteAllocationRequest.data", max_bytes=1048576),
+    Limit("ReadAllocationRequest.offset_bytes", default=0, unit="bytes"),
+    Limit("ReadAllocationResponse.data", max_bytes=1048576),
+    Limit("CopyRequest.source_offset_bytes", default=0, unit="bytes"),
+    Limit("CopyRequest.target_offset_bytes", default=0, unit="bytes"),
+    Limit("OptimizeModelMemoryRequest.target_free_bytes", minimum=1, maximum=1099511627776,
+          unit="bytes"),
+    Limit("GetMemoryAnalyticsRequest.window", minimum=1, maximum=2592000, default=3600,
+          unit="seconds"),
+    Limit("GetMemoryAnalyticsRequest.points", minimum=1, maximum=1000, default=60),
+    # model.proto
+    Limit("Model.header_metadata", max_elements=128),
+    Limit("ListModelsRequest.tags", max_elements=32, max_characters=64),
+    Limit("ListModelsRequest.page_size", minimum=0, maximum=1000, default=100),
+    Limit("SearchModelsRequest.query", max_characters=256),
+    Limit("SearchModelsRequest.page_size", minimum=0, maximum=1000, default=100),
+    Limit("RefreshReport.problems", max_elements=100),
+    Limit("ModelValidationReport.findings", max_elements=100),
+    Limit("BenchmarkModelRequest.width", minimum=256, maximum=2048, multiple_of=8,
+          unit="pixels"),
+    Limit("BenchmarkModelRequest.height", minimum=256, maximum=2048, multiple_of=8,
+          unit="pixels"),
+    Limit("BenchmarkModelRequest.steps", minimum=1, maximum=1000, default=20),
+    Limit("ImportModelHeader.size_bytes", minimum=1, maximum=68719476736, unit="bytes"),
+    Limit("ImportModelRequest.data", max_bytes=1048576),
+    # processing.proto
+    Limit("ListSessionsRequest.states", max_elements=16),
+    Limit("ListSessionsRequest.tags", max_elements=32, max_characters=64),
+    Limit("ListSessionsRequest.page_size", minimum=0, maximum=1000, default=100),
+    Limit("WorkflowValue.text", max_characters=10000),
+    Limit("WorkflowImages.images", max_elements=64),
+    Limit("WorkflowParameter.name", max_characters=127),
+    Limit("WorkflowParameter.description", max_characters=1024),
+    Limit("WorkflowBinding.input", max_characters=256),
+    Limit("WorkflowBinding.parameter", max_characters=127),
+    Limit("RetryPolicy.max_attempts", minimum=1, maximum=10, default=1),
+    Limit("RetryPolicy.backoff", minimum=0, maximum=3600, default=1, unit="seconds"),
+    Limit("PostprocessWork.steps", max_elements=16),
+    Limit("WorkflowStep.bindings", max_elements=32),
+    Limit("WorkflowStep.after_step_ids", max_elements=64),
+    Limit("WorkflowStep.for_each_input", max_characters=256),
+    Limit("Workflow.description", max_characters=1024),
+    Limit("Workflow.parameters", max_elements=64),
+    Limit("Workflow.steps", max_elements=64),
+    Limit("Workflow.result_step_ids", max_elements=64),
+    Limit("ListWorkflowsRequest.page_size", minimum=0, maximum=1000, default=100),
+    Limit("ValidateWorkflowRequest.arguments", max_elements=64),
+    Limit("ValidateWorkflowResponse.violations", max_elements=20),
+    Limit("RunWorkflowRequest.arguments", max_elements=64),
+    Limit("BatchItem.item_id", max_characters=128),
+    Limit("CreateBatchRequest.items", max_elements=1000),
+    Limit("CreateBatchRequest.postprocessing", max_elements=16),
+    Limit("CreateBatchRequest.device_ids", max_elements=64),
+    Limit("AddBatchItemsRequest.items", max_elements=1000),
+    Limit("GetBatchRequest.item_states", max_elements=16),
+    Limit("GetBatchRequest.page_size", minimum=0, maximum=1000, default=100),
+    Limit("ListBatchesRequest.states", max_elements=16),
+    Limit("ListBatchesRequest.page_size", minimum=0, maximum=1000, default=100),
+)
+# fmt: on
