@@ -801,6 +801,7 @@ class GetDeviceStatusResponse(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     LOADED_MODEL_ID_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
     load: _builtins.float
     """Busy share from 0 to 1; absent where the platform does not tell."""
     temperature_celsius: _builtins.float
@@ -813,6 +814,8 @@ class GetDeviceStatusResponse(_message.Message):
     """The session it works on; empty when idle."""
     loaded_model_id: _builtins.str
     """The model on it; empty when none."""
+    profile: Global___OptimizationProfile.ValueType
+    """The profile it runs with."""
     @_builtins.property
     def device(self) -> Global___Device:
         """The device as it is now."""
@@ -832,10 +835,11 @@ class GetDeviceStatusResponse(_message.Message):
         session_id: _builtins.str = ...,
         worker: Global___WorkerStatus | None = ...,
         loaded_model_id: _builtins.str = ...,
+        profile: Global___OptimizationProfile.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_load", b"_load", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "device", b"device", "load", b"load", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_load", b"_load", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "device", b"device", "load", b"load", "loaded_model_id", b"loaded_model_id", "power_watts", b"power_watts", "queue_depth", b"queue_depth", "session_id", b"session_id", "temperature_celsius", b"temperature_celsius", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_load", b"_load", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "device", b"device", "load", b"load", "loaded_model_id", b"loaded_model_id", "power_watts", b"power_watts", "profile", b"profile", "queue_depth", b"queue_depth", "session_id", b"session_id", "temperature_celsius", b"temperature_celsius", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__load: _TypeAlias = _typing.Literal["load"]  # noqa: Y015
     _WhichOneofArgType__load: _TypeAlias = _typing.Literal["_load", b"_load"]  # noqa: Y015

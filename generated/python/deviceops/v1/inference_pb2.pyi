@@ -1032,14 +1032,13 @@ Global___GenerateBatchRequest: _TypeAlias = GenerateBatchRequest  # noqa: Y015
 
 @_typing.final
 class GenerateBatchResponse(_message.Message):
-    """One event of a batch. image_index counts over all items."""
+    """One event of a batch. Its item_id says which item it is about; image_index counts over
+    all items.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ITEM_ID_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    """The item it is about; empty when it is about the session."""
     @_builtins.property
     def event(self) -> _session_pb2.SessionEvent:
         """The event."""
@@ -1047,12 +1046,11 @@ class GenerateBatchResponse(_message.Message):
     def __init__(
         self,
         *,
-        item_id: _builtins.str = ...,
         event: _session_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "item_id", b"item_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1137,22 +1135,28 @@ class FeatureSupport(_message.Message):
     FEATURE_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    EXCLUDED_FEATURES_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
     """Field or feature ("GenerationSettings.loras", "BATCH_COMPUTATION_THROUGHPUT")."""
     available: _builtins.bool
     """Whether a request may use it with this model on this device now."""
     explanation: _builtins.str
     """Why not, when not."""
+    @_builtins.property
+    def excluded_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Features that a request which uses this one cannot use."""
+
     def __init__(
         self,
         *,
         feature: _builtins.str = ...,
         available: _builtins.bool = ...,
         explanation: _builtins.str = ...,
+        excluded_features: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "explanation", b"explanation", "feature", b"feature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "excluded_features", b"excluded_features", "explanation", b"explanation", "feature", b"feature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -882,14 +882,13 @@ Global___ProcessBatchRequest: _TypeAlias = ProcessBatchRequest  # noqa: Y015
 
 @_typing.final
 class ProcessBatchResponse(_message.Message):
-    """One event of a batch."""
+    """One event of a batch. Its item_id says which item it is about; image_index counts over
+    all items.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ITEM_ID_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    """The item it is about; empty when it is about the session."""
     @_builtins.property
     def event(self) -> _session_pb2.SessionEvent:
         """The event."""
@@ -897,12 +896,11 @@ class ProcessBatchResponse(_message.Message):
     def __init__(
         self,
         *,
-        item_id: _builtins.str = ...,
         event: _session_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "item_id", b"item_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

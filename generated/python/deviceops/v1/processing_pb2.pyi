@@ -1159,8 +1159,11 @@ class RunWorkflowResponse(_message.Message):
 
     STEP_ID_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
+    RUN_INDEX_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step it is about; empty when it is about the run."""
+    run_index: _builtins.int
+    """Which run of a fanned-out step, from 0; absent when the step is not fanned out."""
     @_builtins.property
     def event(self) -> _session_pb2.SessionEvent:
         """The event; of the step's own session when step_id is set."""
@@ -1170,12 +1173,15 @@ class RunWorkflowResponse(_message.Message):
         *,
         step_id: _builtins.str = ...,
         event: _session_pb2.SessionEvent | None = ...,
+        run_index: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "event", b"event", "run_index", b"run_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "step_id", b"step_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "event", b"event", "run_index", b"run_index", "step_id", b"step_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__run_index: _TypeAlias = _typing.Literal["run_index"]  # noqa: Y015
+    _WhichOneofArgType__run_index: _TypeAlias = _typing.Literal["_run_index", b"_run_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_index) -> _WhichOneofReturnType__run_index | None: ...
 
 Global___RunWorkflowResponse: _TypeAlias = RunWorkflowResponse  # noqa: Y015
 

@@ -8,6 +8,7 @@ events; ProcessingService lists, watches and controls them.
 
 from collections import abc as _abc
 from deviceops.v1 import common_pb2 as _common_pb2
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -332,7 +333,8 @@ class SessionOptions(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Idempotency key, a UUID of the client's choice. The same id with the same request
+    """Idempotency key, a UUID of the client's choice, not the nil UUID. The same id with the
+    same request
     gives the same session, from its first event, however often it is sent; with another
     request it is ALREADY_EXISTS (REQUEST_ID_REUSED). Empty: every call is a new session.
     Without it a retry after a lost connection may run the work twice.
@@ -701,6 +703,7 @@ class SessionEvent(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    ITEM_ID_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     QUEUE_MOVED_FIELD_NUMBER: _builtins.int
     PHASE_STARTED_FIELD_NUMBER: _builtins.int
@@ -723,6 +726,8 @@ class SessionEvent(_message.Message):
     """The session."""
     sequence: _builtins.int
     """Number of this entry; of the entry before it, for passing events."""
+    item_id: _builtins.str
+    """The batch item it is about, by the client's name; empty when it is about the session."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -805,6 +810,7 @@ class SessionEvent(_message.Message):
         session_id: _builtins.str = ...,
         sequence: _builtins.int = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        item_id: _builtins.str = ...,
         accepted: Global___SessionAccepted | None = ...,
         queue_moved: Global___QueueMoved | None = ...,
         phase_started: Global___PhaseStarted | None = ...,
@@ -826,7 +832,7 @@ class SessionEvent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cancelled", b"cancelled", "completed", b"completed", "event", b"event", "event_time", b"event_time", "failed", b"failed", "heartbeat", b"heartbeat", "image_chunk", b"image_chunk", "image_decoded", b"image_decoded", "image_finished", b"image_finished", "item_finished", b"item_finished", "paused", b"paused", "phase_started", b"phase_started", "preview", b"preview", "queue_moved", b"queue_moved", "resumed", b"resumed", "retried", b"retried", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cancelled", b"cancelled", "completed", b"completed", "event", b"event", "event_time", b"event_time", "failed", b"failed", "heartbeat", b"heartbeat", "image_chunk", b"image_chunk", "image_decoded", b"image_decoded", "image_finished", b"image_finished", "item_finished", b"item_finished", "paused", b"paused", "phase_started", b"phase_started", "preview", b"preview", "queue_moved", b"queue_moved", "resumed", b"resumed", "retried", b"retried", "sequence", b"sequence", "session_id", b"session_id", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cancelled", b"cancelled", "completed", b"completed", "event", b"event", "event_time", b"event_time", "failed", b"failed", "heartbeat", b"heartbeat", "image_chunk", b"image_chunk", "image_decoded", b"image_decoded", "image_finished", b"image_finished", "item_finished", b"item_finished", "item_id", b"item_id", "paused", b"paused", "phase_started", b"phase_started", "preview", b"preview", "queue_moved", b"queue_moved", "resumed", b"resumed", "retried", b"retried", "sequence", b"sequence", "session_id", b"session_id", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "queue_moved", "phase_started", "transfer_progress", "text_encoded", "step_finished", "preview", "image_decoded", "image_chunk", "image_finished", "item_finished", "paused", "resumed", "retried", "heartbeat", "completed", "failed", "cancelled"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
@@ -922,23 +928,19 @@ class PhaseStarted(_message.Message):
 
     PHASE_FIELD_NUMBER: _builtins.int
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
-    ITEM_ID_FIELD_NUMBER: _builtins.int
     phase: Global___Phase.ValueType
     """Which."""
     image_index: _builtins.int
     """The picture it is about; absent when it is about all."""
-    item_id: _builtins.str
-    """The workflow step or batch item it is about; empty elsewhere."""
     def __init__(
         self,
         *,
         phase: Global___Phase.ValueType = ...,
         image_index: _builtins.int | None = ...,
-        item_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index", "item_id", b"item_id", "phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index", "phase", b"phase"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_index: _TypeAlias = _typing.Literal["image_index"]  # noqa: Y015
     _WhichOneofArgType__image_index: _TypeAlias = _typing.Literal["_image_index", b"_image_index"]  # noqa: Y015
@@ -1161,17 +1163,27 @@ class ItemFinished(_message.Message):
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    RUN_INDEX_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """Item id of a batch, step id of a workflow, "tile" elsewhere."""
+    """Item id of a batch, step id of a workflow, "tile" elsewhere. For a batch the same as the
+    event's.
+    """
     done_count: _builtins.int
     """Items finished so far."""
     total_count: _builtins.int
     """Items in all."""
     session_id: _builtins.str
     """The session that did it; empty when this one did."""
+    run_index: _builtins.int
+    """Which run of a fanned-out workflow step it was, from 0; absent elsewhere."""
     @_builtins.property
     def failure(self) -> Global___Failure:
         """Why it failed; absent when it worked."""
+
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageResult]:
+        """Its pictures, where it has any."""
 
     def __init__(
         self,
@@ -1181,12 +1193,16 @@ class ItemFinished(_message.Message):
         total_count: _builtins.int = ...,
         session_id: _builtins.str = ...,
         failure: Global___Failure | None = ...,
+        images: _abc.Iterable[Global___ImageResult] | None = ...,
+        run_index: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "failure", b"failure", "run_index", b"run_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "failure", b"failure", "item_id", b"item_id", "session_id", b"session_id", "total_count", b"total_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "done_count", b"done_count", "failure", b"failure", "images", b"images", "item_id", b"item_id", "run_index", b"run_index", "session_id", b"session_id", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__run_index: _TypeAlias = _typing.Literal["run_index"]  # noqa: Y015
+    _WhichOneofArgType__run_index: _TypeAlias = _typing.Literal["_run_index", b"_run_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_index) -> _WhichOneofReturnType__run_index | None: ...
 
 Global___ItemFinished: _TypeAlias = ItemFinished  # noqa: Y015
 
@@ -1286,6 +1302,7 @@ class SessionCompleted(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """The device that did it."""
     @_builtins.property
@@ -1308,6 +1325,14 @@ class SessionCompleted(_message.Message):
     def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Lines of a report for work whose result is neither pictures nor typed elsewhere."""
 
+    @_builtins.property
+    def report(self) -> _any_pb2.Any:
+        """The typed result of work that makes no pictures, as the RPC's own stream carries it
+        (LoadedModel, Model, RefreshReport, ModelValidationReport, ModelBenchmark,
+        OptimizationReport, DefragmentReport, ModelEvictionReport, PostprocessorBenchmark), so
+        that WatchSession and GetSession show it too.
+        """
+
     def __init__(
         self,
         *,
@@ -1317,10 +1342,11 @@ class SessionCompleted(_message.Message):
         device_id: _builtins.str = ...,
         generation: Global___GenerationFacts | None = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        report: _any_pb2.Any | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "report", b"report", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "device_id", b"device_id", "generation", b"generation", "images", b"images", "notes", b"notes", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "device_id", b"device_id", "generation", b"generation", "images", b"images", "notes", b"notes", "report", b"report", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
