@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from domains.model.types import DataType
-from domains.processing.types import Phase
+from domains.processing.types import Phase, SessionOptions
 
 
 class Scheduler(Enum):
@@ -82,6 +82,52 @@ class OutputSettings:
     quality: int = 95
     lossless: bool = False
     embed_parameters: bool = True
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What a client asks for; None is what it left to defaults.
+
+    `seed` is the first picture's, `seeds` one for each. `unbuilt` names the fields that
+    are set although this version does nothing with them.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    prompt_2: str | None = None
+    negative_prompt_2: str | None = None
+    model_id: str = ""
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    guidance_rescale: float | None = None
+    clip_skip: int | None = None
+    scheduler: Scheduler | None = None
+    spacing: SigmaSpacing = SigmaSpacing.MODEL
+    eta: float | None = None
+    image_count: int | None = None
+    seed: int | None = None
+    seeds: tuple[int, ...] = ()
+    precision: PrecisionMode = PrecisionMode.EXACT
+    format: ImageFormat = ImageFormat.PNG
+    quality: int | None = None
+    lossless: bool = False
+    omit_parameters: bool = False
+    preview_every_steps: int = 0
+    preview_max_edge: int | None = None
+    unbuilt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One call of Generate. `digest` stands for the whole request, for idempotency."""
+
+    settings: GenerationSettings
+    options: SessionOptions
+    device_id: str
+    digest: bytes
+    image_data: bool = True
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 
 from domains.errors import FieldViolation, Reason
@@ -103,11 +103,14 @@ class ImageFormat(Enum):
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """What every request that starts a session may say about it."""
+    """What every request that starts a session may say about it.
+
+    `timeout_seconds` counts from acceptance, queue included.
+    """
 
     request_id: str = ""
     priority: Priority = Priority.NORMAL
-    timeout: timedelta = timedelta(seconds=300)
+    timeout_seconds: float = 300.0
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -139,11 +142,24 @@ class Failure:
     incident_id: str = ""
 
 
+class DegradationKind(Enum):
+    """Ways in which a result may be made otherwise than asked or than usual."""
+
+    VAE_TILED = "vae-tiled"
+    VAE_DATA_TYPE = "vae-data-type"
+    UNET_DATA_TYPE = "unet-data-type"
+    CPU_FALLBACK = "cpu-fallback"
+    OFFLOADED = "offloaded"
+    ATTENTION_SLICED = "attention-sliced"
+    SLOW_ENCODER = "slow-encoder"
+    OTHER_DEVICE = "other-device"
+
+
 @dataclass(frozen=True)
 class Degradation:
     """Something done otherwise than asked or than usual, and why."""
 
-    kind: str
+    kind: DegradationKind
     detail: str
 
 
@@ -338,3 +354,4 @@ class SessionSnapshot:
     options: SessionOptions
     failure: Failure | None
     images: tuple[ImageResult, ...]
+    parent_session_id: str = ""

@@ -50,6 +50,7 @@ class Session:
         device_id: str,
         model_id: str,
         total_steps: int,
+        parent_session_id: str,
         retention: timedelta,
         now: Clock,
     ) -> None:
@@ -58,6 +59,7 @@ class Session:
         self.options = options
         self.device_id = device_id
         self.model_id = model_id
+        self.parent_session_id = parent_session_id
         self.state = SessionState.QUEUED
         self.phase: Phase | None = Phase.QUEUED
         self.queue_position = 0
@@ -66,7 +68,7 @@ class Session:
         self.create_time = now()
         self.start_time: datetime | None = None
         self.end_time: datetime | None = None
-        self.deadline = self.create_time + options.timeout
+        self.deadline = self.create_time + timedelta(seconds=options.timeout_seconds)
         self.log = EventLog(session_id, now)
         self.cancel_reason: Reason | None = None
         self._cancel_work: Callable[[], None] | None = None
@@ -227,4 +229,5 @@ class Session:
             options=self.options,
             failure=self.failure,
             images=self.images,
+            parent_session_id=self.parent_session_id,
         )

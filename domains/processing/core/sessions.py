@@ -9,7 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from domains.errors import Reason, Unavailable, Unimplemented
+from domains.errors import (
+    FieldViolation,
+    InvalidArgument,
+    Reason,
+    Unavailable,
+    Unimplemented,
+)
 from domains.paging import Page, paginate
 from domains.processing.core.queue import DeviceQueue, Work
 from domains.processing.core.session import Session
@@ -55,6 +61,7 @@ class SessionPlan:
     expected_phases: tuple[Phase, ...]
     seeds: tuple[int, ...] = ()
     steps: int = 0
+    parent_session_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class SessionFilter:
     states: tuple[SessionState, ...] = ()
     device_id: str = ""
     tags: tuple[str, ...] = ()
+    parent_session_id: str = ""
 
     def accepts(self, session: Session) -> bool:
         """Whether the session is one of those wanted."""
@@ -73,6 +81,7 @@ class SessionFilter:
             and (not self.states or session.state in self.states)
             and (not self.device_id or session.device_id == self.device_id)
             and set(self.tags) <= set(session.options.tags)
+            and session.parent_session_id == self.parent_session_id
         )
 
 
@@ -209,6 +218,7 @@ class Sessions:
             device_id=plan.device_id,
             model_id=plan.model_id,
             total_steps=plan.steps * len(plan.seeds),
+            parent_session_id=plan.parent_session_id,
             retention=self._retention,
             now=self._now,
         )
@@ -248,15 +258,20 @@ class Sessions:
             matching, page_size=page_size, page_token=page_token, scope=repr(wanted)
         )
 
-    def control(self, session_id: str, action: ControlAction) -> SessionSnapshot:
+    def control(self, session_id: str, action: ControlAction | None) -> SessionSnapshot:
         """Cancel a session; cancelling a final one changes nothing.
 
         Raises:
+            InvalidArgument: No action is named, or one that only batches have.
             SessionNotFound: There is none of that id.
             StateConflict: The session is final and cannot be paused or resumed.
             Unimplemented: Pausing and resuming are not built yet.
         """
         session = self.get(session_id)
+        if action is None or action is ControlAction.RETRY_FAILED:
+            rule = "action must be PAUSE, RESUME or CANCEL."
+            violation = FieldViolation("action", Reason.ENUM_VALUE_UNKNOWN, rule)
+            raise InvalidArgument(rule, reason=violation.reason, violations=[violation])
         if action is ControlAction.CANCEL:
             session.request_cancel(Reason.CANCELLED_BY_CLIENT)
             return session.snapshot()

@@ -1,0 +1,78 @@
+"""Conversions that every domain's convert module shares.
+
+Only convert modules import this: it knows protobuf, which cores do not.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+E = TypeVar("E", bound=Enum)
+V = TypeVar("V", bound=int)
+V_co = TypeVar("V_co", bound=int, covariant=True)
+
+
+class _Wrapper(Protocol[V_co]):
+    def Value(self, name: str) -> V_co: ...
+
+
+class EnumMap(Generic[E, V]):
+    """A Python enum and the proto enum with the same names behind a prefix.
+
+    Zero (`_UNSPECIFIED`) has no member: a default takes its place. Numbers that the
+    proto enum does not have never get here: requests are checked on arrival.
+
+    Args:
+        members: The Python enum.
+        wrapper: The generated enum.
+        prefix: What precedes the names in the proto enum, with its underscore.
+    """
+
+    def __init__(self, members: type[E], wrapper: _Wrapper[V], prefix: str) -> None:
+        self._unspecified = wrapper.Value(prefix + "UNSPECIFIED")
+        self._numbers: dict[E, V] = {
+            member: wrapper.Value(prefix + member.name) for member in members
+        }
+        self._members: dict[int, E] = {
+            number: member for member, number in self._numbers.items()
+        }
+
+    def to_proto(self, member: E | None) -> V:
+        """The member's number; that of `_UNSPECIFIED` for None."""
+        return self._unspecified if member is None else self._numbers[member]
+
+    def from_proto(self, number: int, default: E) -> E:
+        """The number's member, or `default` for 0."""
+        return self._members[number] if number else default
+
+    def optional_from_proto(self, number: int) -> E | None:
+        """The number's member, or None for 0."""
+        return self._members[number] if number else None
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """A timezone-aware moment as Timestamp; None stays absent."""
+    if moment is None:
+        return None
+    result = Timestamp()
+    result.FromDatetime(moment)
+    return result
+
+
+def duration(seconds: float | None) -> Duration | None:
+    """Seconds as Duration, to the microsecond; None stays absent."""
+    if seconds is None:
+        return None
+    result = Duration()
+    result.FromMicroseconds(round(seconds * 1_000_000))
+    return result
+
+
+def seconds(message: Duration) -> float:
+    """A Duration's seconds, whatever a client put into its fields."""
+    return message.seconds + message.nanos / 1e9
