@@ -1,0 +1,26 @@
+"""Artifact values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Bytes that are kept: `artifact_id` is their SHA-256 in lower-case hexadecimal."""
+
+    artifact_id: str
+    size_bytes: int
+    media_type: str
+    create_time: datetime
+    expire_time: datetime | None
+    session_id: str
+
+
+@dataclass(frozen=True)
+class ArtifactUsage:
+    """Bytes kept in all, and the most that are kept."""
+
+    used_bytes: int
+    quota_bytes: int
