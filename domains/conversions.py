@@ -12,6 +12,11 @@ from typing import Generic, Protocol, TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from deviceops.v1 import common_pb2
+from domains.device.types import ByteFigure, FigureQuality
+from domains.errors import Reason
+from domains.model.types import DataType
+
 E = TypeVar("E", bound=Enum)
 V = TypeVar("V", bound=int)
 V_co = TypeVar("V_co", bound=int, covariant=True)
@@ -76,3 +81,26 @@ def duration(seconds: float | None) -> Duration | None:
 def seconds(message: Duration) -> float:
     """A Duration's seconds, whatever a client put into its fields."""
     return message.seconds + message.nanos / 1e9
+
+
+DATA_TYPES = EnumMap(DataType, common_pb2.DataType, "DATA_TYPE_")
+QUALITIES = EnumMap(FigureQuality, common_pb2.FigureQuality, "FIGURE_QUALITY_")
+REASONS = EnumMap(Reason, common_pb2.ErrorReason, "ERROR_REASON_")
+
+
+def byte_figure(figure: ByteFigure) -> common_pb2.ByteFigure:
+    """A number of bytes; without the number when it is unknown."""
+    return common_pb2.ByteFigure(
+        value_bytes=figure.value,
+        quality=QUALITIES.to_proto(figure.quality),
+        source=figure.source,
+    )
+
+
+def byte_figure_from_proto(message: common_pb2.ByteFigure) -> ByteFigure:
+    """The inverse of `byte_figure`; a figure that says nothing is unknown."""
+    return ByteFigure(
+        message.value_bytes if message.HasField("value_bytes") else None,
+        QUALITIES.from_proto(message.quality, FigureQuality.UNKNOWN),
+        message.source,
+    )
