@@ -1,0 +1,40 @@
+using Grpc.Core;
+using Grpc.Net.Client;
+using Xunit.Sdk;
+
+namespace DeviceOperations.Client.Tests;
+
+/// <summary>
+/// The running server these tests talk to. They start none: DEVICEOPS_ADDRESS ("127.0.0.1:50051")
+/// and DEVICEOPS_TOKEN name it, and a test without them fails and says so.
+/// </summary>
+public sealed class ServerUnderTest : IDisposable
+{
+    private readonly Lazy<GrpcChannel> channel = new(() =>
+        GrpcChannel.ForAddress("http://" + Require("DEVICEOPS_ADDRESS")));
+
+    /// <summary>The channel, with a client's default limits.</summary>
+    public GrpcChannel Channel => channel.Value;
+
+    /// <summary>Call metadata with the server's own token.</summary>
+    public static Metadata Authorized() => WithToken(Require("DEVICEOPS_TOKEN"));
+
+    /// <summary>Call metadata with any token.</summary>
+    public static Metadata WithToken(string token) => new() { { "authorization", $"Bearer {token}" } };
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (channel.IsValueCreated)
+        {
+            channel.Value.Dispose();
+        }
+    }
+
+    private static string Require(string variable) =>
+        Environment.GetEnvironmentVariable(variable) is { Length: > 0 } value
+            ? value
+            : throw new XunitException(
+                $"{variable} is not set: these tests need a running device-operations server. "
+                + "`pytest tests/e2e/test_csharp.py` starts one and runs them.");
+}
