@@ -82,75 +82,76 @@ namespace DeviceOperations.V1 {
             "ZW9wcy52MS5CeXRlRmlndXJlEksKEXNvZnR3YXJlX3ZlcnNpb25zGAcgAygL",
             "MjAuZGV2aWNlb3BzLnYxLldvcmtlclN0YXR1cy5Tb2Z0d2FyZVZlcnNpb25z",
             "RW50cnkaNwoVU29mdHdhcmVWZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRIN",
-            "CgV2YWx1ZRgCIAEoCToCOAEirQIKF0dldERldmljZVN0YXR1c1Jlc3BvbnNl",
+            "CgV2YWx1ZRgCIAEoCToCOAEi4QIKF0dldERldmljZVN0YXR1c1Jlc3BvbnNl",
             "EiQKBmRldmljZRgBIAEoCzIULmRldmljZW9wcy52MS5EZXZpY2USEQoEbG9h",
             "ZBgCIAEoAUgAiAEBEiAKE3RlbXBlcmF0dXJlX2NlbHNpdXMYAyABKAFIAYgB",
             "ARIYCgtwb3dlcl93YXR0cxgEIAEoAUgCiAEBEhMKC3F1ZXVlX2RlcHRoGAUg",
             "ASgNEhIKCnNlc3Npb25faWQYBiABKAkSKgoGd29ya2VyGAcgASgLMhouZGV2",
             "aWNlb3BzLnYxLldvcmtlclN0YXR1cxIXCg9sb2FkZWRfbW9kZWxfaWQYCCAB",
-            "KAlCBwoFX2xvYWRCFgoUX3RlbXBlcmF0dXJlX2NlbHNpdXNCDgoMX3Bvd2Vy",
-            "X3dhdHRzIigKE1dhdGNoRGV2aWNlc1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEg",
-            "ASgJIpkBChRXYXRjaERldmljZXNSZXNwb25zZRIrCgRraW5kGAEgASgOMh0u",
-            "ZGV2aWNlb3BzLnYxLkRldmljZUV2ZW50S2luZBIkCgZkZXZpY2UYAiABKAsy",
-            "FC5kZXZpY2VvcHMudjEuRGV2aWNlEi4KCmV2ZW50X3RpbWUYAyABKAsyGi5n",
-            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wIp8BChVPcHRpbWl6ZURldmljZVJl",
-            "cXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEjIKB3Byb2ZpbGUYAiABKA4yIS5k",
-            "ZXZpY2VvcHMudjEuT3B0aW1pemF0aW9uUHJvZmlsZRIQCghtb2RlbF9pZBgD",
-            "IAEoCRItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25P",
-            "cHRpb25zIkQKEk9wdGltaXphdGlvbkNoYW5nZRIPCgdzZXR0aW5nGAEgASgJ",
-            "Eg4KBmJlZm9yZRgCIAEoCRINCgVhZnRlchgDIAEoCSLFAgoST3B0aW1pemF0",
-            "aW9uUmVwb3J0EjIKB3Byb2ZpbGUYASABKA4yIS5kZXZpY2VvcHMudjEuT3B0",
-            "aW1pemF0aW9uUHJvZmlsZRIxCgdjaGFuZ2VzGAIgAygLMiAuZGV2aWNlb3Bz",
-            "LnYxLk9wdGltaXphdGlvbkNoYW5nZRIuCgtzdGVwX2JlZm9yZRgDIAEoCzIZ",
-            "Lmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpzdGVwX2FmdGVyGAQgASgL",
-            "MhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEnBlYWtfbWVtb3J5X2Jl",
-            "Zm9yZRgFIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEjMKEXBlYWtf",
-            "bWVtb3J5X2FmdGVyGAYgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUi",
-            "hAEKFk9wdGltaXplRGV2aWNlUmVzcG9uc2USKwoFZXZlbnQYASABKAsyGi5k",
-            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASMgoGcmVwb3J0GAIgASgLMiAu",
-            "ZGV2aWNlb3BzLnYxLk9wdGltaXphdGlvblJlcG9ydEgAQgkKB2NvbnRlbnQi",
-            "ZwoUUmVzdGFydFdvcmtlclJlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEg0K",
-            "BWZvcmNlGAIgASgIEi0KB29wdGlvbnMYAyABKAsyHC5kZXZpY2VvcHMudjEu",
-            "U2Vzc2lvbk9wdGlvbnMiQgoVUmVzdGFydFdvcmtlclJlc3BvbnNlEikKBWV2",
-            "ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCquAQoKRGV2",
-            "aWNlS2luZBIbChdERVZJQ0VfS0lORF9VTlNQRUNJRklFRBAAEhMKD0RFVklD",
-            "RV9LSU5EX0NQVRABEhQKEERFVklDRV9LSU5EX0NVREEQAhIUChBERVZJQ0Vf",
-            "S0lORF9ST0NNEAMSGAoUREVWSUNFX0tJTkRfRElSRUNUTUwQBBITCg9ERVZJ",
-            "Q0VfS0lORF9YUFUQBRITCg9ERVZJQ0VfS0lORF9NUFMQBirOAQoLRGV2aWNl",
-            "U3RhdGUSHAoYREVWSUNFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVREVWSUNF",
-            "X1NUQVRFX1NUQVJUSU5HEAESFgoSREVWSUNFX1NUQVRFX1JFQURZEAISGwoX",
-            "REVWSUNFX1NUQVRFX1JFQ09WRVJJTkcQAxIcChhERVZJQ0VfU1RBVEVfUVVB",
-            "UkFOVElORUQQBBIVChFERVZJQ0VfU1RBVEVfTE9TVBAFEhwKGERFVklDRV9T",
-            "VEFURV9VTkFWQUlMQUJMRRAGKvEBCg9EZXZpY2VFdmVudEtpbmQSIQodREVW",
-            "SUNFX0VWRU5UX0tJTkRfVU5TUEVDSUZJRUQQABIbChdERVZJQ0VfRVZFTlRf",
-            "S0lORF9BRERFRBABEh0KGURFVklDRV9FVkVOVF9LSU5EX0NIQU5HRUQQAhIa",
-            "ChZERVZJQ0VfRVZFTlRfS0lORF9MT1NUEAMSHwobREVWSUNFX0VWRU5UX0tJ",
-            "TkRfUkVDT1ZFUkVEEAQSIQodREVWSUNFX0VWRU5UX0tJTkRfUVVBUkFOVElO",
-            "RUQQBRIfChtERVZJQ0VfRVZFTlRfS0lORF9IRUFSVEJFQVQQBiqiAQoTT3B0",
-            "aW1pemF0aW9uUHJvZmlsZRIkCiBPUFRJTUlaQVRJT05fUFJPRklMRV9VTlNQ",
-            "RUNJRklFRBAAEiEKHU9QVElNSVpBVElPTl9QUk9GSUxFX0JBTEFOQ0VEEAES",
-            "IwofT1BUSU1JWkFUSU9OX1BST0ZJTEVfTE9XX01FTU9SWRACEh0KGU9QVElN",
-            "SVpBVElPTl9QUk9GSUxFX0ZBU1QQAzLaBgoNRGV2aWNlU2VydmljZRJSCgtM",
-            "aXN0RGV2aWNlcxIgLmRldmljZW9wcy52MS5MaXN0RGV2aWNlc1JlcXVlc3Qa",
-            "IS5kZXZpY2VvcHMudjEuTGlzdERldmljZXNSZXNwb25zZRJMCglHZXREZXZp",
-            "Y2USHi5kZXZpY2VvcHMudjEuR2V0RGV2aWNlUmVxdWVzdBofLmRldmljZW9w",
-            "cy52MS5HZXREZXZpY2VSZXNwb25zZRJwChVHZXREZXZpY2VDYXBhYmlsaXRp",
-            "ZXMSKi5kZXZpY2VvcHMudjEuR2V0RGV2aWNlQ2FwYWJpbGl0aWVzUmVxdWVz",
-            "dBorLmRldmljZW9wcy52MS5HZXREZXZpY2VDYXBhYmlsaXRpZXNSZXNwb25z",
-            "ZRJhChBTZXREZWZhdWx0RGV2aWNlEiUuZGV2aWNlb3BzLnYxLlNldERlZmF1",
-            "bHREZXZpY2VSZXF1ZXN0GiYuZGV2aWNlb3BzLnYxLlNldERlZmF1bHREZXZp",
-            "Y2VSZXNwb25zZRJeCg9HZXREZXZpY2VNZW1vcnkSJC5kZXZpY2VvcHMudjEu",
-            "R2V0RGV2aWNlTWVtb3J5UmVxdWVzdBolLmRldmljZW9wcy52MS5HZXREZXZp",
-            "Y2VNZW1vcnlSZXNwb25zZRJeCg9HZXREZXZpY2VTdGF0dXMSJC5kZXZpY2Vv",
-            "cHMudjEuR2V0RGV2aWNlU3RhdHVzUmVxdWVzdBolLmRldmljZW9wcy52MS5H",
-            "ZXREZXZpY2VTdGF0dXNSZXNwb25zZRJXCgxXYXRjaERldmljZXMSIS5kZXZp",
-            "Y2VvcHMudjEuV2F0Y2hEZXZpY2VzUmVxdWVzdBoiLmRldmljZW9wcy52MS5X",
-            "YXRjaERldmljZXNSZXNwb25zZTABEl0KDk9wdGltaXplRGV2aWNlEiMuZGV2",
-            "aWNlb3BzLnYxLk9wdGltaXplRGV2aWNlUmVxdWVzdBokLmRldmljZW9wcy52",
-            "MS5PcHRpbWl6ZURldmljZVJlc3BvbnNlMAESWgoNUmVzdGFydFdvcmtlchIi",
-            "LmRldmljZW9wcy52MS5SZXN0YXJ0V29ya2VyUmVxdWVzdBojLmRldmljZW9w",
-            "cy52MS5SZXN0YXJ0V29ya2VyUmVzcG9uc2UwAUIWqgITRGV2aWNlT3BlcmF0",
-            "aW9ucy5WMWIGcHJvdG8z"));
+            "KAkSMgoHcHJvZmlsZRgJIAEoDjIhLmRldmljZW9wcy52MS5PcHRpbWl6YXRp",
+            "b25Qcm9maWxlQgcKBV9sb2FkQhYKFF90ZW1wZXJhdHVyZV9jZWxzaXVzQg4K",
+            "DF9wb3dlcl93YXR0cyIoChNXYXRjaERldmljZXNSZXF1ZXN0EhEKCWRldmlj",
+            "ZV9pZBgBIAEoCSKZAQoUV2F0Y2hEZXZpY2VzUmVzcG9uc2USKwoEa2luZBgB",
+            "IAEoDjIdLmRldmljZW9wcy52MS5EZXZpY2VFdmVudEtpbmQSJAoGZGV2aWNl",
+            "GAIgASgLMhQuZGV2aWNlb3BzLnYxLkRldmljZRIuCgpldmVudF90aW1lGAMg",
+            "ASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKfAQoVT3B0aW1pemVE",
+            "ZXZpY2VSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEoCRIyCgdwcm9maWxlGAIg",
+            "ASgOMiEuZGV2aWNlb3BzLnYxLk9wdGltaXphdGlvblByb2ZpbGUSEAoIbW9k",
+            "ZWxfaWQYAyABKAkSLQoHb3B0aW9ucxgEIAEoCzIcLmRldmljZW9wcy52MS5T",
+            "ZXNzaW9uT3B0aW9ucyJEChJPcHRpbWl6YXRpb25DaGFuZ2USDwoHc2V0dGlu",
+            "ZxgBIAEoCRIOCgZiZWZvcmUYAiABKAkSDQoFYWZ0ZXIYAyABKAkixQIKEk9w",
+            "dGltaXphdGlvblJlcG9ydBIyCgdwcm9maWxlGAEgASgOMiEuZGV2aWNlb3Bz",
+            "LnYxLk9wdGltaXphdGlvblByb2ZpbGUSMQoHY2hhbmdlcxgCIAMoCzIgLmRl",
+            "dmljZW9wcy52MS5PcHRpbWl6YXRpb25DaGFuZ2USLgoLc3RlcF9iZWZvcmUY",
+            "AyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKc3RlcF9hZnRl",
+            "chgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChJwZWFrX21l",
+            "bW9yeV9iZWZvcmUYBSABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRIz",
+            "ChFwZWFrX21lbW9yeV9hZnRlchgGIAEoCzIYLmRldmljZW9wcy52MS5CeXRl",
+            "RmlndXJlIoQBChZPcHRpbWl6ZURldmljZVJlc3BvbnNlEisKBWV2ZW50GAEg",
+            "ASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudEgAEjIKBnJlcG9ydBgC",
+            "IAEoCzIgLmRldmljZW9wcy52MS5PcHRpbWl6YXRpb25SZXBvcnRIAEIJCgdj",
+            "b250ZW50ImcKFFJlc3RhcnRXb3JrZXJSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
+            "IAEoCRINCgVmb3JjZRgCIAEoCBItCgdvcHRpb25zGAMgASgLMhwuZGV2aWNl",
+            "b3BzLnYxLlNlc3Npb25PcHRpb25zIkIKFVJlc3RhcnRXb3JrZXJSZXNwb25z",
+            "ZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQq",
+            "rgEKCkRldmljZUtpbmQSGwoXREVWSUNFX0tJTkRfVU5TUEVDSUZJRUQQABIT",
+            "Cg9ERVZJQ0VfS0lORF9DUFUQARIUChBERVZJQ0VfS0lORF9DVURBEAISFAoQ",
+            "REVWSUNFX0tJTkRfUk9DTRADEhgKFERFVklDRV9LSU5EX0RJUkVDVE1MEAQS",
+            "EwoPREVWSUNFX0tJTkRfWFBVEAUSEwoPREVWSUNFX0tJTkRfTVBTEAYqzgEK",
+            "C0RldmljZVN0YXRlEhwKGERFVklDRV9TVEFURV9VTlNQRUNJRklFRBAAEhkK",
+            "FURFVklDRV9TVEFURV9TVEFSVElORxABEhYKEkRFVklDRV9TVEFURV9SRUFE",
+            "WRACEhsKF0RFVklDRV9TVEFURV9SRUNPVkVSSU5HEAMSHAoYREVWSUNFX1NU",
+            "QVRFX1FVQVJBTlRJTkVEEAQSFQoRREVWSUNFX1NUQVRFX0xPU1QQBRIcChhE",
+            "RVZJQ0VfU1RBVEVfVU5BVkFJTEFCTEUQBirxAQoPRGV2aWNlRXZlbnRLaW5k",
+            "EiEKHURFVklDRV9FVkVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASGwoXREVWSUNF",
+            "X0VWRU5UX0tJTkRfQURERUQQARIdChlERVZJQ0VfRVZFTlRfS0lORF9DSEFO",
+            "R0VEEAISGgoWREVWSUNFX0VWRU5UX0tJTkRfTE9TVBADEh8KG0RFVklDRV9F",
+            "VkVOVF9LSU5EX1JFQ09WRVJFRBAEEiEKHURFVklDRV9FVkVOVF9LSU5EX1FV",
+            "QVJBTlRJTkVEEAUSHwobREVWSUNFX0VWRU5UX0tJTkRfSEVBUlRCRUFUEAYq",
+            "ogEKE09wdGltaXphdGlvblByb2ZpbGUSJAogT1BUSU1JWkFUSU9OX1BST0ZJ",
+            "TEVfVU5TUEVDSUZJRUQQABIhCh1PUFRJTUlaQVRJT05fUFJPRklMRV9CQUxB",
+            "TkNFRBABEiMKH09QVElNSVpBVElPTl9QUk9GSUxFX0xPV19NRU1PUlkQAhId",
+            "ChlPUFRJTUlaQVRJT05fUFJPRklMRV9GQVNUEAMy2gYKDURldmljZVNlcnZp",
+            "Y2USUgoLTGlzdERldmljZXMSIC5kZXZpY2VvcHMudjEuTGlzdERldmljZXNS",
+            "ZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLkxpc3REZXZpY2VzUmVzcG9uc2USTAoJ",
+            "R2V0RGV2aWNlEh4uZGV2aWNlb3BzLnYxLkdldERldmljZVJlcXVlc3QaHy5k",
+            "ZXZpY2VvcHMudjEuR2V0RGV2aWNlUmVzcG9uc2UScAoVR2V0RGV2aWNlQ2Fw",
+            "YWJpbGl0aWVzEiouZGV2aWNlb3BzLnYxLkdldERldmljZUNhcGFiaWxpdGll",
+            "c1JlcXVlc3QaKy5kZXZpY2VvcHMudjEuR2V0RGV2aWNlQ2FwYWJpbGl0aWVz",
+            "UmVzcG9uc2USYQoQU2V0RGVmYXVsdERldmljZRIlLmRldmljZW9wcy52MS5T",
+            "ZXREZWZhdWx0RGV2aWNlUmVxdWVzdBomLmRldmljZW9wcy52MS5TZXREZWZh",
+            "dWx0RGV2aWNlUmVzcG9uc2USXgoPR2V0RGV2aWNlTWVtb3J5EiQuZGV2aWNl",
+            "b3BzLnYxLkdldERldmljZU1lbW9yeVJlcXVlc3QaJS5kZXZpY2VvcHMudjEu",
+            "R2V0RGV2aWNlTWVtb3J5UmVzcG9uc2USXgoPR2V0RGV2aWNlU3RhdHVzEiQu",
+            "ZGV2aWNlb3BzLnYxLkdldERldmljZVN0YXR1c1JlcXVlc3QaJS5kZXZpY2Vv",
+            "cHMudjEuR2V0RGV2aWNlU3RhdHVzUmVzcG9uc2USVwoMV2F0Y2hEZXZpY2Vz",
+            "EiEuZGV2aWNlb3BzLnYxLldhdGNoRGV2aWNlc1JlcXVlc3QaIi5kZXZpY2Vv",
+            "cHMudjEuV2F0Y2hEZXZpY2VzUmVzcG9uc2UwARJdCg5PcHRpbWl6ZURldmlj",
+            "ZRIjLmRldmljZW9wcy52MS5PcHRpbWl6ZURldmljZVJlcXVlc3QaJC5kZXZp",
+            "Y2VvcHMudjEuT3B0aW1pemVEZXZpY2VSZXNwb25zZTABEloKDVJlc3RhcnRX",
+            "b3JrZXISIi5kZXZpY2VvcHMudjEuUmVzdGFydFdvcmtlclJlcXVlc3QaIy5k",
+            "ZXZpY2VvcHMudjEuUmVzdGFydFdvcmtlclJlc3BvbnNlMAFCFqoCE0Rldmlj",
+            "ZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.DeviceKind), typeof(global::DeviceOperations.V1.DeviceState), typeof(global::DeviceOperations.V1.DeviceEventKind), typeof(global::DeviceOperations.V1.OptimizationProfile), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -170,7 +171,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceMemoryResponse), global::DeviceOperations.V1.GetDeviceMemoryResponse.Parser, new[]{ "Memory" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceStatusRequest), global::DeviceOperations.V1.GetDeviceStatusRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkerStatus), global::DeviceOperations.V1.WorkerStatus.Parser, new[]{ "ProcessId", "StartTime", "RestartCount", "HeartbeatTime", "ProgressTime", "ResidentMemory", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceStatusResponse), global::DeviceOperations.V1.GetDeviceStatusResponse.Parser, new[]{ "Device", "Load", "TemperatureCelsius", "PowerWatts", "QueueDepth", "SessionId", "Worker", "LoadedModelId" }, new[]{ "Load", "TemperatureCelsius", "PowerWatts" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceStatusResponse), global::DeviceOperations.V1.GetDeviceStatusResponse.Parser, new[]{ "Device", "Load", "TemperatureCelsius", "PowerWatts", "QueueDepth", "SessionId", "Worker", "LoadedModelId", "Profile" }, new[]{ "Load", "TemperatureCelsius", "PowerWatts" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchDevicesRequest), global::DeviceOperations.V1.WatchDevicesRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchDevicesResponse), global::DeviceOperations.V1.WatchDevicesResponse.Parser, new[]{ "Kind", "Device", "EventTime" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeDeviceRequest), global::DeviceOperations.V1.OptimizeDeviceRequest.Parser, new[]{ "DeviceId", "Profile", "ModelId", "Options" }, null, null, null, null),
@@ -5440,6 +5441,7 @@ namespace DeviceOperations.V1 {
       sessionId_ = other.sessionId_;
       worker_ = other.worker_ != null ? other.worker_.Clone() : null;
       loadedModelId_ = other.loadedModelId_;
+      profile_ = other.profile_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5614,6 +5616,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "profile" field.</summary>
+    public const int ProfileFieldNumber = 9;
+    private global::DeviceOperations.V1.OptimizationProfile profile_ = global::DeviceOperations.V1.OptimizationProfile.Unspecified;
+    /// <summary>
+    /// The profile it runs with.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.OptimizationProfile Profile {
+      get { return profile_; }
+      set {
+        profile_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -5637,6 +5654,7 @@ namespace DeviceOperations.V1 {
       if (SessionId != other.SessionId) return false;
       if (!object.Equals(Worker, other.Worker)) return false;
       if (LoadedModelId != other.LoadedModelId) return false;
+      if (Profile != other.Profile) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5652,6 +5670,7 @@ namespace DeviceOperations.V1 {
       if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
       if (worker_ != null) hash ^= Worker.GetHashCode();
       if (LoadedModelId.Length != 0) hash ^= LoadedModelId.GetHashCode();
+      if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) hash ^= Profile.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5702,6 +5721,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(66);
         output.WriteString(LoadedModelId);
       }
+      if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) {
+        output.WriteRawTag(72);
+        output.WriteEnum((int) Profile);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -5744,6 +5767,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(66);
         output.WriteString(LoadedModelId);
       }
+      if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) {
+        output.WriteRawTag(72);
+        output.WriteEnum((int) Profile);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -5777,6 +5804,9 @@ namespace DeviceOperations.V1 {
       }
       if (LoadedModelId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(LoadedModelId);
+      }
+      if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Profile);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -5819,6 +5849,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.LoadedModelId.Length != 0) {
         LoadedModelId = other.LoadedModelId;
+      }
+      if (other.Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) {
+        Profile = other.Profile;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -5877,6 +5910,10 @@ namespace DeviceOperations.V1 {
             LoadedModelId = input.ReadString();
             break;
           }
+          case 72: {
+            Profile = (global::DeviceOperations.V1.OptimizationProfile) input.ReadEnum();
+            break;
+          }
         }
       }
     #endif
@@ -5932,6 +5969,10 @@ namespace DeviceOperations.V1 {
           }
           case 66: {
             LoadedModelId = input.ReadString();
+            break;
+          }
+          case 72: {
+            Profile = (global::DeviceOperations.V1.OptimizationProfile) input.ReadEnum();
             break;
           }
         }

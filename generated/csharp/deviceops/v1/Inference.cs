@@ -104,97 +104,97 @@ namespace DeviceOperations.V1 {
             "ZBgEIAEoCRIzCgtjb21wdXRhdGlvbhgFIAEoDjIeLmRldmljZW9wcy52MS5C",
             "YXRjaENvbXB1dGF0aW9uEjgKDnBvc3Rwcm9jZXNzaW5nGAYgAygLMiAuZGV2",
             "aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5nU3RlcBIXCg9vbWl0X2ltYWdlX2Rh",
-            "dGEYByABKAgiUwoVR2VuZXJhdGVCYXRjaFJlc3BvbnNlEg8KB2l0ZW1faWQY",
-            "ASABKAkSKQoFZXZlbnQYAiABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2",
-            "ZW50Ij0KFkdldENhcGFiaWxpdGllc1JlcXVlc3QSEAoIbW9kZWxfaWQYASAB",
-            "KAkSEQoJZGV2aWNlX2lkGAIgASgJIsUBChNTY2hlZHVsZXJDYXBhYmlsaXR5",
-            "EioKCXNjaGVkdWxlchgBIAEoDjIXLmRldmljZW9wcy52MS5TY2hlZHVsZXIS",
-            "EgoKY2xhc3NfbmFtZRgCIAEoCRIsCghzcGFjaW5ncxgDIAMoDjIaLmRldmlj",
-            "ZW9wcy52MS5TaWdtYVNwYWNpbmcSFAoMc3VwcG9ydHNfZXRhGAQgASgIEhIK",
-            "CnN0b2NoYXN0aWMYBSABKAgSFgoOY2FsbHNfcGVyX3N0ZXAYBiABKA0iSQoO",
-            "RmVhdHVyZVN1cHBvcnQSDwoHZmVhdHVyZRgBIAEoCRIRCglhdmFpbGFibGUY",
-            "AiABKAgSEwoLZXhwbGFuYXRpb24YAyABKAkixgMKF0dldENhcGFiaWxpdGll",
-            "c1Jlc3BvbnNlEhAKCG1vZGVsX2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEo",
-            "CRIrCgVtb2RlcxgDIAMoDjIcLmRldmljZW9wcy52MS5HZW5lcmF0aW9uTW9k",
-            "ZRI1CgpzY2hlZHVsZXJzGAQgAygLMiEuZGV2aWNlb3BzLnYxLlNjaGVkdWxl",
-            "ckNhcGFiaWxpdHkSMgoRZGVmYXVsdF9zY2hlZHVsZXIYBSABKA4yFy5kZXZp",
-            "Y2VvcHMudjEuU2NoZWR1bGVyEhQKDG5hdGl2ZV93aWR0aBgGIAEoDRIVCg1u",
-            "YXRpdmVfaGVpZ2h0GAcgASgNEigKBmxpbWl0cxgIIAMoCzIYLmRldmljZW9w",
-            "cy52MS5GaWVsZExpbWl0Ei4KCGZlYXR1cmVzGAkgAygLMhwuZGV2aWNlb3Bz",
-            "LnYxLkZlYXR1cmVTdXBwb3J0EjEKDm91dHB1dF9mb3JtYXRzGAogAygOMhku",
-            "ZGV2aWNlb3BzLnYxLkltYWdlRm9ybWF0EjQKD3ByZWNpc2lvbl9tb2RlcxgL",
-            "IAMoDjIbLmRldmljZW9wcy52MS5QcmVjaXNpb25Nb2RlIksKGVZhbGlkYXRl",
-            "R2VuZXJhdGlvblJlcXVlc3QSLgoHcmVxdWVzdBgBIAEoCzIdLmRldmljZW9w",
-            "cy52MS5HZW5lcmF0ZVJlcXVlc3QimQMKGlZhbGlkYXRlR2VuZXJhdGlvblJl",
-            "c3BvbnNlEg0KBXZhbGlkGAEgASgIEjAKCnZpb2xhdGlvbnMYAiADKAsyHC5k",
-            "ZXZpY2VvcHMudjEuRmllbGRWaW9sYXRpb24SGgoSdmlvbGF0aW9uc19vbWl0",
-            "dGVkGAMgASgNEjwKEmVmZmVjdGl2ZV9zZXR0aW5ncxgEIAEoCzIgLmRldmlj",
-            "ZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSLAoPZXhwZWN0ZWRfcGhhc2Vz",
-            "GAUgAygOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEhEKCWRldmljZV9pZBgGIAEo",
-            "CRIWCg5xdWV1ZV9wb3NpdGlvbhgHIAEoDRIoCgZtZW1vcnkYCCABKAsyGC5k",
-            "ZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRI1ChJlc3RpbWF0ZWRfZHVyYXRpb24Y",
-            "CSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoHZmFpbHVyZRgK",
-            "IAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlIr8BChpQcmV2aWV3Q29udHJv",
-            "bEltYWdlUmVxdWVzdBIoCgVpbWFnZRgBIAEoCzIZLmRldmljZW9wcy52MS5J",
-            "bWFnZVNvdXJjZRI5Cg1wcmVwcm9jZXNzaW5nGAIgASgLMiIuZGV2aWNlb3Bz",
-            "LnYxLlByZXByb2Nlc3NvclNldHRpbmdzEhIKBXdpZHRoGAMgASgNSACIAQES",
-            "EwoGaGVpZ2h0GAQgASgNSAGIAQFCCAoGX3dpZHRoQgkKB19oZWlnaHQiQQob",
-            "UHJldmlld0NvbnRyb2xJbWFnZVJlc3BvbnNlEg0KBWltYWdlGAEgASgMEhMK",
-            "C2FydGlmYWN0X2lkGAIgASgJIkQKHUdldEluZmVyZW5jZVN0YXRpc3RpY3NS",
-            "ZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEoCRIQCghtb2RlbF9pZBgCIAEoCSL6",
-            "AwoeR2V0SW5mZXJlbmNlU3RhdGlzdGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRl",
-            "ZF9jb3VudBgBIAEoBBIUCgxmYWlsZWRfY291bnQYAiABKAQSFwoPY2FuY2Vs",
-            "bGVkX2NvdW50GAMgASgEEhMKC2ltYWdlX2NvdW50GAQgASgEEi8KBXF1ZXVl",
-            "GAUgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRs",
-            "b2FkGAYgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1",
-            "CgtlbmNvZGVfdGV4dBgHIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0",
-            "YXRpc3RpY3MSLgoEc3RlcBgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlv",
-            "blN0YXRpc3RpY3MSMAoGZGVjb2RlGAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1",
-            "cmF0aW9uU3RhdGlzdGljcxI2CgxlbmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZp",
-            "Y2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIg",
-            "LmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSFwoPdGV4dF9jYWNo",
-            "ZV9oaXRzGAwgASgEKucCCglTY2hlZHVsZXISGQoVU0NIRURVTEVSX1VOU1BF",
-            "Q0lGSUVEEAASIgoeU0NIRURVTEVSX0RQTV9TT0xWRVJfTVVMVElTVEVQEAES",
-            "IwofU0NIRURVTEVSX0RQTV9TT0xWRVJfU0lOR0xFU1RFUBACEhIKDlNDSEVE",
-            "VUxFUl9ERElNEAMSHAoYU0NIRURVTEVSX0VVTEVSX0RJU0NSRVRFEAQSJgoi",
-            "U0NIRURVTEVSX0VVTEVSX0FOQ0VTVFJBTF9ESVNDUkVURRAFEhwKGFNDSEVE",
-            "VUxFUl9LRFBNMl9ESVNDUkVURRAGEiYKIlNDSEVEVUxFUl9LRFBNMl9BTkNF",
-            "U1RSQUxfRElTQ1JFVEUQBxIbChdTQ0hFRFVMRVJfSEVVTl9ESVNDUkVURRAI",
-            "EhoKFlNDSEVEVUxFUl9MTVNfRElTQ1JFVEUQCRIdChlTQ0hFRFVMRVJfVU5J",
-            "UENfTVVMVElTVEVQEAoqfgoMU2lnbWFTcGFjaW5nEh0KGVNJR01BX1NQQUNJ",
-            "TkdfVU5TUEVDSUZJRUQQABIYChRTSUdNQV9TUEFDSU5HX0tBUlJBUxABEh0K",
-            "GVNJR01BX1NQQUNJTkdfRVhQT05FTlRJQUwQAhIWChJTSUdNQV9TUEFDSU5H",
-            "X0JFVEEQAyqYAQoOR2VuZXJhdGlvbk1vZGUSHwobR0VORVJBVElPTl9NT0RF",
-            "X1VOU1BFQ0lGSUVEEAASIQodR0VORVJBVElPTl9NT0RFX1RFWFRfVE9fSU1B",
-            "R0UQARIiCh5HRU5FUkFUSU9OX01PREVfSU1BR0VfVE9fSU1BR0UQAhIeChpH",
-            "RU5FUkFUSU9OX01PREVfSU5QQUlOVElORxADKqUBCgxQcmVwcm9jZXNzb3IS",
-            "HAoYUFJFUFJPQ0VTU09SX1VOU1BFQ0lGSUVEEAASFQoRUFJFUFJPQ0VTU09S",
-            "X05PTkUQARIWChJQUkVQUk9DRVNTT1JfQ0FOTlkQAhIaChZQUkVQUk9DRVNT",
-            "T1JfU09GVF9FREdFEAMSFQoRUFJFUFJPQ0VTU09SX0dSRVkQBBIVChFQUkVQ",
-            "Uk9DRVNTT1JfVElMRRAFKmUKDVByZWNpc2lvbk1vZGUSHgoaUFJFQ0lTSU9O",
-            "X01PREVfVU5TUEVDSUZJRUQQABIYChRQUkVDSVNJT05fTU9ERV9FWEFDVBAB",
-            "EhoKFlBSRUNJU0lPTl9NT0RFX0ZBU1RFU1QQAio/CgZUb2dnbGUSFgoSVE9H",
-            "R0xFX1VOU1BFQ0lGSUVEEAASDQoJVE9HR0xFX09OEAESDgoKVE9HR0xFX09G",
-            "RhACKmIKDFByb21wdFN5bnRheBIdChlQUk9NUFRfU1lOVEFYX1VOU1BFQ0lG",
-            "SUVEEAASFwoTUFJPTVBUX1NZTlRBWF9QTEFJThABEhoKFlBST01QVF9TWU5U",
-            "QVhfV0VJR0hURUQQAip0ChBCYXRjaENvbXB1dGF0aW9uEiEKHUJBVENIX0NP",
-            "TVBVVEFUSU9OX1VOU1BFQ0lGSUVEEAASGwoXQkFUQ0hfQ09NUFVUQVRJT05f",
-            "RVhBQ1QQARIgChxCQVRDSF9DT01QVVRBVElPTl9USFJPVUdIUFVUEAIy5QQK",
-            "EEluZmVyZW5jZVNlcnZpY2USXgoPR2V0Q2FwYWJpbGl0aWVzEiQuZGV2aWNl",
-            "b3BzLnYxLkdldENhcGFiaWxpdGllc1JlcXVlc3QaJS5kZXZpY2VvcHMudjEu",
-            "R2V0Q2FwYWJpbGl0aWVzUmVzcG9uc2USZwoSVmFsaWRhdGVHZW5lcmF0aW9u",
-            "EicuZGV2aWNlb3BzLnYxLlZhbGlkYXRlR2VuZXJhdGlvblJlcXVlc3QaKC5k",
-            "ZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0aW9uUmVzcG9uc2USSwoIR2Vu",
-            "ZXJhdGUSHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0Gh4uZGV2aWNl",
-            "b3BzLnYxLkdlbmVyYXRlUmVzcG9uc2UwARJaCg1HZW5lcmF0ZUJhdGNoEiIu",
-            "ZGV2aWNlb3BzLnYxLkdlbmVyYXRlQmF0Y2hSZXF1ZXN0GiMuZGV2aWNlb3Bz",
-            "LnYxLkdlbmVyYXRlQmF0Y2hSZXNwb25zZTABEmoKE1ByZXZpZXdDb250cm9s",
-            "SW1hZ2USKC5kZXZpY2VvcHMudjEuUHJldmlld0NvbnRyb2xJbWFnZVJlcXVl",
-            "c3QaKS5kZXZpY2VvcHMudjEuUHJldmlld0NvbnRyb2xJbWFnZVJlc3BvbnNl",
-            "EnMKFkdldEluZmVyZW5jZVN0YXRpc3RpY3MSKy5kZXZpY2VvcHMudjEuR2V0",
-            "SW5mZXJlbmNlU3RhdGlzdGljc1JlcXVlc3QaLC5kZXZpY2VvcHMudjEuR2V0",
-            "SW5mZXJlbmNlU3RhdGlzdGljc1Jlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRp",
-            "b25zLlYxYgZwcm90bzM="));
+            "dGEYByABKAgiQgoVR2VuZXJhdGVCYXRjaFJlc3BvbnNlEikKBWV2ZW50GAEg",
+            "ASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI9ChZHZXRDYXBhYmls",
+            "aXRpZXNSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEhEKCWRldmljZV9pZBgC",
+            "IAEoCSLFAQoTU2NoZWR1bGVyQ2FwYWJpbGl0eRIqCglzY2hlZHVsZXIYASAB",
+            "KA4yFy5kZXZpY2VvcHMudjEuU2NoZWR1bGVyEhIKCmNsYXNzX25hbWUYAiAB",
+            "KAkSLAoIc3BhY2luZ3MYAyADKA4yGi5kZXZpY2VvcHMudjEuU2lnbWFTcGFj",
+            "aW5nEhQKDHN1cHBvcnRzX2V0YRgEIAEoCBISCgpzdG9jaGFzdGljGAUgASgI",
+            "EhYKDmNhbGxzX3Blcl9zdGVwGAYgASgNImQKDkZlYXR1cmVTdXBwb3J0Eg8K",
+            "B2ZlYXR1cmUYASABKAkSEQoJYXZhaWxhYmxlGAIgASgIEhMKC2V4cGxhbmF0",
+            "aW9uGAMgASgJEhkKEWV4Y2x1ZGVkX2ZlYXR1cmVzGAQgAygJIsYDChdHZXRD",
+            "YXBhYmlsaXRpZXNSZXNwb25zZRIQCghtb2RlbF9pZBgBIAEoCRIRCglkZXZp",
+            "Y2VfaWQYAiABKAkSKwoFbW9kZXMYAyADKA4yHC5kZXZpY2VvcHMudjEuR2Vu",
+            "ZXJhdGlvbk1vZGUSNQoKc2NoZWR1bGVycxgEIAMoCzIhLmRldmljZW9wcy52",
+            "MS5TY2hlZHVsZXJDYXBhYmlsaXR5EjIKEWRlZmF1bHRfc2NoZWR1bGVyGAUg",
+            "ASgOMhcuZGV2aWNlb3BzLnYxLlNjaGVkdWxlchIUCgxuYXRpdmVfd2lkdGgY",
+            "BiABKA0SFQoNbmF0aXZlX2hlaWdodBgHIAEoDRIoCgZsaW1pdHMYCCADKAsy",
+            "GC5kZXZpY2VvcHMudjEuRmllbGRMaW1pdBIuCghmZWF0dXJlcxgJIAMoCzIc",
+            "LmRldmljZW9wcy52MS5GZWF0dXJlU3VwcG9ydBIxCg5vdXRwdXRfZm9ybWF0",
+            "cxgKIAMoDjIZLmRldmljZW9wcy52MS5JbWFnZUZvcm1hdBI0Cg9wcmVjaXNp",
+            "b25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9uTW9kZSJL",
+            "ChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVlc3QYASABKAsy",
+            "HS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IpkDChpWYWxpZGF0ZUdl",
+            "bmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBIwCgp2aW9sYXRpb25z",
+            "GAIgAygLMhwuZGV2aWNlb3BzLnYxLkZpZWxkVmlvbGF0aW9uEhoKEnZpb2xh",
+            "dGlvbnNfb21pdHRlZBgDIAEoDRI8ChJlZmZlY3RpdmVfc2V0dGluZ3MYBCAB",
+            "KAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRpbmdzEiwKD2V4cGVj",
+            "dGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52MS5QaGFzZRIRCglkZXZp",
+            "Y2VfaWQYBiABKAkSFgoOcXVldWVfcG9zaXRpb24YByABKA0SKAoGbWVtb3J5",
+            "GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1hdGVk",
+            "X2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYK",
+            "B2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZSK/AQoaUHJl",
+            "dmlld0NvbnRyb2xJbWFnZVJlcXVlc3QSKAoFaW1hZ2UYASABKAsyGS5kZXZp",
+            "Y2VvcHMudjEuSW1hZ2VTb3VyY2USOQoNcHJlcHJvY2Vzc2luZxgCIAEoCzIi",
+            "LmRldmljZW9wcy52MS5QcmVwcm9jZXNzb3JTZXR0aW5ncxISCgV3aWR0aBgD",
+            "IAEoDUgAiAEBEhMKBmhlaWdodBgEIAEoDUgBiAEBQggKBl93aWR0aEIJCgdf",
+            "aGVpZ2h0IkEKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZRINCgVpbWFn",
+            "ZRgBIAEoDBITCgthcnRpZmFjdF9pZBgCIAEoCSJECh1HZXRJbmZlcmVuY2VT",
+            "dGF0aXN0aWNzUmVxdWVzdBIRCglkZXZpY2VfaWQYASABKAkSEAoIbW9kZWxf",
+            "aWQYAiABKAki+gMKHkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZRIX",
+            "Cg9jb21wbGV0ZWRfY291bnQYASABKAQSFAoMZmFpbGVkX2NvdW50GAIgASgE",
+            "EhcKD2NhbmNlbGxlZF9jb3VudBgDIAEoBBITCgtpbWFnZV9jb3VudBgEIAEo",
+            "BBIvCgVxdWV1ZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRp",
+            "c3RpY3MSLgoEbG9hZBgGIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0",
+            "YXRpc3RpY3MSNQoLZW5jb2RlX3RleHQYByABKAsyIC5kZXZpY2VvcHMudjEu",
+            "RHVyYXRpb25TdGF0aXN0aWNzEi4KBHN0ZXAYCCABKAsyIC5kZXZpY2VvcHMu",
+            "djEuRHVyYXRpb25TdGF0aXN0aWNzEjAKBmRlY29kZRgJIAEoCzIgLmRldmlj",
+            "ZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSNgoMZW5jb2RlX2ltYWdlGAog",
+            "ASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZjYW5j",
+            "ZWwYCyABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhcK",
+            "D3RleHRfY2FjaGVfaGl0cxgMIAEoBCrnAgoJU2NoZWR1bGVyEhkKFVNDSEVE",
+            "VUxFUl9VTlNQRUNJRklFRBAAEiIKHlNDSEVEVUxFUl9EUE1fU09MVkVSX01V",
+            "TFRJU1RFUBABEiMKH1NDSEVEVUxFUl9EUE1fU09MVkVSX1NJTkdMRVNURVAQ",
+            "AhISCg5TQ0hFRFVMRVJfRERJTRADEhwKGFNDSEVEVUxFUl9FVUxFUl9ESVND",
+            "UkVURRAEEiYKIlNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUxfRElTQ1JFVEUQ",
+            "BRIcChhTQ0hFRFVMRVJfS0RQTTJfRElTQ1JFVEUQBhImCiJTQ0hFRFVMRVJf",
+            "S0RQTTJfQU5DRVNUUkFMX0RJU0NSRVRFEAcSGwoXU0NIRURVTEVSX0hFVU5f",
+            "RElTQ1JFVEUQCBIaChZTQ0hFRFVMRVJfTE1TX0RJU0NSRVRFEAkSHQoZU0NI",
+            "RURVTEVSX1VOSVBDX01VTFRJU1RFUBAKKn4KDFNpZ21hU3BhY2luZxIdChlT",
+            "SUdNQV9TUEFDSU5HX1VOU1BFQ0lGSUVEEAASGAoUU0lHTUFfU1BBQ0lOR19L",
+            "QVJSQVMQARIdChlTSUdNQV9TUEFDSU5HX0VYUE9ORU5USUFMEAISFgoSU0lH",
+            "TUFfU1BBQ0lOR19CRVRBEAMqmAEKDkdlbmVyYXRpb25Nb2RlEh8KG0dFTkVS",
+            "QVRJT05fTU9ERV9VTlNQRUNJRklFRBAAEiEKHUdFTkVSQVRJT05fTU9ERV9U",
+            "RVhUX1RPX0lNQUdFEAESIgoeR0VORVJBVElPTl9NT0RFX0lNQUdFX1RPX0lN",
+            "QUdFEAISHgoaR0VORVJBVElPTl9NT0RFX0lOUEFJTlRJTkcQAyqlAQoMUHJl",
+            "cHJvY2Vzc29yEhwKGFBSRVBST0NFU1NPUl9VTlNQRUNJRklFRBAAEhUKEVBS",
+            "RVBST0NFU1NPUl9OT05FEAESFgoSUFJFUFJPQ0VTU09SX0NBTk5ZEAISGgoW",
+            "UFJFUFJPQ0VTU09SX1NPRlRfRURHRRADEhUKEVBSRVBST0NFU1NPUl9HUkVZ",
+            "EAQSFQoRUFJFUFJPQ0VTU09SX1RJTEUQBSplCg1QcmVjaXNpb25Nb2RlEh4K",
+            "GlBSRUNJU0lPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGAoUUFJFQ0lTSU9OX01P",
+            "REVfRVhBQ1QQARIaChZQUkVDSVNJT05fTU9ERV9GQVNURVNUEAIqPwoGVG9n",
+            "Z2xlEhYKElRPR0dMRV9VTlNQRUNJRklFRBAAEg0KCVRPR0dMRV9PThABEg4K",
+            "ClRPR0dMRV9PRkYQAipiCgxQcm9tcHRTeW50YXgSHQoZUFJPTVBUX1NZTlRB",
+            "WF9VTlNQRUNJRklFRBAAEhcKE1BST01QVF9TWU5UQVhfUExBSU4QARIaChZQ",
+            "Uk9NUFRfU1lOVEFYX1dFSUdIVEVEEAIqdAoQQmF0Y2hDb21wdXRhdGlvbhIh",
+            "Ch1CQVRDSF9DT01QVVRBVElPTl9VTlNQRUNJRklFRBAAEhsKF0JBVENIX0NP",
+            "TVBVVEFUSU9OX0VYQUNUEAESIAocQkFUQ0hfQ09NUFVUQVRJT05fVEhST1VH",
+            "SFBVVBACMuUEChBJbmZlcmVuY2VTZXJ2aWNlEl4KD0dldENhcGFiaWxpdGll",
+            "cxIkLmRldmljZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNSZXF1ZXN0GiUuZGV2",
+            "aWNlb3BzLnYxLkdldENhcGFiaWxpdGllc1Jlc3BvbnNlEmcKElZhbGlkYXRl",
+            "R2VuZXJhdGlvbhInLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25S",
+            "ZXF1ZXN0GiguZGV2aWNlb3BzLnYxLlZhbGlkYXRlR2VuZXJhdGlvblJlc3Bv",
+            "bnNlEksKCEdlbmVyYXRlEh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRlUmVxdWVz",
+            "dBoeLmRldmljZW9wcy52MS5HZW5lcmF0ZVJlc3BvbnNlMAESWgoNR2VuZXJh",
+            "dGVCYXRjaBIiLmRldmljZW9wcy52MS5HZW5lcmF0ZUJhdGNoUmVxdWVzdBoj",
+            "LmRldmljZW9wcy52MS5HZW5lcmF0ZUJhdGNoUmVzcG9uc2UwARJqChNQcmV2",
+            "aWV3Q29udHJvbEltYWdlEiguZGV2aWNlb3BzLnYxLlByZXZpZXdDb250cm9s",
+            "SW1hZ2VSZXF1ZXN0GikuZGV2aWNlb3BzLnYxLlByZXZpZXdDb250cm9sSW1h",
+            "Z2VSZXNwb25zZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNl",
+            "b3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNl",
+            "b3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2",
+            "aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.PostprocessingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.Scheduler), typeof(global::DeviceOperations.V1.SigmaSpacing), typeof(global::DeviceOperations.V1.GenerationMode), typeof(global::DeviceOperations.V1.Preprocessor), typeof(global::DeviceOperations.V1.PrecisionMode), typeof(global::DeviceOperations.V1.Toggle), typeof(global::DeviceOperations.V1.PromptSyntax), typeof(global::DeviceOperations.V1.BatchComputation), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -212,10 +212,10 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateResponse), global::DeviceOperations.V1.GenerateResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationItem), global::DeviceOperations.V1.GenerationItem.Parser, new[]{ "ItemId", "Settings" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchRequest), global::DeviceOperations.V1.GenerateBatchRequest.Parser, new[]{ "Template", "Items", "Options", "DeviceId", "Computation", "Postprocessing", "OmitImageData" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchResponse), global::DeviceOperations.V1.GenerateBatchResponse.Parser, new[]{ "ItemId", "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchResponse), global::DeviceOperations.V1.GenerateBatchResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesRequest), global::DeviceOperations.V1.GetCapabilitiesRequest.Parser, new[]{ "ModelId", "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerCapability), global::DeviceOperations.V1.SchedulerCapability.Parser, new[]{ "Scheduler", "ClassName", "Spacings", "SupportsEta", "Stochastic", "CallsPerStep" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureSupport), global::DeviceOperations.V1.FeatureSupport.Parser, new[]{ "Feature", "Available", "Explanation" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureSupport), global::DeviceOperations.V1.FeatureSupport.Parser, new[]{ "Feature", "Available", "Explanation", "ExcludedFeatures" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesResponse), global::DeviceOperations.V1.GetCapabilitiesResponse.Parser, new[]{ "ModelId", "DeviceId", "Modes", "Schedulers", "DefaultScheduler", "NativeWidth", "NativeHeight", "Limits", "Features", "OutputFormats", "PrecisionModes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationRequest), global::DeviceOperations.V1.ValidateGenerationRequest.Parser, new[]{ "Request" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "DeviceId", "QueuePosition", "Memory", "EstimatedDuration", "Failure" }, null, null, null, null),
@@ -6472,7 +6472,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// One event of a batch. image_index counts over all items.
+  /// One event of a batch. Its item_id says which item it is about; image_index counts over
+  /// all items.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class GenerateBatchResponse : pb::IMessage<GenerateBatchResponse>
@@ -6509,7 +6510,6 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public GenerateBatchResponse(GenerateBatchResponse other) : this() {
-      itemId_ = other.itemId_;
       event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
@@ -6520,23 +6520,8 @@ namespace DeviceOperations.V1 {
       return new GenerateBatchResponse(this);
     }
 
-    /// <summary>Field number for the "item_id" field.</summary>
-    public const int ItemIdFieldNumber = 1;
-    private string itemId_ = "";
-    /// <summary>
-    /// The item it is about; empty when it is about the session.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ItemId {
-      get { return itemId_; }
-      set {
-        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
     /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 2;
+    public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
     /// The event.
@@ -6565,7 +6550,6 @@ namespace DeviceOperations.V1 {
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (ItemId != other.ItemId) return false;
       if (!object.Equals(Event, other.Event)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -6574,7 +6558,6 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
       if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -6594,12 +6577,8 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
       if (event_ != null) {
-        output.WriteRawTag(18);
+        output.WriteRawTag(10);
         output.WriteMessage(Event);
       }
       if (_unknownFields != null) {
@@ -6612,12 +6591,8 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
       if (event_ != null) {
-        output.WriteRawTag(18);
+        output.WriteRawTag(10);
         output.WriteMessage(Event);
       }
       if (_unknownFields != null) {
@@ -6630,9 +6605,6 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (ItemId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
-      }
       if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
       }
@@ -6647,9 +6619,6 @@ namespace DeviceOperations.V1 {
     public void MergeFrom(GenerateBatchResponse other) {
       if (other == null) {
         return;
-      }
-      if (other.ItemId.Length != 0) {
-        ItemId = other.ItemId;
       }
       if (other.event_ != null) {
         if (event_ == null) {
@@ -6677,10 +6646,6 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 18: {
             if (event_ == null) {
               Event = new global::DeviceOperations.V1.SessionEvent();
             }
@@ -6707,10 +6672,6 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 18: {
             if (event_ == null) {
               Event = new global::DeviceOperations.V1.SessionEvent();
             }
@@ -7404,6 +7365,7 @@ namespace DeviceOperations.V1 {
       feature_ = other.feature_;
       available_ = other.available_;
       explanation_ = other.explanation_;
+      excludedFeatures_ = other.excludedFeatures_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7458,6 +7420,20 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "excluded_features" field.</summary>
+    public const int ExcludedFeaturesFieldNumber = 4;
+    private static readonly pb::FieldCodec<string> _repeated_excludedFeatures_codec
+        = pb::FieldCodec.ForString(34);
+    private readonly pbc::RepeatedField<string> excludedFeatures_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Features that a request which uses this one cannot use.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> ExcludedFeatures {
+      get { return excludedFeatures_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -7476,6 +7452,7 @@ namespace DeviceOperations.V1 {
       if (Feature != other.Feature) return false;
       if (Available != other.Available) return false;
       if (Explanation != other.Explanation) return false;
+      if(!excludedFeatures_.Equals(other.excludedFeatures_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7486,6 +7463,7 @@ namespace DeviceOperations.V1 {
       if (Feature.Length != 0) hash ^= Feature.GetHashCode();
       if (Available != false) hash ^= Available.GetHashCode();
       if (Explanation.Length != 0) hash ^= Explanation.GetHashCode();
+      hash ^= excludedFeatures_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7516,6 +7494,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteString(Explanation);
       }
+      excludedFeatures_.WriteTo(output, _repeated_excludedFeatures_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7538,6 +7517,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteString(Explanation);
       }
+      excludedFeatures_.WriteTo(ref output, _repeated_excludedFeatures_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7557,6 +7537,7 @@ namespace DeviceOperations.V1 {
       if (Explanation.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(Explanation);
       }
+      size += excludedFeatures_.CalculateSize(_repeated_excludedFeatures_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -7578,6 +7559,7 @@ namespace DeviceOperations.V1 {
       if (other.Explanation.Length != 0) {
         Explanation = other.Explanation;
       }
+      excludedFeatures_.Add(other.excludedFeatures_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -7609,6 +7591,10 @@ namespace DeviceOperations.V1 {
             Explanation = input.ReadString();
             break;
           }
+          case 34: {
+            excludedFeatures_.AddEntriesFrom(input, _repeated_excludedFeatures_codec);
+            break;
+          }
         }
       }
     #endif
@@ -7638,6 +7624,10 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             Explanation = input.ReadString();
+            break;
+          }
+          case 34: {
+            excludedFeatures_.AddEntriesFrom(ref input, _repeated_excludedFeatures_codec);
             break;
           }
         }

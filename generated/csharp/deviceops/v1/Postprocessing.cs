@@ -86,102 +86,101 @@ namespace DeviceOperations.V1 {
             "dHByb2Nlc3NpbmdTdGVwEiwKBm91dHB1dBgDIAEoCzIcLmRldmljZW9wcy52",
             "MS5PdXRwdXRTZXR0aW5ncxItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNlb3Bz",
             "LnYxLlNlc3Npb25PcHRpb25zEhEKCWRldmljZV9pZBgFIAEoCRIXCg9vbWl0",
-            "X2ltYWdlX2RhdGEYBiABKAgiUgoUUHJvY2Vzc0JhdGNoUmVzcG9uc2USDwoH",
-            "aXRlbV9pZBgBIAEoCRIpCgVldmVudBgCIAEoCzIaLmRldmljZW9wcy52MS5T",
-            "ZXNzaW9uRXZlbnQiaQoSQ2hlY2tTYWZldHlSZXF1ZXN0EigKBWltYWdlGAEg",
-            "ASgLMhkuZGV2aWNlb3BzLnYxLkltYWdlU291cmNlEhEKCXBvbGljeV9pZBgC",
-            "IAEoCRIWCg5wb2xpY3lfdmVyc2lvbhgDIAEoDSJDChNDaGVja1NhZmV0eVJl",
-            "c3BvbnNlEiwKB3ZlcmRpY3QYASABKAsyGy5kZXZpY2VvcHMudjEuU2FmZXR5",
-            "VmVyZGljdCJwCgpTYWZldHlSdWxlEhAKCGNhdGVnb3J5GAEgASgJEhYKCXRo",
-            "cmVzaG9sZBgCIAEoAUgAiAEBEioKBmFjdGlvbhgDIAEoDjIaLmRldmljZW9w",
-            "cy52MS5TYWZldHlBY3Rpb25CDAoKX3RocmVzaG9sZCK4AQoMU2FmZXR5UG9s",
-            "aWN5EhEKCXBvbGljeV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgNEhMKC2Rl",
-            "c2NyaXB0aW9uGAMgASgJEicKBXJ1bGVzGAQgAygLMhguZGV2aWNlb3BzLnYx",
-            "LlNhZmV0eVJ1bGUSFQoNY2xhc3NpZmllcl9pZBgFIAEoCRIvCgtjcmVhdGVf",
-            "dGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiQQoTQ3Jl",
-            "YXRlUG9saWN5UmVxdWVzdBIqCgZwb2xpY3kYASABKAsyGi5kZXZpY2VvcHMu",
-            "djEuU2FmZXR5UG9saWN5IkIKFENyZWF0ZVBvbGljeVJlc3BvbnNlEioKBnBv",
-            "bGljeRgBIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlQb2xpY3kiNgoQR2V0",
-            "UG9saWN5UmVxdWVzdBIRCglwb2xpY3lfaWQYASABKAkSDwoHdmVyc2lvbhgC",
-            "IAEoDSI/ChFHZXRQb2xpY3lSZXNwb25zZRIqCgZwb2xpY3kYASABKAsyGi5k",
-            "ZXZpY2VvcHMudjEuU2FmZXR5UG9saWN5IjwKE0xpc3RQb2xpY2llc1JlcXVl",
-            "c3QSEQoJcGFnZV9zaXplGAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkiXQoU",
-            "TGlzdFBvbGljaWVzUmVzcG9uc2USLAoIcG9saWNpZXMYASADKAsyGi5kZXZp",
-            "Y2VvcHMudjEuU2FmZXR5UG9saWN5EhcKD25leHRfcGFnZV90b2tlbhgCIAEo",
-            "CSJbChNVcGRhdGVQb2xpY3lSZXF1ZXN0EioKBnBvbGljeRgBIAEoCzIaLmRl",
-            "dmljZW9wcy52MS5TYWZldHlQb2xpY3kSGAoQZXhwZWN0ZWRfdmVyc2lvbhgC",
-            "IAEoDSJCChRVcGRhdGVQb2xpY3lSZXNwb25zZRIqCgZwb2xpY3kYASABKAsy",
-            "Gi5kZXZpY2VvcHMudjEuU2FmZXR5UG9saWN5IigKE0RlbGV0ZVBvbGljeVJl",
-            "cXVlc3QSEQoJcG9saWN5X2lkGAEgASgJIhYKFERlbGV0ZVBvbGljeVJlc3Bv",
-            "bnNlIpIBChFUZXN0UG9saWN5UmVxdWVzdBITCglwb2xpY3lfaWQYASABKAlI",
-            "ABIsCgZwb2xpY3kYAiABKAsyGi5kZXZpY2VvcHMudjEuU2FmZXR5UG9saWN5",
-            "SAASKQoGaW1hZ2VzGAMgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlU291cmNl",
-            "Qg8KDXBvbGljeV9zb3VyY2UiQwoSVGVzdFBvbGljeVJlc3BvbnNlEi0KCHZl",
-            "cmRpY3RzGAEgAygLMhsuZGV2aWNlb3BzLnYxLlNhZmV0eVZlcmRpY3QiwwEK",
-            "HUJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXF1ZXN0EhgKEHBvc3Rwcm9jZXNz",
-            "b3JfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJEhkKDGlucHV0X3BpeGVs",
-            "cxgDIAEoDUgAiAEBEhEKBHJ1bnMYBCABKA1IAYgBARItCgdvcHRpb25zGAUg",
-            "ASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zQg8KDV9pbnB1dF9w",
-            "aXhlbHNCBwoFX3J1bnMikAEKHkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXNw",
-            "b25zZRIrCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZl",
-            "bnRIABI2CgZyZXN1bHQYAiABKAsyJC5kZXZpY2VvcHMudjEuUG9zdHByb2Nl",
-            "c3NvckJlbmNobWFya0gAQgkKB2NvbnRlbnQiwgEKFlBvc3Rwcm9jZXNzb3JC",
-            "ZW5jaG1hcmsSGAoQcG9zdHByb2Nlc3Nvcl9pZBgBIAEoCRIRCglkZXZpY2Vf",
-            "aWQYAiABKAkSLQoDcnVuGAMgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9u",
-            "U3RhdGlzdGljcxIdChVtZWdhcGl4ZWxzX3Blcl9zZWNvbmQYBCABKAESLQoL",
-            "cGVha19tZW1vcnkYBSABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZSI+",
-            "CiJHZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXF1ZXN0EhgKEHBvc3Rw",
-            "cm9jZXNzb3JfaWQYASABKAkilwEKF1Bvc3Rwcm9jZXNzb3JTdGF0aXN0aWNz",
-            "EhgKEHBvc3Rwcm9jZXNzb3JfaWQYASABKAkSMwoJY29tcGxldGVkGAIgASgL",
-            "MiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIUCgxmYWlsZWRf",
-            "Y291bnQYAyABKAQSFwoPY2FuY2VsbGVkX2NvdW50GAQgASgEImQKI0dldFBv",
-            "c3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jlc3BvbnNlEj0KDnBvc3Rwcm9jZXNz",
-            "b3JzGAEgAygLMiUuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzb3JTdGF0aXN0",
-            "aWNzKvYCChFQb3N0cHJvY2Vzc29yS2luZBIiCh5QT1NUUFJPQ0VTU09SX0tJ",
-            "TkRfVU5TUEVDSUZJRUQQABIeChpQT1NUUFJPQ0VTU09SX0tJTkRfVVBTQ0FM",
-            "RRABEiMKH1BPU1RQUk9DRVNTT1JfS0lORF9GQUNFX1JFU1RPUkUQAhIeChpQ",
-            "T1NUUFJPQ0VTU09SX0tJTkRfU0hBUlBFThADEh4KGlBPU1RQUk9DRVNTT1Jf",
-            "S0lORF9ERU5PSVNFEAQSHAoYUE9TVFBST0NFU1NPUl9LSU5EX0NPTE9SEAUS",
-            "HQoZUE9TVFBST0NFU1NPUl9LSU5EX1JFU0laRRAGEhsKF1BPU1RQUk9DRVNT",
-            "T1JfS0lORF9DUk9QEAcSIAocUE9TVFBST0NFU1NPUl9LSU5EX1dBVEVSTUFS",
-            "SxAIEh0KGVBPU1RQUk9DRVNTT1JfS0lORF9GT1JNQVQQCRIdChlQT1NUUFJP",
-            "Q0VTU09SX0tJTkRfU0FGRVRZEAoqmgEKDFJlc2l6ZUZpbHRlchIdChlSRVNJ",
-            "WkVfRklMVEVSX1VOU1BFQ0lGSUVEEAASGQoVUkVTSVpFX0ZJTFRFUl9MQU5D",
-            "Wk9TEAESGQoVUkVTSVpFX0ZJTFRFUl9CSUNVQklDEAISGgoWUkVTSVpFX0ZJ",
-            "TFRFUl9CSUxJTkVBUhADEhkKFVJFU0laRV9GSUxURVJfTkVBUkVTVBAEKm0K",
-            "CVJlc2l6ZUZpdBIaChZSRVNJWkVfRklUX1VOU1BFQ0lGSUVEEAASFgoSUkVT",
-            "SVpFX0ZJVF9TVFJFVENIEAESFgoSUkVTSVpFX0ZJVF9DT05UQUlOEAISFAoQ",
-            "UkVTSVpFX0ZJVF9DT1ZFUhADKqEBCgZBbmNob3ISFgoSQU5DSE9SX1VOU1BF",
-            "Q0lGSUVEEAASEwoPQU5DSE9SX1RPUF9MRUZUEAESFAoQQU5DSE9SX1RPUF9S",
-            "SUdIVBACEhYKEkFOQ0hPUl9CT1RUT01fTEVGVBADEhcKE0FOQ0hPUl9CT1RU",
-            "T01fUklHSFQQBBIRCg1BTkNIT1JfQ0VOVEVSEAUSEAoMQU5DSE9SX1RJTEVE",
-            "EAYy7ggKFVBvc3Rwcm9jZXNzaW5nU2VydmljZRJnChJMaXN0UG9zdHByb2Nl",
-            "c3NvcnMSJy5kZXZpY2VvcHMudjEuTGlzdFBvc3Rwcm9jZXNzb3JzUmVxdWVz",
-            "dBooLmRldmljZW9wcy52MS5MaXN0UG9zdHByb2Nlc3NvcnNSZXNwb25zZRJI",
-            "CgdQcm9jZXNzEhwuZGV2aWNlb3BzLnYxLlByb2Nlc3NSZXF1ZXN0Gh0uZGV2",
-            "aWNlb3BzLnYxLlByb2Nlc3NSZXNwb25zZTABElcKDFByb2Nlc3NCYXRjaBIh",
-            "LmRldmljZW9wcy52MS5Qcm9jZXNzQmF0Y2hSZXF1ZXN0GiIuZGV2aWNlb3Bz",
-            "LnYxLlByb2Nlc3NCYXRjaFJlc3BvbnNlMAESUgoLQ2hlY2tTYWZldHkSIC5k",
-            "ZXZpY2VvcHMudjEuQ2hlY2tTYWZldHlSZXF1ZXN0GiEuZGV2aWNlb3BzLnYx",
-            "LkNoZWNrU2FmZXR5UmVzcG9uc2USVQoMQ3JlYXRlUG9saWN5EiEuZGV2aWNl",
-            "b3BzLnYxLkNyZWF0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuQ3Jl",
-            "YXRlUG9saWN5UmVzcG9uc2USTAoJR2V0UG9saWN5Eh4uZGV2aWNlb3BzLnYx",
-            "LkdldFBvbGljeVJlcXVlc3QaHy5kZXZpY2VvcHMudjEuR2V0UG9saWN5UmVz",
-            "cG9uc2USVQoMTGlzdFBvbGljaWVzEiEuZGV2aWNlb3BzLnYxLkxpc3RQb2xp",
-            "Y2llc1JlcXVlc3QaIi5kZXZpY2VvcHMudjEuTGlzdFBvbGljaWVzUmVzcG9u",
-            "c2USVQoMVXBkYXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLlVwZGF0ZVBvbGlj",
-            "eVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuVXBkYXRlUG9saWN5UmVzcG9uc2US",
-            "VQoMRGVsZXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLkRlbGV0ZVBvbGljeVJl",
-            "cXVlc3QaIi5kZXZpY2VvcHMudjEuRGVsZXRlUG9saWN5UmVzcG9uc2USTwoK",
-            "VGVzdFBvbGljeRIfLmRldmljZW9wcy52MS5UZXN0UG9saWN5UmVxdWVzdBog",
-            "LmRldmljZW9wcy52MS5UZXN0UG9saWN5UmVzcG9uc2USdQoWQmVuY2htYXJr",
-            "UG9zdHByb2Nlc3NvchIrLmRldmljZW9wcy52MS5CZW5jaG1hcmtQb3N0cHJv",
-            "Y2Vzc29yUmVxdWVzdBosLmRldmljZW9wcy52MS5CZW5jaG1hcmtQb3N0cHJv",
-            "Y2Vzc29yUmVzcG9uc2UwARKCAQobR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0",
-            "aWNzEjAuZGV2aWNlb3BzLnYxLkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGlj",
-            "c1JlcXVlc3QaMS5kZXZpY2VvcHMudjEuR2V0UG9zdHByb2Nlc3NpbmdTdGF0",
-            "aXN0aWNzUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3Rv",
-            "Mw=="));
+            "X2ltYWdlX2RhdGEYBiABKAgiQQoUUHJvY2Vzc0JhdGNoUmVzcG9uc2USKQoF",
+            "ZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50ImkKEkNo",
+            "ZWNrU2FmZXR5UmVxdWVzdBIoCgVpbWFnZRgBIAEoCzIZLmRldmljZW9wcy52",
+            "MS5JbWFnZVNvdXJjZRIRCglwb2xpY3lfaWQYAiABKAkSFgoOcG9saWN5X3Zl",
+            "cnNpb24YAyABKA0iQwoTQ2hlY2tTYWZldHlSZXNwb25zZRIsCgd2ZXJkaWN0",
+            "GAEgASgLMhsuZGV2aWNlb3BzLnYxLlNhZmV0eVZlcmRpY3QicAoKU2FmZXR5",
+            "UnVsZRIQCghjYXRlZ29yeRgBIAEoCRIWCgl0aHJlc2hvbGQYAiABKAFIAIgB",
+            "ARIqCgZhY3Rpb24YAyABKA4yGi5kZXZpY2VvcHMudjEuU2FmZXR5QWN0aW9u",
+            "QgwKCl90aHJlc2hvbGQiuAEKDFNhZmV0eVBvbGljeRIRCglwb2xpY3lfaWQY",
+            "ASABKAkSDwoHdmVyc2lvbhgCIAEoDRITCgtkZXNjcmlwdGlvbhgDIAEoCRIn",
+            "CgVydWxlcxgEIAMoCzIYLmRldmljZW9wcy52MS5TYWZldHlSdWxlEhUKDWNs",
+            "YXNzaWZpZXJfaWQYBSABKAkSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29n",
+            "bGUucHJvdG9idWYuVGltZXN0YW1wIkEKE0NyZWF0ZVBvbGljeVJlcXVlc3QS",
+            "KgoGcG9saWN5GAEgASgLMhouZGV2aWNlb3BzLnYxLlNhZmV0eVBvbGljeSJC",
+            "ChRDcmVhdGVQb2xpY3lSZXNwb25zZRIqCgZwb2xpY3kYASABKAsyGi5kZXZp",
+            "Y2VvcHMudjEuU2FmZXR5UG9saWN5IjYKEEdldFBvbGljeVJlcXVlc3QSEQoJ",
+            "cG9saWN5X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKA0iPwoRR2V0UG9saWN5",
+            "UmVzcG9uc2USKgoGcG9saWN5GAEgASgLMhouZGV2aWNlb3BzLnYxLlNhZmV0",
+            "eVBvbGljeSI8ChNMaXN0UG9saWNpZXNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgB",
+            "IAEoDRISCgpwYWdlX3Rva2VuGAIgASgJIl0KFExpc3RQb2xpY2llc1Jlc3Bv",
+            "bnNlEiwKCHBvbGljaWVzGAEgAygLMhouZGV2aWNlb3BzLnYxLlNhZmV0eVBv",
+            "bGljeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiWwoTVXBkYXRlUG9saWN5",
+            "UmVxdWVzdBIqCgZwb2xpY3kYASABKAsyGi5kZXZpY2VvcHMudjEuU2FmZXR5",
+            "UG9saWN5EhgKEGV4cGVjdGVkX3ZlcnNpb24YAiABKA0iQgoUVXBkYXRlUG9s",
+            "aWN5UmVzcG9uc2USKgoGcG9saWN5GAEgASgLMhouZGV2aWNlb3BzLnYxLlNh",
+            "ZmV0eVBvbGljeSIoChNEZWxldGVQb2xpY3lSZXF1ZXN0EhEKCXBvbGljeV9p",
+            "ZBgBIAEoCSIWChREZWxldGVQb2xpY3lSZXNwb25zZSKSAQoRVGVzdFBvbGlj",
+            "eVJlcXVlc3QSEwoJcG9saWN5X2lkGAEgASgJSAASLAoGcG9saWN5GAIgASgL",
+            "MhouZGV2aWNlb3BzLnYxLlNhZmV0eVBvbGljeUgAEikKBmltYWdlcxgDIAMo",
+            "CzIZLmRldmljZW9wcy52MS5JbWFnZVNvdXJjZUIPCg1wb2xpY3lfc291cmNl",
+            "IkMKElRlc3RQb2xpY3lSZXNwb25zZRItCgh2ZXJkaWN0cxgBIAMoCzIbLmRl",
+            "dmljZW9wcy52MS5TYWZldHlWZXJkaWN0IsMBCh1CZW5jaG1hcmtQb3N0cHJv",
+            "Y2Vzc29yUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEhEKCWRl",
+            "dmljZV9pZBgCIAEoCRIZCgxpbnB1dF9waXhlbHMYAyABKA1IAIgBARIRCgRy",
+            "dW5zGAQgASgNSAGIAQESLQoHb3B0aW9ucxgFIAEoCzIcLmRldmljZW9wcy52",
+            "MS5TZXNzaW9uT3B0aW9uc0IPCg1faW5wdXRfcGl4ZWxzQgcKBV9ydW5zIpAB",
+            "Ch5CZW5jaG1hcmtQb3N0cHJvY2Vzc29yUmVzcG9uc2USKwoFZXZlbnQYASAB",
+            "KAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASNgoGcmVzdWx0GAIg",
+            "ASgLMiQuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmtIAEIJ",
+            "Cgdjb250ZW50IsIBChZQb3N0cHJvY2Vzc29yQmVuY2htYXJrEhgKEHBvc3Rw",
+            "cm9jZXNzb3JfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJEi0KA3J1bhgD",
+            "IAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSHQoVbWVn",
+            "YXBpeGVsc19wZXJfc2Vjb25kGAQgASgBEi0KC3BlYWtfbWVtb3J5GAUgASgL",
+            "MhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUiPgoiR2V0UG9zdHByb2Nlc3Np",
+            "bmdTdGF0aXN0aWNzUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJ",
+            "IpcBChdQb3N0cHJvY2Vzc29yU3RhdGlzdGljcxIYChBwb3N0cHJvY2Vzc29y",
+            "X2lkGAEgASgJEjMKCWNvbXBsZXRlZBgCIAEoCzIgLmRldmljZW9wcy52MS5E",
+            "dXJhdGlvblN0YXRpc3RpY3MSFAoMZmFpbGVkX2NvdW50GAMgASgEEhcKD2Nh",
+            "bmNlbGxlZF9jb3VudBgEIAEoBCJkCiNHZXRQb3N0cHJvY2Vzc2luZ1N0YXRp",
+            "c3RpY3NSZXNwb25zZRI9Cg5wb3N0cHJvY2Vzc29ycxgBIAMoCzIlLmRldmlj",
+            "ZW9wcy52MS5Qb3N0cHJvY2Vzc29yU3RhdGlzdGljcyr2AgoRUG9zdHByb2Nl",
+            "c3NvcktpbmQSIgoeUE9TVFBST0NFU1NPUl9LSU5EX1VOU1BFQ0lGSUVEEAAS",
+            "HgoaUE9TVFBST0NFU1NPUl9LSU5EX1VQU0NBTEUQARIjCh9QT1NUUFJPQ0VT",
+            "U09SX0tJTkRfRkFDRV9SRVNUT1JFEAISHgoaUE9TVFBST0NFU1NPUl9LSU5E",
+            "X1NIQVJQRU4QAxIeChpQT1NUUFJPQ0VTU09SX0tJTkRfREVOT0lTRRAEEhwK",
+            "GFBPU1RQUk9DRVNTT1JfS0lORF9DT0xPUhAFEh0KGVBPU1RQUk9DRVNTT1Jf",
+            "S0lORF9SRVNJWkUQBhIbChdQT1NUUFJPQ0VTU09SX0tJTkRfQ1JPUBAHEiAK",
+            "HFBPU1RQUk9DRVNTT1JfS0lORF9XQVRFUk1BUksQCBIdChlQT1NUUFJPQ0VT",
+            "U09SX0tJTkRfRk9STUFUEAkSHQoZUE9TVFBST0NFU1NPUl9LSU5EX1NBRkVU",
+            "WRAKKpoBCgxSZXNpemVGaWx0ZXISHQoZUkVTSVpFX0ZJTFRFUl9VTlNQRUNJ",
+            "RklFRBAAEhkKFVJFU0laRV9GSUxURVJfTEFOQ1pPUxABEhkKFVJFU0laRV9G",
+            "SUxURVJfQklDVUJJQxACEhoKFlJFU0laRV9GSUxURVJfQklMSU5FQVIQAxIZ",
+            "ChVSRVNJWkVfRklMVEVSX05FQVJFU1QQBCptCglSZXNpemVGaXQSGgoWUkVT",
+            "SVpFX0ZJVF9VTlNQRUNJRklFRBAAEhYKElJFU0laRV9GSVRfU1RSRVRDSBAB",
+            "EhYKElJFU0laRV9GSVRfQ09OVEFJThACEhQKEFJFU0laRV9GSVRfQ09WRVIQ",
+            "AyqhAQoGQW5jaG9yEhYKEkFOQ0hPUl9VTlNQRUNJRklFRBAAEhMKD0FOQ0hP",
+            "Ul9UT1BfTEVGVBABEhQKEEFOQ0hPUl9UT1BfUklHSFQQAhIWChJBTkNIT1Jf",
+            "Qk9UVE9NX0xFRlQQAxIXChNBTkNIT1JfQk9UVE9NX1JJR0hUEAQSEQoNQU5D",
+            "SE9SX0NFTlRFUhAFEhAKDEFOQ0hPUl9USUxFRBAGMu4IChVQb3N0cHJvY2Vz",
+            "c2luZ1NlcnZpY2USZwoSTGlzdFBvc3Rwcm9jZXNzb3JzEicuZGV2aWNlb3Bz",
+            "LnYxLkxpc3RQb3N0cHJvY2Vzc29yc1JlcXVlc3QaKC5kZXZpY2VvcHMudjEu",
+            "TGlzdFBvc3Rwcm9jZXNzb3JzUmVzcG9uc2USSAoHUHJvY2VzcxIcLmRldmlj",
+            "ZW9wcy52MS5Qcm9jZXNzUmVxdWVzdBodLmRldmljZW9wcy52MS5Qcm9jZXNz",
+            "UmVzcG9uc2UwARJXCgxQcm9jZXNzQmF0Y2gSIS5kZXZpY2VvcHMudjEuUHJv",
+            "Y2Vzc0JhdGNoUmVxdWVzdBoiLmRldmljZW9wcy52MS5Qcm9jZXNzQmF0Y2hS",
+            "ZXNwb25zZTABElIKC0NoZWNrU2FmZXR5EiAuZGV2aWNlb3BzLnYxLkNoZWNr",
+            "U2FmZXR5UmVxdWVzdBohLmRldmljZW9wcy52MS5DaGVja1NhZmV0eVJlc3Bv",
+            "bnNlElUKDENyZWF0ZVBvbGljeRIhLmRldmljZW9wcy52MS5DcmVhdGVQb2xp",
+            "Y3lSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLkNyZWF0ZVBvbGljeVJlc3BvbnNl",
+            "EkwKCUdldFBvbGljeRIeLmRldmljZW9wcy52MS5HZXRQb2xpY3lSZXF1ZXN0",
+            "Gh8uZGV2aWNlb3BzLnYxLkdldFBvbGljeVJlc3BvbnNlElUKDExpc3RQb2xp",
+            "Y2llcxIhLmRldmljZW9wcy52MS5MaXN0UG9saWNpZXNSZXF1ZXN0GiIuZGV2",
+            "aWNlb3BzLnYxLkxpc3RQb2xpY2llc1Jlc3BvbnNlElUKDFVwZGF0ZVBvbGlj",
+            "eRIhLmRldmljZW9wcy52MS5VcGRhdGVQb2xpY3lSZXF1ZXN0GiIuZGV2aWNl",
+            "b3BzLnYxLlVwZGF0ZVBvbGljeVJlc3BvbnNlElUKDERlbGV0ZVBvbGljeRIh",
+            "LmRldmljZW9wcy52MS5EZWxldGVQb2xpY3lSZXF1ZXN0GiIuZGV2aWNlb3Bz",
+            "LnYxLkRlbGV0ZVBvbGljeVJlc3BvbnNlEk8KClRlc3RQb2xpY3kSHy5kZXZp",
+            "Y2VvcHMudjEuVGVzdFBvbGljeVJlcXVlc3QaIC5kZXZpY2VvcHMudjEuVGVz",
+            "dFBvbGljeVJlc3BvbnNlEnUKFkJlbmNobWFya1Bvc3Rwcm9jZXNzb3ISKy5k",
+            "ZXZpY2VvcHMudjEuQmVuY2htYXJrUG9zdHByb2Nlc3NvclJlcXVlc3QaLC5k",
+            "ZXZpY2VvcHMudjEuQmVuY2htYXJrUG9zdHByb2Nlc3NvclJlc3BvbnNlMAES",
+            "ggEKG0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljcxIwLmRldmljZW9wcy52",
+            "MS5HZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXF1ZXN0GjEuZGV2aWNl",
+            "b3BzLnYxLkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jlc3BvbnNlQhaq",
+            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PostprocessorKind), typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.ResizeFit), typeof(global::DeviceOperations.V1.Anchor), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -203,7 +202,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessResponse), global::DeviceOperations.V1.ProcessResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessingItem), global::DeviceOperations.V1.ProcessingItem.Parser, new[]{ "ItemId", "Image" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessBatchRequest), global::DeviceOperations.V1.ProcessBatchRequest.Parser, new[]{ "Items", "Steps", "Output", "Options", "DeviceId", "OmitImageData" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessBatchResponse), global::DeviceOperations.V1.ProcessBatchResponse.Parser, new[]{ "ItemId", "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessBatchResponse), global::DeviceOperations.V1.ProcessBatchResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CheckSafetyRequest), global::DeviceOperations.V1.CheckSafetyRequest.Parser, new[]{ "Image", "PolicyId", "PolicyVersion" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CheckSafetyResponse), global::DeviceOperations.V1.CheckSafetyResponse.Parser, new[]{ "Verdict" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyRule), global::DeviceOperations.V1.SafetyRule.Parser, new[]{ "Category", "Threshold", "Action" }, new[]{ "Threshold" }, null, null, null),
@@ -6493,7 +6492,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// One event of a batch.
+  /// One event of a batch. Its item_id says which item it is about; image_index counts over
+  /// all items.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class ProcessBatchResponse : pb::IMessage<ProcessBatchResponse>
@@ -6530,7 +6530,6 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public ProcessBatchResponse(ProcessBatchResponse other) : this() {
-      itemId_ = other.itemId_;
       event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
@@ -6541,23 +6540,8 @@ namespace DeviceOperations.V1 {
       return new ProcessBatchResponse(this);
     }
 
-    /// <summary>Field number for the "item_id" field.</summary>
-    public const int ItemIdFieldNumber = 1;
-    private string itemId_ = "";
-    /// <summary>
-    /// The item it is about; empty when it is about the session.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ItemId {
-      get { return itemId_; }
-      set {
-        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
     /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 2;
+    public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
     /// The event.
@@ -6586,7 +6570,6 @@ namespace DeviceOperations.V1 {
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (ItemId != other.ItemId) return false;
       if (!object.Equals(Event, other.Event)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -6595,7 +6578,6 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
       if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -6615,12 +6597,8 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
       if (event_ != null) {
-        output.WriteRawTag(18);
+        output.WriteRawTag(10);
         output.WriteMessage(Event);
       }
       if (_unknownFields != null) {
@@ -6633,12 +6611,8 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
       if (event_ != null) {
-        output.WriteRawTag(18);
+        output.WriteRawTag(10);
         output.WriteMessage(Event);
       }
       if (_unknownFields != null) {
@@ -6651,9 +6625,6 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (ItemId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
-      }
       if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
       }
@@ -6668,9 +6639,6 @@ namespace DeviceOperations.V1 {
     public void MergeFrom(ProcessBatchResponse other) {
       if (other == null) {
         return;
-      }
-      if (other.ItemId.Length != 0) {
-        ItemId = other.ItemId;
       }
       if (other.event_ != null) {
         if (event_ == null) {
@@ -6698,10 +6666,6 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 18: {
             if (event_ == null) {
               Event = new global::DeviceOperations.V1.SessionEvent();
             }
@@ -6728,10 +6692,6 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 18: {
             if (event_ == null) {
               Event = new global::DeviceOperations.V1.SessionEvent();
             }

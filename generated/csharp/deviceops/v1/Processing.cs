@@ -109,100 +109,101 @@ namespace DeviceOperations.V1 {
             "Y2VfaWQYBSABKAkSFwoPb21pdF9pbWFnZV9kYXRhGAYgASgIGk0KDkFyZ3Vt",
             "ZW50c0VudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLmRldmlj",
             "ZW9wcy52MS5Xb3JrZmxvd1ZhbHVlOgI4AUIRCg93b3JrZmxvd19zb3VyY2Ui",
-            "UQoTUnVuV29ya2Zsb3dSZXNwb25zZRIPCgdzdGVwX2lkGAEgASgJEikKBWV2",
-            "ZW50GAIgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCKGAQoJQmF0",
-            "Y2hJdGVtEg8KB2l0ZW1faWQYASABKAkSNAoIc2V0dGluZ3MYAiABKAsyIC5k",
-            "ZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRpbmdzSAASKgoFaW1hZ2UYAyAB",
-            "KAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VTb3VyY2VIAEIGCgR3b3JrIssBCg9C",
-            "YXRjaEl0ZW1TdGF0dXMSDwoHaXRlbV9pZBgBIAEoCRIpCgVzdGF0ZRgCIAEo",
-            "DjIaLmRldmljZW9wcy52MS5TZXNzaW9uU3RhdGUSEgoKc2Vzc2lvbl9pZBgD",
-            "IAEoCRIpCgZpbWFnZXMYBCADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1",
-            "bHQSJgoHZmFpbHVyZRgFIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEhUK",
-            "DWF0dGVtcHRfY291bnQYBiABKA0iigMKBUJhdGNoEhAKCGJhdGNoX2lkGAEg",
-            "ASgJEhIKCnNlc3Npb25faWQYAiABKAkSKQoFc3RhdGUYAyABKA4yGi5kZXZp",
-            "Y2VvcHMudjEuU2Vzc2lvblN0YXRlEg4KBnNlYWxlZBgEIAEoCBISCgppdGVt",
-            "X2NvdW50GAUgASgNEhcKD2NvbXBsZXRlZF9jb3VudBgGIAEoDRIUCgxmYWls",
-            "ZWRfY291bnQYByABKA0SFwoPY2FuY2VsbGVkX2NvdW50GAggASgNEi8KC2Ny",
-            "ZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIs",
-            "CghlbmRfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAS",
-            "NgoTZXN0aW1hdGVkX3JlbWFpbmluZxgLIAEoCzIZLmdvb2dsZS5wcm90b2J1",
-            "Zi5EdXJhdGlvbhItCgdvcHRpb25zGAwgASgLMhwuZGV2aWNlb3BzLnYxLlNl",
-            "c3Npb25PcHRpb25zIt8CChJDcmVhdGVCYXRjaFJlcXVlc3QSMgoIdGVtcGxh",
-            "dGUYASABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRpbmdzEiYK",
-            "BWl0ZW1zGAIgAygLMhcuZGV2aWNlb3BzLnYxLkJhdGNoSXRlbRIRCglrZWVw",
-            "X29wZW4YAyABKAgSOAoOcG9zdHByb2Nlc3NpbmcYBCADKAsyIC5kZXZpY2Vv",
-            "cHMudjEuUG9zdHByb2Nlc3NpbmdTdGVwEhIKCmRldmljZV9pZHMYBSADKAkS",
-            "LQoHb3B0aW9ucxgGIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9u",
-            "cxIoCgVyZXRyeRgHIAEoCzIZLmRldmljZW9wcy52MS5SZXRyeVBvbGljeRIz",
-            "Cgtjb21wdXRhdGlvbhgIIAEoDjIeLmRldmljZW9wcy52MS5CYXRjaENvbXB1",
-            "dGF0aW9uIjkKE0NyZWF0ZUJhdGNoUmVzcG9uc2USIgoFYmF0Y2gYASABKAsy",
-            "Ey5kZXZpY2VvcHMudjEuQmF0Y2giXgoUQWRkQmF0Y2hJdGVtc1JlcXVlc3QS",
-            "EAoIYmF0Y2hfaWQYASABKAkSJgoFaXRlbXMYAiADKAsyFy5kZXZpY2VvcHMu",
-            "djEuQmF0Y2hJdGVtEgwKBHNlYWwYAyABKAgiOwoVQWRkQmF0Y2hJdGVtc1Jl",
-            "c3BvbnNlEiIKBWJhdGNoGAEgASgLMhMuZGV2aWNlb3BzLnYxLkJhdGNoInsK",
-            "D0dldEJhdGNoUmVxdWVzdBIQCghiYXRjaF9pZBgBIAEoCRIvCgtpdGVtX3N0",
-            "YXRlcxgCIAMoDjIaLmRldmljZW9wcy52MS5TZXNzaW9uU3RhdGUSEQoJcGFn",
-            "ZV9zaXplGAMgASgNEhIKCnBhZ2VfdG9rZW4YBCABKAkifQoQR2V0QmF0Y2hS",
-            "ZXNwb25zZRIiCgViYXRjaBgBIAEoCzITLmRldmljZW9wcy52MS5CYXRjaBIs",
-            "CgVpdGVtcxgCIAMoCzIdLmRldmljZW9wcy52MS5CYXRjaEl0ZW1TdGF0dXMS",
-            "FwoPbmV4dF9wYWdlX3Rva2VuGAMgASgJImcKEkxpc3RCYXRjaGVzUmVxdWVz",
-            "dBIqCgZzdGF0ZXMYASADKA4yGi5kZXZpY2VvcHMudjEuU2Vzc2lvblN0YXRl",
-            "EhEKCXBhZ2Vfc2l6ZRgCIAEoDRISCgpwYWdlX3Rva2VuGAMgASgJIlQKE0xp",
-            "c3RCYXRjaGVzUmVzcG9uc2USJAoHYmF0Y2hlcxgBIAMoCzITLmRldmljZW9w",
-            "cy52MS5CYXRjaBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiPAoRV2F0Y2hC",
-            "YXRjaFJlcXVlc3QSEAoIYmF0Y2hfaWQYASABKAkSFQoNZnJvbV9zZXF1ZW5j",
-            "ZRgCIAEoBCI/ChJXYXRjaEJhdGNoUmVzcG9uc2USKQoFZXZlbnQYASABKAsy",
-            "Gi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IlQKE0NvbnRyb2xCYXRjaFJl",
-            "cXVlc3QSEAoIYmF0Y2hfaWQYASABKAkSKwoGYWN0aW9uGAIgASgOMhsuZGV2",
-            "aWNlb3BzLnYxLkNvbnRyb2xBY3Rpb24iOgoUQ29udHJvbEJhdGNoUmVzcG9u",
-            "c2USIgoFYmF0Y2gYASABKAsyEy5kZXZpY2VvcHMudjEuQmF0Y2giJgoSRGVs",
-            "ZXRlQmF0Y2hSZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgJIhUKE0RlbGV0ZUJh",
-            "dGNoUmVzcG9uc2UqoAEKDUNvbnRyb2xBY3Rpb24SHgoaQ09OVFJPTF9BQ1RJ",
-            "T05fVU5TUEVDSUZJRUQQABIYChRDT05UUk9MX0FDVElPTl9QQVVTRRABEhkK",
-            "FUNPTlRST0xfQUNUSU9OX1JFU1VNRRACEhkKFUNPTlRST0xfQUNUSU9OX0NB",
-            "TkNFTBADEh8KG0NPTlRST0xfQUNUSU9OX1JFVFJZX0ZBSUxFRBAEKoABCglW",
-            "YWx1ZUtpbmQSGgoWVkFMVUVfS0lORF9VTlNQRUNJRklFRBAAEhUKEVZBTFVF",
-            "X0tJTkRfSU1BR0VTEAESEwoPVkFMVUVfS0lORF9URVhUEAISFQoRVkFMVUVf",
-            "S0lORF9OVU1CRVIQAxIUChBWQUxVRV9LSU5EX01PREVMEAQqgAEKDUZhaWx1",
-            "cmVQb2xpY3kSHgoaRkFJTFVSRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIXChNG",
-            "QUlMVVJFX1BPTElDWV9TVE9QEAESGwoXRkFJTFVSRV9QT0xJQ1lfQ09OVElO",
-            "VUUQAhIZChVGQUlMVVJFX1BPTElDWV9JR05PUkUQAzK3DAoRUHJvY2Vzc2lu",
-            "Z1NlcnZpY2USVQoMTGlzdFNlc3Npb25zEiEuZGV2aWNlb3BzLnYxLkxpc3RT",
-            "ZXNzaW9uc1JlcXVlc3QaIi5kZXZpY2VvcHMudjEuTGlzdFNlc3Npb25zUmVz",
-            "cG9uc2USTwoKR2V0U2Vzc2lvbhIfLmRldmljZW9wcy52MS5HZXRTZXNzaW9u",
-            "UmVxdWVzdBogLmRldmljZW9wcy52MS5HZXRTZXNzaW9uUmVzcG9uc2USVwoM",
-            "V2F0Y2hTZXNzaW9uEiEuZGV2aWNlb3BzLnYxLldhdGNoU2Vzc2lvblJlcXVl",
-            "c3QaIi5kZXZpY2VvcHMudjEuV2F0Y2hTZXNzaW9uUmVzcG9uc2UwARJbCg5D",
-            "b250cm9sU2Vzc2lvbhIjLmRldmljZW9wcy52MS5Db250cm9sU2Vzc2lvblJl",
-            "cXVlc3QaJC5kZXZpY2VvcHMudjEuQ29udHJvbFNlc3Npb25SZXNwb25zZRJY",
-            "Cg1EZWxldGVTZXNzaW9uEiIuZGV2aWNlb3BzLnYxLkRlbGV0ZVNlc3Npb25S",
-            "ZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLkRlbGV0ZVNlc3Npb25SZXNwb25zZRJY",
-            "Cg1MaXN0V29ya2Zsb3dzEiIuZGV2aWNlb3BzLnYxLkxpc3RXb3JrZmxvd3NS",
-            "ZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLkxpc3RXb3JrZmxvd3NSZXNwb25zZRJS",
-            "CgtHZXRXb3JrZmxvdxIgLmRldmljZW9wcy52MS5HZXRXb3JrZmxvd1JlcXVl",
-            "c3QaIS5kZXZpY2VvcHMudjEuR2V0V29ya2Zsb3dSZXNwb25zZRJbCg5DcmVh",
-            "dGVXb3JrZmxvdxIjLmRldmljZW9wcy52MS5DcmVhdGVXb3JrZmxvd1JlcXVl",
-            "c3QaJC5kZXZpY2VvcHMudjEuQ3JlYXRlV29ya2Zsb3dSZXNwb25zZRJbCg5E",
-            "ZWxldGVXb3JrZmxvdxIjLmRldmljZW9wcy52MS5EZWxldGVXb3JrZmxvd1Jl",
-            "cXVlc3QaJC5kZXZpY2VvcHMudjEuRGVsZXRlV29ya2Zsb3dSZXNwb25zZRJh",
-            "ChBWYWxpZGF0ZVdvcmtmbG93EiUuZGV2aWNlb3BzLnYxLlZhbGlkYXRlV29y",
-            "a2Zsb3dSZXF1ZXN0GiYuZGV2aWNlb3BzLnYxLlZhbGlkYXRlV29ya2Zsb3dS",
-            "ZXNwb25zZRJUCgtSdW5Xb3JrZmxvdxIgLmRldmljZW9wcy52MS5SdW5Xb3Jr",
-            "Zmxvd1JlcXVlc3QaIS5kZXZpY2VvcHMudjEuUnVuV29ya2Zsb3dSZXNwb25z",
-            "ZTABElIKC0NyZWF0ZUJhdGNoEiAuZGV2aWNlb3BzLnYxLkNyZWF0ZUJhdGNo",
-            "UmVxdWVzdBohLmRldmljZW9wcy52MS5DcmVhdGVCYXRjaFJlc3BvbnNlElgK",
-            "DUFkZEJhdGNoSXRlbXMSIi5kZXZpY2VvcHMudjEuQWRkQmF0Y2hJdGVtc1Jl",
-            "cXVlc3QaIy5kZXZpY2VvcHMudjEuQWRkQmF0Y2hJdGVtc1Jlc3BvbnNlEkkK",
-            "CEdldEJhdGNoEh0uZGV2aWNlb3BzLnYxLkdldEJhdGNoUmVxdWVzdBoeLmRl",
-            "dmljZW9wcy52MS5HZXRCYXRjaFJlc3BvbnNlElIKC0xpc3RCYXRjaGVzEiAu",
-            "ZGV2aWNlb3BzLnYxLkxpc3RCYXRjaGVzUmVxdWVzdBohLmRldmljZW9wcy52",
-            "MS5MaXN0QmF0Y2hlc1Jlc3BvbnNlElEKCldhdGNoQmF0Y2gSHy5kZXZpY2Vv",
-            "cHMudjEuV2F0Y2hCYXRjaFJlcXVlc3QaIC5kZXZpY2VvcHMudjEuV2F0Y2hC",
-            "YXRjaFJlc3BvbnNlMAESVQoMQ29udHJvbEJhdGNoEiEuZGV2aWNlb3BzLnYx",
-            "LkNvbnRyb2xCYXRjaFJlcXVlc3QaIi5kZXZpY2VvcHMudjEuQ29udHJvbEJh",
-            "dGNoUmVzcG9uc2USUgoLRGVsZXRlQmF0Y2gSIC5kZXZpY2VvcHMudjEuRGVs",
-            "ZXRlQmF0Y2hSZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLkRlbGV0ZUJhdGNoUmVz",
-            "cG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "dwoTUnVuV29ya2Zsb3dSZXNwb25zZRIPCgdzdGVwX2lkGAEgASgJEikKBWV2",
+            "ZW50GAIgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudBIWCglydW5f",
+            "aW5kZXgYAyABKA1IAIgBAUIMCgpfcnVuX2luZGV4IoYBCglCYXRjaEl0ZW0S",
+            "DwoHaXRlbV9pZBgBIAEoCRI0CghzZXR0aW5ncxgCIAEoCzIgLmRldmljZW9w",
+            "cy52MS5HZW5lcmF0aW9uU2V0dGluZ3NIABIqCgVpbWFnZRgDIAEoCzIZLmRl",
+            "dmljZW9wcy52MS5JbWFnZVNvdXJjZUgAQgYKBHdvcmsiywEKD0JhdGNoSXRl",
+            "bVN0YXR1cxIPCgdpdGVtX2lkGAEgASgJEikKBXN0YXRlGAIgASgOMhouZGV2",
+            "aWNlb3BzLnYxLlNlc3Npb25TdGF0ZRISCgpzZXNzaW9uX2lkGAMgASgJEikK",
+            "BmltYWdlcxgEIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdBImCgdm",
+            "YWlsdXJlGAUgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSFQoNYXR0ZW1w",
+            "dF9jb3VudBgGIAEoDSKKAwoFQmF0Y2gSEAoIYmF0Y2hfaWQYASABKAkSEgoK",
+            "c2Vzc2lvbl9pZBgCIAEoCRIpCgVzdGF0ZRgDIAEoDjIaLmRldmljZW9wcy52",
+            "MS5TZXNzaW9uU3RhdGUSDgoGc2VhbGVkGAQgASgIEhIKCml0ZW1fY291bnQY",
+            "BSABKA0SFwoPY29tcGxldGVkX2NvdW50GAYgASgNEhQKDGZhaWxlZF9jb3Vu",
+            "dBgHIAEoDRIXCg9jYW5jZWxsZWRfY291bnQYCCABKA0SLwoLY3JlYXRlX3Rp",
+            "bWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90",
+            "aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2ChNlc3Rp",
+            "bWF0ZWRfcmVtYWluaW5nGAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
+            "aW9uEi0KB29wdGlvbnMYDCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9w",
+            "dGlvbnMi3wIKEkNyZWF0ZUJhdGNoUmVxdWVzdBIyCgh0ZW1wbGF0ZRgBIAEo",
+            "CzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSJgoFaXRlbXMY",
+            "AiADKAsyFy5kZXZpY2VvcHMudjEuQmF0Y2hJdGVtEhEKCWtlZXBfb3BlbhgD",
+            "IAEoCBI4Cg5wb3N0cHJvY2Vzc2luZxgEIAMoCzIgLmRldmljZW9wcy52MS5Q",
+            "b3N0cHJvY2Vzc2luZ1N0ZXASEgoKZGV2aWNlX2lkcxgFIAMoCRItCgdvcHRp",
+            "b25zGAYgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zEigKBXJl",
+            "dHJ5GAcgASgLMhkuZGV2aWNlb3BzLnYxLlJldHJ5UG9saWN5EjMKC2NvbXB1",
+            "dGF0aW9uGAggASgOMh4uZGV2aWNlb3BzLnYxLkJhdGNoQ29tcHV0YXRpb24i",
+            "OQoTQ3JlYXRlQmF0Y2hSZXNwb25zZRIiCgViYXRjaBgBIAEoCzITLmRldmlj",
+            "ZW9wcy52MS5CYXRjaCJeChRBZGRCYXRjaEl0ZW1zUmVxdWVzdBIQCghiYXRj",
+            "aF9pZBgBIAEoCRImCgVpdGVtcxgCIAMoCzIXLmRldmljZW9wcy52MS5CYXRj",
+            "aEl0ZW0SDAoEc2VhbBgDIAEoCCI7ChVBZGRCYXRjaEl0ZW1zUmVzcG9uc2US",
+            "IgoFYmF0Y2gYASABKAsyEy5kZXZpY2VvcHMudjEuQmF0Y2giewoPR2V0QmF0",
+            "Y2hSZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgJEi8KC2l0ZW1fc3RhdGVzGAIg",
+            "AygOMhouZGV2aWNlb3BzLnYxLlNlc3Npb25TdGF0ZRIRCglwYWdlX3NpemUY",
+            "AyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJ9ChBHZXRCYXRjaFJlc3BvbnNl",
+            "EiIKBWJhdGNoGAEgASgLMhMuZGV2aWNlb3BzLnYxLkJhdGNoEiwKBWl0ZW1z",
+            "GAIgAygLMh0uZGV2aWNlb3BzLnYxLkJhdGNoSXRlbVN0YXR1cxIXCg9uZXh0",
+            "X3BhZ2VfdG9rZW4YAyABKAkiZwoSTGlzdEJhdGNoZXNSZXF1ZXN0EioKBnN0",
+            "YXRlcxgBIAMoDjIaLmRldmljZW9wcy52MS5TZXNzaW9uU3RhdGUSEQoJcGFn",
+            "ZV9zaXplGAIgASgNEhIKCnBhZ2VfdG9rZW4YAyABKAkiVAoTTGlzdEJhdGNo",
+            "ZXNSZXNwb25zZRIkCgdiYXRjaGVzGAEgAygLMhMuZGV2aWNlb3BzLnYxLkJh",
+            "dGNoEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI8ChFXYXRjaEJhdGNoUmVx",
+            "dWVzdBIQCghiYXRjaF9pZBgBIAEoCRIVCg1mcm9tX3NlcXVlbmNlGAIgASgE",
+            "Ij8KEldhdGNoQmF0Y2hSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmlj",
+            "ZW9wcy52MS5TZXNzaW9uRXZlbnQiVAoTQ29udHJvbEJhdGNoUmVxdWVzdBIQ",
+            "CghiYXRjaF9pZBgBIAEoCRIrCgZhY3Rpb24YAiABKA4yGy5kZXZpY2VvcHMu",
+            "djEuQ29udHJvbEFjdGlvbiI6ChRDb250cm9sQmF0Y2hSZXNwb25zZRIiCgVi",
+            "YXRjaBgBIAEoCzITLmRldmljZW9wcy52MS5CYXRjaCImChJEZWxldGVCYXRj",
+            "aFJlcXVlc3QSEAoIYmF0Y2hfaWQYASABKAkiFQoTRGVsZXRlQmF0Y2hSZXNw",
+            "b25zZSqgAQoNQ29udHJvbEFjdGlvbhIeChpDT05UUk9MX0FDVElPTl9VTlNQ",
+            "RUNJRklFRBAAEhgKFENPTlRST0xfQUNUSU9OX1BBVVNFEAESGQoVQ09OVFJP",
+            "TF9BQ1RJT05fUkVTVU1FEAISGQoVQ09OVFJPTF9BQ1RJT05fQ0FOQ0VMEAMS",
+            "HwobQ09OVFJPTF9BQ1RJT05fUkVUUllfRkFJTEVEEAQqgAEKCVZhbHVlS2lu",
+            "ZBIaChZWQUxVRV9LSU5EX1VOU1BFQ0lGSUVEEAASFQoRVkFMVUVfS0lORF9J",
+            "TUFHRVMQARITCg9WQUxVRV9LSU5EX1RFWFQQAhIVChFWQUxVRV9LSU5EX05V",
+            "TUJFUhADEhQKEFZBTFVFX0tJTkRfTU9ERUwQBCqAAQoNRmFpbHVyZVBvbGlj",
+            "eRIeChpGQUlMVVJFX1BPTElDWV9VTlNQRUNJRklFRBAAEhcKE0ZBSUxVUkVf",
+            "UE9MSUNZX1NUT1AQARIbChdGQUlMVVJFX1BPTElDWV9DT05USU5VRRACEhkK",
+            "FUZBSUxVUkVfUE9MSUNZX0lHTk9SRRADMrcMChFQcm9jZXNzaW5nU2Vydmlj",
+            "ZRJVCgxMaXN0U2Vzc2lvbnMSIS5kZXZpY2VvcHMudjEuTGlzdFNlc3Npb25z",
+            "UmVxdWVzdBoiLmRldmljZW9wcy52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZRJP",
+            "CgpHZXRTZXNzaW9uEh8uZGV2aWNlb3BzLnYxLkdldFNlc3Npb25SZXF1ZXN0",
+            "GiAuZGV2aWNlb3BzLnYxLkdldFNlc3Npb25SZXNwb25zZRJXCgxXYXRjaFNl",
+            "c3Npb24SIS5kZXZpY2VvcHMudjEuV2F0Y2hTZXNzaW9uUmVxdWVzdBoiLmRl",
+            "dmljZW9wcy52MS5XYXRjaFNlc3Npb25SZXNwb25zZTABElsKDkNvbnRyb2xT",
+            "ZXNzaW9uEiMuZGV2aWNlb3BzLnYxLkNvbnRyb2xTZXNzaW9uUmVxdWVzdBok",
+            "LmRldmljZW9wcy52MS5Db250cm9sU2Vzc2lvblJlc3BvbnNlElgKDURlbGV0",
+            "ZVNlc3Npb24SIi5kZXZpY2VvcHMudjEuRGVsZXRlU2Vzc2lvblJlcXVlc3Qa",
+            "Iy5kZXZpY2VvcHMudjEuRGVsZXRlU2Vzc2lvblJlc3BvbnNlElgKDUxpc3RX",
+            "b3JrZmxvd3MSIi5kZXZpY2VvcHMudjEuTGlzdFdvcmtmbG93c1JlcXVlc3Qa",
+            "Iy5kZXZpY2VvcHMudjEuTGlzdFdvcmtmbG93c1Jlc3BvbnNlElIKC0dldFdv",
+            "cmtmbG93EiAuZGV2aWNlb3BzLnYxLkdldFdvcmtmbG93UmVxdWVzdBohLmRl",
+            "dmljZW9wcy52MS5HZXRXb3JrZmxvd1Jlc3BvbnNlElsKDkNyZWF0ZVdvcmtm",
+            "bG93EiMuZGV2aWNlb3BzLnYxLkNyZWF0ZVdvcmtmbG93UmVxdWVzdBokLmRl",
+            "dmljZW9wcy52MS5DcmVhdGVXb3JrZmxvd1Jlc3BvbnNlElsKDkRlbGV0ZVdv",
+            "cmtmbG93EiMuZGV2aWNlb3BzLnYxLkRlbGV0ZVdvcmtmbG93UmVxdWVzdBok",
+            "LmRldmljZW9wcy52MS5EZWxldGVXb3JrZmxvd1Jlc3BvbnNlEmEKEFZhbGlk",
+            "YXRlV29ya2Zsb3cSJS5kZXZpY2VvcHMudjEuVmFsaWRhdGVXb3JrZmxvd1Jl",
+            "cXVlc3QaJi5kZXZpY2VvcHMudjEuVmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNl",
+            "ElQKC1J1bldvcmtmbG93EiAuZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93UmVx",
+            "dWVzdBohLmRldmljZW9wcy52MS5SdW5Xb3JrZmxvd1Jlc3BvbnNlMAESUgoL",
+            "Q3JlYXRlQmF0Y2gSIC5kZXZpY2VvcHMudjEuQ3JlYXRlQmF0Y2hSZXF1ZXN0",
+            "GiEuZGV2aWNlb3BzLnYxLkNyZWF0ZUJhdGNoUmVzcG9uc2USWAoNQWRkQmF0",
+            "Y2hJdGVtcxIiLmRldmljZW9wcy52MS5BZGRCYXRjaEl0ZW1zUmVxdWVzdBoj",
+            "LmRldmljZW9wcy52MS5BZGRCYXRjaEl0ZW1zUmVzcG9uc2USSQoIR2V0QmF0",
+            "Y2gSHS5kZXZpY2VvcHMudjEuR2V0QmF0Y2hSZXF1ZXN0Gh4uZGV2aWNlb3Bz",
+            "LnYxLkdldEJhdGNoUmVzcG9uc2USUgoLTGlzdEJhdGNoZXMSIC5kZXZpY2Vv",
+            "cHMudjEuTGlzdEJhdGNoZXNSZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLkxpc3RC",
+            "YXRjaGVzUmVzcG9uc2USUQoKV2F0Y2hCYXRjaBIfLmRldmljZW9wcy52MS5X",
+            "YXRjaEJhdGNoUmVxdWVzdBogLmRldmljZW9wcy52MS5XYXRjaEJhdGNoUmVz",
+            "cG9uc2UwARJVCgxDb250cm9sQmF0Y2gSIS5kZXZpY2VvcHMudjEuQ29udHJv",
+            "bEJhdGNoUmVxdWVzdBoiLmRldmljZW9wcy52MS5Db250cm9sQmF0Y2hSZXNw",
+            "b25zZRJSCgtEZWxldGVCYXRjaBIgLmRldmljZW9wcy52MS5EZWxldGVCYXRj",
+            "aFJlcXVlc3QaIS5kZXZpY2VvcHMudjEuRGVsZXRlQmF0Y2hSZXNwb25zZUIW",
+            "qgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.InferenceReflection.Descriptor, global::DeviceOperations.V1.PostprocessingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ControlAction), typeof(global::DeviceOperations.V1.ValueKind), typeof(global::DeviceOperations.V1.FailurePolicy), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -238,7 +239,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateWorkflowRequest), global::DeviceOperations.V1.ValidateWorkflowRequest.Parser, new[]{ "WorkflowId", "Workflow", "Arguments", "CheckArguments" }, new[]{ "WorkflowSource" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateWorkflowResponse), global::DeviceOperations.V1.ValidateWorkflowResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "StepOrder" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RunWorkflowRequest), global::DeviceOperations.V1.RunWorkflowRequest.Parser, new[]{ "WorkflowId", "Workflow", "Arguments", "Options", "DeviceId", "OmitImageData" }, new[]{ "WorkflowSource" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RunWorkflowResponse), global::DeviceOperations.V1.RunWorkflowResponse.Parser, new[]{ "StepId", "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RunWorkflowResponse), global::DeviceOperations.V1.RunWorkflowResponse.Parser, new[]{ "StepId", "Event", "RunIndex" }, new[]{ "RunIndex" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchItem), global::DeviceOperations.V1.BatchItem.Parser, new[]{ "ItemId", "Settings", "Image" }, new[]{ "Work" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchItemStatus), global::DeviceOperations.V1.BatchItemStatus.Parser, new[]{ "ItemId", "State", "SessionId", "Images", "Failure", "AttemptCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Batch), global::DeviceOperations.V1.Batch.Parser, new[]{ "BatchId", "SessionId", "State", "Sealed", "ItemCount", "CompletedCount", "FailedCount", "CancelledCount", "CreateTime", "EndTime", "EstimatedRemaining", "Options" }, null, null, null, null),
@@ -9189,6 +9190,7 @@ namespace DeviceOperations.V1 {
   {
     private static readonly pb::MessageParser<RunWorkflowResponse> _parser = new pb::MessageParser<RunWorkflowResponse>(() => new RunWorkflowResponse());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pb::MessageParser<RunWorkflowResponse> Parser { get { return _parser; } }
@@ -9216,8 +9218,10 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public RunWorkflowResponse(RunWorkflowResponse other) : this() {
+      _hasBits0 = other._hasBits0;
       stepId_ = other.stepId_;
       event_ = other.event_ != null ? other.event_.Clone() : null;
+      runIndex_ = other.runIndex_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -9257,6 +9261,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "run_index" field.</summary>
+    public const int RunIndexFieldNumber = 3;
+    private readonly static uint RunIndexDefaultValue = 0;
+
+    private uint runIndex_;
+    /// <summary>
+    /// Which run of a fanned-out step, from 0; absent when the step is not fanned out.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public uint RunIndex {
+      get { if ((_hasBits0 & 1) != 0) { return runIndex_; } else { return RunIndexDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        runIndex_ = value;
+      }
+    }
+    /// <summary>Gets whether the "run_index" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasRunIndex {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "run_index" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearRunIndex() {
+      _hasBits0 &= ~1;
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -9274,6 +9308,7 @@ namespace DeviceOperations.V1 {
       }
       if (StepId != other.StepId) return false;
       if (!object.Equals(Event, other.Event)) return false;
+      if (RunIndex != other.RunIndex) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9283,6 +9318,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (StepId.Length != 0) hash ^= StepId.GetHashCode();
       if (event_ != null) hash ^= Event.GetHashCode();
+      if (HasRunIndex) hash ^= RunIndex.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9309,6 +9345,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Event);
       }
+      if (HasRunIndex) {
+        output.WriteRawTag(24);
+        output.WriteUInt32(RunIndex);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -9327,6 +9367,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Event);
       }
+      if (HasRunIndex) {
+        output.WriteRawTag(24);
+        output.WriteUInt32(RunIndex);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -9342,6 +9386,9 @@ namespace DeviceOperations.V1 {
       }
       if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
+      }
+      if (HasRunIndex) {
+        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(RunIndex);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9363,6 +9410,9 @@ namespace DeviceOperations.V1 {
           Event = new global::DeviceOperations.V1.SessionEvent();
         }
         Event.MergeFrom(other.Event);
+      }
+      if (other.HasRunIndex) {
+        RunIndex = other.RunIndex;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -9394,6 +9444,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Event);
             break;
           }
+          case 24: {
+            RunIndex = input.ReadUInt32();
+            break;
+          }
         }
       }
     #endif
@@ -9422,6 +9476,10 @@ namespace DeviceOperations.V1 {
               Event = new global::DeviceOperations.V1.SessionEvent();
             }
             input.ReadMessage(Event);
+            break;
+          }
+          case 24: {
+            RunIndex = input.ReadUInt32();
             break;
           }
         }

@@ -25,156 +25,159 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "ChpkZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90bxIMZGV2aWNlb3BzLnYxGhlk",
-            "ZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvGh5nb29nbGUvcHJvdG9idWYvZHVy",
-            "YXRpb24ucHJvdG8aH2dvb2dsZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8i",
-            "qgIKDlNlc3Npb25PcHRpb25zEhIKCnJlcXVlc3RfaWQYASABKAkSKAoIcHJp",
-            "b3JpdHkYAiABKA4yFi5kZXZpY2VvcHMudjEuUHJpb3JpdHkSKgoHdGltZW91",
-            "dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIxCg1vbl9kaXNj",
-            "b25uZWN0GAQgASgOMhouZGV2aWNlb3BzLnYxLk9uRGlzY29ubmVjdBIMCgR0",
-            "YWdzGAUgAygJEjwKCG1ldGFkYXRhGAYgAygLMiouZGV2aWNlb3BzLnYxLlNl",
-            "c3Npb25PcHRpb25zLk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRIL",
-            "CgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIoUFCgdTZXNzaW9uEhIK",
-            "CnNlc3Npb25faWQYASABKAkSJwoEa2luZBgCIAEoDjIZLmRldmljZW9wcy52",
-            "MS5TZXNzaW9uS2luZBIpCgVzdGF0ZRgDIAEoDjIaLmRldmljZW9wcy52MS5T",
-            "ZXNzaW9uU3RhdGUSIgoFcGhhc2UYBCABKA4yEy5kZXZpY2VvcHMudjEuUGhh",
-            "c2USEQoJZGV2aWNlX2lkGAUgASgJEhAKCG1vZGVsX2lkGAYgASgJEhYKDnF1",
-            "ZXVlX3Bvc2l0aW9uGAcgASgNEhAKCHByb2dyZXNzGAggASgBEhUKDWxhc3Rf",
-            "c2VxdWVuY2UYCSABKAQSFgoOZmlyc3Rfc2VxdWVuY2UYCiABKAQSLwoLY3Jl",
-            "YXRlX3RpbWUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4K",
-            "CnN0YXJ0X3RpbWUYDCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1w",
-            "EiwKCGVuZF90aW1lGA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFt",
-            "cBIvCgtleHBpcmVfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1l",
-            "c3RhbXASLQoHb3B0aW9ucxgPIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9u",
-            "T3B0aW9ucxIZChFwYXJlbnRfc2Vzc2lvbl9pZBgQIAEoCRImCgdmYWlsdXJl",
-            "GBEgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSKQoGaW1hZ2VzGBIgAygL",
-            "MhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0EhMKC3JldHJ5X2NvdW50GBMg",
-            "ASgNIrkCCgdGYWlsdXJlEhMKC3N0YXR1c19jb2RlGAEgASgNEikKBnJlYXNv",
-            "bhgCIAEoDjIZLmRldmljZW9wcy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdl",
-            "GAMgASgJEjUKCG1ldGFkYXRhGAQgAygLMiMuZGV2aWNlb3BzLnYxLkZhaWx1",
-            "cmUuTWV0YWRhdGFFbnRyeRIwCgp2aW9sYXRpb25zGAUgAygLMhwuZGV2aWNl",
-            "b3BzLnYxLkZpZWxkVmlvbGF0aW9uEi4KC3JldHJ5X2RlbGF5GAYgASgLMhku",
-            "Z29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhMKC2luY2lkZW50X2lkGAcgASgJ",
-            "Gi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJ",
-            "OgI4ASLQAQoLSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfaW5kZXgYASABKA0SDAoE",
-            "c2VlZBgCIAEoBBITCgthcnRpZmFjdF9pZBgDIAEoCRIpCgZmb3JtYXQYBCAB",
-            "KA4yGS5kZXZpY2VvcHMudjEuSW1hZ2VGb3JtYXQSDQoFd2lkdGgYBSABKA0S",
-            "DgoGaGVpZ2h0GAYgASgNEhIKCnNpemVfYnl0ZXMYByABKAQSKwoGc2FmZXR5",
-            "GAggASgLMhsuZGV2aWNlb3BzLnYxLlNhZmV0eVZlcmRpY3QiqAEKDVNhZmV0",
-            "eVZlcmRpY3QSKQoGc2NvcmVzGAEgAygLMhkuZGV2aWNlb3BzLnYxLlNhZmV0",
-            "eVNjb3JlEioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52MS5TYWZldHlB",
-            "Y3Rpb24SEQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92ZXJzaW9uGAQg",
-            "ASgNEhUKDWNsYXNzaWZpZXJfaWQYBSABKAkiUgoLU2FmZXR5U2NvcmUSEAoI",
-            "Y2F0ZWdvcnkYASABKAkSDQoFc2NvcmUYAiABKAESEQoJdGhyZXNob2xkGAMg",
-            "ASgBEg8KB2ZsYWdnZWQYBCABKAgi/wcKDFNlc3Npb25FdmVudBISCgpzZXNz",
-            "aW9uX2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgEEi4KCmV2ZW50X3RpbWUY",
-            "AyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKCGFjY2VwdGVk",
-            "GAogASgLMh0uZGV2aWNlb3BzLnYxLlNlc3Npb25BY2NlcHRlZEgAEi8KC3F1",
-            "ZXVlX21vdmVkGAsgASgLMhguZGV2aWNlb3BzLnYxLlF1ZXVlTW92ZWRIABIz",
-            "Cg1waGFzZV9zdGFydGVkGAwgASgLMhouZGV2aWNlb3BzLnYxLlBoYXNlU3Rh",
-            "cnRlZEgAEjsKEXRyYW5zZmVyX3Byb2dyZXNzGA0gASgLMh4uZGV2aWNlb3Bz",
-            "LnYxLlRyYW5zZmVyUHJvZ3Jlc3NIABIxCgx0ZXh0X2VuY29kZWQYDiABKAsy",
-            "GS5kZXZpY2VvcHMudjEuVGV4dEVuY29kZWRIABIzCg1zdGVwX2ZpbmlzaGVk",
-            "GA8gASgLMhouZGV2aWNlb3BzLnYxLlN0ZXBGaW5pc2hlZEgAEigKB3ByZXZp",
-            "ZXcYECABKAsyFS5kZXZpY2VvcHMudjEuUHJldmlld0gAEjMKDWltYWdlX2Rl",
-            "Y29kZWQYESABKAsyGi5kZXZpY2VvcHMudjEuSW1hZ2VEZWNvZGVkSAASLwoL",
-            "aW1hZ2VfY2h1bmsYEiABKAsyGC5kZXZpY2VvcHMudjEuSW1hZ2VDaHVua0gA",
-            "EjUKDmltYWdlX2ZpbmlzaGVkGBMgASgLMhsuZGV2aWNlb3BzLnYxLkltYWdl",
-            "RmluaXNoZWRIABIzCg1pdGVtX2ZpbmlzaGVkGBQgASgLMhouZGV2aWNlb3Bz",
-            "LnYxLkl0ZW1GaW5pc2hlZEgAEi0KBnBhdXNlZBgVIAEoCzIbLmRldmljZW9w",
-            "cy52MS5TZXNzaW9uUGF1c2VkSAASLwoHcmVzdW1lZBgWIAEoCzIcLmRldmlj",
-            "ZW9wcy52MS5TZXNzaW9uUmVzdW1lZEgAEi8KB3JldHJpZWQYFyABKAsyHC5k",
-            "ZXZpY2VvcHMudjEuU2Vzc2lvblJldHJpZWRIABIsCgloZWFydGJlYXQYGCAB",
-            "KAsyFy5kZXZpY2VvcHMudjEuSGVhcnRiZWF0SAASMwoJY29tcGxldGVkGB4g",
-            "ASgLMh4uZGV2aWNlb3BzLnYxLlNlc3Npb25Db21wbGV0ZWRIABItCgZmYWls",
-            "ZWQYHyABKAsyGy5kZXZpY2VvcHMudjEuU2Vzc2lvbkZhaWxlZEgAEjMKCWNh",
-            "bmNlbGxlZBggIAEoCzIeLmRldmljZW9wcy52MS5TZXNzaW9uQ2FuY2VsbGVk",
-            "SABCBwoFZXZlbnQi8QEKD1Nlc3Npb25BY2NlcHRlZBInCgRraW5kGAEgASgO",
-            "MhkuZGV2aWNlb3BzLnYxLlNlc3Npb25LaW5kEhEKCWRldmljZV9pZBgCIAEo",
-            "CRIWCg5xdWV1ZV9wb3NpdGlvbhgDIAEoDRIsCg9leHBlY3RlZF9waGFzZXMY",
-            "BCADKA4yEy5kZXZpY2VvcHMudjEuUGhhc2USDQoFc2VlZHMYBSADKAQSDQoF",
-            "c3RlcHMYBiABKA0SLAoIZGVhZGxpbmUYByABKAsyGi5nb29nbGUucHJvdG9i",
-            "dWYuVGltZXN0YW1wEhAKCGV4aXN0aW5nGAggASgIIiQKClF1ZXVlTW92ZWQS",
-            "FgoOcXVldWVfcG9zaXRpb24YASABKA0ibQoMUGhhc2VTdGFydGVkEiIKBXBo",
-            "YXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEhgKC2ltYWdlX2luZGV4",
-            "GAIgASgNSACIAQESDwoHaXRlbV9pZBgDIAEoCUIOCgxfaW1hZ2VfaW5kZXgi",
-            "SQoQVHJhbnNmZXJQcm9ncmVzcxIMCgRpdGVtGAEgASgJEhIKCmRvbmVfYnl0",
-            "ZXMYAiABKAQSEwoLdG90YWxfYnl0ZXMYAyABKAQiHQoLVGV4dEVuY29kZWQS",
-            "DgoGY2FjaGVkGAEgASgIIkAKDFN0ZXBGaW5pc2hlZBITCgtpbWFnZV9pbmRl",
-            "eBgBIAEoDRIMCgRzdGVwGAIgASgNEg0KBXN0ZXBzGAMgASgNIlkKB1ByZXZp",
-            "ZXcSEwoLaW1hZ2VfaW5kZXgYASABKA0SDAoEc3RlcBgCIAEoDRINCgV3aWR0",
-            "aBgDIAEoDRIOCgZoZWlnaHQYBCABKA0SDAoEanBlZxgFIAEoDCIjCgxJbWFn",
-            "ZURlY29kZWQSEwoLaW1hZ2VfaW5kZXgYASABKA0iWgoKSW1hZ2VDaHVuaxIT",
-            "CgtpbWFnZV9pbmRleBgBIAEoDRIUCgxvZmZzZXRfYnl0ZXMYAiABKAQSEwoL",
-            "dG90YWxfYnl0ZXMYAyABKAQSDAoEZGF0YRgEIAEoDCI5Cg1JbWFnZUZpbmlz",
-            "aGVkEigKBWltYWdlGAEgASgLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0",
-            "IoQBCgxJdGVtRmluaXNoZWQSDwoHaXRlbV9pZBgBIAEoCRISCgpkb25lX2Nv",
-            "dW50GAIgASgNEhMKC3RvdGFsX2NvdW50GAMgASgNEhIKCnNlc3Npb25faWQY",
-            "BCABKAkSJgoHZmFpbHVyZRgFIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJl",
-            "Ig8KDVNlc3Npb25QYXVzZWQiEAoOU2Vzc2lvblJlc3VtZWQiSwoOU2Vzc2lv",
-            "blJldHJpZWQSJAoFY2F1c2UYASABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVy",
-            "ZRITCgtyZXRyeV9jb3VudBgCIAEoDSIvCglIZWFydGJlYXQSIgoFcGhhc2UY",
-            "ASABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2Ui8gEKEFNlc3Npb25Db21wbGV0",
-            "ZWQSKQoGaW1hZ2VzGAEgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0",
-            "Ei8KDGRlZ3JhZGF0aW9ucxgCIAMoCzIZLmRldmljZW9wcy52MS5EZWdyYWRh",
-            "dGlvbhItCgd0aW1pbmdzGAMgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25U",
-            "aW1pbmdzEhEKCWRldmljZV9pZBgEIAEoCRIxCgpnZW5lcmF0aW9uGAUgASgL",
-            "Mh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25GYWN0cxINCgVub3RlcxgGIAMo",
-            "CSLHAgoPR2VuZXJhdGlvbkZhY3RzEhAKCG1vZGVsX2lkGAEgASgJEhQKDG1v",
-            "ZGVsX3NoYTI1NhgCIAEoCRIuCg51bmV0X2RhdGFfdHlwZRgDIAEoDjIWLmRl",
-            "dmljZW9wcy52MS5EYXRhVHlwZRItCg12YWVfZGF0YV90eXBlGAQgASgOMhYu",
-            "ZGV2aWNlb3BzLnYxLkRhdGFUeXBlEhUKDWNoYW5uZWxzX2xhc3QYBSABKAgS",
-            "DQoFc3RlcHMYBiABKA0STgoRc29mdHdhcmVfdmVyc2lvbnMYByADKAsyMy5k",
-            "ZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3YXJlVmVyc2lvbnNF",
-            "bnRyeRo3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0K",
-            "BXZhbHVlGAIgASgJOgI4ASKnAwoOU2Vzc2lvblRpbWluZ3MSKAoFcXVldWUY",
-            "ASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEbG9hZBgCIAEo",
-            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtlbmNvZGVfdGV4dBgD",
-            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIwCg1wcmVwYXJlX2lu",
-            "cHV0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2Rlbm9p",
-            "c2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGZGVjb2Rl",
-            "GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3Bvc3Rwcm9j",
-            "ZXNzGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDGVuY29k",
-            "ZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgV0",
-            "b3RhbBgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJiCg1TZXNz",
-            "aW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsyFS5kZXZpY2VvcHMudjEuRmFp",
-            "bHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1",
-            "bHQijAEKEFNlc3Npb25DYW5jZWxsZWQSKQoGcmVhc29uGAEgASgOMhkuZGV2",
-            "aWNlb3BzLnYxLkVycm9yUmVhc29uEiIKBXBoYXNlGAIgASgOMhMuZGV2aWNl",
-            "b3BzLnYxLlBoYXNlEikKBmltYWdlcxgDIAMoCzIZLmRldmljZW9wcy52MS5J",
-            "bWFnZVJlc3VsdCrRAgoLU2Vzc2lvbktpbmQSHAoYU0VTU0lPTl9LSU5EX1VO",
-            "U1BFQ0lGSUVEEAASGwoXU0VTU0lPTl9LSU5EX0dFTkVSQVRJT04QARIhCh1T",
-            "RVNTSU9OX0tJTkRfR0VORVJBVElPTl9CQVRDSBACEh8KG1NFU1NJT05fS0lO",
-            "RF9QT1NUUFJPQ0VTU0lORxADEhsKF1NFU1NJT05fS0lORF9NT0RFTF9MT0FE",
-            "EAQSGwoXU0VTU0lPTl9LSU5EX01PREVMX1RBU0sQBRIaChZTRVNTSU9OX0tJ",
-            "TkRfQkVOQ0hNQVJLEAYSHAoYU0VTU0lPTl9LSU5EX01FTU9SWV9UQVNLEAcS",
-            "HAoYU0VTU0lPTl9LSU5EX0RFVklDRV9UQVNLEAgSGQoVU0VTU0lPTl9LSU5E",
-            "X1dPUktGTE9XEAkSFgoSU0VTU0lPTl9LSU5EX0JBVENIEAoq7gEKDFNlc3Np",
-            "b25TdGF0ZRIdChlTRVNTSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUU0VT",
-            "U0lPTl9TVEFURV9RVUVVRUQQARIZChVTRVNTSU9OX1NUQVRFX1JVTk5JTkcQ",
-            "AhIYChRTRVNTSU9OX1NUQVRFX1BBVVNFRBADEhwKGFNFU1NJT05fU1RBVEVf",
-            "Q0FOQ0VMTElORxAEEhsKF1NFU1NJT05fU1RBVEVfQ09NUExFVEVEEAUSGAoU",
-            "U0VTU0lPTl9TVEFURV9GQUlMRUQQBhIbChdTRVNTSU9OX1NUQVRFX0NBTkNF",
-            "TExFRBAHKskDCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhAKDFBI",
-            "QVNFX1FVRVVFRBABEhcKE1BIQVNFX0xPQURJTkdfTU9ERUwQAhIXChNQSEFT",
-            "RV9FTkNPRElOR19URVhUEAMSGQoVUEhBU0VfUFJFUEFSSU5HX0lOUFVUEAQS",
-            "EwoPUEhBU0VfREVOT0lTSU5HEAUSEgoOUEhBU0VfUkVGSU5JTkcQBhISCg5Q",
-            "SEFTRV9ERUNPRElORxAHEhgKFFBIQVNFX1BPU1RQUk9DRVNTSU5HEAgSGQoV",
-            "UEhBU0VfQ0hFQ0tJTkdfU0FGRVRZEAkSGAoUUEhBU0VfRU5DT0RJTkdfSU1B",
-            "R0UQChIRCg1QSEFTRV9SRUFESU5HEAsSEwoPUEhBU0VfVkVSSUZZSU5HEAwS",
-            "EQoNUEhBU0VfV1JJVElORxANEhEKDVBIQVNFX0NPUFlJTkcQDhITCg9QSEFT",
-            "RV9SRUxFQVNJTkcQDxITCg9QSEFTRV9NRUFTVVJJTkcQEBISCg5QSEFTRV9E",
-            "UkFJTklORxAREhkKFVBIQVNFX1NUQVJUSU5HX1dPUktFUhASEhcKE1BIQVNF",
-            "X1JVTk5JTkdfU1RFUFMQEypeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQ",
-            "RUNJRklFRBAAEhAKDFBSSU9SSVRZX0xPVxABEhMKD1BSSU9SSVRZX05PUk1B",
-            "TBACEhEKDVBSSU9SSVRZX0hJR0gQAyphCgxPbkRpc2Nvbm5lY3QSHQoZT05f",
-            "RElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9OX0RJU0NPTk5FQ1RfQ0FO",
-            "Q0VMEAESGAoUT05fRElTQ09OTkVDVF9ERVRBQ0gQAip3CgxTYWZldHlBY3Rp",
-            "b24SHQoZU0FGRVRZX0FDVElPTl9VTlNQRUNJRklFRBAAEhcKE1NBRkVUWV9B",
-            "Q1RJT05fQUxMT1cQARIWChJTQUZFVFlfQUNUSU9OX0JMVVIQAhIXChNTQUZF",
-            "VFlfQUNUSU9OX0JMT0NLEANCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnBy",
-            "b3RvMw=="));
+            "ZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvGhlnb29nbGUvcHJvdG9idWYvYW55",
+            "LnByb3RvGh5nb29nbGUvcHJvdG9idWYvZHVyYXRpb24ucHJvdG8aH2dvb2ds",
+            "ZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8iqgIKDlNlc3Npb25PcHRpb25z",
+            "EhIKCnJlcXVlc3RfaWQYASABKAkSKAoIcHJpb3JpdHkYAiABKA4yFi5kZXZp",
+            "Y2VvcHMudjEuUHJpb3JpdHkSKgoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5w",
+            "cm90b2J1Zi5EdXJhdGlvbhIxCg1vbl9kaXNjb25uZWN0GAQgASgOMhouZGV2",
+            "aWNlb3BzLnYxLk9uRGlzY29ubmVjdBIMCgR0YWdzGAUgAygJEjwKCG1ldGFk",
+            "YXRhGAYgAygLMiouZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zLk1ldGFk",
+            "YXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFs",
+            "dWUYAiABKAk6AjgBIoUFCgdTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkS",
+            "JwoEa2luZBgCIAEoDjIZLmRldmljZW9wcy52MS5TZXNzaW9uS2luZBIpCgVz",
+            "dGF0ZRgDIAEoDjIaLmRldmljZW9wcy52MS5TZXNzaW9uU3RhdGUSIgoFcGhh",
+            "c2UYBCABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2USEQoJZGV2aWNlX2lkGAUg",
+            "ASgJEhAKCG1vZGVsX2lkGAYgASgJEhYKDnF1ZXVlX3Bvc2l0aW9uGAcgASgN",
+            "EhAKCHByb2dyZXNzGAggASgBEhUKDWxhc3Rfc2VxdWVuY2UYCSABKAQSFgoO",
+            "Zmlyc3Rfc2VxdWVuY2UYCiABKAQSLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5n",
+            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYDCABKAsy",
+            "Gi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGA0gASgL",
+            "MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgO",
+            "IAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoHb3B0aW9ucxgP",
+            "IAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIZChFwYXJlbnRf",
+            "c2Vzc2lvbl9pZBgQIAEoCRImCgdmYWlsdXJlGBEgASgLMhUuZGV2aWNlb3Bz",
+            "LnYxLkZhaWx1cmUSKQoGaW1hZ2VzGBIgAygLMhkuZGV2aWNlb3BzLnYxLklt",
+            "YWdlUmVzdWx0EhMKC3JldHJ5X2NvdW50GBMgASgNIrkCCgdGYWlsdXJlEhMK",
+            "C3N0YXR1c19jb2RlGAEgASgNEikKBnJlYXNvbhgCIAEoDjIZLmRldmljZW9w",
+            "cy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEjUKCG1ldGFkYXRh",
+            "GAQgAygLMiMuZGV2aWNlb3BzLnYxLkZhaWx1cmUuTWV0YWRhdGFFbnRyeRIw",
+            "Cgp2aW9sYXRpb25zGAUgAygLMhwuZGV2aWNlb3BzLnYxLkZpZWxkVmlvbGF0",
+            "aW9uEi4KC3JldHJ5X2RlbGF5GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1",
+            "cmF0aW9uEhMKC2luY2lkZW50X2lkGAcgASgJGi8KDU1ldGFkYXRhRW50cnkS",
+            "CwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLQAQoLSW1hZ2VSZXN1",
+            "bHQSEwoLaW1hZ2VfaW5kZXgYASABKA0SDAoEc2VlZBgCIAEoBBITCgthcnRp",
+            "ZmFjdF9pZBgDIAEoCRIpCgZmb3JtYXQYBCABKA4yGS5kZXZpY2VvcHMudjEu",
+            "SW1hZ2VGb3JtYXQSDQoFd2lkdGgYBSABKA0SDgoGaGVpZ2h0GAYgASgNEhIK",
+            "CnNpemVfYnl0ZXMYByABKAQSKwoGc2FmZXR5GAggASgLMhsuZGV2aWNlb3Bz",
+            "LnYxLlNhZmV0eVZlcmRpY3QiqAEKDVNhZmV0eVZlcmRpY3QSKQoGc2NvcmVz",
+            "GAEgAygLMhkuZGV2aWNlb3BzLnYxLlNhZmV0eVNjb3JlEioKBmFjdGlvbhgC",
+            "IAEoDjIaLmRldmljZW9wcy52MS5TYWZldHlBY3Rpb24SEQoJcG9saWN5X2lk",
+            "GAMgASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgNEhUKDWNsYXNzaWZpZXJf",
+            "aWQYBSABKAkiUgoLU2FmZXR5U2NvcmUSEAoIY2F0ZWdvcnkYASABKAkSDQoF",
+            "c2NvcmUYAiABKAESEQoJdGhyZXNob2xkGAMgASgBEg8KB2ZsYWdnZWQYBCAB",
+            "KAgikAgKDFNlc3Npb25FdmVudBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHNl",
+            "cXVlbmNlGAIgASgEEi4KCmV2ZW50X3RpbWUYAyABKAsyGi5nb29nbGUucHJv",
+            "dG9idWYuVGltZXN0YW1wEg8KB2l0ZW1faWQYBCABKAkSMQoIYWNjZXB0ZWQY",
+            "CiABKAsyHS5kZXZpY2VvcHMudjEuU2Vzc2lvbkFjY2VwdGVkSAASLwoLcXVl",
+            "dWVfbW92ZWQYCyABKAsyGC5kZXZpY2VvcHMudjEuUXVldWVNb3ZlZEgAEjMK",
+            "DXBoYXNlX3N0YXJ0ZWQYDCABKAsyGi5kZXZpY2VvcHMudjEuUGhhc2VTdGFy",
+            "dGVkSAASOwoRdHJhbnNmZXJfcHJvZ3Jlc3MYDSABKAsyHi5kZXZpY2VvcHMu",
+            "djEuVHJhbnNmZXJQcm9ncmVzc0gAEjEKDHRleHRfZW5jb2RlZBgOIAEoCzIZ",
+            "LmRldmljZW9wcy52MS5UZXh0RW5jb2RlZEgAEjMKDXN0ZXBfZmluaXNoZWQY",
+            "DyABKAsyGi5kZXZpY2VvcHMudjEuU3RlcEZpbmlzaGVkSAASKAoHcHJldmll",
+            "dxgQIAEoCzIVLmRldmljZW9wcy52MS5QcmV2aWV3SAASMwoNaW1hZ2VfZGVj",
+            "b2RlZBgRIAEoCzIaLmRldmljZW9wcy52MS5JbWFnZURlY29kZWRIABIvCgtp",
+            "bWFnZV9jaHVuaxgSIAEoCzIYLmRldmljZW9wcy52MS5JbWFnZUNodW5rSAAS",
+            "NQoOaW1hZ2VfZmluaXNoZWQYEyABKAsyGy5kZXZpY2VvcHMudjEuSW1hZ2VG",
+            "aW5pc2hlZEgAEjMKDWl0ZW1fZmluaXNoZWQYFCABKAsyGi5kZXZpY2VvcHMu",
+            "djEuSXRlbUZpbmlzaGVkSAASLQoGcGF1c2VkGBUgASgLMhsuZGV2aWNlb3Bz",
+            "LnYxLlNlc3Npb25QYXVzZWRIABIvCgdyZXN1bWVkGBYgASgLMhwuZGV2aWNl",
+            "b3BzLnYxLlNlc3Npb25SZXN1bWVkSAASLwoHcmV0cmllZBgXIAEoCzIcLmRl",
+            "dmljZW9wcy52MS5TZXNzaW9uUmV0cmllZEgAEiwKCWhlYXJ0YmVhdBgYIAEo",
+            "CzIXLmRldmljZW9wcy52MS5IZWFydGJlYXRIABIzCgljb21wbGV0ZWQYHiAB",
+            "KAsyHi5kZXZpY2VvcHMudjEuU2Vzc2lvbkNvbXBsZXRlZEgAEi0KBmZhaWxl",
+            "ZBgfIAEoCzIbLmRldmljZW9wcy52MS5TZXNzaW9uRmFpbGVkSAASMwoJY2Fu",
+            "Y2VsbGVkGCAgASgLMh4uZGV2aWNlb3BzLnYxLlNlc3Npb25DYW5jZWxsZWRI",
+            "AEIHCgVldmVudCLxAQoPU2Vzc2lvbkFjY2VwdGVkEicKBGtpbmQYASABKA4y",
+            "GS5kZXZpY2VvcHMudjEuU2Vzc2lvbktpbmQSEQoJZGV2aWNlX2lkGAIgASgJ",
+            "EhYKDnF1ZXVlX3Bvc2l0aW9uGAMgASgNEiwKD2V4cGVjdGVkX3BoYXNlcxgE",
+            "IAMoDjITLmRldmljZW9wcy52MS5QaGFzZRINCgVzZWVkcxgFIAMoBBINCgVz",
+            "dGVwcxgGIAEoDRIsCghkZWFkbGluZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1",
+            "Zi5UaW1lc3RhbXASEAoIZXhpc3RpbmcYCCABKAgiJAoKUXVldWVNb3ZlZBIW",
+            "Cg5xdWV1ZV9wb3NpdGlvbhgBIAEoDSJcCgxQaGFzZVN0YXJ0ZWQSIgoFcGhh",
+            "c2UYASABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2USGAoLaW1hZ2VfaW5kZXgY",
+            "AiABKA1IAIgBAUIOCgxfaW1hZ2VfaW5kZXgiSQoQVHJhbnNmZXJQcm9ncmVz",
+            "cxIMCgRpdGVtGAEgASgJEhIKCmRvbmVfYnl0ZXMYAiABKAQSEwoLdG90YWxf",
+            "Ynl0ZXMYAyABKAQiHQoLVGV4dEVuY29kZWQSDgoGY2FjaGVkGAEgASgIIkAK",
+            "DFN0ZXBGaW5pc2hlZBITCgtpbWFnZV9pbmRleBgBIAEoDRIMCgRzdGVwGAIg",
+            "ASgNEg0KBXN0ZXBzGAMgASgNIlkKB1ByZXZpZXcSEwoLaW1hZ2VfaW5kZXgY",
+            "ASABKA0SDAoEc3RlcBgCIAEoDRINCgV3aWR0aBgDIAEoDRIOCgZoZWlnaHQY",
+            "BCABKA0SDAoEanBlZxgFIAEoDCIjCgxJbWFnZURlY29kZWQSEwoLaW1hZ2Vf",
+            "aW5kZXgYASABKA0iWgoKSW1hZ2VDaHVuaxITCgtpbWFnZV9pbmRleBgBIAEo",
+            "DRIUCgxvZmZzZXRfYnl0ZXMYAiABKAQSEwoLdG90YWxfYnl0ZXMYAyABKAQS",
+            "DAoEZGF0YRgEIAEoDCI5Cg1JbWFnZUZpbmlzaGVkEigKBWltYWdlGAEgASgL",
+            "MhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0ItUBCgxJdGVtRmluaXNoZWQS",
+            "DwoHaXRlbV9pZBgBIAEoCRISCgpkb25lX2NvdW50GAIgASgNEhMKC3RvdGFs",
+            "X2NvdW50GAMgASgNEhIKCnNlc3Npb25faWQYBCABKAkSJgoHZmFpbHVyZRgF",
+            "IAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEikKBmltYWdlcxgGIAMoCzIZ",
+            "LmRldmljZW9wcy52MS5JbWFnZVJlc3VsdBIWCglydW5faW5kZXgYByABKA1I",
+            "AIgBAUIMCgpfcnVuX2luZGV4Ig8KDVNlc3Npb25QYXVzZWQiEAoOU2Vzc2lv",
+            "blJlc3VtZWQiSwoOU2Vzc2lvblJldHJpZWQSJAoFY2F1c2UYASABKAsyFS5k",
+            "ZXZpY2VvcHMudjEuRmFpbHVyZRITCgtyZXRyeV9jb3VudBgCIAEoDSIvCglI",
+            "ZWFydGJlYXQSIgoFcGhhc2UYASABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2Ui",
+            "mAIKEFNlc3Npb25Db21wbGV0ZWQSKQoGaW1hZ2VzGAEgAygLMhkuZGV2aWNl",
+            "b3BzLnYxLkltYWdlUmVzdWx0Ei8KDGRlZ3JhZGF0aW9ucxgCIAMoCzIZLmRl",
+            "dmljZW9wcy52MS5EZWdyYWRhdGlvbhItCgd0aW1pbmdzGAMgASgLMhwuZGV2",
+            "aWNlb3BzLnYxLlNlc3Npb25UaW1pbmdzEhEKCWRldmljZV9pZBgEIAEoCRIx",
+            "CgpnZW5lcmF0aW9uGAUgASgLMh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25G",
+            "YWN0cxINCgVub3RlcxgGIAMoCRIkCgZyZXBvcnQYByABKAsyFC5nb29nbGUu",
+            "cHJvdG9idWYuQW55IscCCg9HZW5lcmF0aW9uRmFjdHMSEAoIbW9kZWxfaWQY",
+            "ASABKAkSFAoMbW9kZWxfc2hhMjU2GAIgASgJEi4KDnVuZXRfZGF0YV90eXBl",
+            "GAMgASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlEi0KDXZhZV9kYXRhX3R5",
+            "cGUYBCABKA4yFi5kZXZpY2VvcHMudjEuRGF0YVR5cGUSFQoNY2hhbm5lbHNf",
+            "bGFzdBgFIAEoCBINCgVzdGVwcxgGIAEoDRJOChFzb2Z0d2FyZV92ZXJzaW9u",
+            "cxgHIAMoCzIzLmRldmljZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMuU29mdHdh",
+            "cmVWZXJzaW9uc0VudHJ5GjcKFVNvZnR3YXJlVmVyc2lvbnNFbnRyeRILCgNr",
+            "ZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqcDCg5TZXNzaW9uVGltaW5n",
+            "cxIoCgVxdWV1ZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIn",
+            "CgRsb2FkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC2Vu",
+            "Y29kZV90ZXh0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjAK",
+            "DXByZXBhcmVfaW5wdXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRp",
+            "b24SKgoHZGVub2lzZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlv",
+            "bhIpCgZkZWNvZGUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24S",
+            "LgoLcG9zdHByb2Nlc3MYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRp",
+            "b24SLwoMZW5jb2RlX2ltYWdlGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1",
+            "cmF0aW9uEigKBXRvdGFsGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
+            "aW9uImIKDVNlc3Npb25GYWlsZWQSJgoHZmFpbHVyZRgBIAEoCzIVLmRldmlj",
+            "ZW9wcy52MS5GYWlsdXJlEikKBmltYWdlcxgCIAMoCzIZLmRldmljZW9wcy52",
+            "MS5JbWFnZVJlc3VsdCKMAQoQU2Vzc2lvbkNhbmNlbGxlZBIpCgZyZWFzb24Y",
+            "ASABKA4yGS5kZXZpY2VvcHMudjEuRXJyb3JSZWFzb24SIgoFcGhhc2UYAiAB",
+            "KA4yEy5kZXZpY2VvcHMudjEuUGhhc2USKQoGaW1hZ2VzGAMgAygLMhkuZGV2",
+            "aWNlb3BzLnYxLkltYWdlUmVzdWx0KtECCgtTZXNzaW9uS2luZBIcChhTRVNT",
+            "SU9OX0tJTkRfVU5TUEVDSUZJRUQQABIbChdTRVNTSU9OX0tJTkRfR0VORVJB",
+            "VElPThABEiEKHVNFU1NJT05fS0lORF9HRU5FUkFUSU9OX0JBVENIEAISHwob",
+            "U0VTU0lPTl9LSU5EX1BPU1RQUk9DRVNTSU5HEAMSGwoXU0VTU0lPTl9LSU5E",
+            "X01PREVMX0xPQUQQBBIbChdTRVNTSU9OX0tJTkRfTU9ERUxfVEFTSxAFEhoK",
+            "FlNFU1NJT05fS0lORF9CRU5DSE1BUksQBhIcChhTRVNTSU9OX0tJTkRfTUVN",
+            "T1JZX1RBU0sQBxIcChhTRVNTSU9OX0tJTkRfREVWSUNFX1RBU0sQCBIZChVT",
+            "RVNTSU9OX0tJTkRfV09SS0ZMT1cQCRIWChJTRVNTSU9OX0tJTkRfQkFUQ0gQ",
+            "CiruAQoMU2Vzc2lvblN0YXRlEh0KGVNFU1NJT05fU1RBVEVfVU5TUEVDSUZJ",
+            "RUQQABIYChRTRVNTSU9OX1NUQVRFX1FVRVVFRBABEhkKFVNFU1NJT05fU1RB",
+            "VEVfUlVOTklORxACEhgKFFNFU1NJT05fU1RBVEVfUEFVU0VEEAMSHAoYU0VT",
+            "U0lPTl9TVEFURV9DQU5DRUxMSU5HEAQSGwoXU0VTU0lPTl9TVEFURV9DT01Q",
+            "TEVURUQQBRIYChRTRVNTSU9OX1NUQVRFX0ZBSUxFRBAGEhsKF1NFU1NJT05f",
+            "U1RBVEVfQ0FOQ0VMTEVEEAcqyQMKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lG",
+            "SUVEEAASEAoMUEhBU0VfUVVFVUVEEAESFwoTUEhBU0VfTE9BRElOR19NT0RF",
+            "TBACEhcKE1BIQVNFX0VOQ09ESU5HX1RFWFQQAxIZChVQSEFTRV9QUkVQQVJJ",
+            "TkdfSU5QVVQQBBITCg9QSEFTRV9ERU5PSVNJTkcQBRISCg5QSEFTRV9SRUZJ",
+            "TklORxAGEhIKDlBIQVNFX0RFQ09ESU5HEAcSGAoUUEhBU0VfUE9TVFBST0NF",
+            "U1NJTkcQCBIZChVQSEFTRV9DSEVDS0lOR19TQUZFVFkQCRIYChRQSEFTRV9F",
+            "TkNPRElOR19JTUFHRRAKEhEKDVBIQVNFX1JFQURJTkcQCxITCg9QSEFTRV9W",
+            "RVJJRllJTkcQDBIRCg1QSEFTRV9XUklUSU5HEA0SEQoNUEhBU0VfQ09QWUlO",
+            "RxAOEhMKD1BIQVNFX1JFTEVBU0lORxAPEhMKD1BIQVNFX01FQVNVUklORxAQ",
+            "EhIKDlBIQVNFX0RSQUlOSU5HEBESGQoVUEhBU0VfU1RBUlRJTkdfV09SS0VS",
+            "EBISFwoTUEhBU0VfUlVOTklOR19TVEVQUxATKl4KCFByaW9yaXR5EhgKFFBS",
+            "SU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJ",
+            "T1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADKmEKDE9uRGlzY29u",
+            "bmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElT",
+            "Q09OTkVDVF9DQU5DRUwQARIYChRPTl9ESVNDT05ORUNUX0RFVEFDSBACKncK",
+            "DFNhZmV0eUFjdGlvbhIdChlTQUZFVFlfQUNUSU9OX1VOU1BFQ0lGSUVEEAAS",
+            "FwoTU0FGRVRZX0FDVElPTl9BTExPVxABEhYKElNBRkVUWV9BQ1RJT05fQkxV",
+            "UhACEhcKE1NBRkVUWV9BQ1RJT05fQkxPQ0sQA0IWqgITRGV2aWNlT3BlcmF0",
+            "aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.AnyReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SessionKind), typeof(global::DeviceOperations.V1.SessionState), typeof(global::DeviceOperations.V1.Phase), typeof(global::DeviceOperations.V1.Priority), typeof(global::DeviceOperations.V1.OnDisconnect), typeof(global::DeviceOperations.V1.SafetyAction), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionOptions), global::DeviceOperations.V1.SessionOptions.Parser, new[]{ "RequestId", "Priority", "Timeout", "OnDisconnect", "Tags", "Metadata" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Session), global::DeviceOperations.V1.Session.Parser, new[]{ "SessionId", "Kind", "State", "Phase", "DeviceId", "ModelId", "QueuePosition", "Progress", "LastSequence", "FirstSequence", "CreateTime", "StartTime", "EndTime", "ExpireTime", "Options", "ParentSessionId", "Failure", "Images", "RetryCount" }, null, null, null, null),
@@ -182,10 +185,10 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageResult), global::DeviceOperations.V1.ImageResult.Parser, new[]{ "ImageIndex", "Seed", "ArtifactId", "Format", "Width", "Height", "SizeBytes", "Safety" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyVerdict), global::DeviceOperations.V1.SafetyVerdict.Parser, new[]{ "Scores", "Action", "PolicyId", "PolicyVersion", "ClassifierId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyScore), global::DeviceOperations.V1.SafetyScore.Parser, new[]{ "Category", "Score", "Threshold", "Flagged" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionEvent), global::DeviceOperations.V1.SessionEvent.Parser, new[]{ "SessionId", "Sequence", "EventTime", "Accepted", "QueueMoved", "PhaseStarted", "TransferProgress", "TextEncoded", "StepFinished", "Preview", "ImageDecoded", "ImageChunk", "ImageFinished", "ItemFinished", "Paused", "Resumed", "Retried", "Heartbeat", "Completed", "Failed", "Cancelled" }, new[]{ "Event" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionEvent), global::DeviceOperations.V1.SessionEvent.Parser, new[]{ "SessionId", "Sequence", "EventTime", "ItemId", "Accepted", "QueueMoved", "PhaseStarted", "TransferProgress", "TextEncoded", "StepFinished", "Preview", "ImageDecoded", "ImageChunk", "ImageFinished", "ItemFinished", "Paused", "Resumed", "Retried", "Heartbeat", "Completed", "Failed", "Cancelled" }, new[]{ "Event" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionAccepted), global::DeviceOperations.V1.SessionAccepted.Parser, new[]{ "Kind", "DeviceId", "QueuePosition", "ExpectedPhases", "Seeds", "Steps", "Deadline", "Existing" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.QueueMoved), global::DeviceOperations.V1.QueueMoved.Parser, new[]{ "QueuePosition" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseStarted), global::DeviceOperations.V1.PhaseStarted.Parser, new[]{ "Phase", "ImageIndex", "ItemId" }, new[]{ "ImageIndex" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseStarted), global::DeviceOperations.V1.PhaseStarted.Parser, new[]{ "Phase", "ImageIndex" }, new[]{ "ImageIndex" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TransferProgress), global::DeviceOperations.V1.TransferProgress.Parser, new[]{ "Item", "DoneBytes", "TotalBytes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TextEncoded), global::DeviceOperations.V1.TextEncoded.Parser, new[]{ "Cached" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StepFinished), global::DeviceOperations.V1.StepFinished.Parser, new[]{ "ImageIndex", "Step", "Steps" }, null, null, null, null),
@@ -193,12 +196,12 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageDecoded), global::DeviceOperations.V1.ImageDecoded.Parser, new[]{ "ImageIndex" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageChunk), global::DeviceOperations.V1.ImageChunk.Parser, new[]{ "ImageIndex", "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageFinished), global::DeviceOperations.V1.ImageFinished.Parser, new[]{ "Image" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ItemFinished), global::DeviceOperations.V1.ItemFinished.Parser, new[]{ "ItemId", "DoneCount", "TotalCount", "SessionId", "Failure" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ItemFinished), global::DeviceOperations.V1.ItemFinished.Parser, new[]{ "ItemId", "DoneCount", "TotalCount", "SessionId", "Failure", "Images", "RunIndex" }, new[]{ "RunIndex" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionPaused), global::DeviceOperations.V1.SessionPaused.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionRetried), global::DeviceOperations.V1.SessionRetried.Parser, new[]{ "Cause", "RetryCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Heartbeat), global::DeviceOperations.V1.Heartbeat.Parser, new[]{ "Phase" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "Degradations", "Timings", "DeviceId", "Generation", "Notes" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "Degradations", "Timings", "DeviceId", "Generation", "Notes", "Report" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "ModelId", "ModelSha256", "UnetDataType", "VaeDataType", "ChannelsLast", "Steps", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionTimings), global::DeviceOperations.V1.SessionTimings.Parser, new[]{ "Queue", "Load", "EncodeText", "PrepareInput", "Denoise", "Decode", "Postprocess", "EncodeImage", "Total" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFailed), global::DeviceOperations.V1.SessionFailed.Parser, new[]{ "Failure", "Images" }, null, null, null, null),
@@ -506,7 +509,8 @@ namespace DeviceOperations.V1 {
     public const int RequestIdFieldNumber = 1;
     private string requestId_ = "";
     /// <summary>
-    /// Idempotency key, a UUID of the client's choice. The same id with the same request
+    /// Idempotency key, a UUID of the client's choice, not the nil UUID. The same id with the
+    /// same request
     /// gives the same session, from its first event, however often it is sent; with another
     /// request it is ALREADY_EXISTS (REQUEST_ID_REUSED). Empty: every call is a new session.
     /// Without it a retry after a lost connection may run the work twice.
@@ -3462,6 +3466,7 @@ namespace DeviceOperations.V1 {
       sessionId_ = other.sessionId_;
       sequence_ = other.sequence_;
       eventTime_ = other.eventTime_ != null ? other.eventTime_.Clone() : null;
+      itemId_ = other.itemId_;
       switch (other.EventCase) {
         case EventOneofCase.Accepted:
           Accepted = other.Accepted.Clone();
@@ -3570,6 +3575,21 @@ namespace DeviceOperations.V1 {
       get { return eventTime_; }
       set {
         eventTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "item_id" field.</summary>
+    public const int ItemIdFieldNumber = 4;
+    private string itemId_ = "";
+    /// <summary>
+    /// The batch item it is about, by the client's name; empty when it is about the session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ItemId {
+      get { return itemId_; }
+      set {
+        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
       }
     }
 
@@ -3898,6 +3918,7 @@ namespace DeviceOperations.V1 {
       if (SessionId != other.SessionId) return false;
       if (Sequence != other.Sequence) return false;
       if (!object.Equals(EventTime, other.EventTime)) return false;
+      if (ItemId != other.ItemId) return false;
       if (!object.Equals(Accepted, other.Accepted)) return false;
       if (!object.Equals(QueueMoved, other.QueueMoved)) return false;
       if (!object.Equals(PhaseStarted, other.PhaseStarted)) return false;
@@ -3927,6 +3948,7 @@ namespace DeviceOperations.V1 {
       if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
       if (Sequence != 0UL) hash ^= Sequence.GetHashCode();
       if (eventTime_ != null) hash ^= EventTime.GetHashCode();
+      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
       if (eventCase_ == EventOneofCase.Accepted) hash ^= Accepted.GetHashCode();
       if (eventCase_ == EventOneofCase.QueueMoved) hash ^= QueueMoved.GetHashCode();
       if (eventCase_ == EventOneofCase.PhaseStarted) hash ^= PhaseStarted.GetHashCode();
@@ -3975,6 +3997,10 @@ namespace DeviceOperations.V1 {
       if (eventTime_ != null) {
         output.WriteRawTag(26);
         output.WriteMessage(EventTime);
+      }
+      if (ItemId.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(ItemId);
       }
       if (eventCase_ == EventOneofCase.Accepted) {
         output.WriteRawTag(82);
@@ -4070,6 +4096,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(EventTime);
       }
+      if (ItemId.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(ItemId);
+      }
       if (eventCase_ == EventOneofCase.Accepted) {
         output.WriteRawTag(82);
         output.WriteMessage(Accepted);
@@ -4161,6 +4191,9 @@ namespace DeviceOperations.V1 {
       if (eventTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(EventTime);
       }
+      if (ItemId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
+      }
       if (eventCase_ == EventOneofCase.Accepted) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Accepted);
       }
@@ -4238,6 +4271,9 @@ namespace DeviceOperations.V1 {
           EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
         }
         EventTime.MergeFrom(other.EventTime);
+      }
+      if (other.ItemId.Length != 0) {
+        ItemId = other.ItemId;
       }
       switch (other.EventCase) {
         case EventOneofCase.Accepted:
@@ -4382,6 +4418,10 @@ namespace DeviceOperations.V1 {
               EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(EventTime);
+            break;
+          }
+          case 34: {
+            ItemId = input.ReadString();
             break;
           }
           case 82: {
@@ -4578,6 +4618,10 @@ namespace DeviceOperations.V1 {
               EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(EventTime);
+            break;
+          }
+          case 34: {
+            ItemId = input.ReadString();
             break;
           }
           case 82: {
@@ -5471,7 +5515,6 @@ namespace DeviceOperations.V1 {
       _hasBits0 = other._hasBits0;
       phase_ = other.phase_;
       imageIndex_ = other.imageIndex_;
-      itemId_ = other.itemId_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5526,21 +5569,6 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~1;
     }
 
-    /// <summary>Field number for the "item_id" field.</summary>
-    public const int ItemIdFieldNumber = 3;
-    private string itemId_ = "";
-    /// <summary>
-    /// The workflow step or batch item it is about; empty elsewhere.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ItemId {
-      get { return itemId_; }
-      set {
-        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -5558,7 +5586,6 @@ namespace DeviceOperations.V1 {
       }
       if (Phase != other.Phase) return false;
       if (ImageIndex != other.ImageIndex) return false;
-      if (ItemId != other.ItemId) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5568,7 +5595,6 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
       if (HasImageIndex) hash ^= ImageIndex.GetHashCode();
-      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5595,10 +5621,6 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(16);
         output.WriteUInt32(ImageIndex);
       }
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(ItemId);
-      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -5617,10 +5639,6 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(16);
         output.WriteUInt32(ImageIndex);
       }
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(ItemId);
-      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -5636,9 +5654,6 @@ namespace DeviceOperations.V1 {
       }
       if (HasImageIndex) {
         size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ImageIndex);
-      }
-      if (ItemId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -5657,9 +5672,6 @@ namespace DeviceOperations.V1 {
       }
       if (other.HasImageIndex) {
         ImageIndex = other.ImageIndex;
-      }
-      if (other.ItemId.Length != 0) {
-        ItemId = other.ItemId;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -5688,10 +5700,6 @@ namespace DeviceOperations.V1 {
             ImageIndex = input.ReadUInt32();
             break;
           }
-          case 26: {
-            ItemId = input.ReadString();
-            break;
-          }
         }
       }
     #endif
@@ -5717,10 +5725,6 @@ namespace DeviceOperations.V1 {
           }
           case 16: {
             ImageIndex = input.ReadUInt32();
-            break;
-          }
-          case 26: {
-            ItemId = input.ReadString();
             break;
           }
         }
@@ -7620,6 +7624,7 @@ namespace DeviceOperations.V1 {
   {
     private static readonly pb::MessageParser<ItemFinished> _parser = new pb::MessageParser<ItemFinished>(() => new ItemFinished());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pb::MessageParser<ItemFinished> Parser { get { return _parser; } }
@@ -7647,11 +7652,14 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public ItemFinished(ItemFinished other) : this() {
+      _hasBits0 = other._hasBits0;
       itemId_ = other.itemId_;
       doneCount_ = other.doneCount_;
       totalCount_ = other.totalCount_;
       sessionId_ = other.sessionId_;
       failure_ = other.failure_ != null ? other.failure_.Clone() : null;
+      images_ = other.images_.Clone();
+      runIndex_ = other.runIndex_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7665,7 +7673,8 @@ namespace DeviceOperations.V1 {
     public const int ItemIdFieldNumber = 1;
     private string itemId_ = "";
     /// <summary>
-    /// Item id of a batch, step id of a workflow, "tile" elsewhere.
+    /// Item id of a batch, step id of a workflow, "tile" elsewhere. For a batch the same as the
+    /// event's.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7736,6 +7745,50 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "images" field.</summary>
+    public const int ImagesFieldNumber = 6;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageResult> _repeated_images_codec
+        = pb::FieldCodec.ForMessage(50, global::DeviceOperations.V1.ImageResult.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
+    /// <summary>
+    /// Its pictures, where it has any.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> Images {
+      get { return images_; }
+    }
+
+    /// <summary>Field number for the "run_index" field.</summary>
+    public const int RunIndexFieldNumber = 7;
+    private readonly static uint RunIndexDefaultValue = 0;
+
+    private uint runIndex_;
+    /// <summary>
+    /// Which run of a fanned-out workflow step it was, from 0; absent elsewhere.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public uint RunIndex {
+      get { if ((_hasBits0 & 1) != 0) { return runIndex_; } else { return RunIndexDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        runIndex_ = value;
+      }
+    }
+    /// <summary>Gets whether the "run_index" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasRunIndex {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "run_index" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearRunIndex() {
+      _hasBits0 &= ~1;
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -7756,6 +7809,8 @@ namespace DeviceOperations.V1 {
       if (TotalCount != other.TotalCount) return false;
       if (SessionId != other.SessionId) return false;
       if (!object.Equals(Failure, other.Failure)) return false;
+      if(!images_.Equals(other.images_)) return false;
+      if (RunIndex != other.RunIndex) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7768,6 +7823,8 @@ namespace DeviceOperations.V1 {
       if (TotalCount != 0) hash ^= TotalCount.GetHashCode();
       if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
       if (failure_ != null) hash ^= Failure.GetHashCode();
+      hash ^= images_.GetHashCode();
+      if (HasRunIndex) hash ^= RunIndex.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7806,6 +7863,11 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(Failure);
       }
+      images_.WriteTo(output, _repeated_images_codec);
+      if (HasRunIndex) {
+        output.WriteRawTag(56);
+        output.WriteUInt32(RunIndex);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7836,6 +7898,11 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(Failure);
       }
+      images_.WriteTo(ref output, _repeated_images_codec);
+      if (HasRunIndex) {
+        output.WriteRawTag(56);
+        output.WriteUInt32(RunIndex);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7860,6 +7927,10 @@ namespace DeviceOperations.V1 {
       }
       if (failure_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
+      }
+      size += images_.CalculateSize(_repeated_images_codec);
+      if (HasRunIndex) {
+        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(RunIndex);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7890,6 +7961,10 @@ namespace DeviceOperations.V1 {
           Failure = new global::DeviceOperations.V1.Failure();
         }
         Failure.MergeFrom(other.Failure);
+      }
+      images_.Add(other.images_);
+      if (other.HasRunIndex) {
+        RunIndex = other.RunIndex;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -7933,6 +8008,14 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Failure);
             break;
           }
+          case 50: {
+            images_.AddEntriesFrom(input, _repeated_images_codec);
+            break;
+          }
+          case 56: {
+            RunIndex = input.ReadUInt32();
+            break;
+          }
         }
       }
     #endif
@@ -7973,6 +8056,14 @@ namespace DeviceOperations.V1 {
               Failure = new global::DeviceOperations.V1.Failure();
             }
             input.ReadMessage(Failure);
+            break;
+          }
+          case 50: {
+            images_.AddEntriesFrom(ref input, _repeated_images_codec);
+            break;
+          }
+          case 56: {
+            RunIndex = input.ReadUInt32();
             break;
           }
         }
@@ -8811,6 +8902,7 @@ namespace DeviceOperations.V1 {
       deviceId_ = other.deviceId_;
       generation_ = other.generation_ != null ? other.generation_.Clone() : null;
       notes_ = other.notes_.Clone();
+      report_ = other.report_ != null ? other.report_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -8907,6 +8999,24 @@ namespace DeviceOperations.V1 {
       get { return notes_; }
     }
 
+    /// <summary>Field number for the "report" field.</summary>
+    public const int ReportFieldNumber = 7;
+    private global::Google.Protobuf.WellKnownTypes.Any report_;
+    /// <summary>
+    /// The typed result of work that makes no pictures, as the RPC's own stream carries it
+    /// (LoadedModel, Model, RefreshReport, ModelValidationReport, ModelBenchmark,
+    /// OptimizationReport, DefragmentReport, ModelEvictionReport, PostprocessorBenchmark), so
+    /// that WatchSession and GetSession show it too.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Any Report {
+      get { return report_; }
+      set {
+        report_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -8928,6 +9038,7 @@ namespace DeviceOperations.V1 {
       if (DeviceId != other.DeviceId) return false;
       if (!object.Equals(Generation, other.Generation)) return false;
       if(!notes_.Equals(other.notes_)) return false;
+      if (!object.Equals(Report, other.Report)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -8941,6 +9052,7 @@ namespace DeviceOperations.V1 {
       if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
       if (generation_ != null) hash ^= Generation.GetHashCode();
       hash ^= notes_.GetHashCode();
+      if (report_ != null) hash ^= Report.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -8974,6 +9086,10 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Generation);
       }
       notes_.WriteTo(output, _repeated_notes_codec);
+      if (report_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Report);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -8999,6 +9115,10 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Generation);
       }
       notes_.WriteTo(ref output, _repeated_notes_codec);
+      if (report_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Report);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -9021,6 +9141,9 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Generation);
       }
       size += notes_.CalculateSize(_repeated_notes_codec);
+      if (report_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Report);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -9051,6 +9174,12 @@ namespace DeviceOperations.V1 {
         Generation.MergeFrom(other.Generation);
       }
       notes_.Add(other.notes_);
+      if (other.report_ != null) {
+        if (report_ == null) {
+          Report = new global::Google.Protobuf.WellKnownTypes.Any();
+        }
+        Report.MergeFrom(other.Report);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -9100,6 +9229,13 @@ namespace DeviceOperations.V1 {
             notes_.AddEntriesFrom(input, _repeated_notes_codec);
             break;
           }
+          case 58: {
+            if (report_ == null) {
+              Report = new global::Google.Protobuf.WellKnownTypes.Any();
+            }
+            input.ReadMessage(Report);
+            break;
+          }
         }
       }
     #endif
@@ -9147,6 +9283,13 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             notes_.AddEntriesFrom(ref input, _repeated_notes_codec);
+            break;
+          }
+          case 58: {
+            if (report_ == null) {
+              Report = new global::Google.Protobuf.WellKnownTypes.Any();
+            }
+            input.ReadMessage(Report);
             break;
           }
         }
