@@ -9,11 +9,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
 from pydantic import (
@@ -22,18 +21,24 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from server.config_sources import (
+    ConfigError,
+    build,
+    environment_layer,
+    file_layer,
+    flag_layer,
+)
+
+__all__ = ["ClientSettings", "ConfigError", "SettingValue", "Settings"]
+__all__ += ["describe", "load", "load_client"]
+
 PREFIX = "DEVICEOPS_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 DeviceKindName = Literal["cpu", "cuda", "rocm", "directml", "xpu", "mps"]
-
-
-class ConfigError(Exception):
-    """A setting is wrong; the message names it and where it was set. Exit code 2."""
 
 
 def _application_folder(kind: Literal["config", "data"]) -> Path:
@@ -106,9 +111,6 @@ class _FromKeywordsOnly(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
-
-
-Model = TypeVar("Model", bound=_FromKeywordsOnly)
 
 
 class Settings(_FromKeywordsOnly):
@@ -253,21 +255,23 @@ def load(**flags: Any) -> Settings:
     environment = _environment()
     named = flags.pop("config", None) or environment.get(CONFIG_VARIABLE)
     path = Path(named).expanduser() if named else _application_folder("config") / "config.toml"
-    layers = [
-        _flag_layer(Settings, flags),
-        _environment_layer(Settings, environment),
-        _file_layer(path, required=bool(named)),
-    ]
-    return _build(Settings, layers)
+    settings, sources = build(
+        Settings,
+        [
+            flag_layer(Settings, flags),
+            environment_layer(Settings, environment, PREFIX),
+            file_layer(Settings, path, required=bool(named)),
+        ],
+    )
+    settings._sources.update(sources)
+    return settings
 
 
 def load_client(**flags: Any) -> ClientSettings:
     """How to reach a server: flags over `DEVICEOPS_*` variables. Raises ConfigError."""
-    layers = [
-        _flag_layer(ClientSettings, flags),
-        _environment_layer(ClientSettings, _environment()),
-    ]
-    return _build(ClientSettings, layers)
+    environment = environment_layer(ClientSettings, _environment(), PREFIX)
+    settings, _ = build(ClientSettings, [flag_layer(ClientSettings, flags), environment])
+    return settings
 
 
 def describe(settings: Settings) -> list[SettingValue]:
@@ -277,12 +281,6 @@ def describe(settings: Settings) -> list[SettingValue]:
         SettingValue(name, values[name], settings._sources.get(name, "default"))
         for name in Settings.model_fields
     ]
-
-
-@dataclass(frozen=True)
-class _Layer:
-    values: dict[str, Any]
-    labels: dict[str, str]
 
 
 def _environment() -> dict[str, str]:
@@ -297,79 +295,3 @@ def _environment() -> dict[str, str]:
     for name in sorted(ours.keys() - known - {CONFIG_VARIABLE}):
         raise ConfigError(f"{name}: there is no such setting")
     return ours
-
-
-def _flag_layer(model: type[_FromKeywordsOnly], flags: Mapping[str, Any]) -> _Layer:
-    given = {name: value for name, value in flags.items() if value is not None}
-    for name in given.keys() - model.model_fields.keys():
-        raise ConfigError(f"{name}: there is no such setting")
-    return _Layer(given, {name: "--" + name.replace("_", "-") for name in given})
-
-
-def _environment_layer(
-    model: type[_FromKeywordsOnly], environment: Mapping[str, str]
-) -> _Layer:
-    names = [name for name in model.model_fields if PREFIX + name.upper() in environment]
-    labels = {name: PREFIX + name.upper() for name in names}
-    return _Layer({name: environment[label] for name, label in labels.items()}, labels)
-
-
-def _file_layer(path: Path, *, required: bool) -> _Layer:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if required:
-            raise ConfigError(f"{path}: there is no such file") from None
-        return _Layer({}, {})
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    for name in values.keys() - Settings.model_fields.keys():
-        raise ConfigError(f"{path}: {name}: there is no such setting")
-    folder = path.absolute().parent
-    values = {name: _anchored(name, value, folder) for name, value in values.items()}
-    return _Layer(values, dict.fromkeys(values, str(path)))
-
-
-def _anchored(name: str, value: Any, folder: Path) -> Any:
-    """Paths of a TOML file are relative to the file, wherever the server is started."""
-    annotation = Settings.model_fields[name].annotation
-    if annotation is not Path and Path not in _leaves(annotation):
-        return value
-    if isinstance(value, str):
-        return folder / Path(value).expanduser()
-    if isinstance(value, list):
-        return [_anchored(name, part, folder) for part in value]
-    if isinstance(value, dict):
-        return {key: _anchored(name, part, folder) for key, part in value.items()}
-    return value
-
-
-def _leaves(annotation: object) -> set[object]:
-    parts = get_args(annotation)
-    return set().union(*map(_leaves, parts)) if parts else {annotation}
-
-
-def _build(model: type[Model], layers: list[_Layer]) -> Model:
-    values: dict[str, Any] = {}
-    labels: dict[str, str] = {}
-    for layer in reversed(layers):
-        values.update(layer.values)
-        labels.update(layer.labels)
-    try:
-        settings = model(**values)
-    except ValidationError as error:
-        raise ConfigError(
-            "; ".join(_sentence(fault, labels) for fault in error.errors())
-        ) from None
-    settings._sources.update(labels)
-    return settings
-
-
-def _sentence(fault: Any, labels: Mapping[str, str]) -> str:
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if not fault["loc"]:
-        return message
-    name = str(fault["loc"][0])
-    return f"{name} ({labels.get(name, 'default')}): {message}"
