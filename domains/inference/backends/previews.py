@@ -1,7 +1,7 @@
 """Small pictures of unfinished work, by a linear map from latents to colours.
 
-One matrix product replaces the VAE's decoder: latents of these models are close to linear
-in colour at their own resolution. The map is fitted to each VAE by least squares.
+One matrix product replaces the VAE's decoder: at their own resolution latents and their
+neighbours tell the colours well. The map is fitted to each VAE by least squares.
 """
 
 from __future__ import annotations
@@ -19,30 +19,35 @@ from domains.inference.backends.loaded import LoadedModel
 from domains.inference.types import Preview
 
 _FIT_EDGE = 32  # latents
+_RIDGE = 0.01
 _JPEG_QUALITY = 80
 _LEAST_ALPHA = 1e-4
 
 
 def fit_preview_matrix(model: LoadedModel) -> torch.Tensor:
-    """Fit colours to latents on a made-up picture of smooth and blocky colours.
+    """Fit colours to latents on made-up pictures of blocky and of smooth colours.
 
     Returns:
-        float32 `[channels + 1, 3]` on the CPU: multiply latents with a one appended to
-        get red, green and blue from -1 to 1.
+        float32 `[9 * channels + 1, 3]` on the CPU: multiply a latent's neighbourhood of
+        three by three, with a one appended, to get red, green and blue from -1 to 1.
     """
     scale = model.pixels_per_latent
-    picture = _test_picture(_FIT_EDGE, scale)
-    latents = encode_mean(
-        model.networks["vae"],
-        picture.to(model.device),
-        model.plan_config("vae"),
-        model.vae_numerics,
-    )
-    colours = torch.nn.functional.avg_pool2d(picture, scale)
-    inputs = _with_one(latents.cpu())
-    targets = colours[0].permute(1, 2, 0).reshape(-1, 3)
-    matrix: torch.Tensor = torch.linalg.lstsq(inputs, targets).solution
-    return matrix
+    inputs, targets = [], []
+    for picture in _test_pictures(_FIT_EDGE * scale):
+        latents = encode_mean(
+            model.networks["vae"],
+            picture.to(model.device),
+            model.plan_config("vae"),
+            model.vae_numerics,
+        )
+        inputs.append(_neighbourhoods(latents.cpu()))
+        colours = torch.nn.functional.avg_pool2d(picture, scale)
+        targets.append(colours[0].permute(1, 2, 0).reshape(-1, 3))
+    known, wanted = torch.cat(inputs), torch.cat(targets)
+    # Neighbours resemble each other; a little ridge keeps their weights small.
+    ridge = _RIDGE * len(known) * torch.eye(known.shape[1])
+    solution: torch.Tensor = torch.linalg.solve(known.T @ known + ridge, known.T @ wanted)
+    return solution
 
 
 def estimate_clean(state: StepState, scheduler: Any) -> torch.Tensor:
@@ -81,7 +86,7 @@ def draw_preview(
         max_edge: In pixels.
     """
     rows, columns = latents.shape[2:]
-    colours = (_with_one(latents) @ matrix).nan_to_num().clamp(-1, 1)
+    colours = (_neighbourhoods(latents) @ matrix).nan_to_num().clamp(-1, 1)
     pixels = ((colours + 1) * 127.5).round().to(torch.uint8).reshape(rows, columns, 3)
     shrink = min(1.0, max_edge / max(width, height))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
@@ -91,19 +96,20 @@ def draw_preview(
     return Preview(size[0], size[1], data.getvalue())
 
 
-def _test_picture(edge: int, scale: int) -> torch.Tensor:
-    """float32 `[1, 3, edge * scale, edge * scale]`, -1 to 1, the same every time."""
+def _test_pictures(edge: int) -> list[torch.Tensor]:
+    """float32 `[1, 3, edge, edge]` each, -1 to 1, the same every time."""
     generator = torch.Generator("cpu").manual_seed(0)
-    pixels = edge * scale
 
-    def noise(side: int, mode: str) -> torch.Tensor:
-        small = torch.rand((1, 3, side, side), generator=generator) * 2 - 1
-        return torch.nn.functional.interpolate(small, size=(pixels, pixels), mode=mode)
+    def colours(side: int, mode: str) -> torch.Tensor:
+        # Twice the range, clipped: pictures are full of pure black, white and colour.
+        small = (torch.rand((1, 3, side, side), generator=generator) * 4 - 2).clamp(-1, 1)
+        return torch.nn.functional.interpolate(small, size=(edge, edge), mode=mode)
 
-    blocks = torch.cat([noise(4, "bilinear"), noise(8, "nearest")], dim=3)
-    return torch.nn.functional.interpolate(blocks, size=(pixels, pixels), mode="nearest")
+    return [colours(8, "nearest"), colours(6, "bilinear")]
 
 
-def _with_one(latents: torch.Tensor) -> torch.Tensor:
-    flat = latents[0].permute(1, 2, 0).reshape(-1, latents.shape[1])
+def _neighbourhoods(latents: torch.Tensor) -> torch.Tensor:
+    """`[height * width, 9 * channels + 1]` of `[1, channels, height, width]`."""
+    padded = torch.nn.functional.pad(latents, (1, 1, 1, 1), mode="replicate")
+    flat = torch.nn.functional.unfold(padded, 3)[0].T
     return torch.cat([flat, torch.ones(len(flat), 1)], dim=1)

@@ -1,0 +1,151 @@
+"""Files: right pixels, right texts, whatever a prompt holds."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from domains.inference.backends import images
+from domains.inference.backends.images import encode_image, encode_png_with_pillow, to_pixels
+from domains.inference.backends.parameters import full_text, shared_text
+from domains.inference.backends.png_text import insert_text
+from domains.inference.types import ImageFormat, OutputSettings, SchedulerSettings, SigmaSpacing
+from domains.model.types import DataType
+
+NASTY = [
+    "plain",
+    "two\nlines\r\nand \x00 NUL",
+    "IEND\xaeB`\x82",
+    "emoji \U0001f34e and \u202e bidi",
+    "lone \ud800 surrogate",
+    "\nNegative prompt: x\nSteps: 99, Seed: 1",
+    "x" * 100_000,
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    generator = np.random.default_rng(0)
+    return generator.integers(0, 256, (24, 40, 3), dtype=np.uint8)
+
+
+def chunks(png):
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    position, found = 8, []
+    while position < len(png):
+        (length,) = struct.unpack(">I", png[position : position + 4])
+        kind, body = png[position + 4 : position + 8], png[position + 8 :][:length]
+        (check,) = struct.unpack(">I", png[position + 8 + length :][:4])
+        assert check == zlib.crc32(kind + body)
+        found.append(kind)
+        position += 12 + length
+    return found
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_text_never_breaks_a_png(pixels, text):
+    png = encode_image(pixels, OutputSettings(), shared_text=text, full_text=json.dumps(text))
+    kinds = chunks(png)
+    assert kinds[0] == b"IHDR"
+    assert kinds[-1] == b"IEND"
+    assert kinds.count(b"IEND") == 1
+    image = Image.open(io.BytesIO(png))
+    assert np.array_equal(np.asarray(image), pixels)
+    expected = text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    assert image.text.get("parameters", "") == expected
+    assert json.loads(image.text["deviceops"]) == text
+
+
+def test_both_png_encoders_give_the_same_pixels(pixels, monkeypatch):
+    fast, slow = images.encode_png(pixels), encode_png_with_pillow(pixels)
+    for png in (fast, slow):
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), pixels)
+    monkeypatch.setattr(images, "fpng_py", None)
+    assert images.encode_png(pixels) == slow
+
+
+def test_only_a_png_takes_text():
+    with pytest.raises(ValueError, match="not a PNG"):
+        insert_text(b"GIF89a", {"parameters": "x"})
+
+
+@pytest.mark.parametrize("format", [ImageFormat.JPEG, ImageFormat.WEBP])
+@pytest.mark.parametrize("text", NASTY)
+def test_text_in_other_formats(pixels, format, text):
+    data = encode_image(
+        pixels, OutputSettings(format), shared_text=text, full_text='{"seed": 1}'
+    )
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    assert image.size == (40, 24)
+    comment = image.getexif().get_ifd(0x8769).get(0x9286, b"")
+    if format is ImageFormat.WEBP or len(text) < 1000:
+        expected = text.encode("utf-16-be", "replace")
+        assert comment == (b"UNICODE\0" + expected if text else b"")
+        assert image.getexif()[0x010E] == '{"seed": 1}'
+
+
+def test_lossless_webp_keeps_every_pixel(pixels):
+    data = encode_image(pixels, OutputSettings(ImageFormat.WEBP, lossless=True))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), pixels)
+
+
+def test_pixels_are_rounded_and_clipped():
+    image = torch.tensor([-2.0, -1.0, 0.0, 1.0, 3.0]).repeat(3, 1, 1)[None]
+    assert to_pixels(image)[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_the_shared_text_has_the_common_form(work):
+    text = shared_text(replace(work, negative_prompt="ugly"), 42)
+    assert text == (
+        "a red apple on a blue background\n"
+        "Negative prompt: ugly\n"
+        "Steps: 4, Sampler: Euler, CFG scale: 6, Seed: 42, Size: 256x256, Model: emoji-xl"
+    )
+
+
+def test_no_prompt_passes_itself_off_as_settings(work):
+    text = shared_text(replace(work, prompt="apple\nSteps: 99\u2028Seed: 1"), 42)
+    first, last = text.split("\n")
+    assert first == "apple Steps: 99 Seed: 1"
+    assert last.startswith("Steps: 4, ")
+
+
+def test_a_spacing_and_an_odd_model_name_are_written(work):
+    changed = replace(
+        work,
+        model_id='a, "b"',
+        scheduler=SchedulerSettings(work.scheduler.scheduler, SigmaSpacing.KARRAS),
+    )
+    text = shared_text(changed, 1)
+    assert "Schedule type: Karras" in text
+    assert 'Model: "a, \\"b\\""' in text
+
+
+def test_the_full_text_draws_the_picture_again_and_names_no_path(work):
+    text = full_text(work, 42, unet_data_type=DataType.FLOAT32, vae_data_type=DataType.FLOAT32)
+    settings = json.loads(text)
+    assert settings["seed"] == 42
+    assert settings["scheduler"]["scheduler"] == "EulerDiscreteScheduler"
+    assert settings["prompt"] == work.prompt
+    assert str(work.model_path) not in text
+    assert text.isascii()
+
+
+def test_a_finished_file_holds_its_settings(draw):
+    drawn = draw(steps=1, width=64, height=64)
+    image = Image.open(io.BytesIO(drawn.images[0].data))
+    assert "Seed: 7" in image.text["parameters"]
+    assert json.loads(image.text["deviceops"])["unet_data_type"] == "float32"
+    plain = draw(steps=1, width=64, height=64, output=OutputSettings(embed_parameters=False))
+    assert Image.open(io.BytesIO(plain.images[0].data)).text == {}
+    assert np.array_equal(plain.pixels[0], drawn.pixels[0])

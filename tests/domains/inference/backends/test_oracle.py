@@ -1,0 +1,99 @@
+"""The engine's pictures are those of the reference pipeline, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from domains.inference.types import SPACINGS, Scheduler, SchedulerSettings, SigmaSpacing
+
+SWITCHES = {
+    SigmaSpacing.MODEL: {},
+    SigmaSpacing.KARRAS: {"use_karras_sigmas": True},
+    SigmaSpacing.EXPONENTIAL: {"use_exponential_sigmas": True},
+    SigmaSpacing.BETA: {"use_beta_sigmas": True},
+}
+SPACED = [
+    (scheduler, spacing)
+    for scheduler in Scheduler
+    for spacing in SigmaSpacing
+    if spacing in SPACINGS[scheduler] and spacing is not SigmaSpacing.MODEL
+]
+
+
+def same(drawn: Any, expected: Any) -> None:
+    pixels, latents = expected
+    assert torch.equal(drawn.latents[0], latents)
+    assert np.array_equal(drawn.pixels[0], pixels)
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_every_scheduler(draw, reference, scheduler):
+    same(
+        draw(steps=6, scheduler=SchedulerSettings(scheduler)),
+        reference(scheduler, num_inference_steps=6),
+    )
+
+
+@pytest.mark.parametrize(("scheduler", "spacing"), SPACED)
+def test_every_spacing(draw, reference, scheduler, spacing):
+    settings = SchedulerSettings(scheduler, spacing)
+    same(
+        draw(steps=3, width=128, height=128, scheduler=settings),
+        reference(scheduler, SWITCHES[spacing], num_inference_steps=3, width=128, height=128),
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize(
+    "scheduler",
+    [Scheduler.DPM_SOLVER_SINGLESTEP, Scheduler.HEUN_DISCRETE, Scheduler.LMS_DISCRETE],
+)
+def test_few_and_odd_steps(draw, reference, scheduler, steps):
+    same(
+        draw(steps=steps, width=64, height=64, scheduler=SchedulerSettings(scheduler)),
+        reference(scheduler, num_inference_steps=steps, width=64, height=64),
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        pytest.param({"negative_prompt": "pizza"}, {"negative_prompt": "pizza"}, id="negative"),
+        pytest.param({"prompt_2": "a robot"}, {"prompt_2": "a robot"}, id="second prompt"),
+        pytest.param(
+            {"negative_prompt": "dog", "negative_prompt_2": "cat"},
+            {"negative_prompt": "dog", "negative_prompt_2": "cat"},
+            id="second negative",
+        ),
+        pytest.param({"prompt": ""}, {"prompt": ""}, id="empty prompt"),
+        pytest.param({"prompt": "apple " * 90}, {"prompt": "apple " * 90}, id="long prompt"),
+        pytest.param({"clip_skip": 1}, {"clip_skip": 1}, id="clip skip"),
+        pytest.param({"guidance_rescale": 0.7}, {"guidance_rescale": 0.7}, id="rescale"),
+        pytest.param({"guidance_scale": 1.0}, {"guidance_scale": 1.0}, id="no guidance"),
+        pytest.param({"guidance_scale": 0.0}, {"guidance_scale": 0.0}, id="zero guidance"),
+        pytest.param(
+            {"width": 256, "height": 320}, {"width": 256, "height": 320}, id="portrait"
+        ),
+        pytest.param({"width": 264, "height": 72}, {"width": 264, "height": 72}, id="odd size"),
+    ],
+)
+def test_every_setting(draw, reference, ours, theirs):
+    same(draw(**ours), reference(**theirs))
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_eta_of_ddim(draw, reference, eta):
+    settings = SchedulerSettings(Scheduler.DDIM, eta=eta)
+    same(draw(scheduler=settings), reference(Scheduler.DDIM, eta=eta))
+
+
+def test_the_greatest_seed(draw, reference):
+    seed = 2**64 - 1
+    same(
+        draw(seeds=(seed,), steps=1),
+        reference(num_inference_steps=1, generator=torch.Generator().manual_seed(seed)),
+    )

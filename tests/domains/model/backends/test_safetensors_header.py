@@ -1,0 +1,119 @@
+"""Every header that would hurt a reader is refused before data is touched."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+
+import pytest
+
+from domains.errors import FailedPrecondition, Reason
+from domains.model.backends.safetensors_header import (
+    MAX_HEADER_BYTES,
+    parse_header,
+    read_header,
+)
+
+
+def entry(dtype="F16", shape=(2, 3), start=0, end=12):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+
+
+def file_of(header, data=b"\0" * 12):
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def parse(content):
+    return parse_header(io.BytesIO(content), len(content))
+
+
+def reason_of(content):
+    with pytest.raises(FailedPrecondition) as caught:
+        parse(content)
+    return caught.value.reason
+
+
+def test_a_good_header_tells_where_everything_is():
+    content = file_of(
+        {
+            "__metadata__": {"format": "pt"},
+            "b": entry(start=4, end=16),
+            "a": entry(dtype="F32", shape=(), start=0, end=4),
+        },
+        b"\1" * 16,
+    )
+    header = parse(content)
+    assert [tensor.name for tensor in header.tensors] == ["a", "b"]
+    assert header.tensors[0].shape == ()
+    assert header.tensors[1].parameter_count == 6
+    assert header.tensors[1].offset + header.tensors[1].size_bytes == len(content)
+    assert header.metadata == {"format": "pt"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", Reason.MODEL_TRUNCATED),
+        (b"\x10\0\0", Reason.MODEL_TRUNCATED),
+        (struct.pack("<Q", 2**64 - 1) + b"{}", Reason.MODEL_HEADER_TOO_LARGE),
+        (struct.pack("<Q", MAX_HEADER_BYTES + 1), Reason.MODEL_HEADER_TOO_LARGE),
+        (struct.pack("<Q", 100) + b"{}", Reason.MODEL_TRUNCATED),
+        (file_of({"a": entry()}, b"\0" * 11), Reason.MODEL_TRUNCATED),
+        (file_of({"a": entry()}, b"\0" * 13), Reason.MODEL_SHAPE_INVALID),
+        (file_of(b"not json at all"), Reason.MODEL_HEADER_INVALID),
+        (file_of(b"[" * 60_000), Reason.MODEL_HEADER_INVALID),
+        (file_of(b"[" * 200_000), Reason.MODEL_HEADER_TOO_LARGE),
+        (file_of(b"[1, 2]"), Reason.MODEL_HEADER_INVALID),
+        (file_of(b"\xff\xfe{}"), Reason.MODEL_HEADER_INVALID),
+        (file_of({}), Reason.MODEL_HEADER_INVALID),
+        (file_of({"__metadata__": {"x": 1}, "a": entry()}), Reason.MODEL_HEADER_INVALID),
+        (file_of({"a": 5}), Reason.MODEL_HEADER_INVALID),
+        (file_of({"a": entry() | {"extra": 1}}), Reason.MODEL_HEADER_INVALID),
+        (file_of({"a": entry(shape=[-1])}), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(shape=[True, 6])}), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(shape=[0, 1 << 40])}), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(shape=[1] * 9)}), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(shape=[1 << 31] * 8)}), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(end=14)}), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(start=-12, end=0)}), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(), "b": entry()}), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(start=2, end=14)}, b"\0" * 14), Reason.MODEL_SHAPE_INVALID),
+        (file_of({"a": entry(dtype="F4")}), Reason.MODEL_DTYPE_UNSUPPORTED),
+        (file_of({"a": entry(dtype="<script>")}), Reason.MODEL_DTYPE_UNSUPPORTED),
+        (file_of({"a\0b\u202e": entry()}), Reason.MODEL_TENSOR_NAME_INVALID),
+        (file_of({"a" * 513: entry()}), Reason.MODEL_TENSOR_NAME_INVALID),
+        (file_of({"../a": entry()}), Reason.MODEL_TENSOR_NAME_INVALID),
+        (b"PK\x03\x04" + b"\0" * 100, Reason.MODEL_FORMAT_UNSUPPORTED),
+        (b"\x80\x02}q\x00(X" + b"\0" * 100, Reason.MODEL_FORMAT_UNSUPPORTED),
+        (b"<!DOCTYPE html><html>", Reason.MODEL_FORMAT_UNSUPPORTED),
+        (b"version https://git-lfs.github.com/spec/v1", Reason.MODEL_FORMAT_UNSUPPORTED),
+    ],
+)
+def test_bad_headers(content, reason):
+    assert reason_of(content) is reason
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity"])
+def test_numbers_that_are_none(constant):
+    raw = b'{"a": {"dtype": "F16", "shape": [%s], "data_offsets": [0, 12]}}'
+    assert reason_of(file_of(raw % constant.encode())) is Reason.MODEL_HEADER_INVALID
+
+
+def test_duplicate_names():
+    one = json.dumps(entry())
+    raw = f'{{"a": {one}, "a": {one}}}'.encode()
+    assert reason_of(file_of(raw)) is Reason.MODEL_HEADER_INVALID
+
+
+def test_a_header_of_640_bytes_is_no_pickle():
+    raw = json.dumps({"a": entry()}).encode().ljust(0x280)
+    assert parse(file_of(raw)).tensors[0].name == "a"
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FailedPrecondition) as caught:
+        read_header(tmp_path / "none.safetensors")
+    assert caught.value.reason is Reason.MODEL_INCOMPLETE
+    assert str(tmp_path) not in caught.value.message
