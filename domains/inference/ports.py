@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Protocol
 
+from domains.device.types import Device
 from domains.inference.types import (
     GenerationEvent,
     GenerationReport,
     GenerationWork,
     RunEvent,
 )
+from domains.model.types import Model, ModelType
 
 
 class Engine(Protocol):
@@ -70,4 +73,38 @@ class GenerationPool(Protocol):
         The run's generator raises `Cancelled` after the current step, at the latest when
         the worker had to be killed because it did not answer.
         """
+        ...
+
+
+class Devices(Protocol):
+    """The machine's devices, as image generation sees them."""
+
+    async def resolve(self, device_id: str) -> Device:
+        """The device of that id or alias; the default device for "".
+
+        Raises:
+            NotFound: DEVICE_NOT_FOUND.
+            Unavailable: The device cannot be used.
+        """
+        ...
+
+
+class Models(Protocol):
+    """The model catalogue, as image generation sees it."""
+
+    async def get(self, model_id: str, type: ModelType | None = None) -> Model:
+        """The model of that id, of that type; the default checkpoint for "".
+
+        Raises:
+            NotFound: MODEL_NOT_FOUND.
+            FailedPrecondition: It cannot be used, by its header.
+        """
+        ...
+
+
+class ArtifactKeeper(Protocol):
+    """Where finished pictures go."""
+
+    async def adopt(self, path: Path, sha256: str, session_id: str) -> object:
+        """Take a finished file; see the artifact store for errors."""
         ...

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from domains.errors import (
     AlreadyExists,
+    Cancelled,
+    DomainError,
     FailedPrecondition,
     NotFound,
     OutOfRange,
     Reason,
     ResourceExhausted,
 )
-from domains.processing.types import SessionState
+from domains.processing.types import Failure, SessionState
 
 
 class SessionNotFound(NotFound):
@@ -66,4 +68,31 @@ class StateConflict(FailedPrecondition):
             f"A session that is {state.value} cannot be {wanted}.",
             reason=Reason.STATE_CONFLICT,
             metadata={"session_id": session_id, "state": state.value},
+        )
+
+
+class SessionFailed(DomainError):
+    """The end of a failed session, for the call that followed it.
+
+    It carries the failure as it was described when it happened, so that the call ends
+    with the same status, reason and incident as the session's last entry.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(
+            failure.message,
+            reason=failure.reason,
+            metadata=failure.metadata,
+            violations=failure.violations,
+            retry_after=failure.retry_after,
+        )
+        self.failure = failure
+
+
+class SessionCancelled(Cancelled):
+    """The end of a cancelled session, for the call that followed it."""
+
+    def __init__(self, session_id: str, reason: Reason) -> None:
+        super().__init__(
+            "The session was cancelled.", reason=reason, metadata={"session_id": session_id}
         )

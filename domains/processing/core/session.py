@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from domains.errors import Reason
 from domains.processing.core.log import EventLog
+from domains.processing.errors import SessionCancelled, SessionFailed
 from domains.processing.types import (
     Accepted,
     Cancelled,
@@ -196,6 +197,14 @@ class Session:
         )
         self._end(SessionState.CANCELLED)
         self.log.append(entry)
+
+    def raise_for_end(self) -> None:
+        """Raise what a failed or cancelled session ended with; nothing otherwise."""
+        end = self.log.terminal
+        if isinstance(end, Failed):
+            raise SessionFailed(end.failure)
+        if isinstance(end, Cancelled):
+            raise SessionCancelled(self.session_id, end.reason)
 
     def _end(self, state: SessionState) -> None:
         self.state = state

@@ -1,0 +1,214 @@
+"""Generations between proto and domain values."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from google.protobuf.message import Message
+
+from deviceops.v1 import common_pb2, inference_pb2
+from domains.conversions import EnumMap
+from domains.inference import types
+from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.generations import Verdict
+from domains.limits import Limit
+from domains.processing.convert import (
+    FORMATS,
+    PHASES,
+    failure_to_proto,
+    options_from_proto,
+    violation_to_proto,
+)
+
+SCHEDULERS = EnumMap(types.Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
+PRECISIONS = EnumMap(types.PrecisionMode, inference_pb2.PrecisionMode, "PRECISION_MODE_")
+# The model's own spacing is what the contract calls unspecified.
+_SPACINGS = {
+    types.SigmaSpacing.MODEL: inference_pb2.SIGMA_SPACING_UNSPECIFIED,
+    types.SigmaSpacing.KARRAS: inference_pb2.SIGMA_SPACING_KARRAS,
+    types.SigmaSpacing.EXPONENTIAL: inference_pb2.SIGMA_SPACING_EXPONENTIAL,
+    types.SigmaSpacing.BETA: inference_pb2.SIGMA_SPACING_BETA,
+}
+_SPACINGS_BACK = {int(number): spacing for spacing, number in _SPACINGS.items()}
+MAX_VIOLATIONS = 20
+
+
+def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:
+    """One call of Generate, unchecked."""
+    settings = settings_from_proto(message.settings)
+    if message.postprocessing:
+        settings = replace(settings, unbuilt=(*settings.unbuilt, "postprocessing"))
+    return types.GenerationRequest(
+        settings=settings,
+        options=options_from_proto(message.options),
+        device_id=message.device_id,
+        digest=hashlib.sha256(message.SerializeToString(deterministic=True)).digest(),
+        image_data=not message.omit_image_data,
+    )
+
+
+def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.GenerationSettings:
+    """What a client asks for, unchecked; absent fields become None."""
+
+    def given(name: str) -> bool:
+        return message.HasField(name)  # type: ignore[arg-type]
+
+    output, preview, scheduler = message.output, message.preview, message.scheduler
+    return types.GenerationSettings(
+        prompt=message.prompt,
+        negative_prompt=message.negative_prompt,
+        prompt_2=message.prompt_2 if given("prompt_2") else None,
+        negative_prompt_2=message.negative_prompt_2 if given("negative_prompt_2") else None,
+        model_id=message.model_id,
+        width=message.width if given("width") else None,
+        height=message.height if given("height") else None,
+        steps=message.steps if given("steps") else None,
+        guidance_scale=message.guidance_scale if given("guidance_scale") else None,
+        guidance_rescale=message.guidance_rescale if given("guidance_rescale") else None,
+        clip_skip=message.clip_skip if given("clip_skip") else None,
+        scheduler=SCHEDULERS.optional_from_proto(scheduler.scheduler),
+        spacing=_SPACINGS_BACK[scheduler.spacing],
+        eta=scheduler.eta if scheduler.HasField("eta") else None,
+        image_count=message.image_count if given("image_count") else None,
+        seed=message.seed if given("seed") else None,
+        seeds=tuple(message.seeds),
+        precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.EXACT),
+        format=FORMATS.from_proto(output.format, types.ImageFormat.PNG),
+        quality=output.quality if output.HasField("quality") else None,
+        lossless=output.lossless,
+        omit_parameters=output.omit_parameters,
+        preview_every_steps=preview.every_steps,
+        preview_max_edge=preview.max_edge_pixels
+        if preview.HasField("max_edge_pixels")
+        else None,
+        unbuilt=tuple(f"settings.{field}" for field in UNBUILT if _is_set(message, field)),
+    )
+
+
+# What these fields ask for is what happens anyway.
+_NO_CHANGE: dict[str, tuple[int, ...]] = {
+    "prompt_syntax": (inference_pb2.PROMPT_SYNTAX_PLAIN,),
+    "attention_slicing": (inference_pb2.TOGGLE_OFF,),
+    "vae_tiling": (inference_pb2.TOGGLE_OFF,),
+    "cpu_offload": (inference_pb2.TOGGLE_OFF,),
+}
+
+
+def _is_set(message: Message, path: str) -> bool:
+    """Whether the field at `path` asks for something this version does not do."""
+    name, _, rest = path.partition(".")
+    if rest:
+        return _is_set(getattr(message, name), rest)
+    if not any(field.name == name for field, _ in message.ListFields()):
+        return False
+    return getattr(message, name) not in _NO_CHANGE.get(name, ())
+
+
+def settings_to_proto(settings: types.GenerationSettings) -> inference_pb2.GenerationSettings:
+    """Settings as a client would send them; None becomes absent."""
+    return inference_pb2.GenerationSettings(
+        prompt=settings.prompt,
+        negative_prompt=settings.negative_prompt,
+        prompt_2=settings.prompt_2,
+        negative_prompt_2=settings.negative_prompt_2,
+        model_id=settings.model_id,
+        width=settings.width,
+        height=settings.height,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        guidance_rescale=settings.guidance_rescale,
+        clip_skip=settings.clip_skip,
+        scheduler=inference_pb2.SchedulerSettings(
+            scheduler=SCHEDULERS.to_proto(settings.scheduler),
+            spacing=_SPACINGS[settings.spacing],
+            eta=settings.eta,
+        ),
+        image_count=settings.image_count,
+        seed=settings.seed,
+        seeds=settings.seeds,
+        precision=inference_pb2.Precision(mode=PRECISIONS.to_proto(settings.precision)),
+        output=common_pb2.OutputSettings(
+            format=FORMATS.to_proto(settings.format),
+            quality=settings.quality,
+            lossless=settings.lossless,
+            omit_parameters=settings.omit_parameters,
+        ),
+        preview=inference_pb2.PreviewSettings(
+            every_steps=settings.preview_every_steps,
+            max_edge_pixels=settings.preview_max_edge,
+        ),
+    )
+
+
+def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationResponse:
+    """What Generate would make of a request."""
+    valid = not verdict.violations and verdict.failure is None
+    result = inference_pb2.ValidateGenerationResponse(
+        valid=valid,
+        violations=[violation_to_proto(v) for v in verdict.violations[:MAX_VIOLATIONS]],
+        violations_omitted=max(len(verdict.violations) - MAX_VIOLATIONS, 0),
+        expected_phases=[PHASES.to_proto(phase) for phase in verdict.phases],
+        device_id=verdict.device_id,
+        queue_position=verdict.queue_position,
+        failure=failure_to_proto(verdict.failure),
+        memory=common_pb2.ByteFigure(
+            quality=common_pb2.FIGURE_QUALITY_UNKNOWN,
+            source="no estimate is made in this version",
+        ),
+    )
+    if verdict.settings is not None:
+        result.effective_settings.CopyFrom(settings_to_proto(verdict.settings))
+    return result
+
+
+def limit_to_proto(limit: Limit) -> common_pb2.FieldLimit:
+    """One row of the limits table."""
+    return common_pb2.FieldLimit(
+        field=limit.field,
+        minimum=limit.minimum,
+        maximum=limit.maximum,
+        multiple_of=limit.multiple_of,
+        default_value=limit.default,
+        max_elements=limit.max_elements,
+        max_characters=limit.max_characters,
+        max_size_bytes=limit.max_bytes,
+    )
+
+
+def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:
+    """What a model can do on a device."""
+    return inference_pb2.GetCapabilitiesResponse(
+        model_id=found.model_id,
+        device_id=found.device_id,
+        modes=[inference_pb2.GENERATION_MODE_TEXT_TO_IMAGE],
+        schedulers=[
+            inference_pb2.SchedulerCapability(
+                scheduler=SCHEDULERS.to_proto(each.scheduler),
+                class_name=each.scheduler.value,
+                spacings=[
+                    _SPACINGS[spacing]
+                    for spacing in each.spacings
+                    if spacing is not types.SigmaSpacing.MODEL
+                ],
+                supports_eta=each.supports_eta,
+                stochastic=each.stochastic,
+                calls_per_step=each.calls_per_step,
+            )
+            for each in found.schedulers
+        ],
+        default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
+        native_width=found.native_width,
+        native_height=found.native_height,
+        limits=[limit_to_proto(limit) for limit in found.limits],
+        features=[
+            inference_pb2.FeatureSupport(
+                feature=f"GenerationSettings.{feature.field}",
+                available=False,
+                explanation=feature.explanation,
+            )
+            for feature in found.unbuilt
+        ],
+        output_formats=[FORMATS.to_proto(format_) for format_ in found.output_formats],
+        precision_modes=[PRECISIONS.to_proto(mode) for mode in found.precision_modes],
+    )

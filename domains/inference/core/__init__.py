@@ -1,0 +1,1 @@
+"""Generations: checked, resolved, queued and run. Pure, on one event loop."""

@@ -1,0 +1,132 @@
+"""What can be asked for: schedulers, limits, and which parts of the contract work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domains.inference.core.resolution import scheduler_of
+from domains.inference.ports import Devices, Models
+from domains.inference.types import (
+    SPACINGS,
+    GenerationSettings,
+    ImageFormat,
+    PrecisionMode,
+    Scheduler,
+    SigmaSpacing,
+)
+from domains.limits import LIMITS, Limit
+from domains.model.types import ModelType
+
+# Parts of the contract by the field that asks for them, and why each does not work.
+UNBUILT: dict[str, str] = {
+    "prompt_syntax": "Prompts are read as plain text.",
+    "vae_model_id": "The checkpoint's own VAE is used.",
+    "refiner": "Refiners are not run yet.",
+    "loras": "LoRAs are not applied yet.",
+    "control_nets": "ControlNets are not run yet.",
+    "embedding_model_ids": "Embeddings are not loaded yet.",
+    "image_to_image": "Generations start from noise only.",
+    "inpainting": "Generations start from noise only.",
+    "precision.unet_data_type": "Choose EXACT or FASTEST instead of data types.",
+    "precision.vae_data_type": "Choose EXACT or FASTEST instead of data types.",
+    "precision.attention_slicing": "The whole model stays on the device.",
+    "precision.vae_tiling": "Pictures are decoded whole.",
+    "precision.cpu_offload": "The whole model stays on the device.",
+}
+
+_LIMITED_MESSAGES = (
+    "GenerationSettings",
+    "SchedulerSettings",
+    "PreviewSettings",
+    "OutputSettings",
+    "SessionOptions",
+)
+_STOCHASTIC = frozenset(
+    {Scheduler.EULER_ANCESTRAL_DISCRETE, Scheduler.KDPM2_ANCESTRAL_DISCRETE}
+)
+_SECOND_ORDER = frozenset(
+    {
+        Scheduler.KDPM2_DISCRETE,
+        Scheduler.KDPM2_ANCESTRAL_DISCRETE,
+        Scheduler.HEUN_DISCRETE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class SchedulerCapability:
+    """What a scheduler can be asked for; `calls_per_step` counts UNet calls."""
+
+    scheduler: Scheduler
+    spacings: tuple[SigmaSpacing, ...]
+    supports_eta: bool
+    stochastic: bool
+    calls_per_step: int
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A field of the contract and why it is of no use in this version."""
+
+    field: str
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a model can do on a device. Sizes are in pixels."""
+
+    model_id: str
+    device_id: str
+    schedulers: tuple[SchedulerCapability, ...]
+    default_scheduler: Scheduler
+    native_width: int
+    native_height: int
+    limits: tuple[Limit, ...]
+    unbuilt: tuple[Feature, ...]
+    output_formats: tuple[ImageFormat, ...]
+    precision_modes: tuple[PrecisionMode, ...]
+
+
+def scheduler_capability(scheduler: Scheduler) -> SchedulerCapability:
+    """What one scheduler can be asked for."""
+    return SchedulerCapability(
+        scheduler,
+        tuple(s for s in SigmaSpacing if s in SPACINGS[scheduler]),
+        supports_eta=scheduler is Scheduler.DDIM,
+        stochastic=scheduler in _STOCHASTIC,
+        calls_per_step=2 if scheduler in _SECOND_ORDER else 1,
+    )
+
+
+class CapabilityInquiry:
+    """Answers what can be asked for."""
+
+    def __init__(self, devices: Devices, models: Models) -> None:
+        self._devices = devices
+        self._models = models
+
+    async def describe(self, model_id: str, device_id: str) -> Capabilities:
+        """What a model ("" for the default) can do on a device ("" for the default).
+
+        Raises:
+            NotFound: MODEL_NOT_FOUND or DEVICE_NOT_FOUND.
+        """
+        device = await self._devices.resolve(device_id)
+        model = await self._models.get(model_id, ModelType.CHECKPOINT)
+        return Capabilities(
+            model_id=model.model_id,
+            device_id=device.device_id,
+            schedulers=tuple(map(scheduler_capability, Scheduler)),
+            default_scheduler=scheduler_of(GenerationSettings(), model),
+            native_width=model.native_width,
+            native_height=model.native_height,
+            limits=tuple(
+                limit
+                for limit in LIMITS.values()
+                if limit.field.split(".")[0] in _LIMITED_MESSAGES
+            ),
+            unbuilt=tuple(Feature(field, why) for field, why in UNBUILT.items()),
+            output_formats=tuple(ImageFormat),
+            precision_modes=tuple(PrecisionMode),
+        )

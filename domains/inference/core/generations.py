@@ -1,0 +1,235 @@
+"""Generations from request to result: check, resolve, queue, run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from domains.device.types import Device
+from domains.errors import Cancelled, DomainError, FieldViolation
+from domains.inference.core.resolution import (
+    effective,
+    expected_phases,
+    resolve,
+    scheduler_of,
+)
+from domains.inference.core.validation import check_request, check_scheduler
+from domains.inference.errors import FeatureNotBuilt, InvalidGeneration
+from domains.inference.ports import ArtifactKeeper, Devices, GenerationPool, Models
+from domains.inference.types import (
+    GenerationReport,
+    GenerationRequest,
+    GenerationSettings,
+    GenerationWork,
+    RunEvent,
+    SpooledImage,
+)
+from domains.model.types import Model, ModelType
+from domains.processing.core.session import Session
+from domains.processing.core.sessions import SessionPlan, Sessions
+from domains.processing.ports import FaultReporter
+from domains.processing.types import (
+    Failure,
+    GenerationFacts,
+    ImageResult,
+    Phase,
+    Preview,
+    SessionEvent,
+    SessionKind,
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What starting a generation would come to; `settings` are the effective ones."""
+
+    violations: tuple[FieldViolation, ...] = ()
+    failure: Failure | None = None
+    settings: GenerationSettings | None = None
+    phases: tuple[Phase, ...] = ()
+    device_id: str = ""
+    queue_position: int = 0
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    device: Device
+    model: Model
+    work: GenerationWork
+
+
+class Generations:
+    """Accepts generations and runs them when their device's turn comes.
+
+    Args:
+        sessions: Where sessions are opened and wait.
+        devices: Finds the device a request names.
+        models: Finds the model a request names.
+        pool: Runs work on a device's worker.
+        artifacts: Takes finished pictures.
+        describe: What a client sees of an error.
+        random_seed: Gives a fresh seed from 0 to 2^32 - 1.
+        software_versions: Versions inside a device's worker.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        devices: Devices,
+        models: Models,
+        pool: GenerationPool,
+        artifacts: ArtifactKeeper,
+        *,
+        describe: FaultReporter,
+        random_seed: Callable[[], int],
+        software_versions: Callable[[str], Mapping[str, str]],
+    ) -> None:
+        self._sessions = sessions
+        self._devices = devices
+        self._models = models
+        self._pool = pool
+        self._artifacts = artifacts
+        self._describe = describe
+        self._random_seed = random_seed
+        self._software_versions = software_versions
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[SessionEvent]:
+        """Start the generation, or find the one its request_id started, and follow it.
+
+        Yields the session's events from the first to the last; then raises what a failed
+        or cancelled session ended with.
+
+        Raises:
+            InvalidGeneration: The content breaks rules.
+            FeatureNotBuilt: The request uses what this version does not do.
+            RequestIdReused: The request_id belongs to another request.
+            DomainError: Device or model cannot be used, the queue is full, the session
+                failed or was cancelled.
+        """
+        session = self._sessions.known(request.options.request_id, request.digest)
+        existing = session is not None
+        if session is None:
+            session = await self._start(request)
+        events = self._sessions.follow(
+            session,
+            existing=existing,
+            image_data=request.image_data,
+            previews=request.settings.preview_every_steps > 0,
+        )
+        async with aclosing(events):
+            async for event in events:
+                yield event
+        session.raise_for_end()
+
+    async def validate(self, request: GenerationRequest) -> Verdict:
+        """What `generate` would make of the request, without starting anything."""
+        try:
+            resolved = await self._resolve(request)
+        except InvalidGeneration as error:
+            return Verdict(violations=error.violations)
+        except DomainError as error:
+            return Verdict(failure=self._describe(error))
+        device_id = resolved.device.device_id
+        return Verdict(
+            settings=effective(request.settings, resolved.work),
+            phases=expected_phases(),
+            device_id=device_id,
+            queue_position=self._sessions.queue(device_id).position_of_next(),
+        )
+
+    async def _resolve(self, request: GenerationRequest) -> _Resolved:
+        violations = check_request(request)
+        if violations:
+            raise InvalidGeneration(violations)
+        settings = request.settings
+        if settings.unbuilt:
+            raise FeatureNotBuilt(settings.unbuilt)
+        device = await self._devices.resolve(request.device_id)
+        model = await self._models.get(settings.model_id, ModelType.CHECKPOINT)
+        violations = check_scheduler(settings, scheduler_of(settings, model), "settings")
+        if violations:
+            raise InvalidGeneration(violations)
+        return _Resolved(device, model, resolve(settings, model, self._random_seed))
+
+    async def _start(self, request: GenerationRequest) -> Session:
+        resolved = await self._resolve(request)
+        # The same request may have come twice at once: the first to get here opened it.
+        known = self._sessions.known(request.options.request_id, request.digest)
+        if known is not None:
+            return known
+        work = resolved.work
+        plan = SessionPlan(
+            kind=SessionKind.GENERATION,
+            options=request.options,
+            digest=request.digest,
+            device_id=resolved.device.device_id,
+            model_id=resolved.model.model_id,
+            expected_phases=expected_phases(),
+            seeds=work.seeds,
+            steps=work.steps,
+        )
+
+        async def run(session: Session) -> None:
+            await self._run(session, work)
+
+        return self._sessions.open(plan, run)
+
+    async def _run(self, session: Session, work: GenerationWork) -> None:
+        """The session's turn on its device. Ends the session, whatever happens."""
+        session.start(lambda: self._pool.cancel(session.device_id, session.session_id))
+        try:
+            events = self._pool.run_generation(
+                session.device_id,
+                session.session_id,
+                work,
+                remaining=max(session.remaining(), 0.0),
+            )
+            async with aclosing(events):
+                async for event in events:
+                    await self._apply(session, work, event)
+        except Cancelled:
+            session.cancel()
+        except Exception as error:
+            session.fail(self._describe(error))
+
+    async def _apply(
+        self, session: Session, work: GenerationWork, event: RunEvent | GenerationReport
+    ) -> None:
+        match event:
+            case SpooledImage():
+                await self._artifacts.adopt(event.path, event.sha256, session.session_id)
+                session.finish_image(
+                    ImageResult(
+                        image_index=event.image_index,
+                        seed=event.seed,
+                        artifact_id=event.sha256,
+                        format=event.format,
+                        width=event.width,
+                        height=event.height,
+                        size_bytes=event.size_bytes,
+                    )
+                )
+            case GenerationReport():
+                session.complete(
+                    degradations=event.degradations,
+                    timings={
+                        Phase.LOADING_MODEL: event.timings.load,
+                        Phase.ENCODING_TEXT: event.timings.encode_text,
+                        Phase.DENOISING: event.timings.denoise,
+                        Phase.DECODING: event.timings.decode,
+                        Phase.ENCODING_IMAGE: event.timings.encode_image,
+                    },
+                    generation=GenerationFacts(
+                        model_id=work.model_id,
+                        unet_data_type=event.unet_data_type.value,
+                        vae_data_type=event.vae_data_type.value,
+                        channels_last=event.channels_last,
+                        steps=work.steps,
+                        software_versions=dict(self._software_versions(session.device_id)),
+                    ),
+                )
+            case Preview():
+                session.show(event)
+            case _:
+                session.record(event)

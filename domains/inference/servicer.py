@@ -1,0 +1,45 @@
+"""InferenceService on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from deviceops.v1 import inference_pb2, inference_pb2_grpc
+from domains.inference import convert
+from domains.inference.core.capabilities import CapabilityInquiry
+from domains.inference.core.generations import Generations
+from domains.processing.convert import event_to_proto
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """Text-to-image; the rest is answered by the generated base."""
+
+    def __init__(self, generations: Generations, capabilities: CapabilityInquiry) -> None:
+        self._generations = generations
+        self._capabilities = capabilities
+
+    async def GetCapabilities(
+        self, request: inference_pb2.GetCapabilitiesRequest, context: Context
+    ) -> inference_pb2.GetCapabilitiesResponse:
+        found = await self._capabilities.describe(request.model_id, request.device_id)
+        return convert.capabilities_to_proto(found)
+
+    async def ValidateGeneration(
+        self, request: inference_pb2.ValidateGenerationRequest, context: Context
+    ) -> inference_pb2.ValidateGenerationResponse:
+        verdict = await self._generations.validate(convert.request_from_proto(request.request))
+        return convert.verdict_to_proto(verdict)
+
+    async def Generate(
+        self, request: inference_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+        events = self._generations.generate(convert.request_from_proto(request))
+        async with aclosing(events):
+            async for event in events:
+                yield inference_pb2.GenerateResponse(event=event_to_proto(event))

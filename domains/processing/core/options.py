@@ -1,0 +1,33 @@
+"""The rules that session options must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from domains import checks
+from domains.errors import FieldViolation
+from domains.limits import LIMITS
+from domains.processing.types import SessionOptions
+
+
+def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation]:
+    """Every rule `options` breaks; `path` is where they stand in the request."""
+    found: list[FieldViolation | None] = []
+    if options.request_id:
+        found.append(checks.request_id(f"{path}.request_id", options.request_id))
+    found.append(
+        checks.number(
+            f"{path}.timeout", options.timeout_seconds, LIMITS["SessionOptions.timeout"]
+        )
+    )
+    tags = LIMITS["SessionOptions.tags"]
+    found.append(checks.elements(f"{path}.tags", len(options.tags), tags))
+    found += [
+        checks.line(f"{path}.tags[{k}]", tag, tags) for k, tag in enumerate(options.tags[:33])
+    ]
+    metadata = LIMITS["SessionOptions.metadata"]
+    found.append(checks.elements(f"{path}.metadata", len(options.metadata), metadata))
+    for key, value in list(options.metadata.items())[:33]:
+        found.append(checks.name(f"{path}.metadata", key))
+        found.append(checks.line(f"{path}.metadata", value, metadata))
+    return (violation for violation in found if violation is not None)
