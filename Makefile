@@ -1,0 +1,68 @@
+# Everything a contributor or CI runs. `make` alone lists it.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BASELINE := protos/baseline.binpb
+
+# Arguments for the tools behind `run` and `test`: make test ARGS="-k sessions"
+ARGS ?=
+
+.PHONY: help setup run generate baseline format lint types test check bench clean
+
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Create .venv with everything installed (PYTHON=python3.12 to choose)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name it: make setup PYTHON=python3.12" >&2; exit 1; }
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[torch,dev]'
+	@touch $@
+
+run: setup ## Start the server, draw a first picture, keep serving until Ctrl-C
+	@exec $(BIN)/python tools/first_run.py $(ARGS)
+
+generate: setup ## Rewrite generated/ from protos/ (C# where a .NET SDK is installed)
+	@$(BIN)/python tools/generate.py
+
+baseline: setup ## Take the contract as it is now as what `check` calls compatible
+	@$(BIN)/buf build --exclude-source-info --path protos/deviceops/v1 -o $(BASELINE)
+
+format: setup ## Format Python and protos
+	@$(BIN)/ruff check --quiet --select I --fix
+	@$(BIN)/ruff format
+	@$(BIN)/buf format --write
+
+lint: setup ## Style, protos, contract compatibility, who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against $(BASELINE)
+	$(BIN)/lint-imports --no-logo
+
+types: setup ## Types, strictly
+	$(BIN)/mypy
+
+test: setup ## The tests (ARGS="-k words" for some of them)
+	@$(BIN)/pytest $(ARGS)
+
+check: setup ## All of it, as CI runs it: generated code is current, lint, types, test
+	@$(BIN)/python tools/generate.py --check
+	@$(MAKE) --no-print-directory lint types test
+
+bench: setup ## Benchmarks, as ratios against baselines measured in the same run
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## Remove what tools left behind; .venv and pictures in out/ stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf clients/csharp/*/bin clients/csharp/*/obj
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
