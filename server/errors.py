@@ -1,0 +1,213 @@
+"""The one table from error kinds to gRPC status codes, and the details a client sees.
+
+Every failure of a call or a session goes through `describe_failure`, so both tell the
+same story; unknown exceptions get an incident id and leave their text in the log only.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import sqlite3
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+import structlog
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status  # type: ignore[import-untyped]
+
+from domains import errors
+from domains.errors import DomainError, FieldViolation, Reason
+
+DOMAIN = "deviceops"
+MAX_VIOLATIONS = 20
+# Trailers over 8 KB break clients. Details travel in base64, the message a second time
+# in percent encoding; these sum to 7.6 KB.
+_DETAILS_BYTES = 4_600
+_ENCODED_MESSAGE_BYTES = 1_500
+# Shortest texts last: (longest text in bytes, most violations), each step smaller.
+_FITS = ((800, 20), (300, 20), (120, 20), (60, 20), (60, 10), (40, 5), (40, 0))
+
+_log = structlog.get_logger("deviceops.errors")
+
+STATUS_CODES: Mapping[type[BaseException], grpc.StatusCode] = {
+    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.Cancelled: grpc.StatusCode.CANCELLED,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.DataLoss: grpc.StatusCode.DATA_LOSS,
+    errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
+    errors.Internal: grpc.StatusCode.INTERNAL,
+    DomainError: grpc.StatusCode.INTERNAL,
+}
+
+
+@dataclass(frozen=True)
+class FailureParts:
+    """Why something failed, as a status or a session's Failure message says it."""
+
+    code: grpc.StatusCode
+    reason: Reason
+    message: str
+    metadata: Mapping[str, str]
+    violations: tuple[FieldViolation, ...]
+    """At most MAX_VIOLATIONS; metadata `violations_omitted` counts the rest."""
+    retry_after: float | None
+    """Seconds; None when trying again does not help."""
+    incident_id: str
+    """Key to the log; empty unless the fault is the server's."""
+
+
+def status_code(error: DomainError) -> grpc.StatusCode:
+    """The code of the nearest kind among its classes."""
+    return next(STATUS_CODES[kind] for kind in type(error).__mro__ if kind in STATUS_CODES)
+
+
+def describe_failure(error: BaseException) -> FailureParts:
+    """What a client is told about any exception.
+
+    A fault of the server is logged with its traceback when it is first described; asked
+    again about the same exception, the incident id is the same.
+    """
+    known = _known(error)
+    code = status_code(known) if known is not None else grpc.StatusCode.INTERNAL
+    incident_id = _incident(error) if code is grpc.StatusCode.INTERNAL else ""
+    if known is None:
+        known = errors.Internal(
+            f"The server failed. Its log has the details under incident {incident_id}."
+        )
+    metadata = dict(known.metadata)
+    if incident_id:
+        metadata["incident_id"] = incident_id
+    omitted = len(known.violations) - MAX_VIOLATIONS
+    if omitted > 0:
+        metadata["violations_omitted"] = str(omitted)
+    return FailureParts(
+        code=code,
+        reason=known.reason,
+        message=known.message,
+        metadata=metadata,
+        violations=known.violations[:MAX_VIOLATIONS],
+        retry_after=known.retry_after,
+        incident_id=incident_id,
+    )
+
+
+def to_status(error: BaseException) -> grpc.Status:
+    """The status of a call that failed so, for `context.abort_with_status`."""
+    status: grpc.Status = rpc_status.to_status(rich_status(describe_failure(error)))
+    return status
+
+
+def rich_status(parts: FailureParts) -> status_pb2.Status:
+    """The google.rpc.Status, with texts and violations cut until the trailers fit."""
+    status = status_pb2.Status()
+    for longest, violations in _FITS:
+        status = _rich_status(parts, longest, violations)
+        if status.ByteSize() <= _DETAILS_BYTES:
+            break
+    return status
+
+
+def _rich_status(parts: FailureParts, longest: int, violations: int) -> status_pb2.Status:
+    metadata = dict(parts.metadata)
+    if len(parts.violations) > violations:
+        omitted = int(metadata.get("violations_omitted", "0"))
+        metadata["violations_omitted"] = str(omitted + len(parts.violations) - violations)
+    details = [
+        error_details_pb2.ErrorInfo(
+            reason=parts.reason,
+            domain=DOMAIN,
+            metadata={key: cut(value, longest) for key, value in metadata.items()},
+        )
+    ]
+    packed = [_packed(detail) for detail in details]
+    if parts.violations[:violations]:
+        packed.append(_packed(_bad_request(parts.violations[:violations], longest)))
+    if parts.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(math.ceil(max(parts.retry_after, 0) * 1000))
+        packed.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    message = cut(parts.message, _ENCODED_MESSAGE_BYTES, percent_encoded=True)
+    return status_pb2.Status(code=parts.code.value[0], message=message, details=packed)
+
+
+def _bad_request(
+    violations: tuple[FieldViolation, ...], longest: int
+) -> error_details_pb2.BadRequest:
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(
+                field=cut(violation.field, min(longest, 200)),
+                reason=violation.reason,
+                description=cut(violation.description, longest),
+            )
+            for violation in violations
+        ]
+    )
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def cut(text: str, longest: int, *, percent_encoded: bool = False) -> str:
+    """The text in at most `longest` UTF-8 bytes, with an ellipsis where it was cut.
+
+    With `percent_encoded`, bytes outside printable ASCII count three, as gRPC sends them.
+    """
+    text = text.encode("utf-8", "replace").decode()
+    room = longest - _encoded_size("…", percent_encoded)
+    size = kept = 0
+    for position, character in enumerate(text):
+        size += _encoded_size(character, percent_encoded)
+        if size <= room:
+            kept = position + 1
+        if size > longest:
+            return text[:kept] + "…"
+    return text
+
+
+def _encoded_size(character: str, percent_encoded: bool) -> int:
+    if percent_encoded and not (" " <= character <= "~" and character != "%"):
+        return 3 * len(character.encode())
+    return len(character.encode())
+
+
+def _known(error: BaseException) -> DomainError | None:
+    """The domain error it is or amounts to."""
+    if isinstance(error, DomainError):
+        return error
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, sqlite3.OperationalError):
+        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    if full:
+        message = "The server's disk is full; free some space and try again."
+        return errors.ResourceExhausted(message, reason=Reason.DISK_FULL)
+    if isinstance(error, MemoryError):
+        message = "The server's main memory does not suffice."
+        return errors.ResourceExhausted(message, reason=Reason.HOST_OUT_OF_MEMORY)
+    return None
+
+
+def _incident(error: BaseException) -> str:
+    known: str | None = getattr(error, "_deviceops_incident_id", None)
+    if known is not None:
+        return known
+    incident_id = uuid.uuid4().hex[:16]
+    error._deviceops_incident_id = incident_id  # type: ignore[attr-defined]
+    _log.error("incident", incident_id=incident_id, exc_info=error)
+    return incident_id

@@ -1,0 +1,92 @@
+"""What every call passes on its way to a servicer: log, metrics, errors, auth, admission.
+
+One interceptor per file. They share one view of a handler: a coroutine function that
+takes the request (or the iterator of requests) and the context, and either returns the
+response or writes its responses to the context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from server import logs
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+Context = grpc.aio.ServicerContext[Any, Any]
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+
+def behaviour_of(handler: Handler) -> Behaviour:
+    """The handler's function, whatever its arity and form, in the common view."""
+    function: Any = (
+        handler.unary_unary
+        or handler.unary_stream
+        or handler.stream_unary
+        or handler.stream_stream
+    )
+
+    async def behave(request: Any, context: Context) -> Any:
+        result = function(request, context)
+        if hasattr(result, "__aiter__"):
+            await _write_all(result, context)
+            return None
+        return await result if inspect.isawaitable(result) else result
+
+    return function if inspect.iscoroutinefunction(function) else behave
+
+
+def with_behaviour(handler: Handler, behaviour: Behaviour) -> Handler:
+    """The same method with another behaviour."""
+    return _METHOD_HANDLERS[handler.request_streaming, handler.response_streaming](
+        behaviour, handler.request_deserializer, handler.response_serializer
+    )
+
+
+def refusal(error: Exception) -> Handler:
+    """A handler that fails with `error` without reading a request, for any arity."""
+
+    async def refuse(requests: Any, context: Context) -> Any:
+        raise error
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def outcome(context: Context, error: BaseException | None) -> grpc.StatusCode:
+    """The status a call ended with, seen from outside its behaviour."""
+    if isinstance(error, asyncio.CancelledError):
+        expired = context.time_remaining() == 0
+        return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+    code: Any = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return grpc.StatusCode.OK if error is None else grpc.StatusCode.UNKNOWN
+
+
+async def _write_all(responses: AsyncIterator[Any], context: Context) -> None:
+    """Write a generator's responses; it is closed before this returns, however it ends.
+
+    Left to the garbage collector, its `finally` would run some time after the client left.
+    """
+    first = True
+    async with contextlib.aclosing(responses):  # type: ignore[type-var]
+        async for response in responses:
+            if first:
+                logs.bind_ids(response)
+                first = False
+            await context.write(response)
+
+
+_METHOD_HANDLERS: dict[tuple[bool, bool], Callable[..., Handler]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}

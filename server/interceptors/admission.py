@@ -1,0 +1,152 @@
+"""How many calls may be open at once, and the end of all of them when the server stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from enum import Enum
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from domains.errors import Reason, ResourceExhausted, Unavailable
+from server.interceptors import (
+    Context,
+    Continuation,
+    Handler,
+    behaviour_of,
+    refusal,
+    with_behaviour,
+)
+
+_RETRY_WHEN_FULL_SECONDS = 1.0
+_RETRY_WHEN_STOPPING_SECONDS = 5.0
+
+
+class CallClass(Enum):
+    """What a call counts as."""
+
+    HEALTH = "health"
+    WATCH = "watch"
+    ORDINARY = "ordinary"
+
+
+def classify(method: str) -> CallClass:
+    """By full method name: `/package.Service/Method`."""
+    if method.startswith("/grpc.health.v1.Health/"):
+        return CallClass.HEALTH
+    if method.rpartition("/")[2].startswith("Watch"):
+        return CallClass.WATCH
+    return CallClass.ORDINARY
+
+
+class Admission:
+    """Counts the open calls of a server and decides about new ones."""
+
+    def __init__(self, *, max_calls: int, max_watches: int) -> None:
+        self._limits = {CallClass.ORDINARY: max_calls, CallClass.WATCH: max_watches}
+        self._open: Counter[CallClass] = Counter()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ended: set[asyncio.Task[Any]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether only health is answered."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Refuse new calls from now on; open ones go on."""
+        self._draining = True
+
+    async def idle(self) -> None:
+        """Wait until no ordinary call is open; watches have no end to wait for."""
+        await self._idle.wait()
+
+    def end_all(self) -> None:
+        """End every open call with UNAVAILABLE (SHUTTING_DOWN)."""
+        for task in self._tasks - self._ended:
+            self._ended.add(task)
+            task.cancel()
+
+    def check(self, kind: CallClass) -> None:
+        """Raise ResourceExhausted or Unavailable unless one more such call may begin."""
+        if kind is CallClass.HEALTH:
+            return
+        if self._draining:
+            raise shutting_down()
+        if self._open[kind] >= self._limits[kind]:
+            raise ResourceExhausted(
+                "Too many calls are open; close some, or try again shortly.",
+                reason=Reason.TOO_MANY_STREAMS,
+                metadata={"limit": str(self._limits[kind]), "call_class": kind.value},
+                retry_after=_RETRY_WHEN_FULL_SECONDS,
+            )
+
+    def begin(self, kind: CallClass) -> asyncio.Task[Any]:
+        """Count a call that runs in the current task."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[kind] += 1
+        self._tasks.add(task)
+        if kind is CallClass.ORDINARY:
+            self._idle.clear()
+        return task
+
+    def finish(self, kind: CallClass, task: asyncio.Task[Any]) -> None:
+        """Count it no more."""
+        self._open[kind] -= 1
+        self._tasks.discard(task)
+        self._ended.discard(task)
+        if not self._open[CallClass.ORDINARY]:
+            self._idle.set()
+
+    def was_ended(self, task: asyncio.Task[Any]) -> bool:
+        """Whether `end_all` cancelled it, and not its client."""
+        return task in self._ended
+
+
+class AdmissionInterceptor(grpc.aio.ServerInterceptor):
+    """Innermost: counts only calls that could be authenticated."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        kind = classify(handler_call_details.method)
+        if self._admission.draining and kind is not CallClass.HEALTH:
+            return refusal(shutting_down())
+        inner = behaviour_of(handler)
+        admission = self._admission
+
+        async def admitted(request: Any, context: Context) -> Any:
+            admission.check(kind)
+            task = admission.begin(kind)
+            try:
+                return await inner(request, context)
+            except asyncio.CancelledError:
+                if not admission.was_ended(task):
+                    raise
+                task.uncancel()
+                raise shutting_down() from None
+            finally:
+                admission.finish(kind, task)
+
+        return with_behaviour(handler, admitted)
+
+
+def shutting_down() -> Unavailable:
+    """What calls are told while the server stops."""
+    return Unavailable(
+        "The server is shutting down; sessions it keeps can be watched again when it is back.",
+        reason=Reason.SHUTTING_DOWN,
+        retry_after=_RETRY_WHEN_STOPPING_SECONDS,
+    )

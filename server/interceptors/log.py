@@ -1,0 +1,63 @@
+"""One line per call: method, status, milliseconds, and the ids it dealt with."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from server import logs
+from server.interceptors import (
+    Context,
+    Continuation,
+    Handler,
+    behaviour_of,
+    outcome,
+    with_behaviour,
+)
+
+_log = structlog.get_logger("deviceops.calls")
+_SERVER_FAULTS = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DATA_LOSS,
+)
+
+
+class LogInterceptor(grpc.aio.ServerInterceptor):
+    """Outermost. Messages themselves are never logged: they hold prompts and pictures."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        inner = behaviour_of(handler)
+
+        async def logged(request: Any, context: Context) -> Any:
+            structlog.contextvars.clear_contextvars()
+            structlog.contextvars.bind_contextvars(method=method)
+            logs.bind_ids(request)
+            started = time.perf_counter()
+            failure: BaseException | None = None
+            try:
+                return await inner(request, context)
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                _write_line(method, outcome(context, failure), time.perf_counter() - started)
+
+        return with_behaviour(handler, logged)
+
+
+def _write_line(method: str, code: grpc.StatusCode, seconds: float) -> None:
+    write = _log.error if code in _SERVER_FAULTS else _log.info
+    if method.startswith("/grpc.health.") and code is grpc.StatusCode.OK:
+        write = _log.debug  # probes would drown the rest
+    write("call", code=code.name, ms=round(seconds * 1000, 3))

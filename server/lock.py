@@ -1,0 +1,60 @@
+"""One server per data folder: a lock the operating system drops when the holder dies."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_FAR_BYTE = 1 << 30  # Windows locks bytes, and locked bytes cannot be read: not the pid
+
+
+class FolderInUse(Exception):
+    """Another server holds the folder; `pid` is its process where known, else 0."""
+
+    def __init__(self, folder: Path, pid: int) -> None:
+        holder = f"the server with process id {pid}" if pid else "another server"
+        super().__init__(f"The data folder {folder} is in use by {holder}.")
+        self.pid = pid
+
+
+class FolderLock:
+    """Holds a folder until released or the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock; the folder exists.
+
+        Raises:
+            FolderInUse: Somebody else holds it.
+        """
+        path = folder / "server.lock"
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _lock(self._descriptor)
+        except OSError:
+            holder = os.read(self._descriptor, 20)
+            os.close(self._descriptor)
+            raise FolderInUse(folder, int(holder) if holder.isdigit() else 0) from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, str(os.getpid()).encode())
+
+    def release(self) -> None:
+        """Let the folder go. The file stays: removing it would race with the next holder."""
+        os.ftruncate(self._descriptor, 0)
+        os.close(self._descriptor)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, _FAR_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,112 @@
+"""Prometheus figures: calls by method and status, their duration, and how many are open.
+
+Served on a port of its own, on loopback only: labels hold method and status names,
+never a prompt, a path or a token.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import grpc
+import grpc.aio
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from server.interceptors import (
+    Context,
+    Continuation,
+    Handler,
+    behaviour_of,
+    outcome,
+    with_behaviour,
+)
+
+# From a health check to a long batch.
+_BUCKETS_SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_HOST = "127.0.0.1"
+
+
+class Metrics:
+    """The figures of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter(
+            "deviceops_calls",
+            "Finished calls.",
+            ("method", "code"),
+            registry=self.registry,
+        )
+        self._durations = Histogram(
+            "deviceops_call_duration_seconds",
+            "From the first byte to the status.",
+            ("method",),
+            buckets=_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self._open = Gauge(
+            "deviceops_open_calls",
+            "Calls that have not ended.",
+            ("method",),
+            registry=self.registry,
+        )
+
+    def begin(self, method: str) -> None:
+        """A call was taken."""
+        self._open.labels(method).inc()
+
+    def finish(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """It ended."""
+        self._open.labels(method).dec()
+        self._calls.labels(method, code.name).inc()
+        self._durations.labels(method).observe(seconds)
+
+
+class MetricsInterceptor(grpc.aio.ServerInterceptor):
+    """Counts methods the server has; invented names would make endless labels."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        inner, metrics = behaviour_of(handler), self._metrics
+        method = handler_call_details.method
+
+        async def counted(request: Any, context: Context) -> Any:
+            metrics.begin(method)
+            started = time.perf_counter()
+            failure: BaseException | None = None
+            try:
+                return await inner(request, context)
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                seconds = time.perf_counter() - started
+                metrics.finish(method, outcome(context, failure), seconds)
+
+        return with_behaviour(handler, counted)
+
+
+class MetricsEndpoint:
+    """The HTTP server that Prometheus asks."""
+
+    def __init__(self, metrics: Metrics, port: int) -> None:
+        """Bind and serve in a thread of its own. Raises OSError when the port is taken."""
+        self._server, self._thread = prometheus_client.start_http_server(
+            port, addr=_HOST, registry=metrics.registry
+        )
+        self.address = f"{_HOST}:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Stop serving and let the port go."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,96 @@
+"""The access token: made at the first start, kept in a file only its owner can read."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import stat
+from pathlib import Path
+
+TOKEN_BYTES = 32
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+class TokenError(Exception):
+    """The token file cannot be trusted or read; the message says what to do."""
+
+
+def load_or_create(path: Path) -> str:
+    """The token in `path`, made now if there is none; the same over restarts.
+
+    The folder is made for its owner alone. Two servers that start at once end up with
+    the same token.
+
+    Raises:
+        TokenError: The file is empty, unreadable, or open to other users.
+    """
+    make_private_folder(path.parent)
+    if not path.exists():
+        _create(path, secrets.token_urlsafe(TOKEN_BYTES))
+    return read(path)
+
+
+def read(path: Path) -> str:
+    """The token in `path`.
+
+    Raises:
+        TokenError: There is none, it is empty, or it is open to other users.
+    """
+    try:
+        with path.open(encoding="ascii") as file:
+            _refuse_open_file(path, os.fstat(file.fileno()))
+            token = file.read(4096).strip()
+    except FileNotFoundError:
+        raise TokenError(f"There is no token file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokenError(f"The token file {path} cannot be read: {error}.") from None
+    if len(token) < TOKEN_BYTES:
+        raise TokenError(f"The token file {path} holds no token; delete it for a new one.")
+    return token
+
+
+def matches(presented: str, token: str) -> bool:
+    """Whether they are equal, in a time that does not tell how much of it is."""
+    return hmac.compare_digest(presented.encode("utf-8", "replace"), token.encode())
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only its owner may enter; one that exists keeps its mode."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _create(path: Path, token: str) -> None:
+    """Write aside and link into place: nobody sees half a token, and the first one wins."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _publish(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _publish(aside: Path, path: Path) -> None:
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            aside.replace(path)
+
+
+def _refuse_open_file(path: Path, status: os.stat_result) -> None:
+    if os.name != "posix":  # on Windows the profile folder's access list protects it
+        return
+    if status.st_uid not in (os.getuid(), 0):
+        raise TokenError(f"The token file {path} belongs to another user.")
+    if status.st_mode & _OTHERS:
+        raise TokenError(
+            f"Other users can read the token file {path}: delete it for a new token, or"
+            " allow its owner alone (chmod 600)."
+        )
