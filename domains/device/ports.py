@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from domains.device.types import Discovery, WorkerStatus
+from domains.device.types import Adapter, Discovery, WorkerStatus
 
 
 class DeviceProbe(Protocol):
-    """Looks for devices, in a process of its own so that no driver can harm this one."""
+    """Looks for devices, in processes of their own so that no driver can harm this one."""
+
+    def processor(self) -> Adapter:
+        """The processor; known without asking a driver, so at once."""
+        ...
 
     async def discover(self) -> Discovery:
-        """Find every device of the machine; always at least the processor."""
+        """Find every adapter of the machine, the processor included.
+
+        A kind that cannot be looked for, or whose driver crashes or hangs, is an
+        outcome with an explanation and never an exception.
+        """
         ...
 
 

@@ -46,13 +46,42 @@ class ByteFigure:
     quality: FigureQuality
     source: str
 
+    @classmethod
+    def measured(cls, value: int, source: str) -> ByteFigure:
+        """A number that an allocator, driver or operating system gave."""
+        return cls(value, FigureQuality.MEASURED, source)
+
+    @classmethod
+    def unknown(cls, why: str) -> ByteFigure:
+        """No number, and why there is none."""
+        return cls(None, FigureQuality.UNKNOWN, why)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One adapter as its probe found it, before it has an id.
+
+    `slot` (a PCI address where there is one) puts adapters of a kind in an order that
+    does not depend on the driver's mood; `hardware_id` recognises an adapter again.
+    `torch_device` is the name its worker gives torch (`cpu`, `cuda:0`).
+    """
+
+    kind: DeviceKind
+    name: str
+    vendor: str
+    torch_device: str
+    total_memory: ByteFigure
+    slot: str = ""
+    hardware_id: str = ""
+    driver_version: str = ""
+    runtime_version: str = ""
+    unified_memory: bool = False
+    explanation: str = ""  # why it cannot be used; empty when it can
+
 
 @dataclass(frozen=True)
 class Device:
-    """One adapter as discovery found it.
-
-    `torch_device` is the name its worker gives torch (`cpu`, `cuda:0`).
-    """
+    """One adapter with its names."""
 
     device_id: str
     kind: DeviceKind
@@ -66,6 +95,7 @@ class Device:
     hardware_id: str = ""
     unified_memory: bool = False
     explanation: str = ""  # why it cannot be used; empty when it can
+    lost: bool = False  # an earlier discovery found it, the last one did not
 
 
 @dataclass(frozen=True)
@@ -79,9 +109,9 @@ class ProbeOutcome:
 
 @dataclass(frozen=True)
 class Discovery:
-    """Every device found, and what became of each kind that was looked for."""
+    """Every adapter found, and what became of each kind that was looked for."""
 
-    devices: tuple[Device, ...]
+    adapters: tuple[Adapter, ...]
     probes: tuple[ProbeOutcome, ...]
 
 
@@ -98,3 +128,25 @@ class WorkerStatus:
     progress_time: datetime | None = None
     resident_bytes: int = 0
     software_versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """A device and how it is now."""
+
+    device: Device
+    state: DeviceState
+    explanation: str = ""  # why it is not READY; empty when it is
+    is_default: bool = False
+
+
+@dataclass(frozen=True)
+class DeviceListing:
+    """Devices, the default one first; `probes` are kinds without a device and why.
+
+    `default_device_id` is empty when the configured default device is not there.
+    """
+
+    devices: tuple[DeviceReport, ...]
+    default_device_id: str
+    probes: tuple[ProbeOutcome, ...]

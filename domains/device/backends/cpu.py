@@ -1,0 +1,70 @@
+"""Describes the processor without torch: from the operating system alone."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from domains.device.backends.cgroup import memory_limit
+from domains.device.types import Adapter, ByteFigure, DeviceKind
+
+_VENDORS = {"intel": "Intel", "amd": "AMD", "apple": "Apple", "ampere": "Ampere"}
+
+
+def find(*, torch_is_elsewhere: bool = False) -> Adapter:
+    """The processor.
+
+    Args:
+        torch_is_elsewhere: Its worker has an interpreter of its own, so this one's
+            libraries say nothing about it.
+    """
+    name = _name()
+    runtime, explanation = "", ""
+    if not torch_is_elsewhere:
+        try:
+            runtime = f"torch {metadata.version('torch')}"
+        except metadata.PackageNotFoundError:
+            explanation = "torch is not installed; install the extra [torch]"
+    return Adapter(
+        kind=DeviceKind.CPU,
+        name=name,
+        vendor=next((v for word, v in _VENDORS.items() if word in name.lower()), ""),
+        torch_device="cpu",
+        total_memory=total_memory(),
+        runtime_version=runtime,
+        unified_memory=True,
+        explanation=explanation,
+    )
+
+
+def total_memory() -> ByteFigure:
+    """Main memory this process may use: the machine's, or its container's share."""
+    physical = psutil.virtual_memory().total
+    limit = memory_limit()
+    if limit is not None and limit.limit_bytes < physical:
+        return ByteFigure.measured(limit.limit_bytes, limit.source)
+    return ByteFigure.measured(physical, "psutil.virtual_memory().total")
+
+
+def _name() -> str:
+    if sys.platform == "linux":
+        named = _from_cpuinfo(Path("/proc/cpuinfo"))
+        if named:
+            return named
+    return platform.processor() or platform.machine() or "processor"
+
+
+def _from_cpuinfo(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in {"model name", "Hardware"} and value.strip():
+            return " ".join(value.split())
+    return ""

@@ -1,0 +1,30 @@
+"""Errors of devices."""
+
+from __future__ import annotations
+
+from domains.errors import NotFound, Reason, Unavailable
+
+_NAME_SHOWN = 64
+
+
+class DeviceNotFound(NotFound):
+    """No device has that id or alias; the message says why its kind has none."""
+
+    def __init__(self, name: str, why: str) -> None:
+        shown = name[:_NAME_SHOWN]
+        super().__init__(
+            f"There is no device {shown!r}: {why}",
+            reason=Reason.DEVICE_NOT_FOUND,
+            metadata={"device_id": ascii(shown)[1:-1]},
+        )
+
+
+class DeviceUnavailable(Unavailable):
+    """The device is known and cannot be used now."""
+
+    def __init__(self, device_id: str, why: str) -> None:
+        super().__init__(
+            f"Device {device_id} cannot be used: {why}",
+            reason=Reason.DEVICE_UNAVAILABLE,
+            metadata={"device_id": device_id},
+        )
