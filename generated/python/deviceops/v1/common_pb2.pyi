@@ -13,9 +13,10 @@ Rules that hold for the whole contract:
   google.rpc.RetryInfo when waiting helps. Unknown faults are INTERNAL with metadata
   "incident_id", the key to the server's log.
 - Every RPC may also answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID),
-  PERMISSION_DENIED (ROLE_REQUIRED), INVALID_ARGUMENT (MALFORMED_MESSAGE),
-  RESOURCE_EXHAUSTED (TOO_MANY_STREAMS), UNAVAILABLE (SHUTTING_DOWN), INTERNAL, and
-  UNIMPLEMENTED (NOT_BUILT) for what this version does not do yet.
+  PERMISSION_DENIED (ROLE_REQUIRED; REMOTE_SOURCE_FORBIDDEN where a model id is a URL or
+  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE, METADATA_INVALID),
+  RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, MESSAGE_TOO_LARGE), UNAVAILABLE (SHUTTING_DOWN),
+  INTERNAL, and UNIMPLEMENTED (NOT_BUILT) for what this version does not do yet.
 - Names and ids are never paths. A name matches [A-Za-z0-9][A-Za-z0-9._-]{0,126}, holds
   no "..", does not end in a dot and is no reserved file name of Windows ("con", "nul.x").
   Device ids and aliases may hold colons too ("cuda:0"). Ids that the server chose are
@@ -528,6 +529,8 @@ class _DegradationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degra
     """A slower picture encoder was used because the fast one is not installed."""
     DEGRADATION_KIND_OTHER_DEVICE: _DegradationKind.ValueType  # 8
     """Work ran on another device than the default because that one is not ready."""
+    DEGRADATION_KIND_PROMPT_TRUNCATED: _DegradationKind.ValueType  # 9
+    """The prompt was longer than the text encoders read; its end had no effect."""
 
 class DegradationKind(_DegradationKind, metaclass=_DegradationKindEnumTypeWrapper):
     """Something done otherwise than asked or than usual."""
@@ -550,6 +553,8 @@ DEGRADATION_KIND_SLOW_ENCODER: DegradationKind.ValueType  # 7
 """A slower picture encoder was used because the fast one is not installed."""
 DEGRADATION_KIND_OTHER_DEVICE: DegradationKind.ValueType  # 8
 """Work ran on another device than the default because that one is not ready."""
+DEGRADATION_KIND_PROMPT_TRUNCATED: DegradationKind.ValueType  # 9
+"""The prompt was longer than the text encoders read; its end had no effect."""
 Global___DegradationKind: _TypeAlias = DegradationKind  # noqa: Y015
 
 @_typing.final

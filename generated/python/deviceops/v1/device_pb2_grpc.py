@@ -100,7 +100,7 @@ class DeviceServiceServicer:
 
     def GetDevice(self, request, context):
         """One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND, with the probe's explanation in its message).
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

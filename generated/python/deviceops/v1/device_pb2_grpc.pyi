@@ -42,7 +42,7 @@ class DeviceServiceStub:
     """
     GetDevice: _grpc.UnaryUnaryMultiCallable[_device_pb2.GetDeviceRequest, _device_pb2.GetDeviceResponse]
     """One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND, with the probe's explanation in its message).
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
     """
     GetDeviceCapabilities: _grpc.UnaryUnaryMultiCallable[_device_pb2.GetDeviceCapabilitiesRequest, _device_pb2.GetDeviceCapabilitiesResponse]
     """What a device can do, measured by a self-test in its worker and cached by driver and
@@ -94,7 +94,7 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """
     GetDevice: _aio.UnaryUnaryMultiCallable[_device_pb2.GetDeviceRequest, _device_pb2.GetDeviceResponse]  # type: ignore[assignment]
     """One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND, with the probe's explanation in its message).
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
     """
     GetDeviceCapabilities: _aio.UnaryUnaryMultiCallable[_device_pb2.GetDeviceCapabilitiesRequest, _device_pb2.GetDeviceCapabilitiesResponse]  # type: ignore[assignment]
     """What a device can do, measured by a self-test in its worker and cached by driver and
@@ -155,7 +155,7 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_device_pb2.GetDeviceResponse, _abc.Awaitable[_device_pb2.GetDeviceResponse]]:
         """One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND, with the probe's explanation in its message).
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,82 @@
+"""Arbitrary messages of any class, drawn by its descriptor: whatever the wire can carry.
+
+They are valid by type and nothing else: floats are NaN, integers as large as fit, enums
+hold numbers nobody knows, texts hold control and direction-changing characters. Reuse
+`requests` to fuzz a server.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import strategies as st
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+_TEXT = st.one_of(
+    st.sampled_from(
+        ["", "\0", "\u202e", "../x", "con", "a\n", "\U0001f436", "e\u0301", "\ufeff", "x" * 300]
+    ),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+)
+_SCALARS: dict[int, st.SearchStrategy[object]] = {
+    FieldDescriptor.CPPTYPE_INT32: st.integers(-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: st.integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: st.integers(0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: st.integers(0, 2**64 - 1),
+    FieldDescriptor.CPPTYPE_DOUBLE: st.floats(),
+    FieldDescriptor.CPPTYPE_FLOAT: st.floats(width=32),
+    FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
+}
+
+
+@st.composite
+def requests(draw: st.DrawFn, message_class: type[AnyMessage], *, depth: int = 4) -> AnyMessage:
+    """One message of the class, some of its fields set, sub-messages `depth` levels deep."""
+    message = message_class()
+    fields = [
+        cast(FieldDescriptor, field)
+        for field in message_class.DESCRIPTOR.fields
+        if depth > 0 or field.message_type is None
+    ]
+    if not fields:
+        return message
+    for field in draw(st.lists(st.sampled_from(fields), unique_by=lambda f: f.number)):
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            _fill_map(draw, message, field, depth)
+        elif field.is_repeated:
+            values = draw(st.lists(_value(field, depth), max_size=3))
+            getattr(message, field.name).extend(values)
+        elif field.message_type is not None:
+            getattr(message, field.name).CopyFrom(draw(_value(field, depth)))
+        else:
+            setattr(message, field.name, draw(_value(field, depth)))
+    return message
+
+
+def _fill_map(draw: st.DrawFn, message: Message, field: FieldDescriptor, depth: int) -> None:
+    entry = cast(Descriptor, field.message_type)
+    keys, values = entry.fields_by_name["key"], entry.fields_by_name["value"]
+    drawn = draw(st.dictionaries(_value(keys, depth), _value(values, depth), max_size=3))
+    target = getattr(message, field.name)
+    for key, value in drawn.items():
+        if values.message_type is not None:
+            target[key].CopyFrom(value)
+        else:
+            target[key] = value
+
+
+def _value(field: FieldDescriptor, depth: int) -> st.SearchStrategy[object]:
+    if field.message_type is not None:
+        return requests(GetMessageClass(field.message_type), depth=depth - 1)
+    if field.enum_type is not None:
+        known = [value.number for value in field.enum_type.values]
+        return st.one_of(st.sampled_from(known), st.sampled_from([-1, 999, 2**31 - 1]))
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return st.binary(max_size=64)
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _TEXT
+    return _SCALARS[field.cpp_type]

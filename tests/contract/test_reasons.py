@@ -1,0 +1,132 @@
+"""Error reasons: one list in Python and in the protos, and comments that speak of it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import grpc
+
+from deviceops.v1 import common_pb2
+from domains.errors import Reason
+from tests.contract import protos
+
+PREFIX = "ERROR_REASON_"
+CODES = frozenset(code.name for code in grpc.StatusCode)
+# "NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND: why)", a status with its reasons.
+_CLAUSE = re.compile(r"\b(?P<code>[A-Z_]{4,}) \((?P<reasons>[^)]*)\)")
+_REASON = re.compile(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b")
+_AS = re.compile(r"(?:as|those of) (?:(?P<service>\w+Service)\.)?(?P<method>[A-Z]\w+)")
+# Answers that belong to a reason of their own name.
+_BARE_CODES = frozenset({"CANCELLED"})
+
+
+@cache
+def code_of_reason() -> dict[str, str]:
+    """The status code that each reason's comment begins with."""
+    (enum,) = (e for e in protos.enums(protos.public()) if e.proto.name == "ErrorReason")
+    return {
+        name.removeprefix(PREFIX): comment.partition(".")[0]
+        for name, comment in enum.comments.items()
+        if not name.endswith("_UNSPECIFIED")
+    }
+
+
+def errors_of(comment: str) -> str:
+    """The "Errors:" part of an RPC's comment; empty when there is none."""
+    return comment.partition("Errors:")[2].strip()
+
+
+def inconsistencies(errors: str) -> list[str]:
+    """What an "Errors:" sentence says that the reasons' own comments do not."""
+    wrong = []
+    for clause in _CLAUSE.finditer(errors):
+        code = clause["code"]
+        if code not in CODES:
+            wrong.append(f"{code} is no status code")
+        for part in clause["reasons"].split(","):
+            named = part.partition(":")[0].strip()
+            # "any MODEL_ reason", "any content reason", "any content or IMAGE_ reason".
+            if named.startswith("any "):
+                continue
+            if named not in code_of_reason():
+                wrong.append(f"{named or part} is no reason")
+            elif code_of_reason()[named] != code:
+                wrong.append(f"{named} is {code_of_reason()[named]}, not {code}")
+    return wrong
+
+
+def test_python_and_proto_have_the_same_reasons() -> None:
+    in_protos = [name.removeprefix(PREFIX) for name in common_pb2.ErrorReason.keys()[1:]]
+    assert [reason.value for reason in Reason] == in_protos
+
+
+def test_reasons_are_fit_for_error_info() -> None:
+    """google.rpc.ErrorInfo: at most 63 characters of UPPER_SNAKE_CASE."""
+    form = re.compile(r"[A-Z][A-Z0-9_]+[A-Z0-9]")
+    assert all(form.fullmatch(reason) and len(reason) <= 63 for reason in Reason)
+
+
+def test_every_reason_states_its_code() -> None:
+    assert set(code_of_reason().values()) <= CODES
+    assert code_of_reason()["MODEL_NOT_FOUND"] == "NOT_FOUND"
+
+
+def test_every_rpc_states_its_errors() -> None:
+    silent = [m.name for m in protos.methods(protos.public()) if not errors_of(m.comment)]
+    assert silent == []
+
+
+def test_rpcs_name_reasons_that_exist_under_the_code_they_have() -> None:
+    wrong = {
+        f"{method.service}.{method.name}": found
+        for method in protos.methods(protos.public())
+        if (found := inconsistencies(errors_of(method.comment)))
+    }
+    assert wrong == {}
+
+
+def test_nothing_in_capitals_is_neither_a_reason_nor_a_code() -> None:
+    """Outside of parentheses too, so that no spelling slips past the clauses."""
+    known = set(code_of_reason()) | CODES | _BARE_CODES
+    wrong = {
+        f"{method.service}.{method.name}": found
+        for method in protos.methods(protos.public())
+        if (found := set(_REASON.findall(errors_of(method.comment))) - known)
+    }
+    assert wrong == {}
+
+
+def test_rpcs_that_fail_as_others_name_others_that_exist() -> None:
+    names = {(m.service, m.name) for m in protos.methods(protos.public())}
+    wrong = [
+        f"{method.service}.{method.name}: as {reference[0]}"
+        for method in protos.methods(protos.public())
+        for reference in _AS.finditer(errors_of(method.comment))
+        if (reference["service"] or method.service, reference["method"]) not in names
+    ]
+    assert wrong == []
+
+
+def test_wrong_sentences_are_found() -> None:
+    assert inconsistencies("NOT_FOUND (MODEL_NOT_FOUND).") == []
+    assert inconsistencies("NOT_FOUND (MODEL_LOST).") == ["MODEL_LOST is no reason"]
+    assert inconsistencies("UNAVAILABLE (MODEL_NOT_FOUND: gone).") == [
+        "MODEL_NOT_FOUND is NOT_FOUND, not UNAVAILABLE"
+    ]
+    assert inconsistencies("MISSING (MODEL_NOT_FOUND).")[0] == "MISSING is no status code"
+
+
+def test_every_reason_is_named_where_it_can_happen() -> None:
+    """By an RPC, by the rules for all RPCs, by "any MODEL_ reason" and the like, or by a
+    message of the session's log."""
+    spoken = " ".join(
+        [errors_of(method.comment) for method in protos.methods(protos.public())]
+        + [field.comment for field in protos.fields(protos.public())]
+        + [(protos.ROOT / protos.PUBLIC / "common.proto").read_text().partition("syntax")[0]]
+    )
+    # "any content reason" and "any IMAGE_ reason" stand for the reasons about requests.
+    content = {name for name, code in code_of_reason().items() if code == "INVALID_ARGUMENT"}
+    models = {name for name in code_of_reason() if name.startswith("MODEL_")}
+    named = set(_REASON.findall(spoken)) | content | models
+    assert set(code_of_reason()) - named - {"INTERNAL"} == set()
