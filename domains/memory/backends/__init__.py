@@ -1,0 +1,1 @@
+"""Reading memory from the operating system."""

@@ -1,0 +1,1 @@
+"""Errors of postprocessing: listing has none of its own."""

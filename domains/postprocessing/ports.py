@@ -1,0 +1,1 @@
+"""What postprocessing needs from outside its pure core: nothing in this version."""
