@@ -1,0 +1,14 @@
+"""The command line: a client of the public contract, and the commands that run the server.
+
+Importing this package costs nothing; a command imports what it needs when it runs, so
+that `deviceops --help` answers at once. No command imports torch.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line with the process's arguments; ends the process."""
+    from server.cli.app import app
+
+    app(prog_name="deviceops")

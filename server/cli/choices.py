@@ -1,0 +1,90 @@
+"""Enum values by the names people use: `euler-a`, `EulerAncestralDiscrete`, the contract's.
+
+Every table maps a friendly name to the number the contract gives the value; the names
+of the contract itself, with and without prefix, are accepted everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
+
+V = TypeVar("V", bound=int)
+
+# Friendly name -> contract name without its prefix. The first name of a value is the one
+# that help texts show.
+SCHEDULERS: Mapping[str, str] = {
+    "dpm++2m": "DPM_SOLVER_MULTISTEP",
+    "dpm++2s": "DPM_SOLVER_SINGLESTEP",
+    "ddim": "DDIM",
+    "euler": "EULER_DISCRETE",
+    "euler-a": "EULER_ANCESTRAL_DISCRETE",
+    "dpm2": "KDPM2_DISCRETE",
+    "dpm2-a": "KDPM2_ANCESTRAL_DISCRETE",
+    "heun": "HEUN_DISCRETE",
+    "lms": "LMS_DISCRETE",
+    "unipc": "UNIPC_MULTISTEP",
+    "dpmpp-2m": "DPM_SOLVER_MULTISTEP",
+    "dpmpp-2s": "DPM_SOLVER_SINGLESTEP",
+    "dpm-solver-multistep": "DPM_SOLVER_MULTISTEP",
+    "dpm-solver-singlestep": "DPM_SOLVER_SINGLESTEP",
+    "euler-ancestral": "EULER_ANCESTRAL_DISCRETE",
+    "kdpm2": "KDPM2_DISCRETE",
+    "kdpm2-a": "KDPM2_ANCESTRAL_DISCRETE",
+    "kdpm2-ancestral": "KDPM2_ANCESTRAL_DISCRETE",
+}
+SPACINGS: Mapping[str, str] = {
+    "karras": "KARRAS",
+    "exponential": "EXPONENTIAL",
+    "beta": "BETA",
+}
+FORMATS: Mapping[str, str] = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
+PRECISIONS: Mapping[str, str] = {"exact": "EXACT", "fastest": "FASTEST"}
+PRIORITIES: Mapping[str, str] = {"low": "LOW", "normal": "NORMAL", "high": "HIGH"}
+
+
+class UnusableOptions(ValueError):
+    """Options make no request; the message says which and why."""
+
+
+def choose(
+    enum: _EnumTypeWrapper[V], prefix: str, word: str, names: Mapping[str, str] | None = None
+) -> V:
+    """The number of the value that `word` names, whatever its case and separators.
+
+    Args:
+        enum: The contract's enum.
+        prefix: What its values begin with, `SCHEDULER_`.
+        word: What the person wrote.
+        names: Friendly names; without them those of the contract alone.
+
+    Raises:
+        UnusableOptions: No value has that name.
+    """
+    friendly = names or {}
+    known = {_plain(name): number for name, number in enum.items() if number}
+    known |= {_plain(name.removeprefix(prefix)): n for name, n in enum.items() if n}
+    known |= {_plain(name): enum.Value(prefix + value) for name, value in friendly.items()}
+    plain = _plain(word)
+    # diffusers' class names end so.
+    for candidate in (plain, plain.removesuffix("scheduler")):
+        if candidate in known:
+            return known[candidate]
+    raise UnusableOptions(f"{word!r} is none of: {', '.join(offered(enum, prefix, friendly))}")
+
+
+def offered(enum: _EnumTypeWrapper[V], prefix: str, names: Mapping[str, str]) -> list[str]:
+    """One name per value, in order: the friendly one where there is one."""
+    first: dict[str, str] = {}
+    for name, value in names.items():
+        first.setdefault(value, name)
+    values = [name.removeprefix(prefix) for name, number in enum.items() if number]
+    return [first.get(value, value.lower().replace("_", "-")) for value in values]
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[^a-z0-9+]", "", word.lower())

@@ -1,0 +1,153 @@
+"""`deviceops generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SCHEDULERS, SPACINGS
+from server.cli.commands.options import AsJson, connected
+from server.cli.reporting import leave, reported
+
+_FRIENDLY_SCHEDULERS = ", ".join(dict.fromkeys(list(SCHEDULERS)[:10]))
+
+
+@reported
+def generate(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
+    negative: Annotated[
+        str, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
+    ] = "",
+    model: Annotated[str, typer.Option("--model", "-m", metavar="ID", help="Model id.")] = "",
+    device: Annotated[
+        str, typer.Option("--device", "-d", metavar="ID", help="Device id or alias.")
+    ] = "",
+    width: Annotated[
+        int | None, typer.Option(metavar="N", help="Pixels; multiples of 8.")
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(metavar="N", help="Pixels; multiples of 8.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(metavar="X", help="How strongly the prompt pulls; 1 is off.")
+    ] = None,
+    guidance_rescale: Annotated[
+        float | None, typer.Option(metavar="X", help="Against over-exposure, 0 to 1.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the first picture.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(metavar="N,N,...", help="A seed for each picture.")
+    ] = "",
+    count: Annotated[int | None, typer.Option(metavar="N", help="Pictures to draw.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"{_FRIENDLY_SCHEDULERS}; or the contract's name."),
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(metavar="NAME", help=", ".join(SPACINGS))
+    ] = None,
+    eta: Annotated[
+        float | None, typer.Option(metavar="X", help="DDIM's share of fresh noise.")
+    ] = None,
+    clip_skip: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Text encoder layers left out."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help=" or ".join(PRECISIONS))
+    ] = None,
+    picture_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help=f"{', '.join(FORMATS)}; by default as --output ends.",
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of JPEG and lossy WebP, 1 to 100."),
+    ] = None,
+    preview_every: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="A preview after so many steps; by default 2 where the terminal draws"
+            " them, else 0 (none).",
+        ),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="Folder, or file ending .png, .jpg, .webp."
+        ),
+    ] = Path("out"),
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UUID", help="UUID; the same one never draws twice. By default a fresh one."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Longest life of the session, waiting included."),
+    ] = None,
+    priority: Annotated[
+        str | None, typer.Option(metavar="NAME", help=", ".join(PRIORITIES))
+    ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Keep the work going when the connection is lost, and watch it again."
+            " Ctrl-C still cancels it.",
+        ),
+    ] = False,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TAG", help="For finding the session; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw pictures and save them; an existing file is never overwritten.
+
+    Paths of saved pictures go to stdout, progress to stderr. Ctrl-C cancels the work.
+    """
+    from server.cli.generation import run
+    from server.cli.request import GenerationOptions, parse_seeds
+
+    options = GenerationOptions(
+        prompt=prompt,
+        negative=negative,
+        model=model,
+        device=device,
+        width=width,
+        height=height,
+        steps=steps,
+        guidance=guidance,
+        guidance_rescale=guidance_rescale,
+        seed=seed,
+        seeds=parse_seeds(seeds),
+        count=count,
+        scheduler=scheduler,
+        spacing=spacing,
+        eta=eta,
+        clip_skip=clip_skip,
+        precision=precision,
+        format=picture_format,
+        quality=quality,
+        preview_every=preview_every,
+        request_id=request_id,
+        timeout=timeout,
+        priority=priority,
+        detach=detach,
+        tags=tuple(tag or ()),
+    )
+    with connected(context) as client:
+        leave(run(client, options, output, as_json=as_json))

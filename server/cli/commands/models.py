@@ -1,0 +1,142 @@
+"""`deviceops models` and `deviceops models show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.cli.commands.options import AsJson, connected
+from server.cli.reporting import reported
+
+if TYPE_CHECKING:
+    from deviceops.v1 import model_pb2
+
+app = typer.Typer(help="List the models of the catalogue, or show one.")
+
+
+@app.callback(invoke_without_command=True)
+@reported
+def models(
+    context: typer.Context,
+    model_type: Annotated[
+        str | None, typer.Option("--type", help="checkpoint, lora, vae, control-net, ...")
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="sdxl or sd1")] = None,
+    model_format: Annotated[
+        str | None, typer.Option("--format", help="diffusers-folder, safetensors, pickle")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Repeatable: all of them.")] = None,
+    order: Annotated[str | None, typer.Option(help="name, modify-time, size, last-use")] = None,
+    usable: Annotated[
+        bool, typer.Option("--usable", help="Leave out those that cannot be used.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the models of the catalogue."""
+    if context.invoked_subcommand is not None:
+        return
+    from deviceops.v1 import model_pb2
+    from server.cli.choices import choose
+    from server.cli.output import table
+    from server.cli.views import write_message
+    from server.cli.wording import count, enum_word, size
+
+    request = model_pb2.ListModelsRequest(tags=tag or (), usable_only=usable, page_size=500)
+    if model_type:
+        request.type = choose(model_pb2.ModelType, "MODEL_TYPE_", model_type)
+    if architecture:
+        request.architecture = choose(
+            model_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_", architecture
+        )
+    if model_format:
+        request.format = choose(model_pb2.ModelFormat, "MODEL_FORMAT_", model_format)
+    if order:
+        request.order = choose(model_pb2.ModelOrder, "MODEL_ORDER_", order)
+    whole = model_pb2.ListModelsResponse()
+    with connected(context) as client:
+        while True:
+            page = client.ask(client.models.ListModels, request)
+            whole.models.extend(page.models)
+            whole.total_count = page.total_count
+            if not page.next_page_token:
+                break
+            request.page_token = page.next_page_token
+    if as_json:
+        write_message(whole)
+        return
+    table(
+        ("model", "type", "architecture", "size px", "parameters", "on disk", "remark"),
+        (
+            (
+                model.model_id + (" *" if model.is_default else ""),
+                enum_word(model_pb2.ModelType, model.type, "MODEL_TYPE_"),
+                _architecture(model),
+                f"{model.native_width}x{model.native_height}" if model.native_width else "",
+                count(model.parameter_count) if model.parameter_count else "",
+                size(model.size_bytes),
+                "" if model.usable else model.problem.message or "not usable",
+            )
+            for model in whole.models
+        ),
+    )
+
+
+@app.command("show")
+@reported
+def show(
+    context: typer.Context,
+    model_id: Annotated[str, typer.Argument(help="Model id; empty for the default one.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show everything known about one model."""
+    from deviceops.v1 import common_pb2, model_pb2
+    from server.cli.output import details
+    from server.cli.views import write_message
+    from server.cli.wording import count, enum_word, moment, size
+
+    with connected(context) as client:
+        found = client.ask(client.models.GetModel, model_pb2.GetModelRequest(model_id=model_id))
+    if as_json:
+        write_message(found)
+        return
+    model = found.model
+    details(
+        (
+            ("model", model.model_id + (" (default)" if model.is_default else "")),
+            ("name", model.name if model.name != model.model_id else ""),
+            ("type", enum_word(model_pb2.ModelType, model.type, "MODEL_TYPE_")),
+            ("architecture", _architecture(model)),
+            ("format", enum_word(model_pb2.ModelFormat, model.format, "MODEL_FORMAT_")),
+            (
+                "native size",
+                f"{model.native_width}x{model.native_height}" if model.native_width else "",
+            ),
+            ("parameters", count(model.parameter_count) if model.parameter_count else ""),
+            (
+                "data type",
+                enum_word(common_pb2.DataType, model.data_type, "DATA_TYPE_")
+                if model.data_type
+                else "",
+            ),
+            ("scheduler", model.scheduler_class),
+            ("on disk", size(model.size_bytes)),
+            ("changed", moment(model.modify_time)),
+            ("sha256", model.sha256),
+            ("licence", model.license),
+            ("tags", ", ".join(model.tags)),
+            ("trigger words", ", ".join(model.trigger_words)),
+            ("description", model.description),
+            ("components", ", ".join(component.name for component in found.components)),
+            ("usable", "yes" if model.usable else f"no: {model.problem.message}"),
+        )
+    )
+
+
+def _architecture(model: model_pb2.Model) -> str:
+    from deviceops.v1 import model_pb2
+    from server.cli.wording import enum_word
+
+    if not model.architecture:
+        return ""
+    return enum_word(model_pb2.ModelArchitecture, model.architecture, "MODEL_ARCHITECTURE_")

@@ -1,0 +1,182 @@
+"""Run one generation: send it, follow it, keep its pictures, and say how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from deviceops.v1 import inference_pb2, session_pb2
+from server.cli.choices import FORMATS, UnusableOptions
+from server.cli.client import Client
+from server.cli.exits import Exit
+from server.cli.failures import CallFailed, CallFailure
+from server.cli.failures import as_json as failure_json
+from server.cli.following import Ending, Follower, Manner
+from server.cli.live import draws_previews, terminal
+from server.cli.narration import degradations
+from server.cli.pictures import Assembly, SavedPicture, name_for, names_file, save
+from server.cli.reporting import show
+from server.cli.request import GenerationOptions, format_of_suffix, generate_request
+from server.cli.views import View, chosen, picture_facts
+from server.cli.wording import duration, seconds_of
+
+DEFAULT_PREVIEW_STEPS = 2
+
+
+def run(client: Client, options: GenerationOptions, output: Path, *, as_json: bool) -> Exit:
+    """Draw, save, and show both; the exit code.
+
+    Raises:
+        UnusableOptions: The options make no request.
+        CallFailed: The server refused, the connection was lost, or a picture arrived
+            damaged or could not be written.
+    """
+    options = _completed(options, output, as_json=as_json)
+    request = generate_request(options)
+    with chosen(as_json=as_json) as view:
+        keeper = PictureKeeper(output, view)
+        follower = Follower(
+            client,
+            handle=keeper.take,
+            note=view.note,
+            lost=keeper.connection_lost,
+            manner=Manner(
+                reattach=options.detach, previews=request.settings.preview.every_steps > 0
+            ),
+        )
+        try:
+            ending = follower.follow(client.inference.Generate(request))
+        except CallFailed as error:
+            raise CallFailed(_repeatable(error.failure, request)) from error
+    _report(view, ending, keeper.saved, request, as_json=as_json)
+    return ending.exit
+
+
+class PictureKeeper:
+    """Passes events on to the view and saves the pictures among them."""
+
+    def __init__(self, output: Path, view: View) -> None:
+        self._output = output
+        self._view = view
+        self._assembly = Assembly()
+        self._image_count = 1
+        self.saved: list[SavedPicture] = []
+
+    def take(self, event: session_pb2.SessionEvent) -> None:
+        """Show the event; when it finishes a picture, save that.
+
+        Raises:
+            CallFailed: The picture arrived damaged or cannot be written.
+        """
+        self._view.event(event)
+        match event.WhichOneof("event"):
+            case "accepted":
+                self._image_count = max(1, len(event.accepted.seeds))
+            case "image_chunk":
+                self._assembly.add(event.image_chunk)
+            case "image_finished":
+                self._keep(event.image_finished.image)
+
+    def connection_lost(self) -> None:
+        """Forget a half-received picture; it comes again."""
+        self._assembly.restart()
+
+    def _keep(self, result: session_pb2.ImageResult) -> None:
+        if not result.artifact_id:
+            self._view.note(
+                f"Picture {result.image_index + 1} was withheld by safety policy"
+                f" {result.safety.policy_id}."
+            )
+            return
+        data = self._assembly.take(result)
+        path = name_for(result, self._output, self._image_count)
+        try:
+            path = save(data, path)
+        except OSError as error:
+            raise CallFailed(_unwritable(path, error, result)) from error
+        picture = SavedPicture(
+            result.image_index,
+            result.seed,
+            result.artifact_id,
+            path,
+            result.width,
+            result.height,
+            len(data),
+        )
+        self.saved.append(picture)
+        self._view.saved(picture)
+
+
+def _completed(options: GenerationOptions, output: Path, *, as_json: bool) -> GenerationOptions:
+    """The options with what follows from the output's name and from the terminal."""
+    ending = format_of_suffix(output) if names_file(output) else None
+    if ending and options.format:
+        wanted = FORMATS.get(options.format.lower())
+        if wanted is not None and wanted != FORMATS[ending]:
+            raise UnusableOptions(
+                f"--format {options.format} does not fit --output {output.name}"
+            )
+    previews = options.preview_every
+    if previews is None:
+        drawn = not as_json and draws_previews(terminal())
+        previews = DEFAULT_PREVIEW_STEPS if drawn else 0
+    return replace(options, format=options.format or ending, preview_every=previews)
+
+
+def _report(
+    view: View,
+    ending: Ending,
+    saved: list[SavedPicture],
+    request: inference_pb2.GenerateRequest,
+    *,
+    as_json: bool,
+) -> None:
+    lines: list[str] = []
+    facts: dict[str, object] = {
+        "state": ending.state,
+        "session_id": ending.session_id,
+        "request_id": request.options.request_id,
+        "pictures": [picture_facts(picture) for picture in saved],
+        "exit_code": int(ending.exit),
+    }
+    if ending.terminal is not None and ending.state == "completed":
+        completed = ending.terminal.completed
+        facts |= {
+            "device_id": completed.device_id,
+            "degradations": degradations(completed),
+            "timings": json_format.MessageToDict(
+                completed.timings, preserving_proto_field_name=True
+            ),
+        }
+        total = duration(seconds_of(completed.timings.total))
+        noun = "picture" if len(saved) == 1 else "pictures"
+        lines.append(f"{len(saved)} {noun} in {total} on {completed.device_id}")
+        lines += [f"  note: {line}" for line in degradations(completed)]
+    elif ending.state == "cancelled":
+        lines.append(f"Cancelled session {ending.session_id}; pictures saved: {len(saved)}.")
+    elif ending.state == "left":
+        lines.append("Left before the session's end.")
+    if ending.failure is not None:
+        facts["error"] = failure_json(ending.failure)
+    view.summary(facts, lines)
+    if ending.failure is not None and not as_json:
+        show(ending.failure, json_wanted=False)
+
+
+def _repeatable(failure: CallFailure, request: inference_pb2.GenerateRequest) -> CallFailure:
+    """With the request id, where sending the same again may help."""
+    if failure.status != "UNAVAILABLE" or not failure.from_server:
+        return failure
+    again = f"Safe to repeat with --request-id {request.options.request_id}"
+    return replace(failure, advice="\n".join(filter(None, [failure.advice, again])))
+
+
+def _unwritable(path: Path, error: OSError, result: session_pb2.ImageResult) -> CallFailure:
+    return CallFailure(
+        status="LOCAL",
+        message=f"{path} cannot be written: {error.strerror or error}",
+        advice="The server keeps the picture:"
+        f" deviceops artifact get {result.artifact_id} -o FILE",
+    )

@@ -1,0 +1,112 @@
+"""Progress in a terminal: a bar, what is going on, and the picture as it forms."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from deviceops.v1 import session_pb2
+from server.cli.narration import Progress
+from server.cli.pictures import SavedPicture
+from server.cli.preview import PreviewUnreadable, drawn, half_blocks
+from server.cli.wording import printable
+
+_PREVIEW_ROWS = 20
+_BAR_ROWS = 3  # the bar, and room for the prompt under it
+
+
+def terminal() -> Console:
+    """The console that progress goes to: stderr, so that stdout keeps the results."""
+    return Console(file=sys.stderr, highlight=False)
+
+
+def draws_previews(console: Console) -> bool:
+    """Whether this terminal shows half blocks in true colour."""
+    return (
+        console.is_terminal
+        and console.color_system == "truecolor"
+        and console.encoding.startswith("utf")
+    )
+
+
+class LiveView:
+    """One live region; notes and saved paths scroll by above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress()
+        self._preview: Text | None = None
+        self._unreadable = False
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._bars.add_task(self._progress.activity, total=None)
+        self._live = Live(console=console, refresh_per_second=10, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        self._show()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def event(self, event: session_pb2.SessionEvent) -> None:
+        self._progress.take(event)
+        if event.WhichOneof("event") == "preview":
+            self._take_preview(event.preview.jpeg)
+        self._bars.update(
+            self._task,
+            description=self._progress.activity,
+            total=self._progress.total or None,
+            completed=self._progress.done,
+        )
+        self._show()
+
+    def note(self, text: str) -> None:
+        self._console.print(Text(printable(text)))
+
+    def saved(self, picture: SavedPicture) -> None:
+        line = f"Saved {picture.path}  ({picture.width}x{picture.height}, seed {picture.seed})"
+        if sys.stdout.isatty():
+            self._console.print(Text(line), soft_wrap=True)
+        else:
+            print(picture.path, flush=True)
+
+    def summary(self, facts: dict[str, object], lines: Iterable[str]) -> None:
+        for line in lines:
+            self._console.print(Text(line), soft_wrap=True)
+
+    def _take_preview(self, jpeg: bytes) -> None:
+        if not draws_previews(self._console):
+            return
+        rows = max(1, min(_PREVIEW_ROWS, self._console.height - _BAR_ROWS))
+        try:
+            self._preview = drawn(half_blocks(jpeg, self._console.width, rows))
+        except PreviewUnreadable as error:
+            if not self._unreadable:
+                self.note(f"A preview cannot be shown: {error}.")
+            self._unreadable = True
+
+    def _show(self) -> None:
+        parts: list[RenderableType] = [self._bars]
+        if self._preview is not None:
+            parts.append(self._preview)
+        self._live.update(Group(*parts))

@@ -1,0 +1,157 @@
+"""A session's events in sentences, and the few figures a progress bar needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deviceops.v1 import common_pb2, session_pb2
+from server.cli.wording import duration, enum_word, printable, seconds_of, size
+
+_PHASES = {
+    session_pb2.PHASE_QUEUED: "Waiting for the device",
+    session_pb2.PHASE_LOADING_MODEL: "Loading the model",
+    session_pb2.PHASE_ENCODING_TEXT: "Reading the prompt",
+    session_pb2.PHASE_PREPARING_INPUT: "Preparing input",
+    session_pb2.PHASE_DENOISING: "Drawing",
+    session_pb2.PHASE_REFINING: "Refining",
+    session_pb2.PHASE_DECODING: "Decoding",
+    session_pb2.PHASE_POSTPROCESSING: "Postprocessing",
+    session_pb2.PHASE_CHECKING_SAFETY: "Checking safety",
+    session_pb2.PHASE_ENCODING_IMAGE: "Writing the picture",
+    session_pb2.PHASE_RUNNING_STEPS: "Running steps",
+}
+
+
+def phase_words(phase: session_pb2.Phase.ValueType) -> str:
+    """A phase for people: `Drawing`."""
+    known = _PHASES.get(phase)
+    return known or enum_word(session_pb2.Phase, phase, "PHASE_").replace("-", " ").capitalize()
+
+
+@dataclass
+class Progress:
+    """What the events so far amount to.
+
+    Args:
+        activity: What is going on now, in words.
+        images: Pictures expected; at least 1.
+        steps: Denoising steps of each picture; 0 while unknown.
+        done: Steps done over all pictures.
+    """
+
+    activity: str = "Starting"
+    images: int = 1
+    steps: int = 0
+    done: int = 0
+    _by_image: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Steps over all pictures; 0 while unknown."""
+        return self.images * self.steps
+
+    def take(self, event: session_pb2.SessionEvent) -> None:
+        """Bring the figures up to date."""
+        match event.WhichOneof("event"):
+            case "accepted":
+                accepted = event.accepted
+                self.images = max(1, len(accepted.seeds))
+                self.steps = accepted.steps
+                self.activity = _queued(accepted.queue_position)
+            case "queue_moved":
+                self.activity = _queued(event.queue_moved.queue_position)
+            case "phase_started":
+                self.activity = self._phase(event.phase_started)
+            case "transfer_progress":
+                self.activity = _transfer(event.transfer_progress)
+            case "step_finished":
+                step = event.step_finished
+                self.steps = max(self.steps, step.steps)
+                self._by_image[step.image_index] = step.step
+                self.done = min(sum(self._by_image.values()), self.total)
+            case "paused":
+                self.activity = "Paused"
+            case "resumed":
+                self.activity = "Resumed"
+            case "retried":
+                self._by_image.clear()
+                self.done = 0
+                self.activity = "Starting over: the worker was lost"
+
+    def _phase(self, started: session_pb2.PhaseStarted) -> str:
+        words = phase_words(started.phase)
+        if self.images > 1 and started.HasField("image_index"):
+            return f"{words} {started.image_index + 1}/{self.images}"
+        return words
+
+
+def sentence(event: session_pb2.SessionEvent) -> str:
+    """What happened, in a line; empty for what is not worth one."""
+    match event.WhichOneof("event"):
+        case "accepted":
+            accepted = event.accepted
+            kind = enum_word(session_pb2.SessionKind, accepted.kind, "SESSION_KIND_")
+            again = " (the one this request id started before)" if accepted.existing else ""
+            return (
+                f"Session {printable(event.session_id)}: {kind} on"
+                f" {printable(accepted.device_id) or 'a device to be chosen'}{again}"
+            )
+        case "queue_moved":
+            return _queued(event.queue_moved.queue_position)
+        case "phase_started":
+            started = event.phase_started
+            picture = (
+                f" (picture {started.image_index + 1})"
+                if started.HasField("image_index")
+                else ""
+            )
+            return phase_words(started.phase) + picture
+        case "transfer_progress":
+            return _transfer(event.transfer_progress)
+        case "text_encoded":
+            return "The prompt was known already" if event.text_encoded.cached else ""
+        case "step_finished":
+            step = event.step_finished
+            return f"Picture {step.image_index + 1}: step {step.step}/{step.steps}"
+        case "image_finished":
+            image = event.image_finished.image
+            return (
+                f"Picture {image.image_index + 1} finished: {image.width}x{image.height},"
+                f" seed {image.seed}, artifact {printable(image.artifact_id)}"
+            )
+        case "item_finished":
+            item = event.item_finished
+            return f"{printable(item.item_id)}: {item.done_count}/{item.total_count}"
+        case "paused":
+            return "Paused"
+        case "resumed":
+            return "Resumed"
+        case "retried":
+            cause = printable(event.retried.cause.message)
+            return f"Starting over ({event.retried.retry_count}): {cause}"
+        case "completed":
+            return f"Completed in {duration(seconds_of(event.completed.timings.total))}"
+        case "failed":
+            return f"Failed: {printable(event.failed.failure.message)}"
+        case "cancelled":
+            kept = len(event.cancelled.images)
+            return f"Cancelled; finished pictures: {kept}" if kept else "Cancelled"
+    return ""
+
+
+def degradations(completed: session_pb2.SessionCompleted) -> list[str]:
+    """What was done otherwise than asked, a sentence each."""
+    return [
+        printable(entry.detail)
+        or enum_word(common_pb2.DegradationKind, entry.kind, "DEGRADATION_KIND_")
+        for entry in completed.degradations
+    ]
+
+
+def _queued(position: int) -> str:
+    return f"Waiting, {position} ahead" if position else "Waiting for the device"
+
+
+def _transfer(transfer: session_pb2.TransferProgress) -> str:
+    done, total = size(transfer.done_bytes), size(transfer.total_bytes)
+    return f"Loading {printable(transfer.item)}: {done} of {total}"

@@ -1,0 +1,36 @@
+"""Results on stdout: tables and details for people, plain columns for pipes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from server.cli.wording import printable
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table in a terminal; elsewhere one tab-separated line per row, headings first."""
+    clean = [[printable(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in [list(headings), *clean]:
+            print("\t".join(row))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        drawn.add_column(Text(heading), overflow="fold")
+    for row in clean:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(drawn)
+
+
+def details(pairs: Iterable[tuple[str, str]]) -> None:
+    """One `name: value` per line, values aligned; empty values are left out."""
+    shown = [(name, printable(value)) for name, value in pairs if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        print(f"{name + ':':<{width + 1}} {value}")

@@ -1,0 +1,170 @@
+"""Finished pictures: put together from chunks, checked against their hash, kept as files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.cli.choices import FORMATS
+from server.cli.failures import CallFailed, CallFailure
+
+if TYPE_CHECKING:
+    from deviceops.v1 import session_pb2
+
+ARTIFACT_ID = re.compile(r"[0-9a-f]{64}")
+_ENDINGS = {1: ".png", 2: ".jpg", 3: ".webp"}  # by IMAGE_FORMAT_ number
+_MOST_SUFFIXES = 10_000
+
+
+@dataclass(frozen=True)
+class SavedPicture:
+    """A picture on this side's disk."""
+
+    image_index: int
+    seed: int
+    artifact_id: str
+    path: Path
+    width: int
+    height: int
+    size_bytes: int
+
+
+class Assembly:
+    """Puts pictures together; chunks of one come in order, before its entry."""
+
+    def __init__(self) -> None:
+        self._index: int | None = None
+        self._bytes = bytearray()
+        self._broken = False
+
+    def add(self, chunk: session_pb2.ImageChunk) -> None:
+        """Take the next chunk; one that does not follow spoils its picture."""
+        if chunk.offset_bytes == 0:
+            self._index, self._bytes, self._broken = chunk.image_index, bytearray(), False
+        if chunk.image_index != self._index or chunk.offset_bytes != len(self._bytes):
+            self._broken = True
+            return
+        self._bytes += chunk.data
+
+    def restart(self) -> None:
+        """Forget a half-received picture: after a lost connection it is sent again."""
+        self._index, self._bytes, self._broken = None, bytearray(), False
+
+    def take(self, result: session_pb2.ImageResult) -> bytes:
+        """The finished picture's bytes.
+
+        Raises:
+            CallFailed: DATA_LOSS, when they are not what their artifact id says.
+        """
+        data, index, broken = bytes(self._bytes), self._index, self._broken
+        self.restart()
+        if index != result.image_index or broken:
+            raise _damaged(result, "part of it is missing")
+        verify(data, result.artifact_id, advice=_again(result.artifact_id))
+        return data
+
+
+def verify(data: bytes, artifact_id: str, *, advice: str = "") -> None:
+    """Raise `CallFailed` (DATA_LOSS) unless `artifact_id` is the SHA-256 of `data`."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != artifact_id:
+        raise CallFailed(
+            CallFailure(
+                status="DATA_LOSS",
+                message="The bytes that arrived are not those of the artifact;"
+                " nothing was saved.",
+                metadata={"artifact_id": artifact_id, "received_sha256": found},
+                advice=advice,
+            )
+        )
+
+
+def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) -> Path:
+    """Where a picture goes: into the folder `output`, or as the file it names.
+
+    Only numbers and hexadecimal digits of the server's answer become part of a name.
+
+    Raises:
+        CallFailed: DATA_LOSS, when the artifact id is no SHA-256.
+    """
+    if not ARTIFACT_ID.fullmatch(result.artifact_id):
+        raise _damaged(result, "its artifact id is no SHA-256")
+    if names_file(output):
+        if image_count <= 1:
+            return output
+        return output.with_stem(f"{output.stem}-{result.image_index}")
+    ending = _ENDINGS.get(result.format, ".img")
+    return output / f"{result.seed}-{result.artifact_id[:12]}{ending}"
+
+
+def names_file(output: Path) -> bool:
+    """Whether `output` names a picture file rather than a folder."""
+    return output.suffix.lower().removeprefix(".") in FORMATS and not output.is_dir()
+
+
+def save(data: bytes, path: Path, *, replace: bool = False) -> Path:
+    """Write `data` completely or not at all, and return where it went.
+
+    An existing file stays as it is: `-1`, `-2`, ... is added to the name, unless
+    `replace` is set.
+
+    Raises:
+        OSError: The disk is full, the folder cannot be written, and the like.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".deviceops-", dir=path.parent)
+    target: Path | None = None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        target = path if replace else _reserve(path)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        if target is not None and not replace:
+            target.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _reserve(path: Path) -> Path:
+    """Create the first free name, empty, so that nobody else takes it."""
+    for number in range(_MOST_SUFFIXES):
+        candidate = path if number == 0 else path.with_stem(f"{path.stem}-{number}")
+        try:
+            candidate.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return candidate
+    raise FileExistsError(f"{path} and {_MOST_SUFFIXES - 1} names after it are taken")
+
+
+def _umask() -> int:
+    """This process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _damaged(result: session_pb2.ImageResult, why: str) -> CallFailed:
+    return CallFailed(
+        CallFailure(
+            status="DATA_LOSS",
+            message=f"Picture {result.image_index} arrived damaged ({why}); it was not saved.",
+            advice=_again(result.artifact_id),
+        )
+    )
+
+
+def _again(artifact_id: str) -> str:
+    if not ARTIFACT_ID.fullmatch(artifact_id):
+        return ""
+    return f"The server keeps it: deviceops artifact get {artifact_id} -o FILE"

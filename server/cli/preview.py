@@ -1,0 +1,67 @@
+"""Previews in a terminal: a JPEG as coloured half blocks, two pixels a character."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+Pixel = tuple[int, int, int]
+UPPER_HALF = "▀"
+MOST_PIXELS = 512 * 512  # the contract's largest preview
+MOST_BYTES = 262_144
+
+
+class PreviewUnreadable(ValueError):
+    """The bytes are no JPEG that could be a preview."""
+
+
+def half_blocks(jpeg: bytes, columns: int, rows: int) -> list[list[tuple[Pixel, Pixel]]]:
+    """The picture as lines of (upper, lower) pixels, fitted into columns by rows.
+
+    A character is about twice as high as wide, so that one shows two square pixels.
+    Small pictures are not enlarged.
+
+    Raises:
+        PreviewUnreadable: Not a JPEG, or larger than any preview.
+    """
+    from PIL import Image
+
+    if len(jpeg) > MOST_BYTES:
+        raise PreviewUnreadable("larger than any preview")
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise PreviewUnreadable("more pixels than any preview")
+            picture = image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PreviewUnreadable("not a JPEG file") from error
+    scale = min(columns / picture.width, 2 * rows / picture.height, 1.0)
+    width = max(1, round(picture.width * scale))
+    height = max(2, round(picture.height * scale))
+    height += height % 2
+    pixels = picture.resize((width, height), Image.Resampling.BOX).tobytes()
+
+    def pixel(x: int, y: int) -> Pixel:
+        at = 3 * (y * width + x)
+        return pixels[at], pixels[at + 1], pixels[at + 2]
+
+    return [[(pixel(x, y), pixel(x, y + 1)) for x in range(width)] for y in range(0, height, 2)]
+
+
+def drawn(lines: list[list[tuple[Pixel, Pixel]]]) -> Text:
+    """The half blocks as text for a true-colour terminal."""
+    from rich.color import Color
+    from rich.style import Style
+    from rich.text import Text
+
+    text = Text(no_wrap=True, overflow="crop")
+    for number, line in enumerate(lines):
+        if number:
+            text.append("\n")
+        for upper, lower in line:
+            style = Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
+            text.append(UPPER_HALF, style)
+    return text

@@ -1,0 +1,170 @@
+"""From the options of `generate` to the contract's request."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from deviceops.v1 import common_pb2, inference_pb2, session_pb2
+from server.cli.choices import (
+    FORMATS,
+    PRECISIONS,
+    PRIORITIES,
+    SCHEDULERS,
+    SPACINGS,
+    UnusableOptions,
+    choose,
+)
+
+_UNSIGNED = {
+    "width": 32,
+    "height": 32,
+    "steps": 32,
+    "clip_skip": 32,
+    "count": 32,
+    "quality": 32,
+    "preview_every": 32,
+    "seed": 64,
+}
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """What a person asked for; None means that they said nothing about it.
+
+    Ranges are the server's to judge: it knows the model and reports every violation at
+    once.
+    """
+
+    prompt: str
+    negative: str = ""
+    model: str = ""
+    device: str = ""
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    guidance_rescale: float | None = None
+    seed: int | None = None
+    seeds: tuple[int, ...] = ()
+    count: int | None = None
+    scheduler: str | None = None
+    spacing: str | None = None
+    eta: float | None = None
+    clip_skip: int | None = None
+    precision: str | None = None
+    format: str | None = None
+    quality: int | None = None
+    preview_every: int | None = None
+    request_id: str | None = None
+    timeout: float | None = None
+    priority: str | None = None
+    detach: bool = False
+    tags: tuple[str, ...] = ()
+
+
+def generate_request(options: GenerationOptions) -> inference_pb2.GenerateRequest:
+    """The request; a missing request id becomes a fresh UUID, so that it may be repeated.
+
+    Raises:
+        UnusableOptions: A name is unknown or a number does not fit its field.
+    """
+    for name, bits in _UNSIGNED.items():
+        _check_unsigned(name, getattr(options, name), bits)
+    for seed in options.seeds:
+        _check_unsigned("seeds", seed, 64)
+    try:
+        return inference_pb2.GenerateRequest(
+            settings=_settings(options),
+            options=_session_options(options),
+            device_id=options.device,
+        )
+    except UnusableOptions:
+        raise
+    except ValueError as error:  # text or a time that its field cannot hold
+        raise UnusableOptions(str(error)) from error
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds separated by commas or blanks; none for empty text. Raises UnusableOptions."""
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise UnusableOptions(f"--seeds: {text!r} is no list of numbers") from None
+
+
+def format_of_suffix(path: Path) -> str | None:
+    """The picture format that a file's ending names; None for folders and other endings."""
+    suffix = path.suffix.lower().removeprefix(".")
+    return suffix if suffix in FORMATS else None
+
+
+def _check_unsigned(name: str, value: int | None, bits: int) -> None:
+    """Whether the contract's field can hold it at all; its range is the server's affair."""
+    if value is not None and not 0 <= value < 2**bits:
+        option = "--" + name.replace("_", "-")
+        raise UnusableOptions(f"{option}: {value} is no number from 0 to {2**bits - 1}")
+
+
+def _settings(options: GenerationOptions) -> inference_pb2.GenerationSettings:
+    settings = inference_pb2.GenerationSettings(
+        prompt=options.prompt,
+        negative_prompt=options.negative,
+        model_id=options.model,
+        width=options.width,
+        height=options.height,
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        guidance_rescale=options.guidance_rescale,
+        clip_skip=options.clip_skip,
+        image_count=options.count,
+        seed=options.seed,
+        seeds=options.seeds,
+    )
+    if options.scheduler or options.spacing or options.eta is not None:
+        settings.scheduler.CopyFrom(_scheduler(options))
+    if options.precision:
+        settings.precision.mode = choose(
+            inference_pb2.PrecisionMode, "PRECISION_MODE_", options.precision, PRECISIONS
+        )
+    if options.format or options.quality is not None:
+        settings.output.CopyFrom(_output(options))
+    if options.preview_every:
+        settings.preview.every_steps = options.preview_every
+    return settings
+
+
+def _scheduler(options: GenerationOptions) -> inference_pb2.SchedulerSettings:
+    settings = inference_pb2.SchedulerSettings(eta=options.eta)
+    if options.scheduler:
+        settings.scheduler = choose(
+            inference_pb2.Scheduler, "SCHEDULER_", options.scheduler, SCHEDULERS
+        )
+    if options.spacing:
+        settings.spacing = choose(
+            inference_pb2.SigmaSpacing, "SIGMA_SPACING_", options.spacing, SPACINGS
+        )
+    return settings
+
+
+def _output(options: GenerationOptions) -> common_pb2.OutputSettings:
+    output = common_pb2.OutputSettings(quality=options.quality)
+    if options.format:
+        output.format = choose(common_pb2.ImageFormat, "IMAGE_FORMAT_", options.format, FORMATS)
+    return output
+
+
+def _session_options(options: GenerationOptions) -> session_pb2.SessionOptions:
+    session = session_pb2.SessionOptions(
+        request_id=options.request_id or str(uuid.uuid4()), tags=options.tags
+    )
+    if options.priority:
+        session.priority = choose(
+            session_pb2.Priority, "PRIORITY_", options.priority, PRIORITIES
+        )
+    if options.timeout is not None:
+        session.timeout.FromNanoseconds(round(options.timeout * 1e9))
+    if options.detach:
+        session.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
+    return session

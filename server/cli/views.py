@@ -1,0 +1,155 @@
+"""Progress in lines and in JSON, and the choice between the views."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, Self
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from deviceops.v1 import session_pb2
+from server.cli.narration import sentence
+from server.cli.pictures import SavedPicture
+from server.cli.wording import printable
+
+
+class View(AbstractContextManager["View"], Protocol):
+    """Shows a session while it runs. Notes may come from any thread."""
+
+    def event(self, event: session_pb2.SessionEvent) -> None:
+        """Show that something happened."""
+
+    def note(self, text: str) -> None:
+        """Show a sentence of this side."""
+
+    def saved(self, picture: SavedPicture) -> None:
+        """Show that a picture is on disk."""
+
+    def summary(self, facts: dict[str, object], lines: Iterable[str]) -> None:
+        """Close with the outcome: facts for programs, lines for people."""
+
+
+class _Plain:
+    """What both plain views share: nothing to set up or to clear away."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+
+class LineView(_Plain):
+    """A line per thing that happened on stderr; paths of saved pictures on stdout."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+
+    def event(self, event: session_pb2.SessionEvent) -> None:
+        if event.WhichOneof("event") == "step_finished" and not _tenth(event.step_finished):
+            return
+        line = sentence(event)
+        if line and line != self._shown:
+            self._shown = line
+            print(line, file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        print(printable(text), file=sys.stderr, flush=True)
+
+    def saved(self, picture: SavedPicture) -> None:
+        print(picture.path, flush=True)
+
+    def summary(self, facts: dict[str, object], lines: Iterable[str]) -> None:
+        for line in lines:
+            print(line, file=sys.stderr, flush=True)
+
+
+class JsonView(_Plain):
+    """One JSON object per line on stdout; the contract's own JSON form, without bytes."""
+
+    def event(self, event: session_pb2.SessionEvent) -> None:
+        write_json({"type": "event", "event": event_facts(event)})
+
+    def note(self, text: str) -> None:
+        write_json({"type": "note", "text": text})
+
+    def saved(self, picture: SavedPicture) -> None:
+        write_json({"type": "saved", **picture_facts(picture)})
+
+    def summary(self, facts: dict[str, object], lines: Iterable[str]) -> None:
+        write_json({"type": "summary", **facts})
+
+
+def write_json(value: object) -> None:
+    """One line of JSON on stdout, whole or not at all."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=True) + "\n")
+    sys.stdout.flush()
+
+
+def write_message(message: Message) -> None:
+    """A message of the contract in its own JSON form, every field present, indented."""
+    facts = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    print(json.dumps(facts, indent=2))
+
+
+def event_facts(event: session_pb2.SessionEvent) -> dict[str, object]:
+    """An event as JSON values; of picture bytes only their number is left."""
+    kind = event.WhichOneof("event")
+    data_bytes: int | None = None
+    if kind == "preview":
+        data_bytes = len(event.preview.jpeg)
+    elif kind == "image_chunk":
+        data_bytes = len(event.image_chunk.data)
+    if data_bytes is None:
+        return json_format.MessageToDict(event, preserving_proto_field_name=True)
+    lean = session_pb2.SessionEvent()
+    lean.CopyFrom(event)
+    if kind == "preview":
+        lean.preview.ClearField("jpeg")
+    else:
+        lean.image_chunk.ClearField("data")
+    facts = json_format.MessageToDict(lean, preserving_proto_field_name=True)
+    facts[str(kind)]["data_bytes"] = data_bytes
+    return facts
+
+
+def picture_facts(picture: SavedPicture) -> dict[str, object]:
+    """A saved picture as JSON values."""
+    return {
+        "image_index": picture.image_index,
+        "seed": picture.seed,
+        "artifact_id": picture.artifact_id,
+        "path": str(picture.path),
+        "width": picture.width,
+        "height": picture.height,
+        "size_bytes": picture.size_bytes,
+    }
+
+
+def _tenth(step: session_pb2.StepFinished) -> bool:
+    """Whether this step is the last or the first of a new tenth."""
+    if not step.steps or step.step >= step.steps:
+        return True
+    return step.step * 10 // step.steps > (step.step - 1) * 10 // step.steps
+
+
+def chosen(*, as_json: bool) -> View:
+    """The view for this output: JSON when asked for, live in terminals, else lines."""
+    if as_json:
+        return JsonView()
+    from server.cli.live import LiveView, terminal
+
+    console = terminal()
+    return LiveView(console) if console.is_terminal else LineView()

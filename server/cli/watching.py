@@ -1,0 +1,50 @@
+"""Watch one session that was started elsewhere."""
+
+from __future__ import annotations
+
+from deviceops.v1 import processing_pb2
+from server.cli.client import Client
+from server.cli.exits import Exit
+from server.cli.failures import as_json as failure_json
+from server.cli.following import Follower, Manner
+from server.cli.live import draws_previews, terminal
+from server.cli.reporting import show
+from server.cli.views import chosen
+
+
+def run(client: Client, session_id: str, first: int, *, as_json: bool) -> Exit:
+    """Show the session's events from `first` on, to its end; the exit code.
+
+    Raises:
+        CallFailed: There is no such session, or the connection was lost for good.
+    """
+    previews = not as_json and draws_previews(terminal())
+    request = processing_pb2.WatchSessionRequest(
+        session_id=session_id, from_sequence=first, include_previews=previews
+    )
+    with chosen(as_json=as_json) as view:
+        follower = Follower(
+            client,
+            handle=view.event,
+            note=view.note,
+            manner=Manner(
+                cancel_on_interrupt=False, reattach=True, images=False, previews=previews
+            ),
+        )
+        ending = follower.follow(client.processing.WatchSession(request))
+    facts: dict[str, object] = {
+        "state": ending.state,
+        "session_id": session_id,
+        "exit_code": int(ending.exit),
+    }
+    if ending.failure is not None:
+        facts["error"] = failure_json(ending.failure)
+    outcome = (
+        f"Left session {session_id}; it goes on."
+        if ending.terminal is None
+        else f"Session {session_id}: {ending.state}"
+    )
+    view.summary(facts, [outcome])
+    if ending.failure is not None and not as_json:
+        show(ending.failure, json_wanted=False)
+    return ending.exit
