@@ -38,7 +38,9 @@ __all__ += ["describe", "load", "load_client"]
 
 PREFIX = "DEVICEOPS_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
-DeviceKindName = Literal["cpu", "cuda", "rocm", "directml", "xpu", "mps"]
+# Set, it makes torch execute whatever an old model file asks for.
+_UNSAFE_VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+DEVICE_KINDS = ("cpu", "cuda", "rocm", "directml", "xpu", "mps")
 
 
 def _application_folder(kind: Literal["config", "data"]) -> Path:
@@ -158,10 +160,10 @@ class Settings(_FromKeywordsOnly):
     cancel_grace_seconds: Seconds = 10
     hang_seconds: Seconds = 60
     worker_start_seconds: Seconds = 120
-    worker_python: Annotated[
-        Mapping[DeviceKindName, AbsolutePath], BeforeValidator(_split_pairs)
-    ] = Field(default_factory=dict)
-    """Interpreter by device kind; kinds not named use the server's own."""
+    worker_python: Annotated[Mapping[str, AbsolutePath], BeforeValidator(_split_pairs)] = Field(
+        default_factory=dict
+    )
+    """Interpreter by device kind ("directml"); kinds not named use the server's own."""
 
     tls_certificate: AbsolutePath | None = None
     """PEM, chain included. Needs tls_key."""
@@ -196,6 +198,8 @@ class Settings(_FromKeywordsOnly):
             if path is not None and not path.is_file():
                 raise ValueError(f"{name}: there is no such file")
         for kind, path in self.worker_python.items():
+            if kind not in DEVICE_KINDS:
+                raise ValueError(f"worker_python: {kind} is none of {', '.join(DEVICE_KINDS)}")
             if not path.is_file():
                 raise ValueError(f"worker_python: no interpreter for {kind} at that path")
         if "model_roots" in self.model_fields_set:
@@ -226,7 +230,7 @@ class ClientSettings(_FromKeywordsOnly):
     """`host:port`; empty: the port file of the server on this machine."""
     token: SecretStr = SecretStr("")
     """Empty: the token file of the server on this machine."""
-    tls_ca: AbsolutePath | None = None
+    server_ca: AbsolutePath | None = None
     """PEM that signed the server's certificate; its presence means TLS."""
     client_certificate: AbsolutePath | None = None
     client_key: AbsolutePath | None = None
@@ -285,6 +289,8 @@ def describe(settings: Settings) -> list[SettingValue]:
 
 def _environment() -> dict[str, str]:
     """Our variables that are not empty, by upper-case name."""
+    if os.environ.get(_UNSAFE_VARIABLE):  # noqa: TID251
+        raise ConfigError(f"{_UNSAFE_VARIABLE}: unset it; it lets model files run code")
     ours = {name.upper(): value for name, value in os.environ.items()}  # noqa: TID251
     ours = {name: value for name, value in ours.items() if name.startswith(PREFIX) and value}
     known = {

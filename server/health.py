@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import (  # type: ignore[import-untyped]
+    health,
+    health_pb2,
+    health_pb2_grpc,
+)
 
 from server.app import SERVICE_NAMES
 

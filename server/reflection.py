@@ -9,7 +9,11 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
+    reflection,
+    reflection_pb2,
+    reflection_pb2_grpc,
+)
 
 from server.app import SERVICE_NAMES
 from server.health import SERVICE_NAME as HEALTH_NAME
@@ -43,8 +47,6 @@ def _describe_v1(pool: descriptor_pool.DescriptorPool) -> None:
         pass
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
-    text = file.SerializeToString()
-    file = descriptor_pb2.FileDescriptorProto.FromString(text)
     file.name = "grpc/reflection/v1/reflection.proto"
     file.package = "grpc.reflection.v1"
     file.ClearField("options")

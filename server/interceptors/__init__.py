@@ -22,6 +22,7 @@ Handler = grpc.RpcMethodHandler[Any, Any]
 Context = grpc.aio.ServicerContext[Any, Any]
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
+Codec = Callable[[Any], Any] | None
 
 
 def behaviour_of(handler: Handler) -> Behaviour:
@@ -45,9 +46,20 @@ def behaviour_of(handler: Handler) -> Behaviour:
 
 def with_behaviour(handler: Handler, behaviour: Behaviour) -> Handler:
     """The same method with another behaviour."""
-    return _METHOD_HANDLERS[handler.request_streaming, handler.response_streaming](
-        behaviour, handler.request_deserializer, handler.response_serializer
+    return with_codec(
+        handler, behaviour, handler.request_deserializer, handler.response_serializer
     )
+
+
+def with_codec(
+    handler: Handler,
+    behaviour: Behaviour,
+    deserializer: Codec,
+    serializer: Codec,
+) -> Handler:
+    """The same method with another behaviour, parser and serializer; None passes bytes."""
+    make = _METHOD_HANDLERS[handler.request_streaming, handler.response_streaming]
+    return make(behaviour, deserializer, serializer)
 
 
 def refusal(error: Exception) -> Handler:

@@ -15,7 +15,7 @@ import grpc.aio
 
 from domains.errors import DomainError, InvalidArgument, Reason, Unimplemented
 from server.errors import to_status
-from server.interceptors import Context, Continuation, Handler, behaviour_of, with_behaviour
+from server.interceptors import Context, Continuation, Handler, behaviour_of, with_codec
 
 
 class MalformedMessage(InvalidArgument):
@@ -51,14 +51,13 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     raise asyncio.CancelledError from error
                 await context.abort_with_status(to_status(_as_not_built(error, context)))
 
-        guard = with_behaviour(handler, guarded)
         deserializer = handler.request_deserializer
         if deserializer is not None:
             tolerant = _raising if handler.request_streaming else _returning
-            guard = guard._replace(request_deserializer=tolerant(deserializer))
+            deserializer = tolerant(deserializer)
         if not handler.response_streaming:
-            guard = guard._replace(response_serializer=None)
-        return guard
+            return with_codec(handler, guarded, deserializer, None)
+        return with_codec(handler, guarded, deserializer, serializer)
 
 
 def _raising(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -1,0 +1,77 @@
+"""The wish to stop: from a signal or from code, and the second one that means at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Awaitable, Iterator
+from typing import Any
+
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+]
+
+
+class StopRequests:
+    """Collects requests to stop: the first begins the drain, the second cuts it short."""
+
+    def __init__(self) -> None:
+        self._first = asyncio.Event()
+        self._second = asyncio.Event()
+
+    def request(self) -> None:
+        """Ask to stop; from the event loop's thread."""
+        (self._second if self._first.is_set() else self._first).set()
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the drain is to be cut short."""
+        return self._second.is_set()
+
+    async def wait(self) -> None:
+        """Until the first request."""
+        await self._first.wait()
+
+    async def finished(self, work: Awaitable[Any], timeout_seconds: float) -> bool:
+        """Whether the work ended in time and before a second request; else cancel it.
+
+        Raises what the work raised.
+        """
+        task = asyncio.ensure_future(work)
+        second = asyncio.ensure_future(self._second.wait())
+        try:
+            await asyncio.wait(
+                {task, second}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if task.done():
+                task.result()
+                return True
+            task.cancel()
+            # One more second to put things in order; whoever ignores it is left behind.
+            await asyncio.wait({task}, timeout=1)
+            return False
+        finally:
+            second.cancel()
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Ctrl-C, Ctrl-Break and SIGTERM are requests to stop while this is open.
+
+        `loop.add_signal_handler` does not exist on Windows; this way works everywhere.
+        Signals can be had in the main thread only: elsewhere it does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        before = {
+            number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.request))
+            for number in _SIGNALS
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,74 @@
+"""Builds the gRPC server: limits, keepalive, and the port it listens on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc.aio
+
+from server.config import Settings
+from server.tls import server_credentials
+
+# Open but not admitted: waiting for a request's bytes, being refused, asking for health.
+_HEADROOM_CALLS = 64
+
+
+class PortTaken(Exception):
+    """The address cannot be bound. Exit code 3."""
+
+
+def build_server(
+    settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]
+) -> grpc.aio.Server:
+    """A server without services and ports."""
+    ceiling = settings.max_concurrent_calls + settings.max_watch_calls + _HEADROOM_CALLS
+    return grpc.aio.server(
+        interceptors=interceptors,
+        options=_options(settings),
+        maximum_concurrent_rpcs=ceiling,
+    )
+
+
+def bind(server: grpc.aio.Server, settings: Settings) -> str:
+    """Bind and return the address, `host:port`, with the port that was really taken.
+
+    Raises:
+        PortTaken: Another program listens there, or the host is not this machine's.
+        CertificateError: TLS is wanted and its files cannot be used.
+    """
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{host}:{settings.port}"
+    try:
+        if settings.tls:
+            port = server.add_secure_port(address, server_credentials(settings))
+        else:
+            port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise PortTaken(
+            f"The server cannot listen on {address}: another program listens there, or the"
+            " address is not this machine's. Choose another with --port or --host."
+        )
+    return f"{host}:{port}"
+
+
+def _options(settings: Settings) -> list[tuple[str, Any]]:
+    return [
+        # Two servers must not share a port: clients would reach either, or hang.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Equal limits: between a soft and a hard one, refusals are a matter of chance.
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        # Finds clients that vanished, and lets theirs find us: the defaults answer a .NET
+        # client's pings on a quiet stream with "Too many pings".
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ]

@@ -1,0 +1,233 @@
+"""The life of the server: get hold of everything, serve, drain, let everything go.
+
+Nothing here imports torch, and `compose` is imported when it is called, so that the
+command line starts quickly and health answers within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import grpc.aio
+import structlog
+
+from server import logs, portfile, token
+from server.app import App, Compose, add_services
+from server.config import Settings
+from server.drain import StopRequests
+from server.health import Health
+from server.interceptors.admission import Admission, AdmissionInterceptor
+from server.interceptors.auth import AuthInterceptor
+from server.interceptors.errors import ErrorInterceptor
+from server.interceptors.log import LogInterceptor
+from server.listen import PortTaken, bind, build_server
+from server.lock import FolderInUse, FolderLock
+from server.metrics import Metrics, MetricsEndpoint, MetricsInterceptor
+from server.reflection import add_reflection
+from server.tls import CertificateError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_BAD_SETTING = 2
+EXIT_IN_USE = 3
+
+
+class FolderUnusable(Exception):
+    """A folder that a setting names cannot be made or written to. Exit code 2."""
+
+
+_EXIT_CODES: dict[type[Exception], int] = {
+    FolderUnusable: EXIT_BAD_SETTING,
+    token.TokenError: EXIT_BAD_SETTING,
+    CertificateError: EXIT_BAD_SETTING,
+    PortTaken: EXIT_IN_USE,
+    FolderInUse: EXIT_IN_USE,
+}
+_LAST_SECONDS = 1.0  # for statuses on their way to clients
+
+_log = structlog.get_logger("deviceops.server")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a caller of `run` is told when the server answers."""
+
+    address: str
+    """`host:port` as it was bound."""
+    metrics_address: str | None
+    stop: Callable[[], None]
+    """Begin the drain; a second call cuts it short. From the event loop's thread."""
+
+
+def main(settings: Settings) -> int:
+    """Serve until told to stop; the process's exit code."""
+    logs.configure(settings)
+    return asyncio.run(run(settings))
+
+
+async def run(
+    settings: Settings,
+    *,
+    compose: Compose | None = None,
+    ready: Callable[[Ready], None] | None = None,
+) -> int:
+    """Serve until a signal or `Ready.stop`, then drain.
+
+    Returns:
+        0 after a drain, 1 when the composed domains failed to start or stop, 2 when a
+        file that a setting names cannot be used, 3 when the port or the data folder is
+        in use. The reason is in the log, in a sentence.
+    """
+    requests = StopRequests()
+    with requests.on_signals():
+        try:
+            with _held(settings):
+                return await _serve(settings, compose or _composed, requests, ready)
+        except tuple(_EXIT_CODES) as error:
+            _log.error(str(error))
+            return _EXIT_CODES[type(error)]
+
+
+def _composed(settings: Settings) -> App:
+    from server.compose import compose
+
+    app: App = compose(settings)
+    return app
+
+
+async def _serve(
+    settings: Settings,
+    compose: Compose,
+    requests: StopRequests,
+    ready: Callable[[Ready], None] | None,
+) -> int:
+    """Everything between holding the data folder and letting it go."""
+    admission = Admission(
+        max_calls=settings.max_concurrent_calls, max_watches=settings.max_watch_calls
+    )
+    metrics = Metrics()
+    server = build_server(settings, _interceptors(settings, admission, metrics))
+    health = Health(server)
+    await health.starting()
+    if settings.reflection:
+        add_reflection(server)
+    with contextlib.ExitStack() as held:
+        endpoint = _metrics_endpoint(settings, metrics)
+        if endpoint is not None:
+            held.callback(endpoint.close)
+        address = bind(server, settings)
+        app = compose(settings)
+        add_services(app, server)
+        try:
+            await app.start()
+            await server.start()
+        except Exception:
+            _log.exception("the server cannot start")
+            await _stopped(app, 0, requests, settings)
+            await server.stop(0)
+            return EXIT_FAILED
+        await health.serving()
+        held.callback(portfile.remove, settings.runtime_dir, os.getpid())
+        location = portfile.ServerLocation(address, os.getpid(), settings.tls, settings.auth)
+        portfile.write(settings.runtime_dir, location)
+        _log.info("serving", address=address, tls=settings.tls, auth=settings.auth)
+        if ready is not None:
+            ready(Ready(address, endpoint.address if endpoint else None, requests.request))
+        await requests.wait()
+        _log.info("draining", seconds=settings.drain_seconds)
+        clean = await _drain(settings, requests, server, health, admission, app)
+        _log.info("stopped")
+        return EXIT_OK if clean else EXIT_FAILED
+
+
+async def _drain(
+    settings: Settings,
+    requests: StopRequests,
+    server: grpc.aio.Server,
+    health: Health,
+    admission: Admission,
+    app: App,
+) -> bool:
+    """Refuse new calls, let open ones end, stop the domains, end what is left.
+
+    Returns whether the domains stopped as they should. Streams outlive the domains' stop:
+    ended before, a session would take it for its client's wish to cancel.
+    """
+    deadline = time.monotonic() + settings.drain_seconds
+    admission.drain()
+    await requests.finished(health.draining(), _LAST_SECONDS)
+    await requests.finished(admission.idle(), settings.drain_seconds)
+    clean = await _stopped(app, deadline - time.monotonic(), requests, settings)
+    admission.end_all()
+    await server.stop(_LAST_SECONDS)
+    return clean
+
+
+async def _stopped(
+    app: App, grace_seconds: float, requests: StopRequests, settings: Settings
+) -> bool:
+    """Stop the domains within the grace; without any when that fails or is cut short."""
+    bound = settings.cancel_grace_seconds
+    try:
+        grace = 0.0 if requests.at_once else max(0.0, grace_seconds)
+        if grace and await requests.finished(app.stop(grace), grace + bound):
+            return True
+        async with asyncio.timeout(bound):
+            await app.stop(0)
+    except Exception:
+        _log.exception("the domains did not stop as they should")
+        return False
+    return True
+
+
+def _interceptors(
+    settings: Settings, admission: Admission, metrics: Metrics
+) -> list[grpc.aio.ServerInterceptor]:
+    """Outermost first."""
+    return [
+        LogInterceptor(),
+        MetricsInterceptor(metrics),
+        ErrorInterceptor(),
+        *_auth(settings),
+        AdmissionInterceptor(admission),
+    ]
+
+
+def _auth(settings: Settings) -> list[grpc.aio.ServerInterceptor]:
+    if not settings.auth:
+        return []
+    return [AuthInterceptor(token.load_or_create(settings.token_path))]
+
+
+def _metrics_endpoint(settings: Settings, metrics: Metrics) -> MetricsEndpoint | None:
+    if settings.metrics_port == 0:
+        return None
+    try:
+        return MetricsEndpoint(metrics, settings.metrics_port)
+    except OSError:
+        raise PortTaken(
+            f"The metrics port {settings.metrics_port} is in use by another program."
+            " Choose another with --metrics-port, or 0 for none."
+        ) from None
+
+
+@contextlib.contextmanager
+def _held(settings: Settings) -> Iterator[None]:
+    """The folders, made if need be, and the lock on the data folder."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        token.make_private_folder(settings.runtime_dir)
+        lock = FolderLock(settings.data_dir)
+    except OSError as error:
+        raise FolderUnusable(
+            f"The folder {error.filename} cannot be used: {error.strerror}."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
