@@ -230,7 +230,7 @@ class ClientSettings(_FromKeywordsOnly):
     """`host:port`; empty: the port file of the server on this machine."""
     token: SecretStr = SecretStr("")
     """Empty: the token file of the server on this machine."""
-    server_ca: AbsolutePath | None = None
+    tls_ca: AbsolutePath | None = None
     """PEM that signed the server's certificate; its presence means TLS."""
     client_certificate: AbsolutePath | None = None
     client_key: AbsolutePath | None = None
