@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import grpc_tools
+import grpc_tools  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -33,19 +33,26 @@ class GenerationFailed(Exception):
     """A generator refused; the message holds what it said."""
 
 
-def generate_python(into: Path) -> None:
+def generate_python(protos: Path, into: Path) -> None:
     """Messages, typed stubs and gRPC code of every proto, the worker link included.
 
     Only protos with a service get gRPC files: for the others these would be empty.
+
+    Raises:
+        GenerationFailed: A proto does not compile, or a plugin is not installed.
     """
-    every = sorted(PROTOS.rglob("*.proto"))
+    every = sorted(protos.rglob("*.proto"))
     services = [path for path in every if _SERVICE.search(path.read_text("utf-8"))]
-    _protoc(every, [f"--python_out={into}", f"--mypy_out={into}"])
-    _protoc(services, [f"--grpc_python_out={into}", f"--mypy_grpc_out={into}"])
+    _protoc(protos, every, [f"--python_out={into}", f"--mypy_out={into}"])
+    _protoc(protos, services, [f"--grpc_python_out={into}", f"--mypy_grpc_out={into}"])
 
 
 def generate_csharp(into: Path, dotnet: str) -> None:
-    """The public contract's messages and clients, by Grpc.Tools inside the client project."""
+    """The public contract's messages and clients, by Grpc.Tools inside the client project.
+
+    Raises:
+        GenerationFailed: A proto does not compile, or a package cannot be restored.
+    """
     _run([dotnet, "restore", str(CSHARP_PROJECT)])
     _run(
         [
@@ -95,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             fresh.mkdir()
             try:
                 if language == "python":
-                    generate_python(fresh)
+                    generate_python(PROTOS, fresh)
                 elif dotnet is not None:
                     generate_csharp(fresh, dotnet)
                 else:
@@ -123,7 +130,7 @@ def _outcome(stale: int, check: bool) -> str:
     return f"{stale} stale:" if check else f"{stale} rewritten:"
 
 
-def _protoc(protos: Sequence[Path], outputs: Sequence[str]) -> None:
+def _protoc(root: Path, protos: Sequence[Path], outputs: Sequence[str]) -> None:
     scripts = Path(sys.executable).parent
     plugins = [
         f"--plugin={name}={_script(scripts, name)}"
@@ -133,10 +140,10 @@ def _protoc(protos: Sequence[Path], outputs: Sequence[str]) -> None:
     _run(
         [
             *(sys.executable, "-m", "grpc_tools.protoc"),
-            *(f"--proto_path={PROTOS}", f"--proto_path={well_known}"),
+            *(f"--proto_path={root}", f"--proto_path={well_known}"),
             *plugins,
             *outputs,
-            *(path.relative_to(PROTOS).as_posix() for path in protos),
+            *(path.relative_to(root).as_posix() for path in protos),
         ]
     )
 

@@ -1,0 +1,49 @@
+"""The C# client against a running server: its own tests, started from here."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+CLIENTS = Path(__file__).parents[2] / "clients" / "csharp"
+PATIENCE_SECONDS = 600
+_PASSED = re.compile(r"^Passed!\s+- Failed:\s+0, Passed:\s+(\d+), Skipped:\s+0,", re.MULTILINE)
+
+
+class RunningServer(Protocol):
+    """What the fixture `server` gives."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def token(self) -> str: ...
+
+
+@pytest.mark.skipif(shutil.which("dotnet") is None, reason="no .NET SDK: dotnet is not on PATH")
+async def test_the_csharp_client_draws_cancels_and_reads_errors(server: RunningServer) -> None:
+    """`dotnet test` compiles the client without a warning and every test of it passes."""
+    process = await asyncio.create_subprocess_exec(
+        *("dotnet", "test", str(CLIENTS), "--nologo"),
+        *("--environment", f"DEVICEOPS_ADDRESS={server.address}"),
+        *("--environment", f"DEVICEOPS_TOKEN={server.token}"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    said = output.decode("utf-8", "replace")
+
+    assert process.returncode == 0, said
+    passed = _PASSED.search(said)
+    assert passed is not None, said
+    assert int(passed[1]) >= 12, said

@@ -1,0 +1,227 @@
+"""Rules that hold the code together and that no single test of a part would notice."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
+
+from tests.contract.protos import parse
+
+ROOT = Path(__file__).parents[1]
+MOST_LINES = 400
+
+# Spelled in pieces, so that this file does not hold what it forbids.
+MACHINE_PATH = re.compile(
+    r"(?<![\w.$}~-])/(?:"
+    + "|".join(("work", "root", "home", "Users", "mnt", "opt"))
+    + r")/[\w.]"
+)
+REGISTRY_HOST = re.compile(
+    r"\b(?:"
+    + "|".join(
+        (
+            "pypi" + r"\.org",
+            "pythonhosted" + r"\.org",
+            "nuget" + r"\.org",
+            "npmjs" + r"\.(?:org|com)",
+            "download" + r"\.pytorch\.org",
+        )
+    )
+    + r")\b"
+)
+
+# A field of these names gets a trailing underscore in C#, or hides a member of messages.
+CSHARP_MEMBERS = {
+    "Descriptor",
+    "Parser",
+    "Types",
+    "Clone",
+    "Equals",
+    "CalculateSize",
+    "GetHashCode",
+    "GetType",
+    "MergeFrom",
+    "ToString",
+    "WriteTo",
+}
+
+
+def _tracked(*suffixes: str) -> Iterator[tuple[str, str]]:
+    """Names and texts of the tracked text files, of all suffixes or of these."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        if suffixes and path.suffix not in suffixes:
+            continue
+        try:
+            yield name, path.read_text("utf-8")
+        except (FileNotFoundError, UnicodeDecodeError):  # removed just now; not text
+            continue
+
+
+def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-logo", "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_imports_keep_their_contracts() -> None:
+    """.importlinter says who may import whom."""
+    done = _lint_imports(ROOT)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("domains/device/types.py", "import domains.memory.types", "look downwards"),
+        ("domains/processing/ports.py", "import domains.inference.types", "look downwards"),
+        ("domains/inference/types.py", "import domains.postprocessing.types", "downwards"),
+        ("domains/device/types.py", "import domains.device.ports", "modules of a domain"),
+        ("domains/device/helpers.py", "", "modules of a domain"),
+        ("domains/memory/types.py", "import google.protobuf", "plain Python"),
+        ("domains/model/ports.py", "import torch", "plain Python"),
+        ("domains/inference/servicer.py", "import domains.model.servicer", "servicers"),
+        ("server/config.py", "import torch", "Only backends"),
+    ],
+)
+def test_a_planted_import_breaks_a_contract(
+    tmp_path: Path, module: str, line: str, contract: str
+) -> None:
+    """The contracts bite: each of these would be a step towards a tangle."""
+    for folder in ("domains", "server"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    planted = tmp_path / module
+    before = planted.read_text("utf-8") if planted.exists() else '"""Planted."""\n'
+    planted.write_text(f"{before}\n{line}\n", "utf-8")
+
+    done = _lint_imports(tmp_path)
+
+    assert done.returncode == 1
+    broken = [text for text in done.stdout.splitlines() if text.endswith(" BROKEN")]
+    assert any(contract in text for text in broken) or contract in done.stderr, done.stdout
+
+
+@pytest.mark.parametrize("module", ["server.serve", "server.compose", "server.cli.app"])
+def test_the_front_process_never_imports_torch(module: str) -> None:
+    """It answers within a second of its start, whatever the workers load."""
+    heavy = "{'torch', 'diffusers', 'transformers', 'scipy'}"
+    program = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_the_settings_may_read_the_environment() -> None:
+    """Ruff forbids it everywhere; this keeps the exception from being claimed elsewhere."""
+    exempt = re.compile(r"#\s*noqa:.*" + "TID251")
+    claimed = {name for name, text in _tracked(".py") if exempt.search(text)}
+
+    assert {
+        name for name in claimed if not name.startswith(("server/config", "tests/"))
+    } == set()
+
+
+def test_no_file_names_a_machine_or_a_registry() -> None:
+    """The project builds from whatever index and folder its user has."""
+    found = [
+        f"{name}:{number}: {line.strip()[:80]}"
+        for name, text in _tracked()
+        for number, line in enumerate(text.splitlines(), 1)
+        if MACHINE_PATH.search(line) or REGISTRY_HOST.search(line)
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("see /" + "work/shared/notes", True),
+        ('open("/' + 'home/ann/model")', True),
+        ("/" + "root/.cache", True),
+        ("index-url = https://pypi." + "org/simple", True),
+        ("domains/work/types.py", False),
+        ("$HOME/opt/x and ../opt/x", False),
+    ],
+)
+def test_the_search_for_machines_and_registries_finds_them(line: str, expected: bool) -> None:
+    """Otherwise the test above could not fail."""
+    assert bool(MACHINE_PATH.search(line) or REGISTRY_HOST.search(line)) is expected
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    """Generated code, protos and tests have other measures."""
+    long = {
+        name: len(text.splitlines())
+        for name, text in _tracked(".py", ".cs")
+        if not name.startswith(("generated/", "tests/")) and ".Tests/" not in name
+    }
+
+    assert {name: lines for name, lines in long.items() if lines > MOST_LINES} == {}
+
+
+def test_every_proto_names_its_csharp_namespace() -> None:
+    """It is the Python package in C# spelling, so that both clients look alike."""
+    for file in _own_protos():
+        words = file.package.removeprefix("deviceops.").split(".")
+        expected = ".".join(["DeviceOperations", *(word.capitalize() for word in words)])
+        assert file.options.csharp_namespace == expected, file.name
+
+
+def test_no_field_gets_another_name_in_csharp() -> None:
+    """A field like its own message, or like a member of all messages, is renamed there."""
+    clashes = [
+        f"{message.name}.{field.name}"
+        for file in _own_protos()
+        for message in _with_nested(file.message_type)
+        for field in message.field
+        if _pascal(field.name) in CSHARP_MEMBERS | {message.name}
+    ]
+
+    assert clashes == []
+
+
+def test_no_enum_value_begins_with_a_digit_in_csharp() -> None:
+    """Its prefix is stripped there; every value has one."""
+    for file in _own_protos():
+        for enum in file.enum_type:
+            prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
+            for value in enum.value:
+                assert value.name.startswith(prefix), value.name
+                assert not value.name.removeprefix(prefix)[0].isdigit(), value.name
+
+
+def _own_protos() -> list[FileDescriptorProto]:
+    files = [file for file in parse().file if file.name.startswith("deviceops/")]
+    assert files
+    return files
+
+
+def _with_nested(messages: Iterable[DescriptorProto]) -> Iterator[DescriptorProto]:
+    for message in messages:
+        yield message
+        yield from _with_nested(message.nested_type)
+
+
+def _pascal(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))

@@ -1,0 +1,64 @@
+"""What an installed wheel would hold."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> set[str]:
+    """Paths inside the wheel, from the build backend's own file selection."""
+    files = WheelBuilder(str(ROOT)).recurse_included_files()
+    return {Path(file.distribution_path).as_posix() for file in files}
+
+
+def _tracked(*folders: str) -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--", *folders],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+
+
+def test_every_module_is_shipped(shipped: set[str]) -> None:
+    """Nothing under domains/ and server/ is left behind."""
+    modules = {name for name in _tracked("domains", "server") if name.endswith(".py")}
+
+    assert modules
+    assert modules - shipped == set()
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    """A folder without __init__.py works from the tree and puzzles every tool."""
+    modules = [PurePosixPath(name) for name in _tracked("domains", "server")]
+    folders = {module.parent for module in modules if module.suffix == ".py"}
+
+    assert [
+        str(folder) for folder in folders if not (ROOT / folder / "__init__.py").exists()
+    ] == []
+
+
+def test_generated_code_is_importable_where_it_lands(shipped: set[str]) -> None:
+    """The folder generated/python is no part of any import path."""
+    prefix = "generated/python/"
+    generated = {name.removeprefix(prefix) for name in _tracked(prefix)}
+
+    assert "deviceops/v1/device_pb2_grpc.py" in generated
+    assert generated - shipped == set()
+
+
+def test_the_demo_model_lies_beside_the_server(shipped: set[str]) -> None:
+    """server.config looks for it in demo/models next to its own package."""
+    weights = {name for name in _tracked("demo/models") if name.endswith(".safetensors")}
+
+    assert weights
+    assert weights - shipped == set()
