@@ -1290,7 +1290,9 @@ class Batch(_message.Message):
     batch_id: _builtins.str
     """Server-chosen."""
     session_id: _builtins.str
-    """The session that runs it: WatchSession and ControlSession work on it too."""
+    """The session that runs it: WatchSession and ControlSession work on it too. It completes
+    when every item has ended, failed ones too; the counts below tell.
+    """
     state: _session_pb2.SessionState.ValueType
     """Where it stands."""
     sealed: _builtins.bool

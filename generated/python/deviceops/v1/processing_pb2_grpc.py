@@ -281,6 +281,8 @@ class ProcessingServiceServicer:
 
     def ControlBatch(self, request, context):
         """Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
+        Failed items of a batch that has ended run in a new session: its session_id changes and
+        its events begin at 1 again.
         Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
         INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
         """

@@ -119,6 +119,8 @@ class ProcessingServiceStub:
     """
     ControlBatch: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ControlBatchRequest, _processing_pb2.ControlBatchResponse]
     """Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
+    Failed items of a batch that has ended run in a new session: its session_id changes and
+    its events begin at 1 again.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
     INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
     """
@@ -218,6 +220,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     """
     ControlBatch: _aio.UnaryUnaryMultiCallable[_processing_pb2.ControlBatchRequest, _processing_pb2.ControlBatchResponse]  # type: ignore[assignment]
     """Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
+    Failed items of a batch that has ended run in a new session: its session_id changes and
+    its events begin at 1 again.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
     INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
     """
@@ -416,6 +420,8 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_processing_pb2.ControlBatchResponse, _abc.Awaitable[_processing_pb2.ControlBatchResponse]]:
         """Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
+        Failed items of a batch that has ended run in a new session: its session_id changes and
+        its events begin at 1 again.
         Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
         INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
         """

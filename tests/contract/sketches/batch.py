@@ -1,0 +1,44 @@
+"""Five hundred pictures in a batch that survives restarts."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from deviceops.v1.inference_pb2 import GenerationSettings
+from deviceops.v1.processing_pb2 import (
+    CONTROL_ACTION_RETRY_FAILED,
+    BatchItem,
+    ControlBatchRequest,
+    CreateBatchRequest,
+    RetryPolicy,
+    WatchBatchRequest,
+)
+from deviceops.v1.processing_pb2_grpc import ProcessingServiceStub
+
+
+async def draw_all(
+    channel: grpc.aio.Channel, template: GenerationSettings, prompts: dict[str, str]
+) -> dict[str, str]:
+    """Draw every prompt; return the artifact of each by the prompt's key. An item that fails
+    for good gets a second chance."""
+    processing = ProcessingServiceStub(channel)
+    items = [
+        BatchItem(item_id=key, settings=GenerationSettings(prompt=prompt))
+        for key, prompt in prompts.items()
+    ]
+    created = await processing.CreateBatch(
+        CreateBatchRequest(template=template, items=items, retry=RetryPolicy(max_attempts=3))
+    )
+    artifacts: dict[str, str] = {}
+    watch = WatchBatchRequest(batch_id=created.batch.batch_id)
+    while True:
+        async for response in processing.WatchBatch(watch):
+            finished = response.event.item_finished
+            if response.event.WhichOneof("event") == "item_finished" and finished.images:
+                artifacts[finished.item_id] = finished.images[0].artifact_id
+        if len(artifacts) == len(prompts):
+            return artifacts
+        again = ControlBatchRequest(
+            batch_id=created.batch.batch_id, action=CONTROL_ACTION_RETRY_FAILED
+        )
+        await processing.ControlBatch(again)

@@ -1,0 +1,74 @@
+"""A picture of thirty steps with two LoRAs, a ControlNet and a refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import grpc.aio
+
+from deviceops.v1.common_pb2 import ImageSource
+from deviceops.v1.inference_pb2 import (
+    PREPROCESSOR_CANNY,
+    SCHEDULER_DPM_SOLVER_MULTISTEP,
+    SIGMA_SPACING_KARRAS,
+    ControlNetGuidance,
+    GenerateRequest,
+    GenerationSettings,
+    LoraWeight,
+    PreprocessorSettings,
+    PreviewSettings,
+    Refiner,
+    SchedulerSettings,
+)
+from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
+from deviceops.v1.session_pb2 import SessionOptions
+from tests.contract.sketches.pictures import Pictures
+
+
+def thirty_steps(outline: bytes) -> GenerateRequest:
+    """The request."""
+    return GenerateRequest(
+        settings=GenerationSettings(
+            prompt="a robot on a teal background",
+            negative_prompt="blurry",
+            model_id="sdxl-base",
+            refiner=Refiner(model_id="sdxl-refiner", switch_at=0.8),
+            loras=[
+                LoraWeight(model_id="watercolour", weight=0.7),
+                LoraWeight(model_id="soft-light", weight=-0.3),
+            ],
+            control_nets=[
+                ControlNetGuidance(
+                    model_id="canny-xl",
+                    image=ImageSource(inline=outline),
+                    preprocessing=PreprocessorSettings(preprocessor=PREPROCESSOR_CANNY),
+                    conditioning_scale=0.6,
+                    end=0.5,
+                )
+            ],
+            width=1024,
+            height=1024,
+            steps=30,
+            guidance_scale=7.5,
+            seed=42,
+            scheduler=SchedulerSettings(
+                scheduler=SCHEDULER_DPM_SOLVER_MULTISTEP, spacing=SIGMA_SPACING_KARRAS
+            ),
+            preview=PreviewSettings(every_steps=10),
+        ),
+        options=SessionOptions(request_id=str(uuid4()), tags=["portrait"]),
+    )
+
+
+async def generate(
+    channel: grpc.aio.Channel, request: GenerateRequest, show: Callable[[int, int], None]
+) -> Pictures:
+    """Draw, tell each step of how many, and return the verified files."""
+    pictures = Pictures()
+    async for response in InferenceServiceStub(channel).Generate(request):
+        pictures.add(response.event)
+        if response.event.WhichOneof("event") == "step_finished":
+            step = response.event.step_finished
+            show(step.step, step.steps)
+    return pictures

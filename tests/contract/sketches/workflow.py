@@ -1,0 +1,70 @@
+"""Draw four pictures, then enlarge each of them at the same time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import grpc.aio
+
+from deviceops.v1.inference_pb2 import GenerationSettings
+from deviceops.v1.postprocessing_pb2 import PostprocessingStep, UpscaleStep
+from deviceops.v1.processing_pb2 import (
+    FAILURE_POLICY_CONTINUE,
+    VALUE_KIND_TEXT,
+    GenerateWork,
+    PostprocessWork,
+    RetryPolicy,
+    RunWorkflowRequest,
+    Workflow,
+    WorkflowBinding,
+    WorkflowParameter,
+    WorkflowStep,
+    WorkflowValue,
+)
+from deviceops.v1.processing_pb2_grpc import ProcessingServiceStub
+from deviceops.v1.session_pb2 import ImageResult
+
+
+def draw_then_enlarge() -> Workflow:
+    """The graph."""
+    return Workflow(
+        workflow_id="draw-then-enlarge",
+        parameters=[WorkflowParameter(name="subject", kind=VALUE_KIND_TEXT)],
+        steps=[
+            WorkflowStep(
+                step_id="draw",
+                generate=GenerateWork(settings=GenerationSettings(image_count=4)),
+                bindings=[WorkflowBinding(input="settings.prompt", parameter="subject")],
+            ),
+            WorkflowStep(
+                step_id="enlarge",
+                postprocess=PostprocessWork(
+                    steps=[PostprocessingStep(upscale=UpscaleStep(factor=2))]
+                ),
+                bindings=[WorkflowBinding(input="images", step_id="draw")],
+                for_each_input="images",
+                retry=RetryPolicy(max_attempts=2),
+                on_failure=FAILURE_POLICY_CONTINUE,
+            ),
+        ],
+        result_step_ids=["enlarge"],
+    )
+
+
+async def run(
+    channel: grpc.aio.Channel, subject: str
+) -> tuple[dict[str, set[int]], list[ImageResult]]:
+    """Run it; return which runs of each step were seen, and the run's pictures."""
+    request = RunWorkflowRequest(
+        workflow=draw_then_enlarge(),
+        arguments={"subject": WorkflowValue(text=subject)},
+        omit_image_data=True,
+    )
+    runs: dict[str, set[int]] = defaultdict(set)
+    results: list[ImageResult] = []
+    async for response in ProcessingServiceStub(channel).RunWorkflow(request):
+        if response.step_id:
+            runs[response.step_id].add(response.run_index)
+        elif response.event.WhichOneof("event") == "completed":
+            results.extend(response.event.completed.images)
+    return dict(runs), results
