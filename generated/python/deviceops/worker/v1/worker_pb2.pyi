@@ -203,7 +203,7 @@ class Run(_message.Message):
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
-    """Number of this attempt in the worker's life; answers carry it back."""
+    """Number of this attempt, rising; answers carry it back."""
     remaining_ms: _builtins.int
     """Time left, in milliseconds."""
     @_builtins.property
@@ -376,7 +376,7 @@ Global___GenerationWork: _TypeAlias = GenerationWork  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """The work moved on. Resets the hang timer."""
+    """The work moved on. Resets the hang timer. Without an event: it passed a checkpoint."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -386,9 +386,9 @@ class Progress(_message.Message):
     TRANSFER_PROGRESS_FIELD_NUMBER: _builtins.int
     TEXT_ENCODED_FIELD_NUMBER: _builtins.int
     STEP_FINISHED_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     IMAGE_DECODED_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
-    PREVIEW_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -410,16 +410,16 @@ class Progress(_message.Message):
         """A step ended."""
 
     @_builtins.property
+    def preview(self) -> _session_pb2.Preview:
+        """The picture as it stands."""
+
+    @_builtins.property
     def image_decoded(self) -> _session_pb2.ImageDecoded:
         """Latents are pixels."""
 
     @_builtins.property
     def image(self) -> Global___SpooledImage:
         """A picture lies in the spool."""
-
-    @_builtins.property
-    def preview(self) -> _session_pb2.Preview:
-        """With a step: the picture as it stands."""
 
     def __init__(
         self,
@@ -430,15 +430,15 @@ class Progress(_message.Message):
         transfer_progress: _session_pb2.TransferProgress | None = ...,
         text_encoded: _session_pb2.TextEncoded | None = ...,
         step_finished: _session_pb2.StepFinished | None = ...,
+        preview: _session_pb2.Preview | None = ...,
         image_decoded: _session_pb2.ImageDecoded | None = ...,
         image: Global___SpooledImage | None = ...,
-        preview: _session_pb2.Preview | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "image", b"image", "image_decoded", b"image_decoded", "phase_started", b"phase_started", "preview", b"preview", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "event", b"event", "image", b"image", "image_decoded", b"image_decoded", "phase_started", b"phase_started", "preview", b"preview", "session_id", b"session_id", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["phase_started", "transfer_progress", "text_encoded", "step_finished", "image_decoded", "image"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["phase_started", "transfer_progress", "text_encoded", "step_finished", "preview", "image_decoded", "image"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -560,7 +560,9 @@ Global___Done: _TypeAlias = Done  # noqa: Y015
 
 @_typing.final
 class Failed(_message.Message):
-    """The work failed or was stopped."""
+    """The work failed or was stopped. As the first frame, without a session: the worker
+    cannot start.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -592,6 +594,8 @@ class Failed(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     STICKY_FIELD_NUMBER: _builtins.int
     TRACEBACK_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -606,9 +610,15 @@ class Failed(_message.Message):
     """The device is unusable in this process: the worker ends after this frame."""
     traceback: _builtins.str
     """For the log only: the traceback."""
+    retry_after_seconds: _builtins.float
+    """When trying again is worthwhile."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Facts."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FieldViolation]:
+        """The fields at fault."""
 
     def __init__(
         self,
@@ -621,11 +631,15 @@ class Failed(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         sticky: _builtins.bool = ...,
         traceback: _builtins.str = ...,
+        violations: _abc.Iterable[_common_pb2.FieldViolation] | None = ...,
+        retry_after_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retry_after_seconds", b"_retry_after_seconds", "retry_after_seconds", b"retry_after_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "message", b"message", "metadata", b"metadata", "reason", b"reason", "session_id", b"session_id", "status_code", b"status_code", "sticky", b"sticky", "traceback", b"traceback"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retry_after_seconds", b"_retry_after_seconds", "epoch", b"epoch", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_after_seconds", b"retry_after_seconds", "session_id", b"session_id", "status_code", b"status_code", "sticky", b"sticky", "traceback", b"traceback", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__retry_after_seconds: _TypeAlias = _typing.Literal["retry_after_seconds"]  # noqa: Y015
+    _WhichOneofArgType__retry_after_seconds: _TypeAlias = _typing.Literal["_retry_after_seconds", b"_retry_after_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_after_seconds) -> _WhichOneofReturnType__retry_after_seconds | None: ...
 
 Global___Failed: _TypeAlias = Failed  # noqa: Y015
