@@ -20,6 +20,7 @@ from domains.processing.convert import (
     options_from_proto,
     violation_to_proto,
 )
+from domains.processing.types import ImageFormat
 
 SCHEDULERS = EnumMap(types.Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
 PRECISIONS = EnumMap(types.PrecisionMode, inference_pb2.PrecisionMode, "PRECISION_MODE_")
@@ -74,7 +75,7 @@ def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.Gene
         seed=message.seed if given("seed") else None,
         seeds=tuple(message.seeds),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.EXACT),
-        format=FORMATS.from_proto(output.format, types.ImageFormat.PNG),
+        format=FORMATS.from_proto(output.format, ImageFormat.PNG),
         quality=output.quality if output.HasField("quality") else None,
         lossless=output.lossless,
         omit_parameters=output.omit_parameters,

@@ -7,7 +7,17 @@ from enum import Enum
 from pathlib import Path
 
 from domains.model.types import DataType
-from domains.processing.types import Phase, SessionOptions
+from domains.processing.types import (
+    Degradation,
+    ImageDecoded,
+    ImageFormat,
+    PhaseStarted,
+    Preview,
+    SessionOptions,
+    StepFinished,
+    TextEncoded,
+    TransferProgress,
+)
 
 
 class Scheduler(Enum):
@@ -40,14 +50,6 @@ SPACINGS: dict[Scheduler, frozenset[SigmaSpacing]] = dict.fromkeys(Scheduler, _A
     Scheduler.DDIM: frozenset({SigmaSpacing.MODEL}),
     Scheduler.EULER_ANCESTRAL_DISCRETE: frozenset({SigmaSpacing.MODEL}),
 }
-
-
-class ImageFormat(Enum):
-    """Encoding of a finished picture."""
-
-    PNG = "png"
-    JPEG = "jpeg"
-    WEBP = "webp"
 
 
 class PrecisionMode(Enum):
@@ -158,59 +160,6 @@ class GenerationWork:
     output: OutputSettings = field(default_factory=OutputSettings)
 
 
-# What the engine reports while it works, in order of appearance.
-
-
-@dataclass(frozen=True)
-class PhaseStarted:
-    """Work of another kind begins; `image_index` where it is about one picture."""
-
-    phase: Phase
-    image_index: int | None = None
-
-
-@dataclass(frozen=True)
-class LoadProgress:
-    """Weights on their way to the device, in bytes over the whole model."""
-
-    component: str
-    done_bytes: int
-    total_bytes: int
-
-
-@dataclass(frozen=True)
-class TextEncoded:
-    """Prompts are embeddings now; `cached` when an earlier request's were reused."""
-
-    cached: bool
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A small JPEG of the picture as it stands."""
-
-    width: int
-    height: int
-    jpeg: bytes
-
-
-@dataclass(frozen=True)
-class StepFinished:
-    """Denoising step `step` (from 1) of `steps` for picture `image_index` (from 0)."""
-
-    image_index: int
-    step: int
-    steps: int
-    preview: Preview | None = None
-
-
-@dataclass(frozen=True)
-class ImageDecoded:
-    """Latents are pixels now."""
-
-    image_index: int
-
-
 @dataclass(frozen=True)
 class ImageEncoded:
     """One finished picture: the bytes of a complete file."""
@@ -223,9 +172,11 @@ class ImageEncoded:
     data: bytes
 
 
-GenerationEvent = (
-    PhaseStarted | LoadProgress | TextEncoded | StepFinished | ImageDecoded | ImageEncoded
+# What a session's log records as it is.
+ProgressEvent = (
+    PhaseStarted | TransferProgress | TextEncoded | StepFinished | Preview | ImageDecoded
 )
+GenerationEvent = ProgressEvent | ImageEncoded
 
 
 @dataclass(frozen=True)
@@ -243,17 +194,7 @@ class SpooledImage:
 
 
 # What the front receives from a device's worker.
-RunEvent = (
-    PhaseStarted | LoadProgress | TextEncoded | StepFinished | ImageDecoded | SpooledImage
-)
-
-
-@dataclass(frozen=True)
-class Degradation:
-    """Something done otherwise than asked or than usual, and why."""
-
-    kind: str
-    detail: str
+RunEvent = ProgressEvent | SpooledImage
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ class DegradationKind(Enum):
     ATTENTION_SLICED = "attention-sliced"
     SLOW_ENCODER = "slow-encoder"
     OTHER_DEVICE = "other-device"
+    PROMPT_TRUNCATED = "prompt-truncated"
 
 
 @dataclass(frozen=True)

@@ -26,20 +26,23 @@ from domains.inference.backends.previews import (
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.backends.speed import settle_numerics
 from domains.inference.types import (
-    Degradation,
     GenerationEvent,
     GenerationReport,
     GenerationWork,
-    ImageDecoded,
     ImageEncoded,
-    PhaseStarted,
     PrecisionMode,
+    Timings,
+)
+from domains.processing.types import (
+    Degradation,
+    DegradationKind,
+    ImageDecoded,
+    Phase,
+    PhaseStarted,
     Preview,
     StepFinished,
     TextEncoded,
-    Timings,
 )
-from domains.processing.types import Phase
 
 
 class Clock:
@@ -110,7 +113,7 @@ class Drawing:
         if text.lost_tokens:
             self._degradations.append(
                 Degradation(
-                    "prompt-truncated",
+                    DegradationKind.PROMPT_TRUNCATED,
                     f"The last {text.lost_tokens} tokens did not fit and had no effect.",
                 )
             )
@@ -150,8 +153,10 @@ class Drawing:
         )
 
         def on_step(state: StepState) -> None:
-            preview = self._preview(state, scheduler)
-            self.emit(StepFinished(index, state.step, state.steps, preview))
+            self.emit(StepFinished(index, state.step, state.steps))
+            preview = self._preview(index, state, scheduler)
+            if preview is not None:
+                self.emit(preview)
 
         return denoise(
             model.networks["unet"],
@@ -166,7 +171,7 @@ class Drawing:
             checkpoint=self.checkpoint,
         )
 
-    def _preview(self, state: StepState, scheduler: Any) -> Preview | None:
+    def _preview(self, index: int, state: StepState, scheduler: Any) -> Preview | None:
         settings = self.work.preview
         if settings.every_steps <= 0 or state.step % settings.every_steps:
             return None
@@ -175,6 +180,8 @@ class Drawing:
         return draw_preview(
             estimate_clean(state, scheduler),
             self.model.preview_matrix,
+            image_index=index,
+            step=state.step,
             width=self.work.width,
             height=self.work.height,
             max_edge=settings.max_edge,

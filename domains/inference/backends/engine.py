@@ -18,12 +18,11 @@ from domains.inference.types import (
     GenerationEvent,
     GenerationReport,
     GenerationWork,
-    PhaseStarted,
     PrecisionMode,
 )
 from domains.model.backends.diffusers_folder import fingerprint
 from domains.model.backends.libraries import settle_libraries
-from domains.processing.types import Phase
+from domains.processing.types import Phase, PhaseStarted
 
 Result = TypeVar("Result")
 

@@ -10,7 +10,7 @@ from domains.inference.backends.device import Numerics
 from domains.inference.backends.images import Pixels, to_pixels
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.precision import apply
-from domains.inference.types import Degradation
+from domains.processing.types import Degradation, DegradationKind
 
 
 def check_latents(latents: torch.Tensor) -> None:
@@ -51,7 +51,10 @@ def decode_pixels(
         model.vae_numerics = Numerics(torch.float32)
         apply(model.networks["vae"], model.vae_numerics)
         degradations.append(
-            Degradation("vae-float32", f"Decoding overflowed in {before}; float32 was used.")
+            Degradation(
+                DegradationKind.VAE_DATA_TYPE,
+                f"Decoding overflowed in {before}; float32 was used.",
+            )
         )
         image = decode(model.networks["vae"], latents, config, model.vae_numerics)
     if not _finite(image):

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from domains.inference.backends.png_text import insert_text
-from domains.inference.types import ImageFormat, OutputSettings
+from domains.inference.types import OutputSettings
+from domains.processing.types import ImageFormat
 
 try:
     import fpng_py  # type: ignore[import-untyped]

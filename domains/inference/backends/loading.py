@@ -14,9 +14,10 @@ from domains.inference.backends.device import traits_of
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.precision import vae_numerics
-from domains.inference.types import GenerationEvent, LoadProgress, PrecisionMode
+from domains.inference.types import GenerationEvent, PrecisionMode
 from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
 from domains.model.backends.networks import build_empty, fill
+from domains.processing.types import TransferProgress
 
 # Progress is told this many times per model at most, and stops are looked for as often.
 _REPORTS = 100
@@ -40,7 +41,7 @@ def load_model(
         path: A folder in the diffusers layout.
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks go.
-        emit: Told `LoadProgress`.
+        emit: Told `TransferProgress`.
         checkpoint: Called around each component and while reading large ones.
 
     Raises:
@@ -113,7 +114,7 @@ class _Progress:
         """Tell how far it is and look for a stop."""
         if self._told != self._done:
             self._told = self._done
-            self._emit(LoadProgress(self._component, self._done, self._total))
+            self._emit(TransferProgress(self._component, self._done, self._total))
         self._checkpoint()
 
 

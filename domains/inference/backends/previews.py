@@ -16,7 +16,7 @@ from PIL import Image
 from domains.inference.backends.decode import encode_mean
 from domains.inference.backends.denoise import StepState
 from domains.inference.backends.loaded import LoadedModel
-from domains.inference.types import Preview
+from domains.processing.types import Preview
 
 _FIT_EDGE = 32  # latents
 _RIDGE = 0.01
@@ -74,13 +74,22 @@ def estimate_clean(state: StepState, scheduler: Any) -> torch.Tensor:
 
 
 def draw_preview(
-    latents: torch.Tensor, matrix: torch.Tensor, *, width: int, height: int, max_edge: int
+    latents: torch.Tensor,
+    matrix: torch.Tensor,
+    *,
+    image_index: int,
+    step: int,
+    width: int,
+    height: int,
+    max_edge: int,
 ) -> Preview:
     """Draw latents as a JPEG, the longer side at most `max_edge` pixels.
 
     Args:
         latents: float32 `[1, channels, h, w]` on the CPU.
         matrix: From `fit_preview_matrix`.
+        image_index: Which picture, from 0.
+        step: After which step, from 1.
         width: Of the whole picture, in pixels.
         height: Of the whole picture, in pixels.
         max_edge: In pixels.
@@ -93,7 +102,7 @@ def draw_preview(
     image = Image.fromarray(pixels.numpy()).resize(size, Image.Resampling.BICUBIC)
     data = io.BytesIO()
     image.save(data, "JPEG", quality=_JPEG_QUALITY)
-    return Preview(size[0], size[1], data.getvalue())
+    return Preview(image_index, step, size[0], size[1], data.getvalue())
 
 
 def _test_pictures(edge: int) -> list[torch.Tensor]:

@@ -9,13 +9,13 @@ from domains.inference.ports import Devices, Models
 from domains.inference.types import (
     SPACINGS,
     GenerationSettings,
-    ImageFormat,
     PrecisionMode,
     Scheduler,
     SigmaSpacing,
 )
 from domains.limits import LIMITS, Limit
 from domains.model.types import ModelType
+from domains.processing.types import ImageFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {

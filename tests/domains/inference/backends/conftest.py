@@ -25,8 +25,8 @@ from domains.inference.types import (
     ImageEncoded,
     Scheduler,
     SchedulerSettings,
-    StepFinished,
 )
+from domains.processing.types import Preview, StepFinished
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 APPLE = "a red apple on a blue background"
@@ -51,6 +51,10 @@ class Drawn:
     @property
     def steps(self) -> list[StepFinished]:
         return [event for event in self.events if isinstance(event, StepFinished)]
+
+    @property
+    def previews(self) -> list[Preview]:
+        return [event for event in self.events if isinstance(event, Preview)]
 
 
 @pytest.fixture(scope="session")

@@ -24,20 +24,23 @@ from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.precision import apply
 from domains.inference.types import (
-    ImageDecoded,
     ImageEncoded,
-    LoadProgress,
-    PhaseStarted,
     PrecisionMode,
     PreviewSettings,
     Scheduler,
     SchedulerSettings,
     SigmaSpacing,
-    StepFinished,
-    TextEncoded,
 )
 from domains.model.types import DataType
-from domains.processing.types import Phase
+from domains.processing.types import (
+    DegradationKind,
+    ImageDecoded,
+    Phase,
+    PhaseStarted,
+    StepFinished,
+    TextEncoded,
+    TransferProgress,
+)
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 
@@ -67,7 +70,7 @@ def test_events_come_in_order(draw):
     kinds = [
         (event.phase, event.image_index) if isinstance(event, PhaseStarted) else type(event)
         for event in events
-        if not isinstance(event, LoadProgress)
+        if not isinstance(event, TransferProgress)
         and not (isinstance(event, PhaseStarted) and event.phase is Phase.LOADING_MODEL)
     ]
     expected = [(Phase.ENCODING_TEXT, None), TextEncoded]
@@ -155,11 +158,11 @@ def test_whatever_a_checkpoint_raises_passes_through(engine, work):
 def test_loading_tells_bytes_up_to_all_of_them(work):
     engine = Engine("cpu")
     events, report = run(engine, work, steps=1, width=64, height=64)
-    progress = [event for event in events if isinstance(event, LoadProgress)]
+    progress = [event for event in events if isinstance(event, TransferProgress)]
     done = [event.done_bytes for event in progress]
     assert done == sorted(done)
     assert progress[-1].done_bytes == progress[-1].total_bytes
-    assert {event.component for event in progress} == {
+    assert {event.item for event in progress} == {
         "text_encoder",
         "text_encoder_2",
         "unet",
@@ -167,7 +170,7 @@ def test_loading_tells_bytes_up_to_all_of_them(work):
     }
     assert report.timings.load > 0
     again, report = run(engine, work, steps=1, width=64, height=64)
-    assert not any(isinstance(event, LoadProgress) for event in again)
+    assert not any(isinstance(event, TransferProgress) for event in again)
     assert report.timings.load == 0
     assert report.unet_data_type is DataType.FLOAT32
 
@@ -180,7 +183,7 @@ def test_a_changed_file_is_loaded_again(work, tmp_path):
     weights = folder / "vae" / "diffusion_pytorch_model.fp16.safetensors"
     os.utime(weights, ns=(1, 1))
     events, _ = run(engine, work, model_path=folder, steps=1, width=64, height=64)
-    assert any(isinstance(event, LoadProgress) for event in events)
+    assert any(isinstance(event, TransferProgress) for event in events)
     weights.unlink()
     with pytest.raises(FailedPrecondition) as caught:
         run(engine, work, model_path=folder, steps=1, width=64, height=64)
@@ -247,7 +250,7 @@ def test_too_much_clip_skip_is_refused(engine, work):
 
 def test_lost_tokens_are_told(draw):
     report = draw(prompt="apple " * 90, steps=1, width=64, height=64).report
-    assert [entry.kind for entry in report.degradations] == ["prompt-truncated"]
+    assert [entry.kind for entry in report.degradations] == [DegradationKind.PROMPT_TRUNCATED]
     assert draw(steps=1, width=64, height=64).report.degradations == ()
 
 
@@ -278,7 +281,7 @@ def test_an_overflowing_vae_is_run_again_in_float32(work, monkeypatch):
     monkeypatch.setattr(finish, "decode", overflowing)
     _, report = run(engine, work, steps=1, width=64, height=64)
     assert asked == [torch.float16, torch.float32]
-    assert [entry.kind for entry in report.degradations] == ["vae-float32"]
+    assert [entry.kind for entry in report.degradations] == [DegradationKind.VAE_DATA_TYPE]
     assert report.vae_data_type is DataType.FLOAT32
     monkeypatch.setattr(finish, "decode", lambda *_: torch.full((1, 3, 8, 8), float("nan")))
     with pytest.raises(FailedPrecondition) as caught:
@@ -315,6 +318,6 @@ def test_unloading_lets_the_model_go(work):
     engine.load(MODEL, PrecisionMode.EXACT, emit=lambda _: None, checkpoint=lambda: None)
     assert engine.loaded_path == MODEL
     events, _ = run(engine, work, steps=1, width=64, height=64)
-    assert not any(isinstance(event, LoadProgress) for event in events)
+    assert not any(isinstance(event, TransferProgress) for event in events)
     engine.unload()
     assert engine.loaded_path is None

@@ -17,8 +17,9 @@ from domains.inference.backends import images
 from domains.inference.backends.images import encode_image, encode_png_with_pillow, to_pixels
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.png_text import insert_text
-from domains.inference.types import ImageFormat, OutputSettings, SchedulerSettings, SigmaSpacing
+from domains.inference.types import OutputSettings, SchedulerSettings, SigmaSpacing
 from domains.model.types import DataType
+from domains.processing.types import ImageFormat
 
 NASTY = [
     "plain",

@@ -19,10 +19,11 @@ def test_the_last_preview_resembles_the_picture(draw, scheduler):
     drawn = draw(
         steps=8, preview=PreviewSettings(4, 64), scheduler=SchedulerSettings(scheduler)
     )
-    previews = [step.preview for step in drawn.steps]
-    present = [preview is not None for preview in previews]
-    assert present == [False, False, False, True] * 2
-    last = np.asarray(Image.open(io.BytesIO(previews[-1].jpeg))).astype(int)
+    assert [(preview.image_index, preview.step) for preview in drawn.previews] == [
+        (0, 4),
+        (0, 8),
+    ]
+    last = np.asarray(Image.open(io.BytesIO(drawn.previews[-1].jpeg))).astype(int)
     assert last.shape == (64, 64, 3)
     small = np.asarray(Image.fromarray(drawn.pixels[0]).resize((64, 64))).astype(int)
     assert np.abs(last - small).mean() < 30
@@ -32,10 +33,10 @@ def test_the_last_preview_resembles_the_picture(draw, scheduler):
 def test_previews_keep_the_shape_and_change_no_pixel(draw):
     plain = draw(width=256, height=128, steps=2)
     drawn = draw(width=256, height=128, steps=2, preview=PreviewSettings(1, 100))
-    assert [(s.preview.width, s.preview.height) for s in drawn.steps] == [(100, 50)] * 2
+    assert [(shown.width, shown.height) for shown in drawn.previews] == [(100, 50)] * 2
     assert np.array_equal(plain.pixels[0], drawn.pixels[0])
 
 
 def test_a_preview_is_never_larger_than_the_picture(draw):
     drawn = draw(width=64, height=64, steps=1, preview=PreviewSettings(1, 512))
-    assert drawn.steps[0].preview.width == 64
+    assert drawn.previews[0].width == 64
