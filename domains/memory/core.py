@@ -56,10 +56,10 @@ def _memory(device: Device, host: HostMemory) -> DeviceMemory:
             used_by_others=_others(host),
             peak_allocated=ByteFigure.unknown(_UNCOUNTED),
         )
-    unreported = ByteFigure.unknown(_UNREPORTED)
+    unreported = ByteFigure.unknown("the device is lost" if device.lost else _UNREPORTED)
     return DeviceMemory(
         device_id=device.device_id,
-        total=device.total_memory,
+        total=unreported if device.lost else device.total_memory,
         free=unreported,
         allocated=unreported,
         reserved=unreported,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+
+from domains.errors import Reason
 
 
 class ModelType(Enum):
@@ -64,7 +67,7 @@ class Component:
 
     `name` is the folder's name (`unet`, `vae`, `text_encoder`), `class_name` the class
     that the model's index gives it. `parameter_count` and `size_bytes` are zero for
-    parts without weights.
+    parts without weights and where the model's problem kept them from being read.
     """
 
     name: str
@@ -75,17 +78,27 @@ class Component:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Why a model cannot be used, as a client sees it."""
+
+    reason: Reason
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Model:
     """A file or folder in a model root, as its headers describe it.
 
-    `native_width` and `native_height` are in pixels. `default_scheduler` is the
-    class name in the model's own scheduler configuration.
+    `native_width` and `native_height` are in pixels. `default_scheduler` is the class
+    name in the model's own scheduler configuration. `type` and `architecture` are None
+    where the headers do not tell; `metadata` is the header's own, shortened.
     """
 
     model_id: str
     name: str
-    type: ModelType
-    architecture: Architecture
+    type: ModelType | None
+    architecture: Architecture | None
     format: ModelFormat
     path: Path
     size_bytes: int
@@ -98,8 +111,63 @@ class Model:
     default_scheduler: str = ""
     components: tuple[Component, ...] = ()
     tags: tuple[str, ...] = ()
+    trigger_words: tuple[str, ...] = ()
     description: str = ""
     license: str = ""
     is_default: bool = False
-    unusable_reason: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
+    problem: Problem | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Whether this version can use the model, by its headers."""
+        return self.problem is None
+
+
+class ModelOrder(Enum):
+    """What lists are ordered by."""
+
+    NAME = "name"
+    MODIFY_TIME = "modify-time"
+    SIZE = "size"
+    LAST_USE = "last-use"
+
+
+@dataclass(frozen=True)
+class ModelFilter:
+    """Which models to list; None and empty mean any."""
+
+    type: ModelType | None = None
+    architecture: Architecture | None = None
+    format: ModelFormat | None = None
+    tags: tuple[str, ...] = ()
+    usable_only: bool = False
+
+
+@dataclass(frozen=True)
+class ModelMatch:
+    """A model that a search found and how well it matches, from 0 to 1."""
+
+    model: Model
+    score: float
+
+
+@dataclass(frozen=True)
+class FittingModels:
+    """Ids of usable models that go with a model, by what they would be to it."""
+
+    vaes: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
+    control_nets: tuple[str, ...] = ()
+    refiners: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What looking through the roots found.
+
+    `problems` says what was left out and why, without paths, one sentence each.
+    """
+
+    models: tuple[Model, ...]
+    problems: tuple[str, ...] = ()

@@ -1,0 +1,157 @@
+"""A model that is a diffusers folder, described by its index, configurations and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from domains.errors import DomainError, Reason
+from domains.model.backends.component_config import read_config
+from domains.model.backends.diffusers_folder import FolderPlan, NetworkPlan, inspect_folder
+from domains.model.backends.header_facts import data_type, parameter_count
+from domains.model.backends.model_card import one_line, read_card
+from domains.model.backends.roots import INDEX, Found
+from domains.model.backends.single_file import problem_of, shown_name
+from domains.model.types import (
+    Architecture,
+    Component,
+    Model,
+    ModelFormat,
+    ModelType,
+    PredictionType,
+    Problem,
+)
+
+_PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
+_SD1_TEXT_WIDTH = 768
+
+
+def read_folder(found: Found) -> Model:
+    """Describe a folder with a model index. The model has no id yet.
+
+    A folder that cannot be run is described as far as its files allow, with its problem.
+    """
+    plan, problem = None, None
+    try:
+        plan = inspect_folder(found.path)
+    except DomainError as error:
+        problem = problem_of(error)
+    except OSError:
+        problem = Problem(
+            Reason.MODEL_INCOMPLETE, "A file or folder of the model cannot be read."
+        )
+    index = plan.index if plan else _config(found.path / INDEX)
+    scheduler = (
+        plan.scheduler_config
+        if plan
+        else _config(found.path / "scheduler" / "scheduler_config.json")
+    )
+    unet = _network_config(plan, found.path, "unet")
+    width, height = _native_size(unet, _network_config(plan, found.path, "vae"))
+    headers = [file.header for network in _networks(plan) for file in network.files]
+    card = read_card(found.path / "README.md")
+    return Model(
+        model_id="",
+        name=card.title or shown_name(found),
+        type=_type(index),
+        architecture=plan.architecture if plan else _architecture(index, unet),
+        format=ModelFormat.DIFFUSERS_FOLDER,
+        path=found.path,
+        size_bytes=found.size_bytes,
+        modified_at=found.modified_at,
+        prediction_type=_PREDICTIONS.get(_text(scheduler, "prediction_type")),
+        native_width=width,
+        native_height=height,
+        data_type=data_type(headers),
+        parameter_count=parameter_count(headers),
+        default_scheduler=_text(scheduler, "_class_name"),
+        components=_components(index, plan),
+        tags=card.tags,
+        description=card.description,
+        license=card.license,
+        problem=problem,
+    )
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    """A configuration file, or nothing where it is unusable: the problem tells why."""
+    try:
+        return read_config(path, called=path.name)
+    except (DomainError, OSError):
+        return {}
+
+
+def _networks(plan: FolderPlan | None) -> tuple[NetworkPlan, ...]:
+    return plan.networks if plan else ()
+
+
+def _network_config(plan: FolderPlan | None, path: Path, name: str) -> Mapping[str, Any]:
+    for network in _networks(plan):
+        if network.name == name:
+            return network.config
+    return _config(path / name / "config.json")
+
+
+def _text(config: Mapping[str, Any], key: str) -> str:
+    value = config.get(key)
+    return value[:128] if isinstance(value, str) and value.isascii() else ""
+
+
+def _parts(index: Mapping[str, Any]) -> dict[str, str]:
+    """Parts that the index names, with their classes; parts it leaves out say null."""
+    return {
+        one_line(name, 64): one_line(entry[1], 128)
+        for name, entry in index.items()
+        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
+    }
+
+
+def _type(index: Mapping[str, Any]) -> ModelType | None:
+    parts = _parts(index)
+    if "text_encoder_2" in parts and "text_encoder" not in parts:
+        return ModelType.REFINER
+    return ModelType.CHECKPOINT if "unet" in parts or "transformer" in parts else None
+
+
+def _architecture(index: Mapping[str, Any], unet: Mapping[str, Any]) -> Architecture | None:
+    """SDXL reads two text encoders, SD 1.x one of a width that SD 2.x does not have."""
+    class_name = _text(index, "_class_name")
+    if class_name.startswith("StableDiffusionXL"):
+        return Architecture.SDXL if "text_encoder_2" in _parts(index) else None
+    if class_name.startswith("StableDiffusion"):
+        width = unet.get("cross_attention_dim")
+        return Architecture.SD1 if width == _SD1_TEXT_WIDTH else None
+    return None
+
+
+def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height in pixels: the UNet's sample in latents, times the VAE's scale."""
+    blocks = vae.get("block_out_channels")
+    sample = unet.get("sample_size")
+    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
+        return 0, 0
+    height, width = sample if isinstance(sample, list) and len(sample) == 2 else (sample,) * 2
+    if type(width) is not int or type(height) is not int:
+        return 0, 0
+    scale = 2 ** (len(blocks) - 1)
+    return max(width, 0) * scale, max(height, 0) * scale
+
+
+def _components(index: Mapping[str, Any], plan: FolderPlan | None) -> tuple[Component, ...]:
+    networks = {network.name: network for network in _networks(plan)}
+    return tuple(
+        _component(name, class_name, networks.get(name))
+        for name, class_name in sorted(_parts(index).items())
+    )
+
+
+def _component(name: str, class_name: str, network: NetworkPlan | None) -> Component:
+    headers = [file.header for file in network.files] if network else []
+    return Component(
+        name,
+        class_name,
+        parameter_count=parameter_count(headers),
+        size_bytes=sum(header.size_bytes for header in headers),
+        data_type=data_type(headers),
+    )

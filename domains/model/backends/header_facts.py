@@ -1,0 +1,34 @@
+"""What safetensors headers say about the weights as a whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from domains.model.backends.safetensors_header import Header
+from domains.model.types import DataType
+
+_DATA_TYPES = {
+    "F32": DataType.FLOAT32,
+    "F16": DataType.FLOAT16,
+    "BF16": DataType.BFLOAT16,
+    "F64": DataType.FLOAT64,
+    "F8_E4M3": DataType.FLOAT8_E4M3,
+    "F8_E5M2": DataType.FLOAT8_E5M2,
+    "I8": DataType.INT8,
+    "U8": DataType.UINT8,
+}
+
+
+def parameter_count(headers: Iterable[Header]) -> int:
+    """Numbers in all tensors."""
+    return sum(tensor.parameter_count for header in headers for tensor in header.tensors)
+
+
+def data_type(headers: Iterable[Header]) -> DataType | None:
+    """The element type of most numbers; None when it is none that networks are kept in."""
+    counts: Counter[str] = Counter()
+    for header in headers:
+        for tensor in header.tensors:
+            counts[tensor.data_type] += tensor.parameter_count
+    return _DATA_TYPES.get(counts.most_common(1)[0][0]) if counts else None

@@ -1,0 +1,116 @@
+"""A model that is one file, described by its header; pickles are not even opened."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from domains.errors import DomainError, Reason
+from domains.model.backends.header_facts import data_type, parameter_count
+from domains.model.backends.model_card import one_line, tags
+from domains.model.backends.recognition import recognise
+from domains.model.backends.roots import Found
+from domains.model.backends.safetensors_header import read_header
+from domains.model.types import Model, ModelFormat, ModelType, PredictionType, Problem
+
+_MAX_ENTRIES = 128
+_MAX_KEY = 128
+_MAX_VALUE = 512
+_PREDICTIONS = {
+    "epsilon": PredictionType.EPSILON,
+    "v": PredictionType.V_PREDICTION,
+    "v_prediction": PredictionType.V_PREDICTION,
+    "sample": PredictionType.SAMPLE,
+}
+_RESOLUTION = re.compile(r"(\d{2,5})x(\d{2,5})")
+
+
+def read_safetensors(found: Found) -> Model:
+    """Describe a .safetensors file from its header. The model has no id yet."""
+    try:
+        header = read_header(found.path)
+    except DomainError as error:
+        return _model(found, ModelFormat.SAFETENSORS, problem=problem_of(error))
+    recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})
+    told = header.metadata
+    width, height = _resolution(told.get("modelspec.resolution", ""))
+    return Model(
+        model_id="",
+        name=one_line(told.get("modelspec.title", ""), 128) or shown_name(found),
+        type=recognised.type,
+        architecture=recognised.architecture,
+        format=ModelFormat.SAFETENSORS,
+        path=found.path,
+        size_bytes=found.size_bytes,
+        modified_at=found.modified_at,
+        prediction_type=_PREDICTIONS.get(told.get("modelspec.prediction_type", "")),
+        native_width=width,
+        native_height=height,
+        data_type=data_type([header]),
+        parameter_count=parameter_count([header]),
+        tags=tags(told.get("modelspec.tags", "").split(",")),
+        trigger_words=tags(told.get("modelspec.trigger_phrase", "").split(",")),
+        description=one_line(told.get("modelspec.description", ""), 1024),
+        license=one_line(told.get("modelspec.license", ""), 64),
+        problem=Problem(Reason.MODEL_FORMAT_UNSUPPORTED, _why_not(recognised.type)),
+        metadata=_shown(told),
+    )
+
+
+def describe_pickle(found: Found) -> Model:
+    """List a pickle by what the file system tells. Opening it could run what it holds."""
+    return _model(
+        found,
+        ModelFormat.PICKLE,
+        problem=Problem(
+            Reason.MODEL_UNSAFE_PICKLE,
+            "The file is a pickle, which can run code when it is opened; use the model's "
+            "safetensors file.",
+        ),
+    )
+
+
+def problem_of(error: DomainError) -> Problem:
+    """An error of a check as the model's problem."""
+    return Problem(error.reason, error.message, error.metadata)
+
+
+def shown_name(found: Found) -> str:
+    """The name on disk, fit to be shown."""
+    return one_line(found.name, 128)
+
+
+def _model(found: Found, format: ModelFormat, *, problem: Problem) -> Model:
+    return Model(
+        model_id="",
+        name=shown_name(found),
+        type=None,
+        architecture=None,
+        format=format,
+        path=found.path,
+        size_bytes=found.size_bytes,
+        modified_at=found.modified_at,
+        problem=problem,
+    )
+
+
+def _why_not(type: ModelType | None) -> str:
+    if type is None:
+        return "The file's tensors are of no kind of model that is known here."
+    if type is ModelType.CHECKPOINT:
+        return (
+            "This version draws from diffusers folders, not from single files; "
+            "use the model's diffusers folder."
+        )
+    return f"This version does not use models of type {type.value} yet."
+
+
+def _resolution(text: str) -> tuple[int, int]:
+    match = _RESOLUTION.fullmatch(text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _shown(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Metadata of bounded size: training tools write whole logs into it."""
+    keys = sorted(metadata)[:_MAX_ENTRIES]
+    return {one_line(key, _MAX_KEY): one_line(metadata[key], _MAX_VALUE) for key in keys}

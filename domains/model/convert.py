@@ -1,0 +1,106 @@
+"""Models between proto and domain values."""
+
+from __future__ import annotations
+
+from deviceops.v1 import model_pb2, session_pb2
+from domains.conversions import DATA_TYPES, REASONS, EnumMap, timestamp
+from domains.model.types import (
+    Architecture,
+    Component,
+    Model,
+    ModelFilter,
+    ModelFormat,
+    ModelMatch,
+    ModelOrder,
+    ModelType,
+    PredictionType,
+    Problem,
+)
+
+TYPES = EnumMap(ModelType, model_pb2.ModelType, "MODEL_TYPE_")
+ARCHITECTURES = EnumMap(Architecture, model_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_")
+FORMATS = EnumMap(ModelFormat, model_pb2.ModelFormat, "MODEL_FORMAT_")
+PREDICTIONS = EnumMap(PredictionType, model_pb2.PredictionType, "PREDICTION_TYPE_")
+ORDERS = EnumMap(ModelOrder, model_pb2.ModelOrder, "MODEL_ORDER_")
+_FAILED_PRECONDITION = 9  # google.rpc.Code: what every use of such a model is answered with
+
+
+def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
+    """Which models a client wants listed."""
+    return ModelFilter(
+        type=TYPES.optional_from_proto(message.type),
+        architecture=ARCHITECTURES.optional_from_proto(message.architecture),
+        format=FORMATS.optional_from_proto(message.format),
+        tags=tuple(message.tags),
+        usable_only=message.usable_only,
+    )
+
+
+def search_filter_from_proto(message: model_pb2.SearchModelsRequest) -> ModelFilter:
+    """Among which models a client searches."""
+    return ModelFilter(
+        type=TYPES.optional_from_proto(message.type),
+        architecture=ARCHITECTURES.optional_from_proto(message.architecture),
+    )
+
+
+def problem_to_proto(problem: Problem | None) -> session_pb2.Failure | None:
+    """Why a model cannot be used."""
+    if problem is None:
+        return None
+    return session_pb2.Failure(
+        status_code=_FAILED_PRECONDITION,
+        reason=REASONS.to_proto(problem.reason),
+        message=problem.message,
+        metadata=problem.metadata,
+    )
+
+
+def model_to_proto(model: Model) -> model_pb2.Model:
+    """Everything known about a model, but where it lies."""
+    return model_pb2.Model(
+        model_id=model.model_id,
+        name=model.name,
+        type=TYPES.to_proto(model.type),
+        architecture=ARCHITECTURES.to_proto(model.architecture),
+        format=FORMATS.to_proto(model.format),
+        prediction_type=PREDICTIONS.to_proto(model.prediction_type),
+        native_width=model.native_width,
+        native_height=model.native_height,
+        data_type=DATA_TYPES.to_proto(model.data_type),
+        parameter_count=model.parameter_count,
+        size_bytes=model.size_bytes,
+        modify_time=timestamp(model.modified_at),
+        description=model.description,
+        license=model.license,
+        tags=model.tags,
+        trigger_words=model.trigger_words,
+        header_metadata=model.metadata,
+        scheduler_class=model.default_scheduler,
+        is_default=model.is_default,
+        usable=model.usable,
+        problem=problem_to_proto(model.problem),
+    )
+
+
+def listed_model_to_proto(model: Model) -> model_pb2.Model:
+    """A model without its header's metadata: a full page stays within 4 MB."""
+    message = model_to_proto(model)
+    message.ClearField("header_metadata")
+    return message
+
+
+def match_to_proto(match: ModelMatch) -> model_pb2.ModelMatch:
+    """A model that a search found."""
+    return model_pb2.ModelMatch(model=listed_model_to_proto(match.model), score=match.score)
+
+
+def component_to_proto(component: Component) -> model_pb2.ModelComponent:
+    """One network or tokenizer."""
+    return model_pb2.ModelComponent(
+        name=component.name,
+        class_name=component.class_name,
+        parameter_count=component.parameter_count,
+        size_bytes=component.size_bytes,
+        data_type=DATA_TYPES.to_proto(component.data_type),
+    )

@@ -1,0 +1,73 @@
+"""Errors of models."""
+
+from __future__ import annotations
+
+from domains.errors import (
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Reason,
+)
+from domains.model.types import Model, ModelType, Problem
+
+
+class ModelNotFound(NotFound):
+    """The catalogue has no such model, or it is of another type than is needed."""
+
+    def __init__(self, model_id: str, why: str) -> None:
+        super().__init__(
+            f"There is no model {model_id!r}: {why}" if model_id else why,
+            reason=Reason.MODEL_NOT_FOUND,
+            metadata={"model_id": model_id},
+        )
+
+    @classmethod
+    def of_type(cls, model: Model, wanted: ModelType) -> ModelNotFound:
+        """The model is there and is something else."""
+        found = model.type.value if model.type else "model of unknown type"
+        return cls(model.model_id, f"it is a {found}, and a {wanted.value} is needed here.")
+
+
+class ModelNameInvalid(InvalidArgument):
+    """No model can have a name of this form."""
+
+    def __init__(self, violation: FieldViolation) -> None:
+        super().__init__(
+            "This is not a model id; ListModels tells the ids.",
+            reason=violation.reason,
+            violations=[violation],
+        )
+
+
+class RemoteSourceForbidden(PermissionDenied):
+    """A URL or the name of a repository elsewhere stands where a model id belongs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Only models in this server's own folders are used, never one from the "
+            "network; ListModels tells their ids.",
+            reason=Reason.REMOTE_SOURCE_FORBIDDEN,
+        )
+
+
+class ModelUnusable(FailedPrecondition):
+    """The model is in the catalogue with a problem."""
+
+    def __init__(self, model_id: str, problem: Problem) -> None:
+        super().__init__(
+            problem.message,
+            reason=problem.reason,
+            metadata={**problem.metadata, "model_id": model_id},
+        )
+
+
+class SearchInvalid(InvalidArgument):
+    """A list or search was asked for in a way that breaks a rule."""
+
+    def __init__(self, violations: list[FieldViolation]) -> None:
+        first = violations[0]
+        super().__init__(
+            f"{first.field}: {first.description}", reason=first.reason, violations=violations
+        )

@@ -1,0 +1,72 @@
+"""ModelService on the wire."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from deviceops.v1 import model_pb2, model_pb2_grpc
+from domains.model import convert
+from domains.model.core import ModelCatalogue
+from domains.model.types import ModelOrder
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class ModelServicer(model_pb2_grpc.ModelServiceServicer):
+    """The catalogue; the rest is answered by the generated base."""
+
+    def __init__(self, catalogue: ModelCatalogue) -> None:
+        self._catalogue = catalogue
+
+    async def ListModels(
+        self, request: model_pb2.ListModelsRequest, context: Context
+    ) -> model_pb2.ListModelsResponse:
+        page = await self._catalogue.list(
+            convert.list_filter_from_proto(request),
+            order=convert.ORDERS.from_proto(request.order, ModelOrder.NAME),
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return model_pb2.ListModelsResponse(
+            models=[convert.listed_model_to_proto(model) for model in page.items],
+            next_page_token=page.next_page_token,
+            total_count=page.total_count,
+        )
+
+    async def SearchModels(
+        self, request: model_pb2.SearchModelsRequest, context: Context
+    ) -> model_pb2.SearchModelsResponse:
+        page = await self._catalogue.search(
+            request.query,
+            convert.search_filter_from_proto(request),
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return model_pb2.SearchModelsResponse(
+            matches=[convert.match_to_proto(match) for match in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def GetModel(
+        self, request: model_pb2.GetModelRequest, context: Context
+    ) -> model_pb2.GetModelResponse:
+        model = await self._catalogue.get(request.model_id)
+        return model_pb2.GetModelResponse(
+            model=convert.model_to_proto(model),
+            components=[convert.component_to_proto(part) for part in model.components],
+        )
+
+    async def GetModelComponents(
+        self, request: model_pb2.GetModelComponentsRequest, context: Context
+    ) -> model_pb2.GetModelComponentsResponse:
+        model = await self._catalogue.get(request.model_id)
+        fitting = await self._catalogue.fitting(model)
+        return model_pb2.GetModelComponentsResponse(
+            components=[convert.component_to_proto(part) for part in model.components],
+            compatible_vae_model_ids=fitting.vaes,
+            compatible_lora_model_ids=fitting.loras,
+            compatible_control_net_model_ids=fitting.control_nets,
+            compatible_refiner_model_ids=fitting.refiners,
+        )
