@@ -1,0 +1,149 @@
+"""How many calls are open at once, and how all of them end when the server stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+
+from server.interceptors.admission import Admission, AdmissionInterceptor, CallClass, classify
+from server.interceptors.errors import ErrorInterceptor
+from tests.server.echo import ARITIES, Echo, serving, told
+
+
+class Gate:
+    """Behaviours that hold their call open until told, and say when it has begun."""
+
+    def __init__(self) -> None:
+        self.begun: asyncio.Queue[str] = asyncio.Queue()
+        self.opened = asyncio.Event()
+
+    async def unary(self, request: Any, context: Any) -> StringValue:
+        self.begun.put_nowait("unary")
+        await self.opened.wait()
+        return StringValue(value="through")
+
+    async def stream(self, request: Any, context: Any) -> AsyncIterator[StringValue]:
+        self.begun.put_nowait("stream")
+        await self.opened.wait()
+        yield StringValue(value="through")
+
+    @property
+    def behaviours(self) -> dict[str, Any]:
+        return {
+            "Unary": self.unary,
+            "ServerStream": self.stream,
+            "ClientStream": self.unary,
+            "Duplex": self.stream,
+            "WatchThings": self.stream,
+        }
+
+
+def around(admission: Admission) -> list[grpc.aio.ServerInterceptor]:
+    return [ErrorInterceptor(), AdmissionInterceptor(admission)]
+
+
+async def refused(echo: Echo, method: str) -> Any:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await echo.call(method)
+    return told(caught.value)
+
+
+def test_calls_are_told_apart_by_name() -> None:
+    assert classify("/grpc.health.v1.Health/Watch") is CallClass.HEALTH
+    assert classify("/deviceops.v1.DeviceService/WatchDevices") is CallClass.WATCH
+    assert classify("/deviceops.v1.DeviceService/ListDevices") is CallClass.ORDINARY
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+async def test_one_call_too_many_is_refused_and_the_place_is_given_back(arity: str) -> None:
+    gate, admission = Gate(), Admission(max_calls=1, max_watches=1)
+    async with serving(around(admission), gate.behaviours) as echo:
+        held = asyncio.ensure_future(echo.call(arity))
+        await gate.begun.get()
+        what = await refused(echo, arity)
+        gate.opened.set()
+        assert await held == ["through"]
+        assert await echo.call(arity) == ["through"]
+    assert (what.code, what.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_STREAMS",
+    )
+    assert what.retry_seconds == 1
+    assert what.metadata["limit"] == "1"
+
+
+async def test_watches_have_a_limit_of_their_own() -> None:
+    gate, admission = Gate(), Admission(max_calls=1, max_watches=1)
+    async with serving(around(admission), gate.behaviours) as echo:
+        watch = asyncio.ensure_future(echo.call("WatchThings"))
+        await gate.begun.get()
+        call = asyncio.ensure_future(echo.call("Unary"))
+        await gate.begun.get()
+        assert (await refused(echo, "WatchThings")).metadata["call_class"] == "watch"
+        assert (await refused(echo, "Unary")).metadata["call_class"] == "ordinary"
+        gate.opened.set()
+        assert await watch == await call == ["through"]
+
+
+async def test_health_answers_when_the_server_is_full_and_when_it_drains() -> None:
+    admission = Admission(max_calls=1, max_watches=1)
+    async with serving(around(admission), service="grpc.health.v1.Health") as echo:
+        admission.begin(CallClass.ORDINARY)
+        assert await echo.call("Unary") == ["hi"]
+        admission.drain()
+        assert await echo.call("Unary") == ["hi"]
+
+
+async def test_a_cancelled_call_gives_its_place_back() -> None:
+    gate, admission = Gate(), Admission(max_calls=1, max_watches=1)
+    async with serving(around(admission), gate.behaviours) as echo:
+        call = echo.start("ServerStream")
+        await gate.begun.get()
+        call.cancel()
+        await asyncio.wait_for(admission.idle(), 10)
+        gate.opened.set()
+        assert await echo.call("ServerStream") == ["through"]
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+async def test_draining_refuses_new_calls_and_lets_open_ones_end(arity: str) -> None:
+    gate, admission = Gate(), Admission(max_calls=9, max_watches=9)
+    async with serving(around(admission), gate.behaviours) as echo:
+        held = asyncio.ensure_future(echo.call(arity))
+        await gate.begun.get()
+        admission.drain()
+        what = await refused(echo, arity)
+        idle = asyncio.ensure_future(admission.idle())
+        gate.opened.set()
+        assert await held == ["through"]
+        await asyncio.wait_for(idle, 10)
+    assert (what.code, what.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    assert what.retry_seconds == 5
+
+
+async def test_open_watches_do_not_keep_the_server_busy() -> None:
+    gate, admission = Gate(), Admission(max_calls=9, max_watches=9)
+    async with serving(around(admission), gate.behaviours) as echo:
+        watch = asyncio.ensure_future(echo.call("WatchThings"))
+        await gate.begun.get()
+        await asyncio.wait_for(admission.idle(), 10)
+        gate.opened.set()
+        await watch
+
+
+@pytest.mark.parametrize("method", [*ARITIES, "WatchThings"])
+async def test_end_all_tells_clients_that_the_server_stops(method: str) -> None:
+    gate, admission = Gate(), Admission(max_calls=9, max_watches=9)
+    async with serving(around(admission), gate.behaviours) as echo:
+        held = asyncio.ensure_future(echo.call(method))
+        await gate.begun.get()
+        admission.end_all()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await held
+    what = told(caught.value)
+    assert (what.code, what.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
