@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from deviceops.v1 import common_pb2
 from domains.device.types import ByteFigure, FigureQuality
-from domains.errors import Reason
+from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.model.types import DataType
 
 E = TypeVar("E", bound=Enum)
@@ -30,7 +30,8 @@ class EnumMap(Generic[E, V]):
     """A Python enum and the proto enum with the same names behind a prefix.
 
     Zero (`_UNSPECIFIED`) has no member: a default takes its place. Numbers that the
-    proto enum does not have never get here: requests are checked on arrival.
+    proto enum does not have, from a newer client, are refused; `field` is where in the
+    request they stood.
 
     Args:
         members: The Python enum.
@@ -39,6 +40,7 @@ class EnumMap(Generic[E, V]):
     """
 
     def __init__(self, members: type[E], wrapper: _Wrapper[V], prefix: str) -> None:
+        self._prefix = prefix
         self._unspecified = wrapper.Value(prefix + "UNSPECIFIED")
         self._numbers: dict[E, V] = {
             member: wrapper.Value(prefix + member.name) for member in members
@@ -51,13 +53,39 @@ class EnumMap(Generic[E, V]):
         """The member's number; that of `_UNSPECIFIED` for None."""
         return self._unspecified if member is None else self._numbers[member]
 
-    def from_proto(self, number: int, default: E) -> E:
-        """The number's member, or `default` for 0."""
-        return self._members[number] if number else default
+    def from_proto(self, number: int, default: E, *, field: str = "") -> E:
+        """The number's member, or `default` for 0.
 
-    def optional_from_proto(self, number: int) -> E | None:
-        """The number's member, or None for 0."""
-        return self._members[number] if number else None
+        Raises:
+            InvalidArgument: ENUM_VALUE_UNKNOWN.
+        """
+        member = self.optional_from_proto(number, field=field)
+        return default if member is None else member
+
+    def optional_from_proto(self, number: int, *, field: str = "") -> E | None:
+        """The number's member, or None for 0.
+
+        Raises:
+            InvalidArgument: ENUM_VALUE_UNKNOWN.
+        """
+        if not number:
+            return None
+        if number not in self._members:
+            raise self._unknown(field)
+        return self._members[number]
+
+    def _unknown(self, field: str) -> InvalidArgument:
+        known = ", ".join(f"{self._prefix}{member.name}" for member in self._numbers)
+        violation = FieldViolation(
+            field or self._prefix.rstrip("_").lower(),
+            Reason.ENUM_VALUE_UNKNOWN,
+            f"Must be one of {known}.",
+        )
+        return InvalidArgument(
+            f"{violation.field} holds a number that this version does not know.",
+            reason=violation.reason,
+            violations=[violation],
+        )
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:
@@ -94,13 +122,4 @@ def byte_figure(figure: ByteFigure) -> common_pb2.ByteFigure:
         value_bytes=figure.value,
         quality=QUALITIES.to_proto(figure.quality),
         source=figure.source,
-    )
-
-
-def byte_figure_from_proto(message: common_pb2.ByteFigure) -> ByteFigure:
-    """The inverse of `byte_figure`; a figure that says nothing is unknown."""
-    return ByteFigure(
-        message.value_bytes if message.HasField("value_bytes") else None,
-        QUALITIES.from_proto(message.quality, FigureQuality.UNKNOWN),
-        message.source,
     )

@@ -22,7 +22,7 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
     async def ListDevices(
         self, request: device_pb2.ListDevicesRequest, context: Context
     ) -> device_pb2.ListDevicesResponse:
-        kind = convert.KINDS.optional_from_proto(request.kind)
+        kind = convert.KINDS.optional_from_proto(request.kind, field="kind")
         listing = await self._inventory.list(kind, refresh=request.refresh)
         return convert.listing_to_proto(listing)
 

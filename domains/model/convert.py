@@ -28,9 +28,11 @@ _FAILED_PRECONDITION = 9  # google.rpc.Code: what every use of such a model is a
 def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
     """Which models a client wants listed."""
     return ModelFilter(
-        type=TYPES.optional_from_proto(message.type),
-        architecture=ARCHITECTURES.optional_from_proto(message.architecture),
-        format=FORMATS.optional_from_proto(message.format),
+        type=TYPES.optional_from_proto(message.type, field="type"),
+        architecture=ARCHITECTURES.optional_from_proto(
+            message.architecture, field="architecture"
+        ),
+        format=FORMATS.optional_from_proto(message.format, field="format"),
         tags=tuple(message.tags),
         usable_only=message.usable_only,
     )
@@ -39,8 +41,10 @@ def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
 def search_filter_from_proto(message: model_pb2.SearchModelsRequest) -> ModelFilter:
     """Among which models a client searches."""
     return ModelFilter(
-        type=TYPES.optional_from_proto(message.type),
-        architecture=ARCHITECTURES.optional_from_proto(message.architecture),
+        type=TYPES.optional_from_proto(message.type, field="type"),
+        architecture=ARCHITECTURES.optional_from_proto(
+            message.architecture, field="architecture"
+        ),
     )
 
 

@@ -25,7 +25,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     ) -> model_pb2.ListModelsResponse:
         page = await self._catalogue.list(
             convert.list_filter_from_proto(request),
-            order=convert.ORDERS.from_proto(request.order, ModelOrder.NAME),
+            order=convert.ORDERS.from_proto(request.order, ModelOrder.NAME, field="order"),
             page_size=request.page_size,
             page_token=request.page_token,
         )

@@ -22,7 +22,7 @@ class PostprocessingServicer(postprocessing_pb2_grpc.PostprocessingServiceServic
     async def ListPostprocessors(
         self, request: postprocessing_pb2.ListPostprocessorsRequest, context: Context
     ) -> postprocessing_pb2.ListPostprocessorsResponse:
-        kind = convert.KINDS.optional_from_proto(request.kind)
+        kind = convert.KINDS.optional_from_proto(request.kind, field="kind")
         entries = self._inventory.list(kind, ready_only=request.ready_only)
         return postprocessing_pb2.ListPostprocessorsResponse(
             postprocessors=[convert.postprocessor_to_proto(entry) for entry in entries]
