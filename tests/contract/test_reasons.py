@@ -48,6 +48,10 @@ def inconsistencies(errors: str) -> list[str]:
             named = part.partition(":")[0].strip()
             # "any MODEL_ reason", "any content reason", "any content or IMAGE_ reason".
             if named.startswith("any "):
+                if code not in ("INVALID_ARGUMENT", "FAILED_PRECONDITION"):
+                    wrong.append(f"{named} is not {code}")
+                if "MODEL_" in named and code != "FAILED_PRECONDITION":
+                    wrong.append(f"{named} is FAILED_PRECONDITION, not {code}")
                 continue
             if named not in code_of_reason():
                 wrong.append(f"{named or part} is no reason")
@@ -113,6 +117,9 @@ def test_wrong_sentences_are_found() -> None:
     assert inconsistencies("NOT_FOUND (MODEL_LOST).") == ["MODEL_LOST is no reason"]
     assert inconsistencies("UNAVAILABLE (MODEL_NOT_FOUND: gone).") == [
         "MODEL_NOT_FOUND is NOT_FOUND, not UNAVAILABLE"
+    ]
+    assert inconsistencies("INVALID_ARGUMENT (any MODEL_ reason).") == [
+        "any MODEL_ reason is FAILED_PRECONDITION, not INVALID_ARGUMENT"
     ]
     assert inconsistencies("MISSING (MODEL_NOT_FOUND).")[0] == "MISSING is no status code"
 

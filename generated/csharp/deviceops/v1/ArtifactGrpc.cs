@@ -152,7 +152,7 @@ namespace DeviceOperations.V1 {
       /// order, the last one says that the upload is complete; a stream that ends without it
       /// is kept as unfinished for 10 minutes and can be resumed.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
+      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
       /// DISK_FULL).
       /// </summary>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -169,7 +169,7 @@ namespace DeviceOperations.V1 {
       /// order, the last one says that the upload is complete; a stream that ends without it
       /// is kept as unfinished for 10 minutes and can be resumed.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
+      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
       /// DISK_FULL).
       /// </summary>
       /// <param name="options">The options for the call.</param>
@@ -181,7 +181,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Read an artifact in chunks, from any offset. Can be repeated.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
+      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -195,7 +196,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Read an artifact in chunks, from any offset. Can be repeated.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
+      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

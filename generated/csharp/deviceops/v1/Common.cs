@@ -122,15 +122,16 @@ namespace DeviceOperations.V1 {
             "EhoKFkZJR1VSRV9RVUFMSVRZX1VOS05PV04QAypvCgtJbWFnZUZvcm1hdBIc",
             "ChhJTUFHRV9GT1JNQVRfVU5TUEVDSUZJRUQQABIUChBJTUFHRV9GT1JNQVRf",
             "UE5HEAESFQoRSU1BR0VfRk9STUFUX0pQRUcQAhIVChFJTUFHRV9GT1JNQVRf",
-            "V0VCUBADKswCCg9EZWdyYWRhdGlvbktpbmQSIAocREVHUkFEQVRJT05fS0lO",
+            "V0VCUBADKvMCCg9EZWdyYWRhdGlvbktpbmQSIAocREVHUkFEQVRJT05fS0lO",
             "RF9VTlNQRUNJRklFRBAAEh4KGkRFR1JBREFUSU9OX0tJTkRfVkFFX1RJTEVE",
             "EAESIgoeREVHUkFEQVRJT05fS0lORF9WQUVfREFUQV9UWVBFEAISIwofREVH",
             "UkFEQVRJT05fS0lORF9VTkVUX0RBVEFfVFlQRRADEiEKHURFR1JBREFUSU9O",
             "X0tJTkRfQ1BVX0ZBTExCQUNLEAQSHgoaREVHUkFEQVRJT05fS0lORF9PRkZM",
             "T0FERUQQBRIlCiFERUdSQURBVElPTl9LSU5EX0FUVEVOVElPTl9TTElDRUQQ",
             "BhIhCh1ERUdSQURBVElPTl9LSU5EX1NMT1dfRU5DT0RFUhAHEiEKHURFR1JB",
-            "REFUSU9OX0tJTkRfT1RIRVJfREVWSUNFEAhCFqoCE0RldmljZU9wZXJhdGlv",
-            "bnMuVjFiBnByb3RvMw=="));
+            "REFUSU9OX0tJTkRfT1RIRVJfREVWSUNFEAgSJQohREVHUkFEQVRJT05fS0lO",
+            "RF9QUk9NUFRfVFJVTkNBVEVEEAlCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFi",
+            "BnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ErrorReason), typeof(global::DeviceOperations.V1.DataType), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFormat), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -614,6 +615,10 @@ namespace DeviceOperations.V1 {
     /// Work ran on another device than the default because that one is not ready.
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_OTHER_DEVICE")] OtherDevice = 8,
+    /// <summary>
+    /// The prompt was longer than the text encoders read; its end had no effect.
+    /// </summary>
+    [pbr::OriginalName("DEGRADATION_KIND_PROMPT_TRUNCATED")] PromptTruncated = 9,
   }
 
   #endregion

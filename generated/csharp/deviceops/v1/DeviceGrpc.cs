@@ -248,7 +248,7 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, with the probe's explanation in its message).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -262,7 +262,7 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, with the probe's explanation in its message).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -274,7 +274,7 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, with the probe's explanation in its message).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -288,7 +288,7 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, with the probe's explanation in its message).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

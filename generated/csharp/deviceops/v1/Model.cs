@@ -561,7 +561,8 @@ namespace DeviceOperations.V1 {
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
     /// <summary>
-    /// Its id: the name of its file or folder without root and ending, made unique.
+    /// Its id: the name of its file or folder without root and ending. Characters that a name
+    /// cannot have are hyphens, and a number makes it unique.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -601,8 +601,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Read a model into main memory.
-      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-      /// RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+      /// (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -616,8 +616,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Read a model into main memory.
-      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-      /// RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+      /// (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -734,8 +734,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Put a model on a device, ready to run.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
-      /// MODEL_ reason, DEVICE_UNSUPPORTED), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY,
-      /// HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
+      /// MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
+      /// RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
       /// DEVICE_QUARANTINED), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -751,8 +751,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Put a model on a device, ready to run.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
-      /// MODEL_ reason, DEVICE_UNSUPPORTED), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY,
-      /// HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
+      /// MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
+      /// RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
       /// DEVICE_QUARANTINED), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -902,8 +902,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Rewrite a model as safetensors, in a process of its own. Pickles only where the
       /// operator allows them.
-      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-      /// ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+      /// (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
+      /// RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -918,8 +919,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Rewrite a model as safetensors, in a process of its own. Pickles only where the
       /// operator allows them.
-      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-      /// ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+      /// (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
+      /// RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

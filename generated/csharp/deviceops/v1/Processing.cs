@@ -10313,7 +10313,8 @@ namespace DeviceOperations.V1 {
     public const int SessionIdFieldNumber = 2;
     private string sessionId_ = "";
     /// <summary>
-    /// The session that runs it: WatchSession and ControlSession work on it too.
+    /// The session that runs it: WatchSession and ControlSession work on it too. It completes
+    /// when every item has ended, failed ones too; the counts below tell.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -1121,6 +1121,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
+      /// Failed items of a batch that has ended run in a new session: its session_id changes and
+      /// its events begin at 1 again.
       /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
       /// INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
       /// </summary>
@@ -1136,6 +1138,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
+      /// Failed items of a batch that has ended run in a new session: its session_id changes and
+      /// its events begin at 1 again.
       /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
       /// INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
       /// </summary>
@@ -1149,6 +1153,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
+      /// Failed items of a batch that has ended run in a new session: its session_id changes and
+      /// its events begin at 1 again.
       /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
       /// INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
       /// </summary>
@@ -1164,6 +1170,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
+      /// Failed items of a batch that has ended run in a new session: its session_id changes and
+      /// its events begin at 1 again.
       /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
       /// INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
       /// </summary>

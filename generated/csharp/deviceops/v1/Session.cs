@@ -410,7 +410,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What becomes of a session whose stream is dropped.
+  /// What becomes of a session when the last of the streams that run it is dropped. Watching
+  /// streams neither keep nor end a session.
   /// </summary>
   public enum OnDisconnect {
     /// <summary>
@@ -511,7 +512,8 @@ namespace DeviceOperations.V1 {
     /// <summary>
     /// Idempotency key, a UUID of the client's choice, not the nil UUID. The same id with the
     /// same request
-    /// gives the same session, from its first event, however often it is sent; with another
+    /// gives the same session, from its first event and with its pictures, however often it is
+    /// sent; with another
     /// request it is ALREADY_EXISTS (REQUEST_ID_REUSED). Empty: every call is a new session.
     /// Without it a retry after a lost connection may run the work twice.
     /// </summary>
@@ -560,7 +562,7 @@ namespace DeviceOperations.V1 {
     public const int OnDisconnectFieldNumber = 4;
     private global::DeviceOperations.V1.OnDisconnect onDisconnect_ = global::DeviceOperations.V1.OnDisconnect.Unspecified;
     /// <summary>
-    /// What happens when this stream is dropped. Default: CANCEL.
+    /// What happens when this stream is dropped and no other runs the session. Default: CANCEL.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

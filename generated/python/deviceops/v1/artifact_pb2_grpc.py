@@ -77,7 +77,7 @@ class ArtifactServiceServicer:
         order, the last one says that the upload is complete; a stream that ends without it
         is kept as unfinished for 10 minutes and can be resumed.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
+        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
         DISK_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -86,7 +86,8 @@ class ArtifactServiceServicer:
 
     def DownloadArtifact(self, request, context):
         """Read an artifact in chunks, from any offset. Can be repeated.
-        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
+        (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,12 +42,13 @@ class ArtifactServiceStub:
     order, the last one says that the upload is complete; a stream that ends without it
     is kept as unfinished for 10 minutes and can be resumed.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
+    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
     DISK_FULL).
     """
     DownloadArtifact: _grpc.UnaryStreamMultiCallable[_artifact_pb2.DownloadArtifactRequest, _artifact_pb2.DownloadArtifactResponse]
     """Read an artifact in chunks, from any offset. Can be repeated.
-    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
+    (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
     """
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.GetArtifactRequest, _artifact_pb2.GetArtifactResponse]
     """Describe an artifact without its bytes. Before uploading, ask whether it is there.
@@ -77,12 +78,13 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     order, the last one says that the upload is complete; a stream that ends without it
     is kept as unfinished for 10 minutes and can be resumed.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
+    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
     DISK_FULL).
     """
     DownloadArtifact: _aio.UnaryStreamMultiCallable[_artifact_pb2.DownloadArtifactRequest, _artifact_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
     """Read an artifact in chunks, from any offset. Can be repeated.
-    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
+    (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
     """
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.GetArtifactRequest, _artifact_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Describe an artifact without its bytes. Before uploading, ask whether it is there.
@@ -115,7 +117,7 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         order, the last one says that the upload is complete; a stream that ends without it
         is kept as unfinished for 10 minutes and can be resumed.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
+        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
         DISK_FULL).
         """
 
@@ -126,7 +128,8 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_artifact_pb2.DownloadArtifactResponse], _abc.AsyncIterator[_artifact_pb2.DownloadArtifactResponse]]:
         """Read an artifact in chunks, from any offset. Can be repeated.
-        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
+        (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
         """
 
     @_abc_1.abstractmethod

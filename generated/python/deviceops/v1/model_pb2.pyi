@@ -312,7 +312,9 @@ class Model(_message.Message):
     USABLE_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """Its id: the name of its file or folder without root and ending, made unique."""
+    """Its id: the name of its file or folder without root and ending. Characters that a name
+    cannot have are hyphens, and a number makes it unique.
+    """
     name: _builtins.str
     """Its name for people."""
     type: Global___ModelType.ValueType

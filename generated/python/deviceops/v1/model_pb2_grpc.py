@@ -199,8 +199,8 @@ class ModelServiceServicer:
 
     def CacheModel(self, request, context):
         """Read a model into main memory.
-        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-        RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+        (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,8 +225,8 @@ class ModelServiceServicer:
     def LoadModel(self, request, context):
         """Put a model on a device, ready to run.
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
-        MODEL_ reason, DEVICE_UNSUPPORTED), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY,
-        HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
+        MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
+        RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
         DEVICE_QUARANTINED), CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -271,8 +271,9 @@ class ModelServiceServicer:
     def ConvertModel(self, request, context):
         """Rewrite a model as safetensors, in a process of its own. Pickles only where the
         operator allows them.
-        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-        ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+        (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
+        RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -71,8 +71,8 @@ class ModelServiceStub:
     """
     CacheModel: _grpc.UnaryStreamMultiCallable[_model_pb2.CacheModelRequest, _model_pb2.CacheModelResponse]
     """Read a model into main memory.
-    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-    RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+    (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
     """
     EvictModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.EvictModelRequest, _model_pb2.EvictModelResponse]
     """Drop a model from main memory.
@@ -85,8 +85,8 @@ class ModelServiceStub:
     LoadModel: _grpc.UnaryStreamMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]
     """Put a model on a device, ready to run.
     Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
-    MODEL_ reason, DEVICE_UNSUPPORTED), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY,
-    HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
+    MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
+    RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
     DEVICE_QUARANTINED), CANCELLED.
     """
     UnloadModel: _grpc.UnaryStreamMultiCallable[_model_pb2.UnloadModelRequest, _model_pb2.UnloadModelResponse]
@@ -111,8 +111,9 @@ class ModelServiceStub:
     ConvertModel: _grpc.UnaryStreamMultiCallable[_model_pb2.ConvertModelRequest, _model_pb2.ConvertModelResponse]
     """Rewrite a model as safetensors, in a process of its own. Pickles only where the
     operator allows them.
-    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-    ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+    (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
+    RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
     """
     ImportModel: _grpc.StreamUnaryMultiCallable[_model_pb2.ImportModelRequest, _model_pb2.ImportModelResponse]
     """Put a model file into the catalogue. Header first, then data in order, then
@@ -170,8 +171,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
     CacheModel: _aio.UnaryStreamMultiCallable[_model_pb2.CacheModelRequest, _model_pb2.CacheModelResponse]  # type: ignore[assignment]
     """Read a model into main memory.
-    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-    RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+    (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
     """
     EvictModel: _aio.UnaryUnaryMultiCallable[_model_pb2.EvictModelRequest, _model_pb2.EvictModelResponse]  # type: ignore[assignment]
     """Drop a model from main memory.
@@ -184,8 +185,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     LoadModel: _aio.UnaryStreamMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]  # type: ignore[assignment]
     """Put a model on a device, ready to run.
     Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
-    MODEL_ reason, DEVICE_UNSUPPORTED), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY,
-    HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
+    MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
+    RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
     DEVICE_QUARANTINED), CANCELLED.
     """
     UnloadModel: _aio.UnaryStreamMultiCallable[_model_pb2.UnloadModelRequest, _model_pb2.UnloadModelResponse]  # type: ignore[assignment]
@@ -210,8 +211,9 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ConvertModel: _aio.UnaryStreamMultiCallable[_model_pb2.ConvertModelRequest, _model_pb2.ConvertModelResponse]  # type: ignore[assignment]
     """Rewrite a model as safetensors, in a process of its own. Pickles only where the
     operator allows them.
-    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-    ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+    (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
+    RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
     """
     ImportModel: _aio.StreamUnaryMultiCallable[_model_pb2.ImportModelRequest, _model_pb2.ImportModelResponse]  # type: ignore[assignment]
     """Put a model file into the catalogue. Header first, then data in order, then
@@ -314,8 +316,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_pb2.CacheModelResponse], _abc.AsyncIterator[_model_pb2.CacheModelResponse]]:
         """Read a model into main memory.
-        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-        RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+        (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
         """
 
     @_abc_1.abstractmethod
@@ -346,8 +348,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_model_pb2.LoadModelResponse], _abc.AsyncIterator[_model_pb2.LoadModelResponse]]:
         """Put a model on a device, ready to run.
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
-        MODEL_ reason, DEVICE_UNSUPPORTED), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY,
-        HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
+        MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
+        RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
         DEVICE_QUARANTINED), CANCELLED.
         """
 
@@ -402,8 +404,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_model_pb2.ConvertModelResponse], _abc.AsyncIterator[_model_pb2.ConvertModelResponse]]:
         """Rewrite a model as safetensors, in a process of its own. Pickles only where the
         operator allows them.
-        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-        ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
+        (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
+        RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
         """
 
     @_abc_1.abstractmethod

@@ -262,7 +262,9 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     """The session goes on; WatchSession shows the rest, its result is kept."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
-    """What becomes of a session whose stream is dropped."""
+    """What becomes of a session when the last of the streams that run it is dropped. Watching
+    streams neither keep nor end a session.
+    """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 """CANCEL."""
@@ -335,14 +337,15 @@ class SessionOptions(_message.Message):
     request_id: _builtins.str
     """Idempotency key, a UUID of the client's choice, not the nil UUID. The same id with the
     same request
-    gives the same session, from its first event, however often it is sent; with another
+    gives the same session, from its first event and with its pictures, however often it is
+    sent; with another
     request it is ALREADY_EXISTS (REQUEST_ID_REUSED). Empty: every call is a new session.
     Without it a retry after a lost connection may run the work twice.
     """
     priority: Global___Priority.ValueType
     """Default: NORMAL."""
     on_disconnect: Global___OnDisconnect.ValueType
-    """What happens when this stream is dropped. Default: CANCEL."""
+    """What happens when this stream is dropped and no other runs the session. Default: CANCEL."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Longest life of the session, queue included; then it fails with DEADLINE_EXCEEDED.
