@@ -1,0 +1,128 @@
+"""Device queues: order, bounds, what never starts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from domains.errors import Reason
+from domains.processing.core.session import Session
+from domains.processing.core.sessions import Sessions
+from domains.processing.errors import QueueFull
+from domains.processing.types import Priority, SessionOptions, SessionState
+from tests.domains.processing.conftest import Clock, finish, plan
+
+
+class Device:
+    """Work that runs until it is let go, and remembers the order."""
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+        self.release = asyncio.Event()
+        self.started = asyncio.Event()
+
+    async def work(self, session: Session) -> None:
+        session.start(lambda: None)
+        self.order.append(session.session_id)
+        self.started.set()
+        await self.release.wait()
+        finish(session)
+
+
+async def test_one_session_runs_at_a_time_in_order_of_arrival(sessions: Sessions) -> None:
+    device = Device()
+    opened = [sessions.open(plan(), device.work) for _ in range(3)]
+    await device.started.wait()
+
+    assert device.order == [opened[0].session_id]
+    assert [session.queue_position for session in opened] == [0, 1, 2]
+
+    device.release.set()
+    await _all_final(opened)
+    assert device.order == [session.session_id for session in opened]
+
+
+async def test_priority_goes_before_arrival_but_never_interrupts(sessions: Sessions) -> None:
+    device = Device()
+    first = sessions.open(plan(), device.work)
+    await device.started.wait()
+    low = sessions.open(plan(SessionOptions(priority=Priority.LOW)), device.work)
+    high = sessions.open(plan(SessionOptions(priority=Priority.HIGH)), device.work)
+
+    assert (high.queue_position, low.queue_position) == (1, 2)
+    device.release.set()
+    await _all_final([first, low, high])
+    assert device.order == [session.session_id for session in (first, high, low)]
+
+
+async def test_devices_do_not_wait_for_each_other(sessions: Sessions) -> None:
+    one, two = Device(), Device()
+    sessions.open(plan(device_id="cpu:0"), one.work)
+    sessions.open(plan(device_id="cuda:0"), two.work)
+
+    async with asyncio.timeout(5):
+        await one.started.wait()
+        await two.started.wait()
+    one.release.set()
+    two.release.set()
+
+
+async def test_a_full_queue_refuses_and_keeps_nothing(sessions: Sessions) -> None:
+    device = Device()
+    opened = [sessions.open(plan(), device.work)]
+    await device.started.wait()
+    opened += [sessions.open(plan(), device.work) for _ in range(3)]
+
+    with pytest.raises(QueueFull) as refusal:
+        sessions.open(plan(), device.work)
+
+    assert refusal.value.retry_after
+    assert len(opened) == 4
+    device.release.set()
+    await _all_final(opened)
+    sessions.open(plan(), device.work)  # there is room again
+
+
+async def test_a_session_cancelled_while_it_waits_never_starts(sessions: Sessions) -> None:
+    device = Device()
+    first = sessions.open(plan(), device.work)
+    await device.started.wait()
+    second = sessions.open(plan(), device.work)
+    third = sessions.open(plan(), device.work)
+
+    assert second.request_cancel(Reason.CANCELLED_BY_CLIENT)
+    assert second.state is SessionState.CANCELLED
+
+    device.release.set()
+    await _all_final([first, third])
+    assert second.session_id not in device.order
+    assert len(device.order) == 2
+
+
+async def test_a_session_whose_time_is_over_never_starts(
+    sessions: Sessions, clock: Clock
+) -> None:
+    device = Device()
+    first = sessions.open(plan(), device.work)
+    await device.started.wait()
+    late = sessions.open(plan(SessionOptions(timeout_seconds=10)), device.work)
+
+    clock.move(11)
+    sessions.queue("cpu:0").expire()
+
+    assert late.state is SessionState.FAILED
+    assert late.failure is not None
+    assert late.failure.message == "too late"
+    device.release.set()
+    await _all_final([first])
+    assert device.order == [first.session_id]
+
+
+async def _all_final(opened: list[Session]) -> None:
+    async with asyncio.timeout(5):
+        for session in opened:
+            while not session.state.final:
+                change = session.log.change()
+                if not session.state.final:
+                    await change.wait()
