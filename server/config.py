@@ -139,8 +139,8 @@ class Settings(_FromKeywordsOnly):
     log_format: Literal["auto", "json", "console"] = "auto"
     """auto: console on a terminal, JSON elsewhere."""
 
-    max_message_bytes: int = Field(4 * 2**20, ge=2**16, le=2**31 - 1)
-    max_metadata_bytes: int = Field(16 * 2**10, ge=2**12, le=2**20)
+    max_message_bytes: Annotated[int, Field(ge=2**16, le=2**31 - 1)] = 4 * 2**20
+    max_metadata_bytes: Annotated[int, Field(ge=2**12, le=2**20)] = 16 * 2**10
     max_concurrent_streams: Count = 100
     """HTTP/2 streams of one connection."""
     max_concurrent_calls: Count = 64
@@ -151,7 +151,7 @@ class Settings(_FromKeywordsOnly):
 
     sessions_kept: Count = 1_000
     session_retention_seconds: Seconds = 3_600
-    artifact_quota_bytes: int = Field(20 * 2**30, ge=2**20)
+    artifact_quota_bytes: Annotated[int, Field(ge=2**20)] = 20 * 2**30
     artifact_retention_seconds: Seconds = 7 * 86_400
 
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf.wrappers_pb2 import StringValue
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 ARITIES = ("Unary", "ServerStream", "ClientStream", "Duplex")
 UNREADABLE = b"\xff\xff\xff"  # no StringValue: a field number whose varint never ends
@@ -73,7 +73,7 @@ _MAKERS = {
 
 def handlers(
     behaviours: dict[str, Callable[..., Any]], service: str = "test.Echo"
-) -> grpc.GenericRpcHandler[Any, Any]:
+) -> grpc.GenericRpcHandler:
     """The service's methods; names beyond the four are server streams."""
     made = {
         name: _MAKERS.get(name, grpc.unary_stream_rpc_method_handler)(

@@ -81,7 +81,7 @@ async def test_call_without_an_answer_is_logged_with_why(
 
 async def test_ids_are_logged_and_prompts_are_not(log_lines: list[dict[str, Any]]) -> None:
     class Inference(inference_pb2_grpc.InferenceServiceServicer):
-        async def Generate(  # type: ignore[override]
+        async def Generate(
             self, request: Any, context: Any
         ) -> AsyncIterator[inference_pb2.GenerateResponse]:
             response = inference_pb2.GenerateResponse()
@@ -92,7 +92,10 @@ async def test_ids_are_logged_and_prompts_are_not(log_lines: list[dict[str, Any]
     request.options.request_id = "0b6c2f0e"
     request.settings.prompt = "a very private wish"
     server = grpc.aio.server(interceptors=INTERCEPTORS)
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(Inference(), server)
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(
+        Inference(),  # type: ignore[abstract]  # what it lacks is not called
+        server,
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -104,16 +107,6 @@ async def test_ids_are_logged_and_prompts_are_not(log_lines: list[dict[str, Any]
     [line] = log_lines
     assert (line["request_id"], line["session_id"]) == ("0b6c2f0e", "session-7")
     assert "private" not in str(line)
-
-
-async def test_ids_do_not_leak_into_the_next_call(log_lines: list[dict[str, Any]]) -> None:
-    async with serving(INTERCEPTORS) as echo:
-        await echo.call("Unary")
-        await echo.call("ServerStream")
-    assert [line["method"] for line in log_lines] == [
-        "/test.Echo/Unary",
-        "/test.Echo/ServerStream",
-    ]
 
 
 async def test_health_probes_are_debug_lines(log_lines: list[dict[str, Any]]) -> None:
