@@ -7,6 +7,7 @@ hold numbers nobody knows, texts hold control and direction-changing characters.
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,13 +23,22 @@ _TEXT = st.one_of(
     ),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
 )
+
+
+def _integers(least: int, most: int) -> st.SearchStrategy[object]:
+    edges = {least, most, most // 2 + 1, max(least, -1), 0, 1}
+    return st.one_of(st.sampled_from(sorted(edges)), st.integers(least, most))
+
+
+_DOUBLES: st.SearchStrategy[object] = st.one_of(
+    st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 5e-324, 1e308]), st.floats()
+)
 _SCALARS: dict[int, st.SearchStrategy[object]] = {
-    FieldDescriptor.CPPTYPE_INT32: st.integers(-(2**31), 2**31 - 1),
-    FieldDescriptor.CPPTYPE_INT64: st.integers(-(2**63), 2**63 - 1),
-    FieldDescriptor.CPPTYPE_UINT32: st.integers(0, 2**32 - 1),
-    FieldDescriptor.CPPTYPE_UINT64: st.integers(0, 2**64 - 1),
-    FieldDescriptor.CPPTYPE_DOUBLE: st.floats(),
-    FieldDescriptor.CPPTYPE_FLOAT: st.floats(width=32),
+    FieldDescriptor.CPPTYPE_INT32: _integers(-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: _integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.CPPTYPE_UINT32: _integers(0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: _integers(0, 2**64 - 1),
+    FieldDescriptor.CPPTYPE_DOUBLE: _DOUBLES,
     FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
 }
 

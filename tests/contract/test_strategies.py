@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from hypothesis import HealthCheck, find, given, settings
+from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from deviceops.v1 import (
@@ -39,7 +40,7 @@ METHODS: list[MethodDescriptor] = [
 ]
 Settings = inference_pb2.GenerationSettings
 quick = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 
@@ -53,7 +54,7 @@ def test_a_request_survives_the_wire(method: MethodDescriptor, data: st.DataObje
     received = message_class.FromString(wire)
     # Bytes, because NaN is unequal to itself.
     assert received.SerializeToString(deterministic=True) == wire
-    assert received.ListFields().__len__() == request.ListFields().__len__()
+    assert len(received.ListFields()) == len(request.ListFields())
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_a_request_survives_the_wire(method: MethodDescriptor, data: st.DataObje
         (Settings, lambda m: math.isinf(m.guidance_scale)),
         (Settings, lambda m: m.WhichOneof("mode") == "inpainting"),
         (Settings, lambda m: m.WhichOneof("mode") == "image_to_image"),
-        (Settings, lambda m: m.seed > 2**63),
+        (Settings, lambda m: m.seed >= 2**63),
         (Settings, lambda m: "\0" in m.prompt),
         (Settings, lambda m: "\u202e" in m.model_id),
         (Settings, lambda m: m.prompt_syntax == 999),
@@ -75,9 +76,11 @@ def test_a_request_survives_the_wire(method: MethodDescriptor, data: st.DataObje
     ],
 )
 def test_the_strategy_reaches(message_class, reached) -> None:  # type: ignore[no-untyped-def]
-    found = find(
-        requests(message_class),
-        reached,
-        settings=settings(quick, max_examples=20_000, suppress_health_check=list(HealthCheck)),
+    far = settings(
+        quick,
+        max_examples=20_000,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
+    found = find(requests(message_class), reached, settings=far, random=Random(0))
     assert reached(found)

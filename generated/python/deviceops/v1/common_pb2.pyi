@@ -726,6 +726,7 @@ class FieldLimit(_message.Message):
     MAX_ELEMENTS_FIELD_NUMBER: _builtins.int
     MAX_CHARACTERS_FIELD_NUMBER: _builtins.int
     MAX_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """Message and field ("GenerationSettings.width")."""
     minimum: _builtins.float
@@ -742,6 +743,10 @@ class FieldLimit(_message.Message):
     """Most Unicode characters of a text; absent when the field is no text."""
     max_size_bytes: _builtins.int
     """Most bytes of a bytes field; absent when the field is none."""
+    unit: _builtins.str
+    """Unit of minimum, maximum and default_value ("pixels", "seconds", "bytes"); empty for
+    counts, shares and strengths.
+    """
     def __init__(
         self,
         *,
@@ -753,10 +758,11 @@ class FieldLimit(_message.Message):
         max_elements: _builtins.int | None = ...,
         max_characters: _builtins.int | None = ...,
         max_size_bytes: _builtins.int | None = ...,
+        unit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "_max_characters", b"_max_characters", "_max_elements", b"_max_elements", "_max_size_bytes", b"_max_size_bytes", "_maximum", b"_maximum", "_minimum", b"_minimum", "_multiple_of", b"_multiple_of", "default_value", b"default_value", "max_characters", b"max_characters", "max_elements", b"max_elements", "max_size_bytes", b"max_size_bytes", "maximum", b"maximum", "minimum", b"minimum", "multiple_of", b"multiple_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "_max_characters", b"_max_characters", "_max_elements", b"_max_elements", "_max_size_bytes", b"_max_size_bytes", "_maximum", b"_maximum", "_minimum", b"_minimum", "_multiple_of", b"_multiple_of", "default_value", b"default_value", "field", b"field", "max_characters", b"max_characters", "max_elements", b"max_elements", "max_size_bytes", b"max_size_bytes", "maximum", b"maximum", "minimum", b"minimum", "multiple_of", b"multiple_of"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_default_value", b"_default_value", "_max_characters", b"_max_characters", "_max_elements", b"_max_elements", "_max_size_bytes", b"_max_size_bytes", "_maximum", b"_maximum", "_minimum", b"_minimum", "_multiple_of", b"_multiple_of", "default_value", b"default_value", "field", b"field", "max_characters", b"max_characters", "max_elements", b"max_elements", "max_size_bytes", b"max_size_bytes", "maximum", b"maximum", "minimum", b"minimum", "multiple_of", b"multiple_of", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__default_value: _TypeAlias = _typing.Literal["default_value"]  # noqa: Y015
     _WhichOneofArgType__default_value: _TypeAlias = _typing.Literal["_default_value", b"_default_value"]  # noqa: Y015
