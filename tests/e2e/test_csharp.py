@@ -6,22 +6,14 @@ import asyncio
 import re
 import shutil
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+
+from tests.running import RunningServer
 
 CLIENTS = Path(__file__).parents[2] / "clients" / "csharp"
 PATIENCE_SECONDS = 600
 _PASSED = re.compile(r"^Passed!\s+- Failed:\s+0, Passed:\s+(\d+), Skipped:\s+0,", re.MULTILINE)
-
-
-class RunningServer(Protocol):
-    """What the fixture `server` gives."""
-
-    @property
-    def address(self) -> str: ...
-    @property
-    def token(self) -> str: ...
 
 
 @pytest.mark.skipif(shutil.which("dotnet") is None, reason="no .NET SDK: dotnet is not on PATH")
