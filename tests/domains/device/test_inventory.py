@@ -1,0 +1,201 @@
+"""The inventory: what is found when, which device is the default, why one is missing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from domains.device.core import DeviceInventory
+from domains.device.errors import DeviceNotFound, DeviceUnavailable
+from domains.device.types import DeviceKind, DeviceState
+from domains.errors import Reason
+from tests.fakes.device import FakeProbe, FakeWorkers, card, unusable
+
+
+async def test_the_processor_is_known_before_anything_is_looked_for() -> None:
+    probe = FakeProbe(card(0))
+    inventory = DeviceInventory(probe, FakeWorkers())
+
+    assert [device.device_id for device in inventory.devices] == ["cpu:0"]
+    assert probe.looks == 0
+
+
+async def test_the_first_list_waits_for_the_discovery_under_way() -> None:
+    probe = FakeProbe(card(0), held=True)
+    inventory = DeviceInventory(probe, FakeWorkers())
+    discovery = asyncio.create_task(inventory.discover())
+    listing = asyncio.create_task(inventory.list())
+    await probe.started.wait()
+    assert not listing.done()
+    probe.release.set()
+
+    devices = (await listing).devices
+    await discovery
+
+    assert [report.device.device_id for report in devices] == ["cuda:0", "cpu:0"]
+    assert probe.looks == 1
+
+
+async def test_a_list_that_ran_out_of_patience_says_that_it_is_incomplete() -> None:
+    probe = FakeProbe(card(0), held=True)
+    inventory = DeviceInventory(probe, FakeWorkers(), patience=0.01)
+
+    listing = await inventory.list()
+
+    assert [report.device.device_id for report in listing.devices] == ["cpu:0"]
+    assert {outcome.kind for outcome in listing.probes} == set(DeviceKind) - {DeviceKind.CPU}
+    assert all("still being looked for" in outcome.explanation for outcome in listing.probes)
+    probe.release.set()
+    assert len((await inventory.list()).devices) == 2
+    assert probe.looks == 1
+
+
+async def test_a_caller_that_gives_up_does_not_end_the_discovery_of_others() -> None:
+    probe = FakeProbe(card(0), held=True)
+    inventory = DeviceInventory(probe, FakeWorkers())
+    impatient = asyncio.create_task(inventory.list())
+    patient = asyncio.create_task(inventory.list())
+    await probe.started.wait()
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    probe.release.set()
+
+    assert len((await patient).devices) == 2
+
+
+async def test_close_ends_a_discovery_under_way() -> None:
+    probe = FakeProbe(held=True)
+    inventory = DeviceInventory(probe, FakeWorkers())
+    discovery = asyncio.create_task(inventory.discover())
+    await probe.started.wait()
+
+    await inventory.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await discovery
+    await inventory.close()
+
+
+async def test_a_refresh_finds_what_was_added_and_reports_what_is_gone() -> None:
+    probe = FakeProbe(card(0, hardware_id="a"))
+    workers = FakeWorkers()
+    inventory = DeviceInventory(probe, workers)
+    await inventory.list()
+    probe.adapters = [card(0, hardware_id="b")]
+    workers.set("cuda:0", DeviceState.UNAVAILABLE, "it has no worker")
+
+    unchanged = await inventory.list()
+    refreshed = await inventory.list(refresh=True)
+
+    assert [r.device.device_id for r in unchanged.devices] == ["cuda:0", "cpu:0"]
+    assert {r.device.device_id: r.state for r in refreshed.devices} == {
+        "cuda:1": DeviceState.READY,
+        "cuda:0": DeviceState.LOST,
+        "cpu:0": DeviceState.READY,
+    }
+    with pytest.raises(DeviceUnavailable, match="not there any more"):
+        await inventory.resolve("cuda:0")
+
+
+async def test_a_device_with_a_living_worker_is_not_called_lost() -> None:
+    probe = FakeProbe(card(0))
+    inventory = DeviceInventory(probe, FakeWorkers())
+    await inventory.list()
+    probe.adapters = []
+    await inventory.discover()
+
+    assert (await inventory.get("cuda:0")).state is DeviceState.READY
+    assert (await inventory.resolve("cuda:0")).device_id == "cuda:0"
+
+
+async def test_only_kinds_without_a_device_are_explained() -> None:
+    inventory = DeviceInventory(FakeProbe(card(0)), FakeWorkers())
+
+    everything = await inventory.list()
+    only = await inventory.list(DeviceKind.XPU)
+
+    assert DeviceKind.CUDA not in {outcome.kind for outcome in everything.probes}
+    assert only.devices == ()
+    assert [(p.kind, p.explanation) for p in only.probes] == [
+        (DeviceKind.XPU, "torch was built without it")
+    ]
+    assert only.default_device_id == "cuda:0"
+
+
+async def test_the_default_is_the_best_device_that_works_and_comes_first() -> None:
+    broken = unusable(card(0), "a first computation failed")
+    inventory = DeviceInventory(FakeProbe(broken, card(0, DeviceKind.XPU)), FakeWorkers())
+
+    listing = await inventory.list()
+
+    assert listing.default_device_id == "xpu:0"
+    assert [r.device.device_id for r in listing.devices] == ["xpu:0", "cuda:0", "cpu:0"]
+    assert [r.is_default for r in listing.devices] == [True, False, False]
+    assert (await inventory.default()).device_id == "xpu:0"
+    assert (await inventory.resolve("")).device_id == "xpu:0"
+
+
+async def test_a_device_found_unusable_says_why_and_is_not_resolved() -> None:
+    broken = unusable(card(0), "no kernel image is available")
+    workers = FakeWorkers()
+    workers.set("cuda:0", DeviceState.UNAVAILABLE)
+    inventory = DeviceInventory(FakeProbe(broken), workers)
+
+    report = await inventory.get("cuda:0")
+
+    assert report.state is DeviceState.UNAVAILABLE
+    assert report.explanation == "no kernel image is available"
+    with pytest.raises(DeviceUnavailable, match="no kernel image") as caught:
+        await inventory.resolve("cuda:0")
+    assert caught.value.reason is Reason.DEVICE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("name", ["cpu", "CPU:0", "cpu:0"])
+async def test_a_configured_default_goes_by_any_of_its_names(name: str) -> None:
+    inventory = DeviceInventory(FakeProbe(card(0)), FakeWorkers(), default_device=name)
+
+    assert (await inventory.default()).device_id == "cpu:0"
+
+
+async def test_a_configured_default_that_is_missing_is_never_replaced() -> None:
+    inventory = DeviceInventory(FakeProbe(), FakeWorkers(), default_device="cuda:0")
+
+    assert (await inventory.list()).default_device_id == ""
+    with pytest.raises(DeviceNotFound, match=r"without it.*use it by default"):
+        await inventory.resolve("")
+
+
+async def test_a_missing_device_is_explained_by_the_probe_of_its_kind() -> None:
+    inventory = DeviceInventory(
+        FakeProbe(why="torch 9.9 was built without this"), FakeWorkers()
+    )
+
+    with pytest.raises(DeviceNotFound, match=r"dml.*directml: torch 9\.9 was built") as caught:
+        await inventory.get("dml")
+
+    assert caught.value.reason is Reason.DEVICE_NOT_FOUND
+    assert caught.value.metadata == {"device_id": "dml"}
+    assert "xpu" not in caught.value.message
+
+
+async def test_a_number_too_high_and_an_unknown_word_tell_what_there_is() -> None:
+    inventory = DeviceInventory(FakeProbe(card(0)), FakeWorkers())
+
+    with pytest.raises(DeviceNotFound, match="this machine has cuda:0, cpu:0"):
+        await inventory.get("cuda:1")
+    with pytest.raises(DeviceNotFound, match="this machine has cuda:0, cpu:0"):
+        await inventory.get("toaster")
+
+
+async def test_a_hostile_name_is_shown_shortened_and_escaped() -> None:
+    inventory = DeviceInventory(FakeProbe(), FakeWorkers())
+
+    with pytest.raises(DeviceNotFound) as caught:
+        await inventory.get("evil\n\u202e" + "x" * 10_000)
+
+    assert "\n" not in caught.value.message
+    assert "\u202e" not in caught.value.message
+    assert len(caught.value.message) < 300
+    assert caught.value.metadata["device_id"].isascii()

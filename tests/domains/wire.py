@@ -1,0 +1,70 @@
+"""A servicer behind a real channel, with the server's own way of telling errors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from server.interceptors.errors import ErrorInterceptor
+
+
+@contextlib.asynccontextmanager
+async def channel_to(
+    add: Callable[[Any, grpc.aio.Server], None], servicer: Any
+) -> AsyncIterator[grpc.aio.Channel]:
+    """Serve on loopback until the block ends.
+
+    Args:
+        add: The generated `add_..._to_server`.
+        servicer: What answers.
+    """
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    add(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        await server.stop(None)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A failed call as a client sees it."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    fields: tuple[str, ...]
+
+
+async def refusal(call: Any) -> Refusal:
+    """Await a call that must fail, and read the details of its status."""
+    try:
+        response = await call
+    except grpc.aio.AioRpcError as error:
+        return _read(error)
+    raise AssertionError(f"the call succeeded: {response}")
+
+
+def _read(error: grpc.aio.AioRpcError) -> Refusal:
+    trailers = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    request = error_details_pb2.BadRequest()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(request)
+    return Refusal(
+        error.code(),
+        info.reason,
+        error.details() or "",
+        tuple(violation.field for violation in request.field_violations),
+    )
