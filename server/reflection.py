@@ -51,7 +51,7 @@ def _describe_v1(pool: descriptor_pool.DescriptorPool) -> None:
     file.package = "grpc.reflection.v1"
     file.ClearField("options")
     for message in file.message_type:
-        for field in message.field:
+        for field in filter(lambda field: field.type_name, message.field):
             field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
     for method in file.service[0].method:
         method.input_type = method.input_type.replace(".v1alpha.", ".v1.")

@@ -121,14 +121,16 @@ async def _serve(
         if endpoint is not None:
             held.callback(endpoint.close)
         address = bind(server, settings)
-        app = compose(settings)
-        add_services(app, server)
+        app: App | None = None
         try:
+            app = compose(settings)
+            add_services(app, server)
             await app.start()
             await server.start()
         except Exception:
             _log.exception("the server cannot start")
-            await _stopped(app, 0, requests, settings)
+            if app is not None:
+                await _stopped(app, 0, requests, settings)
             await server.stop(0)
             return EXIT_FAILED
         await health.serving()
@@ -173,16 +175,21 @@ async def _stopped(
 ) -> bool:
     """Stop the domains within the grace; without any when that fails or is cut short."""
     bound = settings.cancel_grace_seconds
+    clean = True
+    if grace_seconds > 0 and not requests.at_once:
+        try:
+            if await requests.finished(app.stop(grace_seconds), grace_seconds + bound):
+                return True
+        except Exception:
+            _log.exception("the domains did not stop as they should")
+            clean = False
     try:
-        grace = 0.0 if requests.at_once else max(0.0, grace_seconds)
-        if grace and await requests.finished(app.stop(grace), grace + bound):
-            return True
         async with asyncio.timeout(bound):
             await app.stop(0)
     except Exception:
-        _log.exception("the domains did not stop as they should")
-        return False
-    return True
+        _log.exception("the domains did not stop at once")
+        clean = False
+    return clean
 
 
 def _interceptors(
