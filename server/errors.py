@@ -22,6 +22,8 @@ from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from domains import errors
 from domains.errors import DomainError, FieldViolation, Reason
+from domains.processing.errors import SessionFailed
+from domains.processing.types import Failure
 
 DOMAIN = "deviceops"
 MAX_VIOLATIONS = 20
@@ -51,6 +53,7 @@ STATUS_CODES: Mapping[type[BaseException], grpc.StatusCode] = {
     errors.Internal: grpc.StatusCode.INTERNAL,
     DomainError: grpc.StatusCode.INTERNAL,
 }
+_CODES_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ def describe_failure(error: BaseException) -> FailureParts:
     A fault of the server is logged with its traceback when it is first described; asked
     again about the same exception, the incident id is the same.
     """
+    if isinstance(error, SessionFailed):
+        return _as_it_was(error.failure)
     known = _known(error)
     code = status_code(known) if known is not None else grpc.StatusCode.INTERNAL
     incident_id = _incident(error) if code is grpc.StatusCode.INTERNAL else ""
@@ -101,6 +106,33 @@ def describe_failure(error: BaseException) -> FailureParts:
         violations=known.violations[:MAX_VIOLATIONS],
         retry_after=known.retry_after,
         incident_id=incident_id,
+    )
+
+
+def failure(error: BaseException) -> Failure:
+    """What a session that ended so keeps of it."""
+    parts = describe_failure(error)
+    return Failure(
+        status_code=parts.code.value[0],
+        reason=parts.reason,
+        message=parts.message,
+        metadata=parts.metadata,
+        violations=parts.violations,
+        retry_after=parts.retry_after,
+        incident_id=parts.incident_id,
+    )
+
+
+def _as_it_was(failure: Failure) -> FailureParts:
+    """A session's failure for the call that followed it: described and logged before."""
+    return FailureParts(
+        code=_CODES_BY_NUMBER[failure.status_code],
+        reason=failure.reason,
+        message=failure.message,
+        metadata=failure.metadata,
+        violations=failure.violations,
+        retry_after=failure.retry_after,
+        incident_id=failure.incident_id,
     )
 
 

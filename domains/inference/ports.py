@@ -79,7 +79,7 @@ class GenerationPool(Protocol):
 class Devices(Protocol):
     """The machine's devices, as image generation sees them."""
 
-    async def resolve(self, device_id: str) -> Device:
+    async def resolve(self, name: str) -> Device:
         """The device of that id or alias; the default device for "".
 
         Raises:
@@ -92,8 +92,8 @@ class Devices(Protocol):
 class Models(Protocol):
     """The model catalogue, as image generation sees it."""
 
-    async def get(self, model_id: str, type: ModelType | None = None) -> Model:
-        """The model of that id, of that type; the default checkpoint for "".
+    async def resolve(self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT) -> Model:
+        """The usable model of that id, of that type; the default checkpoint for "".
 
         Raises:
             NotFound: MODEL_NOT_FOUND.

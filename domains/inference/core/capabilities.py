@@ -14,7 +14,6 @@ from domains.inference.types import (
     SigmaSpacing,
 )
 from domains.limits import LIMITS, Limit
-from domains.model.types import ModelType
 from domains.processing.types import ImageFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
@@ -113,7 +112,7 @@ class CapabilityInquiry:
             NotFound: MODEL_NOT_FOUND or DEVICE_NOT_FOUND.
         """
         device = await self._devices.resolve(device_id)
-        model = await self._models.get(model_id, ModelType.CHECKPOINT)
+        model = await self._models.resolve(model_id)
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,

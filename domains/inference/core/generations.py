@@ -25,7 +25,7 @@ from domains.inference.types import (
     RunEvent,
     SpooledImage,
 )
-from domains.model.types import Model, ModelType
+from domains.model.types import Model
 from domains.processing.core.session import Session
 from domains.processing.core.sessions import SessionPlan, Sessions
 from domains.processing.ports import FaultReporter
@@ -146,7 +146,7 @@ class Generations:
         if settings.unbuilt:
             raise FeatureNotBuilt(settings.unbuilt)
         device = await self._devices.resolve(request.device_id)
-        model = await self._models.get(settings.model_id, ModelType.CHECKPOINT)
+        model = await self._models.resolve(settings.model_id)
         violations = check_scheduler(settings, scheduler_of(settings, model), "settings")
         if violations:
             raise InvalidGeneration(violations)

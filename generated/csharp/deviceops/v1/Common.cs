@@ -35,103 +35,103 @@ namespace DeviceOperations.V1 {
             "ZGV2aWNlb3BzLnYxLkltYWdlRm9ybWF0EhQKB3F1YWxpdHkYAiABKA1IAIgB",
             "ARIQCghsb3NzbGVzcxgDIAEoCBIXCg9vbWl0X3BhcmFtZXRlcnMYBCABKAhC",
             "CgoIX3F1YWxpdHkiSgoLRGVncmFkYXRpb24SKwoEa2luZBgBIAEoDjIdLmRl",
-            "dmljZW9wcy52MS5EZWdyYWRhdGlvbktpbmQSDgoGZGV0YWlsGAIgASgJIsMC",
+            "dmljZW9wcy52MS5EZWdyYWRhdGlvbktpbmQSDgoGZGV0YWlsGAIgASgJItEC",
             "CgpGaWVsZExpbWl0Eg0KBWZpZWxkGAEgASgJEhQKB21pbmltdW0YAiABKAFI",
             "AIgBARIUCgdtYXhpbXVtGAMgASgBSAGIAQESGAoLbXVsdGlwbGVfb2YYBCAB",
             "KAFIAogBARIaCg1kZWZhdWx0X3ZhbHVlGAUgASgBSAOIAQESGQoMbWF4X2Vs",
             "ZW1lbnRzGAYgASgNSASIAQESGwoObWF4X2NoYXJhY3RlcnMYByABKA1IBYgB",
-            "ARIbCg5tYXhfc2l6ZV9ieXRlcxgIIAEoBEgGiAEBQgoKCF9taW5pbXVtQgoK",
-            "CF9tYXhpbXVtQg4KDF9tdWx0aXBsZV9vZkIQCg5fZGVmYXVsdF92YWx1ZUIP",
-            "Cg1fbWF4X2VsZW1lbnRzQhEKD19tYXhfY2hhcmFjdGVyc0IRCg9fbWF4X3Np",
-            "emVfYnl0ZXMiVQoSRHVyYXRpb25TdGF0aXN0aWNzEg0KBWNvdW50GAEgASgE",
-            "EhAKCHRvdGFsX21zGAIgASgBEg4KBnA1MF9tcxgDIAEoARIOCgZwOTlfbXMY",
-            "BCABKAEqqRcKC0Vycm9yUmVhc29uEhwKGEVSUk9SX1JFQVNPTl9VTlNQRUNJ",
-            "RklFRBAAEiIKHkVSUk9SX1JFQVNPTl9NQUxGT1JNRURfTUVTU0FHRRABEicK",
-            "I0VSUk9SX1JFQVNPTl9SRVFVSVJFRF9GSUVMRF9NSVNTSU5HEAISIwofRVJS",
-            "T1JfUkVBU09OX0ZJRUxEX09VVF9PRl9SQU5HRRADEiIKHkVSUk9SX1JFQVNP",
-            "Tl9OT05fRklOSVRFX05VTUJFUhAEEiMKH0VSUk9SX1JFQVNPTl9FTlVNX1ZB",
-            "TFVFX1VOS05PV04QBRIiCh5FUlJPUl9SRUFTT05fVE9PX01BTllfRUxFTUVO",
-            "VFMQBhIgChxFUlJPUl9SRUFTT05fRklFTERTX0NPTkZMSUNUEAcSHQoZRVJS",
-            "T1JfUkVBU09OX1RFWFRfSU5WQUxJRBAIEh4KGkVSUk9SX1JFQVNPTl9URVhU",
-            "X1RPT19MT05HEAkSHgoaRVJST1JfUkVBU09OX1BST01QVF9TWU5UQVgQChId",
-            "ChlFUlJPUl9SRUFTT05fTkFNRV9JTlZBTElEEAsSIwofRVJST1JfUkVBU09O",
-            "X1JFUVVFU1RfSURfSU5WQUxJRBAMEiMKH0VSUk9SX1JFQVNPTl9ESU1FTlNJ",
-            "T05TX0lOVkFMSUQQDRIdChlFUlJPUl9SRUFTT05fU0VFRF9JTlZBTElEEA4S",
-            "IwofRVJST1JfUkVBU09OX1BBR0VfVE9LRU5fSU5WQUxJRBAPEiEKHUVSUk9S",
-            "X1JFQVNPTl9NRVRBREFUQV9JTlZBTElEEBASIQodRVJST1JfUkVBU09OX0lN",
-            "QUdFX1VOUkVBREFCTEUQERIgChxFUlJPUl9SRUFTT05fSU1BR0VfVE9PX0xB",
-            "UkdFEBISKQolRVJST1JfUkVBU09OX0lNQUdFX0ZPUk1BVF9VTlNVUFBPUlRF",
-            "RBATEiQKIEVSUk9SX1JFQVNPTl9JTUFHRV9TSVpFX01JU01BVENIEBQSIgoe",
-            "RVJST1JfUkVBU09OX0NIRUNLU1VNX01JU01BVENIEBUSIgoeRVJST1JfUkVB",
-            "U09OX1VQTE9BRF9JTkNPTVBMRVRFEBYSIQodRVJST1JfUkVBU09OX1dPUktG",
-            "TE9XX0lOVkFMSUQQFxIhCh1FUlJPUl9SRUFTT05fREVWSUNFX05PVF9GT1VO",
-            "RBAoEiAKHEVSUk9SX1JFQVNPTl9NT0RFTF9OT1RfRk9VTkQQKRIiCh5FUlJP",
-            "Ul9SRUFTT05fU0VTU0lPTl9OT1RfRk9VTkQQKhIjCh9FUlJPUl9SRUFTT05f",
-            "QVJUSUZBQ1RfTk9UX0ZPVU5EECsSJQohRVJST1JfUkVBU09OX0FMTE9DQVRJ",
-            "T05fTk9UX0ZPVU5EECwSIwofRVJST1JfUkVBU09OX1dPUktGTE9XX05PVF9G",
-            "T1VORBAtEiAKHEVSUk9SX1JFQVNPTl9CQVRDSF9OT1RfRk9VTkQQLhIhCh1F",
-            "UlJPUl9SRUFTT05fUE9MSUNZX05PVF9GT1VORBAvEigKJEVSUk9SX1JFQVNP",
-            "Tl9QT1NUUFJPQ0VTU09SX05PVF9GT1VORBAwEiIKHkVSUk9SX1JFQVNPTl9S",
-            "RVFVRVNUX0lEX1JFVVNFRBAxEhsKF0VSUk9SX1JFQVNPTl9OQU1FX1RBS0VO",
-            "EDISHwobRVJST1JfUkVBU09OX1NUQVRFX0NPTkZMSUNUEDMSHwobRVJST1Jf",
-            "UkVBU09OX0VWRU5UU19FWFBJUkVEEDQSJAogRVJST1JfUkVBU09OX09GRlNF",
-            "VF9PVVRfT0ZfUkFOR0UQNRIhCh1FUlJPUl9SRUFTT05fTU9ERUxfSU5DT01Q",
-            "TEVURRA8EiAKHEVSUk9SX1JFQVNPTl9NT0RFTF9UUlVOQ0FURUQQPRIlCiFF",
-            "UlJPUl9SRUFTT05fTU9ERUxfSEVBREVSX0lOVkFMSUQQPhInCiNFUlJPUl9S",
-            "RUFTT05fTU9ERUxfSEVBREVSX1RPT19MQVJHRRA/EiQKIEVSUk9SX1JFQVNP",
-            "Tl9NT0RFTF9TSEFQRV9JTlZBTElEEEASKAokRVJST1JfUkVBU09OX01PREVM",
-            "X0RUWVBFX1VOU1VQUE9SVEVEEEESKgomRVJST1JfUkVBU09OX01PREVMX1RF",
-            "TlNPUl9OQU1FX0lOVkFMSUQQQhIlCiFFUlJPUl9SRUFTT05fTU9ERUxfQ09O",
-            "RklHX0lOVkFMSUQQQxIpCiVFUlJPUl9SRUFTT05fTU9ERUxfRk9STUFUX1VO",
-            "U1VQUE9SVEVEEEQSJAogRVJST1JfUkVBU09OX01PREVMX1VOU0FGRV9QSUNL",
-            "TEUQRRImCiJFUlJPUl9SRUFTT05fTU9ERUxfQVJDSElWRV9JTlZBTElEEEYS",
-            "KAokRVJST1JfUkVBU09OX01PREVMX1NUUlVDVFVSRV9JTlZBTElEEEcSIwof",
-            "RVJST1JfUkVBU09OX01PREVMX0lOQ09NUEFUSUJMRRBIEiEKHUVSUk9SX1JF",
-            "QVNPTl9NT0RFTF9OT05fRklOSVRFEEkSHQoZRVJST1JfUkVBU09OX01PREVM",
-            "X0lOX1VTRRBKEigKJEVSUk9SX1JFQVNPTl9NT0RFTF9DSEVDS1NVTV9NSVNN",
-            "QVRDSBBLEigKJEVSUk9SX1JFQVNPTl9SRU1PVEVfU09VUkNFX0ZPUkJJRERF",
-            "ThBMEiIKHkVSUk9SX1JFQVNPTl9QQVRIX09VVFNJREVfUk9PVBBNEiMKH0VS",
-            "Uk9SX1JFQVNPTl9ERVZJQ0VfVU5BVkFJTEFCTEUQWhIcChhFUlJPUl9SRUFT",
-            "T05fREVWSUNFX0xPU1QQWxIjCh9FUlJPUl9SRUFTT05fREVWSUNFX1FVQVJB",
-            "TlRJTkVEEFwSIwofRVJST1JfUkVBU09OX0RFVklDRV9VTlNVUFBPUlRFRBBd",
-            "EhwKGEVSUk9SX1JFQVNPTl9XT1JLRVJfTE9TVBBeEiYKIkVSUk9SX1JFQVNP",
-            "Tl9XT1JLRVJfQ1JBU0hfUkVQRUFURUQQXxIcChhFUlJPUl9SRUFTT05fV09S",
-            "S0VSX0hVTkcQYBIiCh5FUlJPUl9SRUFTT05fTk9OX0ZJTklURV9PVVRQVVQQ",
-            "YRIfChtFUlJPUl9SRUFTT05fREFUQV9DT1JSVVBURUQQYhIbChdFUlJPUl9S",
-            "RUFTT05fUVVFVUVfRlVMTBBuEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9T",
-            "VFJFQU1TEG8SIgoeRVJST1JfUkVBU09OX01FU1NBR0VfVE9PX0xBUkdFEHAS",
-            "JgoiRVJST1JfUkVBU09OX0NMSUVOVF9RVU9UQV9FWENFRURFRBBxEicKI0VS",
-            "Uk9SX1JFQVNPTl9TVE9SQUdFX1FVT1RBX0VYQ0VFREVEEHISGgoWRVJST1Jf",
-            "UkVBU09OX0RJU0tfRlVMTBBzEiMKH0VSUk9SX1JFQVNPTl9IT1NUX09VVF9P",
-            "Rl9NRU1PUlkQdBIlCiFFUlJPUl9SRUFTT05fREVWSUNFX09VVF9PRl9NRU1P",
-            "UlkQdRIfChpFUlJPUl9SRUFTT05fVE9LRU5fTUlTU0lORxCCARIfChpFUlJP",
-            "Ul9SRUFTT05fVE9LRU5fSU5WQUxJRBCDARIfChpFUlJPUl9SRUFTT05fUk9M",
-            "RV9SRVFVSVJFRBCEARIlCiBFUlJPUl9SRUFTT05fQ0FOQ0VMTEVEX0JZX0NM",
-            "SUVOVBCFARIlCiBFUlJPUl9SRUFTT05fQ0xJRU5UX0RJU0NPTk5FQ1RFRBCG",
-            "ARIdChhFUlJPUl9SRUFTT05fU0xPV19SRUFERVIQhwESIgodRVJST1JfUkVB",
-            "U09OX0RFQURMSU5FX0VYUElSRUQQiAESHwoaRVJST1JfUkVBU09OX1NIVVRU",
-            "SU5HX0RPV04QiQESGwoWRVJST1JfUkVBU09OX05PVF9CVUlMVBCKARIaChVF",
-            "UlJPUl9SRUFTT05fSU5URVJOQUwQiwEq4QEKCERhdGFUeXBlEhkKFURBVEFf",
-            "VFlQRV9VTlNQRUNJRklFRBAAEhUKEURBVEFfVFlQRV9GTE9BVDMyEAESFQoR",
-            "REFUQV9UWVBFX0ZMT0FUMTYQAhIWChJEQVRBX1RZUEVfQkZMT0FUMTYQAxIV",
-            "ChFEQVRBX1RZUEVfRkxPQVQ2NBAEEhkKFURBVEFfVFlQRV9GTE9BVDhfRTRN",
-            "MxAFEhkKFURBVEFfVFlQRV9GTE9BVDhfRTVNMhAGEhIKDkRBVEFfVFlQRV9J",
-            "TlQ4EAcSEwoPREFUQV9UWVBFX1VJTlQ4EAgqhgEKDUZpZ3VyZVF1YWxpdHkS",
-            "HgoaRklHVVJFX1FVQUxJVFlfVU5TUEVDSUZJRUQQABIbChdGSUdVUkVfUVVB",
-            "TElUWV9NRUFTVVJFRBABEhwKGEZJR1VSRV9RVUFMSVRZX0VTVElNQVRFRBAC",
-            "EhoKFkZJR1VSRV9RVUFMSVRZX1VOS05PV04QAypvCgtJbWFnZUZvcm1hdBIc",
-            "ChhJTUFHRV9GT1JNQVRfVU5TUEVDSUZJRUQQABIUChBJTUFHRV9GT1JNQVRf",
-            "UE5HEAESFQoRSU1BR0VfRk9STUFUX0pQRUcQAhIVChFJTUFHRV9GT1JNQVRf",
-            "V0VCUBADKvMCCg9EZWdyYWRhdGlvbktpbmQSIAocREVHUkFEQVRJT05fS0lO",
-            "RF9VTlNQRUNJRklFRBAAEh4KGkRFR1JBREFUSU9OX0tJTkRfVkFFX1RJTEVE",
-            "EAESIgoeREVHUkFEQVRJT05fS0lORF9WQUVfREFUQV9UWVBFEAISIwofREVH",
-            "UkFEQVRJT05fS0lORF9VTkVUX0RBVEFfVFlQRRADEiEKHURFR1JBREFUSU9O",
-            "X0tJTkRfQ1BVX0ZBTExCQUNLEAQSHgoaREVHUkFEQVRJT05fS0lORF9PRkZM",
-            "T0FERUQQBRIlCiFERUdSQURBVElPTl9LSU5EX0FUVEVOVElPTl9TTElDRUQQ",
-            "BhIhCh1ERUdSQURBVElPTl9LSU5EX1NMT1dfRU5DT0RFUhAHEiEKHURFR1JB",
-            "REFUSU9OX0tJTkRfT1RIRVJfREVWSUNFEAgSJQohREVHUkFEQVRJT05fS0lO",
-            "RF9QUk9NUFRfVFJVTkNBVEVEEAlCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFi",
-            "BnByb3RvMw=="));
+            "ARIbCg5tYXhfc2l6ZV9ieXRlcxgIIAEoBEgGiAEBEgwKBHVuaXQYCSABKAlC",
+            "CgoIX21pbmltdW1CCgoIX21heGltdW1CDgoMX211bHRpcGxlX29mQhAKDl9k",
+            "ZWZhdWx0X3ZhbHVlQg8KDV9tYXhfZWxlbWVudHNCEQoPX21heF9jaGFyYWN0",
+            "ZXJzQhEKD19tYXhfc2l6ZV9ieXRlcyJVChJEdXJhdGlvblN0YXRpc3RpY3MS",
+            "DQoFY291bnQYASABKAQSEAoIdG90YWxfbXMYAiABKAESDgoGcDUwX21zGAMg",
+            "ASgBEg4KBnA5OV9tcxgEIAEoASqpFwoLRXJyb3JSZWFzb24SHAoYRVJST1Jf",
+            "UkVBU09OX1VOU1BFQ0lGSUVEEAASIgoeRVJST1JfUkVBU09OX01BTEZPUk1F",
+            "RF9NRVNTQUdFEAESJwojRVJST1JfUkVBU09OX1JFUVVJUkVEX0ZJRUxEX01J",
+            "U1NJTkcQAhIjCh9FUlJPUl9SRUFTT05fRklFTERfT1VUX09GX1JBTkdFEAMS",
+            "IgoeRVJST1JfUkVBU09OX05PTl9GSU5JVEVfTlVNQkVSEAQSIwofRVJST1Jf",
+            "UkVBU09OX0VOVU1fVkFMVUVfVU5LTk9XThAFEiIKHkVSUk9SX1JFQVNPTl9U",
+            "T09fTUFOWV9FTEVNRU5UUxAGEiAKHEVSUk9SX1JFQVNPTl9GSUVMRFNfQ09O",
+            "RkxJQ1QQBxIdChlFUlJPUl9SRUFTT05fVEVYVF9JTlZBTElEEAgSHgoaRVJS",
+            "T1JfUkVBU09OX1RFWFRfVE9PX0xPTkcQCRIeChpFUlJPUl9SRUFTT05fUFJP",
+            "TVBUX1NZTlRBWBAKEh0KGUVSUk9SX1JFQVNPTl9OQU1FX0lOVkFMSUQQCxIj",
+            "Ch9FUlJPUl9SRUFTT05fUkVRVUVTVF9JRF9JTlZBTElEEAwSIwofRVJST1Jf",
+            "UkVBU09OX0RJTUVOU0lPTlNfSU5WQUxJRBANEh0KGUVSUk9SX1JFQVNPTl9T",
+            "RUVEX0lOVkFMSUQQDhIjCh9FUlJPUl9SRUFTT05fUEFHRV9UT0tFTl9JTlZB",
+            "TElEEA8SIQodRVJST1JfUkVBU09OX01FVEFEQVRBX0lOVkFMSUQQEBIhCh1F",
+            "UlJPUl9SRUFTT05fSU1BR0VfVU5SRUFEQUJMRRAREiAKHEVSUk9SX1JFQVNP",
+            "Tl9JTUFHRV9UT09fTEFSR0UQEhIpCiVFUlJPUl9SRUFTT05fSU1BR0VfRk9S",
+            "TUFUX1VOU1VQUE9SVEVEEBMSJAogRVJST1JfUkVBU09OX0lNQUdFX1NJWkVf",
+            "TUlTTUFUQ0gQFBIiCh5FUlJPUl9SRUFTT05fQ0hFQ0tTVU1fTUlTTUFUQ0gQ",
+            "FRIiCh5FUlJPUl9SRUFTT05fVVBMT0FEX0lOQ09NUExFVEUQFhIhCh1FUlJP",
+            "Ul9SRUFTT05fV09SS0ZMT1dfSU5WQUxJRBAXEiEKHUVSUk9SX1JFQVNPTl9E",
+            "RVZJQ0VfTk9UX0ZPVU5EECgSIAocRVJST1JfUkVBU09OX01PREVMX05PVF9G",
+            "T1VORBApEiIKHkVSUk9SX1JFQVNPTl9TRVNTSU9OX05PVF9GT1VORBAqEiMK",
+            "H0VSUk9SX1JFQVNPTl9BUlRJRkFDVF9OT1RfRk9VTkQQKxIlCiFFUlJPUl9S",
+            "RUFTT05fQUxMT0NBVElPTl9OT1RfRk9VTkQQLBIjCh9FUlJPUl9SRUFTT05f",
+            "V09SS0ZMT1dfTk9UX0ZPVU5EEC0SIAocRVJST1JfUkVBU09OX0JBVENIX05P",
+            "VF9GT1VORBAuEiEKHUVSUk9SX1JFQVNPTl9QT0xJQ1lfTk9UX0ZPVU5EEC8S",
+            "KAokRVJST1JfUkVBU09OX1BPU1RQUk9DRVNTT1JfTk9UX0ZPVU5EEDASIgoe",
+            "RVJST1JfUkVBU09OX1JFUVVFU1RfSURfUkVVU0VEEDESGwoXRVJST1JfUkVB",
+            "U09OX05BTUVfVEFLRU4QMhIfChtFUlJPUl9SRUFTT05fU1RBVEVfQ09ORkxJ",
+            "Q1QQMxIfChtFUlJPUl9SRUFTT05fRVZFTlRTX0VYUElSRUQQNBIkCiBFUlJP",
+            "Ul9SRUFTT05fT0ZGU0VUX09VVF9PRl9SQU5HRRA1EiEKHUVSUk9SX1JFQVNP",
+            "Tl9NT0RFTF9JTkNPTVBMRVRFEDwSIAocRVJST1JfUkVBU09OX01PREVMX1RS",
+            "VU5DQVRFRBA9EiUKIUVSUk9SX1JFQVNPTl9NT0RFTF9IRUFERVJfSU5WQUxJ",
+            "RBA+EicKI0VSUk9SX1JFQVNPTl9NT0RFTF9IRUFERVJfVE9PX0xBUkdFED8S",
+            "JAogRVJST1JfUkVBU09OX01PREVMX1NIQVBFX0lOVkFMSUQQQBIoCiRFUlJP",
+            "Ul9SRUFTT05fTU9ERUxfRFRZUEVfVU5TVVBQT1JURUQQQRIqCiZFUlJPUl9S",
+            "RUFTT05fTU9ERUxfVEVOU09SX05BTUVfSU5WQUxJRBBCEiUKIUVSUk9SX1JF",
+            "QVNPTl9NT0RFTF9DT05GSUdfSU5WQUxJRBBDEikKJUVSUk9SX1JFQVNPTl9N",
+            "T0RFTF9GT1JNQVRfVU5TVVBQT1JURUQQRBIkCiBFUlJPUl9SRUFTT05fTU9E",
+            "RUxfVU5TQUZFX1BJQ0tMRRBFEiYKIkVSUk9SX1JFQVNPTl9NT0RFTF9BUkNI",
+            "SVZFX0lOVkFMSUQQRhIoCiRFUlJPUl9SRUFTT05fTU9ERUxfU1RSVUNUVVJF",
+            "X0lOVkFMSUQQRxIjCh9FUlJPUl9SRUFTT05fTU9ERUxfSU5DT01QQVRJQkxF",
+            "EEgSIQodRVJST1JfUkVBU09OX01PREVMX05PTl9GSU5JVEUQSRIdChlFUlJP",
+            "Ul9SRUFTT05fTU9ERUxfSU5fVVNFEEoSKAokRVJST1JfUkVBU09OX01PREVM",
+            "X0NIRUNLU1VNX01JU01BVENIEEsSKAokRVJST1JfUkVBU09OX1JFTU9URV9T",
+            "T1VSQ0VfRk9SQklEREVOEEwSIgoeRVJST1JfUkVBU09OX1BBVEhfT1VUU0lE",
+            "RV9ST09UEE0SIwofRVJST1JfUkVBU09OX0RFVklDRV9VTkFWQUlMQUJMRRBa",
+            "EhwKGEVSUk9SX1JFQVNPTl9ERVZJQ0VfTE9TVBBbEiMKH0VSUk9SX1JFQVNP",
+            "Tl9ERVZJQ0VfUVVBUkFOVElORUQQXBIjCh9FUlJPUl9SRUFTT05fREVWSUNF",
+            "X1VOU1VQUE9SVEVEEF0SHAoYRVJST1JfUkVBU09OX1dPUktFUl9MT1NUEF4S",
+            "JgoiRVJST1JfUkVBU09OX1dPUktFUl9DUkFTSF9SRVBFQVRFRBBfEhwKGEVS",
+            "Uk9SX1JFQVNPTl9XT1JLRVJfSFVORxBgEiIKHkVSUk9SX1JFQVNPTl9OT05f",
+            "RklOSVRFX09VVFBVVBBhEh8KG0VSUk9SX1JFQVNPTl9EQVRBX0NPUlJVUFRF",
+            "RBBiEhsKF0VSUk9SX1JFQVNPTl9RVUVVRV9GVUxMEG4SIQodRVJST1JfUkVB",
+            "U09OX1RPT19NQU5ZX1NUUkVBTVMQbxIiCh5FUlJPUl9SRUFTT05fTUVTU0FH",
+            "RV9UT09fTEFSR0UQcBImCiJFUlJPUl9SRUFTT05fQ0xJRU5UX1FVT1RBX0VY",
+            "Q0VFREVEEHESJwojRVJST1JfUkVBU09OX1NUT1JBR0VfUVVPVEFfRVhDRUVE",
+            "RUQQchIaChZFUlJPUl9SRUFTT05fRElTS19GVUxMEHMSIwofRVJST1JfUkVB",
+            "U09OX0hPU1RfT1VUX09GX01FTU9SWRB0EiUKIUVSUk9SX1JFQVNPTl9ERVZJ",
+            "Q0VfT1VUX09GX01FTU9SWRB1Eh8KGkVSUk9SX1JFQVNPTl9UT0tFTl9NSVNT",
+            "SU5HEIIBEh8KGkVSUk9SX1JFQVNPTl9UT0tFTl9JTlZBTElEEIMBEh8KGkVS",
+            "Uk9SX1JFQVNPTl9ST0xFX1JFUVVJUkVEEIQBEiUKIEVSUk9SX1JFQVNPTl9D",
+            "QU5DRUxMRURfQllfQ0xJRU5UEIUBEiUKIEVSUk9SX1JFQVNPTl9DTElFTlRf",
+            "RElTQ09OTkVDVEVEEIYBEh0KGEVSUk9SX1JFQVNPTl9TTE9XX1JFQURFUhCH",
+            "ARIiCh1FUlJPUl9SRUFTT05fREVBRExJTkVfRVhQSVJFRBCIARIfChpFUlJP",
+            "Ul9SRUFTT05fU0hVVFRJTkdfRE9XThCJARIbChZFUlJPUl9SRUFTT05fTk9U",
+            "X0JVSUxUEIoBEhoKFUVSUk9SX1JFQVNPTl9JTlRFUk5BTBCLASrhAQoIRGF0",
+            "YVR5cGUSGQoVREFUQV9UWVBFX1VOU1BFQ0lGSUVEEAASFQoRREFUQV9UWVBF",
+            "X0ZMT0FUMzIQARIVChFEQVRBX1RZUEVfRkxPQVQxNhACEhYKEkRBVEFfVFlQ",
+            "RV9CRkxPQVQxNhADEhUKEURBVEFfVFlQRV9GTE9BVDY0EAQSGQoVREFUQV9U",
+            "WVBFX0ZMT0FUOF9FNE0zEAUSGQoVREFUQV9UWVBFX0ZMT0FUOF9FNU0yEAYS",
+            "EgoOREFUQV9UWVBFX0lOVDgQBxITCg9EQVRBX1RZUEVfVUlOVDgQCCqGAQoN",
+            "RmlndXJlUXVhbGl0eRIeChpGSUdVUkVfUVVBTElUWV9VTlNQRUNJRklFRBAA",
+            "EhsKF0ZJR1VSRV9RVUFMSVRZX01FQVNVUkVEEAESHAoYRklHVVJFX1FVQUxJ",
+            "VFlfRVNUSU1BVEVEEAISGgoWRklHVVJFX1FVQUxJVFlfVU5LTk9XThADKm8K",
+            "C0ltYWdlRm9ybWF0EhwKGElNQUdFX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhQK",
+            "EElNQUdFX0ZPUk1BVF9QTkcQARIVChFJTUFHRV9GT1JNQVRfSlBFRxACEhUK",
+            "EUlNQUdFX0ZPUk1BVF9XRUJQEAMq8wIKD0RlZ3JhZGF0aW9uS2luZBIgChxE",
+            "RUdSQURBVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaREVHUkFEQVRJT05f",
+            "S0lORF9WQUVfVElMRUQQARIiCh5ERUdSQURBVElPTl9LSU5EX1ZBRV9EQVRB",
+            "X1RZUEUQAhIjCh9ERUdSQURBVElPTl9LSU5EX1VORVRfREFUQV9UWVBFEAMS",
+            "IQodREVHUkFEQVRJT05fS0lORF9DUFVfRkFMTEJBQ0sQBBIeChpERUdSQURB",
+            "VElPTl9LSU5EX09GRkxPQURFRBAFEiUKIURFR1JBREFUSU9OX0tJTkRfQVRU",
+            "RU5USU9OX1NMSUNFRBAGEiEKHURFR1JBREFUSU9OX0tJTkRfU0xPV19FTkNP",
+            "REVSEAcSIQodREVHUkFEQVRJT05fS0lORF9PVEhFUl9ERVZJQ0UQCBIlCiFE",
+            "RUdSQURBVElPTl9LSU5EX1BST01QVF9UUlVOQ0FURUQQCUIWqgITRGV2aWNl",
+            "T3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ErrorReason), typeof(global::DeviceOperations.V1.DataType), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFormat), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -140,7 +140,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageSource), global::DeviceOperations.V1.ImageSource.Parser, new[]{ "Inline", "ArtifactId" }, new[]{ "Source" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OutputSettings), global::DeviceOperations.V1.OutputSettings.Parser, new[]{ "Format", "Quality", "Lossless", "OmitParameters" }, new[]{ "Quality" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Degradation), global::DeviceOperations.V1.Degradation.Parser, new[]{ "Kind", "Detail" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FieldLimit), global::DeviceOperations.V1.FieldLimit.Parser, new[]{ "Field", "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes" }, new[]{ "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FieldLimit), global::DeviceOperations.V1.FieldLimit.Parser, new[]{ "Field", "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes", "Unit" }, new[]{ "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DurationStatistics), global::DeviceOperations.V1.DurationStatistics.Parser, new[]{ "Count", "TotalMs", "P50Ms", "P99Ms" }, null, null, null, null)
           }));
     }
@@ -2149,6 +2149,7 @@ namespace DeviceOperations.V1 {
       maxElements_ = other.maxElements_;
       maxCharacters_ = other.maxCharacters_;
       maxSizeBytes_ = other.maxSizeBytes_;
+      unit_ = other.unit_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2383,6 +2384,22 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~64;
     }
 
+    /// <summary>Field number for the "unit" field.</summary>
+    public const int UnitFieldNumber = 9;
+    private string unit_ = "";
+    /// <summary>
+    /// Unit of minimum, maximum and default_value ("pixels", "seconds", "bytes"); empty for
+    /// counts, shares and strengths.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Unit {
+      get { return unit_; }
+      set {
+        unit_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -2406,6 +2423,7 @@ namespace DeviceOperations.V1 {
       if (MaxElements != other.MaxElements) return false;
       if (MaxCharacters != other.MaxCharacters) return false;
       if (MaxSizeBytes != other.MaxSizeBytes) return false;
+      if (Unit != other.Unit) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2421,6 +2439,7 @@ namespace DeviceOperations.V1 {
       if (HasMaxElements) hash ^= MaxElements.GetHashCode();
       if (HasMaxCharacters) hash ^= MaxCharacters.GetHashCode();
       if (HasMaxSizeBytes) hash ^= MaxSizeBytes.GetHashCode();
+      if (Unit.Length != 0) hash ^= Unit.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2471,6 +2490,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(64);
         output.WriteUInt64(MaxSizeBytes);
       }
+      if (Unit.Length != 0) {
+        output.WriteRawTag(74);
+        output.WriteString(Unit);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2513,6 +2536,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(64);
         output.WriteUInt64(MaxSizeBytes);
       }
+      if (Unit.Length != 0) {
+        output.WriteRawTag(74);
+        output.WriteString(Unit);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2546,6 +2573,9 @@ namespace DeviceOperations.V1 {
       }
       if (HasMaxSizeBytes) {
         size += 1 + pb::CodedOutputStream.ComputeUInt64Size(MaxSizeBytes);
+      }
+      if (Unit.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Unit);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2582,6 +2612,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.HasMaxSizeBytes) {
         MaxSizeBytes = other.MaxSizeBytes;
+      }
+      if (other.Unit.Length != 0) {
+        Unit = other.Unit;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -2634,6 +2667,10 @@ namespace DeviceOperations.V1 {
             MaxSizeBytes = input.ReadUInt64();
             break;
           }
+          case 74: {
+            Unit = input.ReadString();
+            break;
+          }
         }
       }
     #endif
@@ -2683,6 +2720,10 @@ namespace DeviceOperations.V1 {
           }
           case 64: {
             MaxSizeBytes = input.ReadUInt64();
+            break;
+          }
+          case 74: {
+            Unit = input.ReadString();
             break;
           }
         }

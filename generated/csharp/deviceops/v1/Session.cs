@@ -116,66 +116,65 @@ namespace DeviceOperations.V1 {
             "blJlc3VtZWQiSwoOU2Vzc2lvblJldHJpZWQSJAoFY2F1c2UYASABKAsyFS5k",
             "ZXZpY2VvcHMudjEuRmFpbHVyZRITCgtyZXRyeV9jb3VudBgCIAEoDSIvCglI",
             "ZWFydGJlYXQSIgoFcGhhc2UYASABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2Ui",
-            "mAIKEFNlc3Npb25Db21wbGV0ZWQSKQoGaW1hZ2VzGAEgAygLMhkuZGV2aWNl",
+            "iQIKEFNlc3Npb25Db21wbGV0ZWQSKQoGaW1hZ2VzGAEgAygLMhkuZGV2aWNl",
             "b3BzLnYxLkltYWdlUmVzdWx0Ei8KDGRlZ3JhZGF0aW9ucxgCIAMoCzIZLmRl",
             "dmljZW9wcy52MS5EZWdyYWRhdGlvbhItCgd0aW1pbmdzGAMgASgLMhwuZGV2",
             "aWNlb3BzLnYxLlNlc3Npb25UaW1pbmdzEhEKCWRldmljZV9pZBgEIAEoCRIx",
             "CgpnZW5lcmF0aW9uGAUgASgLMh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25G",
-            "YWN0cxINCgVub3RlcxgGIAMoCRIkCgZyZXBvcnQYByABKAsyFC5nb29nbGUu",
-            "cHJvdG9idWYuQW55IscCCg9HZW5lcmF0aW9uRmFjdHMSEAoIbW9kZWxfaWQY",
-            "ASABKAkSFAoMbW9kZWxfc2hhMjU2GAIgASgJEi4KDnVuZXRfZGF0YV90eXBl",
-            "GAMgASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlEi0KDXZhZV9kYXRhX3R5",
-            "cGUYBCABKA4yFi5kZXZpY2VvcHMudjEuRGF0YVR5cGUSFQoNY2hhbm5lbHNf",
-            "bGFzdBgFIAEoCBINCgVzdGVwcxgGIAEoDRJOChFzb2Z0d2FyZV92ZXJzaW9u",
-            "cxgHIAMoCzIzLmRldmljZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMuU29mdHdh",
-            "cmVWZXJzaW9uc0VudHJ5GjcKFVNvZnR3YXJlVmVyc2lvbnNFbnRyeRILCgNr",
-            "ZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqcDCg5TZXNzaW9uVGltaW5n",
-            "cxIoCgVxdWV1ZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIn",
-            "CgRsb2FkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC2Vu",
-            "Y29kZV90ZXh0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjAK",
-            "DXByZXBhcmVfaW5wdXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRp",
-            "b24SKgoHZGVub2lzZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlv",
-            "bhIpCgZkZWNvZGUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24S",
-            "LgoLcG9zdHByb2Nlc3MYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRp",
-            "b24SLwoMZW5jb2RlX2ltYWdlGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1",
-            "cmF0aW9uEigKBXRvdGFsGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
-            "aW9uImIKDVNlc3Npb25GYWlsZWQSJgoHZmFpbHVyZRgBIAEoCzIVLmRldmlj",
-            "ZW9wcy52MS5GYWlsdXJlEikKBmltYWdlcxgCIAMoCzIZLmRldmljZW9wcy52",
-            "MS5JbWFnZVJlc3VsdCKMAQoQU2Vzc2lvbkNhbmNlbGxlZBIpCgZyZWFzb24Y",
-            "ASABKA4yGS5kZXZpY2VvcHMudjEuRXJyb3JSZWFzb24SIgoFcGhhc2UYAiAB",
-            "KA4yEy5kZXZpY2VvcHMudjEuUGhhc2USKQoGaW1hZ2VzGAMgAygLMhkuZGV2",
-            "aWNlb3BzLnYxLkltYWdlUmVzdWx0KtECCgtTZXNzaW9uS2luZBIcChhTRVNT",
-            "SU9OX0tJTkRfVU5TUEVDSUZJRUQQABIbChdTRVNTSU9OX0tJTkRfR0VORVJB",
-            "VElPThABEiEKHVNFU1NJT05fS0lORF9HRU5FUkFUSU9OX0JBVENIEAISHwob",
-            "U0VTU0lPTl9LSU5EX1BPU1RQUk9DRVNTSU5HEAMSGwoXU0VTU0lPTl9LSU5E",
-            "X01PREVMX0xPQUQQBBIbChdTRVNTSU9OX0tJTkRfTU9ERUxfVEFTSxAFEhoK",
-            "FlNFU1NJT05fS0lORF9CRU5DSE1BUksQBhIcChhTRVNTSU9OX0tJTkRfTUVN",
-            "T1JZX1RBU0sQBxIcChhTRVNTSU9OX0tJTkRfREVWSUNFX1RBU0sQCBIZChVT",
-            "RVNTSU9OX0tJTkRfV09SS0ZMT1cQCRIWChJTRVNTSU9OX0tJTkRfQkFUQ0gQ",
-            "CiruAQoMU2Vzc2lvblN0YXRlEh0KGVNFU1NJT05fU1RBVEVfVU5TUEVDSUZJ",
-            "RUQQABIYChRTRVNTSU9OX1NUQVRFX1FVRVVFRBABEhkKFVNFU1NJT05fU1RB",
-            "VEVfUlVOTklORxACEhgKFFNFU1NJT05fU1RBVEVfUEFVU0VEEAMSHAoYU0VT",
-            "U0lPTl9TVEFURV9DQU5DRUxMSU5HEAQSGwoXU0VTU0lPTl9TVEFURV9DT01Q",
-            "TEVURUQQBRIYChRTRVNTSU9OX1NUQVRFX0ZBSUxFRBAGEhsKF1NFU1NJT05f",
-            "U1RBVEVfQ0FOQ0VMTEVEEAcqyQMKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lG",
-            "SUVEEAASEAoMUEhBU0VfUVVFVUVEEAESFwoTUEhBU0VfTE9BRElOR19NT0RF",
-            "TBACEhcKE1BIQVNFX0VOQ09ESU5HX1RFWFQQAxIZChVQSEFTRV9QUkVQQVJJ",
-            "TkdfSU5QVVQQBBITCg9QSEFTRV9ERU5PSVNJTkcQBRISCg5QSEFTRV9SRUZJ",
-            "TklORxAGEhIKDlBIQVNFX0RFQ09ESU5HEAcSGAoUUEhBU0VfUE9TVFBST0NF",
-            "U1NJTkcQCBIZChVQSEFTRV9DSEVDS0lOR19TQUZFVFkQCRIYChRQSEFTRV9F",
-            "TkNPRElOR19JTUFHRRAKEhEKDVBIQVNFX1JFQURJTkcQCxITCg9QSEFTRV9W",
-            "RVJJRllJTkcQDBIRCg1QSEFTRV9XUklUSU5HEA0SEQoNUEhBU0VfQ09QWUlO",
-            "RxAOEhMKD1BIQVNFX1JFTEVBU0lORxAPEhMKD1BIQVNFX01FQVNVUklORxAQ",
-            "EhIKDlBIQVNFX0RSQUlOSU5HEBESGQoVUEhBU0VfU1RBUlRJTkdfV09SS0VS",
-            "EBISFwoTUEhBU0VfUlVOTklOR19TVEVQUxATKl4KCFByaW9yaXR5EhgKFFBS",
-            "SU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJ",
-            "T1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADKmEKDE9uRGlzY29u",
-            "bmVjdBIdChlPTl9ESVNDT05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElT",
-            "Q09OTkVDVF9DQU5DRUwQARIYChRPTl9ESVNDT05ORUNUX0RFVEFDSBACKncK",
-            "DFNhZmV0eUFjdGlvbhIdChlTQUZFVFlfQUNUSU9OX1VOU1BFQ0lGSUVEEAAS",
-            "FwoTU0FGRVRZX0FDVElPTl9BTExPVxABEhYKElNBRkVUWV9BQ1RJT05fQkxV",
-            "UhACEhcKE1NBRkVUWV9BQ1RJT05fQkxPQ0sQA0IWqgITRGV2aWNlT3BlcmF0",
-            "aW9ucy5WMWIGcHJvdG8z"));
+            "YWN0cxIkCgZyZXBvcnQYBiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IscC",
+            "Cg9HZW5lcmF0aW9uRmFjdHMSEAoIbW9kZWxfaWQYASABKAkSFAoMbW9kZWxf",
+            "c2hhMjU2GAIgASgJEi4KDnVuZXRfZGF0YV90eXBlGAMgASgOMhYuZGV2aWNl",
+            "b3BzLnYxLkRhdGFUeXBlEi0KDXZhZV9kYXRhX3R5cGUYBCABKA4yFi5kZXZp",
+            "Y2VvcHMudjEuRGF0YVR5cGUSFQoNY2hhbm5lbHNfbGFzdBgFIAEoCBINCgVz",
+            "dGVwcxgGIAEoDRJOChFzb2Z0d2FyZV92ZXJzaW9ucxgHIAMoCzIzLmRldmlj",
+            "ZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMuU29mdHdhcmVWZXJzaW9uc0VudHJ5",
+            "GjcKFVNvZnR3YXJlVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFs",
+            "dWUYAiABKAk6AjgBIqcDCg5TZXNzaW9uVGltaW5ncxIoCgVxdWV1ZRgBIAEo",
+            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgRsb2FkGAIgASgLMhku",
+            "Z29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC2VuY29kZV90ZXh0GAMgASgL",
+            "MhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjAKDXByZXBhcmVfaW5wdXQY",
+            "BCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHZGVub2lzZRgF",
+            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIpCgZkZWNvZGUYBiAB",
+            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLcG9zdHByb2Nlc3MY",
+            "ByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMZW5jb2RlX2lt",
+            "YWdlGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXRvdGFs",
+            "GAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImIKDVNlc3Npb25G",
+            "YWlsZWQSJgoHZmFpbHVyZRgBIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJl",
+            "EikKBmltYWdlcxgCIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdCKM",
+            "AQoQU2Vzc2lvbkNhbmNlbGxlZBIpCgZyZWFzb24YASABKA4yGS5kZXZpY2Vv",
+            "cHMudjEuRXJyb3JSZWFzb24SIgoFcGhhc2UYAiABKA4yEy5kZXZpY2VvcHMu",
+            "djEuUGhhc2USKQoGaW1hZ2VzGAMgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdl",
+            "UmVzdWx0KtECCgtTZXNzaW9uS2luZBIcChhTRVNTSU9OX0tJTkRfVU5TUEVD",
+            "SUZJRUQQABIbChdTRVNTSU9OX0tJTkRfR0VORVJBVElPThABEiEKHVNFU1NJ",
+            "T05fS0lORF9HRU5FUkFUSU9OX0JBVENIEAISHwobU0VTU0lPTl9LSU5EX1BP",
+            "U1RQUk9DRVNTSU5HEAMSGwoXU0VTU0lPTl9LSU5EX01PREVMX0xPQUQQBBIb",
+            "ChdTRVNTSU9OX0tJTkRfTU9ERUxfVEFTSxAFEhoKFlNFU1NJT05fS0lORF9C",
+            "RU5DSE1BUksQBhIcChhTRVNTSU9OX0tJTkRfTUVNT1JZX1RBU0sQBxIcChhT",
+            "RVNTSU9OX0tJTkRfREVWSUNFX1RBU0sQCBIZChVTRVNTSU9OX0tJTkRfV09S",
+            "S0ZMT1cQCRIWChJTRVNTSU9OX0tJTkRfQkFUQ0gQCiruAQoMU2Vzc2lvblN0",
+            "YXRlEh0KGVNFU1NJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIYChRTRVNTSU9O",
+            "X1NUQVRFX1FVRVVFRBABEhkKFVNFU1NJT05fU1RBVEVfUlVOTklORxACEhgK",
+            "FFNFU1NJT05fU1RBVEVfUEFVU0VEEAMSHAoYU0VTU0lPTl9TVEFURV9DQU5D",
+            "RUxMSU5HEAQSGwoXU0VTU0lPTl9TVEFURV9DT01QTEVURUQQBRIYChRTRVNT",
+            "SU9OX1NUQVRFX0ZBSUxFRBAGEhsKF1NFU1NJT05fU1RBVEVfQ0FOQ0VMTEVE",
+            "EAcqyQMKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEAoMUEhBU0Vf",
+            "UVVFVUVEEAESFwoTUEhBU0VfTE9BRElOR19NT0RFTBACEhcKE1BIQVNFX0VO",
+            "Q09ESU5HX1RFWFQQAxIZChVQSEFTRV9QUkVQQVJJTkdfSU5QVVQQBBITCg9Q",
+            "SEFTRV9ERU5PSVNJTkcQBRISCg5QSEFTRV9SRUZJTklORxAGEhIKDlBIQVNF",
+            "X0RFQ09ESU5HEAcSGAoUUEhBU0VfUE9TVFBST0NFU1NJTkcQCBIZChVQSEFT",
+            "RV9DSEVDS0lOR19TQUZFVFkQCRIYChRQSEFTRV9FTkNPRElOR19JTUFHRRAK",
+            "EhEKDVBIQVNFX1JFQURJTkcQCxITCg9QSEFTRV9WRVJJRllJTkcQDBIRCg1Q",
+            "SEFTRV9XUklUSU5HEA0SEQoNUEhBU0VfQ09QWUlORxAOEhMKD1BIQVNFX1JF",
+            "TEVBU0lORxAPEhMKD1BIQVNFX01FQVNVUklORxAQEhIKDlBIQVNFX0RSQUlO",
+            "SU5HEBESGQoVUEhBU0VfU1RBUlRJTkdfV09SS0VSEBISFwoTUEhBU0VfUlVO",
+            "TklOR19TVEVQUxATKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lG",
+            "SUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAIS",
+            "EQoNUFJJT1JJVFlfSElHSBADKmEKDE9uRGlzY29ubmVjdBIdChlPTl9ESVND",
+            "T05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQ",
+            "ARIYChRPTl9ESVNDT05ORUNUX0RFVEFDSBACKncKDFNhZmV0eUFjdGlvbhId",
+            "ChlTQUZFVFlfQUNUSU9OX1VOU1BFQ0lGSUVEEAASFwoTU0FGRVRZX0FDVElP",
+            "Tl9BTExPVxABEhYKElNBRkVUWV9BQ1RJT05fQkxVUhACEhcKE1NBRkVUWV9B",
+            "Q1RJT05fQkxPQ0sQA0IWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.AnyReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SessionKind), typeof(global::DeviceOperations.V1.SessionState), typeof(global::DeviceOperations.V1.Phase), typeof(global::DeviceOperations.V1.Priority), typeof(global::DeviceOperations.V1.OnDisconnect), typeof(global::DeviceOperations.V1.SafetyAction), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -201,7 +200,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionRetried), global::DeviceOperations.V1.SessionRetried.Parser, new[]{ "Cause", "RetryCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Heartbeat), global::DeviceOperations.V1.Heartbeat.Parser, new[]{ "Phase" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "Degradations", "Timings", "DeviceId", "Generation", "Notes", "Report" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "Degradations", "Timings", "DeviceId", "Generation", "Report" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "ModelId", "ModelSha256", "UnetDataType", "VaeDataType", "ChannelsLast", "Steps", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionTimings), global::DeviceOperations.V1.SessionTimings.Parser, new[]{ "Queue", "Load", "EncodeText", "PrepareInput", "Denoise", "Decode", "Postprocess", "EncodeImage", "Total" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFailed), global::DeviceOperations.V1.SessionFailed.Parser, new[]{ "Failure", "Images" }, null, null, null, null),
@@ -8903,7 +8902,6 @@ namespace DeviceOperations.V1 {
       timings_ = other.timings_ != null ? other.timings_.Clone() : null;
       deviceId_ = other.deviceId_;
       generation_ = other.generation_ != null ? other.generation_.Clone() : null;
-      notes_ = other.notes_.Clone();
       report_ = other.report_ != null ? other.report_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
@@ -8987,22 +8985,8 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "notes" field.</summary>
-    public const int NotesFieldNumber = 6;
-    private static readonly pb::FieldCodec<string> _repeated_notes_codec
-        = pb::FieldCodec.ForString(50);
-    private readonly pbc::RepeatedField<string> notes_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Lines of a report for work whose result is neither pictures nor typed elsewhere.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> Notes {
-      get { return notes_; }
-    }
-
     /// <summary>Field number for the "report" field.</summary>
-    public const int ReportFieldNumber = 7;
+    public const int ReportFieldNumber = 6;
     private global::Google.Protobuf.WellKnownTypes.Any report_;
     /// <summary>
     /// The typed result of work that makes no pictures, as the RPC's own stream carries it
@@ -9039,7 +9023,6 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Timings, other.Timings)) return false;
       if (DeviceId != other.DeviceId) return false;
       if (!object.Equals(Generation, other.Generation)) return false;
-      if(!notes_.Equals(other.notes_)) return false;
       if (!object.Equals(Report, other.Report)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -9053,7 +9036,6 @@ namespace DeviceOperations.V1 {
       if (timings_ != null) hash ^= Timings.GetHashCode();
       if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
       if (generation_ != null) hash ^= Generation.GetHashCode();
-      hash ^= notes_.GetHashCode();
       if (report_ != null) hash ^= Report.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -9087,9 +9069,8 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(Generation);
       }
-      notes_.WriteTo(output, _repeated_notes_codec);
       if (report_ != null) {
-        output.WriteRawTag(58);
+        output.WriteRawTag(50);
         output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
@@ -9116,9 +9097,8 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(Generation);
       }
-      notes_.WriteTo(ref output, _repeated_notes_codec);
       if (report_ != null) {
-        output.WriteRawTag(58);
+        output.WriteRawTag(50);
         output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
@@ -9142,7 +9122,6 @@ namespace DeviceOperations.V1 {
       if (generation_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Generation);
       }
-      size += notes_.CalculateSize(_repeated_notes_codec);
       if (report_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Report);
       }
@@ -9175,7 +9154,6 @@ namespace DeviceOperations.V1 {
         }
         Generation.MergeFrom(other.Generation);
       }
-      notes_.Add(other.notes_);
       if (other.report_ != null) {
         if (report_ == null) {
           Report = new global::Google.Protobuf.WellKnownTypes.Any();
@@ -9228,10 +9206,6 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 50: {
-            notes_.AddEntriesFrom(input, _repeated_notes_codec);
-            break;
-          }
-          case 58: {
             if (report_ == null) {
               Report = new global::Google.Protobuf.WellKnownTypes.Any();
             }
@@ -9284,10 +9258,6 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 50: {
-            notes_.AddEntriesFrom(ref input, _repeated_notes_codec);
-            break;
-          }
-          case 58: {
             if (report_ == null) {
               Report = new global::Google.Protobuf.WellKnownTypes.Any();
             }

@@ -100,14 +100,13 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     progress reads it).
     """
 
-class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
+class ArtifactServiceServicer:
     """Keeps bytes (finished pictures, pictures to work on, masks) under the SHA-256 of their
     content, for as long as retention says. Storing the same bytes twice stores them once.
     It does not interpret what it keeps and does not hold models: ModelService.ImportModel
     takes those.
     """
 
-    @_abc_1.abstractmethod
     def UploadArtifact(
         self,
         request_iterator: _MaybeAsyncIterator[_artifact_pb2.UploadArtifactRequest],
@@ -121,7 +120,6 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         DISK_FULL).
         """
 
-    @_abc_1.abstractmethod
     def DownloadArtifact(
         self,
         request: _artifact_pb2.DownloadArtifactRequest,
@@ -132,7 +130,6 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
         """
 
-    @_abc_1.abstractmethod
     def GetArtifact(
         self,
         request: _artifact_pb2.GetArtifactRequest,
@@ -142,7 +139,6 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def ListArtifacts(
         self,
         request: _artifact_pb2.ListArtifactsRequest,
@@ -152,7 +148,6 @@ class ArtifactServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def DeleteArtifact(
         self,
         request: _artifact_pb2.DeleteArtifactRequest,

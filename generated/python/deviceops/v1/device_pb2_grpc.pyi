@@ -132,13 +132,12 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE).
     """
 
-class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
+class DeviceServiceServicer:
     """Finds devices, describes them by measurement, and keeps one supervised worker process
     for each. It does not change power, clocks or drivers, does not reset hardware, and
     does not account for memory by owner (MemoryService does).
     """
 
-    @_abc_1.abstractmethod
     def ListDevices(
         self,
         request: _device_pb2.ListDevicesRequest,
@@ -148,7 +147,6 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
         """
 
-    @_abc_1.abstractmethod
     def GetDevice(
         self,
         request: _device_pb2.GetDeviceRequest,
@@ -158,7 +156,6 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
         """
 
-    @_abc_1.abstractmethod
     def GetDeviceCapabilities(
         self,
         request: _device_pb2.GetDeviceCapabilitiesRequest,
@@ -170,7 +167,6 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
         """
 
-    @_abc_1.abstractmethod
     def SetDefaultDevice(
         self,
         request: _device_pb2.SetDefaultDeviceRequest,
@@ -181,7 +177,6 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         DEVICE_QUARANTINED).
         """
 
-    @_abc_1.abstractmethod
     def GetDeviceMemory(
         self,
         request: _device_pb2.GetDeviceMemoryRequest,
@@ -191,7 +186,6 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE).
         """
 
-    @_abc_1.abstractmethod
     def GetDeviceStatus(
         self,
         request: _device_pb2.GetDeviceStatusRequest,
@@ -201,7 +195,6 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def WatchDevices(
         self,
         request: _device_pb2.WatchDevicesRequest,
@@ -212,7 +205,6 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def OptimizeDevice(
         self,
         request: _device_pb2.OptimizeDeviceRequest,
@@ -224,7 +216,6 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         InferenceService.Generate.
         """
 
-    @_abc_1.abstractmethod
     def RestartWorker(
         self,
         request: _device_pb2.RestartWorkerRequest,

@@ -132,13 +132,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
     """
 
-class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
+class InferenceServiceServicer:
     """Draws pictures. It owns the denoising loop and everything that conditions it; it does
     not list or load models by itself (ModelService; Generate loads what it needs), does
     not keep pictures (ArtifactService) and does not chain work (ProcessingService).
     """
 
-    @_abc_1.abstractmethod
     def GetCapabilities(
         self,
         request: _inference_pb2.GetCapabilitiesRequest,
@@ -149,7 +148,6 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def ValidateGeneration(
         self,
         request: _inference_pb2.ValidateGenerationRequest,
@@ -161,7 +159,6 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
         """
 
-    @_abc_1.abstractmethod
     def Generate(
         self,
         request: _inference_pb2.GenerateRequest,
@@ -182,7 +179,6 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         (NON_FINITE_OUTPUT, WORKER_CRASH_REPEATED).
         """
 
-    @_abc_1.abstractmethod
     def GenerateBatch(
         self,
         request: _inference_pb2.GenerateBatchRequest,
@@ -195,7 +191,6 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: as Generate.
         """
 
-    @_abc_1.abstractmethod
     def PreviewControlImage(
         self,
         request: _inference_pb2.PreviewControlImageRequest,
@@ -207,7 +202,6 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         NOT_FOUND (ARTIFACT_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def GetInferenceStatistics(
         self,
         request: _inference_pb2.GetInferenceStatisticsRequest,

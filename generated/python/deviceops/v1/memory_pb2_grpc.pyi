@@ -198,13 +198,12 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     Errors: NOT_FOUND (DEVICE_NOT_FOUND).
     """
 
-class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
+class MemoryServiceServicer:
     """Watches memory, lends it and frees it. Every figure says where it comes from. It does
     not decide which models are kept (ModelService), though under pressure it asks the
     model cache to give way first.
     """
 
-    @_abc_1.abstractmethod
     def GetMemoryStatus(
         self,
         request: _memory_pb2.GetMemoryStatusRequest,
@@ -214,7 +213,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def WatchMemory(
         self,
         request: _memory_pb2.WatchMemoryRequest,
@@ -225,7 +223,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def GetMemoryPressure(
         self,
         request: _memory_pb2.GetMemoryPressureRequest,
@@ -235,7 +232,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def Allocate(
         self,
         request: _memory_pb2.AllocateRequest,
@@ -248,7 +244,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         DEVICE_UNAVAILABLE).
         """
 
-    @_abc_1.abstractmethod
     def Deallocate(
         self,
         request: _memory_pb2.DeallocateRequest,
@@ -259,7 +254,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         copied).
         """
 
-    @_abc_1.abstractmethod
     def RenewLease(
         self,
         request: _memory_pb2.RenewLeaseRequest,
@@ -269,7 +263,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
         """
 
-    @_abc_1.abstractmethod
     def ListAllocations(
         self,
         request: _memory_pb2.ListAllocationsRequest,
@@ -280,7 +273,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def WriteAllocation(
         self,
         request_iterator: _MaybeAsyncIterator[_memory_pb2.WriteAllocationRequest],
@@ -291,7 +283,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING).
         """
 
-    @_abc_1.abstractmethod
     def ReadAllocation(
         self,
         request: _memory_pb2.ReadAllocationRequest,
@@ -301,7 +292,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def Copy(
         self,
         request: _memory_pb2.CopyRequest,
@@ -312,7 +302,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
 
-    @_abc_1.abstractmethod
     def Transfer(
         self,
         request: _memory_pb2.TransferRequest,
@@ -325,7 +314,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
 
-    @_abc_1.abstractmethod
     def Defragment(
         self,
         request: _memory_pb2.DefragmentRequest,
@@ -335,7 +323,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
 
-    @_abc_1.abstractmethod
     def GetModelMemory(
         self,
         request: _memory_pb2.GetModelMemoryRequest,
@@ -345,7 +332,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def OptimizeModelMemory(
         self,
         request: _memory_pb2.OptimizeModelMemoryRequest,
@@ -356,7 +342,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION (MODEL_IN_USE: the target needs a model in use), CANCELLED.
         """
 
-    @_abc_1.abstractmethod
     def GetMemoryAnalytics(
         self,
         request: _memory_pb2.GetMemoryAnalyticsRequest,
@@ -366,7 +351,6 @@ class MemoryServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def GetMemoryRecommendations(
         self,
         request: _memory_pb2.GetMemoryRecommendationsRequest,

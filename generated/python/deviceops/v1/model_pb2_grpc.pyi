@@ -228,14 +228,13 @@ class ModelServiceAsyncStub(ModelServiceStub):
     STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
     """
 
-class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
+class ModelServiceServicer:
     """Catalogues the models in the configured roots and keeps them where they are needed:
     disk, main memory (the cache), device (loaded). It recognises models by their headers,
     opens nothing outside the roots and never downloads. It does not run them
     (InferenceService, PostprocessingService).
     """
 
-    @_abc_1.abstractmethod
     def ListModels(
         self,
         request: _model_pb2.ListModelsRequest,
@@ -246,7 +245,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         ENUM_VALUE_UNKNOWN).
         """
 
-    @_abc_1.abstractmethod
     def SearchModels(
         self,
         request: _model_pb2.SearchModelsRequest,
@@ -256,7 +254,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
         """
 
-    @_abc_1.abstractmethod
     def GetModel(
         self,
         request: _model_pb2.GetModelRequest,
@@ -266,7 +263,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (NAME_INVALID).
         """
 
-    @_abc_1.abstractmethod
     def RefreshModels(
         self,
         request: _model_pb2.RefreshModelsRequest,
@@ -278,7 +274,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         link that leads outside the roots are left out and named in the report, not errors.
         """
 
-    @_abc_1.abstractmethod
     def WatchModels(
         self,
         request: _model_pb2.WatchModelsRequest,
@@ -289,7 +284,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (MODEL_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def ValidateModel(
         self,
         request: _model_pb2.ValidateModelRequest,
@@ -299,7 +293,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (MODEL_NOT_FOUND), CANCELLED. Findings are data, not errors.
         """
 
-    @_abc_1.abstractmethod
     def GetModelComponents(
         self,
         request: _model_pb2.GetModelComponentsRequest,
@@ -309,7 +302,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (MODEL_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def CacheModel(
         self,
         request: _model_pb2.CacheModelRequest,
@@ -320,7 +312,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
         """
 
-    @_abc_1.abstractmethod
     def EvictModel(
         self,
         request: _model_pb2.EvictModelRequest,
@@ -330,7 +321,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE).
         """
 
-    @_abc_1.abstractmethod
     def GetCacheStatus(
         self,
         request: _model_pb2.GetCacheStatusRequest,
@@ -340,7 +330,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: none of its own.
         """
 
-    @_abc_1.abstractmethod
     def LoadModel(
         self,
         request: _model_pb2.LoadModelRequest,
@@ -353,7 +342,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         DEVICE_QUARANTINED), CANCELLED.
         """
 
-    @_abc_1.abstractmethod
     def UnloadModel(
         self,
         request: _model_pb2.UnloadModelRequest,
@@ -365,7 +353,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         CANCELLED.
         """
 
-    @_abc_1.abstractmethod
     def GetModelStatus(
         self,
         request: _model_pb2.GetModelStatusRequest,
@@ -375,7 +362,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (MODEL_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def OptimizeModel(
         self,
         request: _model_pb2.OptimizeModelRequest,
@@ -386,7 +372,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: as ConvertModel.
         """
 
-    @_abc_1.abstractmethod
     def BenchmarkModel(
         self,
         request: _model_pb2.BenchmarkModelRequest,
@@ -396,7 +381,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: as LoadModel.
         """
 
-    @_abc_1.abstractmethod
     def ConvertModel(
         self,
         request: _model_pb2.ConvertModelRequest,
@@ -409,7 +393,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
         """
 
-    @_abc_1.abstractmethod
     def ImportModel(
         self,
         request_iterator: _MaybeAsyncIterator[_model_pb2.ImportModelRequest],
@@ -422,7 +405,6 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
         """
 
-    @_abc_1.abstractmethod
     def DeleteModel(
         self,
         request: _model_pb2.DeleteModelRequest,

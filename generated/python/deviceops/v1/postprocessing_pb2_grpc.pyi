@@ -152,13 +152,12 @@ class PostprocessingServiceAsyncStub(PostprocessingServiceStub):
     Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
     """
 
-class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
+class PostprocessingServiceServicer:
     """Works on finished pictures. It owns the chain of steps and the safety policies; it does
     not draw (InferenceService) and never replaces a postprocessor that is missing by
     another one.
     """
 
-    @_abc_1.abstractmethod
     def ListPostprocessors(
         self,
         request: _postprocessing_pb2.ListPostprocessorsRequest,
@@ -168,7 +167,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
         """
 
-    @_abc_1.abstractmethod
     def Process(
         self,
         request: _postprocessing_pb2.ProcessRequest,
@@ -180,7 +178,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         those of InferenceService.Generate.
         """
 
-    @_abc_1.abstractmethod
     def ProcessBatch(
         self,
         request: _postprocessing_pb2.ProcessBatchRequest,
@@ -191,7 +188,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: as Process.
         """
 
-    @_abc_1.abstractmethod
     def CheckSafety(
         self,
         request: _postprocessing_pb2.CheckSafetyRequest,
@@ -201,7 +197,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: as Process.
         """
 
-    @_abc_1.abstractmethod
     def CreatePolicy(
         self,
         request: _postprocessing_pb2.CreatePolicyRequest,
@@ -212,7 +207,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         (NAME_TAKEN).
         """
 
-    @_abc_1.abstractmethod
     def GetPolicy(
         self,
         request: _postprocessing_pb2.GetPolicyRequest,
@@ -222,7 +216,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (POLICY_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def ListPolicies(
         self,
         request: _postprocessing_pb2.ListPoliciesRequest,
@@ -232,7 +225,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def UpdatePolicy(
         self,
         request: _postprocessing_pb2.UpdatePolicyRequest,
@@ -243,7 +235,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         expected_version is not the newest).
         """
 
-    @_abc_1.abstractmethod
     def DeletePolicy(
         self,
         request: _postprocessing_pb2.DeletePolicyRequest,
@@ -253,7 +244,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: in use).
         """
 
-    @_abc_1.abstractmethod
     def TestPolicy(
         self,
         request: _postprocessing_pb2.TestPolicyRequest,
@@ -263,7 +253,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: as CheckSafety.
         """
 
-    @_abc_1.abstractmethod
     def BenchmarkPostprocessor(
         self,
         request: _postprocessing_pb2.BenchmarkPostprocessorRequest,
@@ -273,7 +262,6 @@ class PostprocessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of Process.
         """
 
-    @_abc_1.abstractmethod
     def GetPostprocessingStatistics(
         self,
         request: _postprocessing_pb2.GetPostprocessingStatisticsRequest,

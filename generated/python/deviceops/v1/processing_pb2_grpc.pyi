@@ -230,12 +230,11 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not final).
     """
 
-class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
+class ProcessingServiceServicer:
     """Lists, watches and controls sessions of every kind, and chains work into workflows and
     durable batches. It does none of the work itself.
     """
 
-    @_abc_1.abstractmethod
     def ListSessions(
         self,
         request: _processing_pb2.ListSessionsRequest,
@@ -246,7 +245,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         ENUM_VALUE_UNKNOWN).
         """
 
-    @_abc_1.abstractmethod
     def GetSession(
         self,
         request: _processing_pb2.GetSessionRequest,
@@ -256,7 +254,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
 
-    @_abc_1.abstractmethod
     def WatchSession(
         self,
         request: _processing_pb2.WatchSessionRequest,
@@ -269,7 +266,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         (SLOW_READER).
         """
 
-    @_abc_1.abstractmethod
     def ControlSession(
         self,
         request: _processing_pb2.ControlSessionRequest,
@@ -283,7 +279,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         ENUM_VALUE_UNKNOWN).
         """
 
-    @_abc_1.abstractmethod
     def DeleteSession(
         self,
         request: _processing_pb2.DeleteSessionRequest,
@@ -293,7 +288,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not final).
         """
 
-    @_abc_1.abstractmethod
     def ListWorkflows(
         self,
         request: _processing_pb2.ListWorkflowsRequest,
@@ -304,7 +298,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def GetWorkflow(
         self,
         request: _processing_pb2.GetWorkflowRequest,
@@ -314,7 +307,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND).
         """
 
-    @_abc_1.abstractmethod
     def CreateWorkflow(
         self,
         request: _processing_pb2.CreateWorkflowRequest,
@@ -325,7 +317,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         steps), ALREADY_EXISTS (NAME_TAKEN).
         """
 
-    @_abc_1.abstractmethod
     def DeleteWorkflow(
         self,
         request: _processing_pb2.DeleteWorkflowRequest,
@@ -336,7 +327,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         ready-made).
         """
 
-    @_abc_1.abstractmethod
     def ValidateWorkflow(
         self,
         request: _processing_pb2.ValidateWorkflowRequest,
@@ -346,7 +336,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
 
-    @_abc_1.abstractmethod
     def RunWorkflow(
         self,
         request: _processing_pb2.RunWorkflowRequest,
@@ -357,7 +346,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         content reason), and those of the steps' own services.
         """
 
-    @_abc_1.abstractmethod
     def CreateBatch(
         self,
         request: _processing_pb2.CreateBatchRequest,
@@ -369,7 +357,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
         """
 
-    @_abc_1.abstractmethod
     def AddBatchItems(
         self,
         request: _processing_pb2.AddBatchItemsRequest,
@@ -382,7 +369,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         that id), RESOURCE_EXHAUSTED (DISK_FULL).
         """
 
-    @_abc_1.abstractmethod
     def GetBatch(
         self,
         request: _processing_pb2.GetBatchRequest,
@@ -393,7 +379,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         FIELD_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def ListBatches(
         self,
         request: _processing_pb2.ListBatchesRequest,
@@ -403,7 +388,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 
-    @_abc_1.abstractmethod
     def WatchBatch(
         self,
         request: _processing_pb2.WatchBatchRequest,
@@ -413,7 +397,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (BATCH_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
         """
 
-    @_abc_1.abstractmethod
     def ControlBatch(
         self,
         request: _processing_pb2.ControlBatchRequest,
@@ -426,7 +409,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
         """
 
-    @_abc_1.abstractmethod
     def DeleteBatch(
         self,
         request: _processing_pb2.DeleteBatchRequest,

@@ -1304,7 +1304,6 @@ class SessionCompleted(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
-    NOTES_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """The device that did it."""
@@ -1325,10 +1324,6 @@ class SessionCompleted(_message.Message):
         """What drew the pictures; absent for other work."""
 
     @_builtins.property
-    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Lines of a report for work whose result is neither pictures nor typed elsewhere."""
-
-    @_builtins.property
     def report(self) -> _any_pb2.Any:
         """The typed result of work that makes no pictures, as the RPC's own stream carries it
         (LoadedModel, Model, RefreshReport, ModelValidationReport, ModelBenchmark,
@@ -1344,12 +1339,11 @@ class SessionCompleted(_message.Message):
         timings: Global___SessionTimings | None = ...,
         device_id: _builtins.str = ...,
         generation: Global___GenerationFacts | None = ...,
-        notes: _abc.Iterable[_builtins.str] | None = ...,
         report: _any_pb2.Any | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "report", b"report", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "device_id", b"device_id", "generation", b"generation", "images", b"images", "notes", b"notes", "report", b"report", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "device_id", b"device_id", "generation", b"generation", "images", b"images", "report", b"report", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,170 @@
+"""The whole system, as constructor calls in the order of dependence."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from domains.device.backends.probe_processes import ProbeProcesses
+from domains.device.core import DeviceInventory
+from domains.device.servicer import DeviceServicer
+from domains.device.types import DeviceKind
+from domains.errors import DeadlineExceeded
+from domains.inference.core.capabilities import CapabilityInquiry
+from domains.inference.core.generations import Generations
+from domains.inference.core.validation import MAX_SEED
+from domains.inference.servicer import InferenceServicer
+from domains.memory.backends.host import HostMemoryMeter
+from domains.memory.core import MemoryMonitor
+from domains.memory.servicer import MemoryServicer
+from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.core import ModelCatalogue
+from domains.model.servicer import ModelServicer
+from domains.postprocessing.core import PostprocessorInventory
+from domains.postprocessing.servicer import PostprocessingServicer
+from domains.processing.core.session import Session
+from domains.processing.core.sessions import Sessions
+from domains.processing.servicer import ProcessingServicer
+from domains.processing.types import Failure
+from server.artifacts.servicer import ArtifactServicer
+from server.artifacts.store import ArtifactStore
+from server.config import Settings
+from server.errors import failure
+from server.worker.pool import WorkerOptions, WorkerPool
+from server.worker.supervisor import WorkerTiming
+
+_log = structlog.get_logger("deviceops.compose")
+
+
+@dataclass(frozen=True)
+class Composition:
+    """The seven servicers, and what is started and stopped behind them."""
+
+    device: DeviceServicer
+    memory: MemoryServicer
+    model: ModelServicer
+    processing: ProcessingServicer
+    inference: InferenceServicer
+    postprocessing: PostprocessingServicer
+    artifact: ArtifactServicer
+    _inventory: DeviceInventory
+    _catalogue: ModelCatalogue
+    _sessions: Sessions
+    _artifacts: ArtifactStore
+    _pool: WorkerPool
+    _background: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def start(self) -> None:
+        """Start everything; workers, discovery and the catalogue get ready by themselves."""
+        await self._artifacts.start()
+        self._sessions.start()
+        await self._start_workers()
+        for work in (self._find_devices(), self._catalogue.refresh()):
+            task = asyncio.create_task(_reported(work))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Let sessions end within the grace; then end workers and discovery."""
+        await self._sessions.stop(grace_seconds)
+        await self._inventory.close()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._pool.stop(0)
+
+    async def _find_devices(self) -> None:
+        await self._inventory.discover()
+        await self._start_workers()
+
+    async def _start_workers(self) -> None:
+        usable = [device for device in self._inventory.devices if not device.explanation]
+        await self._pool.start(usable)
+
+
+async def _reported(work: Awaitable[object]) -> None:
+    try:
+        await work
+    except Exception:
+        _log.exception("part of the start failed; questions about it will say so")
+
+
+def compose(settings: Settings) -> Composition:
+    """Build the system that `settings` describe; nothing runs yet."""
+    interpreters = {DeviceKind(kind): path for kind, path in settings.worker_python.items()}
+
+    pool = WorkerPool(
+        WorkerOptions(
+            spool_dir=settings.data_dir / "spool",
+            python=interpreters,
+            log_level=settings.log_level,
+            timing=WorkerTiming(
+                start=settings.worker_start_seconds,
+                cancel_grace=settings.cancel_grace_seconds,
+                hang=settings.hang_seconds,
+            ),
+        )
+    )
+    inventory = DeviceInventory(
+        ProbeProcesses(interpreters), pool, default_device=settings.default_device
+    )
+    memory = MemoryMonitor(HostMemoryMeter(), inventory, clock=_now)
+    catalogue = ModelCatalogue(
+        DiskScanner(settings.model_roots), default_model=settings.default_model, clock=_now
+    )
+    artifacts = ArtifactStore(
+        settings.data_dir / "artifacts",
+        quota_bytes=settings.artifact_quota_bytes,
+        retention=timedelta(seconds=settings.artifact_retention_seconds),
+        now=_now,
+    )
+    sessions = Sessions(
+        artifacts,
+        describe_expiry=_expiry,
+        queue_length=settings.queue_length_per_device,
+        retention=timedelta(seconds=settings.session_retention_seconds),
+        kept=settings.sessions_kept,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        now=_now,
+    )
+    generations = Generations(
+        sessions,
+        inventory,
+        catalogue,
+        pool,
+        artifacts,
+        describe=failure,
+        random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
+        software_versions=lambda device_id: pool.status(device_id).software_versions,
+    )
+    return Composition(
+        device=DeviceServicer(inventory),
+        memory=MemoryServicer(memory),
+        model=ModelServicer(catalogue),
+        processing=ProcessingServicer(sessions),
+        inference=InferenceServicer(generations, CapabilityInquiry(inventory, catalogue)),
+        postprocessing=PostprocessingServicer(PostprocessorInventory()),
+        artifact=ArtifactServicer(artifacts),
+        _inventory=inventory,
+        _catalogue=catalogue,
+        _sessions=sessions,
+        _artifacts=artifacts,
+        _pool=pool,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _expiry(session: Session) -> Failure:
+    seconds = f"{session.options.timeout_seconds:g}"
+    return failure(
+        DeadlineExceeded(
+            f"The session waited longer than its timeout of {seconds} s and never started.",
+            metadata={"session_id": session.session_id, "timeout_seconds": seconds},
+        )
+    )
