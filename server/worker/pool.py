@@ -1,0 +1,191 @@
+"""The workers of every device: started, replaced when they die, given work."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from domains.device.types import Device, DeviceKind, DeviceState, WorkerStatus
+from domains.errors import Cancelled, DomainError, Reason, Unavailable
+from domains.inference.types import GenerationReport, GenerationWork, RunEvent
+from server.worker.environment import worker_command
+from server.worker.place import Place
+from server.worker.restart import RestartRules
+from server.worker.runs import Run
+from server.worker.spool import Spool
+from server.worker.supervisor import WorkerTiming
+
+StatusListener = Callable[[str, WorkerStatus], None]
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How workers are run.
+
+    `python` names interpreters by device kind; others use the front's own.
+    """
+
+    spool_dir: Path
+    python: Mapping[DeviceKind, Path] = field(default_factory=dict)
+    log_level: str = "info"
+    timing: WorkerTiming = field(default_factory=WorkerTiming)
+    restart: RestartRules = field(default_factory=RestartRules)
+
+
+class WorkerPool:
+    """One worker for each device; see the ports `GenerationPool` and `Workers`.
+
+    Belongs to one event loop, in the main thread.
+
+    Args:
+        options: How workers are run.
+        command: What starts a device's worker; by default the product's own.
+    """
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        *,
+        command: Callable[[Device], Sequence[str]] | None = None,
+    ) -> None:
+        self._options = options
+        self._command = command or self._product_command
+        self._spool = Spool(options.spool_dir)
+        self._places: dict[str, Place] = {}
+        self._listeners: list[StatusListener] = []
+        self._epochs = itertools.count(1)
+        self._swept = False
+        self._stopping = False
+
+    # Life.
+
+    async def start(self, devices: Sequence[Device]) -> None:
+        """Start a worker for each device that has none; returns before they are ready.
+
+        The first call deletes what earlier servers left in the spool folder.
+
+        Raises:
+            Unavailable: The pool is being stopped.
+            OSError: The spool folder cannot be made or swept.
+        """
+        if self._stopping:
+            raise _shutting_down()
+        if not self._swept:
+            self._swept = True
+            await asyncio.to_thread(self._spool.sweep)
+        for device in devices:
+            if device.device_id not in self._places and not self._stopping:
+                place = Place(
+                    device,
+                    self._command(device),
+                    self._spool,
+                    log_level=self._options.log_level,
+                    timing=self._options.timing,
+                    rules=self._options.restart,
+                    on_change=self._tell,
+                )
+                self._places[device.device_id] = place
+                place.open()
+
+    async def stop(self, grace: float) -> None:
+        """End every worker, letting what runs finish for `grace` seconds.
+
+        Runs that have not finished by then, and those that wait, raise Unavailable
+        (SHUTTING_DOWN). No process is left when it returns.
+        """
+        self._stopping = True
+        await asyncio.gather(*(place.close(grace) for place in self._places.values()))
+
+    async def restart(self, device_id: str, force: bool = False) -> None:
+        """Replace a device's worker, after its run or at once; lifts a quarantine.
+
+        Returns when the new worker is ready. With `force` a run raises WORKER_LOST.
+
+        Raises:
+            Unavailable: DEVICE_UNAVAILABLE: there is no worker, or the new one died too.
+        """
+        await self._place(device_id).replace(force)
+
+    # The device domain's port.
+
+    def status(self, device_id: str) -> WorkerStatus:
+        """How the worker of `device_id` is; UNAVAILABLE when there is none."""
+        place = self._places.get(device_id)
+        if place is None:
+            return WorkerStatus(DeviceState.UNAVAILABLE, "The device has no worker.")
+        return place.status()
+
+    def subscribe(self, listener: StatusListener) -> Callable[[], None]:
+        """Have `listener` called, on the loop, when a worker's state changes.
+
+        Returns:
+            What ends it; calling that twice is harmless.
+        """
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    # The inference domain's port.
+
+    async def run_generation(
+        self, device_id: str, session_id: str, work: GenerationWork, *, remaining: float
+    ) -> AsyncGenerator[RunEvent | GenerationReport]:
+        """Run `work` on the device's worker; see the port `GenerationPool`.
+
+        Pictures that were yielded are the caller's files; the others are deleted.
+        """
+        place = self._place(device_id)
+        run = Run(session_id, next(self._epochs), work, time.monotonic() + remaining)
+        try:
+            await place.begin(run)
+            while True:
+                match await run.next():
+                    case DomainError() as error:
+                        raise error
+                    case GenerationReport() as report:
+                        yield report
+                        return
+                    case event:
+                        yield event
+        finally:
+            run.close()
+            await place.settle(run, Cancelled("The work is not wanted any more."))
+
+    def cancel(self, device_id: str, session_id: str) -> None:
+        """Ask a run to stop; see the port `GenerationPool`."""
+        place = self._places.get(device_id)
+        if place is not None:
+            place.cancel(session_id, Cancelled("The work was stopped on request."))
+
+    def _place(self, device_id: str) -> Place:
+        if self._stopping:
+            raise _shutting_down()
+        place = self._places.get(device_id)
+        if place is None:
+            raise Unavailable(
+                f"Device {device_id} has no worker.",
+                reason=Reason.DEVICE_UNAVAILABLE,
+                metadata={"device_id": device_id},
+            )
+        return place
+
+    def _tell(self, device_id: str, status: WorkerStatus) -> None:
+        for listener in tuple(self._listeners):
+            listener(device_id, status)
+
+    def _product_command(self, device: Device) -> Sequence[str]:
+        return worker_command(self._options.python.get(device.kind))
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable(
+        "The server is shutting down; try again in a moment.", reason=Reason.SHUTTING_DOWN
+    )

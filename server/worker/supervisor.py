@@ -1,0 +1,368 @@
+"""One life of one worker, from its start to its end, seen from the front.
+
+A thread reads the link and hands what matters to the event loop; sending happens in a
+thread too, so that a worker that stops reading blocks nobody. Everything public belongs
+to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from domains.device.types import Device
+from domains.errors import DeadlineExceeded, DomainError, Reason
+from server.worker import frames
+from server.worker.conversation import CannotStart, Conversation
+from server.worker.frames import ProtocolError
+from server.worker.link import Link, LinkClosed, LinkListener, OversizedFrame
+from server.worker.messages import encode_to_worker
+from server.worker.process import WorkerProcess, describe_exit
+from server.worker.runs import Run
+from server.worker.sender import Sender
+from server.worker.spool import Spool
+from server.worker.startup import StartRecord
+
+_log = structlog.get_logger("deviceops.worker")
+
+
+@dataclass(frozen=True)
+class WorkerTiming:
+    """How long the front waits for what, in seconds."""
+
+    start: float = 120.0
+    """From spawning to hello."""
+    cancel_grace: float = 10.0
+    """From asking a run to stop to killing its worker."""
+    hang: float = 60.0
+    """Without progress, before a run counts as hung; or `hang_steps` mean steps if longer."""
+    hang_steps: float = 20.0
+    beat: float = 30.0
+    """Without a sign of life."""
+    send: float = 10.0
+    """For the worker to take a frame."""
+    exit: float = 5.0
+    """For a worker that said it ends, or whose link is closed, to end."""
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a worker ended.
+
+    `deliberate`: on the front's wish, so it does not count against the device.
+    `facts` has `exit_code` or `signal`.
+    """
+
+    explanation: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    deliberate: bool = False
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """Why the front ends a worker."""
+
+    why: str
+    deliberate: bool
+
+
+class Supervisor:
+    """One worker process. `ended` is set, exactly once, when it is gone.
+
+    Args:
+        device: What it is to own.
+        command: Starts it.
+        environment: Of its process.
+        spool: Where its pictures go.
+        spool_dir: The worker's own folder in it.
+        log_level: Of the worker's own log.
+        timing: How long to wait for what.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        spool: Spool,
+        spool_dir: Path,
+        *,
+        log_level: str,
+        timing: WorkerTiming,
+    ) -> None:
+        self._device = device
+        self._command = command
+        self._environment = environment
+        self._spool_dir = spool_dir
+        self._log_level = log_level
+        self._timing = timing
+        self._loop = asyncio.get_running_loop()
+        self._log = _log.bind(device_id=device.device_id)
+        self._process: WorkerProcess | None = None
+        self._sender: Sender | None = None
+        self._sentence: _Sentence | None = None
+        self._judging = threading.Lock()
+        self._talk = Conversation(
+            device.device_id,
+            spool,
+            spool_dir,
+            on_sticky=lambda: self._condemn("lost its device"),
+            log=self._log,
+        )
+        self._watching: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        # Whether it said hello before it ended.
+        self._greeted: asyncio.Future[bool] = self._loop.create_future()
+        self.ended: asyncio.Future[Death] = self._loop.create_future()
+        self.start_time = datetime.now(UTC)
+        self.software_versions: Mapping[str, str] = {}
+
+    @property
+    def vitals(self) -> Conversation:
+        """Signs of life and memory, as the worker told them."""
+        return self._talk
+
+    @property
+    def process_id(self) -> int:
+        """The process, or 0 before it was spawned."""
+        return 0 if self._process is None else self._process.process_id
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be given work: it lives and is not about to end."""
+        return self._sentence is None and not self.ended.done()
+
+    # Its life.
+
+    async def start(self) -> bool:
+        """Spawn it and wait for its hello; False when it ended instead (see `ended`)."""
+        try:
+            listener = LinkListener()
+        except OSError as error:
+            self._never_started(f"its link could not be made ({error.strerror})")
+            return False
+        record = StartRecord(
+            address=listener.address,
+            key=listener.key,
+            device_id=self._device.device_id,
+            torch_device=self._device.torch_device,
+            spool_dir=self._spool_dir,
+            log_level=self._log_level,
+            parent_process_id=os.getpid(),
+        )
+        try:
+            self._process = WorkerProcess(
+                self._command,
+                self._environment,
+                record.to_bytes(),
+                on_line=self._relay,
+                on_exit=listener.abandon,
+            )
+        except OSError as error:
+            listener.close()
+            self._never_started(f"its program cannot be run ({error.strerror})")
+            return False
+        self._log.info("worker_spawned", process_id=self.process_id)
+        threading.Thread(
+            target=self._read, args=(listener, self._process), name="worker-link", daemon=True
+        ).start()
+        await asyncio.wait([self._greeted], timeout=self._timing.start)
+        if not self._greeted.done():
+            self.kill(f"did not say hello within {self._timing.start:g} s")
+            await asyncio.wait([self._greeted])
+        if not self._greeted.result():
+            return False
+        self._watching = self._loop.create_task(self._watch())
+        return not self.ended.done()
+
+    def kill(self, why: str, *, deliberate: bool = False) -> None:
+        """End it at once. `why` completes "The worker ...". The first reason counts."""
+        self._condemn(why, deliberate=deliberate)
+        if self._process is not None:
+            self._process.kill()
+
+    async def stop(self, grace: float) -> None:
+        """Let it finish what it runs for `grace` seconds, then end it; returns when gone."""
+        self._condemn("was told to end", deliberate=True)
+        if self._sender is not None:
+            self._sender.put(encode_to_worker(frames.Shutdown()))
+            await asyncio.wait([self.ended], timeout=grace)
+        self.kill("was told to end", deliberate=True)
+        if not self.ended.done():
+            await asyncio.wait([self.ended])
+
+    # Its runs.
+
+    def begin(self, run: Run) -> None:
+        """Give it a run; it must be idle."""
+        assert self._talk.run is None, "the worker has a run"
+        assert self._sender is not None, "the worker said hello"
+        remaining = run.deadline - time.monotonic()
+        run.begun = True
+        run.touch(time.monotonic())
+        self._talk.begin(run)
+        order = frames.Run(run.session_id, run.epoch, remaining, run.work)
+        self._sender.put(encode_to_worker(order))
+        self._after(remaining, run, self._deadline_passed)
+        if run.stop_error is not None:
+            self._ask_to_stop(run)
+
+    def stop_run(self, run: Run, error: DomainError) -> None:
+        """Ask the run to end with `error`, and end the worker if it does not in time."""
+        if run.stop_error is None and not run.finished.is_set():
+            run.stop_error = error
+            self._ask_to_stop(run)
+
+    def _ask_to_stop(self, run: Run) -> None:
+        if self._sender is not None and self._talk.run is run:
+            self._sender.put(encode_to_worker(frames.Cancel(run.session_id)))
+            self._after(self._timing.cancel_grace, run, self._grace_over)
+
+    def _deadline_passed(self, run: Run) -> None:
+        self.stop_run(run, DeadlineExceeded("The time given to this work is over."))
+
+    def _grace_over(self, run: Run) -> None:
+        # Slow is not broken: a long step on a slow device is not held against it.
+        why = f"did not stop its work within {self._timing.cancel_grace:g} s"
+        self.kill(why, deliberate=True)
+
+    def _after(self, delay: float, run: Run, act: Callable[[Run], None]) -> None:
+        def due() -> None:
+            if self._talk.run is run:
+                act(run)
+
+        self._timers = [timer for timer in self._timers if timer.when() > self._loop.time()]
+        self._timers.append(self._loop.call_later(max(delay, 0.0), due))
+
+    # Watching it.
+
+    async def _watch(self) -> None:
+        """End it when it hangs. What is late must be late twice: the front may have slept."""
+        timing = self._timing
+        pause = min(1.0, min(timing.hang, timing.beat, timing.send) / 4)
+        suspected = ""
+        while not self.ended.done():
+            await asyncio.sleep(pause)
+            complaint = self._complaint(time.monotonic())
+            if complaint and complaint == suspected:
+                self._hung(complaint)
+            suspected = complaint
+
+    def _complaint(self, now: float) -> str:
+        timing, run = self._timing, self._talk.run
+        if now - self._talk.alive_at > timing.beat:
+            return f"gave no sign of life for {timing.beat:g} s"
+        if self._sender is not None and self._sender.blocked(now) > timing.send:
+            return f"took no order for {timing.send:g} s"
+        if run is not None and run.stop_error is None:
+            patience = max(timing.hang, timing.hang_steps * run.mean_step)
+            if now - run.last_progress > patience:
+                return f"made no progress for {patience:.0f} s"
+        return ""
+
+    def _hung(self, complaint: str) -> None:
+        run = self._talk.run
+        if run is not None and run.stop_error is None:
+            run.stop_error = DeadlineExceeded(
+                f"The worker of device {self._device.device_id} {complaint} and was ended.",
+                reason=Reason.WORKER_HUNG,
+                metadata={"device_id": self._device.device_id},
+            )
+        self.kill(complaint)
+
+    # In the reader's thread.
+
+    def _read(self, listener: LinkListener, process: WorkerProcess) -> None:
+        link: Link | None = None
+        try:
+            link = listener.accept()
+            listener.close()
+            hello = self._talk.greet(link)
+            self._post(self._on_hello, hello, link)
+            self._talk.follow(link)
+        except LinkClosed:
+            pass
+        except CannotStart as refusal:
+            self._condemn(f"cannot start: {refusal}")
+        except ProtocolError as error:
+            self._condemn(f"broke the protocol: {error}")
+            process.kill()
+        except OversizedFrame:
+            self._condemn("broke the protocol: a frame is too large")
+            process.kill()
+        except Exception:
+            self._log.exception("worker_link_failed")
+            self._condemn("could not be understood")
+            process.kill()
+        listener.close()
+        if not process.wait(self._timing.exit):
+            self._condemn("closed its link and did not end")
+            process.kill()
+            process.wait()
+        if link is not None:
+            link.close()
+        process.release()
+        self._post(self._on_end, self._death(process))
+
+    def _condemn(self, why: str, *, deliberate: bool = False) -> None:
+        """Remember why it ends; the first reason counts."""
+        with self._judging:
+            self._sentence = self._sentence or _Sentence(why, deliberate)
+
+    def _death(self, process: WorkerProcess) -> Death:
+        words, facts = describe_exit(process.exit_code)
+        sentence = self._sentence
+        why = sentence.why if sentence else words
+        death = Death(
+            f"The worker {why}.", facts, deliberate=sentence is not None and sentence.deliberate
+        )
+        if not death.deliberate:
+            self._log.error(
+                "worker_lost",
+                why=why,
+                exit=words,
+                process_id=process.process_id,
+                last_output=process.last_lines,
+            )
+        return death
+
+    def _relay(self, line: str) -> None:
+        level = line.partition(" ")[0].lower()
+        write = self._log.warning if level in ("warning", "error") else self._log.debug
+        write("worker_output", line=line)
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        # The loop may be closed already when the process ends.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    # Back on the loop.
+
+    def _on_hello(self, hello: frames.Hello, link: Link) -> None:
+        self.software_versions = hello.software_versions
+        self._sender = Sender(link)
+        self._greeted.set_result(True)
+
+    def _on_end(self, death: Death) -> None:
+        if self._sender is not None:
+            self._sender.close()
+        for timer in self._timers:
+            timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        if not self._greeted.done():
+            self._greeted.set_result(False)
+        self.ended.set_result(death)
+
+    def _never_started(self, why: str) -> None:
+        self._log.error("worker_lost", why=why)
+        self.ended.set_result(Death(f"The worker cannot start: {why}."))
