@@ -81,9 +81,7 @@ class Client:
         if failure.status in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             return self.unreachable(failure.message)
         if failure.status == "UNIMPLEMENTED":
-            advice = (
-                f"Is it device-operations that runs at {self.target.address}, and this version?"
-            )
+            advice = "Another program, or an older device-operations, may answer there."
             return replace(failure, advice=advice)
         return failure
 

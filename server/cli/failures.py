@@ -74,22 +74,23 @@ class CallFailed(Exception):
 
 def from_rpc_error(error: grpc.RpcError) -> CallFailure:
     """Read a failed call with its rich details; details that do not parse are left out."""
+    from google.protobuf.message import DecodeError
     from google.rpc import error_details_pb2  # type: ignore[import-untyped]
     from grpc_status import rpc_status  # type: ignore[import-untyped]
 
     code, text = error.code(), error.details() or ""
-    try:
-        status = rpc_status.from_call(error)
-    except ValueError:  # the details contradict the status: the status is what counts
-        status = None
     info = error_details_pb2.ErrorInfo()
     request = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
     delay: float | None = None
-    for detail in status.details if status is not None else ():
-        for target in (info, request, retry):
-            if detail.Is(target.DESCRIPTOR):
-                detail.Unpack(target)
+    try:
+        status = rpc_status.from_call(error)
+        for detail in status.details if status is not None else ():
+            for target in (info, request, retry):
+                if detail.Is(target.DESCRIPTOR):
+                    detail.Unpack(target)
+    except (ValueError, DecodeError):
+        pass  # details that contradict the status, or are none: the status is what counts
     if retry.HasField("retry_delay"):
         delay = seconds_of(retry.retry_delay)
     ours = info.domain == ERROR_DOMAIN

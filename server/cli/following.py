@@ -17,6 +17,7 @@ from server.cli.failures import CallFailed, CallFailure, from_failure, from_rpc_
 from server.cli.interrupts import Interrupts
 from server.cli.wording import enum_word
 
+ACCEPT_GRACE = 2.0  # seconds for the first event, which leaves the server at once
 CONTROL_TIMEOUT = 5.0  # seconds for the server to note a cancel
 CANCEL_GRACE = 20.0  # seconds for the current step to end after that
 REATTACH_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds; begun anew once an event came
@@ -108,17 +109,18 @@ class Follower:
         self._sequence = 0
         self._progressed = False
         self._terminal: session_pb2.SessionEvent | None = None
+        self._accepted = threading.Event()
         self._grace: threading.Timer | None = None
 
-    def follow(self, call: EventCall) -> Ending:
-        """Follow to the end.
+    def follow(self, start: Callable[[], EventCall]) -> Ending:
+        """Make the call and follow it to the session's end.
 
         Raises:
             CallFailed: The call was refused, or the connection was lost for good.
         """
         attempts = iter(REATTACH_DELAYS)
-        self._call = call
         with Interrupts(self._interrupted) as interrupts:
+            self._call = start()
             try:
                 while True:
                     failure = self._read()
@@ -140,6 +142,7 @@ class Follower:
                     self._lost()
                     self._call = self._watch()
             finally:
+                self._accepted.set()
                 if self._grace is not None:
                     self._grace.cancel()
                 self._call.cancel()
@@ -151,6 +154,7 @@ class Follower:
             for response in self._call:
                 event: session_pb2.SessionEvent = response.event
                 self._session_id = event.session_id or self._session_id
+                self._accepted.set()
                 self._sequence = max(self._sequence, event.sequence)
                 self._progressed = True
                 if event.WhichOneof("event") in _TERMINAL:
@@ -199,8 +203,11 @@ class Follower:
         )
 
     def _interrupted(self, count: int) -> None:
+        if count == 1 and self._manner.cancel_on_interrupt:
+            self._accepted.wait(ACCEPT_GRACE)  # a session can be cancelled by its id only
         call = self._call
-        assert call is not None
+        if call is None:
+            return
         if count > 1 or not self._session_id or not self._manner.cancel_on_interrupt:
             call.cancel()
             return

@@ -47,7 +47,7 @@ def run(client: Client, options: GenerationOptions, output: Path, *, as_json: bo
             ),
         )
         try:
-            ending = follower.follow(client.inference.Generate(request))
+            ending = follower.follow(lambda: client.inference.Generate(request))
         except CallFailed as error:
             raise CallFailed(_repeatable(error.failure, request)) from error
     _report(view, ending, keeper.saved, request, as_json=as_json)

@@ -31,7 +31,7 @@ def run(client: Client, session_id: str, first: int, *, as_json: bool) -> Exit:
                 cancel_on_interrupt=False, reattach=True, images=False, previews=previews
             ),
         )
-        ending = follower.follow(client.processing.WatchSession(request))
+        ending = follower.follow(lambda: client.processing.WatchSession(request))
     facts: dict[str, object] = {
         "state": ending.state,
         "session_id": session_id,
