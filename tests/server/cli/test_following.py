@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
-from deviceops.v1 import processing_pb2, session_pb2
+from deviceops.v1 import common_pb2, processing_pb2, session_pb2
 from server.cli import following
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import (
@@ -61,7 +61,12 @@ def test_ctrl_c_cancels_the_session_and_waits_for_its_end(
         yield accepted(7)
         _interrupt()
         assert noted.wait(WAIT)
-        yield event(2, cancelled=session_pb2.SessionCancelled(reason=133))
+        yield event(
+            2,
+            cancelled=session_pb2.SessionCancelled(
+                reason=common_pb2.ERROR_REASON_CANCELLED_BY_CLIENT
+            ),
+        )
 
     scripted.on_generate = draw
     scripted.on_control = lambda request, context: noted.set()
@@ -281,9 +286,13 @@ def test_a_server_that_dies_in_mid_stream(
     """A really broken connection reads as one: exit code 3, no traceback."""
     stopped = threading.Event()
 
+    def stop() -> None:
+        scripted.stop()
+        stopped.set()
+
     def draw(request: Any, context: Any) -> Events:
         yield accepted(7)
-        threading.Thread(target=lambda: (scripted.stop(), stopped.set())).start()
+        threading.Thread(target=stop).start()
         assert stopped.wait(WAIT)
 
     scripted.on_generate = draw
@@ -302,7 +311,7 @@ def test_a_session_that_failed_is_not_watched_again(
         yield accepted(7)
         failed = session_pb2.SessionFailed()
         failed.failure.status_code = 14
-        failed.failure.reason = 94
+        failed.failure.reason = common_pb2.ERROR_REASON_WORKER_LOST
         failed.failure.message = "The worker was lost."
         yield event(2, failed=failed)
         refuse(context, grpc.StatusCode.UNAVAILABLE, "The worker was lost.", "WORKER_LOST")
@@ -335,7 +344,7 @@ def test_watching_a_failed_session_ends_with_its_exit_code(
     failed = session_pb2.SessionFailed()
     failed.failure.status_code = 8
     failed.failure.message = "The disk is full."
-    failed.failure.reason = 115
+    failed.failure.reason = common_pb2.ERROR_REASON_DISK_FULL
     scripted.on_watch = lambda request, context: iter([accepted(7), event(2, failed=failed)])
 
     done = against("sessions", "watch", SESSION, "--json")

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 
-from deviceops.v1 import inference_pb2, session_pb2
+from deviceops.v1 import common_pb2, inference_pb2, session_pb2
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import (
     ScriptedServer,
@@ -128,7 +128,7 @@ def test_every_option_reaches_its_field(
         device_id="cpu:0",
     )
     expected.settings.precision.mode = inference_pb2.PRECISION_MODE_FASTEST
-    expected.settings.output.format = 3
+    expected.settings.output.format = common_pb2.IMAGE_FORMAT_WEBP
     expected.settings.output.quality = 80
     expected.settings.preview.every_steps = 3
     assert scripted.requests == [expected]
@@ -356,7 +356,7 @@ def test_a_session_that_fails_in_mid_work_is_reported_once(
         yield accepted(7)
         failed = session_pb2.SessionFailed()
         failed.failure.status_code = 8
-        failed.failure.reason = 117
+        failed.failure.reason = common_pb2.ERROR_REASON_DEVICE_OUT_OF_MEMORY
         failed.failure.message = "Device memory does not suffice."
         failed.failure.metadata["needed_bytes"] = "123"
         yield event(2, failed=failed)

@@ -1,0 +1,264 @@
+"""The listing and local commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deviceops.v1 import common_pb2, device_pb2, model_pb2, processing_pb2, session_pb2
+from tests.server.cli.conftest import Run
+from tests.server.cli.scripted import SESSION, ScriptedServer, png, sha256
+
+
+@pytest.fixture
+def machine(scripted: ScriptedServer) -> ScriptedServer:
+    """A processor that works, a graphics card that does not, three models, a session."""
+    cpu = scripted.device_list.devices.add(
+        device_id="cpu:0", kind=1, name="Ryzen", state=2, is_default=True
+    )
+    cpu.total_memory.value_bytes = 16 * 2**30
+    cpu.total_memory.quality = common_pb2.FIGURE_QUALITY_MEASURED
+    scripted.device_list.devices.add(
+        device_id="cuda:0", kind=2, name="GTX", state=6, explanation="driver too old"
+    )
+    scripted.device_list.probes.add(kind=4, explanation="not Windows")
+    scripted.models = [
+        model_pb2.Model(
+            model_id="emoji-xl",
+            type=model_pb2.MODEL_TYPE_CHECKPOINT,
+            architecture=model_pb2.MODEL_ARCHITECTURE_SDXL,
+            native_width=256,
+            native_height=256,
+            parameter_count=28_000_000,
+            size_bytes=2**20,
+            usable=True,
+            is_default=True,
+            tags=["demo"],
+        ),
+        model_pb2.Model(model_id="style", type=model_pb2.MODEL_TYPE_LORA, usable=True),
+        model_pb2.Model(model_id="torn", type=model_pb2.MODEL_TYPE_CHECKPOINT),
+    ]
+    scripted.models[2].problem.message = "It is shorter than its header says."
+    scripted.sessions = [
+        session_pb2.Session(
+            session_id=SESSION,
+            kind=session_pb2.SESSION_KIND_GENERATION,
+            state=session_pb2.SESSION_STATE_RUNNING,
+            progress=0.5,
+            device_id="cpu:0",
+        )
+    ]
+    return scripted
+
+
+def test_devices_is_one_row_each_and_why_others_are_not_there(
+    against: Run, machine: ScriptedServer
+) -> None:
+    """Tab-separated where no terminal is."""
+    done = against("devices", "--refresh")
+
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert rows[0][:4] == ["device", "kind", "name", "state"]
+    assert rows[1][:5] == ["cpu:0 *", "cpu", "Ryzen", "ready", "16.0 GiB"]
+    assert rows[2][:5] == ["cuda:0", "cuda", "GTX", "unavailable", "?"]
+    assert rows[2][6] == "driver too old"
+    assert "no directml device: not Windows" in done.stderr
+    assert machine.requests == [device_pb2.ListDevicesRequest(refresh=True)]
+
+
+def test_devices_in_json_is_the_contracts_own_form(
+    against: Run, machine: ScriptedServer
+) -> None:
+    """With field names as in the proto."""
+    said = json.loads(against("devices", "--json").stdout)
+
+    assert said["devices"][0]["device_id"] == "cpu:0"
+    assert said["probes"][0]["explanation"] == "not Windows"
+
+
+def test_models_lists_every_page(against: Run, machine: ScriptedServer) -> None:
+    """The server decides how long a page is."""
+    done = against("models")
+
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["model", "emoji-xl *", "style", "torn"]
+    assert rows[1][1:6] == ["checkpoint", "sdxl", "256x256", "28.0 M", "1.0 MiB"]
+    assert rows[3][6] == "It is shorter than its header says."
+    assert len(json.loads(against("models", "--json").stdout)["models"]) == 3
+
+
+def test_model_filters_reach_the_server(against: Run, machine: ScriptedServer) -> None:
+    """By the words that the table shows."""
+    against(
+        *("models", "--type", "control-net", "--architecture", "sdxl"),
+        *("--format", "safetensors", "--tag", "a", "--order", "size", "--usable"),
+    )
+
+    assert machine.requests[0] == model_pb2.ListModelsRequest(
+        type=model_pb2.MODEL_TYPE_CONTROL_NET,
+        architecture=model_pb2.MODEL_ARCHITECTURE_SDXL,
+        format=model_pb2.MODEL_FORMAT_SAFETENSORS,
+        tags=["a"],
+        order=model_pb2.MODEL_ORDER_SIZE,
+        usable_only=True,
+        page_size=500,
+    )
+
+
+def test_one_model_is_shown_and_a_missing_one_is_not_found(
+    against: Run, machine: ScriptedServer
+) -> None:
+    """Exit code 4 for what is not there."""
+    shown = against("models", "show", "emoji-xl")
+    missing = against("models", "show", "nothing")
+
+    assert "model:        emoji-xl (default)\n" in shown.stdout
+    assert "tags:         demo\n" in shown.stdout
+    assert "sha256" not in shown.stdout
+    assert missing.exit_code == 4
+    assert "reason: MODEL_NOT_FOUND (NOT_FOUND)" in missing.stderr
+
+
+def test_sessions_are_listed_and_filtered(against: Run, machine: ScriptedServer) -> None:
+    """Newest first is the server's affair; the filters are words."""
+    done = against(
+        *("sessions", "--state", "running", "--state", "queued", "--kind", "generation"),
+        *("--device", "cpu:0", "--tag", "t", "--limit", 5),
+    )
+
+    assert done.stdout.splitlines()[1].split("\t")[:5] == [
+        SESSION,
+        "generation",
+        "running",
+        "50%",
+        "cpu:0",
+    ]
+    assert machine.requests == [
+        processing_pb2.ListSessionsRequest(
+            kind=session_pb2.SESSION_KIND_GENERATION,
+            states=[session_pb2.SESSION_STATE_RUNNING, session_pb2.SESSION_STATE_QUEUED],
+            device_id="cpu:0",
+            tags=["t"],
+            page_size=5,
+        )
+    ]
+
+
+def test_a_session_is_shown_with_its_failure(against: Run, machine: ScriptedServer) -> None:
+    """As the same block that a failing command ends with."""
+    machine.sessions[0].state = session_pb2.SESSION_STATE_FAILED
+    machine.sessions[0].failure.status_code = 8
+    machine.sessions[0].failure.reason = common_pb2.ERROR_REASON_DISK_FULL
+    machine.sessions[0].failure.message = "The disk is full."
+
+    done = against("sessions", "show", SESSION)
+
+    assert done.exit_code == 0
+    assert "state:   failed\n" in done.stdout
+    assert "reason: DISK_FULL (RESOURCE_EXHAUSTED)" in done.stdout
+    assert against("sessions", "show", "other").exit_code == 4
+
+
+@pytest.mark.parametrize(("command", "action"), [("cancel", 3), ("pause", 1), ("resume", 2)])
+def test_sessions_are_controlled_by_id(
+    command: str, action: int, against: Run, machine: ScriptedServer
+) -> None:
+    """The answer says how the session stands now."""
+    done = against("sessions", command, SESSION)
+
+    assert done.stdout == f"Session {SESSION} is cancelling.\n"
+    assert [(r.session_id, r.action) for r in machine.requests] == [(SESSION, action)]
+
+
+def test_an_unknown_word_is_refused_before_any_call(
+    against: Run, machine: ScriptedServer
+) -> None:
+    """With the words there are."""
+    done = against("sessions", "--state", "sleeping")
+
+    assert done.exit_code == 2
+    assert "'sleeping' is none of: queued, running" in done.stderr
+    assert machine.requests == []
+
+
+def test_an_artifact_is_fetched_and_checked(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    """In chunks, under the name that was asked for, never over another file."""
+    data = png()
+    scripted.artifacts[sha256(data)] = data
+    (tmp_path / "a.png").write_bytes(b"mine")
+
+    beside = against("artifact", "get", sha256(data), "-o", tmp_path / "a.png")
+    over = against("artifact", "get", sha256(data), "-o", tmp_path / "a.png", "--overwrite")
+
+    assert beside.stdout == f"{tmp_path / 'a-1.png'}\n"
+    assert (tmp_path / "a-1.png").read_bytes() == data
+    assert over.stdout == f"{tmp_path / 'a.png'}\n"
+    assert (tmp_path / "a.png").read_bytes() == data
+
+
+def test_an_artifact_with_other_bytes_is_not_saved(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    """Its id says what it must be; and one that is not there is not found."""
+    scripted.artifacts["a" * 64] = b"something else"
+
+    wrong = against("artifact", "get", "a" * 64, "-o", tmp_path / "a.png")
+    missing = against("artifact", "get", "b" * 64, "-o", tmp_path / "b.png")
+
+    assert wrong.exit_code == 1
+    assert "not those of the artifact" in wrong.stderr
+    assert missing.exit_code == 4
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_token_prints_it_alone_or_as_a_header(deviceops: Run, own_settings: Path) -> None:
+    """For scripts: nothing else on stdout."""
+    value = "s" * 43
+    (own_settings / "token").write_text(value)
+    (own_settings / "token").chmod(0o600)
+
+    assert deviceops("token").stdout == f"{value}\n"
+    assert deviceops("token", "--header").stdout == f"authorization: Bearer {value}\n"
+
+
+def test_token_before_the_first_start(deviceops: Run, own_settings: Path) -> None:
+    """Says what makes it."""
+    done = deviceops("token")
+
+    assert done.exit_code == 4
+    assert done.stdout == ""
+    assert "deviceops serve" in done.stderr
+
+
+def test_config_shows_each_value_and_its_source(
+    deviceops: Run, own_settings: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Environment, file and default; and never the token."""
+    (own_settings / "token").write_text("secret-" * 7)
+    (own_settings / "token").chmod(0o600)
+    monkeypatch.setenv("DEVICEOPS_TOKEN", "secret-" * 7)
+    monkeypatch.setenv("DEVICEOPS_PORT", "50099")
+    (tmp_path / "config.toml").write_text('default_model = "emoji-xl"\n')
+
+    rows = [line.split("\t") for line in deviceops("config").stdout.splitlines()]
+    said = json.loads(deviceops("config", "--json").stdout)
+
+    assert ["port", "50099", "DEVICEOPS_PORT"] in rows
+    assert ["default_model", "emoji-xl", str(tmp_path / "config.toml")] in rows
+    assert ["auth", "true", "default"] in rows
+    assert {"name": "port", "value": 50099, "source": "DEVICEOPS_PORT"} in said["settings"]
+    assert "secret-" not in str(rows) + str(said)
+
+
+def test_config_of_a_broken_file_names_the_fault(deviceops: Run, tmp_path: Path) -> None:
+    """Exit code 2 and the key at fault."""
+    (tmp_path / "broken.toml").write_text("prot = 1\n")
+
+    done = deviceops("config", "--config", tmp_path / "broken.toml")
+
+    assert done.exit_code == 2
+    assert "prot: there is no such setting" in done.stderr

@@ -1,0 +1,92 @@
+"""Progress in a terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from deviceops.v1 import session_pb2
+from server.cli.live import LiveView, draws_previews
+from server.cli.pictures import SavedPicture
+from server.cli.preview import UPPER_HALF
+from tests.server.cli.scripted import accepted, event, jpeg, png, whole
+
+
+class _Screen(io.StringIO):
+    encoding = "utf-8"
+
+
+def _console(color: str = "truecolor", encoding: str = "utf-8") -> tuple[Console, _Screen]:
+    screen = _Screen()
+    screen.encoding = encoding
+    console = Console(
+        file=screen,
+        force_terminal=True,
+        color_system=color,  # type: ignore[arg-type]
+        width=60,
+        height=30,
+        legacy_windows=False,
+        _environ={},
+    )
+    return console, screen
+
+
+def test_bar_phase_and_preview_are_drawn() -> None:
+    """With the preview's own colours in half blocks."""
+    console, screen = _console()
+    with LiveView(console) as view:
+        for entry in whole(png()):
+            view.event(entry)
+        console.print()  # draws the live region under what is printed
+    shown = screen.getvalue()
+
+    assert "Drawing" in shown
+    assert "4/4" in shown
+    assert UPPER_HALF in shown
+    assert "38;2;254;0;0" in shown
+
+
+def test_terminals_without_true_colour_get_no_preview() -> None:
+    """The bar is there all the same."""
+    console, screen = _console("256")
+    with LiveView(console) as view:
+        for entry in whole(png()):
+            view.event(entry)
+        console.print()
+
+    assert UPPER_HALF not in screen.getvalue()
+    assert "4/4" in screen.getvalue()
+    assert not draws_previews(console)
+    assert not draws_previews(_console(encoding="cp1252")[0])
+
+
+def test_an_unreadable_preview_is_said_once() -> None:
+    """And the work goes on."""
+    console, screen = _console()
+    broken = session_pb2.Preview(step=1, jpeg=b"nothing")
+    with LiveView(console) as view:
+        for _ in range(2):
+            view.event(event(2, preview=broken))
+        view.event(event(2, preview=session_pb2.Preview(step=2, jpeg=jpeg())))
+        console.print()
+
+    assert screen.getvalue().count("A preview cannot be shown") == 1
+    assert UPPER_HALF in screen.getvalue()
+
+
+def test_markup_in_names_is_only_text() -> None:
+    """Rich would take square brackets of a device or path for colours."""
+    console, screen = _console()
+    first = accepted(7)
+    with LiveView(console) as view:
+        view.event(first)
+        transfer = session_pb2.TransferProgress(item="[red]unet\x1b[2J", total_bytes=10)
+        view.event(event(2, transfer_progress=transfer))
+        view.note("[bold]note")
+        view.saved(SavedPicture(0, 7, "a" * 64, Path("out/[b]x.png"), 8, 8, 1))
+        console.print()
+
+    assert "Loading [red]unet[2J" in screen.getvalue()
+    assert "[bold]note" in screen.getvalue()
