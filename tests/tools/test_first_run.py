@@ -65,10 +65,12 @@ def test_a_server_that_cannot_start_is_a_failure(command: list[str], tmp_path: P
 
 def _read_until(terminal: int, words: str | None) -> str:
     """What is said up to and with the words, or up to the end of the last process."""
-    said = b""
-    while words is None or words.encode() not in said:
+    said = bytearray()
+    searched = 0
+    while words is None or said.find(words.encode(), searched) < 0:
+        searched = max(0, len(said) - 200)
         try:
-            more = os.read(terminal, 4096)
+            more = os.read(terminal, 65536)
         except OSError:  # so Linux tells that nobody has the terminal open any more
             break
         if not more:
