@@ -28,3 +28,15 @@ class DeviceUnavailable(Unavailable):
             reason=Reason.DEVICE_UNAVAILABLE,
             metadata={"device_id": device_id},
         )
+
+
+class DiscoveryIncomplete(Unavailable):
+    """Devices are still being looked for, and the one meant is not among those found."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server is still looking for this machine's devices and has not found the "
+            "one meant yet; try again in a moment.",
+            reason=Reason.DEVICE_UNAVAILABLE,
+            retry_after=2.0,
+        )

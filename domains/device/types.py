@@ -144,7 +144,8 @@ class DeviceReport:
 class DeviceListing:
     """Devices, the default one first; `probes` are kinds without a device and why.
 
-    `default_device_id` is empty when the configured default device is not there.
+    `default_device_id` is empty when the configured default device is not there, or none
+    is configured and discovery has not ended.
     """
 
     devices: tuple[DeviceReport, ...]

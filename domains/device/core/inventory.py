@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from domains.device.core.naming import ACCELERATORS, kinds_meant, name_devices
-from domains.device.errors import DeviceNotFound, DeviceUnavailable
+from domains.device.errors import DeviceNotFound, DeviceUnavailable, DiscoveryIncomplete
 from domains.device.ports import DeviceProbe, Workers
 from domains.device.types import (
     Device,
@@ -24,7 +24,7 @@ class DeviceInventory:
     """Keeps what discovery found, names it, and says which device is the default.
 
     The processor is known from the start. The rest comes with the first discovery, which
-    every question but `devices` waits for.
+    questions wait for unless they name a device that is known.
 
     Args:
         probe: Looks for devices.
@@ -40,7 +40,7 @@ class DeviceInventory:
         workers: Workers,
         *,
         default_device: str = "",
-        patience: float = 60.0,
+        patience: float = 20.0,
     ) -> None:
         self._probe = probe
         self._workers = workers
@@ -95,6 +95,7 @@ class DeviceInventory:
 
         Raises:
             DeviceNotFound: There is none of that name; the message says why.
+            DiscoveryIncomplete: It may still be found.
         """
         await self._first_discovery()
         device = self._lookup(name)
@@ -106,19 +107,19 @@ class DeviceInventory:
 
         Raises:
             DeviceNotFound: The configured default device is not there.
+            DiscoveryIncomplete: It may still be found.
         """
-        await self._first_discovery()
-        return self._lookup("")
+        return await self._named("")
 
     async def resolve(self, name: str) -> Device:
         """The device to run work on, by id or alias; empty means the default one.
 
         Raises:
             DeviceNotFound: There is none of that name; the message says why.
+            DiscoveryIncomplete: It may still be found.
             DeviceUnavailable: It is lost, or cannot be used on this machine.
         """
-        await self._first_discovery()
-        device = self._lookup(name)
+        device = await self._named(name)
         if device.explanation and not self._has_worker(device):
             raise DeviceUnavailable(device.device_id, _sentence(device.explanation))
         return device
@@ -135,10 +136,19 @@ class DeviceInventory:
                 async with asyncio.timeout(self._patience):
                     await self.discover()
 
+    async def _named(self, name: str) -> Device:
+        """A device to work on; one that is known by its name is not waited for."""
+        wanted = name or self._configured
+        if not wanted or self._find(wanted) is None:
+            await self._first_discovery()
+        return self._lookup(name)
+
     def _lookup(self, name: str) -> Device:
         device = self._find(name) if name else self._find_default()
         if device is not None:
             return device
+        if not self._complete:
+            raise DiscoveryIncomplete
         wanted = name or self._configured
         why = self._why_missing(wanted.lower())
         raise DeviceNotFound(
@@ -154,6 +164,8 @@ class DeviceInventory:
     def _find_default(self) -> Device | None:
         if self._configured:
             return self._find(self._configured)
+        if not self._complete:
+            return None  # The processor is no stand-in for a card that may be there.
         usable = (device for device in self._devices if not device.explanation)
         return next(usable, self._devices[-1])
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from domains.device.core import DeviceInventory
-from domains.device.errors import DeviceNotFound, DeviceUnavailable
+from domains.device.errors import DeviceNotFound, DeviceUnavailable, DiscoveryIncomplete
 from domains.device.types import DeviceKind, DeviceState
 from domains.errors import Reason
 from tests.fakes.device import FakeProbe, FakeWorkers, card, unusable
@@ -46,9 +46,36 @@ async def test_a_list_that_ran_out_of_patience_says_that_it_is_incomplete() -> N
     assert [report.device.device_id for report in listing.devices] == ["cpu:0"]
     assert {outcome.kind for outcome in listing.probes} == set(DeviceKind) - {DeviceKind.CPU}
     assert all("still being looked for" in outcome.explanation for outcome in listing.probes)
+    assert listing.default_device_id == ""
     probe.release.set()
     assert len((await inventory.list()).devices) == 2
     assert probe.looks == 1
+
+
+@pytest.mark.parametrize("name", ["", "cuda:0", "gpu"])
+async def test_while_devices_are_looked_for_the_processor_stands_in_for_none(
+    name: str,
+) -> None:
+    probe = FakeProbe(card(0), held=True)
+    inventory = DeviceInventory(probe, FakeWorkers(), patience=0.01)
+
+    for ask in (inventory.get, inventory.resolve):
+        with pytest.raises(DiscoveryIncomplete) as caught:
+            await ask(name)
+        assert caught.value.retry_after
+    assert (await inventory.resolve("cpu")).device_id == "cpu:0"
+
+    probe.release.set()
+    assert (await inventory.resolve(name)).device_id == "cuda:0"
+
+
+async def test_a_device_known_by_name_needs_no_discovery() -> None:
+    probe = FakeProbe(card(0))
+    inventory = DeviceInventory(probe, FakeWorkers(), default_device="cpu")
+
+    assert (await inventory.default()).device_id == "cpu:0"
+    assert (await inventory.resolve("CPU:0")).device_id == "cpu:0"
+    assert probe.looks == 0
 
 
 async def test_a_caller_that_gives_up_does_not_end_the_discovery_of_others() -> None:

@@ -1,0 +1,355 @@
+"""The catalogue: what is listed, found and resolved, and when the disk is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from domains.errors import DomainError, InvalidArgument, NotFound, PermissionDenied, Reason
+from domains.model.core import ModelCatalogue
+from domains.model.errors import ModelNotFound, ModelUnusable
+from domains.model.types import (
+    Architecture,
+    Model,
+    ModelFilter,
+    ModelFormat,
+    ModelOrder,
+    ModelType,
+)
+from tests.fakes.model import PICKLED, START, FakeScanner, model
+
+ANY = ModelFilter()
+
+
+class Clock:
+    """A wall clock that moves when it is read."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(minutes=1)
+        return self.now
+
+
+def catalogue(*models: Model, default: str = "") -> ModelCatalogue:
+    return ModelCatalogue(FakeScanner(*models), default_model=default, clock=Clock())
+
+
+async def ids(
+    source: ModelCatalogue, wanted: ModelFilter = ANY, order: ModelOrder = ModelOrder.NAME
+) -> list[str]:
+    return [found.model_id for found in (await source.list(wanted, order=order)).items]
+
+
+async def test_the_first_list_waits_for_the_first_scan_which_runs_beside_the_loop() -> None:
+    scanner = FakeScanner(model("a"))
+    scanner.release.clear()
+    source = ModelCatalogue(scanner, clock=Clock())
+    first, second = (asyncio.create_task(source.list(ANY)) for _ in range(2))
+    await asyncio.to_thread(scanner.started.wait)
+    assert not first.done()
+    scanner.release.set()
+
+    assert (await first).total_count == (await second).total_count == 1
+    assert scanner.scans == 1
+    assert threading.get_ident() not in scanner.threads
+
+
+async def test_during_a_refresh_the_old_catalogue_answers_and_then_the_new_one() -> None:
+    scanner = FakeScanner(model("old"))
+    source = ModelCatalogue(scanner, clock=Clock())
+    await source.refresh()
+    scanner.models = [model("new")]
+    scanner.release.clear()
+    scanner.started.clear()
+    refresh = asyncio.create_task(source.refresh())
+    await asyncio.to_thread(scanner.started.wait)
+
+    during = await ids(source)
+    scanner.release.set()
+    await refresh
+
+    assert during == ["old"]
+    assert await ids(source) == ["new"]
+
+
+async def test_a_refresh_tells_what_changed() -> None:
+    scanner = FakeScanner(model("a"), model("b"), problems=("One was left out.",))
+    source = ModelCatalogue(scanner, clock=Clock())
+    await source.refresh()
+    scanner.models = [model("b", size_bytes=5), model("c")]
+
+    told = await source.refresh()
+
+    assert (told.added, told.removed, told.total_count) == (("c",), ("a",), 2)
+    assert told.changed == ("b",)
+    assert told.problems == ("One was left out.",)
+
+
+async def test_a_scan_that_fails_is_told_and_tried_again() -> None:
+    scanner = FakeScanner(model("a"))
+    source = ModelCatalogue(scanner, clock=Clock())
+    scan = scanner.scan
+    scanner.scan = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    with pytest.raises(ZeroDivisionError):
+        await source.list(ANY)
+    await source.close()
+    scanner.scan = scan  # type: ignore[method-assign]
+
+    assert await ids(source) == ["a"]
+
+
+async def test_close_waits_for_the_scan_under_way() -> None:
+    scanner = FakeScanner(model("a"))
+    scanner.release.clear()
+    source = ModelCatalogue(scanner, clock=Clock())
+    refresh = asyncio.create_task(source.refresh())
+    await asyncio.to_thread(scanner.started.wait)
+    refresh.cancel()
+    scanner.release.set()
+
+    await source.close()
+
+    assert await ids(source) == ["a"]
+    assert scanner.scans == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (ANY, ["broken", "ink", "vae", "xl"]),
+        (ModelFilter(type=ModelType.LORA), ["ink"]),
+        (ModelFilter(architecture=Architecture.SD1), ["ink"]),
+        (ModelFilter(format=ModelFormat.PICKLE), ["broken"]),
+        (ModelFilter(tags=("FUN", "ink")), ["ink"]),
+        (ModelFilter(tags=("fun",)), ["ink", "xl"]),
+        (ModelFilter(usable_only=True), ["ink", "vae", "xl"]),
+        (ModelFilter(type=ModelType.LORA, usable_only=True, tags=("none",)), []),
+    ],
+)
+async def test_lists_hold_what_passes_every_part_of_the_filter(
+    wanted: ModelFilter, expected: list[str]
+) -> None:
+    source = catalogue(
+        model("xl", tags=("Fun",)),
+        model("ink", type=ModelType.LORA, architecture=Architecture.SD1, tags=("fun", "Ink")),
+        model("vae", type=ModelType.VAE, architecture=None),
+        model("broken", format=ModelFormat.PICKLE, problem=PICKLED),
+    )
+
+    assert await ids(source, wanted) == expected
+
+
+async def test_lists_come_in_the_order_asked_for_and_equals_by_name() -> None:
+    source = catalogue(
+        model("b", days=1, size_bytes=10),
+        model("C", days=3, size_bytes=10),
+        model("a", days=2, size_bytes=20),
+    )
+    await source.refresh()
+    source.record_use("C")
+    source.record_use("b")
+
+    assert await ids(source) == ["a", "b", "C"]
+    assert await ids(source, order=ModelOrder.MODIFY_TIME) == ["C", "a", "b"]
+    assert await ids(source, order=ModelOrder.SIZE) == ["a", "b", "C"]
+    assert await ids(source, order=ModelOrder.LAST_USE) == ["b", "C", "a"]
+
+
+async def test_pages_follow_each_other_and_belong_to_their_filter() -> None:
+    source = catalogue(*(model(f"m{number:02}") for number in range(5)))
+
+    first = await source.list(ANY, page_size=2)
+    second = await source.list(ANY, page_size=2, page_token=first.next_page_token)
+    third = await source.list(ANY, page_size=2, page_token=second.next_page_token)
+
+    names = [m.model_id for page in (first, second, third) for m in page.items]
+    assert names == ["m00", "m01", "m02", "m03", "m04"]
+    assert third.next_page_token == ""
+    assert first.total_count == 5
+    for other in (ModelFilter(usable_only=True), ModelFilter(tags=("x",))):
+        with pytest.raises(InvalidArgument) as caught:
+            await source.list(other, page_token=first.next_page_token)
+        assert caught.value.reason is Reason.PAGE_TOKEN_INVALID
+    with pytest.raises(InvalidArgument):
+        await source.list(ANY, order=ModelOrder.SIZE, page_token=first.next_page_token)
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason", "field"),
+    [
+        (("x",) * 33, Reason.TOO_MANY_ELEMENTS, "tags"),
+        (("ok", "y" * 65), Reason.TEXT_TOO_LONG, "tags[1]"),
+        (("a\nb",), Reason.TEXT_INVALID, "tags[0]"),
+    ],
+)
+async def test_tags_have_limits(tags: tuple[str, ...], reason: Reason, field: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await catalogue().list(ModelFilter(tags=tags))
+
+    assert (caught.value.reason, caught.value.violations[0].field) == (reason, field)
+
+
+async def test_a_search_finds_every_word_somewhere_and_puts_names_first() -> None:
+    source = catalogue(
+        model("emoji-xl", tags=("fun",), description="Draws red apples."),
+        model("apple-lora", type=ModelType.LORA, trigger_words=("fun apple",)),
+        model("pineapple"),
+        model("other", description="No fruit."),
+    )
+
+    apples = await source.search("APPLE", ANY)
+    both = await source.search("fun apple", ANY)
+    loras = await source.search("apple", ModelFilter(type=ModelType.LORA))
+
+    assert [match.model.model_id for match in apples.items] == [
+        "apple-lora",
+        "pineapple",
+        "emoji-xl",
+    ]
+    scores = [match.score for match in apples.items]
+    assert scores[0] == 1
+    assert all(0 < score <= 1 for score in scores)
+    assert [match.model.model_id for match in both.items] == ["apple-lora", "emoji-xl"]
+    assert [match.model.model_id for match in loras.items] == ["apple-lora"]
+    assert (await source.search("nothing-like-it", ANY)).items == ()
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("", Reason.REQUIRED_FIELD_MISSING),
+        ("  ", Reason.REQUIRED_FIELD_MISSING),
+        ("x" * 257, Reason.TEXT_TOO_LONG),
+        ("a\x00", Reason.TEXT_INVALID),
+    ],
+)
+async def test_a_search_needs_words(query: str, reason: Reason) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await catalogue(model("a")).search(query, ANY)
+
+    assert caught.value.reason is reason
+
+
+async def test_a_page_of_a_search_belongs_to_its_words() -> None:
+    source = catalogue(model("ab"), model("abc"))
+    page = await source.search("ab", ANY, page_size=1)
+
+    rest = await source.search("ab", ANY, page_size=1, page_token=page.next_page_token)
+
+    assert [match.model.model_id for match in rest.items] == ["abc"]
+    with pytest.raises(InvalidArgument):
+        await source.search("abc", ANY, page_token=page.next_page_token)
+
+
+async def test_without_a_name_the_first_usable_checkpoint_is_meant() -> None:
+    source = catalogue(
+        model("a", problem=PICKLED),
+        model("b", type=ModelType.LORA),
+        model("d"),
+        model("c"),
+    )
+
+    found = await source.get("")
+
+    assert found.model_id == "c"
+    assert [m.model_id for m in (await source.list(ANY)).items if m.is_default] == ["c"]
+
+
+async def test_a_configured_default_is_meant_even_when_it_is_broken() -> None:
+    source = catalogue(model("a"), model("z", problem=PICKLED), default="z")
+
+    assert (await source.get("")).is_default
+    with pytest.raises(ModelUnusable, match="It is a pickle") as caught:
+        await source.resolve("")
+    assert caught.value.reason is Reason.MODEL_UNSAFE_PICKLE
+    assert caught.value.metadata == {"component": "all", "model_id": "z"}
+
+
+async def test_a_default_that_is_not_there_is_never_replaced() -> None:
+    with pytest.raises(ModelNotFound, match=r"'z'.*configured"):
+        await catalogue(model("a"), default="z").get("")
+    with pytest.raises(ModelNotFound, match="no usable checkpoint"):
+        await catalogue(model("a", problem=PICKLED)).get("")
+
+
+async def test_a_model_of_another_type_is_not_found_and_says_so() -> None:
+    source = catalogue(model("ink", type=ModelType.LORA), model("what", type=None))
+
+    with pytest.raises(ModelNotFound, match="it is a lora, and a checkpoint is needed"):
+        await source.resolve("ink")
+    with pytest.raises(ModelNotFound, match="unknown type"):
+        await source.get("what", type=ModelType.VAE)
+    assert (await source.get("ink", type=ModelType.LORA)).model_id == "ink"
+
+
+async def test_a_usable_model_is_resolved() -> None:
+    assert (await catalogue(model("xl")).resolve("xl")).model_id == "xl"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "reason"),
+    [
+        ("nope", NotFound, Reason.MODEL_NOT_FOUND),
+        ("XL", NotFound, Reason.MODEL_NOT_FOUND),
+        ("https://hf.co/x/y", PermissionDenied, Reason.REMOTE_SOURCE_FORBIDDEN),
+        ("http://169.254.169.254/latest", PermissionDenied, Reason.REMOTE_SOURCE_FORBIDDEN),
+        ("file:///etc/passwd", PermissionDenied, Reason.REMOTE_SOURCE_FORBIDDEN),
+        ("HF:owner", PermissionDenied, Reason.REMOTE_SOURCE_FORBIDDEN),
+        (
+            "stabilityai/stable-diffusion-xl-base-1.0",
+            PermissionDenied,
+            Reason.REMOTE_SOURCE_FORBIDDEN,
+        ),
+        ("../etc", InvalidArgument, Reason.NAME_INVALID),
+        ("a/../b", InvalidArgument, Reason.NAME_INVALID),
+        ("/etc/passwd", InvalidArgument, Reason.NAME_INVALID),
+        ("C:evil.png", InvalidArgument, Reason.NAME_INVALID),
+        ("\\\\10.0.0.5\\share\\x", InvalidArgument, Reason.NAME_INVALID),
+        ("a/b/c", InvalidArgument, Reason.NAME_INVALID),
+        ("NUL", InvalidArgument, Reason.NAME_INVALID),
+        ("x\x00", InvalidArgument, Reason.NAME_INVALID),
+        ("x" * 5000, InvalidArgument, Reason.NAME_INVALID),
+    ],
+)
+async def test_names_that_are_no_models_are_refused_in_kind(
+    name: str, kind: type[DomainError], reason: Reason
+) -> None:
+    with pytest.raises(kind) as caught:
+        await catalogue(model("xl")).get(name)
+
+    assert caught.value.reason is reason
+
+
+async def test_a_hostile_name_is_refused_without_looking_at_the_disk() -> None:
+    scanner = FakeScanner()
+    with pytest.raises(InvalidArgument):
+        await ModelCatalogue(scanner, clock=Clock()).get("../etc")
+
+    assert scanner.scans == 0
+
+
+async def test_only_usable_models_of_the_same_architecture_fit() -> None:
+    lora = model("lora", type=ModelType.LORA)
+    source = catalogue(
+        model("xl"),
+        lora,
+        replace(lora, model_id="lora1", architecture=Architecture.SD1),
+        replace(lora, model_id="lora2", problem=PICKLED),
+        model("vae", type=ModelType.VAE),
+        model("control", type=ModelType.CONTROL_NET),
+        model("refiner", type=ModelType.REFINER),
+        model("unknown", architecture=None),
+    )
+
+    fitting = await source.fitting(await source.get("xl"))
+    nothing = await source.fitting(await source.get("unknown"))
+
+    assert (fitting.loras, fitting.vaes) == (("lora",), ("vae",))
+    assert (fitting.control_nets, fitting.refiners) == (("control",), ("refiner",))
+    assert nothing.loras == nothing.vaes == ()

@@ -1,0 +1,154 @@
+"""Models on the wire: every value in its own field, every enum complete."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import grpc
+
+from deviceops.v1 import common_pb2, model_pb2, session_pb2
+from domains.model import convert
+from domains.model.types import (
+    Architecture,
+    Component,
+    DataType,
+    ModelFilter,
+    ModelFormat,
+    ModelMatch,
+    ModelOrder,
+    ModelType,
+    PredictionType,
+)
+from tests.fakes.model import PICKLED, START, model
+
+FULL = model(
+    "xl",
+    name="The XL",
+    prediction_type=PredictionType.EPSILON,
+    native_width=1024,
+    native_height=768,
+    data_type=DataType.BFLOAT16,
+    parameter_count=7,
+    default_scheduler="DDIMScheduler",
+    tags=("a", "b"),
+    trigger_words=("c",),
+    description="It draws.",
+    license="MIT",
+    is_default=True,
+    metadata={"format": "pt"},
+)
+
+
+def test_every_value_arrives_in_its_own_field() -> None:
+    message = convert.model_to_proto(FULL)
+
+    assert message == model_pb2.Model(
+        model_id="xl",
+        name="The XL",
+        type=model_pb2.MODEL_TYPE_CHECKPOINT,
+        architecture=model_pb2.MODEL_ARCHITECTURE_SDXL,
+        format=model_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER,
+        prediction_type=model_pb2.PREDICTION_TYPE_EPSILON,
+        native_width=1024,
+        native_height=768,
+        data_type=common_pb2.DATA_TYPE_BFLOAT16,
+        parameter_count=7,
+        size_bytes=100,
+        modify_time=message.modify_time,
+        description="It draws.",
+        license="MIT",
+        tags=["a", "b"],
+        trigger_words=["c"],
+        header_metadata={"format": "pt"},
+        scheduler_class="DDIMScheduler",
+        is_default=True,
+        usable=True,
+    )
+    assert message.modify_time.ToDatetime(UTC) == START
+
+
+def test_no_message_tells_where_a_model_lies() -> None:
+    assert "nowhere" not in str(convert.model_to_proto(FULL))
+
+
+def test_what_is_not_known_is_unspecified() -> None:
+    message = convert.model_to_proto(model("x", type=None, architecture=None))
+
+    assert message.type == model_pb2.MODEL_TYPE_UNSPECIFIED
+    assert message.architecture == model_pb2.MODEL_ARCHITECTURE_UNSPECIFIED
+    assert message.data_type == common_pb2.DATA_TYPE_UNSPECIFIED
+
+
+def test_a_problem_reads_like_the_error_that_use_would_get() -> None:
+    message = convert.model_to_proto(model("x", problem=PICKLED))
+
+    assert not message.usable
+    assert message.problem == session_pb2.Failure(
+        status_code=grpc.StatusCode.FAILED_PRECONDITION.value[0],
+        reason=common_pb2.ERROR_REASON_MODEL_UNSAFE_PICKLE,
+        message="It is a pickle.",
+        metadata={"component": "all"},
+    )
+    assert not convert.model_to_proto(FULL).HasField("problem")
+
+
+def test_lists_leave_out_the_headers_metadata_and_nothing_else() -> None:
+    listed = convert.listed_model_to_proto(FULL)
+    match = convert.match_to_proto(ModelMatch(FULL, 0.5))
+    whole = convert.model_to_proto(FULL)
+    whole.ClearField("header_metadata")
+
+    assert listed == match.model == whole
+    assert match.score == 0.5
+
+
+def test_components_arrive_whole() -> None:
+    part = Component("unet", "UNet2DConditionModel", 5, 10, DataType.FLOAT16)
+
+    assert convert.component_to_proto(part) == model_pb2.ModelComponent(
+        name="unet",
+        class_name="UNet2DConditionModel",
+        parameter_count=5,
+        size_bytes=10,
+        data_type=common_pb2.DATA_TYPE_FLOAT16,
+    )
+
+
+def test_filters_are_read_whole_and_nothing_set_is_any() -> None:
+    listed = convert.list_filter_from_proto(
+        model_pb2.ListModelsRequest(
+            type=model_pb2.MODEL_TYPE_LORA,
+            architecture=model_pb2.MODEL_ARCHITECTURE_SD1,
+            format=model_pb2.MODEL_FORMAT_PICKLE,
+            tags=["a"],
+            usable_only=True,
+        )
+    )
+    searched = convert.search_filter_from_proto(
+        model_pb2.SearchModelsRequest(
+            type=model_pb2.MODEL_TYPE_VAE, architecture=model_pb2.MODEL_ARCHITECTURE_SDXL
+        )
+    )
+
+    assert listed == ModelFilter(
+        ModelType.LORA, Architecture.SD1, ModelFormat.PICKLE, ("a",), usable_only=True
+    )
+    assert searched == ModelFilter(ModelType.VAE, Architecture.SDXL)
+    assert convert.list_filter_from_proto(model_pb2.ListModelsRequest()) == ModelFilter()
+
+
+def test_enums_map_completely() -> None:
+    for numbers, wire in (
+        ({convert.TYPES.to_proto(m) for m in ModelType}, model_pb2.ModelType.values()),
+        (
+            {convert.ARCHITECTURES.to_proto(m) for m in Architecture},
+            model_pb2.ModelArchitecture.values(),
+        ),
+        ({convert.FORMATS.to_proto(m) for m in ModelFormat}, model_pb2.ModelFormat.values()),
+        (
+            {convert.PREDICTIONS.to_proto(m) for m in PredictionType},
+            model_pb2.PredictionType.values(),
+        ),
+        ({convert.ORDERS.to_proto(m) for m in ModelOrder}, model_pb2.ModelOrder.values()),
+    ):
+        assert numbers == set(wire) - {0}

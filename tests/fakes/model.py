@@ -1,0 +1,56 @@
+"""Stand-ins for the ports of the model domain."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from domains.errors import Reason
+from domains.model.types import (
+    Architecture,
+    Model,
+    ModelFormat,
+    ModelType,
+    Problem,
+    Scan,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PICKLED = Problem(Reason.MODEL_UNSAFE_PICKLE, "It is a pickle.", {"component": "all"})
+
+
+def model(model_id: str, *, days: int = 0, **values: Any) -> Model:
+    """A usable SDXL checkpoint, changed `days` after the start, unless `values` differ."""
+    defaults: dict[str, Any] = {
+        "name": model_id,
+        "type": ModelType.CHECKPOINT,
+        "architecture": Architecture.SDXL,
+        "format": ModelFormat.DIFFUSERS_FOLDER,
+        "path": Path("/nowhere") / model_id,
+        "size_bytes": 100,
+        "modified_at": START + timedelta(days=days),
+    }
+    return Model(model_id, **(defaults | values))
+
+
+class FakeScanner:
+    """Finds what it is told to. A held one waits, in its thread, for `release`."""
+
+    def __init__(self, *models: Model, problems: tuple[str, ...] = ()) -> None:
+        self.models = list(models)
+        self.problems = problems
+        self.scans = 0
+        self.release = threading.Event()
+        self.release.set()
+        self.started = threading.Event()
+        self.threads: set[int] = set()
+
+    def scan(self) -> Scan:
+        self.scans += 1
+        self.threads.add(threading.get_ident())
+        models = tuple(self.models)
+        self.started.set()
+        assert self.release.wait(30)
+        return Scan(models, self.problems)

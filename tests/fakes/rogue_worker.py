@@ -1,0 +1,165 @@
+"""A worker that breaks the rules of the link in one stated way.
+
+    python -m tests.fakes.rogue_worker <how>
+
+It speaks to the link itself, so that it can say what the product's worker never would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from deviceops.worker.v1 import worker_pb2
+from domains.inference.types import GenerationReport, Timings
+from domains.model.types import DataType
+from domains.processing.types import ImageFormat, StepFinished, TextEncoded
+from server.worker import frames
+from server.worker.link import Link, connect
+from server.worker.messages import decode_to_worker, encode_from_worker
+from server.worker.startup import StartRecord
+
+_PICTURE = b"a picture"
+
+
+def misbehave(how: str) -> None:
+    """Read the start record, and break one rule."""
+    record = StartRecord.from_bytes(sys.stdin.buffer.readline())
+    if how == "never-connect":
+        _wait()
+    key = bytes(32) if how == "wrong-key" else record.key
+    link = connect(record.address, key)
+    if how == "never-hello":
+        _wait()
+    version = frames.PROTOCOL_VERSION + (how == "wrong-version")
+    device_id = "cuda:7" if how == "wrong-device" else record.device_id
+    if how == "no-hello-first":
+        link.send(encode_from_worker(frames.Beat(1)))
+        _wait()
+    link.send(encode_from_worker(frames.Hello(version, device_id, os.getpid())))
+    if how == "close-link":
+        link.close()
+        _wait()
+    if how == "hello-twice":
+        link.send(encode_from_worker(frames.Hello(version, device_id, os.getpid())))
+    if how == "garbage-when-idle":
+        link.send(b"\xff\xff\xff\xff")
+    if how == "stop-reading":
+        _beat_forever(link)
+    while True:
+        order = decode_to_worker(link.receive())
+        if isinstance(order, frames.Run):
+            _answer(link, order, how, record.spool_dir)
+
+
+def _answer(link: Link, run: frames.Run, how: str, spool: Path) -> None:
+    def progress(
+        event: StepFinished | TextEncoded | frames.SpooledFile,
+        session_id: str = run.session_id,
+        epoch: int = run.epoch,
+    ) -> None:
+        link.send(encode_from_worker(frames.Progress(session_id, epoch, event)))
+
+    step = StepFinished(0, 1, 10)
+    match how:
+        case "garbage":
+            link.send(b"\xff\xff\xff\xff")
+        case "empty-frame":
+            link.send(b"")
+        case "oversized":
+            _send_raw(link, bytes(2 << 20))
+        case "other-session":
+            progress(step, session_id="somebody-else")
+        case "future-epoch":
+            progress(step, epoch=run.epoch + 1)
+        case "unknown-enum":
+            message = worker_pb2.FromWorker()
+            message.progress.session_id = run.session_id
+            message.progress.epoch = run.epoch
+            message.progress.phase_started.phase = 999  # type: ignore[assignment]
+            link.send(message.SerializeToString())
+        case "unknown-picture":
+            progress(StepFinished(5, 1, 10))
+        case "stale-epoch":
+            for _ in range(3):
+                progress(step, epoch=run.epoch - 1)
+            link.send(encode_from_worker(_done(run)))
+        case "endless-events":
+            # Every one lasting, so that none makes another old.
+            while True:
+                progress(TextEncoded(cached=False))
+        case _:
+            progress(_file(run, how, spool))
+            link.send(encode_from_worker(_done(run)))
+
+
+def _file(run: frames.Run, how: str, spool: Path) -> frames.SpooledFile:
+    path = spool / "1-0.png"
+    path.write_bytes(_PICTURE)
+    file = frames.SpooledFile(
+        name="1-0.png",
+        sha256=hashlib.sha256(_PICTURE).hexdigest(),
+        size_bytes=len(_PICTURE),
+        image_index=0,
+        seed=run.work.seeds[0],
+        width=256,
+        height=256,
+        format=ImageFormat.PNG,
+    )
+    match how:
+        case "path-in-name":
+            (spool.parent / "outside.png").write_bytes(_PICTURE)
+            return replace(file, name="../outside.png")
+        case "absolute-name":
+            return replace(file, name=str(path))
+        case "wrong-hash":
+            return replace(file, sha256="0" * 64)
+        case "hash-is-no-hash":
+            return replace(file, sha256="../../etc/passwd")
+        case "wrong-size":
+            return replace(file, size_bytes=len(_PICTURE) + 1)
+        case "wrong-seed":
+            return replace(file, seed=file.seed + 1)
+        case "wrong-format":
+            return replace(file, format=ImageFormat.JPEG)
+        case "missing-file":
+            path.unlink()
+        case "link-for-file":
+            outside = spool.parent / "secret"
+            outside.write_bytes(_PICTURE)
+            path.unlink()
+            path.symlink_to(outside)
+        case "pipe-for-file":
+            path.unlink()
+            os.mkfifo(path)
+        case _:
+            raise ValueError(how)
+    return file
+
+
+def _done(run: frames.Run) -> frames.Done:
+    report = GenerationReport(Timings(), DataType.FLOAT32, DataType.FLOAT32, False)
+    return frames.Done(run.session_id, run.epoch, report)
+
+
+def _send_raw(link: Link, data: bytes) -> None:
+    link._connection.send_bytes(data)
+
+
+def _beat_forever(link: Link) -> None:
+    while True:
+        link.send(encode_from_worker(frames.Beat(1)))
+        time.sleep(0.05)
+
+
+def _wait() -> None:
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    misbehave(sys.argv[1])
