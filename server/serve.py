@@ -140,7 +140,13 @@ async def _serve(
         _log.info("serving", address=address, tls=settings.tls, auth=settings.auth)
         if ready is not None:
             ready(Ready(address, endpoint.address if endpoint else None, requests.request))
-        await requests.wait()
+        try:
+            await requests.wait()
+        except asyncio.CancelledError:  # whoever embeds this server ends it at once
+            requests.request()
+            requests.request()
+            await _drain(settings, requests, server, health, admission, app)
+            raise
         _log.info("draining", seconds=settings.drain_seconds)
         clean = await _drain(settings, requests, server, health, admission, app)
         _log.info("stopped")

@@ -144,6 +144,6 @@ async def test_end_all_tells_clients_that_the_server_stops(method: str) -> None:
         await gate.begun.get()
         admission.end_all()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await held
+            await asyncio.wait_for(held, 10)
     what = told(caught.value)
     assert (what.code, what.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
