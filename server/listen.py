@@ -58,7 +58,9 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
     return [
         # Two servers must not share a port: clients would reach either, or hang.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        # Up to twice the limit a message is read and refused with details; beyond that
+        # the transport refuses it with a bare RESOURCE_EXHAUSTED.
+        ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, 2**31 - 1)),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Equal limits: between a soft and a hard one, refusals are a matter of chance.
         ("grpc.max_metadata_size", settings.max_metadata_bytes),

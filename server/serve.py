@@ -205,7 +205,7 @@ def _interceptors(
     return [
         LogInterceptor(),
         MetricsInterceptor(metrics),
-        ErrorInterceptor(),
+        ErrorInterceptor(settings.max_message_bytes),
         *_auth(settings),
         AdmissionInterceptor(admission),
     ]

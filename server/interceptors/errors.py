@@ -13,7 +13,13 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from domains.errors import DomainError, InvalidArgument, Reason, Unimplemented
+from domains.errors import (
+    DomainError,
+    InvalidArgument,
+    Reason,
+    ResourceExhausted,
+    Unimplemented,
+)
 from server.errors import to_status
 from server.interceptors import Context, Continuation, Handler, behaviour_of, with_codec
 
@@ -24,8 +30,17 @@ class MalformedMessage(InvalidArgument):
     reason = Reason.MALFORMED_MESSAGE
 
 
+class MessageTooLarge(ResourceExhausted):
+    """A request is larger than this server accepts."""
+
+    reason = Reason.MESSAGE_TOO_LARGE
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Outside of everything that may raise; inside of what only observes."""
+
+    def __init__(self, max_message_bytes: int = 4 * 2**20) -> None:
+        self._max_message_bytes = max_message_bytes
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -38,7 +53,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         async def guarded(request: Any, context: Context) -> Any:
             try:
-                if isinstance(request, MalformedMessage):
+                if isinstance(request, DomainError):
                     raise request
                 response = await inner(request, context)
                 if handler.response_streaming or serializer is None:
@@ -53,42 +68,42 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         deserializer = handler.request_deserializer
         if deserializer is not None:
-            tolerant = _raising if handler.request_streaming else _returning
-            deserializer = tolerant(deserializer)
+            deserializer = _parsing(deserializer, self._max_message_bytes)
+            if not handler.request_streaming:
+                deserializer = _returning(deserializer)
         if not handler.response_streaming:
             return with_codec(handler, guarded, deserializer, None)
         return with_codec(handler, guarded, deserializer, serializer)
 
 
-def _raising(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """For streamed requests: read inside the behaviour, where exceptions are caught."""
-
-    def strict(data: bytes) -> Any:
+def _parsing(deserialize: Callable[[bytes], Any], limit: int) -> Callable[[bytes], Any]:
+    def parse(data: bytes) -> Any:
+        if len(data) > limit:
+            raise MessageTooLarge(
+                f"A message may have {limit} bytes; send pictures as artifacts, in chunks.",
+                metadata={"max_bytes": str(limit), "size_bytes": str(len(data))},
+            )
         try:
             return deserialize(data)
         except Exception:
-            raise _malformed() from None
+            raise MalformedMessage(
+                "The bytes are not a message of the type this method takes; were both sides"
+                " generated from the same .proto files?"
+            ) from None
 
-    return strict
+    return parse
 
 
-def _returning(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """For single requests: read before the behaviour, where nothing catches."""
+def _returning(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """For single requests: parsed before the behaviour, where nothing catches."""
 
-    def tolerant(data: bytes) -> Any:
+    def parse_or_error(data: bytes) -> Any:
         try:
-            return deserialize(data)
-        except Exception:
-            return _malformed()
+            return parse(data)
+        except DomainError as error:
+            return error
 
-    return tolerant
-
-
-def _malformed() -> MalformedMessage:
-    return MalformedMessage(
-        "The bytes are not a message of the type this method takes; were both sides"
-        " generated from the same .proto files?"
-    )
+    return parse_or_error
 
 
 def _client_is_gone(error: Exception, context: Context) -> bool:

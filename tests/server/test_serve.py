@@ -99,23 +99,30 @@ async def test_token_is_the_same_after_a_restart(settings: Settings) -> None:
         await second.devices.ListDevices(LIST, metadata=metadata)
 
 
-async def test_message_over_the_limit_is_refused(settings: Settings) -> None:
+@pytest.mark.parametrize(("times", "reason"), [(1, "MESSAGE_TOO_LARGE"), (3, "")])
+async def test_message_over_the_limit_is_refused(
+    settings: Settings, times: int, reason: str
+) -> None:
+    """With details up to twice the limit; larger ones are not even read."""
     settings = settings.model_copy(update={"max_message_bytes": 2**16})
     async with running(settings, SteeredApp()) as server:
-        request = device_pb2.GetDeviceRequest(device_id="x" * 2**16)
+        request = device_pb2.GetDeviceRequest(device_id="x" * 2**16 * times)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await server.devices.GetDevice(request, metadata=server.metadata)
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await server.devices.GetDevice(request, metadata=server.metadata, timeout=10)
+        assert told(caught.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert told(caught.value).reason == reason
         assert await health(server) == SERVING
 
 
 async def test_metadata_over_the_limit_is_refused(settings: Settings) -> None:
+    """Up to the limit none is, as without a limit of ours some would be, by chance."""
+    settings = settings.model_copy(update={"max_metadata_bytes": 2**16})
     async with running(settings, SteeredApp()) as server:
-        metadata = [*server.metadata, ("padding", "x" * settings.max_metadata_bytes)]
+        metadata = [*server.metadata, ("padding", "x" * 2**16)]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.devices.ListDevices(LIST, metadata=metadata)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        metadata = [*server.metadata, ("padding", "x" * (settings.max_metadata_bytes // 2))]
+        metadata = [*server.metadata, ("padding", "x" * (2**16 - 2**10))]
         await server.devices.ListDevices(LIST, metadata=metadata)
 
 
