@@ -177,6 +177,11 @@ class Settings(_FromKeywordsOnly):
         return self.runtime_dir / "token"
 
     @property
+    def own_models(self) -> Path:
+        """The folder for models that come in later; a model root by default."""
+        return self.data_dir / "models"
+
+    @property
     def tls(self) -> bool:
         """Whether calls are encrypted."""
         return self.tls_certificate is not None

@@ -234,6 +234,8 @@ def _held(settings: Settings) -> Iterator[None]:
     """The folders, made if need be, and the lock on the data folder."""
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
+        if settings.own_models in settings.model_roots:
+            settings.own_models.mkdir(exist_ok=True)
         token.make_private_folder(settings.runtime_dir)
         lock = FolderLock(settings.data_dir)
     except OSError as error:

@@ -92,6 +92,11 @@ async def test_port_file_is_there_while_it_serves(settings: Settings) -> None:
         assert portfile.read(settings.runtime_dir) is None
 
 
+async def test_default_model_folder_is_made(settings: Settings) -> None:
+    async with running(settings, SteeredApp()):
+        assert all(root.is_dir() for root in settings.model_roots)
+
+
 async def test_token_is_the_same_after_a_restart(settings: Settings) -> None:
     async with running(settings, SteeredApp()) as first:
         metadata = first.metadata
