@@ -85,7 +85,7 @@ class Follower:
         handle: Gets every event, in order; what it raises ends the following.
         note: Gets sentences for the person, also from other threads.
         manner: How to follow.
-        lost: Called after a lost connection, before events come again.
+        sleep: Waits that many seconds.
     """
 
     def __init__(
@@ -95,14 +95,12 @@ class Follower:
         handle: Callable[[session_pb2.SessionEvent], None],
         note: Callable[[str], None],
         manner: Manner,
-        lost: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._handle = handle
         self._note = note
         self._manner = manner
-        self._lost = lost
         self._sleep = sleep
         self._call: EventCall | None = None
         self._session_id = ""
@@ -139,7 +137,6 @@ class Follower:
                     self._sleep(delay)
                     if interrupts.count:
                         return Ending(self._session_id, None)
-                    self._lost()
                     self._call = self._watch()
             finally:
                 self._accepted.set()

@@ -41,7 +41,6 @@ def run(client: Client, options: GenerationOptions, output: Path, *, as_json: bo
             client,
             handle=keeper.take,
             note=view.note,
-            lost=keeper.connection_lost,
             manner=Manner(
                 reattach=options.detach, previews=request.settings.preview.every_steps > 0
             ),
@@ -78,10 +77,6 @@ class PictureKeeper:
                 self._assembly.add(event.image_chunk)
             case "image_finished":
                 self._keep(event.image_finished.image)
-
-    def connection_lost(self) -> None:
-        """Forget a half-received picture; it comes again."""
-        self._assembly.restart()
 
     def _keep(self, result: session_pb2.ImageResult) -> None:
         if not result.artifact_id:

@@ -35,7 +35,10 @@ class SavedPicture:
 
 
 class Assembly:
-    """Puts pictures together; chunks of one come in order, before its entry."""
+    """Puts pictures together; chunks of one come in order, before its entry.
+
+    After a lost connection a half-sent picture comes again from its first byte.
+    """
 
     def __init__(self) -> None:
         self._index: int | None = None
@@ -51,10 +54,6 @@ class Assembly:
             return
         self._bytes += chunk.data
 
-    def restart(self) -> None:
-        """Forget a half-received picture: after a lost connection it is sent again."""
-        self._index, self._bytes, self._broken = None, bytearray(), False
-
     def take(self, result: session_pb2.ImageResult) -> bytes:
         """The finished picture's bytes.
 
@@ -62,7 +61,7 @@ class Assembly:
             CallFailed: DATA_LOSS, when they are not what their artifact id says.
         """
         data, index, broken = bytes(self._bytes), self._index, self._broken
-        self.restart()
+        self._index, self._bytes = None, bytearray()
         if index != result.image_index or broken:
             raise _damaged(result, "part of it is missing")
         verify(data, result.artifact_id, advice=_again(result.artifact_id))

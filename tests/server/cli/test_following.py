@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -113,18 +114,19 @@ def test_ctrl_c_before_the_session_is_accepted_drops_the_call(
 ) -> None:
     """There is nothing to name in a cancel yet; dropping the call is the cancel."""
     monkeypatch.setattr(following, "ACCEPT_GRACE", 0.05)
-    dropped = threading.Event()
+    dropped, seen = threading.Event(), SimpleQueue[bool]()
 
     def draw(request: Any, context: Any) -> Events:
         context.add_callback(dropped.set)
         _interrupt()
-        assert dropped.wait(WAIT)
+        seen.put(dropped.wait(WAIT))
         yield from ()
 
     scripted.on_generate = draw
     done = against("generate", "x", "-o", tmp_path)
 
     assert done.exit_code == 130
+    assert seen.get(timeout=WAIT)
     assert scripted.of_type(processing_pb2.ControlSessionRequest) == []
 
 
@@ -132,13 +134,13 @@ def test_a_cancel_that_the_server_refuses_still_leaves(
     against: Run, scripted: ScriptedServer, tmp_path: Path
 ) -> None:
     """The person wants out; why it did not work is said."""
-    dropped = threading.Event()
+    dropped, seen = threading.Event(), SimpleQueue[bool]()
 
     def draw(request: Any, context: Any) -> Events:
         context.add_callback(dropped.set)
         yield accepted(7)
         _interrupt()
-        assert dropped.wait(WAIT)
+        seen.put(dropped.wait(WAIT))
 
     scripted.on_generate = draw
     scripted.on_control = lambda request, context: refuse(
@@ -147,6 +149,7 @@ def test_a_cancel_that_the_server_refuses_still_leaves(
     done = against("generate", "x", "-o", tmp_path)
 
     assert done.exit_code == 130
+    assert seen.get(timeout=WAIT)
     assert "Cancelling failed: Not with this role." in done.stderr
     assert "Left before the session's end." in done.stderr
 
@@ -156,18 +159,19 @@ def test_a_session_that_never_ends_after_the_cancel_is_left(
 ) -> None:
     """After a bound, the call is dropped."""
     monkeypatch.setattr(following, "CANCEL_GRACE", 0.05)
-    dropped = threading.Event()
+    dropped, seen = threading.Event(), SimpleQueue[bool]()
 
     def draw(request: Any, context: Any) -> Events:
         context.add_callback(dropped.set)
         yield accepted(7)
         _interrupt()
-        assert dropped.wait(WAIT)
+        seen.put(dropped.wait(WAIT))
 
     scripted.on_generate = draw
     done = against("generate", "x", "-o", tmp_path)
 
     assert done.exit_code == 130
+    assert seen.get(timeout=WAIT)
     assert len(scripted.of_type(processing_pb2.ControlSessionRequest)) == 1
 
 
@@ -359,17 +363,18 @@ def test_ctrl_c_while_watching_leaves_the_session_alone(
     against: Run, scripted: ScriptedServer
 ) -> None:
     """It only ends the watching."""
-    dropped = threading.Event()
+    dropped, seen = threading.Event(), SimpleQueue[bool]()
 
     def watch(request: Any, context: Any) -> Events:
         context.add_callback(dropped.set)
         yield accepted(7)
         _interrupt()
-        assert dropped.wait(WAIT)
+        seen.put(dropped.wait(WAIT))
 
     scripted.on_watch = watch
     done = against("sessions", "watch", SESSION)
 
     assert done.exit_code == 130
+    assert seen.get(timeout=WAIT)
     assert scripted.of_type(processing_pb2.ControlSessionRequest) == []
     assert f"Left session {SESSION}; it goes on." in done.stderr

@@ -142,6 +142,9 @@ def test_a_preview_becomes_half_blocks() -> None:
     assert all(_near(upper, RED) and _near(lower, RED) for upper, lower in lines[0])
     assert all(_near(upper, BLUE) and _near(lower, BLUE) for upper, lower in lines[-1])
 
+    middle = half_blocks(jpeg(64, 64), columns=6, rows=3)[1]
+    assert all(_near(upper, RED) and _near(lower, BLUE) for upper, lower in middle)
+
 
 def test_a_preview_keeps_its_shape_and_is_not_enlarged() -> None:
     """Wide, high, and smaller than the terminal."""
