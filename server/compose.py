@@ -38,6 +38,8 @@ from server.errors import failure
 from server.worker.pool import WorkerOptions, WorkerPool
 from server.worker.supervisor import WorkerTiming
 
+_CATALOGUE_SECONDS = 10.0
+
 _log = structlog.get_logger("deviceops.compose")
 
 
@@ -64,7 +66,7 @@ class Composition:
         await self._artifacts.start()
         self._sessions.start()
         await self._start_workers()
-        for work in (self._find_devices(), self._catalogue.refresh()):
+        for work in (self._find_devices(), self._keep_catalogue()):
             task = asyncio.create_task(_reported(work))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
@@ -72,13 +74,22 @@ class Composition:
     async def stop(self, grace_seconds: float) -> None:
         """Let sessions end within the grace; then end workers and discovery."""
         await self._sessions.stop(grace_seconds)
-        await self._inventory.close()
+        for task in self._background:
+            task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self._inventory.close()
+        await self._catalogue.close()
         await self._pool.stop(0)
 
     async def _find_devices(self) -> None:
         await self._inventory.discover()
         await self._start_workers()
+
+    async def _keep_catalogue(self) -> None:
+        """See model files come and go; unchanged ones are not read again."""
+        while True:
+            await _reported(self._catalogue.refresh())
+            await asyncio.sleep(_CATALOGUE_SECONDS)
 
     async def _start_workers(self) -> None:
         usable = [device for device in self._inventory.devices if not device.explanation]
@@ -89,7 +100,7 @@ async def _reported(work: Awaitable[object]) -> None:
     try:
         await work
     except Exception:
-        _log.exception("part of the start failed; questions about it will say so")
+        _log.exception("background_work_failed")
 
 
 def compose(settings: Settings) -> Composition:

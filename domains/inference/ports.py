@@ -102,6 +102,11 @@ class Models(Protocol):
         ...
 
 
+    def record_use(self, model_id: str) -> None:
+        """Note that work with the model begins."""
+        ...
+
+
 class ArtifactKeeper(Protocol):
     """Where finished pictures go."""
 

@@ -177,6 +177,7 @@ class Generations:
 
     async def _run(self, session: Session, work: GenerationWork) -> None:
         """The session's turn on its device. Ends the session, whatever happens."""
+        self._models.record_use(work.model_id)
         session.start(lambda: self._pool.cancel(session.device_id, session.session_id))
         try:
             events = self._pool.run_generation(

@@ -100,7 +100,8 @@ class DeviceServiceServicer:
 
     def GetDevice(self, request, context):
         """One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation),
+        UNAVAILABLE (DEVICE_UNAVAILABLE: it is still being looked for).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,8 @@ class DeviceServiceStub:
     """
     GetDevice: _grpc.UnaryUnaryMultiCallable[_device_pb2.GetDeviceRequest, _device_pb2.GetDeviceResponse]
     """One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation),
+    UNAVAILABLE (DEVICE_UNAVAILABLE: it is still being looked for).
     """
     GetDeviceCapabilities: _grpc.UnaryUnaryMultiCallable[_device_pb2.GetDeviceCapabilitiesRequest, _device_pb2.GetDeviceCapabilitiesResponse]
     """What a device can do, measured by a self-test in its worker and cached by driver and
@@ -94,7 +95,8 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """
     GetDevice: _aio.UnaryUnaryMultiCallable[_device_pb2.GetDeviceRequest, _device_pb2.GetDeviceResponse]  # type: ignore[assignment]
     """One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation),
+    UNAVAILABLE (DEVICE_UNAVAILABLE: it is still being looked for).
     """
     GetDeviceCapabilities: _aio.UnaryUnaryMultiCallable[_device_pb2.GetDeviceCapabilitiesRequest, _device_pb2.GetDeviceCapabilitiesResponse]  # type: ignore[assignment]
     """What a device can do, measured by a self-test in its worker and cached by driver and
@@ -153,7 +155,8 @@ class DeviceServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_device_pb2.GetDeviceResponse, _abc.Awaitable[_device_pb2.GetDeviceResponse]]:
         """One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation),
+        UNAVAILABLE (DEVICE_UNAVAILABLE: it is still being looked for).
         """
 
     def GetDeviceCapabilities(

@@ -363,7 +363,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def header_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The header's own metadata, as it stands. At most 128 elements."""
+        """The header's own metadata, values cut after 512 characters; left out of lists. At most
+        128 elements.
+        """
 
     @_builtins.property
     def problem(self) -> _session_pb2.Failure:

@@ -869,8 +869,8 @@ class SessionAccepted(_message.Message):
     """True when the request_id named a session that existed already."""
     @_builtins.property
     def expected_phases(self) -> _containers.RepeatedScalarFieldContainer[Global___Phase.ValueType]:
-        """Phases to expect, in order. One may repeat per picture; LOADING_MODEL is left out
-        when the model is ready.
+        """Phases to expect, in order. One may repeat per picture; LOADING_MODEL passes at
+        once when the model is loaded already.
         """
 
     @_builtins.property

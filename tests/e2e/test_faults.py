@@ -1,0 +1,169 @@
+"""Killing, draining and starving real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import grpc
+import grpc.aio
+import psutil
+import pytest
+
+from deviceops.v1 import common_pb2, inference_pb2, session_pb2
+from tests.e2e.errors import read, refusal_of
+from tests.running import (
+    Client,
+    alive,
+    launch,
+    small_request,
+    start_server,
+    wait_for_address,
+)
+
+GenerateCall: TypeAlias = (
+    "grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]"
+)
+
+
+def worker_of(server_id: int) -> int:
+    """The process id of the server's only worker."""
+    children = psutil.Process(server_id).children()
+    (worker,) = (child for child in children if "server.worker" in " ".join(child.cmdline()))
+    return worker.pid
+
+
+async def until(holds: Callable[[], bool], seconds: float) -> None:
+    """Wait for something that other processes bring about."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.02)
+
+
+async def until_step(call: GenerateCall, events: list[session_pb2.SessionEvent]) -> None:
+    """Read a generation's stream up to its first finished step."""
+    async for response in call:
+        events.append(response.event)
+        if response.event.HasField("step_finished"):
+            return
+
+
+async def test_a_killed_worker_is_told_within_two_seconds_and_comes_back(
+    tmp_path: Path,
+) -> None:
+    with start_server(tmp_path) as server:
+        async with server.client() as client:
+            events: list[session_pb2.SessionEvent] = []
+            call = client.generate(small_request(steps=150))
+            await until_step(call, events)
+            worker = worker_of(server.process.pid)
+
+            os.kill(worker, signal.SIGKILL)
+            killed = time.monotonic()
+
+            async def rest() -> None:
+                async for response in call:
+                    events.append(response.event)
+
+            refusal = await refusal_of(rest())
+            told_after = time.monotonic() - killed
+            again, files = await client.draw(small_request(steps=2))
+
+            assert refusal.code is grpc.StatusCode.UNAVAILABLE
+            assert refusal.reason == "WORKER_LOST"
+            assert refusal.retry_seconds is not None
+            assert told_after < 2
+            assert events[-1].failed.failure.reason == (common_pb2.ERROR_REASON_WORKER_LOST)
+            assert again[-1].HasField("completed")
+            assert files[0].startswith(b"\x89PNG")
+            assert worker_of(server.process.pid) != worker
+
+
+async def test_a_drained_server_finishes_what_runs_and_refuses_what_is_new(
+    tmp_path: Path,
+) -> None:
+    with start_server(tmp_path) as server:
+        async with server.client() as client:
+            events: list[session_pb2.SessionEvent] = []
+            call = client.generate(small_request(steps=15))
+            await until_step(call, events)
+
+            server.process.send_signal(signal.SIGTERM)
+            await until(lambda: '"draining"' in server.log(), 10)
+            refused = await refusal_of(client.draw(small_request()))
+            async for response in call:
+                events.append(response.event)
+
+            assert refused.code is grpc.StatusCode.UNAVAILABLE
+            assert events[-1].HasField("completed")
+        code = await asyncio.to_thread(server.process.wait, 30)
+    assert code == 0
+
+
+async def test_a_second_signal_ends_what_runs_at_once(tmp_path: Path) -> None:
+    with start_server(tmp_path) as server:
+        async with server.client() as client:
+            events: list[session_pb2.SessionEvent] = []
+            call = client.generate(small_request(steps=150))
+            await until_step(call, events)
+            worker = worker_of(server.process.pid)
+
+            server.process.send_signal(signal.SIGTERM)
+            await until(lambda: '"draining"' in server.log(), 10)
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.aio.AioRpcError) as end:
+                await until_end(call)
+            code = await asyncio.to_thread(server.process.wait, 30)
+
+    assert read(end.value).code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+    assert code == 0
+    assert not alive(worker)
+
+
+async def until_end(call: GenerateCall) -> None:
+    async for _ in call:
+        pass
+
+
+async def test_workers_do_not_outlive_a_killed_front(tmp_path: Path) -> None:
+    process = launch(tmp_path)
+    address = wait_for_address(process, tmp_path)
+    token = (tmp_path / "runtime" / "token").read_text().strip()
+    async with Client(address, token) as client:
+        call = client.generate(small_request(steps=150))
+        await until_step(call, [])
+        worker = worker_of(process.pid)
+
+        process.kill()
+        process.wait()
+
+        await until(lambda: not alive(worker), 10)
+
+
+async def test_a_full_queue_says_so_and_empties(tmp_path: Path) -> None:
+    (tmp_path / "deviceops.toml").write_text("queue_length_per_device = 1\n")
+    with start_server(
+        tmp_path / "data", "--config", str(tmp_path / "deviceops.toml")
+    ) as server:
+        async with server.client() as client:
+            running = client.generate(small_request(steps=150))
+            await until_step(running, [])
+            waiting = client.generate(small_request(steps=1))
+            first = (await anext(aiter(waiting))).event
+
+            refusal = await refusal_of(client.draw(small_request(steps=1)))
+            running.cancel()
+            rest = [response.event async for response in waiting]
+
+            assert first.accepted.queue_position == 1
+            assert (refusal.code, refusal.reason) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "QUEUE_FULL",
+            )
+            assert refusal.retry_seconds
+            assert rest[-1].HasField("completed")
