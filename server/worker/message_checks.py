@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TypeVar
 
 from domains.conversions import EnumMap
+from domains.errors import InvalidArgument
 from server.worker.frames import ProtocolError
 
 E = TypeVar("E", bound=Enum)
@@ -25,7 +26,7 @@ def known(numbers: EnumMap[E, V], number: int, field: str) -> E:
     """The member of a number; zero is none."""
     try:
         member = numbers.optional_from_proto(number)
-    except KeyError:
+    except InvalidArgument:
         member = None
     if member is None:
         raise ProtocolError(f"{field} holds an unknown number")

@@ -79,6 +79,11 @@ class Place:
             software_versions=worker.software_versions,
         )
 
+    @property
+    def stale_frames(self) -> int:
+        """Frames from this worker about runs that were over."""
+        return 0 if self._worker is None else self._worker.vitals.stale_frames
+
     # Life.
 
     def open(self) -> None:

@@ -119,6 +119,10 @@ class WorkerPool:
             return WorkerStatus(DeviceState.UNAVAILABLE, "The device has no worker.")
         return place.status()
 
+    def stale_frames(self, device_id: str) -> int:
+        """How many frames about runs that were over its worker has sent."""
+        return self._places[device_id].stale_frames
+
     def subscribe(self, listener: StatusListener) -> Callable[[], None]:
         """Have `listener` called, on the loop, when a worker's state changes.
 

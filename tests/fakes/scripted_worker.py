@@ -36,7 +36,7 @@ from domains.processing.types import (
 from server.worker.loop import main
 
 Emit = Callable[[GenerationEvent], None]
-FLOOD = 20_000
+FLOOD = 20_000  # events
 
 
 class ScriptedEngine:
@@ -105,7 +105,7 @@ class ScriptedEngine:
     def _flood(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
         preview = b"\xff\xd8\xff" + bytes(64 * 1024)
         for step in range(1, FLOOD // 2 + 1):
-            emit(StepFinished(0, step, FLOOD))
+            emit(StepFinished(0, step, FLOOD // 2))
             emit(Preview(0, step, 8, 8, preview if step % 100 == 0 else b"\xff\xd8\xff"))
 
     def _defect(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:

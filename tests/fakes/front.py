@@ -1,0 +1,43 @@
+"""A front with three scripted workers: one idle, one that never stops, one starting.
+
+    python -m tests.fakes.front <spool folder>
+
+Prints their process ids on one line and waits to be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from server.worker.pool import WorkerOptions, WorkerPool
+from tests.server.worker.workers import DEVICE, eventually, ready, scripted, work
+
+
+async def main() -> None:
+    """Start them and wait."""
+    logging.basicConfig(stream=sys.stderr)
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
+    names = ("cpu:0", "cpu:1", "cpu:2")
+    pool = WorkerPool(
+        WorkerOptions(Path(sys.argv[1])),
+        command=lambda device: scripted(
+            *(["hang-at-start"] if device.device_id == "cpu:2" else [])
+        ),
+    )
+    await pool.start([replace(DEVICE, device_id=name) for name in names])
+    await ready(pool, "cpu:0")
+    events = pool.run_generation("cpu:1", "session", work("spin"), remaining=600.0)
+    await anext(events)
+    await eventually(lambda: pool.status("cpu:2").process_id != 0)
+    print(*(pool.status(name).process_id for name in names), flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

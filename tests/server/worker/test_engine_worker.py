@@ -1,0 +1,92 @@
+"""The product's worker: the real engine in a process of its own, with the demo model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from domains.errors import Cancelled, FailedPrecondition
+from domains.inference.types import GenerationWork, PreviewSettings
+from domains.processing.types import Phase, PhaseStarted, Preview, StepFinished
+from server.worker.pool import WorkerPool
+from server.worker.supervisor import WorkerTiming
+from tests.server.worker.workers import lives, outcome, ready, running, work
+
+MODEL = Path(__file__).parents[3] / "demo" / "models" / "emoji-xl"
+
+
+def drawing(**changes: object) -> GenerationWork:
+    values: dict[str, object] = {"model_path": MODEL, "height": 256, "guidance_scale": 6.0}
+    prompt = "red apple on a blue background"
+    return work(prompt, **(values | changes))
+
+
+@pytest_asyncio.fixture(scope="module")
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WorkerPool]:
+    spool = tmp_path_factory.mktemp("spool")
+    async with running(spool, None, timing=WorkerTiming()) as pool:
+        yield pool
+
+
+async def test_it_draws_what_was_asked_for(pool: WorkerPool) -> None:
+    result = await outcome(pool, drawing(steps=8, preview=PreviewSettings(4, 64)))
+    assert result.error is None
+    phases = [event.phase for event in result.events if isinstance(event, PhaseStarted)]
+    assert phases[:2] == [Phase.LOADING_MODEL, Phase.ENCODING_TEXT]
+    steps = [event for event in result.events if isinstance(event, StepFinished)]
+    assert [(event.image_index, event.step) for event in steps] == [
+        (index, step) for index in (0, 1) for step in range(1, 9)
+    ]
+    previews = [event for event in result.events if isinstance(event, Preview)]
+    assert [(event.image_index, event.step) for event in previews] == [
+        (0, 4), (0, 8), (1, 4), (1, 8)
+    ]  # fmt: skip
+    assert [image.seed for image in result.images] == [7, 8]
+    for image in result.images:
+        with Image.open(image.path) as picture:
+            assert (picture.format, picture.size) == ("PNG", (256, 256))
+            corner = picture.convert("RGB").crop((0, 0, 24, 24)).resize((1, 1)).getpixel((0, 0))
+        assert isinstance(corner, tuple)
+        red, green, blue = corner
+        assert blue > max(red, green)  # the background is blue
+    assert result.report is not None
+    assert result.report.timings.denoise > 0
+
+
+async def test_it_names_the_software_that_computes(pool: WorkerPool) -> None:
+    versions = (await ready(pool)).software_versions
+    assert {"python", "torch", "diffusers", "transformers"} <= versions.keys()
+
+
+async def test_it_stops_within_a_step(pool: WorkerPool) -> None:
+    process_id = (await ready(pool)).process_id
+    stepping = asyncio.Event()
+    run = asyncio.create_task(
+        outcome(
+            pool,
+            drawing(steps=150),
+            on_event=lambda event: stepping.set() if isinstance(event, StepFinished) else None,
+        )
+    )
+    await stepping.wait()
+    pool.cancel("cpu:0", "session")
+    result = await run
+    result.raised(Cancelled)
+    steps = [event for event in result.events if isinstance(event, StepFinished)]
+    assert len(steps) < 20
+    assert lives(process_id)
+
+
+async def test_a_model_that_cannot_be_loaded_is_an_error_and_no_more(
+    pool: WorkerPool, tmp_path: Path
+) -> None:
+    process_id = (await ready(pool)).process_id
+    result = await outcome(pool, drawing(model_path=tmp_path))
+    error = result.raised(FailedPrecondition)
+    assert str(tmp_path) not in error.message
+    assert pool.status("cpu:0").process_id == process_id

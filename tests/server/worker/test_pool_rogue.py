@@ -1,0 +1,125 @@
+"""Workers that break the rules of the link are ended; the front is not harmed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from pathlib import Path
+
+import pytest
+
+from domains.device.types import DeviceState
+from domains.errors import DeadlineExceeded, Reason, Unavailable
+from server.worker.restart import RestartRules
+from server.worker.supervisor import WorkerTiming
+from tests.server.worker.workers import (
+    accepted,
+    lives,
+    outcome,
+    ready,
+    rogue,
+    running,
+    until,
+    work,
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "rule"),
+    [
+        ("garbage", "bytes that are no frame"),
+        ("empty-frame", "a frame of no kind"),
+        ("oversized", "a frame is too large"),
+        ("other-session", "about another session"),
+        ("future-epoch", "a run that was never ordered"),
+        ("unknown-enum", "phase holds an unknown number"),
+        ("unknown-picture", "a picture that is not drawn"),
+        ("endless-events", "more events than any run has"),
+        ("path-in-name", "file name is not of the agreed form"),
+        ("absolute-name", "file name is not of the agreed form"),
+        ("wrong-hash", "another hash than announced"),
+        ("hash-is-no-hash", "sha256 is no hash"),
+        ("wrong-size", "another size than announced"),
+        ("wrong-seed", "another seed than asked for"),
+        ("wrong-format", "another format than asked for"),
+        ("missing-file", "cannot be opened"),
+        ("link-for-file", "cannot be opened"),
+        ("pipe-for-file", "another size than announced"),
+    ],
+)
+async def test_a_broken_rule_ends_the_worker(tmp_path: Path, how: str, rule: str) -> None:
+    rules = RestartRules(first_delay=60.0)
+    async with running(tmp_path, rogue(how), rules=rules) as pool:
+        process_id = (await ready(pool)).process_id
+        explained = asyncio.create_task(
+            until(pool, lambda status: status.state is DeviceState.RECOVERING)
+        )
+        run = pool.run_generation("cpu:0", "session", work(), remaining=20.0)
+        # The caller looks once and no more: other events wait.
+        first_look = asyncio.ensure_future(anext(run))
+        explanation = (await explained).explanation
+        assert explanation.startswith("The worker broke the protocol: ")
+        assert rule in explanation
+        with pytest.raises(Unavailable) as lost:
+            await _rest(first_look, run)
+        assert lost.value.reason is Reason.WORKER_LOST
+        assert accepted(tmp_path) == []
+        assert not lives(process_id)
+
+
+async def _rest(first: Awaitable[object], run: AsyncGenerator[object]) -> None:
+    await first
+    async for _ in run:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("hello-twice", "broke the protocol: it said hello twice"),
+        ("garbage-when-idle", "broke the protocol: bytes that are no frame"),
+        ("close-link", "closed its link and did not end"),
+    ],
+)
+async def test_an_idle_worker_may_not_either(tmp_path: Path, how: str, words: str) -> None:
+    timing = WorkerTiming(exit=0.3)
+    async with running(tmp_path, rogue(how), timing=timing) as pool:
+        status = await until(pool, lambda status: status.state is DeviceState.RECOVERING)
+        assert words in status.explanation
+
+
+async def test_frames_about_a_run_that_is_over_are_dropped(tmp_path: Path) -> None:
+    async with running(tmp_path, rogue("stale-epoch")) as pool:
+        process_id = (await ready(pool)).process_id
+        result = await outcome(pool)
+        assert result.report is not None
+        assert result.events == []
+        assert pool.stale_frames("cpu:0") == 3
+        assert pool.status("cpu:0").process_id == process_id
+
+
+async def test_a_worker_that_stops_reading_holds_up_nobody(tmp_path: Path) -> None:
+    timing = WorkerTiming(send=0.5)
+    async with running(tmp_path, rogue("stop-reading"), timing=timing) as pool:
+        process_id = (await ready(pool)).process_id
+        started = time.monotonic()
+        # More than the system keeps for a reader that does not come.
+        large = work("x" * 900_000)
+        slowest = 0.0
+
+        async def measure() -> None:
+            nonlocal slowest
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                slowest = max(slowest, time.monotonic() - before)
+
+        measuring = asyncio.create_task(measure())
+        error = (await outcome(pool, large)).raised(DeadlineExceeded)
+        measuring.cancel()
+        assert error.reason is Reason.WORKER_HUNG
+        assert "took no order" in error.message
+        assert time.monotonic() - started < 5
+        assert slowest < 0.25
+        assert not lives(process_id)

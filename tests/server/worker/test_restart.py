@@ -1,0 +1,80 @@
+"""When a dead worker is started again."""
+
+from __future__ import annotations
+
+from server.worker.restart import RestartPolicy, RestartRules, Verdict
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def policy(**rules: float) -> tuple[RestartPolicy, Clock]:
+    clock = Clock()
+    return RestartPolicy(RestartRules(**rules), clock), clock  # type: ignore[arg-type]
+
+
+def test_delays_double_from_the_first() -> None:
+    subject, _ = policy()
+    assert [subject.died().delay for _ in range(4)] == [0.5, 1.0, 2.0, 4.0]
+
+
+def test_delays_have_a_longest() -> None:
+    subject, _ = policy(deaths=100)
+    delays = [subject.died().delay for _ in range(9)]
+    assert delays[5:] == [16.0, 30.0, 30.0, 30.0]
+
+
+def test_five_deaths_in_ten_minutes_quarantine() -> None:
+    subject, clock = policy()
+    verdicts = []
+    for _ in range(5):
+        verdicts.append(subject.died())
+        clock.now += 149.0
+    assert [verdict.quarantined for verdict in verdicts] == [False] * 4 + [True]
+    assert verdicts[-1].delay == 900.0
+
+
+def test_deaths_further_apart_do_not() -> None:
+    subject, clock = policy()
+    for _ in range(20):
+        assert not subject.died().quarantined
+        clock.now += 151.0
+
+
+def test_old_deaths_are_forgotten_in_the_delay() -> None:
+    subject, clock = policy()
+    subject.died()
+    clock.now += 601.0
+    assert subject.died() == Verdict(0.5, quarantined=False)
+
+
+def test_one_death_after_a_quarantine_brings_it_back() -> None:
+    subject, clock = policy()
+    for _ in range(5):
+        subject.died()
+    clock.now += 900.0
+    assert subject.died() == Verdict(900.0, quarantined=True)
+
+
+def test_work_that_came_to_its_end_ends_the_probation() -> None:
+    subject, clock = policy()
+    for _ in range(5):
+        subject.died()
+    clock.now += 900.0
+    subject.worked()
+    assert subject.died() == Verdict(0.5, quarantined=False)
+
+
+def test_an_operator_can_make_it_forget() -> None:
+    subject, _ = policy()
+    for _ in range(5):
+        subject.died()
+    subject.forgive()
+    assert subject.died() == Verdict(0.5, quarantined=False)

@@ -1,0 +1,148 @@
+"""A run's events between the thread that reads and the loop that takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from domains.errors import Cancelled, Unavailable
+from domains.inference.types import GenerationReport, RunEvent, SpooledImage, Timings
+from domains.model.types import DataType
+from domains.processing.types import (
+    ImageDecoded,
+    ImageFormat,
+    Preview,
+    StepFinished,
+    TextEncoded,
+    TransferProgress,
+)
+from server.worker.frames import ProtocolError
+from server.worker.runs import Run
+from tests.server.worker.workers import work
+
+REPORT = GenerationReport(Timings(), DataType.FLOAT32, DataType.FLOAT32, False)
+
+
+def new_run() -> Run:
+    return Run("session", 1, work(), time.monotonic() + 60)
+
+
+def preview(step: int) -> Preview:
+    return Preview(0, step, 8, 8, b"jpeg")
+
+
+async def everything(run: Run) -> list[RunEvent]:
+    """What waits in a run that is over."""
+    events: list[RunEvent] = []
+    while not isinstance(item := await run.next(), GenerationReport | Exception):
+        events.append(item)
+    return events
+
+
+async def test_events_come_before_the_end_whatever_the_thread_does() -> None:
+    run = new_run()
+    sent: list[RunEvent] = [StepFinished(0, step, 500) for step in range(1, 501)]
+    received: list[RunEvent] = []
+
+    def talk() -> None:
+        for event in sent:
+            while len(run._waiting) > 30:
+                time.sleep(0.001)
+            run.offer(event)
+        run.finish(REPORT)
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    async with asyncio.timeout(20):
+        while not isinstance(item := await run.next(), GenerationReport):
+            assert isinstance(item, StepFinished)
+            received.append(item)
+        await run.finished.wait()
+    thread.join()
+    assert received == sent
+    assert item is REPORT
+
+
+async def test_few_waiting_events_are_all_kept() -> None:
+    run = new_run()
+    sent: list[RunEvent] = [StepFinished(0, step, 60) for step in range(1, 61)]
+    for event in sent:
+        run.offer(event)
+    run.finish(REPORT)
+    assert await everything(run) == sent
+
+
+async def test_when_many_wait_only_the_newest_progress_is_kept() -> None:
+    run = new_run()
+    for step in range(1, 1001):
+        run.offer(StepFinished(0, step, 1000))
+        run.offer(preview(step))
+    for done in range(1, 1001):
+        run.offer(TransferProgress("unet", done, 1000))
+    run.offer(ImageDecoded(0))
+    run.finish(REPORT)
+    events = await everything(run)
+    assert len(events) < 100
+    steps = [event.step for event in events if isinstance(event, StepFinished)]
+    assert steps == sorted(steps)
+    assert steps[-1] == 1000
+    previews = [event.step for event in events if isinstance(event, Preview)]
+    assert previews == [997, 998, 999, 1000]
+    moved = [event for event in events if isinstance(event, TransferProgress)]
+    assert moved[-1].done_bytes == 1000
+    assert events[-1] == ImageDecoded(0)
+
+
+async def test_lasting_events_without_end_are_refused() -> None:
+    run = new_run()
+    with pytest.raises(ProtocolError):  # noqa: PT012
+        for _ in range(100_000):
+            run.offer(TextEncoded(cached=False))
+
+
+async def test_the_first_end_counts() -> None:
+    run = new_run()
+    run.finish(REPORT)
+    run.finish(Unavailable("too late"))
+    assert await run.next() is REPORT
+
+
+async def test_a_stop_that_was_asked_for_is_how_it_ends() -> None:
+    run = new_run()
+    run.stop_error = Cancelled("stopped")
+    run.offer(StepFinished(0, 1, 2))
+    run.finish(REPORT)
+    assert await run.next() == StepFinished(0, 1, 2)
+    assert await run.next() is run.stop_error
+
+
+async def test_pictures_are_deleted_when_nobody_listens(tmp_path: Path) -> None:
+    run = new_run()
+    images = []
+    for index in (0, 1):
+        path = tmp_path / f"{index}.png"
+        path.touch()
+        images.append(SpooledImage(index, 7 + index, 8, 8, ImageFormat.PNG, path, "0" * 64, 0))
+    run.offer(images[0])
+    run.close()
+    assert not images[0].path.exists()
+    run.offer(images[1])
+    assert not images[1].path.exists()
+
+
+async def test_the_mean_step_is_known_from_the_second_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = new_run()
+    now = 100.0
+    monkeypatch.setattr("server.worker.runs.time.monotonic", lambda: now)
+    means = []
+    for step in (1, 2, 3):
+        run.offer(StepFinished(0, step, 3))
+        means.append(run.mean_step)
+        now += step * 2.0
+    assert means == [0.0, 2.0, 3.0]
