@@ -20,6 +20,7 @@ from server.cli.preview import PreviewUnreadable, drawn, half_blocks
 from server.cli.wording import printable
 
 _PREVIEW_ROWS = 20
+_FRAMES_PER_SECOND = 4  # a preview is 40 kB of colours, and drawing it costs time
 _BAR_ROWS = 3  # the bar, and room for the prompt under it
 
 
@@ -53,7 +54,9 @@ class LiveView:
             console=console,
         )
         self._task = self._bars.add_task(self._progress.activity, total=None)
-        self._live = Live(console=console, refresh_per_second=10, transient=True)
+        self._live = Live(
+            console=console, refresh_per_second=_FRAMES_PER_SECOND, transient=True
+        )
 
     def __enter__(self) -> Self:
         self._live.start()

@@ -17,6 +17,9 @@ from server.cli.narration import sentence
 from server.cli.pictures import SavedPicture
 from server.cli.wording import printable
 
+_ENDINGS = ("completed", "failed", "cancelled")  # the summary tells them
+_COUNTED = ("step_finished", "transfer_progress")
+
 
 class View(AbstractContextManager["View"], Protocol):
     """Shows a session while it runs. Notes may come from any thread."""
@@ -54,14 +57,27 @@ class LineView(_Plain):
 
     def __init__(self) -> None:
         self._shown = ""
+        self._tenth: tuple[object, int] = ("", 0)
 
     def event(self, event: session_pb2.SessionEvent) -> None:
-        if event.WhichOneof("event") == "step_finished" and not _tenth(event.step_finished):
+        kind = event.WhichOneof("event")
+        if kind in _ENDINGS or (kind in _COUNTED and not self._next_tenth(event)):
             return
         line = sentence(event)
         if line and line != self._shown:
             self._shown = line
             print(line, file=sys.stderr, flush=True)
+
+    def _next_tenth(self, event: session_pb2.SessionEvent) -> bool:
+        """Whether a new tenth of the steps or bytes is done: a line for each is plenty."""
+        step, transfer = event.step_finished, event.transfer_progress
+        tenth: tuple[object, int]
+        if event.WhichOneof("event") == "step_finished":
+            tenth = step.image_index, step.step * 10 // max(1, step.steps)
+        else:
+            tenth = "bytes", transfer.done_bytes * 10 // max(1, transfer.total_bytes)
+        new, self._tenth = tenth != self._tenth, tenth
+        return new
 
     def note(self, text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)
@@ -136,13 +152,6 @@ def picture_facts(picture: SavedPicture) -> dict[str, object]:
         "height": picture.height,
         "size_bytes": picture.size_bytes,
     }
-
-
-def _tenth(step: session_pb2.StepFinished) -> bool:
-    """Whether this step is the last or the first of a new tenth."""
-    if not step.steps or step.step >= step.steps:
-        return True
-    return step.step * 10 // step.steps > (step.step - 1) * 10 // step.steps
 
 
 def chosen(*, as_json: bool) -> View:

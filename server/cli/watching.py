@@ -8,6 +8,7 @@ from server.cli.exits import Exit
 from server.cli.failures import as_json as failure_json
 from server.cli.following import Follower, Manner
 from server.cli.live import draws_previews, terminal
+from server.cli.narration import sentence
 from server.cli.reporting import show
 from server.cli.views import chosen
 
@@ -42,7 +43,7 @@ def run(client: Client, session_id: str, first: int, *, as_json: bool) -> Exit:
     outcome = (
         f"Left session {session_id}; it goes on."
         if ending.terminal is None
-        else f"Session {session_id}: {ending.state}"
+        else f"Session {session_id}: {sentence(ending.terminal)}"
     )
     view.summary(facts, [outcome])
     if ending.failure is not None and not as_json:

@@ -42,11 +42,14 @@ def check_devices(client: Client) -> list[Finding]:
     except CallFailed as error:
         return [_refused("devices", error)]
     ready = [d for d in answer.devices if d.state == device_pb2.DEVICE_STATE_READY]
-    found = [
-        ok("devices", ", ".join(f"{d.device_id} ({d.name})" for d in ready))
-        if ready
-        else problem("devices", "none is ready", "See why below, and in the server's log.")
-    ]
+    starting = any(d.state == device_pb2.DEVICE_STATE_STARTING for d in answer.devices)
+    if ready:
+        found = [ok("devices", ", ".join(f"{d.device_id} ({d.name})" for d in ready))]
+    elif starting:
+        found = [note("devices", "none is ready yet", "Look again in a minute.")]
+    else:
+        advice = "See why below, and in the server's log."
+        found = [problem("devices", "none is ready", advice)]
     for device in answer.devices:
         if device.state != device_pb2.DEVICE_STATE_READY:
             state = enum_word(device_pb2.DeviceState, device.state, "DEVICE_STATE_")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deviceops.v1 import model_pb2
+from deviceops.v1 import device_pb2, model_pb2
 from server.app import SERVICE_NAMES
 from server.cli.checks import Finding, Verdict, machine
 from server.cli.checks import settings as settings_checks
@@ -94,6 +94,18 @@ def test_what_the_server_lacks_is_a_problem_with_advice(
     assert found["services"]["found"] == f"not serving: {SERVICE_NAMES[0]}"
     assert found["model emoji-xl"]["found"] == "It is torn."
     assert all(found[name]["advice"] for name in problems)
+
+
+def test_a_device_that_is_still_starting_is_no_problem(
+    against: Run, healthy: ScriptedServer, torch_is_fine: None
+) -> None:
+    """Its worker takes its time after the server answers."""
+    healthy.device_list.devices[0].state = device_pb2.DEVICE_STATE_STARTING
+
+    done = against("doctor", "--json")
+
+    assert done.exit_code == 0
+    assert _by_name(done.stdout)["devices"]["verdict"] == "note"
 
 
 def test_no_server_is_no_problem_unless_one_was_named(

@@ -338,7 +338,7 @@ def test_watch_shows_events_from_the_wanted_one(against: Run, scripted: Scripted
         processing_pb2.WatchSessionRequest(session_id=SESSION, from_sequence=2)
     ]
     assert "step 4/4" in done.stderr
-    assert f"Session {SESSION}: completed" in done.stderr
+    assert f"Session {SESSION}: Completed in 1.5 s" in done.stderr
 
 
 def test_watching_a_failed_session_ends_with_its_exit_code(

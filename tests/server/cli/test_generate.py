@@ -60,6 +60,25 @@ def test_progress_without_a_terminal_is_plain_lines(
     assert "\x1b" not in done.output
 
 
+def test_a_long_load_is_a_line_per_tenth(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    """Not one per message: a log is to be read."""
+
+    def draw(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+        yield accepted(7)
+        for done in range(1, 501):
+            moved = session_pb2.TransferProgress(item="unet", done_bytes=done, total_bytes=500)
+            yield event(1 + done, transfer_progress=moved)
+        yield completed(502)
+
+    scripted.on_generate = draw
+    done = against("generate", "x", "-o", tmp_path)
+
+    assert done.stderr.count("Loading unet") in (10, 11)
+    assert "Loading unet: 500 B of 500 B" in done.stderr
+
+
 def test_json_is_one_object_per_line_without_picture_bytes(
     against: Run, scripted: ScriptedServer, tmp_path: Path
 ) -> None:
