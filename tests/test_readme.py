@@ -184,7 +184,8 @@ def test_every_reason_and_rpc_named_exists(page: Path) -> None:
 
 def settings_table() -> dict[str, str]:
     """The settings of docs/operations.md with the default each row states."""
-    text = (ROOT / "docs/operations.md").read_text("utf-8")
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    text = page.partition("## Settings")[2].partition("\n## ")[0]
     return dict(re.findall(r"^\| `([a-z_]+)` \| (.*?) \|", text, re.M))
 
 
