@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +26,14 @@ from domains.device.servicer import DeviceServicer
 from domains.errors import Reason
 from domains.inference.servicer import InferenceServicer
 from domains.memory.servicer import MemoryServicer
+from domains.model.backends.model_card import read_card
 from domains.model.servicer import ModelServicer
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.processing.servicer import ProcessingServicer
 from server.artifacts.servicer import ArtifactServicer
 from server.cli.app import app
 from server.config import Settings
+from server.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -205,3 +208,33 @@ def test_a_default_is_as_the_table_says(name: str) -> None:
         assert shown == default
     else:
         assert float(shown.replace(" ", "")) == default
+
+
+def test_every_metric_stands_in_the_table() -> None:
+    text = (ROOT / "docs/operations.md").read_text("utf-8")
+    shown = set(re.findall(r"^\| `(deviceops_\w+)` \|", text, re.M))
+    families = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in Metrics().registry.collect()
+    }
+
+    assert shown == families
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    named = [*project["dependencies"], *(one for extra in extras for one in extra)]
+    text = (ROOT / "docs/adr/0005-dependencies.md").read_text("utf-8")
+    words = set(re.findall(r"[\w-]+", text))
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in named}  # type: ignore[index]
+
+    assert names - words == set()
+
+
+def test_the_demo_model_card_says_what_the_catalogue_shows() -> None:
+    card = read_card(ROOT / "demo/models/emoji-xl/README.md")
+
+    assert card.license == "MIT"
+    assert "256x256" in card.description
+    assert {"sdxl", "emoji"} <= set(card.tags)
