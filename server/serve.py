@@ -23,8 +23,10 @@ from server.drain import StopRequests
 from server.health import Health
 from server.interceptors.admission import Admission, AdmissionInterceptor
 from server.interceptors.auth import AuthInterceptor
+from server.interceptors.content import ContentInterceptor
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
+from server.interceptors.stall import StallInterceptor
 from server.listen import PortTaken, bind, build_server
 from server.lock import FolderInUse, FolderLock
 from server.metrics import Metrics, MetricsEndpoint, MetricsInterceptor
@@ -206,8 +208,10 @@ def _interceptors(
         LogInterceptor(),
         MetricsInterceptor(metrics),
         ErrorInterceptor(settings.max_message_bytes),
+        StallInterceptor(settings.slow_reader_seconds),
         *_auth(settings),
         AdmissionInterceptor(admission),
+        ContentInterceptor(),
     ]
 
 

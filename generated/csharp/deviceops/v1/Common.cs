@@ -467,8 +467,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_CLIENT_DISCONNECTED")] ClientDisconnected = 134,
     /// <summary>
-    /// RESOURCE_EXHAUSTED. The client stopped reading its stream; the session goes on and
-    /// can be watched again.
+    /// RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
+    /// it: a detached session goes on and can be watched again.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_SLOW_READER")] SlowReader = 135,
     /// <summary>

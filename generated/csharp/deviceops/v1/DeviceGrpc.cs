@@ -248,7 +248,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation),
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE: it is still being looked for).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -262,7 +263,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation),
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE: it is still being looked for).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -274,7 +276,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation),
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE: it is still being looked for).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -288,7 +291,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// One device. Accepts ids and aliases ("cpu", "gpu", "cuda", "dml", "privateuseone:0").
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND: the message has the probe's explanation),
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE: it is still being looked for).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -818,7 +818,8 @@ namespace DeviceOperations.V1 {
         = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 146);
     private readonly pbc::MapField<string, string> headerMetadata_ = new pbc::MapField<string, string>();
     /// <summary>
-    /// The header's own metadata, as it stands. At most 128 elements.
+    /// The header's own metadata, values cut after 512 characters; left out of lists. At most
+    /// 128 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

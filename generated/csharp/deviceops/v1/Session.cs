@@ -4900,8 +4900,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.Phase) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Phase> expectedPhases_ = new pbc::RepeatedField<global::DeviceOperations.V1.Phase>();
     /// <summary>
-    /// Phases to expect, in order. One may repeat per picture; LOADING_MODEL is left out
-    /// when the model is ready.
+    /// Phases to expect, in order. One may repeat per picture; LOADING_MODEL passes at
+    /// once when the model is loaded already.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

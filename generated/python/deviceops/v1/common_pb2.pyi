@@ -212,8 +212,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CLIENT_DISCONNECTED: _ErrorReason.ValueType  # 134
     """CANCELLED. The stream that owned the work was dropped."""
     ERROR_REASON_SLOW_READER: _ErrorReason.ValueType  # 135
-    """RESOURCE_EXHAUSTED. The client stopped reading its stream; the session goes on and
-    can be watched again.
+    """RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
+    it: a detached session goes on and can be watched again.
     """
     ERROR_REASON_DEADLINE_EXPIRED: _ErrorReason.ValueType  # 136
     """DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
@@ -388,8 +388,8 @@ ERROR_REASON_CANCELLED_BY_CLIENT: ErrorReason.ValueType  # 133
 ERROR_REASON_CLIENT_DISCONNECTED: ErrorReason.ValueType  # 134
 """CANCELLED. The stream that owned the work was dropped."""
 ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 135
-"""RESOURCE_EXHAUSTED. The client stopped reading its stream; the session goes on and
-can be watched again.
+"""RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
+it: a detached session goes on and can be watched again.
 """
 ERROR_REASON_DEADLINE_EXPIRED: ErrorReason.ValueType  # 136
 """DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""

@@ -1,0 +1,90 @@
+"""Ends streams whose client has stopped reading, so that they hold nothing for long.
+
+Flow control stops a stream after a few megabytes; without an end to the patience, a
+client that hangs would keep its generator and its place among the calls for ever. Both
+are given back at once. The call itself can end only when the waiting message has been
+taken, since a status cannot overtake it: a client that reads again is told why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import structlog
+
+from domains.errors import Reason, ResourceExhausted
+from server.interceptors import Context, Continuation, Handler, behaviour_of, with_behaviour
+
+_log = structlog.get_logger("deviceops.calls")
+
+
+class StallInterceptor(grpc.aio.ServerInterceptor):
+    """Outside of admission, so that a stalled call does not count as open.
+
+    Args:
+        patience_seconds: How long one message may wait for its client.
+    """
+
+    def __init__(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler.response_streaming:
+            return handler
+        inner = behaviour_of(handler)
+        patience = self._patience_seconds
+
+        async def bounded(request: Any, context: Context) -> Any:
+            try:
+                return await inner(request, cast("Context", _BoundedContext(context, patience)))
+            except _Stalled as stalled:
+                _log.warning("slow_reader", seconds=patience)
+                await stalled.pending
+                raise ResourceExhausted(
+                    f"The client read nothing for {patience:g} s, so its stream was ended;"
+                    " a detached session goes on and can be watched again.",
+                    reason=Reason.SLOW_READER,
+                    retry_after=1.0,
+                ) from None
+
+        return with_behaviour(handler, bounded)
+
+
+class _Stalled(Exception):
+    """A message is not taken; `pending` is its sending, which must not be broken off."""
+
+    def __init__(self, pending: asyncio.Task[None]) -> None:
+        super().__init__("the client does not read")
+        self.pending = pending
+
+
+class _BoundedContext:
+    """The call's context, with an end to waiting in `write`."""
+
+    def __init__(self, context: Context, patience_seconds: float) -> None:
+        self._context = context
+        self._patience_seconds = patience_seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: Any) -> None:
+        """Send a message; raises `_Stalled` when the client does not take it in time."""
+        sending: asyncio.Task[None] = asyncio.ensure_future(self._send(message))
+        try:
+            await asyncio.wait({sending}, timeout=self._patience_seconds)
+        except asyncio.CancelledError:
+            sending.cancel()
+            raise
+        if not sending.done():
+            raise _Stalled(sending)
+        sending.result()
+
+    async def _send(self, message: Any) -> None:
+        await self._context.write(message)

@@ -1,0 +1,91 @@
+"""A client that stops reading loses its stream, and nobody else is harmed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+
+from server.interceptors.admission import Admission, AdmissionInterceptor
+from server.interceptors.errors import ErrorInterceptor
+from server.interceptors.stall import StallInterceptor
+from tests.server.echo import serving, told
+
+MEGABYTE = "x" * 2**20
+
+
+class Flood:
+    """A stream of a hundred megabytes, and how it ended."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.ended = asyncio.Event()
+
+    async def stream(self, request: Any, context: Any) -> AsyncIterator[StringValue]:
+        try:
+            for _ in range(100):
+                yield StringValue(value=MEGABYTE)
+                self.sent += 1
+        finally:
+            self.ended.set()
+
+
+async def test_a_reader_that_stops_is_cut_off_and_its_place_is_free_again() -> None:
+    flood = Flood()
+    admission = Admission(max_calls=1, max_watches=1)
+    around = [ErrorInterceptor(), StallInterceptor(0.5), AdmissionInterceptor(admission)]
+    behaviours = {"ServerStream": flood.stream, "Unary": _echo}
+    async with serving(around, behaviours) as echo:
+        call = echo.start("ServerStream")
+        responses = aiter(call)
+        await anext(responses)
+
+        async with asyncio.timeout(10):
+            await flood.ended.wait()
+            await admission.idle()
+        assert flood.sent < 100
+        assert await echo.call("Unary") == ["hi"]
+
+        with pytest.raises(grpc.aio.AioRpcError) as end:
+            async with asyncio.timeout(10):
+                await rest(responses)
+    assert told(end.value).reason == "SLOW_READER"
+
+
+async def test_a_stalled_client_that_leaves_ends_its_call() -> None:
+    flood = Flood()
+    around = [ErrorInterceptor(), StallInterceptor(0.5)]
+    async with serving(around, {"ServerStream": flood.stream}) as echo:
+        call = echo.start("ServerStream")
+        await anext(aiter(call))
+        async with asyncio.timeout(10):
+            await flood.ended.wait()
+        call.cancel()
+        assert await echo.call("Unary") == ["hi"]
+
+
+async def test_a_reader_that_is_merely_slow_gets_everything() -> None:
+    flood = Flood()
+    async with serving(
+        [ErrorInterceptor(), StallInterceptor(5)], {"ServerStream": flood.stream}
+    ) as echo:
+        count = 0
+        async for _ in echo.start("ServerStream"):
+            count += 1
+            if count % 25 == 0:
+                await asyncio.sleep(0.1)
+    assert count == 100
+
+
+async def rest(responses: AsyncIterator[StringValue]) -> None:
+    async for _ in responses:
+        pass
+
+
+async def _echo(request: StringValue, context: Any) -> StringValue:
+    return request
