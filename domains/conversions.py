@@ -37,13 +37,19 @@ class EnumMap(Generic[E, V]):
         members: The Python enum.
         wrapper: The generated enum.
         prefix: What precedes the names in the proto enum, with its underscore.
+        zero: The member that `_UNSPECIFIED` means, where it means one.
     """
 
-    def __init__(self, members: type[E], wrapper: _Wrapper[V], prefix: str) -> None:
+    def __init__(
+        self, members: type[E], wrapper: _Wrapper[V], prefix: str, *, zero: E | None = None
+    ) -> None:
+        self._zero = zero
         self._prefix = prefix
         self._unspecified = wrapper.Value(prefix + "UNSPECIFIED")
         self._numbers: dict[E, V] = {
-            member: wrapper.Value(prefix + member.name) for member in members
+            member: wrapper.Value(prefix + member.name)
+            for member in members
+            if member is not zero
         }
         self._members: dict[int, E] = {
             number: member for member, number in self._numbers.items()
@@ -51,7 +57,9 @@ class EnumMap(Generic[E, V]):
 
     def to_proto(self, member: E | None) -> V:
         """The member's number; that of `_UNSPECIFIED` for None."""
-        return self._unspecified if member is None else self._numbers[member]
+        if member is None or member is self._zero:
+            return self._unspecified
+        return self._numbers[member]
 
     def from_proto(self, number: int, default: E, *, field: str = "") -> E:
         """The number's member, or `default` for 0.
@@ -63,13 +71,13 @@ class EnumMap(Generic[E, V]):
         return default if member is None else member
 
     def optional_from_proto(self, number: int, *, field: str = "") -> E | None:
-        """The number's member, or None for 0.
+        """The number's member; for 0 the member it means, or None.
 
         Raises:
             InvalidArgument: ENUM_VALUE_UNKNOWN.
         """
         if not number:
-            return None
+            return self._zero
         if number not in self._members:
             raise self._unknown(field)
         return self._members[number]

@@ -24,14 +24,12 @@ from domains.processing.types import ImageFormat
 
 SCHEDULERS = EnumMap(types.Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
 PRECISIONS = EnumMap(types.PrecisionMode, inference_pb2.PrecisionMode, "PRECISION_MODE_")
-# The model's own spacing is what the contract calls unspecified.
-_SPACINGS = {
-    types.SigmaSpacing.MODEL: inference_pb2.SIGMA_SPACING_UNSPECIFIED,
-    types.SigmaSpacing.KARRAS: inference_pb2.SIGMA_SPACING_KARRAS,
-    types.SigmaSpacing.EXPONENTIAL: inference_pb2.SIGMA_SPACING_EXPONENTIAL,
-    types.SigmaSpacing.BETA: inference_pb2.SIGMA_SPACING_BETA,
-}
-_SPACINGS_BACK = {int(number): spacing for spacing, number in _SPACINGS.items()}
+SPACINGS = EnumMap(
+    types.SigmaSpacing,
+    inference_pb2.SigmaSpacing,
+    "SIGMA_SPACING_",
+    zero=types.SigmaSpacing.MODEL,
+)
 MAX_VIOLATIONS = 20
 
 
@@ -69,7 +67,7 @@ def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.Gene
         guidance_rescale=message.guidance_rescale if given("guidance_rescale") else None,
         clip_skip=message.clip_skip if given("clip_skip") else None,
         scheduler=SCHEDULERS.optional_from_proto(scheduler.scheduler),
-        spacing=_SPACINGS_BACK[scheduler.spacing],
+        spacing=SPACINGS.from_proto(scheduler.spacing, types.SigmaSpacing.MODEL),
         eta=scheduler.eta if scheduler.HasField("eta") else None,
         image_count=message.image_count if given("image_count") else None,
         seed=message.seed if given("seed") else None,
@@ -122,7 +120,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> inference_pb2.Gener
         clip_skip=settings.clip_skip,
         scheduler=inference_pb2.SchedulerSettings(
             scheduler=SCHEDULERS.to_proto(settings.scheduler),
-            spacing=_SPACINGS[settings.spacing],
+            spacing=SPACINGS.to_proto(settings.spacing),
             eta=settings.eta,
         ),
         image_count=settings.image_count,
@@ -188,7 +186,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
                 scheduler=SCHEDULERS.to_proto(each.scheduler),
                 class_name=each.scheduler.value,
                 spacings=[
-                    _SPACINGS[spacing]
+                    SPACINGS.to_proto(spacing)
                     for spacing in each.spacings
                     if spacing is not types.SigmaSpacing.MODEL
                 ],

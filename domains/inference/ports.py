@@ -101,7 +101,6 @@ class Models(Protocol):
         """
         ...
 
-
     def record_use(self, model_id: str) -> None:
         """Note that work with the model begins."""
         ...

@@ -107,10 +107,7 @@ class Generations:
             DomainError: Device or model cannot be used, the queue is full, the session
                 failed or was cancelled.
         """
-        session = self._sessions.known(request.options.request_id, request.digest)
-        existing = session is not None
-        if session is None:
-            session = await self._start(request)
+        session, existing = await self._find_or_start(request)
         events = self._sessions.follow(
             session,
             existing=existing,
@@ -152,12 +149,16 @@ class Generations:
             raise InvalidGeneration(violations)
         return _Resolved(device, model, resolve(settings, model, self._random_seed))
 
-    async def _start(self, request: GenerationRequest) -> Session:
+    async def _find_or_start(self, request: GenerationRequest) -> tuple[Session, bool]:
+        """The session, and whether an earlier call had opened it."""
+        known = self._sessions.known(request.options.request_id, request.digest)
+        if known is not None:
+            return known, True
         resolved = await self._resolve(request)
         # The same request may have come twice at once: the first to get here opened it.
         known = self._sessions.known(request.options.request_id, request.digest)
         if known is not None:
-            return known
+            return known, True
         work = resolved.work
         plan = SessionPlan(
             kind=SessionKind.GENERATION,
@@ -173,7 +174,7 @@ class Generations:
         async def run(session: Session) -> None:
             await self._run(session, work)
 
-        return self._sessions.open(plan, run)
+        return self._sessions.open(plan, run), False
 
     async def _run(self, session: Session, work: GenerationWork) -> None:
         """The session's turn on its device. Ends the session, whatever happens."""

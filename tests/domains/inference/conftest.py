@@ -1,0 +1,208 @@
+"""Generations over fakes of the worker, the devices, the models and the artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from domains.device.types import ByteFigure, Device, DeviceKind
+from domains.errors import Cancelled, DomainError, NotFound, Reason
+from domains.inference.core.generations import Generations
+from domains.inference.types import (
+    GenerationReport,
+    GenerationRequest,
+    GenerationSettings,
+    GenerationWork,
+    RunEvent,
+    SpooledImage,
+    Timings,
+)
+from domains.model.types import (
+    Architecture,
+    DataType,
+    Model,
+    ModelFormat,
+    ModelType,
+)
+from domains.processing.core.sessions import Sessions
+from domains.processing.types import (
+    Failure,
+    ImageFormat,
+    Phase,
+    PhaseStarted,
+    Preview,
+    SessionOptions,
+    StepFinished,
+)
+
+MODEL = Model(
+    model_id="emoji",
+    name="emoji",
+    type=ModelType.CHECKPOINT,
+    architecture=Architecture.SDXL,
+    format=ModelFormat.DIFFUSERS_FOLDER,
+    path=Path("emoji"),
+    size_bytes=1,
+    modified_at=datetime(2030, 1, 1, tzinfo=UTC),
+    native_width=256,
+    native_height=320,
+    default_scheduler="EulerDiscreteScheduler",
+)
+DEVICE = Device(
+    device_id="cpu:0",
+    kind=DeviceKind.CPU,
+    name="processor",
+    vendor="",
+    torch_device="cpu",
+    total_memory=ByteFigure.measured(2**30, "test"),
+)
+
+
+@dataclass
+class FakePool:
+    """A worker that draws pictures of nothing, holds when told, and fails when told."""
+
+    works: list[GenerationWork] = field(default_factory=list)
+    failure: Exception | None = None
+    hold: asyncio.Event | None = None
+    holding: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run_generation(
+        self, device_id: str, session_id: str, work: GenerationWork, *, remaining: float
+    ) -> AsyncGenerator[RunEvent | GenerationReport]:
+        self.works.append(work)
+        yield PhaseStarted(Phase.DENOISING, 0)
+        if self.hold is not None:
+            self.holding.set()
+            waits = [
+                asyncio.ensure_future(event.wait()) for event in (self.hold, self.cancelled)
+            ]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+            if self.cancelled.is_set():
+                raise Cancelled("stopped")
+        for step in range(1, work.steps + 1):
+            yield StepFinished(0, step, work.steps)
+            yield Preview(0, step, 8, 8, b"jpeg")
+        if self.failure is not None:
+            raise self.failure
+        for index, seed in enumerate(work.seeds):
+            yield SpooledImage(
+                index, seed, work.width, work.height, ImageFormat.PNG, Path("x"), "a" * 64, 10
+            )
+        yield GenerationReport(
+            Timings(denoise=1.0), DataType.FLOAT32, DataType.FLOAT32, channels_last=False
+        )
+
+    def cancel(self, device_id: str, session_id: str) -> None:
+        self.cancelled.set()
+
+
+@dataclass
+class FakeDevices:
+    """One processor."""
+
+    async def resolve(self, name: str) -> Device:
+        if name not in ("", "cpu", "cpu:0"):
+            raise NotFound("no such device", reason=Reason.DEVICE_NOT_FOUND)
+        return DEVICE
+
+
+@dataclass
+class FakeModels:
+    """One checkpoint."""
+
+    used: list[str] = field(default_factory=list)
+
+    async def resolve(self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT) -> Model:
+        await asyncio.sleep(0)
+        if model_id not in ("", MODEL.model_id):
+            raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
+        return MODEL
+
+    def record_use(self, model_id: str) -> None:
+        self.used.append(model_id)
+
+
+@dataclass
+class FakeArtifacts:
+    """Keeps nothing but what it was given."""
+
+    adopted: list[str] = field(default_factory=list)
+    failure: DomainError | None = None
+
+    async def adopt(self, path: Path, sha256: str, session_id: str) -> object:
+        if self.failure is not None:
+            raise self.failure
+        self.adopted.append(sha256)
+        return None
+
+    async def read(
+        self, artifact_id: str, *, offset: int = 0, length: int = 0
+    ) -> AsyncIterator[bytes]:
+        yield b"0123456789"
+
+
+@dataclass
+class Bench:
+    """Everything a test of generations handles."""
+
+    generations: Generations
+    sessions: Sessions
+    pool: FakePool
+    models: FakeModels
+    artifacts: FakeArtifacts
+
+
+def describe(error: BaseException) -> Failure:
+    """An error as data, code left out of account."""
+    reason = error.reason if isinstance(error, DomainError) else Reason.INTERNAL
+    return Failure(13, reason, str(error))
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
+    sessions = Sessions(
+        artifacts,
+        describe_expiry=lambda _: Failure(4, Reason.DEADLINE_EXPIRED, "too late"),
+        queue_length=8,
+        retention=timedelta(seconds=60),
+        kept=100,
+        heartbeat_seconds=5,
+        now=lambda: datetime.now(UTC),
+    )
+    generations = Generations(
+        sessions,
+        FakeDevices(),
+        models,
+        pool,
+        artifacts,
+        describe=describe,
+        random_seed=lambda: 4_294_967_295,
+        software_versions=lambda _: {"torch": "2"},
+    )
+    yield Bench(generations, sessions, pool, models, artifacts)
+    await sessions.stop(0)
+
+
+def request(
+    settings: GenerationSettings | None = None,
+    *,
+    options: SessionOptions | None = None,
+    digest: bytes = b"",
+) -> GenerationRequest:
+    """A request for two steps unless told otherwise."""
+    return GenerationRequest(
+        settings or GenerationSettings(prompt="a cat", steps=2, seed=1),
+        options or SessionOptions(),
+        "",
+        digest,
+    )

@@ -1,0 +1,330 @@
+"""From request to result: resolution, errors, cancelling, idempotency."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from domains.errors import (
+    DomainError,
+    NotFound,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+)
+from domains.inference.errors import InvalidGeneration
+from domains.inference.types import (
+    GenerationRequest,
+    GenerationSettings,
+    PrecisionMode,
+    Scheduler,
+    SigmaSpacing,
+)
+from domains.processing.core.sessions import SessionFilter
+from domains.processing.errors import RequestIdReused, SessionCancelled, SessionFailed
+from domains.processing.types import (
+    Accepted,
+    Cancelled,
+    Completed,
+    Failed,
+    ImageChunk,
+    ImageFinished,
+    Phase,
+    Preview,
+    SessionEvent,
+    SessionOptions,
+    SessionState,
+)
+from tests.domains.inference.conftest import Bench, request
+
+REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
+
+
+async def draw(bench: Bench, wanted: GenerationRequest) -> list[SessionEvent]:
+    """Every event of a generation that works."""
+    async with asyncio.timeout(5):
+        return [event async for event in bench.generations.generate(wanted)]
+
+
+async def fate(
+    bench: Bench, wanted: GenerationRequest
+) -> tuple[list[SessionEvent], DomainError]:
+    """Every event of a generation that does not work, and what it ended with."""
+    events: list[SessionEvent] = []
+
+    async def follow() -> None:
+        async for event in bench.generations.generate(wanted):
+            events.append(event)
+
+    with pytest.raises(DomainError) as end:
+        await asyncio.wait_for(follow(), 5)
+    return events, end.value
+
+
+async def test_a_generation_is_resolved_run_and_told(bench: Bench) -> None:
+    events = await draw(bench, request())
+
+    (work,) = bench.pool.works
+    assert (work.width, work.height) == (256, 320)
+    assert (work.steps, work.guidance_scale) == (2, 7.5)
+    assert work.scheduler.scheduler is Scheduler.EULER_DISCRETE
+    assert work.precision is PrecisionMode.EXACT
+    accepted, completed = events[0].event, events[-1].event
+    assert isinstance(accepted, Accepted)
+    assert accepted.seeds == (1,)
+    assert isinstance(completed, Completed)
+    assert completed.images[0].artifact_id == "a" * 64
+    assert completed.timings[Phase.DENOISING] == 1.0
+    assert completed.generation is not None
+    assert completed.generation.software_versions == {"torch": "2"}
+    assert bench.artifacts.adopted == ["a" * 64]
+    assert bench.models.used == ["emoji"]
+    assert any(isinstance(event.event, ImageChunk) for event in events)
+
+
+async def test_pictures_can_be_left_out_of_the_stream(bench: Bench) -> None:
+    events = await draw(bench, replace(request(), image_data=False))
+
+    assert not any(isinstance(event.event, ImageChunk) for event in events)
+    assert any(isinstance(event.event, ImageFinished) for event in events)
+
+
+async def test_previews_come_only_when_asked_for(bench: Bench) -> None:
+    without = await draw(bench, request())
+    settings = GenerationSettings(steps=2, seed=1, preview_every_steps=1)
+    bench.pool.hold = asyncio.Event()
+    reader = asyncio.create_task(draw(bench, request(settings)))
+    await bench.pool.holding.wait()
+    bench.pool.hold.set()
+    with_previews = await reader
+
+    assert not any(isinstance(event.event, Preview) for event in without)
+    assert bench.pool.works[-1].preview.every_steps == 1
+    assert isinstance(with_previews[-1].event, Completed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds"),
+    [
+        (GenerationSettings(seed=5, image_count=3), (5, 6, 7)),
+        (GenerationSettings(seed=2**32 - 1, image_count=2), (2**32 - 1, 0)),
+        (GenerationSettings(seeds=(9, 3)), (9, 3)),
+        (GenerationSettings(image_count=2), (2**32 - 1, 0)),  # the random one is the last
+        (GenerationSettings(), (2**32 - 1,)),
+    ],
+)
+async def test_seeds_count_up_from_the_first(
+    bench: Bench, settings: GenerationSettings, seeds: tuple[int, ...]
+) -> None:
+    await draw(bench, request(replace(settings, steps=1)))
+
+    assert bench.pool.works[0].seeds == seeds
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "reason"),
+    [
+        (GenerationSettings(width=260), "settings.width", Reason.DIMENSIONS_INVALID),
+        (GenerationSettings(height=4096), "settings.height", Reason.DIMENSIONS_INVALID),
+        (GenerationSettings(steps=151), "settings.steps", Reason.FIELD_OUT_OF_RANGE),
+        (
+            GenerationSettings(guidance_scale=0.99),
+            "settings.guidance_scale",
+            Reason.FIELD_OUT_OF_RANGE,
+        ),
+        (
+            GenerationSettings(guidance_scale=float("inf")),
+            "settings.guidance_scale",
+            Reason.NON_FINITE_NUMBER,
+        ),
+        (GenerationSettings(seed=2**32), "settings.seed", Reason.SEED_INVALID),
+        (GenerationSettings(seeds=(1, -1)), "settings.seeds[1]", Reason.SEED_INVALID),
+        (GenerationSettings(seed=1, seeds=(1,)), "settings.seeds", Reason.FIELDS_CONFLICT),
+        (
+            GenerationSettings(seeds=(1, 2), image_count=3),
+            "settings.seeds",
+            Reason.SEED_INVALID,
+        ),
+        (GenerationSettings(seeds=(1,) * 10), "settings.seeds", Reason.TOO_MANY_ELEMENTS),
+        (GenerationSettings(image_count=0), "settings.image_count", Reason.FIELD_OUT_OF_RANGE),
+        (GenerationSettings(prompt="\0"), "settings.prompt", Reason.TEXT_INVALID),
+        (
+            GenerationSettings(negative_prompt="x" * 10_001),
+            "settings.negative_prompt",
+            Reason.TEXT_TOO_LONG,
+        ),
+        (GenerationSettings(quality=0), "settings.output.quality", Reason.FIELD_OUT_OF_RANGE),
+        (
+            GenerationSettings(preview_max_edge=1),
+            "settings.preview.max_edge_pixels",
+            Reason.FIELD_OUT_OF_RANGE,
+        ),
+        (
+            GenerationSettings(scheduler=Scheduler.DDIM, spacing=SigmaSpacing.KARRAS),
+            "settings.scheduler.spacing",
+            Reason.FIELDS_CONFLICT,
+        ),
+        (GenerationSettings(eta=0.5), "settings.scheduler.eta", Reason.FIELDS_CONFLICT),
+    ],
+)
+async def test_a_broken_rule_is_refused_before_anything_starts(
+    bench: Bench, settings: GenerationSettings, field: str, reason: Reason
+) -> None:
+    events, error = await fate(bench, request(settings))
+    verdict = await bench.generations.validate(request(settings))
+
+    assert isinstance(error, InvalidGeneration)
+    assert (field, reason) in [(each.field, each.reason) for each in error.violations]
+    assert verdict.violations == error.violations
+    assert events == []
+    assert bench.pool.works == []
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (SessionOptions(request_id="no uuid"), "options.request_id"),
+        (SessionOptions(timeout_seconds=0), "options.timeout"),
+        (SessionOptions(timeout_seconds=-1), "options.timeout"),
+        (SessionOptions(timeout_seconds=86_401), "options.timeout"),
+        (SessionOptions(tags=("x",) * 33), "options.tags"),
+        (SessionOptions(tags=("ok", "a\nb")), "options.tags[1]"),
+        (SessionOptions(metadata={"../x": "y"}), "options.metadata"),
+        (SessionOptions(metadata={"x": "y" * 1025}), "options.metadata"),
+    ],
+)
+async def test_broken_options_are_refused(
+    bench: Bench, options: SessionOptions, field: str
+) -> None:
+    _, error = await fate(bench, request(options=options))
+
+    assert [violation.field for violation in error.violations] == [field]
+
+
+async def test_the_edges_of_every_range_are_accepted(bench: Bench) -> None:
+    low = GenerationSettings(
+        width=256, height=256, steps=1, guidance_scale=1, clip_skip=0, seed=0, quality=1
+    )
+    high = GenerationSettings(
+        width=2048, height=2048, steps=150, guidance_scale=30, clip_skip=8, seed=2**32 - 1
+    )
+
+    for settings in (low, high):
+        verdict = await bench.generations.validate(request(settings))
+        assert verdict.violations == ()
+        assert verdict.settings is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "device_id", "reason"),
+    [
+        (GenerationSettings(model_id="other"), "", Reason.MODEL_NOT_FOUND),
+        (GenerationSettings(), "cuda:0", Reason.DEVICE_NOT_FOUND),
+    ],
+)
+async def test_what_is_not_there_is_not_found(
+    bench: Bench, settings: GenerationSettings, device_id: str, reason: Reason
+) -> None:
+    wanted = replace(request(settings), device_id=device_id)
+
+    _, error = await fate(bench, wanted)
+    verdict = await bench.generations.validate(wanted)
+
+    assert isinstance(error, NotFound)
+    assert error.reason is reason
+    assert verdict.failure is not None
+    assert verdict.failure.reason is reason
+
+
+async def test_what_is_not_built_names_its_fields(bench: Bench) -> None:
+    _, error = await fate(bench, request(GenerationSettings(unbuilt=("settings.loras",))))
+
+    assert isinstance(error, Unimplemented)
+    assert error.metadata["fields"] == "settings.loras"
+    assert bench.pool.works == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (Unavailable("gone", reason=Reason.WORKER_LOST), Reason.WORKER_LOST),
+        (ResourceExhausted("full", reason=Reason.DEVICE_OUT_OF_MEMORY), None),
+        (RuntimeError("a defect"), Reason.INTERNAL),
+    ],
+)
+async def test_a_failing_run_ends_its_session_and_the_next_one_works(
+    bench: Bench, failure: Exception, reason: Reason | None
+) -> None:
+    bench.pool.failure = failure
+
+    events, error = await fate(bench, request())
+    end = events[-1].event
+    bench.pool.failure = None
+    again = await draw(bench, request())
+
+    assert isinstance(error, SessionFailed)
+    assert isinstance(end, Failed)
+    assert end.failure.reason is (reason or Reason.DEVICE_OUT_OF_MEMORY)
+    assert error.reason is end.failure.reason
+    assert isinstance(again[-1].event, Completed)
+
+
+async def test_a_result_that_cannot_be_kept_fails_the_session(bench: Bench) -> None:
+    bench.artifacts.failure = ResourceExhausted("full", reason=Reason.DISK_FULL)
+
+    _, error = await fate(bench, request())
+
+    assert error.reason is Reason.DISK_FULL
+
+
+async def test_cancelling_asks_the_worker_and_ends_as_cancelled(bench: Bench) -> None:
+    bench.pool.hold = asyncio.Event()
+    reader = asyncio.create_task(fate(bench, request()))
+    await bench.pool.holding.wait()
+    (snapshot,) = _all_sessions(bench)
+    session = bench.sessions.get(snapshot)
+
+    session.request_cancel(Reason.CANCELLED_BY_CLIENT)
+    assert session.state is SessionState.CANCELLING
+    events, error = await reader
+
+    end = events[-1].event
+    assert isinstance(error, SessionCancelled)
+    assert isinstance(end, Cancelled)
+    assert end.phase is Phase.DENOISING
+
+
+async def test_leaving_the_stream_cancels_the_work(bench: Bench) -> None:
+    bench.pool.hold = asyncio.Event()
+    stream = bench.generations.generate(request())
+    async with aclosing(stream):
+        await anext(stream)
+        await bench.pool.holding.wait()
+
+    async with asyncio.timeout(5):
+        await bench.pool.cancelled.wait()
+
+
+async def test_one_request_id_is_one_session_even_when_it_comes_at_once(
+    bench: Bench,
+) -> None:
+    options = SessionOptions(request_id=REQUEST_ID)
+    wanted = request(options=options, digest=b"one")
+
+    runs = await asyncio.gather(*(draw(bench, wanted) for _ in range(20)))
+
+    assert len(bench.pool.works) == 1
+    assert len({events[0].session_id for events in runs}) == 1
+    assert sum(not events[0].existing for events in runs) == 1
+    with pytest.raises(RequestIdReused):
+        await draw(bench, replace(wanted, digest=b"two"))
+
+
+def _all_sessions(bench: Bench) -> list[str]:
+
+    page = bench.sessions.list(SessionFilter(), page_size=0, page_token="")
+    return [session.session_id for session in page.items]
