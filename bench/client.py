@@ -1,0 +1,144 @@
+"""What the comparisons do with a running server, over its contract."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import grpc.aio
+
+from bench.measure import Sample
+from bench.work import Work, pixel_hash
+from deviceops.v1 import common_pb2, inference_pb2, processing_pb2, session_pb2
+from tests.running import Client
+
+PRECISIONS: Mapping[str, inference_pb2.PrecisionMode.ValueType] = {
+    "exact": inference_pb2.PRECISION_MODE_EXACT,
+    "fastest": inference_pb2.PRECISION_MODE_FASTEST,
+}
+
+Generation = grpc.aio.UnaryStreamCall[
+    inference_pb2.GenerateRequest, inference_pb2.GenerateResponse
+]
+
+
+def request_for(work: Work, precision: str = "exact") -> inference_pb2.GenerateRequest:
+    """The request that draws `work`."""
+    return inference_pb2.GenerateRequest(
+        settings=inference_pb2.GenerationSettings(
+            prompt=work.prompt,
+            width=work.width,
+            height=work.height,
+            steps=work.steps,
+            guidance_scale=work.guidance_scale,
+            seed=work.seed,
+            scheduler=inference_pb2.SchedulerSettings(
+                scheduler=inference_pb2.SCHEDULER_EULER_DISCRETE
+            ),
+            precision=inference_pb2.Precision(mode=PRECISIONS[precision]),
+        )
+    )
+
+
+async def draw(client: Client, work: Work, precision: str = "exact") -> Sample:
+    """From the call to the end of its stream: the picture in chunks, its hash checked.
+
+    Facts: the engine's own times by phase; `accepted`, `first_phase` and `last_chunk`
+    count from the call.
+    """
+    arrivals: dict[str, float] = {}
+    data = b""
+    completed: session_pb2.SessionCompleted | None = None
+    start = time.perf_counter()
+    async for response in client.generate(request_for(work, precision)):
+        event = response.event
+        kind = event.WhichOneof("event")
+        match kind:
+            case "accepted":
+                arrivals["accepted"] = time.perf_counter() - start
+            case "phase_started":
+                arrivals.setdefault("first_phase", time.perf_counter() - start)
+            case "image_chunk":
+                data += event.image_chunk.data
+                arrivals["last_chunk"] = time.perf_counter() - start
+            case "completed":
+                completed = event.completed
+    assert completed is not None, "the session did not complete"
+    digest = hashlib.sha256(data).hexdigest()
+    assert digest == completed.images[0].artifact_id, "the picture is not what was announced"
+    seconds = time.perf_counter() - start
+    timings = completed.timings
+    engine = {
+        "encode_text": timings.encode_text.ToNanoseconds() / 1e9,
+        "denoise": timings.denoise.ToNanoseconds() / 1e9,
+        "decode": timings.decode.ToNanoseconds() / 1e9,
+        "encode_image": timings.encode_image.ToNanoseconds() / 1e9,
+    }
+    facts = completed.generation
+    labels = {
+        "unet": data_type_name(facts.unet_data_type),
+        "vae": data_type_name(facts.vae_data_type),
+        "channels_last": str(facts.channels_last),
+        "pixels": pixel_hash(data),
+    }
+    return Sample(seconds, arrivals | engine, labels)
+
+
+def data_type_name(value: common_pb2.DataType.ValueType) -> str:
+    """`float32`, `bfloat16` ... of the contract's enum."""
+    return common_pb2.DataType.Name(value).removeprefix("DATA_TYPE_").lower()
+
+
+async def next_event(call: Generation) -> session_pb2.SessionEvent:
+    """The next event of a stream that has one. Not to be mixed with iterating over it."""
+    response = await call.read()
+    assert isinstance(response, inference_pb2.GenerateResponse), "the stream has ended"
+    return response.event
+
+
+async def first_event(client: Client, work: Work) -> Sample:
+    """From a generation's call to its accepted event; the session is stopped then."""
+    start = time.perf_counter()
+    call = client.generate(request_for(work))
+    event = await next_event(call)
+    seconds = time.perf_counter() - start
+    assert event.WhichOneof("event") == "accepted", event
+    call.cancel()
+    await ended(client, event.session_id)
+    return Sample(seconds, {"queue_position": event.accepted.queue_position})
+
+
+async def ended(client: Client, session_id: str) -> None:
+    """Wait until a session is final."""
+    request = processing_pb2.WatchSessionRequest(session_id=session_id)
+    async for _ in client.processing.WatchSession(request, metadata=client.metadata):
+        pass
+
+
+@asynccontextmanager
+async def kept_busy(client: Client) -> AsyncIterator[None]:
+    """Long generations, one after another, for as long as the block runs."""
+    running = asyncio.Event()
+
+    async def draw_on() -> None:
+        number = 0
+        while True:
+            number += 1
+            work = Work("a rocket on a white background", seed=number, steps=150)
+            async for response in client.generate(request_for(work)):
+                if response.event.WhichOneof("event") == "step_finished":
+                    running.set()
+
+    task = asyncio.create_task(draw_on())
+    waiting = asyncio.create_task(running.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        assert running.is_set(), task.exception()
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+            await task
