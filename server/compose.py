@@ -65,8 +65,8 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await self._artifacts.start()
         self._sessions.start()
-        await self._start_workers()
-        for work in (self._find_devices(), self._keep_catalogue()):
+        await self._pool.start(self._inventory.devices)
+        for work in (self._inventory.discover(), self._keep_catalogue()):
             task = asyncio.create_task(_reported(work))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
@@ -81,19 +81,11 @@ class Composition:
         await self._catalogue.close()
         await self._pool.stop(0)
 
-    async def _find_devices(self) -> None:
-        await self._inventory.discover()
-        await self._start_workers()
-
     async def _keep_catalogue(self) -> None:
         """See model files come and go; unchanged ones are not read again."""
         while True:
             await _reported(self._catalogue.refresh())
             await asyncio.sleep(_CATALOGUE_SECONDS)
-
-    async def _start_workers(self) -> None:
-        usable = [device for device in self._inventory.devices if not device.explanation]
-        await self._pool.start(usable)
 
 
 async def _reported(work: Awaitable[object]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from domains.device.types import Adapter, Discovery, WorkerStatus
+from domains.device.types import Adapter, Device, Discovery, WorkerStatus
 
 
 class DeviceProbe(Protocol):
@@ -25,6 +26,10 @@ class DeviceProbe(Protocol):
 
 class Workers(Protocol):
     """The worker processes, as the device domain sees them."""
+
+    async def start(self, devices: Sequence[Device]) -> None:
+        """Start a worker for each device that has none; returns before they are ready."""
+        ...
 
     def status(self, device_id: str) -> WorkerStatus:
         """How the worker of `device_id` is; `UNAVAILABLE` when there is none."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from domains.device.types import (
     Adapter,
     ByteFigure,
+    Device,
     DeviceKind,
     DeviceState,
     Discovery,
@@ -78,6 +80,10 @@ class FakeWorkers:
 
     def __init__(self) -> None:
         self.statuses: dict[str, WorkerStatus] = {}
+        self.started: list[str] = []
+
+    async def start(self, devices: Sequence[Device]) -> None:
+        self.started += [d.device_id for d in devices if d.device_id not in self.started]
 
     def set(self, device_id: str, state: DeviceState, explanation: str = "") -> None:
         self.statuses[device_id] = WorkerStatus(state, explanation)

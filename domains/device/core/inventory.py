@@ -28,7 +28,7 @@ class DeviceInventory:
 
     Args:
         probe: Looks for devices.
-        workers: Tells how each device's worker is.
+        workers: Tells how each device's worker is, and starts one for each device found.
         default_device: Id or alias used where nothing is said; empty means the best
             device found.
         patience: Seconds to wait for the first discovery before answering without it.
@@ -128,6 +128,9 @@ class DeviceInventory:
         found = await self._probe.discover()
         self._devices = name_devices(found.adapters, self._devices)
         self._probes = found.probes
+        await self._workers.start(
+            [device for device in self._devices if not device.explanation]
+        )
         self._complete = True
 
     async def _first_discovery(self) -> None:

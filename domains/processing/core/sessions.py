@@ -328,7 +328,7 @@ class Sessions:
         """
         log = session.log
         cursor = max(from_sequence, 1)
-        if cursor > log.last_sequence + 1 or (log.terminal and cursor > log.last_sequence):
+        if cursor > log.last_sequence + 1:
             raise EventsExpired(from_sequence, 1, log.last_sequence)
         shown: SessionEvent | None = None
         position = session.queue_position

@@ -26,7 +26,7 @@ def serve(
     metrics_port: Annotated[
         int | None, typer.Option(help="For Prometheus; 0 turns it off.")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Artifacts, journal, caches.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Artifacts, token, locks.")] = None,
     runtime_dir: Annotated[Path | None, typer.Option(help="Token and port file.")] = None,
     config: Config = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error")] = None,

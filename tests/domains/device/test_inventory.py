@@ -126,6 +126,19 @@ async def test_a_refresh_finds_what_was_added_and_reports_what_is_gone() -> None
         await inventory.resolve("cuda:0")
 
 
+async def test_every_usable_device_that_is_found_gets_a_worker() -> None:
+    probe = FakeProbe(card(0), unusable(card(1), "no driver"))
+    workers = FakeWorkers()
+    inventory = DeviceInventory(probe, workers)
+    await inventory.discover()
+    assert workers.started == ["cuda:0", "cpu:0"]
+
+    probe.adapters = [card(0), card(1)]
+    await inventory.list(refresh=True)
+
+    assert workers.started == ["cuda:0", "cpu:0", "cuda:1"]
+
+
 async def test_a_device_with_a_living_worker_is_not_called_lost() -> None:
     probe = FakeProbe(card(0))
     inventory = DeviceInventory(probe, FakeWorkers())
