@@ -16,6 +16,14 @@ import threading
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
+from typing import Any, TypeAlias
+
+if sys.platform == "win32":
+    from multiprocessing.connection import PipeConnection
+
+    AnyConnection: TypeAlias = Connection[Any, Any] | PipeConnection[Any, Any]
+else:
+    AnyConnection: TypeAlias = Connection
 
 MAX_FRAME_BYTES = 1 << 20
 KEY_BYTES = 32
@@ -40,7 +48,7 @@ class OversizedFrame(Exception):
 class Link:
     """One end of the connection. Sending is safe from several threads, receiving is not."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: AnyConnection) -> None:
         self._connection = connection
         self._sending = threading.Lock()
 

@@ -58,6 +58,7 @@ class WorkerPool:
         self._places: dict[str, Place] = {}
         self._listeners: list[StatusListener] = []
         self._epochs = itertools.count(1)
+        self._sweeping = asyncio.Lock()
         self._swept = False
         self._stopping = False
 
@@ -74,9 +75,10 @@ class WorkerPool:
         """
         if self._stopping:
             raise _shutting_down()
-        if not self._swept:
-            self._swept = True
-            await asyncio.to_thread(self._spool.sweep)
+        async with self._sweeping:
+            if not self._swept:
+                await asyncio.to_thread(self._spool.sweep)
+                self._swept = True
         for device in devices:
             if device.device_id not in self._places and not self._stopping:
                 place = Place(

@@ -20,11 +20,17 @@ from pathlib import Path
 import structlog
 
 from domains.device.types import Device
-from domains.errors import DeadlineExceeded, DomainError, Reason
+from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
 from server.worker import frames
 from server.worker.conversation import CannotStart, Conversation
 from server.worker.frames import ProtocolError
-from server.worker.link import Link, LinkClosed, LinkListener, OversizedFrame
+from server.worker.link import (
+    MAX_FRAME_BYTES,
+    Link,
+    LinkClosed,
+    LinkListener,
+    OversizedFrame,
+)
 from server.worker.messages import encode_to_worker
 from server.worker.process import WorkerProcess, describe_exit
 from server.worker.runs import Run
@@ -203,18 +209,29 @@ class Supervisor:
     # Its runs.
 
     def begin(self, run: Run) -> None:
-        """Give it a run; it must be idle."""
+        """Give it a run; it must be idle.
+
+        Raises:
+            ResourceExhausted: The order is larger than the link takes.
+        """
         assert self._talk.run is None, "the worker has a run"
         assert self._sender is not None, "the worker said hello"
         remaining = run.deadline - time.monotonic()
+        order = encode_to_worker(frames.Run(run.session_id, run.epoch, remaining, run.work))
+        if len(order) > MAX_FRAME_BYTES:
+            raise ResourceExhausted(
+                "The work is too large to hand to a worker; shorten its texts.",
+                reason=Reason.MESSAGE_TOO_LARGE,
+                metadata={"size_bytes": str(len(order)), "limit_bytes": str(MAX_FRAME_BYTES)},
+            )
+        for timer in self._timers:
+            timer.cancel()  # those of earlier runs
+        self._timers.clear()
         run.begun = True
         run.touch(time.monotonic())
         self._talk.begin(run)
-        order = frames.Run(run.session_id, run.epoch, remaining, run.work)
-        self._sender.put(encode_to_worker(order))
+        self._sender.put(order)
         self._after(remaining, run, self._deadline_passed)
-        if run.stop_error is not None:
-            self._ask_to_stop(run)
 
     def stop_run(self, run: Run, error: DomainError) -> None:
         """Ask the run to end with `error`, and end the worker if it does not in time."""
@@ -240,7 +257,6 @@ class Supervisor:
             if self._talk.run is run:
                 act(run)
 
-        self._timers = [timer for timer in self._timers if timer.when() > self._loop.time()]
         self._timers.append(self._loop.call_later(max(delay, 0.0), due))
 
     # Watching it.

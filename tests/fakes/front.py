@@ -1,4 +1,5 @@
-"""A front with three scripted workers: one idle, one that never stops, one starting.
+"""A front with four scripted workers: one idle, one that never stops, one that is still
+starting, and one that the system has suspended.
 
     python -m tests.fakes.front <spool folder>
 
@@ -13,6 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import structlog
 
 from server.worker.pool import WorkerOptions, WorkerPool
@@ -23,7 +25,7 @@ async def main() -> None:
     """Start them and wait."""
     logging.basicConfig(stream=sys.stderr)
     structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
-    names = ("cpu:0", "cpu:1", "cpu:2")
+    names = ("cpu:0", "cpu:1", "cpu:2", "cpu:3")
     pool = WorkerPool(
         WorkerOptions(Path(sys.argv[1])),
         command=lambda device: scripted(
@@ -32,8 +34,14 @@ async def main() -> None:
     )
     await pool.start([replace(DEVICE, device_id=name) for name in names])
     await ready(pool, "cpu:0")
-    events = pool.run_generation("cpu:1", "session", work("spin"), remaining=600.0)
-    await anext(events)
+    runs = [
+        pool.run_generation(name, "session", work(prompt), remaining=600.0)
+        for name, prompt in (("cpu:1", "spin"), ("cpu:3", "stop"))
+    ]
+    for run in runs:
+        await anext(run)
+    suspended = psutil.Process(pool.status("cpu:3").process_id)
+    await eventually(lambda: suspended.status() == psutil.STATUS_STOPPED)
     await eventually(lambda: pool.status("cpu:2").process_id != 0)
     print(*(pool.status(name).process_id for name in names), flush=True)
     await asyncio.Event().wait()

@@ -85,6 +85,14 @@ class ScriptedEngine:
             checkpoint()
             time.sleep(0.02)
 
+    def _pause(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+        """Steps of a tenth of a second, and one of seven tenths."""
+        for step in range(1, 6):
+            emit(StepFinished(0, step, 6))
+            time.sleep(0.1)
+        time.sleep(0.6)
+        emit(StepFinished(0, 6, 6))
+
     def _hang(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
         while True:
             time.sleep(0.01)

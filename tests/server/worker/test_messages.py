@@ -235,8 +235,8 @@ def _progress(**event: Any) -> worker_pb2.FromWorker:
     return worker_pb2.FromWorker(progress=progress)
 
 
-def _phase(number: Any) -> worker_pb2.FromWorker:
-    return _progress(phase_started=session_pb2.PhaseStarted(phase=number))
+def _phase(number: Any, **fields: Any) -> worker_pb2.FromWorker:
+    return _progress(phase_started=session_pb2.PhaseStarted(phase=number, **fields))
 
 
 def _image(**fields: Any) -> worker_pb2.FromWorker:

@@ -330,16 +330,29 @@ def test_the_front_side_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], env=child_environment()).returncode == 0
 
 
-def test_a_workers_libraries_are_kept_off_the_network() -> None:
+def settled(**given: str) -> list[str]:
+    """What a worker's libraries find in the environment, with these variables given."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE")
     code = (
         "import os; from server.worker.environment import settle_environment as s; s();"
-        "print(*(os.environ[n] for n in ('HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE',"
-        " 'DIFFUSERS_DISABLE_REMOTE_CODE')))"
+        f"print(*(os.environ[name] for name in {(*names, 'OMP_WAIT_POLICY')}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=child_environment(), capture_output=True, check=True
+        [sys.executable, "-c", code],
+        env=child_environment() | given,
+        capture_output=True,
+        check=True,
+        text=True,
     )
-    assert done.stdout.split() == [b"1", b"1", b"1"]
+    return done.stdout.split()
+
+
+def test_a_workers_libraries_are_kept_off_the_network_and_considerate() -> None:
+    assert settled(HF_HUB_OFFLINE="0") == ["1", "1", "1", "PASSIVE"]
+
+
+def test_how_threads_wait_can_be_said_otherwise() -> None:
+    assert settled(OMP_WAIT_POLICY="ACTIVE")[-1] == "ACTIVE"
 
 
 def _long(seconds: float) -> GenerationWork:

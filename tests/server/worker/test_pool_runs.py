@@ -254,6 +254,29 @@ async def test_work_that_makes_no_progress_counts_as_hung(tmp_path: Path, prompt
         assert pool.status("cpu:0").state is DeviceState.QUARANTINED  # it does count
 
 
+@pytest.mark.parametrize(("steps", "hung"), [(20.0, False), (1.0, True)])
+async def test_how_long_is_too_long_goes_by_the_steps_so_far(
+    tmp_path: Path, steps: float, hung: bool
+) -> None:
+    timing = WorkerTiming(hang=0.3, hang_steps=steps)
+    async with running(tmp_path, scripted(), timing=timing) as pool:
+        await ready(pool)
+        result = await outcome(pool, "pause")
+        if hung:
+            assert result.raised(DeadlineExceeded).reason is Reason.WORKER_HUNG
+        else:
+            assert result.report is not None
+
+
+async def test_work_too_large_for_the_link_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path, scripted()) as pool:
+        process_id = (await ready(pool)).process_id
+        error = (await outcome(pool, work("x" * 1_100_000))).raised(ResourceExhausted)
+        assert error.reason is Reason.MESSAGE_TOO_LARGE
+        assert (await outcome(pool)).report is not None
+        assert pool.status("cpu:0").process_id == process_id
+
+
 async def test_passing_checkpoints_is_progress(tmp_path: Path) -> None:
     timing = WorkerTiming(hang=2.6)
     async with running(tmp_path, scripted(), timing=timing) as pool:
