@@ -1,5 +1,5 @@
 """A front with four scripted workers: one idle, one that never stops, one that is still
-starting, and one that the system has suspended.
+starting, and one that has stopped running Python.
 
     python -m tests.fakes.front <spool folder>
 
@@ -14,7 +14,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import structlog
 
 from server.worker.pool import WorkerOptions, WorkerPool
@@ -36,12 +35,10 @@ async def main() -> None:
     await ready(pool, "cpu:0")
     runs = [
         pool.run_generation(name, "session", work(prompt), remaining=600.0)
-        for name, prompt in (("cpu:1", "spin"), ("cpu:3", "stop"))
+        for name, prompt in (("cpu:1", "spin"), ("cpu:3", "seize"))
     ]
     for run in runs:
         await anext(run)
-    suspended = psutil.Process(pool.status("cpu:3").process_id)
-    await eventually(lambda: suspended.status() == psutil.STATUS_STOPPED)
     await eventually(lambda: pool.status("cpu:2").process_id != 0)
     print(*(pool.status(name).process_id for name in names), flush=True)
     await asyncio.Event().wait()

@@ -104,6 +104,10 @@ class ScriptedEngine:
     def _stop(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
+    def _seize(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+        """No thread of this process runs Python any more."""
+        ctypes.PyDLL(None).sleep(600)
+
     def _exit(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
         os._exit(0)
 

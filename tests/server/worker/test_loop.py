@@ -176,8 +176,8 @@ def test_no_worker_outlives_a_front_that_is_killed(tmp_path: Path) -> None:
         assert front.stdout is not None
         with front.stdout as stdout:
             workers = [int(word) for word in stdout.readline().split()]
-        # Idle, in a loop that looks at nothing, still starting, suspended: only the system
-        # can end the last one.
+        # Idle, in a loop that looks at nothing, still starting, and without a thread that
+        # could notice: only the system can end the last one.
         assert len(workers) == 4
         assert all(map(lives, workers))
         assert {child.pid for child in psutil.Process(front.pid).children()} == set(workers)

@@ -185,7 +185,7 @@ async def test_cancelling_stops_the_work_and_keeps_the_worker(tmp_path: Path) ->
         assert pool.status("cpu:0").process_id == process_id
 
 
-@pytest.mark.parametrize("prompt", ["hang", "spin", "stop"])
+@pytest.mark.parametrize("prompt", ["hang", "spin", "stop", "seize"])
 async def test_a_worker_that_does_not_stop_is_replaced(tmp_path: Path, prompt: str) -> None:
     # Not held against the device: two deaths would put it out of use.
     rules = RestartRules(first_delay=0.05, deaths=2)

@@ -97,6 +97,25 @@ async def test_when_many_wait_only_the_newest_progress_is_kept() -> None:
     assert events[-1] == ImageDecoded(0)
 
 
+async def test_a_caller_with_much_to_read_leaves_the_loop_to_others() -> None:
+    run = new_run()
+    for step in range(1, 51):
+        run.offer(StepFinished(0, step, 50))
+    run.finish(REPORT)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    assert len(await everything(run)) == 50
+    task.cancel()
+    assert turns >= 50
+
+
 async def test_lasting_events_without_end_are_refused() -> None:
     run = new_run()
     with pytest.raises(ProtocolError):  # noqa: PT012
