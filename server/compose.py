@@ -109,6 +109,7 @@ def compose(settings: Settings) -> Composition:
                 cancel_grace=settings.cancel_grace_seconds,
                 hang=settings.hang_seconds,
             ),
+            hang={DeviceKind.CPU: settings.cpu_hang_seconds},
         )
     )
     inventory = DeviceInventory(

@@ -159,6 +159,9 @@ class Settings(_FromKeywordsOnly):
     slow_reader_seconds: Seconds = 30
     cancel_grace_seconds: Seconds = 10
     hang_seconds: Seconds = 60
+    """Without progress, before a run on an accelerator counts as hung."""
+    cpu_hang_seconds: Seconds = 900
+    """The same on a processor, where one step of a large model takes minutes."""
     worker_start_seconds: Seconds = 120
     worker_python: Annotated[Mapping[str, AbsolutePath], BeforeValidator(_split_pairs)] = Field(
         default_factory=dict

@@ -20,6 +20,7 @@ _OFFLINE = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
 }
+_SPINS = "GOMP_SPINCOUNT"
 # With it torch unpickles whatever it is given, whatever our code asks for.
 _FORBIDDEN = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -58,9 +59,11 @@ def settle_environment() -> None:
         raise UnsafeEnvironment(f"{_FORBIDDEN} is set; unset it to start workers.")
     environment.update(_OFFLINE)
     if sys.platform == "linux":
-        # By default GNU OpenMP's threads spin at every barrier; beside other busy programs
-        # that made a denoising step 5 to 20 times slower than letting them sleep.
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # By default GNU OpenMP's threads spin long at every barrier; beside other busy
+        # programs that makes a denoising step several times slower than spinning briefly,
+        # which costs nothing on an idle machine (bench/openmp.py).
+        if not any(name in environment for name in ("OMP_WAIT_POLICY", _SPINS)):
+            environment[_SPINS] = "1000"
 
 
 def _source_roots() -> list[Path]:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from domains.device.types import Device, DeviceKind, DeviceState, WorkerStatus
@@ -33,7 +33,13 @@ class WorkerOptions:
     python: Mapping[DeviceKind, Path] = field(default_factory=dict)
     log_level: str = "info"
     timing: WorkerTiming = field(default_factory=WorkerTiming)
+    hang: Mapping[DeviceKind, float] = field(default_factory=dict)
+    """Seconds without progress for kinds that need more or less than `timing` says."""
     restart: RestartRules = field(default_factory=RestartRules)
+
+    def timing_of(self, kind: DeviceKind) -> WorkerTiming:
+        """How long to wait for workers of that kind of device."""
+        return replace(self.timing, hang=self.hang.get(kind, self.timing.hang))
 
 
 class WorkerPool:
@@ -86,7 +92,7 @@ class WorkerPool:
                     self._command(device),
                     self._spool,
                     log_level=self._options.log_level,
-                    timing=self._options.timing,
+                    timing=self._options.timing_of(device.kind),
                     rules=self._options.restart,
                     on_change=self._tell,
                 )

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from domains.device.types import DeviceState, WorkerStatus
+from domains.device.types import DeviceKind, DeviceState, WorkerStatus
 from domains.errors import Reason, Unavailable
 from domains.inference.types import GenerationWork
 from server.worker.environment import child_environment
+from server.worker.pool import WorkerOptions
 from server.worker.restart import RestartRules
 from server.worker.supervisor import WorkerTiming
 from tests.server.worker.workers import (
@@ -335,7 +336,7 @@ def settled(**given: str) -> list[str]:
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE")
     code = (
         "import os; from server.worker.environment import settle_environment as s; s();"
-        f"print(*(os.environ[name] for name in {(*names, 'OMP_WAIT_POLICY')}))"
+        f"print(*(os.environ.get(name, 'unset') for name in {(*names, 'GOMP_SPINCOUNT')}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -348,11 +349,19 @@ def settled(**given: str) -> list[str]:
 
 
 def test_a_workers_libraries_are_kept_off_the_network_and_considerate() -> None:
-    assert settled(HF_HUB_OFFLINE="0") == ["1", "1", "1", "PASSIVE"]
+    assert settled(HF_HUB_OFFLINE="0") == ["1", "1", "1", "1000"]
 
 
 def test_how_threads_wait_can_be_said_otherwise() -> None:
-    assert settled(OMP_WAIT_POLICY="ACTIVE")[-1] == "ACTIVE"
+    assert settled(GOMP_SPINCOUNT="5")[-1] == "5"
+    assert settled(OMP_WAIT_POLICY="ACTIVE")[-1] == "unset"
+
+
+def test_a_kind_of_device_can_be_given_more_patience() -> None:
+    options = WorkerOptions(Path("spool"), hang={DeviceKind.CPU: 900})
+
+    assert options.timing_of(DeviceKind.CPU).hang == 900
+    assert options.timing_of(DeviceKind.CUDA) == options.timing
 
 
 def _long(seconds: float) -> GenerationWork:
