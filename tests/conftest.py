@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from server.worker.environment import settle_environment
 from tests.running import RunningServer, start_server
+
+# Tests of the engine run in this process, in the environment of a worker.
+settle_environment()
 
 
 @pytest.fixture(scope="session")
