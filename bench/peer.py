@@ -24,6 +24,7 @@ Draw = Callable[[Work, str], dict[str, Any]]
 
 def engine() -> Draw:
     """The product's engine, called as its worker calls it."""
+    settle_environment()
     from domains.inference.backends.engine import Engine
     from domains.inference.types import (
         GenerationEvent,
@@ -79,10 +80,17 @@ def engine() -> Draw:
 
 
 def diffusers() -> Draw:
-    """The reference pipeline as its documentation shows it, in float32."""
+    """The reference pipeline as its documentation shows it, in float32.
+
+    In the environment that its users have: how threads wait is left to the library.
+    """
     import torch
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
+    from domains.model.backends.libraries import settle_libraries
+
+    # Only quiet: this says nothing about how it computes.
+    settle_libraries()
     pipeline = StableDiffusionXLPipeline.from_pretrained(  # type: ignore[no-untyped-call]
         MODEL_PATH, variant="fp16", dtype=torch.float32, local_files_only=True
     )
@@ -123,7 +131,6 @@ def main(kind: str) -> None:
     # Libraries may print; only answers belong on the pipe.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    settle_environment()
     draw = {"engine": engine, "diffusers": diffusers}[kind]()
     import torch
 

@@ -52,7 +52,7 @@ class Peer:
 
 @asynccontextmanager
 async def peer(kind: str, variables: Sequence[str] = ()) -> AsyncIterator[Peer]:
-    """A peer, ready to draw, in the environment that a worker would get.
+    """A peer, ready to draw, in the environment that the front gives a worker.
 
     Args:
         kind: "engine" or "diffusers".
@@ -71,6 +71,7 @@ async def peer(kind: str, variables: Sequence[str] = ()) -> AsyncIterator[Peer]:
         started.threads = (await started.hear())["threads"]
         yield started
     finally:
-        if process.returncode is None:
-            process.kill()
+        # It ends when it has nothing more to read.
+        assert process.stdin is not None
+        process.stdin.close()
         await process.wait()
