@@ -53,10 +53,13 @@ METHODS: list[tuple[str, bool, Message]] = [
     ),
     ("ModelService/ImportModel", True, model_pb2.ImportModelRequest()),
 ]
-# Bytes that happen to be a message reach the servicers: one is there, six are not built.
+# Bytes that happen to be a message are looked at and reach the servicers: one is there,
+# six are not built.
 DOCUMENTED = {
     ("OK", ""),
     ("INVALID_ARGUMENT", "MALFORMED_MESSAGE"),
+    ("INVALID_ARGUMENT", "ENUM_VALUE_UNKNOWN"),
+    ("INVALID_ARGUMENT", "NON_FINITE_NUMBER"),
     ("UNIMPLEMENTED", "NOT_BUILT"),
 }
 
