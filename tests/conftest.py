@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from server.worker.environment import settle_environment
@@ -11,6 +12,9 @@ from tests.running import RunningServer, start_server
 
 # Tests of the engine run in this process, in the environment of a worker.
 settle_environment()
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
