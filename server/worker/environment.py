@@ -60,10 +60,11 @@ def settle_environment() -> None:
     environment.update(_OFFLINE)
     if sys.platform == "linux":
         # By default GNU OpenMP's threads spin long at every barrier; beside other busy
-        # programs that makes a denoising step several times slower than spinning briefly,
-        # which costs nothing on an idle machine (bench/openmp.py).
+        # programs that makes a denoising step several times slower than spinning briefly.
+        # Spinning too briefly costs an idle machine: 1000 took 12 % there, 3000 took 1 %
+        # (bench/openmp.py).
         if not any(name in environment for name in ("OMP_WAIT_POLICY", _SPINS)):
-            environment[_SPINS] = "1000"
+            environment[_SPINS] = "3000"
 
 
 def _source_roots() -> list[Path]:
