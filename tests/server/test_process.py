@@ -166,6 +166,5 @@ def test_serving_imports_nothing_heavy() -> None:
     assert output_of(code) == "[]\n"
 
 
-@pytest.mark.skipif(not (ROOT / "server" / "compose.py").exists(), reason="not composed yet")
 def test_composing_does_not_import_torch() -> None:
     assert output_of("import sys, server.compose; print('torch' in sys.modules)") == "False\n"
