@@ -27,10 +27,11 @@ from domains.model.core import ModelCatalogue
 from domains.model.servicer import ModelServicer
 from domains.postprocessing.core import PostprocessorInventory
 from domains.postprocessing.servicer import PostprocessingServicer
-from domains.processing.core.session import Session
-from domains.processing.core.sessions import Sessions
+from domains.processing.core import SessionControl
 from domains.processing.servicer import ProcessingServicer
-from domains.processing.types import Failure
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.types import Failure
 from server.artifacts.servicer import ArtifactServicer
 from server.artifacts.store import ArtifactStore
 from server.config import Settings
@@ -148,7 +149,7 @@ def compose(settings: Settings) -> Composition:
         device=DeviceServicer(inventory),
         memory=MemoryServicer(memory),
         model=ModelServicer(catalogue),
-        processing=ProcessingServicer(sessions),
+        processing=ProcessingServicer(sessions, SessionControl(sessions)),
         inference=InferenceServicer(generations, CapabilityInquiry(inventory, catalogue)),
         postprocessing=PostprocessingServicer(PostprocessorInventory()),
         artifact=ArtifactServicer(artifacts),

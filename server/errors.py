@@ -22,8 +22,8 @@ from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from domains import errors
 from domains.errors import DomainError, FieldViolation, Reason
-from domains.processing.errors import SessionFailed
-from domains.processing.types import Failure
+from domains.session.errors import SessionFailed
+from domains.session.types import Failure
 
 DOMAIN = "deviceops"
 MAX_VIOLATIONS = 20

@@ -13,14 +13,14 @@ from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.generations import Verdict
 from domains.limits import Limit
-from domains.processing.convert import (
+from domains.session.convert import (
     FORMATS,
     PHASES,
     failure_to_proto,
     options_from_proto,
     violation_to_proto,
 )
-from domains.processing.types import ImageFormat
+from domains.session.types import ImageFormat
 
 SCHEDULERS = EnumMap(types.Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
 PRECISIONS = EnumMap(types.PrecisionMode, inference_pb2.PrecisionMode, "PRECISION_MODE_")

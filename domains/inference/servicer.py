@@ -12,7 +12,7 @@ from deviceops.v1 import inference_pb2, inference_pb2_grpc
 from domains.inference import convert
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
-from domains.processing.convert import event_to_proto
+from domains.session.convert import event_to_proto
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

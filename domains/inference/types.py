@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from domains.model.types import DataType
-from domains.processing.types import (
+from domains.session.types import (
     Degradation,
     ImageDecoded,
     ImageFormat,

@@ -1,5 +1,5 @@
-"""Sessions: accepted work of every kind, its queues, its numbered events, its control.
+"""Control of sessions of every kind; workflows and batches, which are made of sessions.
 
-Processing owns when work runs and what is known about it; it does none of the work and
-never imports a domain that does. Workflows and batches will reach those through ports.
+It never imports a domain that does the work. Workflows and batches will reach those
+through ports.
 """

@@ -1,63 +1,9 @@
-"""Errors of sessions and queues."""
+"""Errors of controlling sessions."""
 
 from __future__ import annotations
 
-from domains.errors import (
-    AlreadyExists,
-    Cancelled,
-    DomainError,
-    FailedPrecondition,
-    NotFound,
-    OutOfRange,
-    Reason,
-    ResourceExhausted,
-)
-from domains.processing.types import Failure, SessionState
-
-
-class SessionNotFound(NotFound):
-    """No such session, or its retention has ended."""
-
-    def __init__(self, session_id: str) -> None:
-        super().__init__(
-            f"There is no session {session_id!r}; finished sessions are kept for a while only.",
-            reason=Reason.SESSION_NOT_FOUND,
-            metadata={"session_id": session_id},
-        )
-
-
-class RequestIdReused(AlreadyExists):
-    """A request_id came again with another request."""
-
-    def __init__(self, request_id: str, session_id: str) -> None:
-        super().__init__(
-            "This request_id was used for a different request; choose a new UUID.",
-            reason=Reason.REQUEST_ID_REUSED,
-            metadata={"request_id": request_id, "session_id": session_id},
-        )
-
-
-class EventsExpired(OutOfRange):
-    """Events are asked for that are not there."""
-
-    def __init__(self, from_sequence: int, first: int, last: int) -> None:
-        super().__init__(
-            f"Event {from_sequence} is not kept; this session has {first} to {last}.",
-            reason=Reason.EVENTS_EXPIRED,
-            metadata={"first_sequence": str(first), "last_sequence": str(last)},
-        )
-
-
-class QueueFull(ResourceExhausted):
-    """A device's queue has no room."""
-
-    def __init__(self, device_id: str, length: int) -> None:
-        super().__init__(
-            f"The queue of device {device_id} is full ({length} sessions); try again later.",
-            reason=Reason.QUEUE_FULL,
-            metadata={"device_id": device_id, "queue_length": str(length)},
-            retry_after=5.0,
-        )
+from domains.errors import FailedPrecondition, Reason
+from domains.session.types import SessionState
 
 
 class StateConflict(FailedPrecondition):
@@ -68,31 +14,4 @@ class StateConflict(FailedPrecondition):
             f"A session that is {state.value} cannot be {wanted}.",
             reason=Reason.STATE_CONFLICT,
             metadata={"session_id": session_id, "state": state.value},
-        )
-
-
-class SessionFailed(DomainError):
-    """The end of a failed session, for the call that followed it.
-
-    It carries the failure as it was described when it happened, so that the call ends
-    with the same status, reason and incident as the session's last entry.
-    """
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(
-            failure.message,
-            reason=failure.reason,
-            metadata=failure.metadata,
-            violations=failure.violations,
-            retry_after=failure.retry_after,
-        )
-        self.failure = failure
-
-
-class SessionCancelled(Cancelled):
-    """The end of a cancelled session, for the call that followed it."""
-
-    def __init__(self, session_id: str, reason: Reason) -> None:
-        super().__init__(
-            "The session was cancelled.", reason=reason, metadata={"session_id": session_id}
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from domains.errors import DomainError
 from domains.inference.types import GenerationReport, GenerationWork, ProgressEvent
-from domains.processing.types import ImageFormat
+from domains.session.types import ImageFormat
 
 PROTOCOL_VERSION = 1
 

@@ -33,7 +33,7 @@ from domains.errors import (
 )
 from domains.inference.ports import Engine
 from domains.inference.types import GenerationEvent, GenerationReport, ImageEncoded
-from domains.processing.types import Preview
+from domains.session.types import Preview
 from server.worker import frames, spool
 from server.worker.environment import UnsafeEnvironment, settle_environment
 from server.worker.link import Link, LinkClosed, OversizedFrame, connect

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deviceops.v1 import common_pb2, inference_pb2, session_pb2
 from domains.conversions import DATA_TYPES, REASONS, EnumMap
 from domains.inference.types import PrecisionMode, Scheduler, SigmaSpacing
-from domains.processing.types import DegradationKind, ImageFormat, Phase
+from domains.session.types import DegradationKind, ImageFormat, Phase
 
 __all__ = ["DATA_TYPES", "DEGRADATIONS", "FORMATS", "PHASES", "PRECISIONS", "REASONS"]
 __all__ += ["SCHEDULERS", "spacing_from_proto", "spacing_to_proto"]

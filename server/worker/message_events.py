@@ -5,7 +5,7 @@ from __future__ import annotations
 from deviceops.v1 import session_pb2
 from deviceops.worker.v1 import worker_pb2
 from domains.inference.types import ProgressEvent
-from domains.processing import types
+from domains.session import types
 from server.worker.frames import ProtocolError, SpooledFile
 from server.worker.message_checks import known, printable, sha256, spool_name, within
 from server.worker.message_enums import FORMATS, PHASES

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from deviceops.worker.v1 import worker_pb2
 from domains.errors import DomainError
 from domains.inference.types import GenerationReport, Timings
-from domains.processing.types import Degradation
+from domains.session.types import Degradation
 from server.worker import frames
 from server.worker.frames import ProtocolError
 from server.worker.message_checks import (

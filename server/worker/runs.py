@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from domains.errors import DomainError
 from domains.inference.types import GenerationReport, GenerationWork, RunEvent, SpooledImage
-from domains.processing.types import ImageDecoded, Preview, StepFinished, TransferProgress
+from domains.session.types import ImageDecoded, Preview, StepFinished, TransferProgress
 from server.worker.frames import ProtocolError, SpooledFile
 from server.worker.spool import discard
 

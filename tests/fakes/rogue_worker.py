@@ -18,7 +18,7 @@ from pathlib import Path
 from deviceops.worker.v1 import worker_pb2
 from domains.inference.types import GenerationReport, Timings
 from domains.model.types import DataType
-from domains.processing.types import ImageFormat, StepFinished, TextEncoded
+from domains.session.types import ImageFormat, StepFinished, TextEncoded
 from server.worker import frames
 from server.worker.link import Link, connect
 from server.worker.messages import decode_to_worker, encode_from_worker

@@ -24,7 +24,7 @@ from domains.inference.types import (
     Timings,
 )
 from domains.model.types import DataType
-from domains.processing.types import (
+from domains.session.types import (
     Degradation,
     DegradationKind,
     ImageDecoded,

@@ -33,7 +33,7 @@ from domains.inference.types import (
     PrecisionMode,
     Timings,
 )
-from domains.processing.types import (
+from domains.session.types import (
     Degradation,
     DegradationKind,
     ImageDecoded,

@@ -22,7 +22,7 @@ from domains.inference.types import (
 )
 from domains.model.backends.diffusers_folder import fingerprint
 from domains.model.backends.libraries import settle_libraries
-from domains.processing.types import Phase, PhaseStarted
+from domains.session.types import Phase, PhaseStarted
 
 Result = TypeVar("Result")
 

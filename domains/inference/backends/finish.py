@@ -10,7 +10,7 @@ from domains.inference.backends.device import Numerics
 from domains.inference.backends.images import Pixels, to_pixels
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.precision import apply
-from domains.processing.types import Degradation, DegradationKind
+from domains.session.types import Degradation, DegradationKind
 
 
 def check_latents(latents: torch.Tensor) -> None:

@@ -17,7 +17,7 @@ from domains.inference.backends.precision import vae_numerics
 from domains.inference.types import GenerationEvent, PrecisionMode
 from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
 from domains.model.backends.networks import build_empty, fill
-from domains.processing.types import TransferProgress
+from domains.session.types import TransferProgress
 
 # Progress is told this many times per model at most, and stops are looked for as often.
 _REPORTS = 100

@@ -16,7 +16,7 @@ from PIL import Image
 from domains.inference.backends.decode import encode_mean
 from domains.inference.backends.denoise import StepState
 from domains.inference.backends.loaded import LoadedModel
-from domains.processing.types import Preview
+from domains.session.types import Preview
 
 _FIT_EDGE = 32  # latents
 _RIDGE = 0.01

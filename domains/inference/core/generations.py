@@ -26,10 +26,10 @@ from domains.inference.types import (
     SpooledImage,
 )
 from domains.model.types import Model
-from domains.processing.core.session import Session
-from domains.processing.core.sessions import SessionPlan, Sessions
-from domains.processing.ports import FaultReporter
-from domains.processing.types import (
+from domains.session.core.session import Session
+from domains.session.core.sessions import SessionPlan, Sessions
+from domains.session.ports import FaultReporter
+from domains.session.types import (
     Failure,
     GenerationFacts,
     ImageResult,

@@ -16,7 +16,7 @@ from domains.inference.types import (
 )
 from domains.limits import LIMITS
 from domains.model.types import Model
-from domains.processing.types import Phase
+from domains.session.types import Phase
 
 FALLBACK_SCHEDULER = Scheduler.DPM_SOLVER_MULTISTEP
 

@@ -14,7 +14,7 @@ from domains.inference.types import (
     SigmaSpacing,
 )
 from domains.limits import LIMITS
-from domains.processing.core.options import check_options
+from domains.session.core.options import check_options
 
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
 MAX_IMAGES = int(LIMITS["GenerationSettings.image_count"].maximum or 0)

@@ -29,8 +29,8 @@ from domains.model.types import (
     ModelFormat,
     ModelType,
 )
-from domains.processing.core.sessions import Sessions
-from domains.processing.types import (
+from domains.session.core.sessions import Sessions
+from domains.session.types import (
     Failure,
     ImageFormat,
     Phase,

@@ -24,9 +24,8 @@ from domains.inference.types import (
     Scheduler,
     SigmaSpacing,
 )
-from domains.processing.core.sessions import SessionFilter
-from domains.processing.errors import RequestIdReused, SessionCancelled, SessionFailed
-from domains.processing.types import (
+from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
+from domains.session.types import (
     Accepted,
     Cancelled,
     Completed,
@@ -325,6 +324,4 @@ async def test_one_request_id_is_one_session_even_when_it_comes_at_once(
 
 
 def _all_sessions(bench: Bench) -> list[str]:
-
-    page = bench.sessions.list(SessionFilter(), page_size=0, page_token="")
-    return [session.session_id for session in page.items]
+    return [session.session_id for session in bench.sessions.all()]

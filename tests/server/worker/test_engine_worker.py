@@ -17,7 +17,7 @@ from domains.inference.types import (
     Scheduler,
     SchedulerSettings,
 )
-from domains.processing.types import Phase, PhaseStarted, Preview, StepFinished
+from domains.session.types import Phase, PhaseStarted, Preview, StepFinished
 from server.worker.pool import WorkerPool
 from server.worker.supervisor import WorkerTiming
 from tests.server.worker.workers import lives, outcome, ready, running, work

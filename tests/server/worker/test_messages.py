@@ -27,7 +27,7 @@ from domains.inference.types import (
     Timings,
 )
 from domains.model.types import DataType
-from domains.processing import types
+from domains.session import types
 from server.errors import STATUS_CODES
 from server.worker import frames
 from server.worker.frames import ProtocolError

@@ -26,7 +26,7 @@ from domains.errors import (
 )
 from domains.inference.types import GenerationReport, Timings
 from domains.model.types import DataType
-from domains.processing.types import (
+from domains.session.types import (
     Degradation,
     DegradationKind,
     ImageDecoded,

@@ -12,7 +12,7 @@ import pytest
 from domains.errors import Cancelled, Unavailable
 from domains.inference.types import GenerationReport, RunEvent, SpooledImage, Timings
 from domains.model.types import DataType
-from domains.processing.types import (
+from domains.session.types import (
     ImageDecoded,
     ImageFormat,
     Preview,

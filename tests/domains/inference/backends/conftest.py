@@ -26,7 +26,7 @@ from domains.inference.types import (
     Scheduler,
     SchedulerSettings,
 )
-from domains.processing.types import Preview, StepFinished
+from domains.session.types import Preview, StepFinished
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 APPLE = "a red apple on a blue background"

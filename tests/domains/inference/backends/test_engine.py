@@ -32,7 +32,7 @@ from domains.inference.types import (
     SigmaSpacing,
 )
 from domains.model.types import DataType
-from domains.processing.types import (
+from domains.session.types import (
     DegradationKind,
     ImageDecoded,
     Phase,

@@ -19,7 +19,7 @@ from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.png_text import insert_text
 from domains.inference.types import OutputSettings, SchedulerSettings, SigmaSpacing
 from domains.model.types import DataType
-from domains.processing.types import ImageFormat
+from domains.session.types import ImageFormat
 
 NASTY = [
     "plain",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from domains.processing.types import (
+from domains.session.types import (
     Cancelled,
     Completed,
     Entry,

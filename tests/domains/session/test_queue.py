@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from domains.errors import Reason
-from domains.processing.core.session import Session
-from domains.processing.core.sessions import Sessions
-from domains.processing.errors import QueueFull
-from domains.processing.types import Priority, SessionOptions, SessionState
-from tests.domains.processing.conftest import Clock, finish, plan
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.errors import QueueFull
+from domains.session.types import Priority, SessionOptions, SessionState
+from tests.domains.session.conftest import Clock, finish, plan
 
 
 class Device:

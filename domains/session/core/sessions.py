@@ -10,25 +10,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from domains.errors import (
-    FieldViolation,
-    InvalidArgument,
     Reason,
     Unavailable,
-    Unimplemented,
 )
-from domains.paging import Page, paginate
-from domains.processing.core.queue import DeviceQueue, Work
-from domains.processing.core.session import Session
-from domains.processing.errors import (
+from domains.session.core.queue import DeviceQueue, Work
+from domains.session.core.session import Session
+from domains.session.errors import (
     EventsExpired,
     RequestIdReused,
     SessionNotFound,
-    StateConflict,
 )
-from domains.processing.ports import ArtifactReader
-from domains.processing.types import (
+from domains.session.ports import ArtifactReader
+from domains.session.types import (
     Accepted,
-    ControlAction,
     Failure,
     Heartbeat,
     ImageChunk,
@@ -40,7 +34,6 @@ from domains.processing.types import (
     SessionEvent,
     SessionKind,
     SessionOptions,
-    SessionSnapshot,
     SessionState,
 )
 
@@ -62,27 +55,6 @@ class SessionPlan:
     seeds: tuple[int, ...] = ()
     steps: int = 0
     parent_session_id: str = ""
-
-
-@dataclass(frozen=True)
-class SessionFilter:
-    """Which sessions to list; everything that is set must hold."""
-
-    kind: SessionKind | None = None
-    states: tuple[SessionState, ...] = ()
-    device_id: str = ""
-    tags: tuple[str, ...] = ()
-    parent_session_id: str = ""
-
-    def accepts(self, session: Session) -> bool:
-        """Whether the session is one of those wanted."""
-        return (
-            (self.kind is None or session.kind is self.kind)
-            and (not self.states or session.state in self.states)
-            and (not self.device_id or session.device_id == self.device_id)
-            and set(self.tags) <= set(session.options.tags)
-            and session.parent_session_id == self.parent_session_id
-        )
 
 
 class Sessions:
@@ -229,7 +201,7 @@ class Sessions:
             self._by_request_id[plan.options.request_id] = (session, plan.digest)
         return session
 
-    # Finding and controlling.
+    # Finding.
 
     def get(self, session_id: str) -> Session:
         """The session.
@@ -242,53 +214,12 @@ class Sessions:
             raise SessionNotFound(session_id)
         return session
 
-    def list(
-        self, wanted: SessionFilter, *, page_size: int, page_token: str
-    ) -> Page[SessionSnapshot]:
-        """Sessions, newest first.
+    def all(self) -> Sequence[Session]:
+        """Every session that is kept, oldest first."""
+        return tuple(self._sessions.values())
 
-        Raises:
-            InvalidArgument: PAGE_TOKEN_INVALID or FIELD_OUT_OF_RANGE.
-        """
-        newest_first = list(reversed(self._sessions.values()))
-        matching: Sequence[SessionSnapshot] = [
-            session.snapshot() for session in newest_first if wanted.accepts(session)
-        ]
-        return paginate(
-            matching, page_size=page_size, page_token=page_token, scope=repr(wanted)
-        )
-
-    def control(self, session_id: str, action: ControlAction | None) -> SessionSnapshot:
-        """Cancel a session; cancelling a final one changes nothing.
-
-        Raises:
-            InvalidArgument: No action is named, or one that only batches have.
-            SessionNotFound: There is none of that id.
-            StateConflict: The session is final and cannot be paused or resumed.
-            Unimplemented: Pausing and resuming are not built yet.
-        """
-        session = self.get(session_id)
-        if action is None or action is ControlAction.RETRY_FAILED:
-            rule = "action must be PAUSE, RESUME or CANCEL."
-            violation = FieldViolation("action", Reason.ENUM_VALUE_UNKNOWN, rule)
-            raise InvalidArgument(rule, reason=violation.reason, violations=[violation])
-        if action is ControlAction.CANCEL:
-            session.request_cancel(Reason.CANCELLED_BY_CLIENT)
-            return session.snapshot()
-        if session.state.final:
-            raise StateConflict(session_id, session.state, f"{action.value}d")
-        raise Unimplemented(f"This version cannot {action.value} a session.")
-
-    def delete(self, session_id: str) -> None:
-        """Forget a final session now.
-
-        Raises:
-            SessionNotFound: There is none of that id.
-            StateConflict: It is not final.
-        """
-        session = self.get(session_id)
-        if not session.state.final:
-            raise StateConflict(session_id, session.state, "deleted")
+    def forget(self, session: Session) -> None:
+        """Forget a final session now."""
         self._forget(session)
 
     # Watching.

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from domains.errors import Reason
-from domains.processing.core.log import EventLog
-from domains.processing.errors import SessionCancelled, SessionFailed
-from domains.processing.types import (
+from domains.session.core.log import EventLog
+from domains.session.errors import SessionCancelled, SessionFailed
+from domains.session.types import (
     Accepted,
     Cancelled,
     Completed,
@@ -29,7 +29,7 @@ from domains.processing.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.processing.types import ImageDecoded as ImageDecodedEntry
+from domains.session.types import ImageDecoded as ImageDecodedEntry
 
 Clock = Callable[[], datetime]
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from domains.errors import Reason
-from domains.processing.core.session import Session
-from domains.processing.core.sessions import SessionPlan, Sessions
-from domains.processing.types import (
+from domains.session.core.session import Session
+from domains.session.core.sessions import SessionPlan, Sessions
+from domains.session.types import (
     Failure,
     ImageFormat,
     ImageResult,

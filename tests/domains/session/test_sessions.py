@@ -8,22 +8,20 @@ from contextlib import aclosing
 
 import pytest
 
-from domains.errors import InvalidArgument, Reason, Unavailable, Unimplemented
-from domains.processing.core.session import Session
-from domains.processing.core.sessions import SessionFilter, Sessions
-from domains.processing.errors import (
+from domains.errors import Reason, Unavailable
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.errors import (
     EventsExpired,
     RequestIdReused,
     SessionCancelled,
     SessionFailed,
     SessionNotFound,
-    StateConflict,
 )
-from domains.processing.types import (
+from domains.session.types import (
     Accepted,
     Cancelled,
     Completed,
-    ControlAction,
     Failed,
     Failure,
     Heartbeat,
@@ -40,7 +38,7 @@ from domains.processing.types import (
     StepFinished,
     TransferProgress,
 )
-from tests.domains.processing.conftest import Clock, finish, picture, plan
+from tests.domains.session.conftest import Clock, finish, picture, plan
 
 REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
 
@@ -269,7 +267,8 @@ async def test_cancelling_twice_asks_the_worker_once_and_keeps_the_first_reason(
 
     session = sessions.open(plan(), work)
     await until_started(session)
-    first = sessions.control(session.session_id, ControlAction.CANCEL)
+    session.request_cancel(Reason.CANCELLED_BY_CLIENT)
+    first = session.snapshot()
     session.request_cancel(Reason.CLIENT_DISCONNECTED)
     session.cancel()
 
@@ -280,41 +279,6 @@ async def test_cancelling_twice_asks_the_worker_once_and_keeps_the_first_reason(
     assert end.reason is Reason.CANCELLED_BY_CLIENT
     with pytest.raises(SessionCancelled):
         session.raise_for_end()
-
-
-async def test_cancelling_a_final_session_changes_nothing(sessions: Sessions) -> None:
-    session = await started(sessions)
-    finish(session)
-
-    snapshot = sessions.control(session.session_id, ControlAction.CANCEL)
-
-    assert snapshot.state is SessionState.COMPLETED
-    assert isinstance(session.log.terminal, Completed)
-
-
-@pytest.mark.parametrize("action", [ControlAction.PAUSE, ControlAction.RESUME])
-async def test_pausing_is_refused_by_state_first_and_by_version_second(
-    sessions: Sessions, action: ControlAction
-) -> None:
-    session = await started(sessions)
-    with pytest.raises(Unimplemented):
-        sessions.control(session.session_id, action)
-    finish(session)
-    with pytest.raises(StateConflict):
-        sessions.control(session.session_id, action)
-
-
-@pytest.mark.parametrize("action", [None, ControlAction.RETRY_FAILED])
-async def test_an_action_sessions_do_not_have_is_invalid(
-    sessions: Sessions, action: ControlAction | None
-) -> None:
-    session = await started(sessions)
-
-    with pytest.raises(InvalidArgument) as refusal:
-        sessions.control(session.session_id, action)
-
-    assert refusal.value.violations[0].field == "action"
-    assert session.state is SessionState.RUNNING
 
 
 async def test_nothing_follows_the_end(sessions: Sessions) -> None:
@@ -355,33 +319,6 @@ async def test_transfer_progress_is_thinned_but_its_last_byte_is_kept(
     assert progress[-1].done_bytes == 1000
 
 
-async def test_lists_are_newest_first_filtered_and_paged(sessions: Sessions) -> None:
-    async def at_once(session: Session) -> None:
-        finish(session)
-
-    opened = [
-        sessions.open(plan(SessionOptions(tags=(("odd",) if k % 2 else ()))), at_once)
-        for k in range(3)
-    ]
-    await asyncio.sleep(0.01)
-
-    newest = sessions.list(SessionFilter(), page_size=2, page_token="")
-    rest = sessions.list(SessionFilter(), page_size=2, page_token=newest.next_page_token)
-    odd = sessions.list(SessionFilter(tags=("odd",)), page_size=0, page_token="")
-    running = sessions.list(
-        SessionFilter(states=(SessionState.RUNNING,)), page_size=0, page_token=""
-    )
-
-    ids = [snapshot.session_id for snapshot in (*newest.items, *rest.items)]
-    assert ids == [session.session_id for session in reversed(opened)]
-    assert [snapshot.session_id for snapshot in odd.items] == [opened[1].session_id]
-    assert running.items == ()
-    with pytest.raises(InvalidArgument):
-        sessions.list(
-            SessionFilter(tags=("odd",)), page_size=2, page_token=newest.next_page_token
-        )
-
-
 async def test_final_sessions_are_forgotten_by_age_and_by_number(
     sessions: Sessions, clock: Clock
 ) -> None:
@@ -401,16 +338,6 @@ async def test_final_sessions_are_forgotten_by_age_and_by_number(
     sessions.forget_expired()
     with pytest.raises(SessionNotFound):
         sessions.get(opened[6].session_id)
-
-
-async def test_only_final_sessions_can_be_deleted(sessions: Sessions) -> None:
-    session = await started(sessions)
-    with pytest.raises(StateConflict):
-        sessions.delete(session.session_id)
-    finish(session)
-    sessions.delete(session.session_id)
-    with pytest.raises(SessionNotFound):
-        sessions.get(session.session_id)
 
 
 async def test_stopping_refuses_new_work_and_ends_what_is_left(sessions: Sessions) -> None:

@@ -7,9 +7,9 @@ import heapq
 import itertools
 from collections.abc import Awaitable, Callable
 
-from domains.processing.core.session import Session
-from domains.processing.errors import QueueFull
-from domains.processing.types import Failure
+from domains.session.core.session import Session
+from domains.session.errors import QueueFull
+from domains.session.types import Failure
 
 Work = Callable[[Session], Awaitable[None]]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from domains import checks
 from domains.errors import FieldViolation
 from domains.limits import LIMITS
-from domains.processing.types import SessionOptions
+from domains.session.types import SessionOptions
 
 
 def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation]:

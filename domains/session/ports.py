@@ -1,0 +1,31 @@
+"""What sessions need from outside their pure core."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from domains.session.types import Failure
+
+
+class ArtifactReader(Protocol):
+    """Reads finished pictures back."""
+
+    def read(
+        self, artifact_id: str, *, offset: int = 0, length: int = 0
+    ) -> AsyncIterator[bytes]:
+        """The artifact's bytes from `offset` in chunks of at most 1 MiB; 0 means all.
+
+        Raises:
+            NotFound: ARTIFACT_NOT_FOUND.
+            OutOfRange: OFFSET_OUT_OF_RANGE.
+        """
+        ...
+
+
+class FaultReporter(Protocol):
+    """Turns any exception into what a client may see of it."""
+
+    def __call__(self, error: BaseException) -> Failure:
+        """Describe `error`; unexpected ones are logged and get an incident id."""
+        ...

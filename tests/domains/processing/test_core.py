@@ -1,0 +1,93 @@
+"""Listing, controlling and deleting sessions."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from domains.errors import InvalidArgument, Unimplemented
+from domains.processing.core import SessionControl
+from domains.processing.errors import StateConflict
+from domains.processing.types import ControlAction, SessionFilter
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.errors import SessionNotFound
+from domains.session.types import Completed, SessionOptions, SessionState
+from tests.domains.session.conftest import artifacts, clock, finish, plan, sessions
+from tests.domains.session.test_sessions import started
+
+__all__ = ["artifacts", "clock", "sessions"]
+
+
+async def test_cancelling_a_final_session_changes_nothing(sessions: Sessions) -> None:
+    session = await started(sessions)
+    finish(session)
+
+    snapshot = SessionControl(sessions).control(session.session_id, ControlAction.CANCEL)
+
+    assert snapshot.state is SessionState.COMPLETED
+    assert isinstance(session.log.terminal, Completed)
+
+
+@pytest.mark.parametrize("action", [ControlAction.PAUSE, ControlAction.RESUME])
+async def test_pausing_is_refused_by_state_first_and_by_version_second(
+    sessions: Sessions, action: ControlAction
+) -> None:
+    session = await started(sessions)
+    with pytest.raises(Unimplemented):
+        SessionControl(sessions).control(session.session_id, action)
+    finish(session)
+    with pytest.raises(StateConflict):
+        SessionControl(sessions).control(session.session_id, action)
+
+
+@pytest.mark.parametrize("action", [None, ControlAction.RETRY_FAILED])
+async def test_an_action_sessions_do_not_have_is_invalid(
+    sessions: Sessions, action: ControlAction | None
+) -> None:
+    session = await started(sessions)
+
+    with pytest.raises(InvalidArgument) as refusal:
+        SessionControl(sessions).control(session.session_id, action)
+
+    assert refusal.value.violations[0].field == "action"
+    assert session.state is SessionState.RUNNING
+
+
+async def test_lists_are_newest_first_filtered_and_paged(sessions: Sessions) -> None:
+    async def at_once(session: Session) -> None:
+        finish(session)
+
+    opened = [
+        sessions.open(plan(SessionOptions(tags=(("odd",) if k % 2 else ()))), at_once)
+        for k in range(3)
+    ]
+    await asyncio.sleep(0.01)
+
+    control = SessionControl(sessions)
+    newest = control.list(SessionFilter(), page_size=2, page_token="")
+    rest = control.list(SessionFilter(), page_size=2, page_token=newest.next_page_token)
+    odd = control.list(SessionFilter(tags=("odd",)), page_size=0, page_token="")
+    running = control.list(
+        SessionFilter(states=(SessionState.RUNNING,)), page_size=0, page_token=""
+    )
+
+    ids = [snapshot.session_id for snapshot in (*newest.items, *rest.items)]
+    assert ids == [session.session_id for session in reversed(opened)]
+    assert [snapshot.session_id for snapshot in odd.items] == [opened[1].session_id]
+    assert running.items == ()
+    with pytest.raises(InvalidArgument):
+        control.list(
+            SessionFilter(tags=("odd",)), page_size=2, page_token=newest.next_page_token
+        )
+
+
+async def test_only_final_sessions_can_be_deleted(sessions: Sessions) -> None:
+    session = await started(sessions)
+    with pytest.raises(StateConflict):
+        SessionControl(sessions).delete(session.session_id)
+    finish(session)
+    SessionControl(sessions).delete(session.session_id)
+    with pytest.raises(SessionNotFound):
+        sessions.get(session.session_id)
