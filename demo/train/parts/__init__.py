@@ -1,0 +1,1 @@
+"""What the training scripts share: pictures, composites, losses, the loop."""

@@ -1,0 +1,55 @@
+"""The base model as its parts, frozen and ready to be trained against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+BASE = Path(__file__).parents[2] / "models" / "emoji-xl"
+
+
+@dataclass
+class BaseModel:
+    """The parts of an SDXL-layout model; one tokenizer serves both encoders."""
+
+    unet: UNet2DConditionModel
+    text_encoder: CLIPTextModel
+    text_encoder_2: CLIPTextModelWithProjection
+    tokenizer: CLIPTokenizer
+    vae: AutoencoderKL
+
+
+def load_base(
+    folder: Path = BASE,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+) -> BaseModel:
+    """Reads an SDXL-layout folder, with float16 or plain file names.
+
+    Every part is in evaluation mode and asks for no gradient; a script turns on what it
+    trains. Convolutional parts are in channels_last. Raises OSError when a part is missing.
+    """
+
+    def variant(part: str) -> str | None:
+        return "fp16" if any((folder / part).glob("*.fp16.safetensors")) else None
+
+    def read(kind: type, part: str) -> torch.nn.Module:
+        model: torch.nn.Module = kind.from_pretrained(  # type: ignore[attr-defined]
+            folder, subfolder=part, variant=variant(part)
+        )
+        if any(parameter.dim() == 4 for parameter in model.parameters()):
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.to(device=device, dtype=dtype).requires_grad_(False).eval()
+
+    return BaseModel(
+        unet=read(UNet2DConditionModel, "unet"),
+        text_encoder=read(CLIPTextModel, "text_encoder"),
+        text_encoder_2=read(CLIPTextModelWithProjection, "text_encoder_2"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
+        vae=read(AutoencoderKL, "vae"),
+    )

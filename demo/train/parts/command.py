@@ -1,0 +1,101 @@
+"""The command line that all training scripts share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+SMOKE_STEPS = 2
+SMOKE_EMOJI = 24
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; `extra` holds a script's own options.
+
+    `emoji` limits how many emoji are read, None for all.
+    """
+
+    device: torch.device
+    steps: int
+    minutes: float | None
+    batch: int
+    out: Path
+    seed: int
+    smoke: bool
+    compile: bool
+    emoji: int | None
+    extra: argparse.Namespace
+
+
+def parse(
+    description: str | None,
+    argv: Sequence[str] | None,
+    *,
+    steps: int,
+    batch: int,
+    smoke_batch: int = 2,
+    extend: Callable[[argparse.ArgumentParser], object] | None = None,
+) -> Options:
+    """Reads the command line, seeds torch and makes `--out`.
+
+    `steps` and `batch` are the recipe's own. `--smoke` replaces them, and the device by the
+    CPU, unless they are given. A wrong value ends the program with a message, as argparse does.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for the weights"
+    )
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), help="default: cuda if there is one"
+    )
+    parser.add_argument("--steps", type=_positive(int), help=f"default: {steps}")
+    parser.add_argument(
+        "--minutes", type=_positive(float), help="end, decayed, after this long"
+    )
+    parser.add_argument("--batch", type=_positive(int), help=f"default: {batch}")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="with torch.compile")
+    parser.add_argument("--smoke", action="store_true", help="a few tiny steps on the CPU")
+    if extend is not None:
+        extend(parser)
+    given = parser.parse_args(argv)
+    device = given.device or (
+        "cuda" if torch.cuda.is_available() and not given.smoke else "cpu"
+    )
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("argument --device: there is no CUDA device here")
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    torch.manual_seed(given.seed)
+    given.out.mkdir(parents=True, exist_ok=True)
+    return Options(
+        device=torch.device(device),
+        steps=given.steps or (SMOKE_STEPS if given.smoke else steps),
+        minutes=given.minutes,
+        batch=given.batch or (smoke_batch if given.smoke else batch),
+        out=given.out,
+        seed=given.seed,
+        smoke=given.smoke,
+        compile=given.compile,
+        emoji=SMOKE_EMOJI if given.smoke else None,
+        extra=given,
+    )
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], int | float]:
+    def read(text: str) -> int | float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+        return value
+
+    return read
