@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
 from deviceops.v1 import common_pb2, session_pb2
 from domains.conversions import EnumMap, duration, seconds, timestamp
 from domains.errors import FieldViolation, Reason
@@ -16,6 +21,15 @@ ON_DISCONNECT = EnumMap(types.OnDisconnect, session_pb2.OnDisconnect, "ON_DISCON
 FORMATS = EnumMap(types.ImageFormat, common_pb2.ImageFormat, "IMAGE_FORMAT_")
 REASONS = EnumMap(Reason, common_pb2.ErrorReason, "ERROR_REASON_")
 DEGRADATIONS = EnumMap(types.DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
+
+
+# What turns a report into its message; domains whose sessions end in one add to it.
+_REPORTS: dict[type, Callable[[Any], Message]] = {}
+
+
+def register_report(kind: type, to_proto: Callable[[Any], Message]) -> None:
+    """Have reports of type `kind` told in the entry that ends their session."""
+    _REPORTS[kind] = to_proto
 
 
 def options_from_proto(message: session_pb2.SessionOptions) -> types.SessionOptions:
@@ -216,6 +230,8 @@ def _completed(completed: types.Completed) -> session_pb2.SessionCompleted:
         ),
         device_id=completed.device_id,
     )
+    if completed.report is not None:
+        result.report.Pack(_REPORTS[type(completed.report)](completed.report))
     facts = completed.generation
     if facts is not None:
         result.generation.CopyFrom(

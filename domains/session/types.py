@@ -240,6 +240,7 @@ class Completed:
     total_seconds: float
     device_id: str
     generation: GenerationFacts | None = None
+    report: object = None  # the typed result of work that makes no pictures
 
 
 @dataclass(frozen=True)

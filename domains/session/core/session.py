@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from domains.errors import Reason
@@ -73,8 +73,9 @@ class Session:
         self.log = EventLog(session_id, now)
         self.cancel_reason: Reason | None = None
         self._cancel_work: Callable[[], None] | None = None
-        self._total_steps = max(total_steps, 1)
+        self._total_steps = total_steps
         self._done_steps = 0
+        self._moved_share = 0.0  # of the bytes of what is moved now
         self._retention = retention
         self._now = now
 
@@ -124,6 +125,8 @@ class Session:
             self.phase = entry.phase
         elif isinstance(entry, StepFinished):
             self._done_steps += 1
+        elif isinstance(entry, TransferProgress) and entry.total_bytes:
+            self._moved_share = entry.done_bytes / entry.total_bytes
         self.log.append(entry)
 
     def show(self, preview: Preview) -> None:
@@ -159,11 +162,12 @@ class Session:
     def complete(
         self,
         *,
-        degradations: tuple[Degradation, ...],
-        timings: dict[Phase, float],
-        generation: GenerationFacts | None,
+        degradations: tuple[Degradation, ...] = (),
+        timings: Mapping[Phase, float] | None = None,
+        generation: GenerationFacts | None = None,
+        report: object = None,
     ) -> None:
-        """End well."""
+        """End well. `report` is the typed result of work that makes no pictures."""
         if self.state.final:
             return
         started = self.start_time or self.create_time
@@ -172,10 +176,11 @@ class Session:
         entry = Completed(
             self.images,
             degradations,
-            {Phase.QUEUED: queued} | timings,
+            {Phase.QUEUED: queued, **(timings or {})},
             total,
             self.device_id,
             generation,
+            report,
         )
         self._end(SessionState.COMPLETED)
         self.log.append(entry)
@@ -218,9 +223,17 @@ class Session:
         """When a final session may be forgotten."""
         return None if self.end_time is None else self.end_time + self._retention
 
+    def _progress(self) -> float:
+        if self.state is SessionState.COMPLETED:
+            return 1.0
+        # Loading is little of a generation; elsewhere moving bytes is all there is.
+        share = self._moved_share
+        if self._total_steps:
+            share = self._done_steps / self._total_steps
+        return min(share, 0.99)
+
     def snapshot(self) -> SessionSnapshot:
         """The session as it stands."""
-        done = self.state is SessionState.COMPLETED
         return SessionSnapshot(
             session_id=self.session_id,
             kind=self.kind,
@@ -229,7 +242,7 @@ class Session:
             device_id=self.device_id,
             model_id=self.model_id,
             queue_position=self.queue_position,
-            progress=1.0 if done else min(self._done_steps / self._total_steps, 0.99),
+            progress=self._progress(),
             last_sequence=self.log.last_sequence,
             create_time=self.create_time,
             start_time=self.start_time,

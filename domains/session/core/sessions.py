@@ -43,7 +43,7 @@ class SessionPlan:
     """What a session shall be, once its request has been resolved.
 
     `digest` stands for the whole request: the same request_id with another digest is
-    refused.
+    refused. `queue` is where it waits, if not in its device's queue.
     """
 
     kind: SessionKind
@@ -55,6 +55,7 @@ class SessionPlan:
     seeds: tuple[int, ...] = ()
     steps: int = 0
     parent_session_id: str = ""
+    queue: str = ""
 
 
 class Sessions:
@@ -194,7 +195,7 @@ class Sessions:
             retention=self._retention,
             now=self._now,
         )
-        self.queue(plan.device_id).submit(session, work)
+        self.queue(plan.queue or plan.device_id).submit(session, work)
         session.accept(plan.expected_phases, plan.seeds, plan.steps)
         self._sessions[session.session_id] = session
         if plan.options.request_id:

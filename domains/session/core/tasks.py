@@ -1,0 +1,82 @@
+"""Sessions for work that is one coroutine: opened, followed, stopped, timed out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from domains.errors import Cancelled, DeadlineExceeded
+from domains.session.core.session import Session
+from domains.session.core.sessions import SessionPlan, Sessions
+from domains.session.ports import FaultReporter
+from domains.session.types import SessionEvent
+
+Task = Callable[[Session], Awaitable[object]]
+
+
+class Tasks:
+    """Runs coroutines as sessions.
+
+    Args:
+        sessions: Where they are opened and wait.
+        describe: What a client sees of an error.
+    """
+
+    def __init__(self, sessions: Sessions, *, describe: FaultReporter) -> None:
+        self._sessions = sessions
+        self._describe = describe
+
+    async def run(self, plan: SessionPlan, task: Task) -> AsyncGenerator[SessionEvent]:
+        """Start `task` as a session, or find the one its request_id started; follow it.
+
+        `task` is cancelled when the session is, and when its time is over; it must clean
+        up and end. What it returns becomes the session's report; None is no report.
+
+        Yields the session's events from the first to the last; then raises what a failed
+        or cancelled session ended with.
+
+        Raises:
+            RequestIdReused: The request_id belongs to another request.
+            DomainError: The queue is full, the server is draining, the session failed or
+                was cancelled.
+        """
+        known = self._sessions.known(plan.options.request_id, plan.digest)
+        session = known or self._sessions.open(plan, lambda opened: self._work(opened, task))
+        events = self._sessions.follow(
+            session, existing=known is not None, image_data=False, previews=False
+        )
+        async with aclosing(events):
+            async for event in events:
+                yield event
+        session.raise_for_end()
+
+    async def _work(self, session: Session, task: Task) -> None:
+        """The session's turn. Ends the session, whatever happens."""
+        work = asyncio.ensure_future(task(session))
+        session.start(lambda: _cancel(work))
+        try:
+            async with asyncio.timeout(max(session.remaining(), 0.0)):
+                report = await work
+        except asyncio.CancelledError:
+            session.cancel()
+            running = asyncio.current_task()
+            if running is not None and running.cancelling():
+                raise  # The queue itself is being ended.
+        except TimeoutError:
+            seconds = f"{session.options.timeout_seconds:g}"
+            late = DeadlineExceeded(
+                f"The session took longer than its timeout of {seconds} s.",
+                metadata={"session_id": session.session_id, "timeout_seconds": seconds},
+            )
+            session.fail(self._describe(late))
+        except Cancelled:
+            session.cancel()
+        except Exception as error:
+            session.fail(self._describe(error))
+        else:
+            session.complete(report=report)
+
+
+def _cancel(work: asyncio.Future[object]) -> None:
+    work.cancel()
