@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 BASE = Path(__file__).parents[2] / "models" / "emoji-xl"
@@ -38,13 +40,13 @@ def load_base(
     def variant(part: str) -> str | None:
         return "fp16" if any((folder / part).glob("*.fp16.safetensors")) else None
 
-    def read(kind: type, part: str) -> torch.nn.Module:
-        model: torch.nn.Module = kind.from_pretrained(  # type: ignore[attr-defined]
-            folder, subfolder=part, variant=variant(part)
-        )
+    def read(kind: Any, part: str) -> Any:
+        model = kind.from_pretrained(folder, subfolder=part, variant=variant(part))
         if any(parameter.dim() == 4 for parameter in model.parameters()):
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model.to(device=device, dtype=dtype).requires_grad_(False).eval()
+            model.to(memory_format=torch.channels_last)
+        if model.dtype != dtype:
+            model.to(dtype)
+        return model.to(device).requires_grad_(False).eval()
 
     return BaseModel(
         unet=read(UNet2DConditionModel, "unet"),

@@ -17,7 +17,7 @@ from demo.train.parts.emoji import COLOURS, SIDE, WHITE, EmojiSet, is_held_out
 LEVELS = (256, 128, 64)
 LARGE, SMALL, PAIR = range(3)
 # Side of the emoji's picture as a fraction of the whole, lowest and highest, by layout.
-SCALES = torch.tensor([[0.78, 0.96], [0.32, 0.46], [0.42, 0.50]])
+SCALES = torch.tensor([[0.72, 0.95], [0.32, 0.46], [0.42, 0.50]])
 SHARES = torch.tensor([0.50, 0.12, 0.38])
 UNNAMED = 0.2
 BARE = 0.3
@@ -176,7 +176,7 @@ def _pyramid(pictures: Tensor, device: torch.device) -> list[Tensor]:
     levels = []
     for side in LEVELS:
         parts = []
-        for chunk in pictures.split(64):
+        for chunk in torch.split(pictures, 64):
             layer = chunk.to(device).float()
             layer[:, :3] *= layer[:, 3:] / 255.0
             layer = functional.avg_pool2d(layer, SIDE // side)
@@ -186,7 +186,7 @@ def _pyramid(pictures: Tensor, device: torch.device) -> list[Tensor]:
 
 
 def _allowed(count: int, held_out: bool) -> tuple[Tensor, Tensor]:
-    """For each colour the emoji it may carry, int64 [16, N] padded with -1, and their number."""
+    """The emoji each colour may carry, int64 [16, N] padded with -1, and their number."""
     table = torch.full((len(COLOURS), count), -1)
     counts = torch.zeros(len(COLOURS), dtype=torch.int64)
     emoji = torch.arange(count)

@@ -58,7 +58,7 @@ class EmojiSet:
 
 
 def load_emoji(folder: Path = DATA, limit: int | None = None) -> EmojiSet:
-    """Reads the first `limit` emoji, or all; raises ValueError for a picture of another size."""
+    """Reads the first `limit` emoji, or all; raises ValueError for another size than 256."""
     captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))[:limit]
     pictures = torch.empty(len(captions), 4, SIDE, SIDE, dtype=torch.uint8)
     for row, caption in enumerate(captions):

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor
+
+# An AutoencoderKL; diffusers leaves what it consists of untyped.
+Vae: TypeAlias = Any
 
 # Encoding 256x256 pictures at the VAE's full width is what fills the memory.
 CHUNK = 128
 
 
 @torch.no_grad()
-def encode(
-    vae: AutoencoderKL, pixels: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def encode(vae: Vae, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Scaled latents, float32 [B, 4, H/8, W/8], of pixels [B, 3, H, W] in [-1, 1].
 
     The distribution's mode, or a sample of it when a generator is given.
     """
     parts = []
-    for chunk in pixels.split(CHUNK):
+    for chunk in torch.split(pixels, CHUNK):
         chunk = chunk.to(vae.dtype, memory_format=torch.channels_last)
         distribution = vae.encode(chunk).latent_dist
         parts.append(distribution.sample(generator) if generator else distribution.mode())
@@ -27,16 +29,16 @@ def encode(
 
 
 @torch.no_grad()
-def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+def decode(vae: Vae, latents: Tensor) -> Tensor:
     """Pixels, float32 [B, 3, 8H, 8W] around [-1, 1], of scaled latents [B, 4, H, W]."""
     parts = []
-    for chunk in (latents / float(vae.config.scaling_factor)).split(CHUNK):
+    for chunk in torch.split(latents / float(vae.config.scaling_factor), CHUNK):
         parts.append(vae.decode(chunk.to(vae.dtype)).sample.float())
     return torch.cat(parts)
 
 
 @torch.no_grad()
-def fold_latent_scale(vae: AutoencoderKL, mean: Tensor, deviation: Tensor) -> None:
+def fold_latent_scale(vae: Vae, mean: Tensor, deviation: Tensor) -> None:
     """Makes latents with this mean and deviation, [4] each, standard at `scaling_factor`.
 
     Moves z to (z - mean) / (deviation * scaling_factor) in `quant_conv`, and undoes it in

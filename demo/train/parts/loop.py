@@ -58,7 +58,7 @@ class Average:
     """Exponential moving average of parameters, in their own precision and place."""
 
     def __init__(self, parameters: list[Parameter], decay: float) -> None:
-        self._parameters = parameters
+        self._parameters: list[Tensor] = list(parameters)
         self._decay = decay
         self._shadow = [parameter.detach().clone() for parameter in parameters]
 

@@ -78,7 +78,6 @@ class SdxlText:
 
 
 def time_ids(count: int, device: torch.device | str) -> Tensor:
-    """SDXL's size conditioning: original 256x256, crop at 0,0, target 256x256; float32 [B, 6]."""
-    return torch.tensor([[256.0, 256.0, 0.0, 0.0, 256.0, 256.0]], device=device).repeat(
-        count, 1
-    )
+    """SDXL's size conditioning, float32 [B, 6]: original size, crop corner, target size."""
+    sizes = torch.tensor([[256.0, 256.0, 0.0, 0.0, 256.0, 256.0]], device=device)
+    return sizes.repeat(count, 1)
