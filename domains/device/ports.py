@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
-from domains.device.types import Adapter, Device, Discovery, WorkerStatus
+from domains.device.types import (
+    Adapter,
+    Device,
+    DeviceFigures,
+    Discovery,
+    Load,
+    OptimizationReport,
+    OptimizationWork,
+    ReleaseReport,
+    ReleaseWork,
+    SelfTestFacts,
+    WorkerStatus,
+)
+from domains.session.types import PhaseStarted, StepFinished, TransferProgress
+
+TaskEvent = PhaseStarted | TransferProgress | StepFinished
+"""What a worker tells of work that makes no pictures."""
+StatusListener = Callable[[str, WorkerStatus], None]
+"""Told a device's id and how its worker is now."""
 
 
 class DeviceProbe(Protocol):
@@ -33,4 +51,84 @@ class Workers(Protocol):
 
     def status(self, device_id: str) -> WorkerStatus:
         """How the worker of `device_id` is; `UNAVAILABLE` when there is none."""
+        ...
+
+
+class DeviceRuns(Protocol):
+    """The workers, as devices see them: work that makes no pictures, one run at a time.
+
+    Every generator yields events as they happen and its report last; closing it early
+    stops the work as `cancel` does and returns when the worker is idle or replaced.
+    `remaining` is in seconds. All raise
+
+    - Unavailable: the worker was lost (WORKER_LOST), there is none (DEVICE_UNAVAILABLE),
+      or the device is quarantined (DEVICE_QUARANTINED);
+    - Cancelled: `cancel` was called;
+    - DeadlineExceeded: `remaining` is over, or the work hung (WORKER_HUNG);
+    - DomainError: whatever the work itself raised in the worker.
+    """
+
+    def self_test(
+        self, device_id: str, session_id: str, *, remaining: float
+    ) -> AsyncGenerator[TaskEvent | SelfTestFacts]:
+        """Measure what the device can do."""
+        ...
+
+    def optimize(
+        self, device_id: str, session_id: str, work: OptimizationWork, *, remaining: float
+    ) -> AsyncGenerator[TaskEvent | OptimizationReport]:
+        """Apply a profile and measure its effect."""
+        ...
+
+    def release(
+        self, device_id: str, session_id: str, work: ReleaseWork, *, remaining: float
+    ) -> AsyncGenerator[TaskEvent | ReleaseReport]:
+        """Let loaded models go."""
+        ...
+
+    async def restart(self, device_id: str, force: bool = False) -> None:
+        """Replace the worker, after its run or at once; returns when the new one is ready.
+
+        Raises:
+            Unavailable: There is no worker, or the new one died too.
+        """
+        ...
+
+    def cancel(self, device_id: str, session_id: str) -> None:
+        """Ask a run to stop; nothing happens when `session_id` is not what runs there."""
+        ...
+
+    def subscribe(self, listener: StatusListener) -> Callable[[], None]:
+        """Have `listener` called, on the loop, when a worker's state changes.
+
+        Returns:
+            What ends it; calling that twice is harmless.
+        """
+        ...
+
+    def figures(self, device_id: str) -> DeviceFigures | None:
+        """The device's memory as its worker last told, at most seconds ago.
+
+        None when no worker lives there or it has not told yet. Never waits.
+        """
+        ...
+
+
+class Telemetry(Protocol):
+    """How busy, hot and hungry a device is, where the platform tells."""
+
+    def read(self, device: Device) -> Load:
+        """The device now. May block: call it off the loop."""
+        ...
+
+
+class FactsStore(Protocol):
+    """Small facts that outlive the server, by key."""
+
+    def get(self, key: str) -> bytes | None:
+        """The value last put under `key`; None when there is none."""
+        ...
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep `value` under `key`, in place of what was there."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 
 
 class DeviceKind(Enum):
@@ -151,3 +152,146 @@ class DeviceListing:
     devices: tuple[DeviceReport, ...]
     default_device_id: str
     probes: tuple[ProbeOutcome, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the platform tells of a device now; None where it does not.
+
+    `load` is the busy share from 0 to 1.
+    """
+
+    load: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+
+
+@dataclass(frozen=True)
+class LoadedComponent:
+    """One network of a model as a worker holds it. `data_type` is a name (`float16`)."""
+
+    model_id: str
+    component: str
+    size: ByteFigure
+    data_type: str
+    last_use_time: datetime
+    in_use: bool = False
+
+
+@dataclass(frozen=True)
+class DeviceFigures:
+    """A device's memory as its worker last told, each figure with its source.
+
+    `allocated`, `reserved` and `peak_allocated` are the worker's tensors, what its
+    allocator holds with them, and the most of the former since the worker started.
+    `largest_free` is the largest single block that can be had, where that is told.
+    `inactive_split` is what the allocator keeps in split blocks that it cannot give back;
+    it is how fragmented the allocator is. `leased_bytes` is the exact sum of the buffers
+    that `DeviceBuffers.allocate` made and that are not freed.
+    """
+
+    total: ByteFigure
+    free: ByteFigure
+    allocated: ByteFigure
+    reserved: ByteFigure
+    peak_allocated: ByteFigure
+    largest_free: ByteFigure
+    inactive_split: ByteFigure
+    leased_bytes: int
+    models: tuple[LoadedComponent, ...]
+    read_time: datetime
+
+
+@dataclass(frozen=True)
+class DataTypeFacts:
+    """How a device computes in one data type, by name (`bfloat16`).
+
+    `max_relative_error` is the greatest of ||out - reference|| / ||reference|| over the
+    operations tried, the reference being float64 on the processor; `matmul_tflops` is in
+    10^12 operations per second, 0 where the type does not work.
+    """
+
+    data_type: str
+    works: bool
+    max_relative_error: float
+    matmul_tflops: float
+
+
+@dataclass(frozen=True)
+class SelfTestWork:
+    """Measure what the device can do."""
+
+
+@dataclass(frozen=True)
+class SelfTestFacts:
+    """What a device can do, as measured in its worker; speeds in 10^9 bytes per second."""
+
+    data_types: tuple[DataTypeFacts, ...]
+    largest_allocation: ByteFigure
+    attention_backends: tuple[str, ...]
+    has_float64: bool
+    host_to_device_gbps: float
+    device_to_host_gbps: float
+    has_pinned_memory: bool
+    has_compilation: bool
+    measure_time: datetime
+    software_versions: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+class OptimizationProfile(Enum):
+    """A named set of choices between memory and speed."""
+
+    BALANCED = "balanced"
+    LOW_MEMORY = "low-memory"
+    FAST = "fast"
+
+
+@dataclass(frozen=True)
+class OptimizationWork:
+    """Apply a profile and measure its effect on a real step of that model."""
+
+    profile: OptimizationProfile
+    model_id: str
+    model_path: Path
+
+
+@dataclass(frozen=True)
+class OptimizationChange:
+    """One thing that a profile set otherwise than it was."""
+
+    setting: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class OptimizationReport:
+    """A profile's effect; `step_before` and `step_after` are seconds of one step."""
+
+    profile: OptimizationProfile
+    changes: tuple[OptimizationChange, ...]
+    step_before: float
+    step_after: float
+    peak_memory_before: ByteFigure
+    peak_memory_after: ByteFigure
+
+
+@dataclass(frozen=True)
+class ReleaseWork:
+    """Let loaded models go; no ids means every one. With `reload`, load them again."""
+
+    model_ids: tuple[str, ...] = ()
+    reload: bool = False
+
+
+@dataclass(frozen=True)
+class ReleaseReport:
+    """What was let go, in that order, and what was loaded again.
+
+    Free memory before and after is in the worker's figures: a fresh reading precedes
+    every report.
+    """
+
+    released: tuple[LoadedComponent, ...]
+    reloaded: tuple[LoadedComponent, ...] = ()
