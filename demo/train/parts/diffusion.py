@@ -81,3 +81,31 @@ def epsilon_loss(
     if gamma is not None:
         error = error * min_snr_weight(schedule.snr(timesteps), gamma)
     return error.mean()
+
+
+@torch.no_grad()
+def epsilon_error(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    latents: Tensor,
+    *,
+    schedule: NoiseSchedule,
+    low: int = 0,
+    high: int = STEPS,
+    seed: int = 0,
+) -> float:
+    """The plain mean squared error of the predicted noise, for comparing models.
+
+    The same seed gives the same noise and timesteps, so two models can be compared.
+    """
+    generator = torch.Generator(latents.device).manual_seed(seed)
+    error = epsilon_loss(
+        predict,
+        latents,
+        schedule=schedule,
+        generator=generator,
+        low=low,
+        high=high,
+        gamma=None,
+        offset=0.0,
+    )
+    return float(error)

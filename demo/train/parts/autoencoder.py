@@ -1,0 +1,43 @@
+"""Training of a VAE from scratch, down to latents at the scale that pipelines expect."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from demo.train.parts.compositing import Compositor
+from demo.train.parts.latents import Vae, decode, encode, fold_latent_scale
+from demo.train.parts.loop import Plan, Training, train
+from demo.train.parts.losses import kl_loss, psnr, reconstruction_loss
+
+KL_WEIGHT = 3e-4
+AT_ONCE = 64
+
+
+def train_vae(vae: Vae, compositor: Compositor, plan: Plan, *, name: str) -> Training:
+    """Trains all of `vae` on composites, with L1, gradients and a little KL, then folds."""
+    device = vae.device
+    vae.to(memory_format=torch.channels_last).train()
+
+    def loss_of_step(_step: int) -> Tensor:
+        pixels = compositor.draw(plan.batch).pixels
+        posterior = vae.encode(pixels.to(memory_format=torch.channels_last)).latent_dist
+        result = vae.decode(posterior.sample()).sample.float()
+        kl = kl_loss(posterior.mean.float(), posterior.logvar.float())
+        return reconstruction_loss(result, pixels) + KL_WEIGHT * kl
+
+    training = train(vae.parameters(), loss_of_step, plan, device=device, name=name)
+    vae.requires_grad_(False).eval()
+    latents = encode(vae, compositor.draw(max(plan.batch, AT_ONCE)).pixels)
+    latents = latents / float(vae.config.scaling_factor)
+    fold_latent_scale(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
+    return training
+
+
+def reconstruction_psnr(vae: Vae, compositor: Compositor, count: int) -> float:
+    """Mean PSNR in dB of `count` composites after encoding and decoding."""
+    values = []
+    for start in range(0, count, AT_ONCE):
+        pixels = compositor.draw(min(AT_ONCE, count - start)).pixels
+        values.append(psnr(decode(vae, encode(vae, pixels)), pixels))
+    return float(torch.cat(values).mean())
