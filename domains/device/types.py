@@ -249,11 +249,15 @@ class OptimizationProfile(Enum):
 
 @dataclass(frozen=True)
 class OptimizationWork:
-    """Apply a profile and measure its effect on a real step of that model."""
+    """Apply a profile and measure its effect on a real step of that model.
+
+    With an empty `model_id` the profile is applied and nothing is measured, as after the
+    start of a new worker: the report's times are 0 and its figures unknown.
+    """
 
     profile: OptimizationProfile
-    model_id: str
-    model_path: Path
+    model_id: str = ""
+    model_path: Path = Path()
 
 
 @dataclass(frozen=True)
