@@ -24,18 +24,18 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional
 
-from demo.train.parts.base import BaseModel, load_base
+from demo.train.parts.base import BaseModel, arrangement, load_base
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_error, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
+from demo.train.parts.latent_pool import LatentPool, Sample
 from demo.train.parts.loop import Plan, train
-from demo.train.parts.pool import LatentPool, Sample
 from demo.train.parts.text import SdxlText, time_ids, tokens
 
 LAST_TIMESTEP = 250
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = load_base(device=device)
     text = SecondText(base)
     unet = build_unet(base.text_encoder_2.config.hidden_size).to(device).train()
-    unet.to(memory_format=torch.channels_last)
+    unet.to(memory_format=arrangement(device))
     if options.compile:
         unet.compile()
     generator = torch.Generator(device).manual_seed(options.seed)
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ids = torch.where(dropped[:, None], empty, sample.ids)
         return epsilon_loss(
             refiner_predict(unet, text, ids, sample.score),
-            sample.latents.to(memory_format=torch.channels_last),
+            sample.latents,
             schedule=schedule,
             generator=generator,
             high=LAST_TIMESTEP,

@@ -24,19 +24,18 @@ import time
 from collections.abc import Sequence
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from demo.train.parts.autoencoder import reconstruction_psnr, train_vae
-from demo.train.parts.base import load_base
+from demo.train.parts.base import arrangement, load_base
 from demo.train.parts.command import Options, parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_error, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
+from demo.train.parts.latent_pool import LatentPool
 from demo.train.parts.loop import Plan, train
-from demo.train.parts.pool import LatentPool
 from demo.train.parts.text import tokens
 
 VAE_SHARE = 1 / 6
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = load_base(device=device)
     text_encoder = base.text_encoder.requires_grad_(True).train()
     unet = build_unet(text_encoder.config.hidden_size).to(device).train()
-    unet.to(memory_format=torch.channels_last)
+    unet.to(memory_format=arrangement(device))
     if options.compile:
         unet.compile()
     generator = torch.Generator(device).manual_seed(options.seed)
@@ -124,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sample = pool.take(options.batch)
         dropped = torch.rand(options.batch, device=device, generator=generator) < EMPTY
         ids = torch.where(dropped[:, None], empty, sample.ids)
-        return loss_on(sample.latents.to(memory_format=torch.channels_last), ids)
+        return loss_on(sample.latents, ids)
 
     spent = (time.monotonic() - started) / 60
     plan = Plan(

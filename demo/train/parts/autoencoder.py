@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from demo.train.parts.base import arrangement
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.latents import Vae, decode, encode, fold_latent_scale
 from demo.train.parts.loop import Plan, Training, train
@@ -17,11 +18,11 @@ AT_ONCE = 64
 def train_vae(vae: Vae, compositor: Compositor, plan: Plan, *, name: str) -> Training:
     """Trains all of `vae` on composites, with L1, gradients and a little KL, then folds."""
     device = vae.device
-    vae.to(memory_format=torch.channels_last).train()
+    vae.to(memory_format=arrangement(device)).train()
 
     def loss_of_step(_step: int) -> Tensor:
         pixels = compositor.draw(plan.batch).pixels
-        posterior = vae.encode(pixels.to(memory_format=torch.channels_last)).latent_dist
+        posterior = vae.encode(pixels).latent_dist
         result = vae.decode(posterior.sample()).sample.float()
         kl = kl_loss(posterior.mean.float(), posterior.logvar.float())
         return reconstruction_loss(result, pixels) + KL_WEIGHT * kl

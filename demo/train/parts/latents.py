@@ -22,8 +22,7 @@ def encode(vae: Vae, pixels: Tensor, generator: torch.Generator | None = None) -
     """
     parts = []
     for chunk in torch.split(pixels, CHUNK):
-        chunk = chunk.to(vae.dtype, memory_format=torch.channels_last)
-        distribution = vae.encode(chunk).latent_dist
+        distribution = vae.encode(chunk.to(vae.dtype)).latent_dist
         parts.append(distribution.sample(generator) if generator else distribution.mode())
     return torch.cat(parts).float() * float(vae.config.scaling_factor)
 
