@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-from domains.memory.types import HostMemory, Move, Moved, Segment
+from domains.device.ports import TaskEvent
+from domains.device.types import DeviceFigures
+from domains.memory.types import HeldComponent, HostMemory, Move, Moved, Segment, SegmentRegion
 
 
 class HostMemoryReader(Protocol):
@@ -86,5 +88,90 @@ class DeviceBuffers(Protocol):
 
         Returns:
             What ends it; calling that twice is harmless.
+        """
+        ...
+
+
+class DeviceMeter(Protocol):
+    """Tells device memory as the devices' workers last did."""
+
+    def figures(self, device_id: str) -> DeviceFigures | None:
+        """None when no worker lives there or it has not told yet. Never waits."""
+        ...
+
+
+class HostBuffers(Protocol):
+    """Buffers in main memory that the workers can map: see `Segment`.
+
+    Everything but `used_bytes` may take long; what is asynchronous runs off the loop.
+    """
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all segments that are not freed, as the operating system counts them."""
+        ...
+
+    async def allocate(self, size: int) -> Segment:
+        """Take `size` bytes, zeroed, whose pages are really there.
+
+        When the caller is cancelled nothing is kept.
+
+        Raises:
+            ResourceExhausted: HOST_OUT_OF_MEMORY.
+        """
+        ...
+
+    async def free(self, segment: Segment) -> int:
+        """Give a segment back; returns its size. Freeing twice is harmless (0)."""
+        ...
+
+    def write(self, region: SegmentRegion, data: bytes) -> None:
+        """Put bytes into a segment. Copies in the calling thread."""
+        ...
+
+    def read(self, region: SegmentRegion, length: int) -> bytes:
+        """Bytes of a segment. Copies in the calling thread."""
+        ...
+
+    def move(
+        self, source: SegmentRegion, target: SegmentRegion, length: int
+    ) -> AsyncGenerator[int]:
+        """Copy bytes as memmove does, so regions may overlap; yields how many are done.
+
+        Closing it early stops within one chunk and returns when nothing moves any more.
+        """
+        ...
+
+    def digest(self, region: SegmentRegion, length: int) -> AsyncGenerator[int | Moved]:
+        """Hash bytes; yields how many are done, and `Moved` with the SHA-256 last."""
+        ...
+
+    def compare(
+        self, first: SegmentRegion, second: SegmentRegion, length: int
+    ) -> AsyncGenerator[int]:
+        """Compare bytes; yields how many are equal so far, ends early at a difference."""
+        ...
+
+
+class ModelMemory(Protocol):
+    """The models that devices hold, as memory sees them: who may give way, and how."""
+
+    def held(self) -> tuple[HeldComponent, ...]:
+        """Every component in a device's memory now."""
+        ...
+
+    def release(
+        self,
+        device_id: str,
+        session_id: str,
+        model_ids: tuple[str, ...],
+        *,
+        remaining: float,
+    ) -> AsyncGenerator[TaskEvent | tuple[HeldComponent, ...]]:
+        """Let these models go, on that device; what was let go comes last.
+
+        Raises:
+            Unavailable: The worker is lost or there is none.
+            DeadlineExceeded: `remaining` seconds did not suffice.
         """
         ...

@@ -1,11 +1,13 @@
-"""Memory values: figures of main memory and of devices."""
+"""Memory values: figures, pressure, leases, and the regions that bytes move between."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 
-from domains.device.types import ByteFigure
+from domains.device.types import ByteFigure, LoadedComponent
+from domains.session.types import SessionOptions
 
 
 @dataclass(frozen=True)
@@ -101,3 +103,132 @@ class Moved:
 
     done: int
     sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where bytes can lie: a device's memory, or main memory when `device_id` is empty.
+
+    `pinned` main memory is page-locked for faster copies to and from a device.
+    """
+
+    device_id: str = ""
+    pinned: bool = False
+
+    @property
+    def host(self) -> bool:
+        """Whether it is main memory, pinned or not."""
+        return not self.device_id
+
+    def __str__(self) -> str:
+        return self.device_id or ("pinned main memory" if self.pinned else "main memory")
+
+
+class PressureLevel(Enum):
+    """How tight memory is; the values sort."""
+
+    NORMAL = 0
+    ELEVATED = 1
+    HIGH = 2
+    CRITICAL = 3
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A level begins at a used share of `enter` and ends below `leave` (both 0 to 1).
+
+    `reactions` are what gives way, in order, one sentence each.
+    """
+
+    level: PressureLevel
+    enter: float
+    leave: float
+    reactions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """How tight memory is in one place, and since when."""
+
+    place: Place
+    level: PressureLevel
+    used_share: float
+    since_time: datetime
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Memory lent to a client until `lease_expire_time`, unless renewed."""
+
+    allocation_id: str
+    client: str
+    label: str
+    place: Place
+    size_bytes: int
+    create_time: datetime
+    lease_expire_time: datetime
+
+
+@dataclass(frozen=True)
+class AllocationRequest:
+    """What a client asks `Allocate` for; `lease_seconds` from now on.
+
+    `place` None is a request that names none.
+    """
+
+    place: Place | None
+    size_bytes: int
+    lease_seconds: float = 60.0
+    label: str = ""
+    zeroed: bool = False
+    request_id: str = ""
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What the ledger says of a place, and what its allocator reports for the leases."""
+
+    place: Place
+    ledger_bytes: int
+    allocator: ByteFigure
+
+
+@dataclass(frozen=True)
+class CopyRequest:
+    """Copy bytes of one allocation into another; a `length` of 0 is to the source's end."""
+
+    source_id: str
+    target_id: str
+    source_offset: int = 0
+    target_offset: int = 0
+    length: int = 0
+    verify: bool = True
+    options: SessionOptions = field(default_factory=SessionOptions)
+    digest: bytes = b""
+
+
+@dataclass(frozen=True)
+class TransferRequest:
+    """Move an allocation to another place; `place` None is a request that names none."""
+
+    allocation_id: str
+    place: Place | None
+    verify: bool = True
+    options: SessionOptions = field(default_factory=SessionOptions)
+    digest: bytes = b""
+
+
+@dataclass(frozen=True)
+class HeldComponent:
+    """A component of a model in a place's memory.
+
+    `idle` when no work uses it, so that it may give way.
+    """
+
+    device_id: str
+    component: LoadedComponent
+
+    @property
+    def idle(self) -> bool:
+        """Whether it may give way."""
+        return not self.component.in_use
