@@ -23,7 +23,12 @@ from domains.session.convert import (
 from domains.session.types import ImageFormat
 
 SCHEDULERS = EnumMap(types.Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
-PRECISIONS = EnumMap(types.PrecisionMode, inference_pb2.PrecisionMode, "PRECISION_MODE_")
+PRECISIONS = EnumMap(
+    types.PrecisionMode,
+    inference_pb2.PrecisionMode,
+    "PRECISION_MODE_",
+    zero=types.PrecisionMode.OPEN,
+)
 SPACINGS = EnumMap(
     types.SigmaSpacing,
     inference_pb2.SigmaSpacing,
@@ -72,7 +77,7 @@ def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.Gene
         image_count=message.image_count if given("image_count") else None,
         seed=message.seed if given("seed") else None,
         seeds=tuple(message.seeds),
-        precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.EXACT),
+        precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         format=FORMATS.from_proto(output.format, ImageFormat.PNG),
         quality=output.quality if output.HasField("quality") else None,
         lossless=output.lossless,

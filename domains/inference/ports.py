@@ -6,7 +6,15 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Protocol
 
-from domains.device.types import Device
+from domains.device.ports import TaskEvent
+from domains.device.types import (
+    Device,
+    LoadedComponent,
+    OptimizationReport,
+    OptimizationWork,
+    ReleaseReport,
+    ReleaseWork,
+)
 from domains.inference.types import (
     GenerationEvent,
     GenerationReport,
@@ -39,6 +47,43 @@ class Engine(Protocol):
             DomainError: The model cannot be loaded, memory ran out, or the result
                 is not finite.
         """
+        ...
+
+    def optimize(
+        self,
+        work: OptimizationWork,
+        *,
+        emit: Callable[[TaskEvent], None],
+        checkpoint: Callable[[], None],
+    ) -> OptimizationReport:
+        """Run with a profile from here on, and measure one real step before and after.
+
+        Loads the model of `work` and leaves it loaded. When it raises, the profile is the
+        one before. `emit` and `checkpoint` are as for `generate`.
+
+        Raises:
+            DomainError: As `generate`.
+        """
+        ...
+
+    def release(
+        self,
+        work: ReleaseWork,
+        *,
+        emit: Callable[[TaskEvent], None],
+        checkpoint: Callable[[], None],
+    ) -> ReleaseReport:
+        """Let loaded models go, and load them again where `work` says so.
+
+        Models that are not loaded are no error: they are not in the report.
+
+        Raises:
+            DomainError: As `generate`, as far as it is about loading again.
+        """
+        ...
+
+    def held(self) -> tuple[LoadedComponent, ...]:
+        """The networks that are loaded, as of now. From any thread; never waits."""
         ...
 
 

@@ -55,6 +55,7 @@ SPACINGS: dict[Scheduler, frozenset[SigmaSpacing]] = dict.fromkeys(Scheduler, _A
 class PrecisionMode(Enum):
     """Whether bits or speed come first."""
 
+    OPEN = "open"  # EXACT, unless the device runs with the profile FAST
     EXACT = "exact"  # on CPU: float32, bit-identical to the reference pipeline
     FASTEST = "fastest"  # the data type and layout this device measured as fastest
 
@@ -111,7 +112,7 @@ class GenerationSettings:
     image_count: int | None = None
     seed: int | None = None
     seeds: tuple[int, ...] = ()
-    precision: PrecisionMode = PrecisionMode.EXACT
+    precision: PrecisionMode = PrecisionMode.OPEN
     format: ImageFormat = ImageFormat.PNG
     quality: int | None = None
     lossless: bool = False

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from domains.device.ports import TaskEvent
 from domains.device.types import DeviceFigures
-from domains.memory.types import HeldComponent, HostMemory, Move, Moved, Segment, SegmentRegion
+from domains.memory.types import (
+    HeldComponent,
+    HostMemory,
+    MemoryInterval,
+    Move,
+    Moved,
+    Segment,
+    SegmentRegion,
+)
 
 
 class HostMemoryReader(Protocol):
@@ -173,5 +181,23 @@ class ModelMemory(Protocol):
         Raises:
             Unavailable: The worker is lost or there is none.
             DeadlineExceeded: `remaining` seconds did not suffice.
+        """
+        ...
+
+
+class HistoryStore(Protocol):
+    """Where the history of memory outlives the server."""
+
+    def history(self) -> Sequence[MemoryInterval]:
+        """Every interval that is kept, oldest first within a place. May block."""
+        ...
+
+    def write_history(
+        self, intervals: Sequence[MemoryInterval], *, keep: Mapping[int, int]
+    ) -> object:
+        """Write intervals over those of the same place, resolution and start.
+
+        Returns at once; what the disk refuses waits for the next call. Of each resolution
+        in `keep` only so many seconds back from now are kept, of others nothing.
         """
         ...

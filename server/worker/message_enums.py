@@ -13,7 +13,9 @@ __all__ += ["SCHEDULERS", "spacing_from_proto", "spacing_to_proto"]
 DEGRADATIONS = EnumMap(DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
 FORMATS = EnumMap(ImageFormat, common_pb2.ImageFormat, "IMAGE_FORMAT_")
 PHASES = EnumMap(Phase, session_pb2.Phase, "PHASE_")
-PRECISIONS = EnumMap(PrecisionMode, inference_pb2.PrecisionMode, "PRECISION_MODE_")
+PRECISIONS = EnumMap(
+    PrecisionMode, inference_pb2.PrecisionMode, "PRECISION_MODE_", zero=PrecisionMode.OPEN
+)
 SCHEDULERS = EnumMap(Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
 
 

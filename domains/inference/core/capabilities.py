@@ -127,5 +127,5 @@ class CapabilityInquiry:
             ),
             unbuilt=tuple(Feature(field, why) for field, why in UNBUILT.items()),
             output_formats=tuple(ImageFormat),
-            precision_modes=tuple(PrecisionMode),
+            precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )

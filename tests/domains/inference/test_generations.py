@@ -71,7 +71,7 @@ async def test_a_generation_is_resolved_run_and_told(bench: Bench) -> None:
     assert (work.width, work.height) == (256, 320)
     assert (work.steps, work.guidance_scale) == (2, 7.5)
     assert work.scheduler.scheduler is Scheduler.EULER_DISCRETE
-    assert work.precision is PrecisionMode.EXACT
+    assert work.precision is PrecisionMode.OPEN
     accepted, completed = events[0].event, events[-1].event
     assert isinstance(accepted, Accepted)
     assert accepted.seeds == (1,)
