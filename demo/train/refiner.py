@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -50,12 +51,12 @@ RENEWED_EVERY, RENEWED = 4, 128
 CHECKED = 256
 
 
-def build_unet(text_width: int) -> UNet2DConditionModel:
+def build_unet(text_width: int) -> Any:
     """A UNet of the refiner's architecture with 4.2 M parameters.
 
     For states [B, 77, text_width], pooled [B, text_width] and five time ids.
     """
-    return UNet2DConditionModel(
+    return UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=32,
         block_out_channels=(64, 64, 64, 64),
         layers_per_block=2,
@@ -119,9 +120,7 @@ class SecondText:
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 
-def refiner_predict(
-    unet: UNet2DConditionModel, text: SecondText, ids: Tensor, score: Tensor
-) -> Predict:
+def refiner_predict(unet: Any, text: SecondText, ids: Tensor, score: Tensor) -> Predict:
     """`unet` as a function of noisy latents and timesteps, for these prompts and scores."""
     states, pooled = text.encode(ids)
     added = {"text_embeds": pooled, "time_ids": score_ids(score)}

@@ -13,6 +13,7 @@ from demo.train.parts.losses import kl_loss, psnr, reconstruction_loss
 
 KL_WEIGHT = 3e-4
 AT_ONCE = 64
+MEASURED_BATCHES = 8
 
 
 def train_vae(vae: Vae, compositor: Compositor, plan: Plan, *, name: str) -> Training:
@@ -29,8 +30,8 @@ def train_vae(vae: Vae, compositor: Compositor, plan: Plan, *, name: str) -> Tra
 
     training = train(vae.parameters(), loss_of_step, plan, device=device, name=name)
     vae.requires_grad_(False).eval()
-    latents = encode(vae, compositor.draw(max(plan.batch, AT_ONCE)).pixels)
-    latents = latents / float(vae.config.scaling_factor)
+    parts = [encode(vae, compositor.draw(plan.batch).pixels) for _ in range(MEASURED_BATCHES)]
+    latents = torch.cat(parts) / float(vae.config.scaling_factor)
     fold_latent_scale(vae, latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
     return training
 

@@ -16,13 +16,16 @@ BASE = Path(__file__).parents[2] / "models" / "emoji-xl"
 
 @dataclass
 class BaseModel:
-    """The parts of an SDXL-layout model; one tokenizer serves both encoders."""
+    """The parts of an SDXL-layout model; one tokenizer serves both encoders.
 
-    unet: UNet2DConditionModel
+    `unet` is a UNet2DConditionModel and `vae` an AutoencoderKL, which diffusers leaves untyped.
+    """
+
+    unet: Any
     text_encoder: CLIPTextModel
     text_encoder_2: CLIPTextModelWithProjection
     tokenizer: CLIPTokenizer
-    vae: AutoencoderKL
+    vae: Any
 
 
 def arrangement(device: torch.device | str) -> torch.memory_format:

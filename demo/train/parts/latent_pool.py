@@ -72,7 +72,7 @@ class LatentPool:
         return Sample(self._latents[rows].float(), self._ids[rows].long(), self._score[rows])
 
     def renew(self, count: int) -> None:
-        """Draws `count` new pictures, at most `capacity`; when full, they replace the oldest."""
+        """Draws `count` new pictures, at most `capacity`; they replace the oldest."""
         self._put(self._drawn(count))
 
     def _drawn(self, count: int) -> Sample:
