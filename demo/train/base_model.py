@@ -10,12 +10,12 @@ Recipe
 - Epsilon, min-SNR 5, offset noise 0.08. AdamW 8e-4 with a cosine, batch 512, 10,000 steps,
   weights averaged (0.9995).
 
-Start from a VAE of your own with `--vae FILE`, as `demo.train.base_vae` writes it; otherwise the
-base model's VAE is used.
+Start from a VAE of your own with `--vae FILE`, as `demo.train.base_vae` writes it; otherwise
+the base model's VAE is used.
 
-Writes `base-unet.safetensors`, `base-text-encoder.safetensors`, `base-text-encoder-2.safetensors`
-(float16, names as in diffusers and transformers) and `base-model.json`. The UNet is larger than
-the other scripts' files: 34 MB.
+Writes `base-unet.safetensors` (34 MB), `base-text-encoder.safetensors` and
+`base-text-encoder-2.safetensors` (float16, names as in diffusers and transformers), and
+`base-model.json`.
 """
 
 from __future__ import annotations
@@ -46,15 +46,20 @@ CHECKED = 256
 
 
 def untrained(base: BaseModel) -> BaseModel:
-    """The same architecture with random UNet and text encoders; tokenizer and VAE are kept."""
+    """The same architecture with random UNet and text encoders; tokenizer and VAE are kept.
+
+    Their configurations name float16, the type of the shipped weights; training is float32.
+    """
     device = base.unet.device
-    unet = UNet2DConditionModel.from_config(base.unet.config)
+    unet = UNet2DConditionModel.from_config(  # type: ignore[no-untyped-call]
+        base.unet.config
+    )
+    first = CLIPTextModel(base.text_encoder.config)
+    second = CLIPTextModelWithProjection(base.text_encoder_2.config)
     return BaseModel(
         unet=unet.to(device, memory_format=arrangement(device)).train(),
-        text_encoder=CLIPTextModel(base.text_encoder.config).to(device).train(),
-        text_encoder_2=CLIPTextModelWithProjection(base.text_encoder_2.config)
-        .to(device)
-        .train(),
+        text_encoder=first.float().to(device).train(),
+        text_encoder_2=second.float().to(device).train(),
         tokenizer=base.tokenizer,
         vae=base.vae,
     )
