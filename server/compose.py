@@ -36,6 +36,7 @@ from server.artifacts.servicer import ArtifactServicer
 from server.artifacts.store import ArtifactStore
 from server.config import Settings
 from server.errors import failure
+from server.journal import Journal
 from server.worker.pool import WorkerOptions, WorkerPool
 from server.worker.supervisor import WorkerTiming
 
@@ -60,10 +61,12 @@ class Composition:
     _sessions: Sessions
     _artifacts: ArtifactStore
     _pool: WorkerPool
+    _journal: Journal
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
+        await asyncio.to_thread(self._journal.open)
         await self._artifacts.start()
         self._sessions.start()
         await self._pool.start(self._inventory.devices)
@@ -81,6 +84,7 @@ class Composition:
         await self._inventory.close()
         await self._catalogue.close()
         await self._pool.stop(0)
+        await asyncio.to_thread(self._journal.close)
 
     async def _keep_catalogue(self) -> None:
         """See model files come and go; unchanged ones are not read again."""
@@ -100,6 +104,7 @@ def compose(settings: Settings) -> Composition:
     """Build the system that `settings` describe; nothing runs yet."""
     interpreters = {DeviceKind(kind): path for kind, path in settings.worker_python.items()}
 
+    journal = Journal(settings.data_dir / "journal.sqlite")
     pool = WorkerPool(
         WorkerOptions(
             spool_dir=settings.data_dir / "spool",
@@ -158,6 +163,7 @@ def compose(settings: Settings) -> Composition:
         _sessions=sessions,
         _artifacts=artifacts,
         _pool=pool,
+        _journal=journal,
     )
 
 
