@@ -1,0 +1,1 @@
+"""Measures what each committed artefact does: `python -m demo.measure`."""
