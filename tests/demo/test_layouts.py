@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,10 +34,8 @@ def parts() -> dict[str, Tensors]:
 
 
 @pytest.fixture(scope="module")
-def original() -> Iterator[StableDiffusionXLPipeline]:
-    yield StableDiffusionXLPipeline.from_pretrained(
-        BASE, variant="fp16", dtype=torch.float32
-    )
+def original() -> StableDiffusionXLPipeline:
+    return StableDiffusionXLPipeline.from_pretrained(BASE, variant="fp16", dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +74,9 @@ def test_a_single_file_draws_the_same_picture(
             generator=torch.Generator().manual_seed(1),
             output_type="latent",
         ).images
-        pictures.append(pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample)
+        pictures.append(
+            pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+        )
     assert torch.equal(*pictures)
     assert pictures[0].std() > 0.1
 
