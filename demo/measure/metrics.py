@@ -43,14 +43,14 @@ def background(pictures: Tensor, border: int = 6) -> Tensor:
     return pictures[..., rim].median(dim=-1).values
 
 
-def drawn_share(pictures: Tensor, distance: float = 0.12) -> Tensor:
-    """The share of pixels whose colour is not the background's, [N] in [0, 1]."""
+def drawn(pictures: Tensor, distance: float = 0.12) -> Tensor:
+    """Where a colour is not the background's, bool [N, 1, H, W]."""
     colour = background(pictures)[..., None, None]
-    return ((pictures - colour).abs().amax(dim=1) > distance).float().mean(dim=(1, 2))
+    return (pictures - colour).abs().amax(dim=1, keepdim=True) > distance
 
 
 def recognised(pictures: Tensor, truth: Tensor, side: int = 16) -> float:
-    """The share of pictures whose nearest picture in `truth`, shrunk to `side`, is their own."""
+    """The share of pictures whose nearest in `truth`, shrunk to `side`, is their own."""
     ours, theirs = (
         functional.adaptive_avg_pool2d(some, side).flatten(1) for some in (pictures, truth)
     )
