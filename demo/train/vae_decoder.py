@@ -39,6 +39,11 @@ SMOKE_SIDE = 64
 LEAST_ERROR = 1e-5
 
 
+def is_trained(name: str) -> bool:
+    """Whether the training changes this tensor of the VAE."""
+    return name.startswith(TRAINED)
+
+
 def loss_of(result: Tensor, truth: Tensor) -> Tensor:
     """L1 + multi-scale gradients + 0.1 log of the squared error of each picture.
 
@@ -95,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     after = quality(vae, truth)
     print(f"vae-decoder: {after:.2f} dB held out, base {before:.2f} dB", flush=True)
-    tensors = {k: v for k, v in vae.state_dict().items() if k.startswith(TRAINED)}
+    tensors = {k: v for k, v in vae.state_dict().items() if is_trained(k)}
     save_half(tensors, options.out / "vae-decoder.safetensors")
     write_facts(
         options.out / "vae-decoder.json",
