@@ -24,9 +24,10 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
-from torch import Generator, Tensor
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from demo.train.parts.base import BaseModel, arrangement, load_base
@@ -58,8 +59,8 @@ def untrained(base: BaseModel) -> BaseModel:
     second = CLIPTextModelWithProjection(base.text_encoder_2.config)
     return BaseModel(
         unet=unet.to(device, memory_format=arrangement(device)).train(),
-        text_encoder=first.float().to(device).train(),
-        text_encoder_2=second.float().to(device).train(),
+        text_encoder=first.to(device=device, dtype=torch.float32).train(),
+        text_encoder_2=second.to(device=device, dtype=torch.float32).train(),
         tokenizer=base.tokenizer,
         vae=base.vae,
     )
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.compile:
         model.unet.compile()
     text = SdxlText(model)
-    generator = Generator(device).manual_seed(options.seed)
+    generator = torch.Generator(device).manual_seed(options.seed)
     pool = LatentPool(
         Compositor(emoji, device=device, seed=options.seed),
         model.vae,

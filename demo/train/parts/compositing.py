@@ -57,12 +57,12 @@ class Compositor:
         self._names = emoji.names
         self._device = torch.device(device)
         self._random = torch.Generator().manual_seed(seed)
-        self._pyramid = _pyramid(emoji.pictures, self._device)
-        self._palette = torch.tensor(list(COLOURS.values()), device=self._device) / 255.0
         self._table, self._counts = _allowed(len(emoji), held_out)
         self._possible = self._counts.nonzero()[:, 0]
         if len(self._possible) == 0:
             raise ValueError(f"emoji: {len(emoji)} emoji allow no picture, held_out={held_out}")
+        self._pyramid = _pyramid(emoji.pictures, self._device)
+        self._palette = torch.tensor(list(COLOURS.values()), device=self._device) / 255.0
 
     @torch.no_grad()
     def draw(self, count: int, *, single: bool = False) -> Composites:

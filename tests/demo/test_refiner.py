@@ -1,0 +1,130 @@
+"""The refiner: its conditions are those of diffusers' pipeline, and a smoke run fits it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLImg2ImgPipeline
+from safetensors.torch import load_file
+
+from demo.train import refiner
+from demo.train.parts.base import BASE, BaseModel, load_base
+from demo.train.parts.compositing import Compositor
+from demo.train.parts.diffusion import NoiseSchedule
+from demo.train.parts.emoji import load_emoji
+from demo.train.parts.latent_pool import Sample
+from demo.train.parts.latents import encode
+from demo.train.parts.text import tokens
+
+MOST_BYTES = 8_600_000
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("refiner")
+    refiner.main(["--smoke", "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    return load_base(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pipeline(out: Path, base: BaseModel) -> StableDiffusionXLImg2ImgPipeline:
+    unet = refiner.build_unet(192)
+    weights = load_file(out / "emoji-refiner.safetensors")
+    unet.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return StableDiffusionXLImg2ImgPipeline(
+        vae=base.vae,
+        text_encoder=None,
+        text_encoder_2=base.text_encoder_2,
+        tokenizer=None,
+        tokenizer_2=base.tokenizer,
+        unet=unet,
+        scheduler=EulerDiscreteScheduler.from_pretrained(BASE, subfolder="scheduler"),
+        requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False,
+    )
+
+
+def test_the_pipeline_refines_latents_of_the_base(
+    pipeline: StableDiffusionXLImg2ImgPipeline,
+) -> None:
+    pipeline.set_progress_bar_config(disable=True)
+
+    refined = pipeline(
+        "a robot",
+        image=torch.randn(1, 4, 32, 32),
+        num_inference_steps=10,
+        denoising_start=0.8,
+        output_type="latent",
+    ).images
+
+    assert refined.shape == (1, 4, 32, 32)
+    assert refined.isfinite().all()
+
+
+def test_conditions_are_those_of_the_pipeline(
+    pipeline: StableDiffusionXLImg2ImgPipeline, base: BaseModel
+) -> None:
+    states, _, pooled, _ = pipeline.encode_prompt(
+        "a red apple", do_classifier_free_guidance=False
+    )
+    good, poor = pipeline._get_add_time_ids(
+        (256, 256), (0, 0), (256, 256), 6.0, 2.5, (256, 256), (0, 0), (256, 256),
+        torch.float32, 192,
+    )  # fmt: skip
+    ids = base.tokenizer(
+        ["a red apple"], padding="max_length", max_length=77, return_tensors="pt"
+    ).input_ids
+
+    ours = refiner.SecondText(base).encode(ids)
+
+    torch.testing.assert_close(ours[0], states)
+    torch.testing.assert_close(ours[1], pooled)
+    scores = refiner.score_ids(torch.tensor([6.0, 2.5]))
+    torch.testing.assert_close(scores, torch.cat([good, poor]))
+
+
+def test_a_blurred_picture_scores_low_and_a_clear_one_high() -> None:
+    pixels = Compositor(load_emoji(limit=24), device="cpu").draw(32).pixels
+
+    altered, score = refiner.blur_some(pixels, torch.Generator().manual_seed(0))
+
+    detail = (altered[..., 1:] - altered[..., :-1]).abs().mean(dim=(1, 2, 3))
+    before = (pixels[..., 1:] - pixels[..., :-1]).abs().mean(dim=(1, 2, 3))
+    blurred = score < 5
+    assert 2 <= int(blurred.sum()) <= 16
+    assert (detail[blurred] < before[blurred]).all()
+    assert torch.equal(altered[~blurred], pixels[~blurred])
+    assert score[~blurred].min() >= 5.5
+    assert score[~blurred].max() <= 6.5
+    assert score[blurred].min() >= 2
+
+
+def test_the_comparison_gives_the_base_model_its_own_conditions(base: BaseModel) -> None:
+    """The base predicts noise of a real picture far better than nothing would, which costs 1."""
+    drawn = Compositor(load_emoji(limit=24), device="cpu").draw(2)
+    ids = tokens(base.tokenizer, drawn.prompts)
+    unseen = Sample(encode(base.vae, drawn.pixels), ids, torch.full((2,), 6.0))
+    schedule = NoiseSchedule("cpu")
+    torch.manual_seed(0)
+    fresh = refiner.refiner_predict(
+        refiner.build_unet(192).eval(), refiner.SecondText(base), ids, unseen.score
+    )
+
+    assert refiner.compared(refiner.base_predict(base, ids), unseen, schedule) < 0.3
+    assert refiner.compared(fresh, unseen, schedule) > 0.8
+
+
+def test_a_smoke_run_states_both_errors_and_stays_within_its_bytes(out: Path) -> None:
+    facts = json.loads((out / "emoji-refiner.json").read_text())
+
+    assert facts["steps"] == 2
+    assert 0 < facts["base_held_out_epsilon_error"] < facts["held_out_epsilon_error"]
+    assert (out / "emoji-refiner.safetensors").stat().st_size < MOST_BYTES
