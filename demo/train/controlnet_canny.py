@@ -59,7 +59,7 @@ STRUCTURE_FROM = 400
 DROPPED_EMPTY = 0.25
 DROPPED_ZEROED = 0.25
 # Canny's lower threshold is drawn from here; the upper one is twice it.
-THRESHOLDS = (60.0, 140.0)
+THRESHOLDS = (40.0, 120.0)
 POOL = 16_384
 SMOKE_POOL = 2
 DRAWN_AT_ONCE = 64
@@ -105,7 +105,7 @@ class Examples:
     pooled: Tensor
 
 
-class ExamplePool:
+class EdgePool:
     """Examples drawn ahead, of which the oldest are replaced.
 
     The encoders cost more than a step of this small network; each example is used several
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     base = load_base(device=device)
     emoji = load_emoji(limit=options.emoji)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-        pool = ExamplePool(
+        pool = EdgePool(
             base,
             Compositor(emoji, device=device, seed=options.seed),
             size=SMOKE_POOL if options.smoke else POOL,

@@ -17,6 +17,7 @@ from torch.nn import functional
 LOW = 100.0
 HIGH = 200.0
 SIGMA = 1.0
+LEVELS_PER_UNIT = 16
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
@@ -74,7 +75,9 @@ def _gradient(grey: Tensor) -> tuple[Tensor, Tensor]:
     kernels = torch.stack((across, across.T)).unsqueeze(1)
     padded = functional.pad(grey, (1, 1, 1, 1), mode="replicate")
     x, y = functional.conv2d(padded, kernels).chunk(2, dim=1)
-    return torch.hypot(x, y), torch.atan2(y, x)
+    # Rounded, so that which of two equal neighbours is kept hangs on no rounding error.
+    strength = (torch.hypot(x, y) * LEVELS_PER_UNIT).round() / LEVELS_PER_UNIT
+    return strength, torch.atan2(y, x)
 
 
 def _thinned(strength: Tensor, angle: Tensor) -> Tensor:
