@@ -11,7 +11,15 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from domains.device.backends.probe_processes import ProbeProcesses
-from domains.device.core import DeviceInventory
+from domains.device.backends.telemetry import PlatformTelemetry
+from domains.device.core import DeviceInventory, DeviceService
+from domains.device.core.changes import DeviceChanges
+from domains.device.core.optimizations import Optimizations
+from domains.device.core.profiles import DeviceProfiles
+from domains.device.core.rediscovery import Rediscovery
+from domains.device.core.restarts import Restarts
+from domains.device.core.self_tests import SelfTests
+from domains.device.core.status import DeviceMonitor
 from domains.device.servicer import DeviceServicer
 from domains.device.types import DeviceKind
 from domains.errors import DeadlineExceeded
@@ -31,6 +39,7 @@ from domains.processing.core import SessionControl
 from domains.processing.servicer import ProcessingServicer
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.tasks import Tasks
 from domains.session.types import Failure
 from server.artifacts.servicer import ArtifactServicer
 from server.artifacts.store import ArtifactStore
@@ -57,6 +66,7 @@ class Composition:
     postprocessing: PostprocessingServicer
     artifact: ArtifactServicer
     _inventory: DeviceInventory
+    _rediscovery: Rediscovery
     _catalogue: ModelCatalogue
     _sessions: Sessions
     _artifacts: ArtifactStore
@@ -70,7 +80,7 @@ class Composition:
         await self._artifacts.start()
         self._sessions.start()
         await self._pool.start(self._inventory.devices)
-        for work in (self._inventory.discover(), self._keep_catalogue()):
+        for work in (self._rediscovery.run(), self._keep_catalogue()):
             task = asyncio.create_task(_reported(work))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
@@ -119,7 +129,11 @@ def compose(settings: Settings) -> Composition:
         )
     )
     inventory = DeviceInventory(
-        ProbeProcesses(interpreters), pool, default_device=settings.default_device
+        ProbeProcesses(interpreters),
+        pool,
+        facts=journal,
+        default_device=settings.default_device,
+        now=_now,
     )
     memory = MemoryMonitor(HostMemoryMeter(), inventory, clock=_now)
     catalogue = ModelCatalogue(
@@ -150,8 +164,25 @@ def compose(settings: Settings) -> Composition:
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: pool.status(device_id).software_versions,
     )
+    tasks = Tasks(sessions, describe=failure)
+    profiles = DeviceProfiles(journal)
+    device = DeviceService(
+        inventory,
+        DeviceMonitor(inventory, pool, pool, sessions, profiles, PlatformTelemetry()),
+        SelfTests(inventory, tasks, pool, pool, journal),
+        DeviceChanges(inventory, pool, now=_now),
+        Optimizations(inventory, catalogue, tasks, pool, profiles),
+        Restarts(inventory, tasks, pool, pool),
+    )
+    rediscovery = Rediscovery(
+        inventory,
+        pool,
+        pool,
+        busy=lambda: any(sessions.queue(d.device_id).running for d in inventory.devices),
+        interval=settings.device_refresh_seconds,
+    )
     return Composition(
-        device=DeviceServicer(inventory),
+        device=DeviceServicer(device),
         memory=MemoryServicer(memory),
         model=ModelServicer(catalogue),
         processing=ProcessingServicer(sessions, SessionControl(sessions)),
@@ -159,6 +190,7 @@ def compose(settings: Settings) -> Composition:
         postprocessing=PostprocessingServicer(PostprocessorInventory()),
         artifact=ArtifactServicer(artifacts),
         _inventory=inventory,
+        _rediscovery=rediscovery,
         _catalogue=catalogue,
         _sessions=sessions,
         _artifacts=artifacts,

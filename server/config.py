@@ -133,6 +133,8 @@ class Settings(_FromKeywordsOnly):
     """Empty: the first checkpoint of the catalogue."""
     default_device: str = ""
     """Empty: the best device that discovery found."""
+    device_refresh_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 600
+    """Between looks for devices that appeared or vanished; 0: only after a lost worker."""
     auth: bool = True
     reflection: bool = True
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import device_pb2
-from domains.conversions import EnumMap, byte_figure
+import hashlib
+
+from google.protobuf.message import Message
+
+from deviceops.v1 import common_pb2, device_pb2
+from domains.conversions import EnumMap, byte_figure, duration, timestamp
+from domains.device.core.optimizations import OptimizationRequest
+from domains.device.core.restarts import RestartRequest
 from domains.device.types import (
+    ByteFigure,
+    Capabilities,
+    DeviceEvent,
+    DeviceEventKind,
     DeviceKind,
     DeviceListing,
+    DeviceMemory,
     DeviceReport,
     DeviceState,
+    DeviceStatus,
+    OptimizationProfile,
+    OptimizationReport,
     ProbeOutcome,
+    WorkerStatus,
 )
+from domains.session.convert import event_to_proto, options_from_proto, register_report
+from domains.session.types import SessionEvent
 
 KINDS = EnumMap(DeviceKind, device_pb2.DeviceKind, "DEVICE_KIND_")
 STATES = EnumMap(DeviceState, device_pb2.DeviceState, "DEVICE_STATE_")
+EVENTS = EnumMap(DeviceEventKind, device_pb2.DeviceEventKind, "DEVICE_EVENT_KIND_")
+PROFILES = EnumMap(OptimizationProfile, device_pb2.OptimizationProfile, "OPTIMIZATION_PROFILE_")
+
+_RESIDENT = "psutil.Process().memory_info().rss"
 
 
 def device_to_proto(report: DeviceReport) -> device_pb2.Device:
@@ -52,3 +73,147 @@ def listing_to_proto(listing: DeviceListing) -> device_pb2.ListDevicesResponse:
         default_device_id=listing.default_device_id,
         probes=[probe_to_proto(outcome) for outcome in listing.probes],
     )
+
+
+def capabilities_to_proto(
+    capabilities: Capabilities,
+) -> device_pb2.GetDeviceCapabilitiesResponse:
+    """What a device can do."""
+    facts = capabilities.facts
+    return device_pb2.GetDeviceCapabilitiesResponse(
+        device_id=capabilities.device_id,
+        data_types=[
+            device_pb2.DataTypeCapability(
+                data_type=common_pb2.DataType.Value(f"DATA_TYPE_{each.data_type.upper()}"),
+                works=each.works,
+                max_relative_error=each.max_relative_error,
+                matmul_tflops=each.matmul_tflops,
+            )
+            for each in facts.data_types
+        ],
+        largest_allocation=byte_figure(facts.largest_allocation),
+        attention_backends=facts.attention_backends,
+        has_float64=facts.has_float64,
+        host_to_device_gbps=facts.host_to_device_gbps,
+        device_to_host_gbps=facts.device_to_host_gbps,
+        has_pinned_memory=facts.has_pinned_memory,
+        has_compilation=facts.has_compilation,
+        measure_time=timestamp(facts.measure_time),
+        software_versions=facts.software_versions,
+        problems=facts.problems,
+    )
+
+
+def memory_to_proto(memory: DeviceMemory) -> device_pb2.DeviceMemory:
+    """A device's memory."""
+    return device_pb2.DeviceMemory(
+        device_id=memory.device_id,
+        total=byte_figure(memory.total),
+        free=byte_figure(memory.free),
+        allocated=byte_figure(memory.allocated),
+        reserved=byte_figure(memory.reserved),
+        used_by_others=byte_figure(memory.used_by_others),
+        peak_allocated=byte_figure(memory.peak_allocated),
+    )
+
+
+def status_to_proto(status: DeviceStatus) -> device_pb2.GetDeviceStatusResponse:
+    """What a device is doing; what its platform does not tell stays absent."""
+    return device_pb2.GetDeviceStatusResponse(
+        device=device_to_proto(status.report),
+        load=status.load.load,
+        temperature_celsius=status.load.temperature_celsius,
+        power_watts=status.load.power_watts,
+        queue_depth=status.queue_depth,
+        session_id=status.session_id,
+        worker=_worker(status.worker, busy=bool(status.session_id)),
+        loaded_model_id=status.loaded_model_id,
+        profile=PROFILES.to_proto(status.profile),
+    )
+
+
+def event_of_device_to_proto(event: DeviceEvent) -> device_pb2.WatchDevicesResponse:
+    """Something that happened to a device."""
+    return device_pb2.WatchDevicesResponse(
+        kind=EVENTS.to_proto(event.kind),
+        device=None if event.report is None else device_to_proto(event.report),
+        event_time=timestamp(event.event_time),
+    )
+
+
+def optimization_from_proto(message: device_pb2.OptimizeDeviceRequest) -> OptimizationRequest:
+    """What to apply, as a client sent it.
+
+    Raises:
+        InvalidArgument: ENUM_VALUE_UNKNOWN.
+    """
+    return OptimizationRequest(
+        device_id=message.device_id,
+        profile=PROFILES.from_proto(
+            message.profile, OptimizationProfile.BALANCED, field="profile"
+        ),
+        model_id=message.model_id,
+        options=options_from_proto(message.options),
+        digest=_digest(message),
+    )
+
+
+def optimization_to_proto(report: OptimizationReport) -> device_pb2.OptimizationReport:
+    """A profile's effect."""
+    return device_pb2.OptimizationReport(
+        profile=PROFILES.to_proto(report.profile),
+        changes=[
+            device_pb2.OptimizationChange(
+                setting=change.setting, before=change.before, after=change.after
+            )
+            for change in report.changes
+        ],
+        step_before=duration(report.step_before),
+        step_after=duration(report.step_after),
+        peak_memory_before=byte_figure(report.peak_memory_before),
+        peak_memory_after=byte_figure(report.peak_memory_after),
+    )
+
+
+def optimize_answer_to_proto(
+    item: SessionEvent | OptimizationReport,
+) -> device_pb2.OptimizeDeviceResponse:
+    """One message of an optimisation's stream."""
+    if isinstance(item, OptimizationReport):
+        return device_pb2.OptimizeDeviceResponse(report=optimization_to_proto(item))
+    return device_pb2.OptimizeDeviceResponse(event=event_to_proto(item))
+
+
+def restart_from_proto(message: device_pb2.RestartWorkerRequest) -> RestartRequest:
+    """Whose worker to replace, as a client sent it."""
+    return RestartRequest(
+        device_id=message.device_id,
+        force=message.force,
+        options=options_from_proto(message.options),
+        digest=_digest(message),
+    )
+
+
+def _worker(worker: WorkerStatus, *, busy: bool) -> device_pb2.WorkerStatus:
+    resident = ByteFigure.unknown("the worker has not told it")
+    if worker.resident_bytes:
+        resident = ByteFigure.measured(
+            worker.resident_bytes, "psutil.Process().memory_info().rss"
+        )
+    return device_pb2.WorkerStatus(
+        process_id=worker.process_id,
+        start_time=timestamp(worker.start_time),
+        restart_count=worker.restart_count,
+        heartbeat_time=timestamp(worker.heartbeat_time),
+        progress_time=timestamp(worker.progress_time) if busy else None,
+        resident_memory=byte_figure(resident),
+        software_versions=worker.software_versions,
+    )
+
+
+def _digest(message: Message) -> bytes:
+    """Stands for a request, so that its request_id is not used for another."""
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
+
+
+register_report(OptimizationReport, optimization_to_proto)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from domains.errors import NotFound, Reason, Unavailable
+from collections.abc import Sequence
+
+from domains.errors import FieldViolation, InvalidArgument, NotFound, Reason, Unavailable
 
 _NAME_SHOWN = 64
 
@@ -30,6 +32,18 @@ class DeviceUnavailable(Unavailable):
         )
 
 
+class DeviceQuarantined(Unavailable):
+    """The device failed too often and is kept out of use."""
+
+    def __init__(self, device_id: str, why: str) -> None:
+        super().__init__(
+            f"Device {device_id} failed too often and is kept out of use for now; "
+            f"RestartWorker lifts that. {why}".strip(),
+            reason=Reason.DEVICE_QUARANTINED,
+            metadata={"device_id": device_id},
+        )
+
+
 class DiscoveryIncomplete(Unavailable):
     """Devices are still being looked for, and the one meant is not among those found."""
 
@@ -39,4 +53,16 @@ class DiscoveryIncomplete(Unavailable):
             "one meant yet; try again in a moment.",
             reason=Reason.DEVICE_UNAVAILABLE,
             retry_after=2.0,
+        )
+
+
+class InvalidTask(InvalidArgument):
+    """The request to do something with a device breaks rules."""
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        first = violations[0]
+        super().__init__(
+            f"{first.field}: {first.description}",
+            reason=first.reason,
+            violations=violations,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from domains.device.types import (
@@ -54,7 +55,46 @@ class Workers(Protocol):
         ...
 
 
-class DeviceRuns(Protocol):
+class StatusSource(Protocol):
+    """Whoever tells when a worker's state changes."""
+
+    def subscribe(self, listener: StatusListener) -> Callable[[], None]:
+        """Have `listener` called, on the loop, when a worker's state changes.
+
+        Returns:
+            What ends it; calling that twice is harmless.
+        """
+        ...
+
+
+class MeasuredModel(Protocol):
+    """A model that a profile's effect is measured with."""
+
+    @property
+    def model_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        ...
+
+
+class Models(Protocol):
+    """Finds models, which are known above this domain."""
+
+    async def resolve(self, model_id: str) -> MeasuredModel:
+        """The model of that id, ready to draw with; empty means the default one.
+
+        Raises:
+            NotFound: MODEL_NOT_FOUND.
+            DomainError: It cannot be used.
+        """
+        ...
+
+
+class DeviceRuns(StatusSource, Protocol):
     """The workers, as devices see them: work that makes no pictures, one run at a time.
 
     Every generator yields events as they happen and its report last; closing it early
@@ -96,14 +136,6 @@ class DeviceRuns(Protocol):
 
     def cancel(self, device_id: str, session_id: str) -> None:
         """Ask a run to stop; nothing happens when `session_id` is not what runs there."""
-        ...
-
-    def subscribe(self, listener: StatusListener) -> Callable[[], None]:
-        """Have `listener` called, on the loop, when a worker's state changes.
-
-        Returns:
-            What ends it; calling that twice is harmless.
-        """
         ...
 
     def figures(self, device_id: str) -> DeviceFigures | None:

@@ -2,32 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import device_pb2, device_pb2_grpc
 from domains.device import convert
-from domains.device.core import DeviceInventory
+from domains.device.core import DeviceService
+from domains.session.convert import event_to_proto
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
-    """Which devices there are; the rest is answered by the generated base."""
+    """Devices: which there are, what they can do, how they are, and what to change."""
 
-    def __init__(self, inventory: DeviceInventory) -> None:
-        self._inventory = inventory
+    def __init__(self, core: DeviceService) -> None:
+        self._core = core
 
     async def ListDevices(
         self, request: device_pb2.ListDevicesRequest, context: Context
     ) -> device_pb2.ListDevicesResponse:
         kind = convert.KINDS.optional_from_proto(request.kind, field="kind")
-        listing = await self._inventory.list(kind, refresh=request.refresh)
+        listing = await self._core.inventory.list(kind, refresh=request.refresh)
         return convert.listing_to_proto(listing)
 
     async def GetDevice(
         self, request: device_pb2.GetDeviceRequest, context: Context
     ) -> device_pb2.GetDeviceResponse:
-        report = await self._inventory.get(request.device_id)
+        report = await self._core.inventory.get(request.device_id)
         return device_pb2.GetDeviceResponse(device=convert.device_to_proto(report))
+
+    async def GetDeviceCapabilities(
+        self, request: device_pb2.GetDeviceCapabilitiesRequest, context: Context
+    ) -> device_pb2.GetDeviceCapabilitiesResponse:
+        found = await self._core.self_tests.capabilities(
+            request.device_id, refresh=request.refresh
+        )
+        return convert.capabilities_to_proto(found)
+
+    async def SetDefaultDevice(
+        self, request: device_pb2.SetDefaultDeviceRequest, context: Context
+    ) -> device_pb2.SetDefaultDeviceResponse:
+        report = await self._core.inventory.set_default(request.device_id)
+        return device_pb2.SetDefaultDeviceResponse(device=convert.device_to_proto(report))
+
+    async def GetDeviceMemory(
+        self, request: device_pb2.GetDeviceMemoryRequest, context: Context
+    ) -> device_pb2.GetDeviceMemoryResponse:
+        memory = await self._core.monitor.memory(request.device_id)
+        return device_pb2.GetDeviceMemoryResponse(memory=convert.memory_to_proto(memory))
+
+    async def GetDeviceStatus(
+        self, request: device_pb2.GetDeviceStatusRequest, context: Context
+    ) -> device_pb2.GetDeviceStatusResponse:
+        status = await self._core.monitor.status(request.device_id)
+        return convert.status_to_proto(status)
+
+    async def WatchDevices(
+        self, request: device_pb2.WatchDevicesRequest, context: Context
+    ) -> AsyncIterator[device_pb2.WatchDevicesResponse]:
+        async with aclosing(self._core.changes.watch(request.device_id)) as events:
+            async for event in events:
+                yield convert.event_of_device_to_proto(event)
+
+    async def OptimizeDevice(
+        self, request: device_pb2.OptimizeDeviceRequest, context: Context
+    ) -> AsyncIterator[device_pb2.OptimizeDeviceResponse]:
+        wanted = convert.optimization_from_proto(request)
+        async with aclosing(self._core.optimizations.optimize(wanted)) as items:
+            async for item in items:
+                yield convert.optimize_answer_to_proto(item)
+
+    async def RestartWorker(
+        self, request: device_pb2.RestartWorkerRequest, context: Context
+    ) -> AsyncIterator[device_pb2.RestartWorkerResponse]:
+        wanted = convert.restart_from_proto(request)
+        async with aclosing(self._core.restarts.restart(wanted)) as events:
+            async for event in events:
+                yield device_pb2.RestartWorkerResponse(event=event_to_proto(event))

@@ -20,6 +20,33 @@ class DeviceKind(Enum):
     MPS = "mps"
 
 
+@dataclass(frozen=True)
+class DeviceTraits:
+    """What is true of every device of a kind, so that nobody asks for the kind itself.
+
+    `one_per_machine`: there is exactly one where there is any, and it is always the same.
+    `in_main_memory`: its memory is the processor's, so main memory's figures are its own.
+    `can_vanish`: it can be gone from one moment to the next while the machine runs.
+    """
+
+    one_per_machine: bool = False
+    in_main_memory: bool = False
+    can_vanish: bool = True
+
+
+_PROCESSOR = DeviceTraits(one_per_machine=True, in_main_memory=True, can_vanish=False)
+_BUILT_IN = DeviceTraits(one_per_machine=True)
+_CARD = DeviceTraits()
+TRAITS: Mapping[DeviceKind, DeviceTraits] = {
+    DeviceKind.CPU: _PROCESSOR,
+    DeviceKind.CUDA: _CARD,
+    DeviceKind.ROCM: _CARD,
+    DeviceKind.DIRECTML: _CARD,
+    DeviceKind.XPU: _CARD,
+    DeviceKind.MPS: _BUILT_IN,
+}
+
+
 class DeviceState(Enum):
     """Whether a device can be used."""
 
@@ -82,7 +109,10 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Device:
-    """One adapter with its names."""
+    """One adapter with its names.
+
+    `identity` recognises it among those of its kind, in this run and in later ones.
+    """
 
     device_id: str
     kind: DeviceKind
@@ -97,6 +127,13 @@ class Device:
     unified_memory: bool = False
     explanation: str = ""  # why it cannot be used; empty when it can
     lost: bool = False  # an earlier discovery found it, the last one did not
+    slot: str = ""
+    identity: str = ""
+
+    @property
+    def traits(self) -> DeviceTraits:
+        """What is true of it as of every device of its kind."""
+        return TRAITS[self.kind]
 
 
 @dataclass(frozen=True)
@@ -203,6 +240,23 @@ class DeviceFigures:
 
 
 @dataclass(frozen=True)
+class DeviceMemory:
+    """A device's memory now.
+
+    `free` is free for anybody; `allocated` and `reserved` are our worker's tensors and
+    what its allocator holds with them; `used_by_others` is everybody else's.
+    """
+
+    device_id: str
+    total: ByteFigure
+    free: ByteFigure
+    allocated: ByteFigure
+    reserved: ByteFigure
+    used_by_others: ByteFigure
+    peak_allocated: ByteFigure
+
+
+@dataclass(frozen=True)
 class DataTypeFacts:
     """How a device computes in one data type, by name (`bfloat16`).
 
@@ -299,3 +353,44 @@ class ReleaseReport:
 
     released: tuple[LoadedComponent, ...]
     reloaded: tuple[LoadedComponent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a device can do, as its self-test found."""
+
+    device_id: str
+    facts: SelfTestFacts
+
+
+@dataclass(frozen=True)
+class DeviceStatus:
+    """What a device is doing; `session_id` is empty when it is idle."""
+
+    report: DeviceReport
+    load: Load
+    queue_depth: int
+    session_id: str
+    worker: WorkerStatus
+    loaded_model_id: str
+    profile: OptimizationProfile
+
+
+class DeviceEventKind(Enum):
+    """What happened to a device."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    LOST = "lost"
+    RECOVERED = "recovered"
+    QUARANTINED = "quarantined"
+    HEARTBEAT = "heartbeat"
+
+
+@dataclass(frozen=True)
+class DeviceEvent:
+    """Something happened to a device; `report` is absent in heartbeats."""
+
+    kind: DeviceEventKind
+    event_time: datetime
+    report: DeviceReport | None = None

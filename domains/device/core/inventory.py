@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
 
-from domains.device.core.naming import ACCELERATORS, kinds_meant, name_devices
-from domains.device.errors import DeviceNotFound, DeviceUnavailable, DiscoveryIncomplete
-from domains.device.ports import DeviceProbe, Workers
+from domains import checks
+from domains.device.core.default import DefaultChoice
+from domains.device.core.facts import TransientFacts
+from domains.device.core.known import KnownDevices
+from domains.device.core.naming import ACCELERATORS, name_devices
+from domains.device.core.reporting import refuse_unusable, report_of, sentence, why_missing
+from domains.device.errors import (
+    DeviceNotFound,
+    DeviceUnavailable,
+    DiscoveryIncomplete,
+    InvalidTask,
+)
+from domains.device.ports import DeviceProbe, FactsStore, Workers
 from domains.device.types import (
     Device,
     DeviceKind,
@@ -29,9 +41,11 @@ class DeviceInventory:
     Args:
         probe: Looks for devices.
         workers: Tells how each device's worker is, and starts one for each device found.
+        facts: Keeps ids and the chosen default over restarts; without it, for this run.
         default_device: Id or alias used where nothing is said; empty means the best
             device found.
         patience: Seconds to wait for the first discovery before answering without it.
+        now: The clock, timezone-aware.
     """
 
     def __init__(
@@ -39,12 +53,16 @@ class DeviceInventory:
         probe: DeviceProbe,
         workers: Workers,
         *,
+        facts: FactsStore | None = None,
         default_device: str = "",
         patience: float = 20.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._probe = probe
         self._workers = workers
-        self._configured = default_device
+        facts = facts or TransientFacts()
+        self._choice = DefaultChoice(facts, default_device)
+        self._known = KnownDevices(facts, now)
         self._patience = patience
         self._devices = name_devices([probe.processor()], ())
         self._probes = tuple(
@@ -52,6 +70,7 @@ class DeviceInventory:
         )
         self._complete = False
         self._running: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -81,14 +100,16 @@ class DeviceInventory:
         await self._first_discovery()
         default = self._find_default()
         default_id = default.device_id if default else ""
-        reports = [
-            self._report(device, default_id)
-            for device in self._devices
-            if kind in (None, device.kind)
-        ]
+        reports = [r for r in self.reports() if kind in (None, r.device.kind)]
         reports.sort(key=lambda report: not report.is_default)
         probes = (p for p in self._probes if not p.device_count and kind in (None, p.kind))
         return DeviceListing(tuple(reports), default_id, tuple(probes))
+
+    def reports(self) -> tuple[DeviceReport, ...]:
+        """Every device known now, as it is now; waits for nothing."""
+        default = self._find_default()
+        default_id = default.device_id if default else ""
+        return tuple(self._report(device, default_id) for device in self._devices)
 
     async def get(self, name: str) -> DeviceReport:
         """One device by id or alias in any case; empty means the default one.
@@ -111,6 +132,29 @@ class DeviceInventory:
         """
         return await self._named("")
 
+    async def set_default(self, name: str) -> DeviceReport:
+        """Use the device of that id or alias where a request names none, from now on.
+
+        Raises:
+            InvalidTask: No name is given (REQUIRED_FIELD_MISSING).
+            DeviceNotFound: There is none of that name; the message says why.
+            DiscoveryIncomplete: It may still be found.
+            DeviceUnavailable: It is lost, or cannot be used on this machine.
+            DeviceQuarantined: It failed too often.
+        """
+        missing = checks.required("device_id", name)
+        if missing is not None:
+            raise InvalidTask([missing])
+        report = await self.get(name)
+        refuse_unusable(report)
+        self._choice.choose(report.device.device_id)
+        self._tell()
+        return await self.get(report.device.device_id)
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called when devices were looked for or the default changed."""
+        self._listeners.append(listener)
+
     async def resolve(self, name: str) -> Device:
         """The device to run work on, by id or alias; empty means the default one.
 
@@ -120,18 +164,33 @@ class DeviceInventory:
             DeviceUnavailable: It is lost, or cannot be used on this machine.
         """
         device = await self._named(name)
-        if device.explanation and not self._has_worker(device):
-            raise DeviceUnavailable(device.device_id, _sentence(device.explanation))
+        if device.explanation and not self._is_served(device):
+            raise DeviceUnavailable(device.device_id, sentence(device.explanation))
         return device
 
     async def _discover(self) -> None:
         found = await self._probe.discover()
-        self._devices = name_devices(found.adapters, self._devices)
+        reasons = {outcome.kind: outcome.explanation for outcome in found.probes}
+        self._devices = name_devices(found.adapters, self._previous(), reasons)
         self._probes = found.probes
+        self._known.remember(self._devices)
         await self._workers.start(
             [device for device in self._devices if not device.explanation]
         )
         self._complete = True
+        self._tell()
+
+    def _previous(self) -> tuple[Device, ...]:
+        """Devices of this run, and at its start those of earlier ones."""
+        if self._complete:
+            return self._devices
+        here = {device.device_id for device in self._devices}
+        remembered = (d for d in self._known.recall() if d.device_id not in here)
+        return (*self._devices, *remembered)
+
+    def _tell(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
 
     async def _first_discovery(self) -> None:
         if not self._complete:
@@ -141,7 +200,7 @@ class DeviceInventory:
 
     async def _named(self, name: str) -> Device:
         """A device to work on; one that is known by its name is not waited for."""
-        wanted = name or self._configured
+        wanted = name or self._choice.name
         if not wanted or self._find(wanted) is None:
             await self._first_discovery()
         return self._lookup(name)
@@ -152,10 +211,10 @@ class DeviceInventory:
             return device
         if not self._complete:
             raise DiscoveryIncomplete
-        wanted = name or self._configured
-        why = self._why_missing(wanted.lower())
+        wanted = name or self._choice.name
+        why = why_missing(wanted.lower(), self._devices, self._probes)
         raise DeviceNotFound(
-            wanted, why if name else f"{why} The server is configured to use it by default."
+            wanted, why if name else f"{why} The server is set to use it by default."
         )
 
     def _find(self, name: str) -> Device | None:
@@ -165,40 +224,20 @@ class DeviceInventory:
         )
 
     def _find_default(self) -> Device | None:
-        if self._configured:
-            return self._find(self._configured)
+        chosen = self._choice.name
+        if chosen:
+            return self._find(chosen)
         if not self._complete:
             return None  # The processor is no stand-in for a card that may be there.
         usable = (device for device in self._devices if not device.explanation)
         return next(usable, self._devices[-1])
 
-    def _why_missing(self, name: str) -> str:
-        kinds = kinds_meant(name)
-        known = ", ".join(device.device_id for device in self._devices)
-        if not kinds:
-            return f"this machine has {known}."
-        if any(device.kind in kinds for device in self._devices):
-            return f"no device of that kind has this number; this machine has {known}."
-        reasons = (
-            f"{outcome.kind.value}: {outcome.explanation}"
-            for kind in kinds
-            for outcome in self._probes
-            if outcome.kind is kind
-        )
-        return _sentence("; ".join(reasons))
-
-    def _has_worker(self, device: Device) -> bool:
-        return self._workers.status(device.device_id).state is not DeviceState.UNAVAILABLE
+    def _is_served(self, device: Device) -> bool:
+        """Whether a worker can be hoped for: it lives, or starts for a device that is there."""
+        state = self._workers.status(device.device_id).state
+        if device.lost:
+            return state is DeviceState.READY
+        return state is not DeviceState.UNAVAILABLE
 
     def _report(self, device: Device, default_id: str) -> DeviceReport:
-        worker = self._workers.status(device.device_id)
-        state, explanation = worker.state, worker.explanation
-        # A living worker knows better than the last look from outside.
-        if state is DeviceState.UNAVAILABLE and device.explanation:
-            state = DeviceState.LOST if device.lost else state
-            explanation = device.explanation
-        return DeviceReport(device, state, explanation, device.device_id == default_id)
-
-
-def _sentence(words: str) -> str:
-    return words if words.endswith(".") else f"{words}."
+        return report_of(device, self._workers.status(device.device_id), default_id)

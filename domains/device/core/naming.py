@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from domains.device.types import Adapter, Device, DeviceKind
+from domains.device.types import TRAITS, Adapter, Device, DeviceKind
 
 # Which kind is used where nothing is said: the faster and better proven first.
 PREFERENCE = (
@@ -33,32 +33,37 @@ _WORDS = {
 _TORCH_WORDS = {DeviceKind.ROCM: "cuda", DeviceKind.DIRECTML: "privateuseone"}
 
 
-def name_devices(adapters: Sequence[Adapter], previous: Sequence[Device]) -> tuple[Device, ...]:
+def name_devices(
+    adapters: Sequence[Adapter],
+    previous: Sequence[Device],
+    reasons: Mapping[DeviceKind, str] | None = None,
+) -> tuple[Device, ...]:
     """Give adapters ids and aliases, best kind first.
 
     An adapter that `previous` has keeps its id; others get the next free number of their
     kind, in order of slot. Devices of `previous` that are gone stay, marked as lost.
+
+    Args:
+        adapters: What was found.
+        previous: Devices known before, of this run or of earlier ones.
+        reasons: Why kinds were not found, for the explanation of lost devices.
     """
-    known = {_identity(device): device.device_id for device in previous}
+    known = {(device.kind, device.identity): device.device_id for device in previous}
     numbers = {kind: _numbers(previous, kind) for kind in DeviceKind}
     named: dict[str, Device] = {}
-    # Twins share a hardware id where one card is split; torch's names tell them apart.
-    counts = Counter((adapter.kind, adapter.hardware_id) for adapter in adapters)
-    for adapter in sorted(adapters, key=_order):
-        if counts[adapter.kind, adapter.hardware_id] > 1:
-            adapter = replace(
-                adapter, hardware_id=f"{adapter.hardware_id}/{adapter.torch_device}"
-            )
-        device_id = known.get(_identity(adapter))
+    for adapter, identity in _identified(adapters):
+        device_id = known.get((adapter.kind, identity))
         if device_id is None:
             taken = numbers[adapter.kind]
             number = next(n for n in range(len(taken) + 1) if n not in taken)
             taken.add(number)
             device_id = f"{adapter.kind.value}:{number}"
-        named[device_id] = _device(device_id, adapter)
+        named[device_id] = _device(device_id, identity, adapter)
     for device in previous:
         if device.device_id not in named:
-            named[device.device_id] = replace(device, lost=True, explanation=_GONE)
+            why = (reasons or {}).get(device.kind, "")
+            explanation = f"{_GONE}: {why}" if why else _GONE
+            named[device.device_id] = replace(device, lost=True, explanation=explanation)
     return _with_aliases(sorted(named.values(), key=_rank))
 
 
@@ -74,8 +79,21 @@ def kinds_meant(name: str) -> tuple[DeviceKind, ...]:
     )
 
 
-def _identity(thing: Adapter | Device) -> tuple[DeviceKind, str]:
-    return thing.kind, thing.hardware_id or thing.torch_device
+def _identified(adapters: Iterable[Adapter]) -> Iterator[tuple[Adapter, str]]:
+    """Adapters in order of slot, each with what recognises it among its kind.
+
+    That is the identity the platform gives it, else its slot, else its name. Twins, such
+    as parts of one split card or two cards of a driver that tells names only, are counted
+    in their order: which is which then rests on that order staying.
+    """
+    seen: Counter[tuple[DeviceKind, str]] = Counter()
+    for adapter in sorted(adapters, key=_order):
+        identity = adapter.hardware_id or adapter.slot or adapter.name
+        if TRAITS[adapter.kind].one_per_machine:
+            identity = ""  # the same whatever its name says today
+        twin = seen[adapter.kind, identity]
+        seen[adapter.kind, identity] += 1
+        yield adapter, f"{identity}#{twin}" if twin else identity
 
 
 def _numbers(devices: Iterable[Device], kind: DeviceKind) -> set[int]:
@@ -96,9 +114,11 @@ def _rank(device: Device) -> tuple[int, int]:
     return PREFERENCE.index(device.kind), _number(device)
 
 
-def _device(device_id: str, adapter: Adapter) -> Device:
+def _device(device_id: str, identity: str, adapter: Adapter) -> Device:
     return Device(
         device_id=device_id,
+        identity=identity,
+        slot=adapter.slot,
         kind=adapter.kind,
         name=adapter.name,
         vendor=adapter.vendor,
@@ -113,7 +133,10 @@ def _device(device_id: str, adapter: Adapter) -> Device:
 
 
 def _with_aliases(devices: Sequence[Device]) -> tuple[Device, ...]:
-    """Names besides the id; whoever comes first in `devices` has the first claim."""
+    """Names besides the id; whoever comes first in `devices` has the first claim.
+
+    Words that mean "the best one" go to devices that are there before they go to lost ones.
+    """
     taken = {device.device_id for device in devices}
     aliases: dict[str, list[str]] = {device.device_id: [] for device in devices}
 
@@ -122,14 +145,15 @@ def _with_aliases(devices: Sequence[Device]) -> tuple[Device, ...]:
             taken.add(name)
             aliases[device.device_id].append(name)
 
-    for device in devices:
+    there_first = sorted(devices, key=lambda device: device.lost)
+    for device in there_first:
         for word in _WORDS[device.kind]:
             claim(device, word)
             claim(device, f"{word}:{_number(device)}")
-    for position, device in enumerate(d for d in devices if d.kind in ACCELERATORS):
+    for position, device in enumerate(d for d in there_first if d.kind in ACCELERATORS):
         claim(device, "gpu")
         claim(device, f"gpu:{position}")
-    for device in devices:
+    for device in there_first:
         claim(device, device.torch_device)
         if device.kind in _TORCH_WORDS:
             claim(device, _TORCH_WORDS[device.kind])

@@ -1,0 +1,162 @@
+"""A device's memory as torch and its driver tell it, inside the device's worker.
+
+What a kind of device tells is found by looking for the call, never by its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+import torch
+
+from domains.device.backends.peaks import greatest_peak
+from domains.device.types import ByteFigure, DeviceFigures, FigureQuality, LoadedComponent
+
+_HOST = ByteFigure.unknown("the device's memory is main memory, which the host's figures tell")
+_SPLIT_KEY = "inactive_split_bytes.all.current"
+
+
+def backend_of(device: torch.device) -> Any:
+    """Torch's module for the device's kind (`torch.cuda`, ...); None for the processor."""
+    return None if device.type == "cpu" else getattr(torch, device.type, None)
+
+
+def single_threaded(device: torch.device) -> bool:
+    """Whether only one thread may touch the device, as with DirectML's command queue."""
+    return device.type == "privateuseone"
+
+
+def gauge_for(device: torch.device) -> TorchGauge | ProcessGauge:
+    """What reads that device's memory."""
+    return ProcessGauge() if device.type == "cpu" else TorchGauge(device)
+
+
+class ProcessGauge:
+    """Where a device's memory is main memory: only the process as a whole is measured."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._peak = 0
+
+    def read(self, leased: int, models: tuple[LoadedComponent, ...]) -> DeviceFigures:
+        """Figures now. `allocated` is computed from what the worker knows it holds."""
+        resident = self._process.memory_info().rss
+        self._peak = max(self._peak, resident)
+        known = leased + sum(model.size.value or 0 for model in models)
+        unknown = ByteFigure.unknown("the system's allocator does not tell")
+        return DeviceFigures(
+            total=_HOST,
+            free=_HOST,
+            allocated=ByteFigure(
+                known, FigureQuality.ESTIMATED, "leases + weights of loaded networks"
+            ),
+            reserved=ByteFigure.measured(resident, "psutil.Process().memory_info().rss"),
+            peak_allocated=ByteFigure.measured(
+                self._peak_resident(), "the most resident memory of the worker so far"
+            ),
+            largest_free=unknown,
+            inactive_split=unknown,
+            leased_bytes=leased,
+            models=models,
+            read_time=datetime.now(UTC),
+        )
+
+    def _peak_resident(self) -> int:
+        if sys.platform == "win32":
+            return max(self._peak, int(self._process.memory_info().peak_wset))
+        import resource
+
+        # Kilobytes, on macOS bytes (getrusage(2)).
+        unit = 1 if sys.platform == "darwin" else 1024
+        return max(self._peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+class TorchGauge:
+    """A device that torch drives; see `DeviceFigures` for the meaning of each figure.
+
+    Args:
+        device: The device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._backend = backend_of(device)
+        self._name = f"torch.{device.type}"
+
+    def read(self, leased: int, models: tuple[LoadedComponent, ...]) -> DeviceFigures:
+        """Figures now.
+
+        Raises:
+            RuntimeError: The driver is in trouble.
+        """
+        free, total = self._free_and_total()
+        return DeviceFigures(
+            total=total,
+            free=free,
+            allocated=self._first("memory_allocated", "current_allocated_memory"),
+            reserved=self._first("memory_reserved", "driver_allocated_memory"),
+            peak_allocated=self._peak(),
+            largest_free=ByteFigure.unknown("no driver tells its largest free block"),
+            inactive_split=self._inactive_split(),
+            leased_bytes=leased,
+            models=models,
+            read_time=datetime.now(UTC),
+        )
+
+    def _free_and_total(self) -> tuple[ByteFigure, ByteFigure]:
+        ask = getattr(self._backend, "mem_get_info", None)
+        if ask is not None:
+            free, total = ask(self._device)
+            source = f"{self._name}.mem_get_info()"
+            return ByteFigure.measured(free, source), ByteFigure.measured(total, source)
+        ask = getattr(self._backend, "recommended_max_memory", None)
+        if ask is not None:
+            source = f"{self._name}.recommended_max_memory()"
+            most = int(ask())
+            used = int(self._backend.driver_allocated_memory())
+            free_figure = ByteFigure(
+                max(0, most - used), FigureQuality.ESTIMATED, f"{source} - driver_allocated"
+            )
+            return free_figure, ByteFigure.measured(most, source)
+        unknown = ByteFigure.unknown(f"{self._name} does not tell")
+        return unknown, unknown
+
+    def _first(self, *calls: str) -> ByteFigure:
+        for call in calls:
+            ask: Callable[..., int] | None = getattr(self._backend, call, None)
+            if ask is not None:
+                value = ask(self._device) if call.startswith("memory_") else ask()
+                return ByteFigure.measured(int(value), f"{self._name}.{call}()")
+        return self._used_tiles()
+
+    def _peak(self) -> ByteFigure:
+        if not hasattr(self._backend, "max_memory_allocated"):
+            return ByteFigure.unknown(f"{self._name} counts no peak")
+        peak = greatest_peak(self._backend, str(self._device))
+        return ByteFigure.measured(peak, f"{self._name}.max_memory_allocated()")
+
+    def _inactive_split(self) -> ByteFigure:
+        ask = getattr(self._backend, "memory_stats", None)
+        stats = {} if ask is None else ask(self._device)
+        if _SPLIT_KEY not in stats:
+            return ByteFigure.unknown(f"{self._name} does not tell")
+        return ByteFigure.measured(
+            int(stats[_SPLIT_KEY]), f"{self._name}.memory_stats()[{_SPLIT_KEY!r}]"
+        )
+
+    def _used_tiles(self) -> ByteFigure:
+        """DirectML tells how full each tile of the process's memory is, nothing else."""
+        unknown = ByteFigure.unknown(f"{self._name} does not tell")
+        if self._device.type != "privateuseone":
+            return unknown
+        library = importlib.import_module("torch_directml")
+        tiles = library.gpu_memory(self._device.index or 0, 1)
+        used = int(sum(tiles) * (1 << 20))
+        return ByteFigure(
+            used, FigureQuality.ESTIMATED, "torch_directml.gpu_memory(), used tiles only"
+        )

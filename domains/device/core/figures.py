@@ -1,0 +1,60 @@
+"""A device's memory as its worker told it, and what follows from the figures."""
+
+from __future__ import annotations
+
+from domains.device.types import (
+    ByteFigure,
+    Device,
+    DeviceFigures,
+    DeviceMemory,
+    FigureQuality,
+)
+
+_LOST = "the device is lost"
+_UNTOLD = "no worker of the device has told it yet"
+
+
+def device_memory(device: Device, figures: DeviceFigures | None) -> DeviceMemory:
+    """The device's memory; what nobody told is unknown, with the reason as its source.
+
+    Args:
+        device: Whose memory.
+        figures: What its worker told last; None when none lives or none has told yet.
+    """
+    if figures is None:
+        why = ByteFigure.unknown(_LOST if device.lost else _UNTOLD)
+        total = why if device.lost else device.total_memory
+        return DeviceMemory(device.device_id, total, why, why, why, why, why)
+    return DeviceMemory(
+        device_id=device.device_id,
+        total=figures.total,
+        free=figures.free,
+        allocated=figures.allocated,
+        reserved=figures.reserved,
+        used_by_others=_used_by_others(figures),
+        peak_allocated=figures.peak_allocated,
+    )
+
+
+def loaded_model(figures: DeviceFigures | None) -> str:
+    """The model on the device: the one in use, else the one used last; empty when none."""
+    if figures is None or not figures.models:
+        return ""
+    latest = max(figures.models, key=lambda part: (part.in_use, part.last_use_time))
+    return latest.model_id
+
+
+def _used_by_others(figures: DeviceFigures) -> ByteFigure:
+    """What is neither free nor held by our worker's allocator.
+
+    Read at different moments, so the difference can be below zero; it is never told so.
+    """
+    ours, word = figures.reserved, "reserved"
+    if ours.value is None:
+        ours, word = figures.allocated, "allocated"
+    total, free = figures.total.value, figures.free.value
+    if total is None or free is None or ours.value is None:
+        return ByteFigure.unknown("a figure that it is computed from is unknown")
+    return ByteFigure(
+        max(0, total - free - ours.value), FigureQuality.ESTIMATED, f"total - free - {word}"
+    )

@@ -1,0 +1,200 @@
+"""What devices can do: measured once by their workers, then remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any
+
+from domains.device.core import facts as kept
+from domains.device.core.inventory import DeviceInventory
+from domains.device.core.reporting import refuse_unusable
+from domains.device.ports import DeviceRuns, FactsStore, Workers
+from domains.device.types import (
+    ByteFigure,
+    Capabilities,
+    DataTypeFacts,
+    Device,
+    FigureQuality,
+    SelfTestFacts,
+)
+from domains.session.core.session import Session
+from domains.session.core.sessions import SessionPlan
+from domains.session.core.tasks import Tasks
+from domains.session.types import (
+    Phase,
+    PhaseStarted,
+    SessionKind,
+    SessionOptions,
+    StepFinished,
+    TransferProgress,
+)
+
+_SCHEMA = 1
+
+
+class SelfTests:
+    """Answers what a device can do; measures it when nobody did with these libraries.
+
+    What was measured is kept by the adapter's identity and believed as long as its driver,
+    its compute library and the libraries in its worker are those it was measured with.
+
+    Args:
+        inventory: Finds the device.
+        tasks: Runs the self-test as a session in the device's queue.
+        runs: Does it on the device's worker.
+        workers: Tell which libraries they have.
+        facts: Keeps what was measured.
+    """
+
+    def __init__(
+        self,
+        inventory: DeviceInventory,
+        tasks: Tasks,
+        runs: DeviceRuns,
+        workers: Workers,
+        facts: FactsStore,
+    ) -> None:
+        self._inventory = inventory
+        self._tasks = tasks
+        self._runs = runs
+        self._workers = workers
+        self._facts = facts
+        self._under_way: dict[str, asyncio.Task[SelfTestFacts]] = {}
+
+    async def capabilities(self, name: str, *, refresh: bool = False) -> Capabilities:
+        """What the device of that id or alias can do; with `refresh`, measured anew.
+
+        Callers that come while it is measured wait for the same measurement. A caller that
+        leaves does not end it: the next one finds it done.
+
+        Raises:
+            DeviceNotFound: There is none of that name.
+            DiscoveryIncomplete: It may still be found.
+            DomainError: It has to be measured, and the device cannot be used or its
+                self-test failed.
+        """
+        device = (await self._inventory.get(name)).device
+        known = None if refresh else self._known(device)
+        if known is not None:
+            return Capabilities(device.device_id, known)
+        test = self._under_way.get(device.device_id)
+        if test is None:
+            refuse_unusable(await self._inventory.get(device.device_id))
+            test = self._under_way.get(device.device_id) or self._begin(device)
+        return Capabilities(device.device_id, await asyncio.shield(test))
+
+    def _begin(self, device: Device) -> asyncio.Task[SelfTestFacts]:
+        test = asyncio.create_task(self._measure(device), name=f"test {device.device_id}")
+        self._under_way[device.device_id] = test
+
+        def over(ended: asyncio.Task[SelfTestFacts]) -> None:
+            del self._under_way[device.device_id]
+            if not ended.cancelled():
+                ended.exception()  # known to the callers, if any of them stayed
+
+        test.add_done_callback(over)
+        return test
+
+    async def _measure(self, device: Device) -> SelfTestFacts:
+        measured: list[SelfTestFacts] = []
+
+        async def test(session: Session) -> None:
+            session.record(PhaseStarted(Phase.MEASURING))
+            facts = await self._run(device, session)
+            self._keep(device, facts)
+            measured.append(facts)
+
+        plan = SessionPlan(
+            kind=SessionKind.DEVICE_TASK,
+            options=SessionOptions(),
+            digest=b"",
+            device_id=device.device_id,
+            model_id="",
+            expected_phases=(Phase.QUEUED, Phase.MEASURING),
+        )
+        async with aclosing(self._tasks.run(plan, test)) as events:
+            async for _ in events:
+                pass
+        return measured[0]
+
+    async def _run(self, device: Device, session: Session) -> SelfTestFacts:
+        remaining = max(session.remaining(), 0.0)
+        events: AsyncGenerator[Any] = self._runs.self_test(
+            device.device_id, session.session_id, remaining=remaining
+        )
+        async with aclosing(events):
+            async for event in events:
+                match event:
+                    case SelfTestFacts():
+                        return event
+                    case TransferProgress() | StepFinished():
+                        session.record(event)
+        raise RuntimeError("a self-test ended without a report")
+
+    # What is kept.
+
+    def _known(self, device: Device) -> SelfTestFacts | None:
+        value = kept.recall(self._facts, _key(device), _SCHEMA)
+        if value is None or value.get("driver_version") != device.driver_version:
+            return None
+        if value.get("runtime_version") != device.runtime_version:
+            return None
+        worker = dict(self._workers.status(device.device_id).software_versions)
+        if worker and value.get("worker_versions") != worker:
+            return None
+        try:
+            return _facts(value["facts"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+    def _keep(self, device: Device, facts: SelfTestFacts) -> None:
+        value = {
+            "driver_version": device.driver_version,
+            "runtime_version": device.runtime_version,
+            "worker_versions": dict(self._workers.status(device.device_id).software_versions),
+            "facts": _plain(facts),
+        }
+        kept.keep(self._facts, _key(device), _SCHEMA, value)
+
+
+def _key(device: Device) -> str:
+    return f"device.capabilities/{device.kind.value}/{device.identity or device.name}"
+
+
+def _plain(facts: SelfTestFacts) -> dict[str, Any]:
+    """As JSON can hold it."""
+    largest = facts.largest_allocation
+    return {
+        "data_types": [vars(each) for each in facts.data_types],
+        "largest_allocation": [largest.value, largest.quality.value, largest.source],
+        "attention_backends": list(facts.attention_backends),
+        "has_float64": facts.has_float64,
+        "host_to_device_gbps": facts.host_to_device_gbps,
+        "device_to_host_gbps": facts.device_to_host_gbps,
+        "has_pinned_memory": facts.has_pinned_memory,
+        "has_compilation": facts.has_compilation,
+        "measure_time": facts.measure_time.isoformat(),
+        "software_versions": dict(facts.software_versions),
+        "problems": list(facts.problems),
+    }
+
+
+def _facts(plain: dict[str, Any]) -> SelfTestFacts:
+    """The inverse of `_plain`."""
+    value, quality, source = plain["largest_allocation"]
+    return SelfTestFacts(
+        data_types=tuple(DataTypeFacts(**each) for each in plain["data_types"]),
+        largest_allocation=ByteFigure(value, FigureQuality(quality), source),
+        attention_backends=tuple(plain["attention_backends"]),
+        has_float64=plain["has_float64"],
+        host_to_device_gbps=plain["host_to_device_gbps"],
+        device_to_host_gbps=plain["device_to_host_gbps"],
+        has_pinned_memory=plain["has_pinned_memory"],
+        has_compilation=plain["has_compilation"],
+        measure_time=datetime.fromisoformat(plain["measure_time"]),
+        software_versions=plain["software_versions"],
+        problems=tuple(plain["problems"]),
+    )
