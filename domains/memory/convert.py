@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from deviceops.v1 import device_pb2, memory_pb2
 from domains.conversions import byte_figure, timestamp
-from domains.memory.types import DeviceMemory, HostMemory, MemoryStatus
+from domains.device.types import DeviceMemory
+from domains.memory.types import HostMemory, MemoryStatus
 
 
 def host_to_proto(host: HostMemory) -> memory_pb2.HostMemoryStatus:

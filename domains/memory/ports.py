@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from domains.device.ports import TaskEvent
-from domains.device.types import DeviceFigures
+from domains.device.types import ByteFigure, DeviceFigures
 from domains.memory.types import (
     HeldComponent,
     HostMemory,
@@ -111,11 +111,10 @@ class DeviceMeter(Protocol):
 class HostBuffers(Protocol):
     """Buffers in main memory that the workers can map: see `Segment`.
 
-    Everything but `used_bytes` may take long; what is asynchronous runs off the loop.
+    What is asynchronous runs off the loop; the rest runs in the calling thread.
     """
 
-    @property
-    def used_bytes(self) -> int:
+    def figure(self) -> ByteFigure:
         """Bytes of all segments that are not freed, as the operating system counts them."""
         ...
 
@@ -141,10 +140,16 @@ class HostBuffers(Protocol):
         """Bytes of a segment. Copies in the calling thread."""
         ...
 
+    def feed(
+        self, take: Callable[[memoryview], object], region: SegmentRegion, length: int
+    ) -> None:
+        """Show bytes of a segment to `take`, in the calling thread, without copying them."""
+        ...
+
     def move(
         self, source: SegmentRegion, target: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
-        """Copy bytes as memmove does, so regions may overlap; yields how many are done.
+        """Copy bytes between regions that do not overlap; yields how many are done.
 
         Closing it early stops within one chunk and returns when nothing moves any more.
         """

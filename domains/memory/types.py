@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from domains.device.types import ByteFigure, LoadedComponent
+from domains.device.types import ByteFigure, DeviceMemory, LoadedComponent
 from domains.session.types import SessionOptions
 
 
@@ -25,23 +25,6 @@ class HostMemory:
     swap_total: ByteFigure
     swap_used: ByteFigure
     container_limit: ByteFigure | None = None
-
-
-@dataclass(frozen=True)
-class DeviceMemory:
-    """A device's memory now.
-
-    `free` is free for anybody; `allocated` and `reserved` are our worker's tensors and
-    what its allocator holds with them; `used_by_others` is everybody else's.
-    """
-
-    device_id: str
-    total: ByteFigure
-    free: ByteFigure
-    allocated: ByteFigure
-    reserved: ByteFigure
-    used_by_others: ByteFigure
-    peak_allocated: ByteFigure
 
 
 @dataclass(frozen=True)
@@ -123,6 +106,14 @@ class Place:
 
     def __str__(self) -> str:
         return self.device_id or ("pinned main memory" if self.pinned else "main memory")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Bytes of a memory in all and free; None where nobody tells."""
+
+    total: int | None
+    free: int | None
 
 
 class PressureLevel(Enum):
@@ -266,3 +257,30 @@ class MemoryInterval:
     owners: Mapping[str, OwnerInterval] = field(default_factory=dict)
     evictions: int = 0
     out_of_memory: int = 0
+
+
+@dataclass(frozen=True)
+class WriteHeader:
+    """First part of a write: where its bytes go."""
+
+    allocation_id: str
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class WriteEnd:
+    """Last part of a write: SHA-256 of all its bytes, in lower-case hexadecimal."""
+
+    sha256: str
+
+
+WritePart = WriteHeader | bytes | WriteEnd
+
+
+@dataclass(frozen=True)
+class ReadChunk:
+    """Bytes of an allocation from `offset` on; the last one has the SHA-256 of all."""
+
+    offset: int
+    data: bytes
+    sha256: str = ""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from domains.device.core import DeviceInventory
-from domains.device.types import ByteFigure, Device, DeviceKind, FigureQuality
-from domains.memory.ports import HostMemoryReader
-from domains.memory.types import DeviceMemory, HostMemory, MemoryStatus
+from domains.device.core.figures import device_memory
+from domains.device.types import ByteFigure, Device, DeviceMemory, FigureQuality
+from domains.memory.ports import DeviceMeter, HostMemoryReader
+from domains.memory.types import Extent, HostMemory, MemoryStatus, Place
 
-_UNCOUNTED = "torch does not count tensors in main memory"
-_UNREPORTED = "workers do not report their device's memory in this version"
+MAIN_MEMORY = "main memory"
 
 
 class MemoryMonitor:
@@ -21,14 +22,21 @@ class MemoryMonitor:
     Args:
         host: Reads main memory.
         devices: Knows the devices.
+        meter: Tells device memory as the workers last did.
         clock: The wall clock, timezone-aware.
     """
 
     def __init__(
-        self, host: HostMemoryReader, devices: DeviceInventory, *, clock: Callable[[], datetime]
+        self,
+        host: HostMemoryReader,
+        devices: DeviceInventory,
+        meter: DeviceMeter,
+        *,
+        clock: Callable[[], datetime],
     ) -> None:
         self._host = host
         self._devices = devices
+        self._meter = meter
         self._clock = clock
 
     async def status(self, device: str = "") -> MemoryStatus:
@@ -41,31 +49,53 @@ class MemoryMonitor:
             asked = [(await self._devices.get(device)).device]
         else:
             asked = [report.device for report in (await self._devices.list()).devices]
+        return await self._read(asked)
+
+    async def known(self) -> MemoryStatus:
+        """As `status`, of the devices known now: discovery is not waited for."""
+        return await self._read(self._devices.devices)
+
+    async def extent(self, place: Place) -> Extent:
+        """How large the memory behind a place is, and how much could be taken there now.
+
+        For a device what its worker's allocator keeps unused counts as free as well.
+        """
+        device = self._device(place)
+        if device is None:
+            host = await asyncio.to_thread(self._host.read)
+            return Extent(host.total.value, host.available.value)
+        figures = self._meter.figures(device.device_id)
+        if figures is None:
+            return Extent(device.total_memory.value, None)
+        free, total = figures.free.value, figures.total.value
+        if free is not None and figures.reserved.value is not None:
+            free += max(0, figures.reserved.value - (figures.allocated.value or 0))
+        return Extent(total, free)
+
+    def pool(self, place: Place) -> str:
+        """The memory that a place's bytes come from: "main memory" or a device's id."""
+        device = self._device(place)
+        return MAIN_MEMORY if device is None else device.device_id
+
+    def _device(self, place: Place) -> Device | None:
+        """The device with memory of its own; None where the place is main memory."""
+        found = (d for d in self._devices.devices if d.device_id == place.device_id)
+        device = next(found, None)
+        return None if device is None or device.traits.in_main_memory else device
+
+    async def _read(self, devices: tuple[Device, ...] | list[Device]) -> MemoryStatus:
         host = await asyncio.to_thread(self._host.read)
-        return MemoryStatus(host, tuple(_memory(found, host) for found in asked), self._clock())
-
-
-def _memory(device: Device, host: HostMemory) -> DeviceMemory:
-    if device.kind is DeviceKind.CPU:
-        return DeviceMemory(
-            device_id=device.device_id,
-            total=host.total,
-            free=host.available,
-            allocated=ByteFigure.unknown(_UNCOUNTED),
-            reserved=ByteFigure.unknown(_UNCOUNTED),
-            used_by_others=_others(host),
-            peak_allocated=ByteFigure.unknown(_UNCOUNTED),
+        return MemoryStatus(
+            host, tuple(self._memory(device, host) for device in devices), self._clock()
         )
-    unreported = ByteFigure.unknown("the device is lost" if device.lost else _UNREPORTED)
-    return DeviceMemory(
-        device_id=device.device_id,
-        total=unreported if device.lost else device.total_memory,
-        free=unreported,
-        allocated=unreported,
-        reserved=unreported,
-        used_by_others=unreported,
-        peak_allocated=unreported,
-    )
+
+    def _memory(self, device: Device, host: HostMemory) -> DeviceMemory:
+        memory = device_memory(device, self._meter.figures(device.device_id))
+        if not device.traits.in_main_memory:
+            return memory
+        return replace(
+            memory, total=host.total, free=host.available, used_by_others=_others(host)
+        )
 
 
 def _others(host: HostMemory) -> ByteFigure:

@@ -1,0 +1,105 @@
+"""Shared host memory of this process: made, mapped, really there, and opened by name.
+
+On Linux a segment is a memfd: it counts against the container's limit, needs no room in
+/dev/shm, and nothing is left of it when its processes end, however they end. Elsewhere it
+is a `multiprocessing.shared_memory` block.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from multiprocessing.shared_memory import SharedMemory
+
+from domains.memory.types import Segment
+
+_MADV_POPULATE_WRITE = 23  # Linux 5.14
+_BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
+_memfd = hasattr(os, "memfd_create")
+
+
+class Mapping:
+    """A segment made by this process, mapped; `address` is where it begins.
+
+    Pages are taken when it is made, so that a lack of memory is an OSError then and not
+    the end of a process later.
+
+    Args:
+        size: In bytes.
+
+    Raises:
+        OSError: There is no room, or no file handle left.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._close: Callable[[], None]
+        self._taken: Callable[[], int]
+        if _memfd:
+            self._make_memfd(size)
+        else:
+            self._make_block(size)
+
+    def taken_bytes(self) -> int:
+        """What the system took for it; `source` says how that is known."""
+        return self._taken()
+
+    def close(self) -> None:
+        """Give the memory back; the address is invalid then."""
+        self._close()
+
+    def _make_memfd(self, size: int) -> None:
+        handle = os.memfd_create("deviceops", os.MFD_CLOEXEC)
+        try:
+            # Takes every page or fails; zeroed by the system.
+            os.posix_fallocate(handle, 0, size)
+            memory = mmap.mmap(handle, size)
+        except BaseException:
+            os.close(handle)
+            raise
+        anchor = ctypes.c_char.from_buffer(memory)
+        self.address = ctypes.addressof(anchor)
+        self.segment = Segment(f"/proc/{os.getpid()}/fd/{handle}", size)
+        self.source = "os.fstat().st_blocks of every segment"
+        self._taken = lambda: os.fstat(handle).st_blocks * _BLOCK_BYTES
+        _enter_pages(self.address, size)
+
+        def close() -> None:
+            nonlocal anchor
+            del anchor
+            memory.close()
+            os.close(handle)
+
+        self._close = close
+
+    def _make_block(self, size: int) -> None:
+        block = SharedMemory(create=True, size=size)
+        buffer = block.buf
+        assert buffer is not None
+        anchor = ctypes.c_char.from_buffer(buffer)
+        self.address = ctypes.addressof(anchor)
+        self.segment = Segment(block.name, size)
+        self.source = "sizes of the segments"
+        self._taken = lambda: size
+        ctypes.memset(self.address, 0, size)  # touches every page
+
+        def close() -> None:
+            nonlocal anchor, buffer
+            del anchor, buffer
+            block.close()
+            block.unlink()
+
+        self._close = close
+
+
+def _enter_pages(address: int, size: int) -> None:
+    """Enter pages that exist into this process's tables, so that copies do not fault.
+
+    Kernels before 5.14 do not know how: there the first copy is slower, nothing else.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        libc.madvise(address, size, _MADV_POPULATE_WRITE)

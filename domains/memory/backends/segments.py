@@ -1,0 +1,230 @@
+"""Host buffers: shared segments of the front, copied, hashed and compared in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import hashlib
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+
+from domains.device.types import ByteFigure
+from domains.memory.backends.mapping import Mapping
+from domains.memory.errors import OutOfMemory
+from domains.memory.types import Moved, Place, Segment, SegmentRegion
+
+CHUNK_BYTES = 32 << 20
+"""Large enough that changing threads costs nothing, small enough to stop within 10 ms."""
+_SPARE_FILES = 512  # file handles left for connections, workers and pictures
+_NO_ROOM = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+
+
+class HostSegments:
+    """Every segment of this server; see the port `HostBuffers`.
+
+    Args:
+        chunk_bytes: How much is copied, hashed or compared between two looks at whether to
+            stop.
+    """
+
+    def __init__(self, *, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._chunk_bytes = chunk_bytes
+        self._mappings: dict[str, Mapping] = {}
+        self._most = _raise_file_limit() - _SPARE_FILES
+
+    def figure(self) -> ByteFigure:
+        """Bytes of all segments that are not freed, in whole pages where the system tells."""
+        mappings = tuple(self._mappings.values())
+        source = mappings[0].source if mappings else "no segment exists"
+        return ByteFigure.measured(sum(one.taken_bytes() for one in mappings), source)
+
+    @property
+    def count(self) -> int:
+        """How many segments there are."""
+        return len(self._mappings)
+
+    async def allocate(self, size: int) -> Segment:
+        """Take `size` bytes whose pages are there; see the port for what is raised."""
+        if len(self._mappings) >= self._most:
+            raise OutOfMemory(Place(), size, None, {})
+        making = asyncio.ensure_future(asyncio.to_thread(_make, size))
+        try:
+            mapping = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_discard)
+            raise
+        self._mappings[mapping.segment.name] = mapping
+        return mapping.segment
+
+    async def free(self, segment: Segment) -> int:
+        """Give a segment back; returns its size, 0 when it was given back before."""
+        mapping = self._mappings.pop(segment.name, None)
+        if mapping is None:
+            return 0
+        await asyncio.to_thread(mapping.close)
+        return segment.size_bytes
+
+    def close(self) -> None:
+        """Give every segment back."""
+        while self._mappings:
+            self._mappings.popitem()[1].close()
+
+    def write(self, region: SegmentRegion, data: bytes) -> None:
+        """Put bytes into a segment."""
+        ctypes.memmove(self._address(region, len(data)), data, len(data))
+
+    def read(self, region: SegmentRegion, length: int) -> bytes:
+        """Bytes of a segment."""
+        return ctypes.string_at(self._address(region, length), length)
+
+    def feed(
+        self, take: Callable[[memoryview], object], region: SegmentRegion, length: int
+    ) -> None:
+        """Show bytes of a segment to `take` without copying them."""
+        take(_view(self._address(region, length), length))
+
+    def move(
+        self, source: SegmentRegion, target: SegmentRegion, length: int
+    ) -> AsyncGenerator[int]:
+        """Copy bytes between regions that do not overlap; yields how many are done."""
+        begin, end = self._address(source, length), self._address(target, length)
+
+        def copy(offset: int, size: int) -> bool:
+            ctypes.memmove(end + offset, begin + offset, size)
+            return True
+
+        return self._steps(length, copy)
+
+    async def digest(self, region: SegmentRegion, length: int) -> AsyncGenerator[int | Moved]:
+        """Hash bytes; yields how many are done, and `Moved` with the SHA-256 last."""
+        address = self._address(region, length)
+        sha256 = hashlib.sha256()
+
+        def update(offset: int, size: int) -> bool:
+            sha256.update(_view(address + offset, size))
+            return True
+
+        async with aclosing(self._steps(length, update)) as steps:
+            async for done in steps:
+                yield done
+        yield Moved(length, sha256.hexdigest())
+
+    def compare(
+        self, first: SegmentRegion, second: SegmentRegion, length: int
+    ) -> AsyncGenerator[int]:
+        """Compare bytes; yields how many are equal so far, ends early at a difference."""
+        one, other = self._address(first, length), self._address(second, length)
+
+        def equal(offset: int, size: int) -> bool:
+            return _memcmp(one + offset, other + offset, size) == 0
+
+        return self._steps(length, equal)
+
+    async def _steps(
+        self, length: int, step: Callable[[int, int], bool]
+    ) -> AsyncGenerator[int]:
+        """Run `step(offset, size)` over `length` bytes in one thread; yields bytes done.
+
+        Ends when a step is False. Closed or cancelled, it returns when the thread has
+        ended, so that no memory is touched any more.
+        """
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[int | None] = asyncio.Queue()
+        stop = threading.Event()
+
+        def work() -> None:
+            try:
+                for offset, size in _chunks(length, self._chunk_bytes):
+                    if stop.is_set() or not step(offset, size):
+                        return
+                    loop.call_soon_threadsafe(told.put_nowait, offset + size)
+            finally:
+                loop.call_soon_threadsafe(told.put_nowait, None)
+
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        try:
+            while (done := await told.get()) is not None:
+                yield done
+        finally:
+            stop.set()
+            await _ended(working)
+        working.result()
+
+    def _address(self, region: SegmentRegion, length: int) -> int:
+        mapping = self._mappings[region.segment.name]
+        if not 0 <= region.offset <= region.offset + length <= mapping.segment.size_bytes:
+            raise ValueError("the region does not lie within its segment")
+        return mapping.address + region.offset
+
+
+def _view(address: int, size: int) -> memoryview:
+    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
+
+
+def _make(size: int) -> Mapping:
+    try:
+        return Mapping(size)
+    except (MemoryError, ValueError, OverflowError):  # mmap's words for more than there is
+        raise OutOfMemory(Place(), size, None, {}) from None
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise OutOfMemory(Place(), size, None, {}) from None
+        raise
+
+
+def _discard(making: asyncio.Future[Mapping]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().close()
+
+
+async def _ended(working: asyncio.Future[None]) -> None:
+    """Wait for a thread that was told to stop, whoever else wants to stop meanwhile."""
+    cancelled = False
+    while not working.done():
+        try:
+            await asyncio.wait({working})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def _chunks(length: int, chunk: int) -> Iterator[tuple[int, int]]:
+    for offset in range(0, length, chunk):
+        yield offset, min(chunk, length - offset)
+
+
+def _load_memcmp() -> Callable[[int, int, int], int]:
+    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    function = library.memcmp
+    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    function.restype = ctypes.c_int
+
+    def memcmp(one: int, other: int, size: int) -> int:
+        return int(function(one, other, size))
+
+    return memcmp
+
+
+_memcmp = _load_memcmp()
+
+
+def _raise_file_limit() -> int:
+    """Raise this process's limit on open files as far as it may; returns the limit.
+
+    A segment takes one file, and common limits (1024) are made for programs that use
+    `select`, which this one does not.
+    """
+    if sys.platform == "win32":
+        return 1 << 16
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return wanted if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,232 @@
+"""Copies and transfers as sessions: moved, verified, cancelled within a chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+from domains.errors import FieldViolation, Reason
+from domains.memory.core.lending import Lender
+from domains.memory.core.progress import Progress
+from domains.memory.core.rules import check_copy, check_transfer, length_within
+from domains.memory.core.store import Located, MemoryStore, at
+from domains.memory.core.uses import Uses
+from domains.memory.errors import CopyCorrupted, InvalidMemoryRequest, OffsetOutOfRange
+from domains.memory.types import (
+    CopyRequest,
+    Moved,
+    Place,
+    SegmentRegion,
+    TransferRequest,
+)
+from domains.session.core.session import Session
+from domains.session.core.sessions import SessionPlan, Sessions
+from domains.session.core.tasks import Tasks
+from domains.session.types import (
+    Phase,
+    PhaseStarted,
+    SessionEvent,
+    SessionKind,
+    SessionOptions,
+)
+
+
+class Copies:
+    """Copies bytes between allocations, and moves allocations between places.
+
+    Copies into one memory wait for each other, in a queue of their own, and never for a
+    device's pictures.
+
+    Args:
+        sessions: Knows what an earlier call with a request_id started.
+        tasks: Runs the work as sessions.
+        uses: Whose memory is where.
+        lender: Takes the memory that a transfer moves to.
+        store: Moves bytes and hashes them.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        tasks: Tasks,
+        uses: Uses,
+        lender: Lender,
+        store: MemoryStore,
+    ) -> None:
+        self._sessions = sessions
+        self._tasks = tasks
+        self._uses = uses
+        self._lender = lender
+        self._store = store
+
+    async def copy(self, client: str, request: CopyRequest) -> AsyncGenerator[SessionEvent]:
+        """Copy bytes of one allocation into another one, and follow the session.
+
+        Raises:
+            InvalidMemoryRequest: The content breaks rules, or source and target overlap.
+            AllocationNotFound: One of them is not there.
+            OffsetOutOfRange: The bytes do not lie within them.
+            DomainError: What the session ended with.
+        """
+        check_copy(request)
+        digest = _digest(client, request.digest)
+        place = Place()
+        if self._sessions.known(request.options.request_id, digest) is None:
+            self._extent(client, request)
+            place = self._uses.get(client, request.target_id).allocation.place
+
+        async def work(session: Session) -> None:
+            await self._copy(session, client, request)
+
+        plan = _plan(request.options, digest, place, request.verify)
+        async with aclosing(self._tasks.run(plan, work)) as events:
+            async for event in events:
+                yield event
+
+    async def transfer(
+        self, client: str, request: TransferRequest
+    ) -> AsyncGenerator[SessionEvent]:
+        """Move an allocation to another place, and follow the session.
+
+        It keeps its id. The old memory is given back once the new one has been verified;
+        until then, and when anything fails, the allocation is where it was.
+
+        Raises:
+            InvalidMemoryRequest: The content breaks rules.
+            AllocationNotFound: There is none.
+            DeviceNotFound, DeviceUnavailable: The place cannot be used.
+            DomainError: What the session ended with, OutOfMemory among it.
+        """
+        check_transfer(request)
+        assert request.place is not None
+        digest = _digest(client, request.digest)
+        place = request.place
+        if self._sessions.known(request.options.request_id, digest) is None:
+            self._uses.get(client, request.allocation_id)
+            place = await self._lender.resolve(place)
+
+        async def work(session: Session) -> None:
+            await self._transfer(session, client, replace(request, place=place))
+
+        plan = _plan(request.options, digest, place, request.verify)
+        async with aclosing(self._tasks.run(plan, work)) as events:
+            async for event in events:
+                yield event
+
+    def _extent(self, client: str, request: CopyRequest) -> int:
+        """How many bytes are to be copied, once everything has been checked."""
+        source = self._uses.get(client, request.source_id).allocation
+        target = self._uses.get(client, request.target_id).allocation
+        begin, end = request.source_offset, request.target_offset
+        length = length_within("source", begin, request.length, source.size_bytes)
+        if end + length > target.size_bytes:
+            raise OffsetOutOfRange("target", end, length, target.size_bytes)
+        same = source.allocation_id == target.allocation_id
+        if same and begin < end + length and end < begin + length:
+            rule = "Must not lie within the bytes that are read: they would be overwritten."
+            raise InvalidMemoryRequest(
+                [FieldViolation("target_offset_bytes", Reason.FIELDS_CONFLICT, rule)]
+            )
+        return length
+
+    async def _copy(self, session: Session, client: str, request: CopyRequest) -> None:
+        length = self._extent(client, request)
+        async with self._uses.copying(client, request.source_id, request.target_id) as both:
+            source, target = both
+            begin = source.allocation.place, at(source.region, request.source_offset)
+            end = target.allocation.place, at(target.region, request.target_offset)
+            item = source.allocation.label or source.allocation.allocation_id
+            await self._moved(session, begin, end, length, item, request.verify)
+
+    async def _transfer(self, session: Session, client: str, request: TransferRequest) -> None:
+        assert request.place is not None
+        async with self._uses.moving(client, request.allocation_id) as lease:
+            before, size = lease.allocation.place, lease.allocation.size_bytes
+            if before == request.place:
+                return
+            taken = await self._lender.take(client, request.place, size)
+            try:
+                item = lease.allocation.label or lease.allocation.allocation_id
+                old, new = (before, lease.region), (taken.place, taken.region)
+                await self._moved(session, old, new, size, item, request.verify)
+                self._uses.get(client, request.allocation_id)  # its worker may have died
+            except BaseException:
+                await self._lender.give_up(taken)
+                raise
+            await self._uses.relocate(lease, taken)
+
+    async def _moved(
+        self,
+        session: Session,
+        source: Located,
+        target: Located,
+        length: int,
+        item: str,
+        verify: bool,
+    ) -> None:
+        progress = Progress(session, item, 2 * length if verify else length)
+        session.record(PhaseStarted(Phase.COPYING))
+        await _told(self._store.move(source, target, length), progress.tell)
+        if verify:
+            session.record(PhaseStarted(Phase.VERIFYING))
+            await self._verify(source, target, length, lambda d: progress.tell(length + d))
+        progress.finish()
+
+    async def _verify(
+        self, source: Located, target: Located, length: int, tell: Callable[[int], None]
+    ) -> None:
+        begin, end = source[1], target[1]
+        if isinstance(begin, SegmentRegion) and isinstance(end, SegmentRegion):
+            equal = await _told(self._store.host.compare(begin, end, length), tell)
+            if equal != length:
+                raise CopyCorrupted({"equal_bytes": str(equal)})
+            return
+        done = [0, 0]
+
+        async def digest(side: int, located: Located) -> str:
+            async with aclosing(self._store.digest(located, length)) as steps:
+                async for step in steps:
+                    if isinstance(step, Moved):
+                        return step.sha256 or ""
+                    done[side] = step
+                    tell(min(done))
+            return ""
+
+        async with asyncio.TaskGroup() as group:
+            sides = [
+                group.create_task(digest(side, located))
+                for side, located in enumerate((source, target))
+            ]
+        found = [side.result() for side in sides]
+        if found[0] != found[1]:
+            raise CopyCorrupted({"source_sha256": found[0], "target_sha256": found[1]})
+
+
+async def _told(steps: AsyncGenerator[int], tell: Callable[[int], None]) -> int:
+    """Run the steps and tell of each; returns how far they came."""
+    done = 0
+    async with aclosing(steps):
+        async for done in steps:
+            tell(done)
+    return done
+
+
+def _digest(client: str, request: bytes) -> bytes:
+    """Requests of two clients are never the same one."""
+    return hashlib.sha256(client.encode() + b"\0" + request).digest()
+
+
+def _plan(options: SessionOptions, digest: bytes, place: Place, verify: bool) -> SessionPlan:
+    phases = (Phase.QUEUED, Phase.COPYING, *((Phase.VERIFYING,) if verify else ()))
+    return SessionPlan(
+        kind=SessionKind.MEMORY_TASK,
+        options=options,
+        digest=digest,
+        device_id=place.device_id,
+        model_id="",
+        expected_phases=phases,
+        queue=f"copies to {Place(place.device_id)}",
+    )

@@ -1,0 +1,251 @@
+"""Who holds which memory until when: pure book-keeping, nothing is allocated here."""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from domains.memory.errors import AllocationBusy, AllocationNotFound, QuotaExceeded
+from domains.memory.types import Allocation, Place, Region
+
+_REMEMBERED = 10_000  # allocations whose end is still explained
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """Room that a client's quota counts although nothing is lent there yet."""
+
+    client: str
+    pool: str
+    size_bytes: int
+
+
+@dataclass
+class Lease:
+    """An allocation, the memory behind it, and who uses it now.
+
+    `touches` are short reads and writes, `readers` and `writer` copies that take long.
+    """
+
+    allocation: Allocation
+    region: Region
+    expires: float
+    touches: int = 0
+    readers: int = 0
+    writer: bool = False
+
+    @property
+    def copied(self) -> bool:
+        """Whether a copy or transfer uses it."""
+        return self.writer or self.readers > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether its memory must stay where it is now."""
+        return self.copied or self.touches > 0
+
+
+class Ledger:
+    """The leases of every client; one client does not see another's.
+
+    Args:
+        pool: The memory that a place's bytes come from: places that share one share its
+            quota.
+        monotonic: Seconds for expiry; a change of the wall clock must not end leases.
+        now: The wall clock for what clients see, timezone-aware.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: Callable[[Place], str],
+        monotonic: Callable[[], float],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._pool = pool
+        self._monotonic = monotonic
+        self._now = now
+        self._leases: dict[str, Lease] = {}
+        self._reservations: list[Reservation] = []
+        self._ends: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
+
+    # Room.
+
+    def held(self, client: str, pool: str) -> int:
+        """Bytes a client holds of a pool or has reserved there."""
+        lent = sum(
+            lease.allocation.size_bytes
+            for lease in self._leases.values()
+            if lease.allocation.client == client and self._pool(lease.allocation.place) == pool
+        )
+        return lent + sum(
+            reservation.size_bytes
+            for reservation in self._reservations
+            if (reservation.client, reservation.pool) == (client, pool)
+        )
+
+    def reserve(
+        self, client: str, place: Place, size: int, quota: int | None = None
+    ) -> Reservation:
+        """Set room aside while memory is being taken; `admit` or `cancel` ends it.
+
+        `quota` is the most bytes the client may hold of the place's pool.
+
+        Raises:
+            QuotaExceeded: CLIENT_QUOTA_EXCEEDED.
+        """
+        pool = self._pool(place)
+        held = self.held(client, pool)
+        if quota is not None and held + size > quota:
+            raise QuotaExceeded(client, pool, size, held, quota)
+        reservation = Reservation(client, pool, size)
+        self._reservations.append(reservation)
+        return reservation
+
+    def reserved(self, place: Place) -> int:
+        """Bytes of a place's pool that are being taken now, by anybody."""
+        pool = self._pool(place)
+        return sum(r.size_bytes for r in self._reservations if r.pool == pool)
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Nothing came of it."""
+        self._reservations = [r for r in self._reservations if r is not reservation]
+
+    # Leases.
+
+    def admit(
+        self,
+        reservation: Reservation,
+        place: Place,
+        region: Region,
+        *,
+        label: str,
+        lease_seconds: float,
+    ) -> Allocation:
+        """The memory is there: it is lent from now on."""
+        self.cancel(reservation)
+        now = self._now()
+        allocation = Allocation(
+            allocation_id=str(uuid.uuid4()),
+            client=reservation.client,
+            label=label,
+            place=place,
+            size_bytes=reservation.size_bytes,
+            create_time=now,
+            lease_expire_time=now + timedelta(seconds=lease_seconds),
+        )
+        expires = self._monotonic() + lease_seconds
+        self._leases[allocation.allocation_id] = Lease(allocation, region, expires)
+        return allocation
+
+    def get(self, client: str, allocation_id: str) -> Lease:
+        """A client's lease.
+
+        Raises:
+            AllocationNotFound: It has none of that id, or no longer; says why it ended.
+        """
+        lease = self._leases.get(allocation_id)
+        if lease is not None and lease.allocation.client == client:
+            return lease
+        owner, cause, why = self._ends.get(allocation_id, ("", "", ""))
+        if owner == client and cause:
+            raise AllocationNotFound(allocation_id, why, cause=cause)
+        raise AllocationNotFound(allocation_id)
+
+    def lives(self, allocation_id: str) -> bool:
+        """Whether it is lent, to whomever."""
+        return allocation_id in self._leases
+
+    def renew(
+        self, client: str, allocation_ids: Iterable[str], lease_seconds: float
+    ) -> tuple[Allocation, ...]:
+        """Let leases end that much later than now; no ids means all of the client's.
+
+        Raises:
+            AllocationNotFound: One of them is not there; none is renewed then.
+        """
+        ids = tuple(dict.fromkeys(allocation_ids))
+        leases = [self.get(client, one) for one in ids] if ids else self.of(client)
+        expire_time = self._now() + timedelta(seconds=lease_seconds)
+        for lease in leases:
+            lease.expires = self._monotonic() + lease_seconds
+            lease.allocation = replace(lease.allocation, lease_expire_time=expire_time)
+        return tuple(lease.allocation for lease in leases)
+
+    def of(self, client: str) -> list[Lease]:
+        """A client's leases, oldest first."""
+        return [one for one in self._leases.values() if one.allocation.client == client]
+
+    def all(self) -> list[Lease]:
+        """Every lease, oldest first."""
+        return list(self._leases.values())
+
+    def expired(self) -> list[Lease]:
+        """Leases whose time is over and that nothing uses just now."""
+        now = self._monotonic()
+        return [one for one in self._leases.values() if one.expires <= now and not one.busy]
+
+    def relocate(
+        self, lease: Lease, reservation: Reservation, place: Place, region: Region
+    ) -> None:
+        """The allocation lies elsewhere from now on."""
+        self.cancel(reservation)
+        lease.allocation = replace(lease.allocation, place=place)
+        lease.region = region
+
+    def remove(self, lease: Lease, cause: str, why: str) -> None:
+        """The lease is over; a later question is answered with `why`."""
+        allocation = lease.allocation
+        del self._leases[allocation.allocation_id]
+        self._ends[allocation.allocation_id] = (allocation.client, cause, why)
+        while len(self._ends) > _REMEMBERED:
+            self._ends.popitem(last=False)
+
+    def lose(self, device_id: str) -> list[Lease]:
+        """A device's worker ended, and with it what it held; returns those leases."""
+        lost = [
+            lease
+            for lease in self._leases.values()
+            if lease.allocation.place.device_id == device_id
+        ]
+        for lease in lost:
+            why = f"the worker of {device_id} ended and took its memory along"
+            self.remove(lease, "worker_lost", why)
+        return lost
+
+    def sum(self, place: Place) -> int:
+        """Bytes lent in exactly this place."""
+        return sum(
+            lease.allocation.size_bytes
+            for lease in self._leases.values()
+            if lease.allocation.place == place
+        )
+
+    def places(self) -> list[Place]:
+        """Every place where something is lent."""
+        return list(dict.fromkeys(lease.allocation.place for lease in self._leases.values()))
+
+    # Uses.
+
+    def read(self, lease: Lease) -> None:
+        """A copy reads the lease's memory from now on; `readers` counts it.
+
+        Raises:
+            AllocationBusy: Another copy writes it.
+        """
+        if lease.writer:
+            raise AllocationBusy(lease.allocation.allocation_id, "read")
+        lease.readers += 1
+
+    def write(self, lease: Lease) -> None:
+        """A copy writes or moves the lease's memory from now on; `writer` says so.
+
+        Raises:
+            AllocationBusy: Another copy uses it.
+        """
+        if lease.copied:
+            raise AllocationBusy(lease.allocation.allocation_id, "written or moved")
+        lease.writer = True

@@ -1,0 +1,113 @@
+"""The rules that requests about leases and copies must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from domains import checks
+from domains.errors import FieldViolation, InvalidArgument, Reason
+from domains.limits import LIMITS
+from domains.memory.errors import InvalidMemoryRequest, OffsetOutOfRange
+from domains.memory.types import AllocationRequest, CopyRequest, Place, TransferRequest
+from domains.session.core.options import check_options
+
+CLIENT_KEY = "deviceops-client"
+DEFAULT_CLIENT = "default"
+
+
+def check_client(name: str) -> str:
+    """The client's name: what it said, or "default" when it said nothing.
+
+    Raises:
+        InvalidArgument: METADATA_INVALID.
+    """
+    if not name:
+        return DEFAULT_CLIENT
+    broken = checks.name(CLIENT_KEY, name)
+    if broken is not None:
+        violation = FieldViolation(CLIENT_KEY, Reason.METADATA_INVALID, broken.description)
+        raise InvalidArgument(
+            f"The metadata {CLIENT_KEY} is no name: {broken.description}",
+            reason=violation.reason,
+            violations=[violation],
+        )
+    return name
+
+
+def check_allocation(request: AllocationRequest) -> None:
+    """Raise InvalidMemoryRequest with every rule the request breaks."""
+    _raise(
+        [
+            *_place("place", request.place),
+            checks.number(
+                "size_bytes", request.size_bytes, LIMITS["AllocateRequest.size_bytes"]
+            ),
+            checks.number("lease", request.lease_seconds, LIMITS["AllocateRequest.lease"]),
+            checks.line("label", request.label, LIMITS["AllocateRequest.label"]),
+            checks.request_id("request_id", request.request_id) if request.request_id else None,
+        ]
+    )
+
+
+def check_renewal(allocation_ids: Iterable[str], lease_seconds: float) -> None:
+    """Raise InvalidMemoryRequest with every rule the request breaks."""
+    ids = tuple(allocation_ids)
+    limit = LIMITS["RenewLeaseRequest.allocation_ids"]
+    _raise(
+        [
+            checks.elements("allocation_ids", len(ids), limit),
+            checks.number("lease", lease_seconds, LIMITS["RenewLeaseRequest.lease"]),
+        ]
+    )
+
+
+def check_copy(request: CopyRequest) -> None:
+    """Raise InvalidMemoryRequest with every rule the request breaks."""
+    _raise(
+        [
+            checks.required("source_allocation_id", request.source_id),
+            checks.required("target_allocation_id", request.target_id),
+            *check_options(request.options, "options"),
+        ]
+    )
+
+
+def check_transfer(request: TransferRequest) -> None:
+    """Raise InvalidMemoryRequest with every rule the request breaks."""
+    _raise(
+        [
+            checks.required("allocation_id", request.allocation_id),
+            *_place("place", request.place),
+            *check_options(request.options, "options"),
+        ]
+    )
+
+
+def check_place(place: Place | None) -> None:
+    """Raise InvalidMemoryRequest when a place that is named is badly named."""
+    if place is not None:
+        _raise(_place("place", place))
+
+
+def length_within(field: str, offset: int, length: int, size: int) -> int:
+    """How many bytes are meant from `offset` on; a `length` of 0 means to the end.
+
+    Raises:
+        OffsetOutOfRange: They do not lie within `size` bytes.
+    """
+    wanted = length or size - offset
+    if offset > size or wanted < 0 or offset + wanted > size:
+        raise OffsetOutOfRange(field, offset, length, size)
+    return wanted
+
+
+def _place(field: str, place: Place | None) -> list[FieldViolation | None]:
+    if place is None:
+        return [checks.required(field, None)]
+    return [] if place.host else [checks.device_id(f"{field}.device_id", place.device_id)]
+
+
+def _raise(found: Iterable[FieldViolation | None]) -> None:
+    violations = [violation for violation in found if violation is not None]
+    if violations:
+        raise InvalidMemoryRequest(violations)

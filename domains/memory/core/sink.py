@@ -1,0 +1,128 @@
+"""Where a client's bytes go: straight into main memory, or over slots to a device."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from domains.memory.core.finishing import finished
+from domains.memory.core.store import MemoryStore, at
+from domains.memory.core.uses import Uses
+from domains.memory.errors import AllocationBusy
+from domains.memory.types import Place, SegmentRegion, WriteHeader
+
+SLOT_BYTES = 8 << 20
+
+
+class Sink:
+    """Takes the bytes of one write in order.
+
+    For a device they are gathered in one slot while the other one is on its way.
+
+    Args:
+        uses: Where the allocation lies.
+        store: Moves bytes.
+        client: Whose allocation it is.
+        header: Which, and where its first byte goes.
+        room: Most bytes that may come.
+    """
+
+    def __init__(
+        self,
+        uses: Uses,
+        store: MemoryStore,
+        client: str,
+        header: WriteHeader,
+        room: int,
+    ) -> None:
+        self._uses = uses
+        self._store = store
+        self._client = client
+        self._allocation_id = header.allocation_id
+        self._position = header.offset  # of the next byte
+        self._slot_bytes = min(SLOT_BYTES, room)
+        self._slots: list[SegmentRegion] = []
+        self._gathered = 0
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await finished(self._close())
+
+    async def put(self, data: bytes, see: Callable[[bytes], object]) -> None:
+        """Take more bytes; `see` is shown them in a thread, to hash them.
+
+        Raises:
+            AllocationNotFound: The lease is over.
+            AllocationBusy: A copy uses the allocation.
+            Unavailable: The device's worker is lost.
+        """
+        async with self._uses.touching(self._client, self._allocation_id) as lease:
+            if lease.copied:
+                raise AllocationBusy(self._allocation_id, "written")
+            if isinstance(lease.region, SegmentRegion) and not self._gathered:
+                target = at(lease.region, self._position)
+                await finished(asyncio.to_thread(self._write, target, data, see))
+                self._position += len(data)
+                return
+        await self._gather(data, see)
+
+    async def flush(self) -> None:
+        """Return when everything is where it belongs; raises what a move raised."""
+        if self._gathered:
+            await self._send()
+        await self._sent()
+
+    async def _gather(self, data: bytes, see: Callable[[bytes], object]) -> None:
+        if not self._slots:
+            for _ in range(2):
+                segment = await self._store.host.allocate(self._slot_bytes)
+                self._slots.append(SegmentRegion(segment))
+        if self._gathered + len(data) > self._slot_bytes:
+            await self._send()
+        target = at(self._slots[0], self._gathered)
+        await finished(asyncio.to_thread(self._write, target, data, see))
+        self._gathered += len(data)
+
+    async def _send(self) -> None:
+        """Have the gathered bytes moved, and gather the next ones in the other slot."""
+        await self._sent()
+        slot, count, position = self._slots[0], self._gathered, self._position
+        self._flushing = asyncio.create_task(self._move(slot, count, position))
+        self._slots.reverse()
+        self._position += count
+        self._gathered = 0
+
+    async def _sent(self) -> None:
+        if self._flushing is not None:
+            await asyncio.shield(self._flushing)
+            self._flushing = None
+
+    async def _move(self, slot: SegmentRegion, count: int, position: int) -> None:
+        async with self._uses.touching(self._client, self._allocation_id) as lease:
+            if lease.copied:
+                raise AllocationBusy(self._allocation_id, "written")
+            target = (lease.allocation.place, at(lease.region, position))
+            await self._store.move_whole((Place(), slot), target, count)
+
+    def _write(
+        self, target: SegmentRegion, data: bytes, see: Callable[[bytes], object]
+    ) -> None:
+        self._store.host.write(target, data)
+        see(data)
+
+    async def _close(self) -> None:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        for slot in self._slots:
+            await self._store.host.free(slot.segment)

@@ -1,0 +1,156 @@
+"""Watching memory: readings at an interval, and the pressure that follows from them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from domains import checks
+from domains.device.core import DeviceInventory
+from domains.device.types import ByteFigure
+from domains.limits import LIMITS
+from domains.memory.core.monitor import MemoryMonitor
+from domains.memory.core.pressure import next_level
+from domains.memory.errors import InvalidMemoryRequest
+from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel, Threshold
+
+Listener = Callable[[Pressure], None]
+
+
+class PressureWatch:
+    """Keeps every place's pressure, and tells when a level changes.
+
+    Someone calls `sample` again and again; places whose used share nobody knows have no
+    pressure.
+
+    Args:
+        monitor: Reads memory.
+        devices: Finds the device that a request names.
+        thresholds: Where levels begin and end.
+    """
+
+    def __init__(
+        self,
+        monitor: MemoryMonitor,
+        devices: DeviceInventory,
+        thresholds: Sequence[Threshold],
+    ) -> None:
+        self._monitor = monitor
+        self._devices = devices
+        self.thresholds = tuple(thresholds)
+        self._pressures: dict[Place, Pressure] = {}
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Have `listener` called, on the loop, when a place's level changes.
+
+        Returns:
+            What ends it; calling that twice is harmless.
+        """
+        self._listeners.append(listener)
+
+        def end() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return end
+
+    async def sample(self) -> None:
+        """Read memory now and tell listeners what changed."""
+        self._take(await self._monitor.known())
+
+    def pressures(self) -> tuple[Pressure, ...]:
+        """Every place's pressure as of the last sample."""
+        return tuple(self._pressures.values())
+
+    def level(self, place: Place) -> PressureLevel:
+        """A place's level as of the last sample; NORMAL where it is not known."""
+        known = self._pressures.get(Place(place.device_id))
+        return PressureLevel.NORMAL if known is None else known.level
+
+    async def ask(self, device: str = "") -> tuple[Pressure, ...]:
+        """The pressure now of main memory and of `device`, an id or alias; empty: of all.
+
+        Raises:
+            DeviceNotFound: There is no such device.
+        """
+        wanted = await self._wanted(device)
+        await self.sample()
+        return tuple(p for p in self.pressures() if wanted(p.place))
+
+    async def stream(
+        self, device: str = "", *, interval: float = 1.0, pressure_only: bool = False
+    ) -> AsyncGenerator[MemoryStatus | Pressure]:
+        """Pressure at the start and at each change, figures every `interval` seconds.
+
+        A reader that is slow gets the latest change of each place, not all of them.
+
+        Raises:
+            DeviceNotFound: There is no such device.
+            InvalidMemoryRequest: FIELD_OUT_OF_RANGE for the interval.
+        """
+        broken = checks.number("interval", interval, LIMITS["WatchMemoryRequest.interval"])
+        if broken is not None:
+            raise InvalidMemoryRequest([broken])
+        wanted = await self._wanted(device)
+        news: dict[Place, Pressure] = {}
+        wake = asyncio.Event()
+
+        def listen(pressure: Pressure) -> None:
+            if wanted(pressure.place):
+                news[pressure.place] = pressure
+                wake.set()
+
+        end = self.subscribe(listen)
+        try:
+            for pressure in await self.ask(device):
+                news.pop(pressure.place, None)
+                yield pressure
+            loop = asyncio.get_running_loop()
+            due = loop.time()
+            while True:
+                wake.clear()
+                while news:
+                    yield news.pop(next(iter(news)))
+                if not pressure_only and loop.time() >= due:
+                    yield await self._monitor.status(device)
+                    due = max(due + interval, loop.time())
+                try:
+                    async with asyncio.timeout_at(None if pressure_only else due):
+                        await wake.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            end()
+
+    async def _wanted(self, device: str) -> Callable[[Place], bool]:
+        if not device:
+            return lambda place: True
+        device_id = (await self._devices.get(device)).device.device_id
+        return lambda place: place.device_id in ("", device_id)
+
+    def _take(self, status: MemoryStatus) -> None:
+        shares = {Place(): _share(status.host.total, status.host.available)}
+        for memory in status.devices:
+            shares[Place(memory.device_id)] = _share(memory.total, memory.free)
+        for place in [known for known in self._pressures if shares.get(known) is None]:
+            del self._pressures[place]
+        for place, share in shares.items():
+            if share is None:
+                continue
+            before = self._pressures.get(place)
+            was = PressureLevel.NORMAL if before is None else before.level
+            level = next_level(was, share, self.thresholds)
+            changed = before is None or level is not was
+            since = status.read_time if changed or before is None else before.since_time
+            self._pressures[place] = now = Pressure(place, level, share, since)
+            if changed:
+                for listener in tuple(self._listeners):
+                    listener(now)
+
+
+def _share(total: ByteFigure, free: ByteFigure) -> float | None:
+    """Used share from 0 to 1; None when it is not known."""
+    if not total.value or free.value is None:
+        return None
+    return min(max(1.0 - free.value / total.value, 0.0), 1.0)
