@@ -69,7 +69,13 @@ def control_net(places: Places) -> Path:
     network.load_state_dict(load_file(places.trained / "emoji-canny.safetensors"))
     folder = places.models / "emoji-canny"
     network.save_config(folder)
-    return _written(network.state_dict(), folder / WEIGHTS)
+    told = header(
+        title=folder.name,
+        architecture="stable-diffusion-xl-v1-base/controlnet",
+        description="Makes emoji-xl follow Canny's edges.",
+        configuration=folder.name,
+    )
+    return _written(network.state_dict(), folder / WEIGHTS, told)
 
 
 def refiner_model(places: Places) -> Path:

@@ -23,14 +23,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from demo.train.parts.base import BaseModel, load_base
+from demo.train.parts.capture import captured, sdxl_samples
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
@@ -171,6 +172,40 @@ class EdgePool:
         )
 
 
+class Controlled(nn.Module):
+    """A UNet under its ControlNet, as a function of tensors alone."""
+
+    def __init__(self, unet: Any, network: Any) -> None:
+        super().__init__()
+        self.unet = unet
+        self.network = network
+
+    def forward(
+        self,
+        noisy: Tensor,
+        times: Tensor,
+        states: Tensor,
+        pooled: Tensor,
+        ids: Tensor,
+        hint: Tensor,
+    ) -> Tensor:
+        """Epsilon [B, 4, h, w]; `hint` is the control picture [B, 3, H, W] in [0, 1]."""
+        added = {"text_embeds": pooled, "time_ids": ids}
+        skips, middle = self.network(
+            noisy, times, states, hint, added_cond_kwargs=added, return_dict=False
+        )
+        epsilon: Tensor = self.unet(
+            noisy,
+            times,
+            states,
+            added_cond_kwargs=added,
+            down_block_additional_residuals=skips,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        return epsilon
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train and write."""
     options = parse(__doc__, argv, steps=12_000, batch=256, smoke_batch=1)
@@ -191,45 +226,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     unet: Any = base.unet
     network: Any = build(unet)
     network.to(device=device, memory_format=torch.channels_last)
-    if options.compile:
-        network.compile()
-        unet.compile()
+    nothing = text.encode([""])
+    controlled = captured(
+        Controlled(unet, network),
+        *sdxl_samples(320, 192, options.batch, device),
+        torch.zeros(options.batch, 3, 256, 256, device=device),
+    )
 
     def loss_of_step(step: int) -> Tensor:
         if step % RENEWED_EVERY == RENEWED_EVERY - 1:
             pool.renew(options.batch)
         examples = pool.take(options.batch)
         hint = examples.edges.float().expand(-1, 3, -1, -1)
-        words = text.drop(
-            TextConditioning(examples.states.float(), examples.pooled.float()),
-            empty=DROPPED_EMPTY,
-            zeroed=DROPPED_ZEROED,
-            generator=generator,
-        )
-        added = {"text_embeds": words.pooled, "time_ids": times}
-
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            skips, middle = network(
-                noisy,
-                timesteps,
-                encoder_hidden_states=words.states,
-                controlnet_cond=hint,
-                added_cond_kwargs=added,
-                return_dict=False,
-            )
-            (epsilon,) = unet(
-                noisy,
-                timesteps,
-                encoder_hidden_states=words.states,
-                added_cond_kwargs=added,
-                down_block_additional_residuals=skips,
-                mid_block_additional_residual=middle,
-                return_dict=False,
-            )
-            return cast(Tensor, epsilon)
-
+        draw = torch.rand(options.batch, device=device, generator=generator)
+        empty, kept = draw < DROPPED_EMPTY, (draw < 1 - DROPPED_ZEROED)[:, None]
+        states = torch.where(empty[:, None, None], nothing.states, examples.states.float())
+        pooled = torch.where(empty[:, None], nothing.pooled, examples.pooled.float())
+        words = TextConditioning(states * kept[:, None], pooled * kept)
         return epsilon_loss(
-            predict,
+            lambda noisy, steps: controlled(
+                noisy, steps, words.states, words.pooled, times, hint
+            ),
             examples.latents,
             schedule=schedule,
             generator=generator,

@@ -22,6 +22,8 @@ from demo.train import comic, controlnet_canny, package, refiner, sd1
 from demo.train.parts.base import BASE, BaseModel, load_base
 from demo.train.parts.files import save_half
 from demo.train.srvgg import Compact
+from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.types import Architecture, ModelType
 
 RANK = 2
 
@@ -47,7 +49,11 @@ def trained(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"{stem}.lora_A.weight": torch.randn(RANK, 128),
             f"{stem}.lora_B.weight": torch.randn(128, RANK),
         }
-        told = {"ss_network_alpha": "1", "modelspec.trigger_phrase": f"{style} style"}
+        told = {
+            "ss_network_alpha": "1",
+            "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+            "modelspec.trigger_phrase": f"{style} style",
+        }
         save_half(lora, place(style) / f"{style}.safetensors", told)
     save_half(
         controlnet_canny.build(base.unet), place("controlnet") / "emoji-canny.safetensors"
@@ -254,3 +260,21 @@ def test_an_upscaler_of_another_scale_is_refused(
     source = trained / "upscaler-2x" / "compact-2x.safetensors"
     shutil.copy(source, out / "compact-4x.safetensors")
     assert "compact-4x enlarges 2 times" in refused(out, capsys)
+
+
+def test_the_catalogue_tells_what_each_file_is(models: Path) -> None:
+    scan = DiskScanner([models]).scan()
+    told = {model.path.name: (model.type, model.architecture) for model in scan.models}
+    expected = {
+        "line-art.safetensors": (ModelType.LORA, Architecture.SDXL),
+        "pixel-art.safetensors": (ModelType.LORA, Architecture.SDXL),
+        "diffusion_pytorch_model.safetensors": (ModelType.CONTROL_NET, Architecture.SDXL),
+        "emoji-refiner": (ModelType.REFINER, Architecture.SDXL),
+        "emoji-comic.safetensors": (ModelType.CHECKPOINT, Architecture.SDXL),
+        "emoji-sd1.safetensors": (ModelType.CHECKPOINT, Architecture.SD1),
+        "emoji-vae.safetensors": (ModelType.VAE, Architecture.SDXL),
+        "compact-4x.safetensors": (ModelType.UPSCALER, None),
+        "compact-2x.safetensors": (ModelType.UPSCALER, None),
+        "emoji-embedding.safetensors": (ModelType.EMBEDDING, Architecture.SDXL),
+    }
+    assert told == expected

@@ -19,6 +19,7 @@ _CROSS_ATTENTION = re.compile(r"attn2[._]to_[kv][._](weight|lora_down|lora_A|lor
 _LORA = re.compile(
     r"(lora_(down|up|A|B)\b|lora\.(down|up)\.|hada_w[12]_[ab]|lokr_w[12]|\.dora_scale)"
 )
+_WRAPPED = re.compile(r"^params(_ema)?\.")
 _UPSCALER = re.compile(
     r"(conv_first\.weight|RRDB_trunk\.|body\.\d+\.(rdb1|residual_group)|model\.1\.sub\.)"
 )
@@ -67,6 +68,9 @@ def _is_control_net(shapes: Shapes) -> bool:
 
 
 def _control_net(shapes: Shapes) -> Recognised:
+    if "add_embedding.linear_1.weight" in shapes:
+        # Sizes and pooled text, which SDXL adds; the small ones have no cross-attention.
+        return Recognised(ModelType.CONTROL_NET, Architecture.SDXL)
     return Recognised(ModelType.CONTROL_NET, _by_cross_attention(shapes))
 
 
@@ -78,6 +82,11 @@ def _checkpoint(shapes: Shapes) -> Recognised:
     if _any(shapes, "conditioner.embedders.0.model."):
         # Its only text encoder is the one that is the second elsewhere.
         return Recognised(ModelType.REFINER, Architecture.SDXL)
+    # Where a text encoder is kept tells more than its width, which may be any.
+    if _any(shapes, "conditioner.embedders.1."):
+        return Recognised(ModelType.CHECKPOINT, Architecture.SDXL)
+    if _any(shapes, "cond_stage_model.transformer."):
+        return Recognised(ModelType.CHECKPOINT, Architecture.SD1)
     return Recognised(ModelType.CHECKPOINT, _by_cross_attention(shapes))
 
 
@@ -129,7 +138,10 @@ def _embedding(shapes: Shapes) -> Recognised:
 
 
 def _is_upscaler(shapes: Shapes) -> bool:
-    return any(_UPSCALER.match(name.removeprefix("params_ema.")) for name in shapes)
+    names = {_WRAPPED.sub("", name): shape for name, shape in shapes.items()}
+    # Compact: convolutions and, between them, one slope per channel.
+    compact = [len(names.get(f"body.{layer}.weight", ())) for layer in (0, 1)] == [4, 1]
+    return compact or any(_UPSCALER.match(name) for name in names)
 
 
 def _upscaler(_shapes: Shapes) -> Recognised:

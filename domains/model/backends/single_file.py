@@ -11,7 +11,14 @@ from domains.model.backends.model_card import one_line, tags
 from domains.model.backends.recognition import recognise
 from domains.model.backends.roots import Found
 from domains.model.backends.safetensors_header import read_header
-from domains.model.types import Model, ModelFormat, ModelType, PredictionType, Problem
+from domains.model.types import (
+    Architecture,
+    Model,
+    ModelFormat,
+    ModelType,
+    PredictionType,
+    Problem,
+)
 
 _MAX_ENTRIES = 128
 _MAX_KEY = 128
@@ -21,6 +28,12 @@ _PREDICTIONS = {
     "v": PredictionType.V_PREDICTION,
     "v_prediction": PredictionType.V_PREDICTION,
     "sample": PredictionType.SAMPLE,
+}
+# Names of the model metadata standard (modelspec); what stands after a slash is the kind.
+_ARCHITECTURES = {
+    "stable-diffusion-v1": Architecture.SD1,
+    "stable-diffusion-xl-v1-base": Architecture.SDXL,
+    "stable-diffusion-xl-v1-refiner": Architecture.SDXL,
 }
 _RESOLUTION = re.compile(r"(\d{2,5})x(\d{2,5})")
 
@@ -38,7 +51,7 @@ def read_safetensors(found: Found) -> Model:
         model_id="",
         name=one_line(told.get("modelspec.title", ""), 128) or shown_name(found),
         type=recognised.type,
-        architecture=recognised.architecture,
+        architecture=recognised.architecture or _architecture(told),
         format=ModelFormat.SAFETENSORS,
         path=found.path,
         size_bytes=found.size_bytes,
@@ -103,6 +116,12 @@ def _why_not(type: ModelType | None) -> str:
             "use the model's diffusers folder."
         )
     return f"This version does not use models of type {type.value} yet."
+
+
+def _architecture(told: Mapping[str, str]) -> Architecture | None:
+    """What the file says of itself, where its tensors leave it open."""
+    said = told.get("modelspec.architecture", "").partition("/")[0]
+    return _ARCHITECTURES.get(said)
 
 
 def _resolution(text: str) -> tuple[int, int]:

@@ -32,6 +32,12 @@ CONTROL = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
         ),
         ({UNET: (320, 768), "cond_stage_model.transformer.x": (1,)}, ModelType.CHECKPOINT, SD1),
         ({UNET: (320, 1024)}, ModelType.CHECKPOINT, None),
+        (
+            {UNET: (128, 320), "conditioner.embedders.1.model.x": (1,)},
+            ModelType.CHECKPOINT,
+            SDXL,
+        ),
+        ({UNET: (64, 128), "cond_stage_model.transformer.x": (1,)}, ModelType.CHECKPOINT, SD1),
         ({UNET: (768, 1280), "conditioner.embedders.0.model.x": (1,)}, ModelType.REFINER, SDXL),
         (
             {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3), CONTROL: (640, 2048)},
@@ -42,6 +48,14 @@ CONTROL = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
             {"control_model.input_hint_block.0.weight": (16, 3, 3, 3)},
             ModelType.CONTROL_NET,
             None,
+        ),
+        (
+            {
+                "controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
+                "add_embedding.linear_1.weight": (1280, 2816),
+            },
+            ModelType.CONTROL_NET,
+            SDXL,
         ),
         (
             {"concept_embeds": (17, 768), "special_care_embeds": (3, 768)},
@@ -58,6 +72,17 @@ CONTROL = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
             None,
         ),
         ({"params_ema.conv_first.weight": (64, 3, 3, 3), "x": (1,)}, ModelType.UPSCALER, None),
+        (
+            {"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64,)},
+            ModelType.UPSCALER,
+            None,
+        ),
+        (
+            {"params.body.0.weight": (64, 3, 3, 3), "params.body.1.weight": (64,)},
+            ModelType.UPSCALER,
+            None,
+        ),
+        ({"body.0.weight": (64, 3, 3, 3), "body.1.weight": (64, 64, 3, 3)}, None, None),
         ({"model.layers.0.self_attn.q_proj.weight": (8, 8), "lm_head": (1, 2)}, None, None),
         ({"conv_in.weight": (320, 4, 3, 3), CONTROL: (640, 2048)}, None, None),
     ],
