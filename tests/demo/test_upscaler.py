@@ -79,7 +79,8 @@ def test_patches_show_the_same_place_at_both_sizes(scale: int) -> None:
     large = functional.interpolate(place, scale_factor=scale, mode="nearest")
     low, high = upscaler.patches(place, large, scale, torch.Generator().manual_seed(1))
     assert low.shape == (8, 3, 32, 32)
-    assert torch.equal(functional.avg_pool2d(high, scale), low)
+    assert torch.equal(high[..., ::scale, ::scale], low)
+    assert torch.equal(high[..., scale - 1 :: scale, scale - 1 :: scale], low)
     assert not torch.equal(low[0], low[2])
 
 
@@ -96,19 +97,3 @@ def test_the_training_runs_and_a_pickle_of_it_reads_back(tmp_path: Path) -> None
     copy = torch.load(tmp_path / "compact-4x.ckpt", weights_only=True)
     assert copy.keys() == tensors.keys()
     assert all(torch.equal(copy[name], tensor) for name, tensor in tensors.items())
-
-
-def test_training_makes_the_network_better_than_where_it_started() -> None:
-    torch.manual_seed(0)
-    network = Compact(scale=2, features=8, depth=1)
-    pictures = load_emoji(limit=2).pictures[:, :3].float() / 255
-    low = upscaler.shrink(pictures, 2)
-    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    losses = []
-    for _ in range(12):
-        loss = (network(low) - pictures).abs().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] * 0.8
