@@ -85,13 +85,11 @@ def figures(*models: LoadedComponent, **changes: ByteFigure) -> DeviceFigures:
             "inactive_split": 5,
         }.items()
     }
-    return DeviceFigures(
-        **(values | changes), leased_bytes=0, models=models, read_time=MOMENT
-    )
+    return DeviceFigures(**(values | changes), leased_bytes=0, models=models, read_time=MOMENT)
 
 
 class FakeRuns:
-    """Does at once what it is asked; waits for `release_work` when told to `hold`.
+    """Does at once what it is asked; waits for `released` when told to `hold`.
 
     Args:
         workers: Whose statuses a restart changes.
@@ -106,6 +104,7 @@ class FakeRuns:
         self.error: Exception | None = None
         self.problem = ""
         self.began = asyncio.Event()
+        self.restarting = asyncio.Event()
         self.released = asyncio.Event()
         self.released.set()
         self.listeners: list[StatusListener] = []
@@ -152,6 +151,7 @@ class FakeRuns:
 
     async def restart(self, device_id: str, force: bool = False) -> None:
         self.restarted.append((device_id, force))
+        self.restarting.set()
         await self._work()
         self.change(device_id, DeviceState.RECOVERING, "was replaced on request")
         await asyncio.sleep(0)
@@ -175,7 +175,7 @@ class FakeRuns:
 
 
 class FakeTelemetry:
-    """Tells `load`, or raises, or blocks until `release` is set."""
+    """Tells `load`, and counts how often it was asked."""
 
     def __init__(self, load: Load = Load()) -> None:  # noqa: B008 - frozen
         self.load = load

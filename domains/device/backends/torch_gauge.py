@@ -23,7 +23,12 @@ _SPLIT_KEY = "inactive_split_bytes.all.current"
 
 def backend_of(device: torch.device) -> Any:
     """Torch's module for the device's kind (`torch.cuda`, ...); None for the processor."""
-    return None if device.type == "cpu" else getattr(torch, device.type, None)
+    return None if in_main_memory(device) else getattr(torch, device.type, None)
+
+
+def in_main_memory(device: torch.device) -> bool:
+    """Whether the device's memory is the processor's."""
+    return device.type == "cpu"
 
 
 def single_threaded(device: torch.device) -> bool:
@@ -33,7 +38,7 @@ def single_threaded(device: torch.device) -> bool:
 
 def gauge_for(device: torch.device) -> TorchGauge | ProcessGauge:
     """What reads that device's memory."""
-    return ProcessGauge() if device.type == "cpu" else TorchGauge(device)
+    return ProcessGauge() if in_main_memory(device) else TorchGauge(device)
 
 
 class ProcessGauge:

@@ -1,37 +1,44 @@
-"""DeviceService through a real channel, with the real inventory."""
+"""DeviceService through a real channel, with the real core."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
 
 import grpc
 import pytest
 
-from deviceops.v1 import common_pb2, device_pb2, device_pb2_grpc
+from deviceops.v1 import common_pb2, device_pb2, device_pb2_grpc, session_pb2
 from domains.device import convert
-from domains.device.core import DeviceInventory
 from domains.device.servicer import DeviceServicer
-from domains.device.types import DeviceKind, DeviceState
+from domains.device.types import (
+    DeviceEventKind,
+    DeviceKind,
+    DeviceState,
+    Load,
+    OptimizationProfile,
+    WorkerStatus,
+)
+from tests.domains.device.conftest import Domain
 from tests.domains.wire import channel_to, refusal
-from tests.fakes.device import FakeProbe, FakeWorkers, card
+from tests.fakes.device import FakeProbe, card
+from tests.fakes.device_runs import MOMENT, component, figures
 
 Stub: TypeAlias = "device_pb2_grpc.DeviceServiceAsyncStub"
 
 
 @pytest.fixture
-def workers() -> FakeWorkers:
-    return FakeWorkers()
+def domain(make_domain: Callable[..., Domain]) -> Domain:
+    return make_domain(
+        probe=FakeProbe(card(0, hardware_id="GPU-1"), why="no such driver"),
+        heartbeat_seconds=0.02,
+    )
 
 
 @pytest.fixture
-async def stub(workers: FakeWorkers) -> AsyncIterator[Stub]:
-    inventory = DeviceInventory(
-        FakeProbe(card(0, hardware_id="GPU-1"), why="no such driver"), workers
-    )
-    servicer = DeviceServicer(inventory)  # type: ignore[abstract]
+async def stub(domain: Domain) -> AsyncIterator[Stub]:
     add = device_pb2_grpc.add_DeviceServiceServicer_to_server
-    async with channel_to(add, servicer) as channel:
+    async with channel_to(add, DeviceServicer(domain.service)) as channel:
         yield device_pb2_grpc.DeviceServiceStub(channel)
 
 
@@ -71,9 +78,9 @@ async def test_an_unknown_kind_is_refused_by_name(stub: Stub) -> None:
 
 
 async def test_get_device_takes_aliases_and_tells_the_workers_state(
-    stub: Stub, workers: FakeWorkers
+    stub: Stub, domain: Domain
 ) -> None:
-    workers.set("cuda:0", DeviceState.RECOVERING, "its worker was lost")
+    domain.workers.set("cuda:0", DeviceState.RECOVERING, "its worker was lost")
 
     answer = await stub.GetDevice(device_pb2.GetDeviceRequest(device_id="GPU"))
 
@@ -96,17 +103,159 @@ async def test_a_missing_device_is_not_found_with_the_probes_explanation(stub: S
     assert "no such driver" in refused.message
 
 
-async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.GetDeviceStatus(device_pb2.GetDeviceStatusRequest()))
+async def test_capabilities_are_told_as_measured(stub: Stub) -> None:
+    answer = await stub.GetDeviceCapabilities(
+        device_pb2.GetDeviceCapabilitiesRequest(device_id="gpu")
+    )
 
-    assert refused.code is grpc.StatusCode.UNIMPLEMENTED
-    assert refused.reason == "NOT_BUILT"
+    works, broken = answer.data_types
+    assert answer.device_id == "cuda:0"
+    assert (works.data_type, works.works) == (common_pb2.DATA_TYPE_FLOAT32, True)
+    assert works.matmul_tflops == 2.5
+    assert (broken.data_type, broken.works) == (common_pb2.DATA_TYPE_BFLOAT16, False)
+    assert answer.largest_allocation.value_bytes == 3 << 30
+    assert answer.host_to_device_gbps == 12.0
+    assert answer.has_float64
+    assert not answer.has_pinned_memory
+    assert answer.measure_time.ToDatetime().year == 2030
+    assert answer.software_versions == {"torch": "9.9"}
+
+
+async def test_the_default_is_set_and_told(stub: Stub) -> None:
+    answer = await stub.SetDefaultDevice(device_pb2.SetDefaultDeviceRequest(device_id="CPU"))
+
+    assert (answer.device.device_id, answer.device.is_default) == ("cpu:0", True)
+    listed = await stub.ListDevices(device_pb2.ListDevicesRequest())
+    assert listed.default_device_id == "cpu:0"
+
+
+async def test_a_default_must_be_named(stub: Stub) -> None:
+    refused = await refusal(stub.SetDefaultDevice(device_pb2.SetDefaultDeviceRequest()))
+
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.reason == "REQUIRED_FIELD_MISSING"
+    assert refused.fields == ("device_id",)
+
+
+async def test_memory_has_figures_with_sources_and_says_what_is_unknown(
+    stub: Stub, domain: Domain
+) -> None:
+    domain.runs.told["cuda:0"] = figures()
+
+    known = (await stub.GetDeviceMemory(device_pb2.GetDeviceMemoryRequest())).memory
+    untold = (
+        await stub.GetDeviceMemory(device_pb2.GetDeviceMemoryRequest(device_id="cpu"))
+    ).memory
+
+    assert (known.free.value_bytes, known.free.source) == (600, "fake.free")
+    assert known.used_by_others.value_bytes == 150
+    assert known.used_by_others.quality == common_pb2.FIGURE_QUALITY_ESTIMATED
+    assert untold.total.value_bytes == 16 << 30
+    assert not untold.free.HasField("value_bytes")
+    assert "no worker" in untold.free.source
+
+
+async def test_status_leaves_out_what_the_platform_does_not_tell(
+    stub: Stub, domain: Domain
+) -> None:
+    domain.telemetry.load = Load(load=0.25)
+    domain.workers.statuses["cuda:0"] = WorkerStatus(
+        DeviceState.READY,
+        process_id=77,
+        restart_count=2,
+        resident_bytes=1000,
+        progress_time=MOMENT,
+        software_versions={"torch": "9.9"},
+    )
+    domain.runs.told["cuda:0"] = figures(component("emoji"))
+
+    answer = await stub.GetDeviceStatus(device_pb2.GetDeviceStatusRequest())
+
+    assert answer.device.device_id == "cuda:0"
+    assert answer.load == 0.25
+    assert not answer.HasField("temperature_celsius")
+    assert not answer.HasField("power_watts")
+    assert (answer.worker.process_id, answer.worker.restart_count) == (77, 2)
+    assert answer.worker.resident_memory.value_bytes == 1000
+    assert not answer.worker.HasField("progress_time")  # it is idle
+    assert answer.loaded_model_id == "emoji"
+    assert answer.profile == device_pb2.OPTIMIZATION_PROFILE_BALANCED
+
+
+async def test_watching_tells_devices_then_changes_then_heartbeats(
+    stub: Stub, domain: Domain
+) -> None:
+    await domain.service.inventory.list()
+    call = stub.WatchDevices(device_pb2.WatchDevicesRequest())
+    first = [await call.read() for _ in range(2)]
+    silent = await call.read()
+    domain.runs.change("cuda:0", DeviceState.RECOVERING, "it was killed")
+    while (lost := await call.read()).kind == device_pb2.DEVICE_EVENT_KIND_HEARTBEAT:
+        pass
+    call.cancel()
+
+    assert [(e.kind, e.device.device_id) for e in first] == [
+        (device_pb2.DEVICE_EVENT_KIND_ADDED, "cuda:0"),
+        (device_pb2.DEVICE_EVENT_KIND_ADDED, "cpu:0"),
+    ]
+    assert silent.kind == device_pb2.DEVICE_EVENT_KIND_HEARTBEAT
+    assert not silent.HasField("device")
+    assert silent.HasField("event_time")
+    assert lost.kind == device_pb2.DEVICE_EVENT_KIND_LOST
+    assert lost.device.explanation == "it was killed"
+
+
+async def test_an_optimisation_reports_right_before_its_end(stub: Stub) -> None:
+    request = device_pb2.OptimizeDeviceRequest(profile=device_pb2.OPTIMIZATION_PROFILE_FAST)
+
+    answers = [answer async for answer in stub.OptimizeDevice(request)]
+
+    *events, reported, last = answers
+    assert events[0].event.WhichOneof("event") == "accepted"
+    assert {answer.WhichOneof("content") for answer in events} == {"event"}
+    assert reported.report.profile == device_pb2.OPTIMIZATION_PROFILE_FAST
+    assert [c.setting for c in reported.report.changes] == ["vae_tiling"]
+    assert reported.report.step_before.ToMilliseconds() == 500
+    assert reported.report.peak_memory_after.value_bytes == 100
+    ending = device_pb2.OptimizationReport()
+    assert last.event.completed.report.Unpack(ending)
+    assert ending == reported.report
+
+
+async def test_wrong_options_are_refused_by_field(stub: Stub) -> None:
+    options = session_pb2.SessionOptions(request_id="no uuid")
+    calls = (
+        stub.OptimizeDevice(device_pb2.OptimizeDeviceRequest(options=options)),
+        stub.RestartWorker(device_pb2.RestartWorkerRequest(options=options)),
+    )
+
+    for call in calls:
+        refused = await refusal(call.read())
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.reason == "REQUEST_ID_INVALID"
+        assert refused.fields == ("options.request_id",)
+
+
+async def test_a_restart_streams_its_session(stub: Stub, domain: Domain) -> None:
+    request = device_pb2.RestartWorkerRequest(device_id="gpu", force=True)
+
+    events = [answer.event async for answer in stub.RestartWorker(request)]
+
+    phases = [e.phase_started.phase for e in events if e.WhichOneof("event") == "phase_started"]
+    assert phases == [session_pb2.PHASE_DRAINING, session_pb2.PHASE_STARTING_WORKER]
+    assert events[-1].WhichOneof("event") == "completed"
+    assert domain.runs.restarted == [("cuda:0", True)]
 
 
 def test_enums_map_completely() -> None:
     kinds = {convert.KINDS.to_proto(kind): kind for kind in DeviceKind}
     states = {convert.STATES.to_proto(state): state for state in DeviceState}
 
+    profiles = {convert.PROFILES.to_proto(profile) for profile in OptimizationProfile}
+    happened = {convert.EVENTS.to_proto(kind) for kind in DeviceEventKind}
+
+    assert profiles == set(device_pb2.OptimizationProfile.values()) - {0}
+    assert happened == set(device_pb2.DeviceEventKind.values()) - {0}
     assert set(kinds) == set(device_pb2.DeviceKind.values()) - {0}
     assert set(states) == set(device_pb2.DeviceState.values()) - {0}
     assert all(convert.KINDS.optional_from_proto(n) is kind for n, kind in kinds.items())
