@@ -81,8 +81,9 @@ class Journal:
         self._thread.submit(self._open).result()
 
     def close(self) -> None:
-        """Write what waits and end the thread."""
-        self._thread.submit(self._close).result()
+        """Write what waits and end the thread. Calling it twice is harmless."""
+        with contextlib.suppress(RuntimeError):  # closed before
+            self._thread.submit(self._close).result()
         self._thread.shutdown()
 
     # Facts.

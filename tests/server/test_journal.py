@@ -83,6 +83,12 @@ def test_facts_survive(reopened: Reopen) -> None:
     assert again.get("empty") == b""
 
 
+def test_closing_twice_is_harmless(reopened: Reopen) -> None:
+    journal = reopened()
+    journal.close()
+    journal.close()
+
+
 def test_history_survives_as_it_was(reopened: Reopen) -> None:
     silent = replace(INTERVAL, place="host", fragmentation=None, owners={})
     write(reopened(), INTERVAL, silent)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from domains.inference.backends.device import Numerics
+from domains.inference.backends.tiled_decode import decode_tiled
 
 
 def decode(
@@ -24,11 +26,31 @@ def decode(
     Returns:
         `[1, 3, height, width]` in pixels, about -1 to 1, in the VAE's type.
     """
-    scaled = _unscale(latents, config).to(numerics.data_type)
-    if numerics.channels_last:
-        scaled = scaled.contiguous(memory_format=torch.channels_last)
+    scaled = _prepare(latents, config, numerics)
     image: torch.Tensor = vae.decode(scaled, return_dict=False)[0]  # type: ignore[operator]
     return image
+
+
+def decode_in_tiles(
+    vae: nn.Module,
+    latents: torch.Tensor,
+    config: dict[str, Any],
+    numerics: Numerics,
+    *,
+    checkpoint: Callable[[], None],
+) -> torch.Tensor:
+    """As `decode`, with the memory of a few tiles; faint seams are possible.
+
+    Args:
+        vae: An `AutoencoderKL`, in `numerics`.
+        latents: As for `decode`.
+        config: As for `decode`.
+        numerics: As for `decode`.
+        checkpoint: Called before each tile; may raise to stop.
+    """
+    scale = 2 ** (len(config["block_out_channels"]) - 1)
+    scaled = _prepare(latents, config, numerics)
+    return decode_tiled(vae, scaled, scale=scale, checkpoint=checkpoint)
 
 
 def encode_mean(
@@ -49,6 +71,13 @@ def encode_mean(
     distribution = vae.encode(image, return_dict=False)[0]  # type: ignore[operator]
     mean: torch.Tensor = distribution.mean
     return _scale(mean.to(torch.float32), config)
+
+
+def _prepare(latents: torch.Tensor, config: dict[str, Any], numerics: Numerics) -> torch.Tensor:
+    scaled = _unscale(latents, config).to(numerics.data_type)
+    if numerics.channels_last:
+        scaled = scaled.contiguous(memory_format=torch.channels_last)
+    return scaled
 
 
 def _unscale(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from domains.inference.backends.device import Numerics, StepFence
+from domains.inference.backends.room import with_room
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def denoise(
     step_options: dict[str, Any],
     on_step: Callable[[StepState], None],
     checkpoint: Callable[[], None],
+    make_room: Callable[[], None],
 ) -> torch.Tensor:
     """Denoise one picture; the same operations in the same order as diffusers' pipelines.
 
@@ -82,6 +85,7 @@ def denoise(
         step_options: Extra arguments of the scheduler's `step`.
         on_step: Called once per step as the user counts them.
         checkpoint: Called before every UNet call; may raise to stop.
+        make_room: Called when memory ran out, before the one UNet call is made again.
 
     Returns:
         float32 latents `[1, channels, height, width]`.
@@ -97,7 +101,8 @@ def denoise(
         checkpoint()
         sample = torch.cat([latents] * 2) if conditioning.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
-        prediction = predict(unet, sample, timestep, conditioning, numerics)
+        call = partial(predict, unet, sample, timestep, conditioning, numerics)
+        prediction = with_room(call, make_room)
         if conditioning.guided:
             prediction = _guide(prediction, guidance)
         latents = scheduler.step(

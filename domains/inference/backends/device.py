@@ -8,8 +8,10 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 
+import psutil
 import torch
 
+from domains.device.backends.cgroup import memory_limit
 from domains.model.types import DataType
 
 
@@ -87,7 +89,7 @@ def data_type_of(data_type: torch.dtype) -> DataType:
 
 def synchronize(device: torch.device) -> None:
     """Wait until everything queued on `device` is done; nothing where calls block."""
-    backend = _backend(device)
+    backend = backend_of(device)
     if backend is not None and hasattr(backend, "synchronize"):
         backend.synchronize()
 
@@ -95,18 +97,29 @@ def synchronize(device: torch.device) -> None:
 def release_memory(device: torch.device) -> None:
     """Give memory of dropped tensors back, also what the allocator keeps for reuse."""
     gc.collect()
-    backend = _backend(device)
+    backend = backend_of(device)
     if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()
 
 
 def free_bytes(device: torch.device) -> int | None:
     """Free memory of `device` in bytes, where it can tell."""
-    backend = _backend(device)
+    backend = backend_of(device)
     if backend is None or not hasattr(backend, "mem_get_info"):
         return None
     free, _total = backend.mem_get_info(device)
     return int(free)
+
+
+def free_host_bytes() -> int:
+    """Main memory that can be had without swapping, a limit on this process counted in."""
+    available = int(psutil.virtual_memory().available)
+    limit = memory_limit()
+    return (
+        available
+        if limit is None
+        else max(0, min(available, limit.limit_bytes - limit.used_bytes))
+    )
 
 
 class StepFence:
@@ -117,7 +130,7 @@ class StepFence:
     """
 
     def __init__(self, device: torch.device) -> None:
-        backend = _backend(device)
+        backend = backend_of(device)
         self._new_event = getattr(backend, "Event", None)
         self._last: torch.Event | None = None
 
@@ -132,6 +145,6 @@ class StepFence:
         self._last = event
 
 
-def _backend(device: torch.device) -> object | None:
+def backend_of(device: torch.device) -> object | None:
     """Torch's module for the device's kind (`torch.cuda`, `torch.mps`, ...)."""
     return None if device.type == "cpu" else getattr(torch, device.type, None)

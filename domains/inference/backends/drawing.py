@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from domains.inference.backends.previews import (
     estimate_clean,
     fit_preview_matrix,
 )
+from domains.inference.backends.room import with_room
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.backends.speed import settle_numerics
 from domains.inference.types import (
@@ -68,13 +70,17 @@ class Clock:
 
 @dataclass
 class Drawing:
-    """Draws every picture of `work` with `model`, each as if alone."""
+    """Draws every picture of `work` with `model`, each as if alone.
+
+    `may_tile` allows a picture to be decoded in tiles where memory is short.
+    """
 
     model: LoadedModel
     work: GenerationWork
     emit: Callable[[GenerationEvent], None]
     checkpoint: Callable[[], None]
     clock: Clock
+    may_tile: bool = False
     _degradations: list[Degradation] = field(default_factory=list)
 
     def run(self) -> GenerationReport:
@@ -95,6 +101,13 @@ class Drawing:
                     checkpoint=self.checkpoint,
                 )
         conditioning = conditioning.to(model.unet_numerics.data_type)
+        if model.plain_attention is not None:
+            self._degradations.append(
+                Degradation(
+                    DegradationKind.ATTENTION_SLICED,
+                    "Attention was computed in slices, as the device's profile says.",
+                )
+            )
         for index, seed in enumerate(self.work.seeds):
             self._draw(index, seed, conditioning)
         return GenerationReport(
@@ -108,7 +121,9 @@ class Drawing:
     def _conditioning(self) -> Conditioning:
         self.emit(PhaseStarted(Phase.ENCODING_TEXT))
         with self.clock.time("encode_text"):
-            text = family_of(self.model.plan.architecture).encode_text(self.model, self.work)
+            family = family_of(self.model.plan.architecture)
+            encode = partial(family.encode_text, self.model, self.work)
+            text = with_room(encode, self.model.make_room)
         self.emit(TextEncoded(text.cached))
         if text.lost_tokens:
             self._degradations.append(
@@ -127,8 +142,11 @@ class Drawing:
         self.checkpoint()
         self.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
-            pixels, degradations = decode_pixels(self.model, latents)
-        self._degradations += degradations
+            pixels, degradations = decode_pixels(
+                self.model, latents, checkpoint=self.checkpoint, may_tile=self.may_tile
+            )
+        # Each is told once, however many pictures it is about.
+        self._degradations += [new for new in degradations if new not in self._degradations]
         self.emit(ImageDecoded(index))
         self.checkpoint()
         self.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
@@ -169,6 +187,7 @@ class Drawing:
             step_options=step_options(scheduler, work.scheduler, generator),
             on_step=on_step,
             checkpoint=self.checkpoint,
+            make_room=model.make_room,
         )
 
     def _preview(self, index: int, state: StepState, scheduler: Any) -> Preview | None:

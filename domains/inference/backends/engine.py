@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from domains.errors import DomainError
+from domains.device.ports import TaskEvent
+from domains.device.types import (
+    LoadedComponent,
+    OptimizationReport,
+    OptimizationWork,
+    ReleaseReport,
+    ReleaseWork,
+)
+from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends import faults
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.loading import load_model
+from domains.inference.backends.optimization import Optimization
+from domains.inference.backends.profiles import ProfileSettings, bring_into
 from domains.inference.types import (
     GenerationEvent,
     GenerationReport,
@@ -30,7 +43,8 @@ Result = TypeVar("Result")
 class Engine:
     """Draws pictures on one device; see the port of the same name.
 
-    The model of the last call stays loaded. Not safe for use from two threads at once.
+    The model of the last call stays loaded. Only `held` is safe for use from another
+    thread.
 
     Args:
         device: As torch names it: `cpu`, `cuda:0`, `mps`, `xpu:0`, `privateuseone:0`.
@@ -40,11 +54,23 @@ class Engine:
         settle_libraries()
         self._device = torch.device(device)
         self._model: LoadedModel | None = None
+        self._settings = ProfileSettings()
+        self._components: tuple[LoadedComponent, ...] = ()
+        self._working = False
 
     @property
     def loaded_path(self) -> Path | None:
         """The folder of the model that is loaded."""
         return None if self._model is None else self._model.path
+
+    def held(self) -> tuple[LoadedComponent, ...]:
+        """The networks that are loaded, as of now; see the port."""
+        # Each is read once: the main thread may replace them meanwhile.
+        components, working = self._components, self._working
+        if not working:
+            return components
+        now = datetime.now(UTC)
+        return tuple(replace(part, in_use=True, last_use_time=now) for part in components)
 
     def generate(
         self,
@@ -55,28 +81,39 @@ class Engine:
     ) -> GenerationReport:
         """Draw every picture of `work`; see the port for arguments and errors.
 
+        When memory runs out, what can be computed again is dropped and the one call that
+        failed is made once more; a decoding that still fails is done in tiles, unless the
+        request asks for EXACT.
+
         Raises:
             InvalidArgument: The scheduler, its spacing, `steps` or `clip_skip` do not
                 go with this model.
             FailedPrecondition: The model cannot be loaded, or NON_FINITE_OUTPUT.
             ResourceExhausted: HOST_OUT_OF_MEMORY or DEVICE_OUT_OF_MEMORY, with
-                `needed_bytes` and `free_bytes` where they are known.
+                `needed_bytes` and `free_bytes` where they are known, `evictable_bytes`
+                and `evictable_models`.
             Unavailable: DEVICE_LOST; only a new process can use the device again.
         """
         clock = Clock()
+        may_tile = work.precision is not PrecisionMode.EXACT
+        if work.precision is PrecisionMode.OPEN:
+            work = replace(work, precision=self._settings.open_precision)
 
         def draw() -> GenerationReport:
-            model = self._loaded(work.model_path, work.precision, emit, checkpoint, clock)
-            return Drawing(model, work, emit, checkpoint, clock).run()
+            model = self._loaded(
+                work.model_id, work.model_path, work.precision, emit, checkpoint, clock
+            )
+            return Drawing(model, work, emit, checkpoint, clock, may_tile).run()
 
         return self._guarded(draw)
 
     def load(
         self,
+        model_id: str,
         path: Path,
         precision: PrecisionMode,
         *,
-        emit: Callable[[GenerationEvent], None],
+        emit: Callable[[TaskEvent], None],
         checkpoint: Callable[[], None],
     ) -> None:
         """Have the model of folder `path` ready, so that the next call need not load it.
@@ -84,18 +121,66 @@ class Engine:
         Raises:
             DomainError: As `generate`, as far as it is about loading.
         """
-        self._guarded(lambda: self._loaded(path, precision, emit, checkpoint, Clock()))
+        self._guarded(
+            lambda: self._loaded(model_id, path, precision, emit, checkpoint, Clock())
+        )
 
     def unload(self) -> None:
         """Let the loaded model go and give its memory back."""
         self._model = None
+        self._components = ()
         release_memory(self._device)
+
+    def release(
+        self,
+        work: ReleaseWork,
+        *,
+        emit: Callable[[TaskEvent], None],
+        checkpoint: Callable[[], None],
+    ) -> ReleaseReport:
+        """Let loaded models go; see the port. A stop leaves nothing half loaded."""
+        model = self._model
+        if model is None or (work.model_ids and model.model_id not in work.model_ids):
+            return ReleaseReport(())
+        emit(PhaseStarted(Phase.RELEASING))
+        checkpoint()
+        released = self._components
+        again = (model.model_id, model.path, model.precision)
+        del model
+        self.unload()
+        if not work.reload:
+            return ReleaseReport(released)
+        self.load(*again, emit=emit, checkpoint=checkpoint)
+        return ReleaseReport(released, self._components)
+
+    def optimize(
+        self,
+        work: OptimizationWork,
+        *,
+        emit: Callable[[TaskEvent], None],
+        checkpoint: Callable[[], None],
+    ) -> OptimizationReport:
+        """Run with a profile from here on and measure its effect; see the port."""
+
+        def loaded(precision: PrecisionMode) -> LoadedModel:
+            return self._loaded(
+                work.model_id, work.model_path, precision, emit, checkpoint, Clock()
+            )
+
+        optimization = Optimization(work, self._settings, self._set, emit, checkpoint)
+        return self._guarded(lambda: optimization.run(lambda: self._model, loaded))
+
+    def _set(self, settings: ProfileSettings) -> None:
+        self._settings = settings
+        if self._model is not None:
+            bring_into(self._model, settings)
 
     def _loaded(
         self,
+        model_id: str,
         path: Path,
         precision: PrecisionMode,
-        emit: Callable[[GenerationEvent], None],
+        emit: Callable[[TaskEvent], None],
         checkpoint: Callable[[], None],
         clock: Clock,
     ) -> LoadedModel:
@@ -112,16 +197,33 @@ class Engine:
             # The old one first: there may not be room for both.
             self.unload()
             self._model = load_model(
-                path, precision, self._device, emit=emit, checkpoint=checkpoint
+                model_id, path, precision, self._device, emit=emit, checkpoint=checkpoint
             )
+        bring_into(self._model, self._settings)
+        self._count()
         return self._model
+
+    def _count(self) -> None:
+        """Note what is loaded; its last use is now."""
+        model = self._model
+        self._components = () if model is None else model.components(datetime.now(UTC))
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        self._working = True
+        try:
+            # Not inference mode: tensors made in it cannot be used outside it.
+            with torch.no_grad():
+                yield
+        finally:
+            self._count()
+            self._working = False
 
     def _guarded(self, act: Callable[[], Result]) -> Result:
         """Run `act` without gradients, turning torch's errors into the domain's."""
         fault: DomainError
         try:
-            # Not inference mode: tensors made in it cannot be used outside it.
-            with torch.no_grad():
+            with self._at_work():
                 return act()
         except DomainError:
             raise
@@ -133,4 +235,7 @@ class Engine:
             fault = found
         # Out here nothing refers to the failed call's tensors any more.
         release_memory(self._device)
+        if isinstance(fault, ResourceExhausted):
+            # The work had everything to itself: the model it needs is all that is held.
+            fault.metadata |= {"evictable_bytes": "0", "evictable_models": ""}
         raise fault

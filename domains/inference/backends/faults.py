@@ -8,7 +8,7 @@ import traceback
 import torch
 
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
-from domains.inference.backends.device import free_bytes
+from domains.inference.backends.device import free_bytes, free_host_bytes
 
 _HOST_MEMORY = re.compile(
     r"DefaultCPUAllocator: (?:can't allocate memory|not enough memory)", re.IGNORECASE
@@ -38,7 +38,8 @@ def classify(error: BaseException, device: torch.device) -> DomainError | None:
     """
     text = str(error)
     if isinstance(error, MemoryError) or _HOST_MEMORY.search(text):
-        return _exhausted("this machine", Reason.HOST_OUT_OF_MEMORY, _amounts(text, None))
+        amounts = _amounts(text, free_host_bytes())
+        return _exhausted("this machine", Reason.HOST_OUT_OF_MEMORY, amounts)
     if not isinstance(error, RuntimeError):
         return None
     if isinstance(error, torch.cuda.OutOfMemoryError) or _DEVICE_MEMORY.search(text):
@@ -50,6 +51,15 @@ def classify(error: BaseException, device: torch.device) -> DomainError | None:
             reason=Reason.DEVICE_LOST,
         )
     return None
+
+
+def exhausted(error: BaseException) -> bool:
+    """Whether an exception from torch says that memory ran out."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and bool(_HOST_MEMORY.search(text) or _DEVICE_MEMORY.search(text))
+    )
 
 
 def drop_frames(error: BaseException) -> None:

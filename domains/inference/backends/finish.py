@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends.decode import decode
+from domains.inference.backends import faults
+from domains.inference.backends.decode import decode, decode_in_tiles
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.images import Pixels, to_pixels
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.precision import apply
+from domains.inference.backends.room import with_room
+from domains.inference.backends.tiled_decode import needs_tiles
 from domains.session.types import Degradation, DegradationKind
 
 
@@ -29,13 +34,22 @@ def check_latents(latents: torch.Tensor) -> None:
 
 
 def decode_pixels(
-    model: LoadedModel, latents: torch.Tensor
+    model: LoadedModel,
+    latents: torch.Tensor,
+    *,
+    checkpoint: Callable[[], None],
+    may_tile: bool,
 ) -> tuple[Pixels, list[Degradation]]:
     """Decode the latents of one picture, once more in float32 if a lower type overflowed.
+
+    In tiles where the model's profile says so, and where memory does not suffice otherwise
+    and `may_tile` allows it.
 
     Args:
         model: After an overflow its VAE stays in float32.
         latents: Finite float32 `[1, channels, height, width]`.
+        checkpoint: Called before each tile; may raise to stop.
+        may_tile: Whether a picture may come out otherwise than decoded whole.
 
     Returns:
         uint8 `[height, width, 3]`, and what had to be done otherwise than planned.
@@ -43,27 +57,71 @@ def decode_pixels(
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
     """
-    degradations: list[Degradation] = []
-    config = model.plan_config("vae")
-    image = decode(model.networks["vae"], latents, config, model.vae_numerics)
+    decoding = _Decoding(model, latents, checkpoint, may_tile)
+    image = decoding.run()
     if not _finite(image) and model.vae_numerics.data_type is not torch.float32:
         before = str(model.vae_numerics.data_type).removeprefix("torch.")
         model.vae_numerics = Numerics(torch.float32)
         apply(model.networks["vae"], model.vae_numerics)
-        degradations.append(
+        decoding.degradations.append(
             Degradation(
                 DegradationKind.VAE_DATA_TYPE,
                 f"Decoding overflowed in {before}; float32 was used.",
             )
         )
-        image = decode(model.networks["vae"], latents, config, model.vae_numerics)
+        image = decoding.run()
     if not _finite(image):
         raise FailedPrecondition(
             "The model's VAE produced pixels that are not finite; use another model.",
             reason=Reason.NON_FINITE_OUTPUT,
             metadata={"stage": "decoding"},
         )
-    return to_pixels(image), degradations
+    return to_pixels(image), decoding.degradations
+
+
+class _Decoding:
+    """One picture's way through the VAE; once in tiles, it stays so."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        latents: torch.Tensor,
+        checkpoint: Callable[[], None],
+        may_tile: bool,
+    ) -> None:
+        self._model = model
+        self._latents = latents
+        self._checkpoint = checkpoint
+        self._tiled = False
+        self._may_tile = may_tile and needs_tiles(latents)
+        self.degradations: list[Degradation] = []
+        if model.vae_tiling and needs_tiles(latents):
+            self._tile("Decoded in tiles, as the device's profile says.")
+
+    def run(self) -> torch.Tensor:
+        """Decode in the VAE's numbers of now."""
+        try:
+            return with_room(self._decode, self._model.make_room)
+        except Exception as error:
+            if self._tiled or not self._may_tile or not faults.exhausted(error):
+                raise
+            faults.drop_frames(error)
+        self._tile("Memory did not suffice to decode the picture whole; tiles were used.")
+        self._model.make_room()
+        return self._decode()
+
+    def _decode(self) -> torch.Tensor:
+        model = self._model
+        vae, config = model.networks["vae"], model.plan_config("vae")
+        if self._tiled:
+            return decode_in_tiles(
+                vae, self._latents, config, model.vae_numerics, checkpoint=self._checkpoint
+            )
+        return decode(vae, self._latents, config, model.vae_numerics)
+
+    def _tile(self, why: str) -> None:
+        self._tiled = True
+        self.degradations.append(Degradation(DegradationKind.VAE_TILED, why))
 
 
 def _finite(tensor: torch.Tensor) -> bool:

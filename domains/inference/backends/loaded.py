@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from domains.inference.backends.device import Numerics
+from domains.device.types import ByteFigure, LoadedComponent
+from domains.inference.backends.device import Numerics, release_memory
 from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import FolderPlan
 
@@ -44,6 +46,10 @@ class EmbeddingCache:
             self._kept.move_to_end(key)
         return found
 
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._kept.clear()
+
     def put(self, key: tuple[Any, ...], embedding: TextEmbedding) -> None:
         """Keep `embedding`; the oldest goes when there are too many."""
         self._kept[key] = embedding
@@ -57,9 +63,11 @@ class LoadedModel:
 
     Requests never change it, with two exceptions that hold for all later ones: the first
     run in which speed comes first settles `unet_numerics` and `vae_numerics`, and a VAE
-    that overflows is replaced by its float32 copy.
+    that overflows is replaced by its float32 copy. A profile changes the last three.
+    `plain_attention` is what slicing has replaced.
     """
 
+    model_id: str
     path: Path
     precision: PrecisionMode
     fingerprint: tuple[tuple[str, int, int], ...]
@@ -73,12 +81,38 @@ class LoadedModel:
     measured: bool = False
     unet_measured: bool = False
     preview_matrix: torch.Tensor | None = None
+    vae_tiling: bool = False
+    plain_attention: dict[str, Any] | None = None
+    compiled: bool = False
 
     @property
     def pixels_per_latent(self) -> int:
         """Pixels along an edge that one latent stands for."""
         blocks = self.plan_config("vae")["block_out_channels"]
         return int(2 ** (len(blocks) - 1))
+
+    def components(self, last_use: datetime) -> tuple[LoadedComponent, ...]:
+        """Its networks, with the bytes and the element type of their tensors."""
+        found = []
+        for name, network in self.networks.items():
+            tensors = (*network.parameters(), *network.buffers())
+            size = sum(tensor.nbytes for tensor in tensors)
+            types = {str(tensor.dtype) for tensor in network.parameters()}
+            found.append(
+                LoadedComponent(
+                    model_id=self.model_id,
+                    component=name,
+                    size=ByteFigure.measured(size, "sum of torch.Tensor.nbytes"),
+                    data_type="/".join(sorted(types)).replace("torch.", ""),
+                    last_use_time=last_use,
+                )
+            )
+        return tuple(found)
+
+    def make_room(self) -> None:
+        """Let go of what can be computed again, and of what the allocator keeps."""
+        self.embeddings.clear()
+        release_memory(self.device)
 
     def plan_config(self, network: str) -> dict[str, Any]:
         """The checked configuration of one network."""

@@ -14,7 +14,7 @@ from domains.inference.backends.device import traits_of
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.precision import vae_numerics
-from domains.inference.types import GenerationEvent, PrecisionMode
+from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
 from domains.model.backends.networks import build_empty, fill
 from domains.session.types import TransferProgress
@@ -25,11 +25,12 @@ _LEAST_REPORT_BYTES = 1 << 20
 
 
 def load_model(
+    model_id: str,
     path: Path,
     precision: PrecisionMode,
     device: torch.device,
     *,
-    emit: Callable[[GenerationEvent], None],
+    emit: Callable[[TransferProgress], None],
     checkpoint: Callable[[], None],
 ) -> LoadedModel:
     """Load every network and tokenizer of the model folder at `path`.
@@ -38,6 +39,7 @@ def load_model(
     is refused in milliseconds.
 
     Args:
+        model_id: What it is called elsewhere.
         path: A folder in the diffusers layout.
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks go.
@@ -70,6 +72,7 @@ def load_model(
         )
         progress.report()
     return LoadedModel(
+        model_id=model_id,
         path=path,
         precision=precision,
         fingerprint=state,
@@ -88,7 +91,7 @@ class _Progress:
     def __init__(
         self,
         plan: FolderPlan,
-        emit: Callable[[GenerationEvent], None],
+        emit: Callable[[TransferProgress], None],
         checkpoint: Callable[[], None],
     ) -> None:
         self._emit = emit

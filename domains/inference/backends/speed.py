@@ -13,9 +13,15 @@ from functools import partial
 import torch
 from torch import nn
 
+from domains.inference.backends import faults
 from domains.inference.backends.decode import decode
 from domains.inference.backends.denoise import Conditioning, predict
-from domains.inference.backends.device import Numerics, synchronize, traits_of
+from domains.inference.backends.device import (
+    Numerics,
+    release_memory,
+    synchronize,
+    traits_of,
+)
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.precision import apply
 
@@ -108,17 +114,33 @@ def fastest(
         checkpoint: Called before each trial; may raise to stop.
 
     Returns:
-        The fastest copy and its numerics.
+        The fastest copy and its numerics, of those that there is room for.
+
+    Raises:
+        Exception: As torch raises it, when there is room for none.
     """
     best: tuple[float, nn.Module, Numerics] | None = None
+    shortage: Exception | None = None
     for numerics in candidates:
         checkpoint()
-        trial = apply(copy.deepcopy(network), numerics)
-        seconds = _seconds(partial(run, trial, numerics), device)
-        if best is None or seconds < best[0]:
-            best = (seconds, trial, numerics)
-        del trial
-    assert best is not None
+        try:
+            trial = apply(copy.deepcopy(network), numerics)
+            seconds = _seconds(partial(run, trial, numerics), device)
+        except Exception as error:
+            if not faults.exhausted(error):
+                raise
+            # There is no room for this one beside the network and the best so far.
+            faults.drop_frames(error)
+            shortage = error
+        else:
+            if best is None or seconds < best[0]:
+                best = (seconds, trial, numerics)
+        trial = network
+        if shortage is not None:
+            release_memory(device)
+    if best is None:
+        assert shortage is not None, "there is at least one candidate"
+        raise shortage
     return best[1], best[2]
 
 

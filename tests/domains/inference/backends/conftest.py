@@ -84,9 +84,9 @@ def latents(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     seen: list[torch.Tensor] = []
     decode = drawing.decode_pixels
 
-    def record(model: Any, final: torch.Tensor) -> Any:
+    def record(model: Any, final: torch.Tensor, **how: Any) -> Any:
         seen.append(final.clone())
-        return decode(model, final)
+        return decode(model, final, **how)
 
     monkeypatch.setattr(drawing, "decode_pixels", record)
     return seen

@@ -114,7 +114,7 @@ def test_a_stop_in_denoising_never_decodes(work, monkeypatch):
     engine = Engine("cpu")
     events, _ = run(engine, work, steps=1, width=64, height=64)
     whole = events[-1].data
-    monkeypatch.setattr(drawing, "decode_pixels", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(drawing, "decode_pixels", lambda *_, **__: pytest.fail("decoded"))
     seen = []
     with pytest.raises(Cancelled):
         engine.generate(
@@ -130,7 +130,7 @@ def test_a_stop_in_denoising_never_decodes(work, monkeypatch):
 
 def test_a_stop_after_the_last_step_never_decodes(engine, work, monkeypatch):
     run(engine, work, steps=1, width=64, height=64)
-    monkeypatch.setattr(drawing, "decode_pixels", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(drawing, "decode_pixels", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(Cancelled):
         run(engine, work, stop_after(3), steps=2, width=64, height=64)
 
@@ -315,7 +315,9 @@ def test_a_defect_stays_a_defect(engine, work, monkeypatch):
 
 def test_unloading_lets_the_model_go(work):
     engine = Engine("cpu")
-    engine.load(MODEL, PrecisionMode.EXACT, emit=lambda _: None, checkpoint=lambda: None)
+    engine.load(
+        "emoji-xl", MODEL, PrecisionMode.EXACT, emit=lambda _: None, checkpoint=lambda: None
+    )
     assert engine.loaded_path == MODEL
     events, _ = run(engine, work, steps=1, width=64, height=64)
     assert not any(isinstance(event, TransferProgress) for event in events)

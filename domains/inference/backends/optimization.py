@@ -1,0 +1,117 @@
+"""Going over to a profile, with the cost of a step measured before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from domains.device.ports import TaskEvent
+from domains.device.types import ByteFigure, OptimizationReport, OptimizationWork
+from domains.inference.backends import compilation
+from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.profiles import (
+    PROFILES,
+    ProfileSettings,
+    changes,
+    describe,
+)
+from domains.inference.backends.speed import settle_numerics
+from domains.inference.backends.step_trial import StepCost, StepTrial
+from domains.inference.types import PrecisionMode
+
+_UNMEASURED = ByteFigure.unknown("nothing was measured: no model was named")
+
+
+@dataclass
+class Optimization:
+    """From the settings `before` to those of the profile that `work` names.
+
+    `apply` has the engine and its model run with settings from then on.
+    """
+
+    work: OptimizationWork
+    before: ProfileSettings
+    apply: Callable[[ProfileSettings], None]
+    emit: Callable[[TaskEvent], None]
+    checkpoint: Callable[[], None]
+
+    def run(
+        self,
+        held: Callable[[], LoadedModel | None],
+        loaded: Callable[[PrecisionMode], LoadedModel],
+    ) -> OptimizationReport:
+        """Apply the profile; after an error the settings are those from before.
+
+        Args:
+            held: Tells the model that is loaded already.
+            loaded: Has the model of `work` loaded for a precision.
+
+        Raises:
+            Exception: As torch raises it; DomainError as `Engine.optimize`.
+        """
+        settings = PROFILES[self.work.profile]
+        if not self.work.model_id:
+            return self._unmeasured(held(), settings)
+        model = loaded(self.before.open_precision)
+        cost_before = self._cost(model)
+        described = describe(self.before, model)
+        del model
+        try:
+            self.apply(settings)
+            model = loaded(settings.open_precision)
+            self._settle_code(model, settings)
+            cost = self._cost(model)
+        except BaseException:
+            self.apply(self.before)
+            raise
+        return OptimizationReport(
+            profile=self.work.profile,
+            changes=changes(described, describe(settings, model)),
+            step_before=cost_before.seconds,
+            step_after=cost.seconds,
+            peak_memory_before=cost_before.peak,
+            peak_memory_after=cost.peak,
+        )
+
+    def _unmeasured(
+        self, held: LoadedModel | None, settings: ProfileSettings
+    ) -> OptimizationReport:
+        described = describe(self.before, held)
+        self.apply(settings)
+        return OptimizationReport(
+            profile=self.work.profile,
+            changes=changes(described, describe(settings, held)),
+            step_before=0.0,
+            step_after=0.0,
+            peak_memory_before=_UNMEASURED,
+            peak_memory_after=_UNMEASURED,
+        )
+
+    def _cost(self, model: LoadedModel) -> StepCost:
+        trial = StepTrial(model)
+        self._settle_numerics(model, trial)
+        return trial.measure(self.emit, self.checkpoint)
+
+    def _settle_numerics(self, model: LoadedModel, trial: StepTrial) -> None:
+        """As the first request with this precision would."""
+        if model.precision is PrecisionMode.FASTEST and not model.measured:
+            settle_numerics(
+                model,
+                trial.conditioning(),
+                width=trial.edge,
+                height=trial.edge,
+                checkpoint=self.checkpoint,
+            )
+
+    def _settle_code(self, model: LoadedModel, settings: ProfileSettings) -> None:
+        """Compile the UNet where that may be and pays."""
+        if not settings.compiling or model.compiled:
+            return
+        trial = StepTrial(model)
+        self._settle_numerics(model, trial)
+        model.compiled = compilation.compile_if_it_pays(
+            model.networks["unet"],
+            trial.predictor(),
+            model.device,
+            checkpoint=self.checkpoint,
+        )

@@ -1,0 +1,154 @@
+"""One real denoising step and one decoding, measured on a loaded model."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from domains.device.backends.peaks import Stretch
+from domains.device.ports import TaskEvent
+from domains.device.types import ByteFigure
+from domains.inference.backends.denoise import (
+    Conditioning,
+    Guidance,
+    StepState,
+    denoise,
+    predict,
+)
+from domains.inference.backends.device import backend_of, synchronize
+from domains.inference.backends.families.registry import family_of
+from domains.inference.backends.finish import decode_pixels
+from domains.inference.backends.latents import initial_noise, seeded_generator
+from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.schedulers import build_scheduler
+from domains.inference.types import GenerationWork, Scheduler, SchedulerSettings
+from domains.session.types import Phase, PhaseStarted, StepFinished
+
+# The first step fills caches and picks kernels, so its time does not count.
+_STEPS = 4
+_GUIDANCE = 6.0
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Seconds of one step, and the most memory of steps and decoding together."""
+
+    seconds: float
+    peak: ByteFigure
+
+
+class StepTrial:
+    """A picture of the model's native size, drawn for its cost alone.
+
+    Args:
+        model: Loaded; its settings may change from one measurement to the next.
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._edge = int(model.plan_config("unet")["sample_size"]) * model.pixels_per_latent
+        self._conditioning: Conditioning | None = None
+
+    @property
+    def edge(self) -> int:
+        """Width and height in pixels."""
+        return self._edge
+
+    def conditioning(self) -> Conditioning:
+        """Texts for it, in the type that the UNet has now."""
+        model = self._model
+        if self._conditioning is None:
+            encoded = family_of(model.plan.architecture).encode_text(model, self._work())
+            self._conditioning = encoded.conditioning
+        return self._conditioning.to(model.unet_numerics.data_type)
+
+    def measure(
+        self, emit: Callable[[TaskEvent], None], checkpoint: Callable[[], None]
+    ) -> StepCost:
+        """Draw it once.
+
+        Args:
+            emit: Told each step.
+            checkpoint: As for `Engine.generate`.
+
+        Raises:
+            Exception: As torch raises it; DomainError as `decode_pixels`.
+        """
+        model = self._model
+        conditioning = self.conditioning()
+        emit(PhaseStarted(Phase.MEASURING))
+        synchronize(model.device)
+        stretch = Stretch(backend_of(model.device), str(model.device))
+        moments = [time.perf_counter()]
+
+        def on_step(state: StepState) -> None:
+            synchronize(model.device)
+            moments.append(time.perf_counter())
+            emit(StepFinished(0, state.step, state.steps))
+
+        latents = denoise(
+            model.networks["unet"],
+            build_scheduler(self._work().scheduler, model.plan.scheduler_config, steps=_STEPS),
+            self._noise(),
+            conditioning,
+            Guidance(_GUIDANCE),
+            steps=_STEPS,
+            numerics=model.unet_numerics,
+            step_options={},
+            on_step=on_step,
+            checkpoint=checkpoint,
+            make_room=model.make_room,
+        )
+        decode_pixels(model, latents, checkpoint=checkpoint, may_tile=False)
+        synchronize(model.device)
+        seconds = [later - sooner for sooner, later in pairwise(moments)]
+        return StepCost(statistics.median(seconds[1:]), stretch.peak())
+
+    def predictor(self) -> Callable[[], torch.Tensor]:
+        """One call of the UNet on fixed input, as it computes when called.
+
+        Returns:
+            What gives float32 `[2, channels, height, width]`.
+        """
+        model = self._model
+        batch = torch.cat([self._noise()] * 2)
+        return partial(
+            predict,
+            model.networks["unet"],
+            batch,
+            torch.tensor(500),
+            self.conditioning(),
+            model.unet_numerics,
+        )
+
+    def _noise(self) -> torch.Tensor:
+        model = self._model
+        noise = initial_noise(
+            channels=model.plan_config("unet")["in_channels"],
+            height=self._edge,
+            width=self._edge,
+            scale=model.pixels_per_latent,
+            generator=seeded_generator(0),
+        )
+        return noise.to(model.device)
+
+    def _work(self) -> GenerationWork:
+        return GenerationWork(
+            model_id=self._model.model_id,
+            model_path=Path(),
+            prompt="a red apple",
+            negative_prompt="",
+            width=self._edge,
+            height=self._edge,
+            steps=_STEPS,
+            guidance_scale=_GUIDANCE,
+            scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
+            seeds=(0,),
+        )
