@@ -87,6 +87,11 @@ def data_type_of(data_type: torch.dtype) -> DataType:
     return _DATA_TYPES[data_type]
 
 
+def can_be_lost(device: torch.device) -> bool:
+    """Whether it can be gone while the machine runs on, as an adapter and its driver can."""
+    return device.type != "cpu"
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until everything queued on `device` is done; nothing where calls block."""
     backend = backend_of(device)

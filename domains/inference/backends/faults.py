@@ -8,7 +8,7 @@ import traceback
 import torch
 
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
-from domains.inference.backends.device import free_bytes, free_host_bytes
+from domains.inference.backends.device import can_be_lost, free_bytes, free_host_bytes
 
 _HOST_MEMORY = re.compile(
     r"DefaultCPUAllocator: (?:can't allocate memory|not enough memory)", re.IGNORECASE
@@ -45,7 +45,7 @@ def classify(error: BaseException, device: torch.device) -> DomainError | None:
     if isinstance(error, torch.cuda.OutOfMemoryError) or _DEVICE_MEMORY.search(text):
         free = free_bytes(device)
         return _exhausted("the device", Reason.DEVICE_OUT_OF_MEMORY, _amounts(text, free))
-    if device.type != "cpu" and _DEVICE_LOST.search(text):
+    if can_be_lost(device) and _DEVICE_LOST.search(text):
         return Unavailable(
             "The device stopped working; its worker is started again.",
             reason=Reason.DEVICE_LOST,
