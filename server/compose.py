@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,20 @@ from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.servicer import InferenceServicer
 from domains.memory.backends.host import HostMemoryMeter
-from domains.memory.core import MemoryMonitor
+from domains.memory.backends.segments import HostSegments
+from domains.memory.core import MemoryMonitor, MemoryService
+from domains.memory.core.access import Access
+from domains.memory.core.copies import Copies
+from domains.memory.core.held_models import HeldModels
+from domains.memory.core.leases import Leases
+from domains.memory.core.ledger import Ledger
+from domains.memory.core.lending import Lender
+from domains.memory.core.pressure import thresholds
+from domains.memory.core.reactions import PressureReactions
+from domains.memory.core.room import Room
+from domains.memory.core.store import MemoryStore
+from domains.memory.core.uses import Uses
+from domains.memory.core.watch import PressureWatch
 from domains.memory.servicer import MemoryServicer
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.core import ModelCatalogue
@@ -50,6 +64,8 @@ from server.worker.pool import WorkerOptions, WorkerPool
 from server.worker.supervisor import WorkerTiming
 
 _CATALOGUE_SECONDS = 10.0
+_MEMORY_SECONDS = 0.5
+_RELIEF_SECONDS = 1.0
 
 _log = structlog.get_logger("deviceops.compose")
 
@@ -71,6 +87,8 @@ class Composition:
     _sessions: Sessions
     _artifacts: ArtifactStore
     _pool: WorkerPool
+    _memory: MemoryService
+    _segments: HostSegments
     _journal: Journal
     _background: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -80,7 +98,12 @@ class Composition:
         await self._artifacts.start()
         self._sessions.start()
         await self._pool.start(self._inventory.devices)
-        for work in (self._rediscovery.run(), self._keep_catalogue()):
+        for work in (
+            self._rediscovery.run(),
+            self._keep_catalogue(),
+            self._keep_memory(),
+            self._relieve_memory(),
+        ):
             task = asyncio.create_task(_reported(work))
             self._background.add(task)
             task.add_done_callback(self._background.discard)
@@ -93,7 +116,9 @@ class Composition:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._inventory.close()
         await self._catalogue.close()
+        await self._memory.leases.close()
         await self._pool.stop(0)
+        self._segments.close()
         await asyncio.to_thread(self._journal.close)
 
     async def _keep_catalogue(self) -> None:
@@ -101,6 +126,19 @@ class Composition:
         while True:
             await _reported(self._catalogue.refresh())
             await asyncio.sleep(_CATALOGUE_SECONDS)
+
+    async def _keep_memory(self) -> None:
+        """See pressure rise and fall, and give back what nobody renewed."""
+        while True:
+            await _reported(self._memory.watch.sample())
+            await _reported(self._memory.leases.sweep())
+            await asyncio.sleep(_MEMORY_SECONDS)
+
+    async def _relieve_memory(self) -> None:
+        """Let models go under pressure; a busy worker keeps nobody but this waiting."""
+        while True:
+            await _reported(self._memory.reactions.relieve())
+            await asyncio.sleep(_RELIEF_SECONDS)
 
 
 async def _reported(work: Awaitable[object]) -> None:
@@ -135,7 +173,20 @@ def compose(settings: Settings) -> Composition:
         default_device=settings.default_device,
         now=_now,
     )
-    memory = MemoryMonitor(HostMemoryMeter(), inventory, clock=_now)
+    segments = HostSegments()
+    memory = MemoryMonitor(HostMemoryMeter(segments.lent), inventory, pool, clock=_now)
+    watch = PressureWatch(
+        memory,
+        inventory,
+        thresholds(
+            settings.pressure_elevated,
+            settings.pressure_high,
+            settings.pressure_critical,
+            settings.pressure_hysteresis,
+        ),
+    )
+    held = HeldModels(inventory, pool)
+    reactions = PressureReactions(watch, held, clock=_now)
     catalogue = ModelCatalogue(
         DiskScanner(settings.model_roots), default_model=settings.default_model, clock=_now
     )
@@ -153,6 +204,7 @@ def compose(settings: Settings) -> Composition:
         kept=settings.sessions_kept,
         heartbeat_seconds=settings.heartbeat_seconds,
         now=_now,
+        admit=reactions.check_work,
     )
     generations = Generations(
         sessions,
@@ -165,6 +217,27 @@ def compose(settings: Settings) -> Composition:
         software_versions=lambda device_id: pool.status(device_id).software_versions,
     )
     tasks = Tasks(sessions, describe=failure)
+    store = MemoryStore(segments, pool, inventory)
+    ledger = Ledger(pool=memory.pool, monotonic=time.monotonic, now=_now)
+    uses = Uses(ledger, store)
+    lender = Lender(
+        ledger,
+        store,
+        Room(memory, watch, held),
+        memory,
+        inventory,
+        quota_bytes=settings.allocation_quota_bytes,
+    )
+    leases = Leases(ledger, lender, store, uses, inventory, pool)
+    pool.on_buffers_lost(leases.lose)
+    memory_service = MemoryService(
+        memory,
+        watch,
+        reactions,
+        leases,
+        Access(uses, store),
+        Copies(sessions, tasks, uses, lender, store),
+    )
     profiles = DeviceProfiles(journal)
     device = DeviceService(
         inventory,
@@ -183,7 +256,7 @@ def compose(settings: Settings) -> Composition:
     )
     return Composition(
         device=DeviceServicer(device),
-        memory=MemoryServicer(memory),
+        memory=MemoryServicer(memory_service),
         model=ModelServicer(catalogue),
         processing=ProcessingServicer(sessions, SessionControl(sessions)),
         inference=InferenceServicer(generations, CapabilityInquiry(inventory, catalogue)),
@@ -195,6 +268,8 @@ def compose(settings: Settings) -> Composition:
         _sessions=sessions,
         _artifacts=artifacts,
         _pool=pool,
+        _memory=memory_service,
+        _segments=segments,
         _journal=journal,
     )
 

@@ -94,6 +94,7 @@ def _split_pairs(value: object) -> object:
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
 
 
@@ -155,6 +156,16 @@ class Settings(_FromKeywordsOnly):
     session_retention_seconds: Seconds = 3_600
     artifact_quota_bytes: Annotated[int, Field(ge=2**20)] = 20 * 2**30
     artifact_retention_seconds: Seconds = 7 * 86_400
+    allocation_quota_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Most bytes of one memory that one client may hold; empty: half of it, 0: no limit."""
+    pressure_elevated: Share = 0.80
+    """Used share of a memory from which idle models give way."""
+    pressure_high: Share = 0.90
+    """Used share from which nothing is lent there."""
+    pressure_critical: Share = 0.95
+    """Used share from which new work is refused; of main memory no more is ever lent."""
+    pressure_hysteresis: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.05
+    """A level ends this far below the share where it begins."""
 
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30
     heartbeat_seconds: Seconds = 5
@@ -216,6 +227,14 @@ class Settings(_FromKeywordsOnly):
             missing = [str(root) for root in self.model_roots if not root.is_dir()]
             if missing:
                 raise ValueError(f"model_roots: no such folder: {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_pressure(self) -> Self:
+        if not self.pressure_elevated < self.pressure_high < self.pressure_critical:
+            raise ValueError(
+                "pressure_elevated, pressure_high, pressure_critical: must rise in this order"
+            )
         return self
 
     @model_validator(mode="after")

@@ -2,25 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
+from domains.conversions import seconds
 from domains.memory import convert
-from domains.memory.core import MemoryMonitor
+from domains.memory.core import MemoryService
+from domains.memory.core.rules import CLIENT_KEY, check_client
+from domains.session.convert import event_to_proto
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
-    """What memory there is; the rest is answered by the generated base."""
+    """What memory there is, how tight it is, and who is lent how much of it."""
 
-    def __init__(self, monitor: MemoryMonitor) -> None:
-        self._monitor = monitor
+    def __init__(self, core: MemoryService) -> None:
+        self._core = core
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
     ) -> memory_pb2.GetMemoryStatusResponse:
-        status = await self._monitor.status(request.device_id)
+        status = await self._core.monitor.status(request.device_id)
         return memory_pb2.GetMemoryStatusResponse(status=convert.status_to_proto(status))
+
+    async def WatchMemory(
+        self, request: memory_pb2.WatchMemoryRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.WatchMemoryResponse]:
+        readings = self._core.watch.stream(
+            request.device_id,
+            interval=seconds(request.interval) if request.HasField("interval") else 1.0,
+            pressure_only=request.pressure_only,
+        )
+        async with aclosing(readings):
+            async for reading in readings:
+                yield convert.reading_to_proto(reading)
+
+    async def GetMemoryPressure(
+        self, request: memory_pb2.GetMemoryPressureRequest, context: Context
+    ) -> memory_pb2.GetMemoryPressureResponse:
+        pressures = await self._core.watch.ask(request.device_id)
+        return convert.pressures_to_proto(pressures, self._core.watch.thresholds)
+
+    async def Allocate(
+        self, request: memory_pb2.AllocateRequest, context: Context
+    ) -> memory_pb2.AllocateResponse:
+        wanted = convert.allocation_request_from_proto(request)
+        allocation = await self._core.leases.allocate(_client(context), wanted)
+        return memory_pb2.AllocateResponse(allocation=convert.allocation_to_proto(allocation))
+
+    async def Deallocate(
+        self, request: memory_pb2.DeallocateRequest, context: Context
+    ) -> memory_pb2.DeallocateResponse:
+        freed = await self._core.leases.deallocate(_client(context), request.allocation_id)
+        return memory_pb2.DeallocateResponse(freed_bytes=freed)
+
+    async def RenewLease(
+        self, request: memory_pb2.RenewLeaseRequest, context: Context
+    ) -> memory_pb2.RenewLeaseResponse:
+        field = "RenewLeaseRequest.lease"
+        lease = convert.lease_from_proto(request.lease, request.HasField("lease"), field)
+        renewed = self._core.leases.renew(_client(context), request.allocation_ids, lease)
+        return memory_pb2.RenewLeaseResponse(
+            allocations=[convert.allocation_to_proto(allocation) for allocation in renewed]
+        )
+
+    async def ListAllocations(
+        self, request: memory_pb2.ListAllocationsRequest, context: Context
+    ) -> memory_pb2.ListAllocationsResponse:
+        page = await self._core.leases.list(
+            _client(context),
+            convert.place_from_proto(request.place),
+            page_size=request.page_size,
+            page_token=request.page_token,
+        )
+        return convert.listing_to_proto(page, self._core.leases.reconcile())
+
+    async def WriteAllocation(
+        self,
+        request_iterator: AsyncIterator[memory_pb2.WriteAllocationRequest],
+        context: Context,
+    ) -> memory_pb2.WriteAllocationResponse:
+        parts = convert.parts_from_proto(request_iterator)
+        written = await self._core.access.write(_client(context), parts)
+        return memory_pb2.WriteAllocationResponse(written_bytes=written)
+
+    async def ReadAllocation(
+        self, request: memory_pb2.ReadAllocationRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.ReadAllocationResponse]:
+        chunks = self._core.access.read(
+            _client(context), request.allocation_id, request.offset_bytes, request.length_bytes
+        )
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield convert.chunk_to_proto(chunk)
+
+    async def Copy(
+        self, request: memory_pb2.CopyRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.CopyResponse]:
+        wanted = convert.copy_from_proto(request)
+        async with aclosing(self._core.copies.copy(_client(context), wanted)) as events:
+            async for event in events:
+                yield memory_pb2.CopyResponse(event=event_to_proto(event))
+
+    async def Transfer(
+        self, request: memory_pb2.TransferRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.TransferResponse]:
+        wanted = convert.transfer_from_proto(request)
+        async with aclosing(self._core.copies.transfer(_client(context), wanted)) as events:
+            async for event in events:
+                yield memory_pb2.TransferResponse(event=event_to_proto(event))
+
+
+def _client(context: Context) -> str:
+    """Whose leases a call is about."""
+    metadata = dict(context.invocation_metadata() or ())
+    return check_client(str(metadata.get(CLIENT_KEY, "")))

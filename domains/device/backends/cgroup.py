@@ -36,12 +36,19 @@ def memory_limit(
     *, mount: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
 ) -> MemoryLimit | None:
     """The tightest limit that applies, of version 2 or else 1; None where there is none."""
+    found = memory_limits(mount=mount, process=process)
+    return min(found, key=lambda limit: limit.limit_bytes, default=None)
+
+
+def memory_limits(
+    *, mount: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
+) -> list[MemoryLimit]:
+    """Every limit that applies: the one with the least room may not be the tightest."""
     v2_path, v1_path = _paths(process)
-    found = [
+    return [
         *_limits(mount, v2_path, _V2),
         *_limits(mount / "memory", v1_path, _V1),
     ]
-    return min(found, key=lambda limit: limit.limit_bytes, default=None)
 
 
 def _paths(process: Path) -> tuple[str, str]:

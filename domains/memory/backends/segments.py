@@ -41,6 +41,10 @@ class HostSegments:
         source = mappings[0].source if mappings else "no segment exists"
         return ByteFigure.measured(sum(one.taken_bytes() for one in mappings), source)
 
+    def lent(self) -> int:
+        """Bytes of all segments, as they were asked for."""
+        return sum(one.segment.size_bytes for one in tuple(self._mappings.values()))
+
     @property
     def count(self) -> int:
         """How many segments there are."""

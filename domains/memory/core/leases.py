@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from domains.device.core import DeviceInventory
 from domains.device.types import ByteFigure
 from domains.memory.core.finishing import finished
 from domains.memory.core.ledger import Lease, Ledger
@@ -23,6 +24,9 @@ from domains.memory.types import (
     SegmentRegion,
 )
 from domains.paging import Page, paginate
+
+_TOLD = "sum of the worker's buffers, when it last told"
+_UNTOLD = "no worker of the device has told it yet"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Leases:
         lender: Takes memory.
         store: Gives it back.
         uses: Knows who reads and writes it just now.
+        devices: Knows the devices.
         meter: Tells what the workers' buffers come to.
     """
 
@@ -52,11 +57,13 @@ class Leases:
         lender: Lender,
         store: MemoryStore,
         uses: Uses,
+        devices: DeviceInventory,
         meter: DeviceMeter,
     ) -> None:
         self._ledger = ledger
         self._lender = lender
         self._store = store
+        self._devices = devices
         self._meter = meter
         self._uses = uses
         self._keyed: dict[tuple[str, str], _Keyed] = {}
@@ -162,14 +169,14 @@ class Leases:
         places = self._ledger.places()
         host = sum(self._ledger.sum(place) for place in places if place.host)
         result = [Reconciliation(Place(), host, self._store.host.figure())]
-        for place in (place for place in places if not place.host):
+        for place in [Place(device.device_id) for device in self._devices.devices]:
             figures = self._meter.figures(place.device_id)
-            known = ByteFigure.unknown("no worker of the device has told it yet")
+            lent = self._ledger.sum(place)
             if figures is not None:
-                known = ByteFigure.measured(
-                    figures.leased_bytes, "sum of the worker's buffers, when it last told"
-                )
-            result.append(Reconciliation(place, self._ledger.sum(place), known))
+                told = ByteFigure.measured(figures.leased_bytes, _TOLD)
+                result.append(Reconciliation(place, lent, told))
+            elif lent:
+                result.append(Reconciliation(place, lent, ByteFigure.unknown(_UNTOLD)))
         return tuple(result)
 
     # Ends that nobody asks for.
@@ -190,14 +197,11 @@ class Leases:
                 lease.allocation = replace(lease.allocation, place=Place())
 
     async def close(self) -> None:
-        """Give everything back."""
-        for one in self._keyed.values():
-            one.task.cancel()
-        await asyncio.gather(
-            *(one.task for one in self._keyed.values()), return_exceptions=True
-        )
-        for lease in self._ledger.all():
-            await self._end(lease, "shutdown", "the server is shutting down")
+        """Take nothing more; what is lent ends with this server and its workers."""
+        tasks = [one.task for one in self._keyed.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _end(self, lease: Lease, cause: str, why: str) -> None:
         """Take the lease from the books and its memory back, whoever is cancelled."""

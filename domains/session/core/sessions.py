@@ -69,6 +69,7 @@ class Sessions:
         kept: Most final sessions kept; older ones go first.
         heartbeat_seconds: Silence after which a stream gets a heartbeat.
         now: The clock, timezone-aware.
+        admit: Raises when a plan's work must not begin now, with what its client is told.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class Sessions:
         kept: int,
         heartbeat_seconds: float,
         now: Callable[[], datetime],
+        admit: Callable[[SessionPlan], None] = lambda plan: None,
     ) -> None:
         self._artifacts = artifacts
+        self._admit = admit
         self._describe_expiry = describe_expiry
         self._queue_length = queue_length
         self._retention = retention
@@ -177,6 +180,7 @@ class Sessions:
         Raises:
             QueueFull: The device's queue has no room; nothing is kept.
             Unavailable: The server is draining (SHUTTING_DOWN).
+            DomainError: Whatever forbids the work now.
         """
         if self._closed:
             raise Unavailable(
@@ -184,6 +188,7 @@ class Sessions:
                 reason=Reason.SHUTTING_DOWN,
                 retry_after=10.0,
             )
+        self._admit(plan)
         session = Session(
             str(uuid.uuid4()),
             plan.kind,

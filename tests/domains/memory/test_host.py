@@ -16,7 +16,7 @@ _HOLD = f"data = b'x' * {MUCH}; print(len(data), flush=True); input()"
 
 
 def test_the_machine_is_told_as_it_is_without_a_limit() -> None:
-    memory = HostMemoryMeter(lambda: None).read()
+    memory = HostMemoryMeter(limits=list).read()
 
     assert memory.total.value == psutil.virtual_memory().total
     assert memory.available.value is not None
@@ -28,13 +28,13 @@ def test_the_machine_is_told_as_it_is_without_a_limit() -> None:
 
 
 def test_children_count_as_the_servers() -> None:
-    before = HostMemoryMeter(lambda: None).read().used_by_server.value
+    before = HostMemoryMeter(limits=list).read().used_by_server.value
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        during = HostMemoryMeter(lambda: None).read().used_by_server.value
+        during = HostMemoryMeter(limits=list).read().used_by_server.value
         child.communicate(b"\n")
 
     assert before is not None
@@ -45,7 +45,7 @@ def test_children_count_as_the_servers() -> None:
 def test_a_tight_limit_stands_for_the_machine() -> None:
     limit = MemoryLimit(2 << 20, 1 << 20, "cgroup memory.max", "cgroup used")
 
-    memory = HostMemoryMeter(lambda: limit).read()
+    memory = HostMemoryMeter(limits=lambda: [limit]).read()
 
     assert memory.total.value == 2 << 20
     assert memory.total.source == "cgroup memory.max"
@@ -56,13 +56,13 @@ def test_a_tight_limit_stands_for_the_machine() -> None:
 
 
 def test_a_limit_that_is_passed_leaves_nothing() -> None:
-    memory = HostMemoryMeter(lambda: MemoryLimit(1 << 20, 2 << 20, "a", "b")).read()
+    memory = HostMemoryMeter(limits=lambda: [MemoryLimit(1 << 20, 2 << 20, "a", "b")]).read()
 
     assert memory.available.value == 0
 
 
 def test_a_limit_above_the_machine_is_none() -> None:
-    memory = HostMemoryMeter(lambda: MemoryLimit(1 << 60, 0, "a", "b")).read()
+    memory = HostMemoryMeter(limits=lambda: [MemoryLimit(1 << 60, 0, "a", "b")]).read()
 
     assert memory.container_limit is None
     assert memory.total.source == "psutil.virtual_memory().total"

@@ -24,7 +24,7 @@ Stub: TypeAlias = "memory_pb2_grpc.MemoryServiceAsyncStub"
 @pytest.fixture
 async def stub() -> AsyncIterator[Stub]:
     monitor = MemoryMonitor(
-        HostMemoryMeter(lambda: None),
+        HostMemoryMeter(limits=list),
         DeviceInventory(FakeProbe(card(0)), FakeWorkers()),
         clock=lambda: datetime.now(UTC),
     )

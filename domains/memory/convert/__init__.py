@@ -1,0 +1,37 @@
+"""Memory between proto and domain values."""
+
+from domains.memory.convert.figures import (
+    host_to_proto,
+    place_to_proto,
+    pressures_to_proto,
+    reading_to_proto,
+    status_to_proto,
+)
+from domains.memory.convert.leases import (
+    allocation_request_from_proto,
+    allocation_to_proto,
+    chunk_to_proto,
+    copy_from_proto,
+    lease_from_proto,
+    listing_to_proto,
+    parts_from_proto,
+    place_from_proto,
+    transfer_from_proto,
+)
+
+__all__ = [
+    "allocation_request_from_proto",
+    "allocation_to_proto",
+    "chunk_to_proto",
+    "copy_from_proto",
+    "host_to_proto",
+    "lease_from_proto",
+    "listing_to_proto",
+    "parts_from_proto",
+    "place_from_proto",
+    "place_to_proto",
+    "pressures_to_proto",
+    "reading_to_proto",
+    "status_to_proto",
+    "transfer_from_proto",
+]

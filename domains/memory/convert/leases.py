@@ -1,0 +1,148 @@
+"""Leases, reads, writes and copies between proto and domain values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from deviceops.v1 import memory_pb2
+from domains.conversions import byte_figure, seconds, timestamp
+from domains.limits import LIMITS
+from domains.memory.convert.figures import place_to_proto
+from domains.memory.types import (
+    Allocation,
+    AllocationRequest,
+    CopyRequest,
+    Place,
+    ReadChunk,
+    Reconciliation,
+    TransferRequest,
+    WriteEnd,
+    WriteHeader,
+    WritePart,
+)
+from domains.paging import Page
+from domains.session.convert import options_from_proto
+
+
+def place_from_proto(message: memory_pb2.MemoryPlace) -> Place | None:
+    """Where bytes shall lie, unchecked; None when the message names nothing."""
+    match message.WhichOneof("place"):
+        case "host":
+            return Place(pinned=message.host.pinned)
+        case "device_id":
+            # An empty id is a badly named device, and not main memory.
+            return Place(message.device_id or " ")
+        case _:
+            return None
+
+
+def lease_from_proto(message: Duration, set_by_client: bool, field: str) -> float:
+    """For how many seconds; the default when the client said nothing."""
+    if set_by_client:
+        return seconds(message)
+    default = LIMITS[field].default
+    assert default is not None
+    return default
+
+
+def allocation_to_proto(allocation: Allocation) -> memory_pb2.Allocation:
+    """Memory lent to a client."""
+    return memory_pb2.Allocation(
+        allocation_id=allocation.allocation_id,
+        label=allocation.label,
+        place=place_to_proto(allocation.place),
+        size_bytes=allocation.size_bytes,
+        create_time=timestamp(allocation.create_time),
+        lease_expire_time=timestamp(allocation.lease_expire_time),
+    )
+
+
+def allocation_request_from_proto(
+    message: memory_pb2.AllocateRequest,
+) -> AllocationRequest:
+    """What a client wants to have allocated, unchecked."""
+    field = "AllocateRequest.lease"
+    return AllocationRequest(
+        place=place_from_proto(message.place),
+        size_bytes=message.size_bytes,
+        lease_seconds=lease_from_proto(message.lease, message.HasField("lease"), field),
+        label=message.label,
+        zeroed=message.zeroed,
+        request_id=message.request_id,
+    )
+
+
+def listing_to_proto(
+    page: Page[Allocation], reconciliations: Sequence[Reconciliation]
+) -> memory_pb2.ListAllocationsResponse:
+    """One page of allocations, and the ledger against the allocators."""
+    return memory_pb2.ListAllocationsResponse(
+        allocations=[allocation_to_proto(allocation) for allocation in page.items],
+        next_page_token=page.next_page_token,
+        reconciliations=[
+            memory_pb2.LedgerReconciliation(
+                place=place_to_proto(one.place),
+                ledger_bytes=one.ledger_bytes,
+                allocator=byte_figure(one.allocator),
+            )
+            for one in reconciliations
+        ],
+    )
+
+
+async def parts_from_proto(
+    messages: AsyncIterator[memory_pb2.WriteAllocationRequest],
+) -> AsyncIterator[WritePart | None]:
+    """The parts of a write as they come; None for a message without one."""
+    async for message in messages:
+        match message.WhichOneof("part"):
+            case "header":
+                header = message.header
+                yield WriteHeader(header.allocation_id, header.offset_bytes)
+            case "data":
+                yield message.data
+            case "completion_sha256":
+                yield WriteEnd(message.completion_sha256)
+            case _:
+                yield None
+
+
+def chunk_to_proto(chunk: ReadChunk) -> memory_pb2.ReadAllocationResponse:
+    """Bytes of an allocation."""
+    return memory_pb2.ReadAllocationResponse(
+        offset_bytes=chunk.offset, data=chunk.data, sha256=chunk.sha256
+    )
+
+
+def copy_from_proto(message: memory_pb2.CopyRequest) -> CopyRequest:
+    """What to copy where, unchecked."""
+    return CopyRequest(
+        source_id=message.source_allocation_id,
+        target_id=message.target_allocation_id,
+        source_offset=message.source_offset_bytes,
+        target_offset=message.target_offset_bytes,
+        length=message.length_bytes,
+        verify=not message.skip_verification,
+        options=options_from_proto(message.options),
+        digest=_digest(message),
+    )
+
+
+def transfer_from_proto(message: memory_pb2.TransferRequest) -> TransferRequest:
+    """What to move where, unchecked."""
+    return TransferRequest(
+        allocation_id=message.allocation_id,
+        place=place_from_proto(message.place),
+        verify=not message.skip_verification,
+        options=options_from_proto(message.options),
+        digest=_digest(message),
+    )
+
+
+def _digest(message: Message) -> bytes:
+    """Stands for a request, so that its request_id is not used for another."""
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
