@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -31,6 +32,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from demo.train.parts.base import BaseModel, arrangement, load_base
+from demo.train.parts.capture import SdxlDenoiser, captured, sdxl_samples
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_error, epsilon_loss
@@ -38,7 +40,7 @@ from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.latent_pool import LatentPool
 from demo.train.parts.loop import Plan, train
-from demo.train.parts.text import SdxlText, TextConditioning, time_ids
+from demo.train.parts.text import SdxlText, time_ids
 
 POOL = 200_000
 FIRST = 8_192
@@ -55,8 +57,8 @@ def untrained(base: BaseModel) -> BaseModel:
     unet = UNet2DConditionModel.from_config(  # type: ignore[no-untyped-call]
         base.unet.config
     )
-    first = CLIPTextModel(base.text_encoder.config)
-    second = CLIPTextModelWithProjection(base.text_encoder_2.config)
+    first: Any = CLIPTextModel(base.text_encoder.config)
+    second: Any = CLIPTextModelWithProjection(base.text_encoder_2.config)
     return BaseModel(
         unet=unet.to(device, memory_format=arrangement(device)).train(),
         text_encoder=first.to(device=device, dtype=torch.float32).train(),
@@ -82,8 +84,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = untrained(load_base(device=device))
     if options.extra.vae is not None:
         model.vae.load_state_dict(load_file(options.extra.vae))
-    if options.compile:
-        model.unet.compile()
     text = SdxlText(model)
     generator = torch.Generator(device).manual_seed(options.seed)
     pool = LatentPool(
@@ -96,23 +96,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     schedule = NoiseSchedule(device)
 
-    def predict(condition: TextConditioning, noisy: Tensor, times: Tensor) -> Tensor:
-        added = {
-            "text_embeds": condition.pooled,
-            "time_ids": time_ids(len(noisy), device),
-        }
-        epsilon: Tensor = model.unet(
-            noisy, times, condition.states, added_cond_kwargs=added
-        ).sample
-        return epsilon
+    times = time_ids(options.batch, device)
+    denoiser = captured(
+        SdxlDenoiser(model.unet),
+        *sdxl_samples(320, 192, options.batch, device, text_trained=True),
+    )
 
     def loss_of_step(step: int) -> Tensor:
         if step % RENEWED_EVERY == 0:
             pool.renew(RENEWED if not options.smoke else options.batch)
         sample = pool.take(options.batch)
-        condition = text.drop(text.encode_tokens(sample.ids), generator=generator)
+        words = text.encode_dropped(sample.ids, generator=generator)
         return epsilon_loss(
-            lambda noisy, times: predict(condition, noisy, times),
+            lambda noisy, steps: denoiser(noisy, steps, words.states, words.pooled, times),
             sample.latents,
             schedule=schedule,
             generator=generator,
@@ -144,9 +140,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     ).take(checked)
     for part in parts.values():
         part.requires_grad_(False).eval()
-    condition = text.encode_tokens(unseen.ids)
+    words = text.encode_tokens(unseen.ids)
     error = epsilon_error(
-        lambda noisy, times: predict(condition, noisy, times),
+        lambda noisy, steps: SdxlDenoiser(model.unet)(
+            noisy, steps, words.states, words.pooled, times[:checked]
+        ),
         unseen.latents,
         schedule=schedule,
     )

@@ -42,9 +42,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     compositor = Compositor(emoji, device=device, seed=options.seed)
     held_out = Compositor(emoji, device=device, seed=options.seed + 1, held_out=True)
     vae = build_vae().to(device)
-    if options.compile:
-        vae.encoder.compile()
-        vae.decoder.compile()
     plan = Plan(
         steps=options.steps, minutes=options.minutes, batch=options.batch, learning_rate=8e-4
     )

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from demo.train.parts import styles
 from demo.train.parts.base import load_base
+from demo.train.parts.capture import SdxlDenoiser, captured, sdxl_samples
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
@@ -59,7 +60,7 @@ def shards(weights: Mapping[str, Tensor], limit: int = SHARD_BYTES) -> list[dict
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train and write."""
-    options = parse(__doc__, argv, steps=8_000, batch=256, smoke_batch=1)
+    options = parse(__doc__, argv, steps=8_000, batch=384, smoke_batch=1)
     device = options.device
     generator = torch.Generator(device).manual_seed(options.seed)
     base = load_base(device=device)
@@ -76,26 +77,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     trained_parts = (base.unet, base.text_encoder, base.text_encoder_2)
     for part in trained_parts:
         part.requires_grad_(True)
-    if options.compile:
-        base.unet.compile()
+    denoiser = captured(
+        SdxlDenoiser(base.unet),
+        *sdxl_samples(320, 192, options.batch, device, text_trained=True),
+    )
 
     def loss_of_step(step: int) -> Tensor:
         if step % RENEWED_EVERY == RENEWED_EVERY - 1:
             pool.renew(options.batch)
         examples = pool.take(options.batch)
-        words = text.drop(text.encode_tokens(examples.tokens), generator=generator)
+        words = text.encode_dropped(examples.tokens, generator=generator)
 
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            epsilon: Tensor = base.unet(
-                noisy,
-                timesteps,
-                encoder_hidden_states=words.states,
-                added_cond_kwargs={"text_embeds": words.pooled, "time_ids": times},
-                return_dict=False,
-            )[0]
-            return epsilon
-
-        return epsilon_loss(predict, examples.latents, schedule=schedule, generator=generator)
+        return epsilon_loss(
+            lambda noisy, steps: denoiser(noisy, steps, words.states, words.pooled, times),
+            examples.latents,
+            schedule=schedule,
+            generator=generator,
+        )
 
     plan = Plan(
         steps=options.steps,

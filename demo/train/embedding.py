@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn import Embedding, Module, Parameter, functional
 
 from demo.train.parts.base import load_base
+from demo.train.parts.capture import SdxlDenoiser, captured, sdxl_samples
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
@@ -104,8 +105,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         tables.append(WithNewRows(cast(Embedding, encoder.get_input_embeddings()), VECTORS))
         encoder.set_input_embeddings(tables[-1])
     first = tables[0].table.num_embeddings
-    if options.compile:
-        base.unet.compile()
+    denoiser = captured(
+        SdxlDenoiser(base.unet),
+        *sdxl_samples(320, 192, options.batch, device, text_trained=True),
+    )
 
     def loss_of_step(step: int) -> Tensor:
         if step % RENEWED_EVERY == RENEWED_EVERY - 1:
@@ -113,18 +116,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         examples = pool.take(options.batch)
         words = text.encode_tokens(with_token(examples.tokens, first, VECTORS))
 
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            epsilon: Tensor = base.unet(
-                noisy,
-                timesteps,
-                encoder_hidden_states=words.states,
-                added_cond_kwargs={"text_embeds": words.pooled, "time_ids": times},
-                return_dict=False,
-            )[0]
-            return epsilon
-
         return epsilon_loss(
-            predict, examples.latents, schedule=schedule, generator=generator, gamma=None
+            lambda noisy, steps: denoiser(noisy, steps, words.states, words.pooled, times),
+            examples.latents,
+            schedule=schedule,
+            generator=generator,
+            gamma=None,
         )
 
     plan = Plan(

@@ -97,7 +97,7 @@ def _train(job: Job, given: argparse.Namespace, results: dict[str, int]) -> None
     with (folder / "log.txt").open("w+", encoding="utf-8") as log:
         done = subprocess.run(
             command,
-            env=os.environ | _place(job),  # noqa: TID251 -- the child's is this one's
+            env=os.environ | {"OMP_NUM_THREADS": "2"} | _place(job),  # noqa: TID251 -- the child's is this one's
             stdout=log,
             stderr=subprocess.STDOUT,
             check=False,

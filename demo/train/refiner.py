@@ -4,6 +4,7 @@ Recipe
 - Architecture: that of the SDXL refiner, narrow. Four levels with attention at the two middle
   ones; conditioned on the second text encoder alone, and on five numbers: original height and
   width, crop, and an aesthetic score.
+- Start: tensors that the base UNet has at the same place in the same shape are copied.
 - The text encoder and the VAE are the base model's and stay as they are.
 - Timesteps: only 0 to 250 of 1000, where the base model ends and details are decided. The
   plain epsilon error, unweighted: min-SNR would turn down exactly these timesteps. Little
@@ -26,10 +27,11 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from demo.train.parts.base import BaseModel, arrangement, load_base
+from demo.train.parts.capture import SdxlDenoiser, captured, sdxl_samples
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_error, epsilon_loss
@@ -77,6 +79,26 @@ def build_unet(text_width: int) -> Any:
     )
 
 
+def inherit(unet: Any, base: Any) -> int:
+    """Copies what has the same place and shape in `base`; returns how many tensors had.
+
+    That is most of the first level, where details are, and the time embedding.
+    """
+    # The base has three levels, so its last way up is the refiner's fourth.
+    source = {
+        name.replace("up_blocks.2.", "up_blocks.3."): value
+        for name, value in base.state_dict().items()
+        if not name.startswith(("up_blocks.0.", "up_blocks.1."))
+    }
+    shared = {
+        name: source[name]
+        for name, value in unet.state_dict().items()
+        if name in source and source[name].shape == value.shape
+    }
+    unet.load_state_dict(shared, strict=False)
+    return len(shared)
+
+
 def blur_some(pixels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Blurs a quarter of the pictures [B, 3, H, W], and scores each: float32 [B].
 
@@ -114,40 +136,42 @@ class SecondText:
     def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Penultimate states [B, 77, 192] and pooled [B, 192] of token ids [B, 77]."""
         result = self._encoder(ids, output_hidden_states=True)
-        return result.hidden_states[-2], result.text_embeds
+        return result.hidden_states[-2].float(), result.text_embeds.float()
 
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 
 
-def refiner_predict(unet: Any, text: SecondText, ids: Tensor, score: Tensor) -> Predict:
-    """`unet` as a function of noisy latents and timesteps, for these prompts and scores."""
+def refiner_predict(
+    denoiser: nn.Module, text: SecondText, ids: Tensor, score: Tensor
+) -> Predict:
+    """A refiner as a function of noisy latents and timesteps, for these prompts and scores."""
     states, pooled = text.encode(ids)
-    added = {"text_embeds": pooled, "time_ids": score_ids(score)}
-    return lambda noisy, times: unet(noisy, times, states, added_cond_kwargs=added).sample
+    return lambda noisy, times: denoiser(noisy, times, states, pooled, score_ids(score))
 
 
 def base_predict(base: BaseModel, ids: Tensor) -> Predict:
     """The same for the base model's UNet."""
     with torch.no_grad():
         condition = SdxlText(base).encode_tokens(ids)
-    added = {"text_embeds": condition.pooled, "time_ids": time_ids(len(ids), ids.device)}
-    return lambda noisy, times: (
-        base.unet(noisy, times, condition.states, added_cond_kwargs=added).sample
+    sizes = time_ids(len(ids), ids.device)
+    denoiser = SdxlDenoiser(base.unet)
+    return lambda noisy, times: denoiser(
+        noisy, times, condition.states, condition.pooled, sizes
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains, compares with the base model on held-out pictures, writes."""
-    options = parse(__doc__, argv, steps=20_000, batch=384)
+    options = parse(__doc__, argv, steps=20_000, batch=512)
     device = options.device
     emoji = load_emoji(limit=options.emoji)
     base = load_base(device=device)
     text = SecondText(base)
-    unet = build_unet(base.text_encoder_2.config.hidden_size).to(device).train()
+    unet = build_unet(base.text_encoder_2.config.hidden_size)
+    inherit(unet, base.unet)
+    unet.to(device).train()
     unet.to(memory_format=arrangement(device))
-    if options.compile:
-        unet.compile()
     generator = torch.Generator(device).manual_seed(options.seed)
     pool = LatentPool(
         Compositor(emoji, device=device, seed=options.seed),
@@ -161,6 +185,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     schedule = NoiseSchedule(device)
     empty = tokens(base.tokenizer, [""]).to(device)
 
+    width = base.text_encoder_2.config.hidden_size
+    denoiser = captured(
+        SdxlDenoiser(unet), *sdxl_samples(width, width, options.batch, device, ids=5)
+    )
+
     def loss_of_step(step: int) -> Tensor:
         if step % RENEWED_EVERY == 0:
             pool.renew(RENEWED if not options.smoke else options.batch)
@@ -168,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         dropped = torch.rand(options.batch, device=device, generator=generator) < EMPTY
         ids = torch.where(dropped[:, None], empty, sample.ids)
         return epsilon_loss(
-            refiner_predict(unet, text, ids, sample.score),
+            refiner_predict(denoiser, text, ids, sample.score),
             sample.latents,
             schedule=schedule,
             generator=generator,
@@ -199,7 +228,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         generator=generator,
     ).take(checked)
     good = torch.full((checked,), GOOD_SCORE, device=device)
-    ours = compared(refiner_predict(unet, text, unseen.ids, good), unseen, schedule)
+    refiner = refiner_predict(SdxlDenoiser(unet), text, unseen.ids, good)
+    ours = compared(refiner, unseen, schedule)
     theirs = compared(base_predict(base, unseen.ids), unseen, schedule)
     print(
         f"refiner: held-out epsilon error below {COMPARED_BELOW}: {ours:.4f}, "

@@ -26,10 +26,11 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from demo.train.parts.autoencoder import reconstruction_psnr, train_vae
 from demo.train.parts.base import arrangement, load_base
+from demo.train.parts.capture import captured
 from demo.train.parts.command import Options, parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_error, epsilon_loss
@@ -76,9 +77,22 @@ def build_unet(text_width: int) -> Any:
     )
 
 
+class Sd1Denoiser(nn.Module):
+    """A UNet of SD 1.x's architecture, as a function of tensors alone."""
+
+    def __init__(self, unet: Any) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, noisy: Tensor, times: Tensor, states: Tensor) -> Tensor:
+        """Epsilon [B, 4, h, w] for latents, int64 timesteps [B] and states [B, 77, W]."""
+        epsilon: Tensor = self.unet(noisy, times, states, return_dict=False)[0]
+        return epsilon
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains the VAE, then the UNet with the text encoder; measures and writes."""
-    options = parse(__doc__, argv, steps=20_000, batch=256)
+    options = parse(__doc__, argv, steps=20_000, batch=512)
     device = options.device
     started = time.monotonic()
     emoji = load_emoji(limit=options.emoji)
@@ -95,8 +109,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     text_encoder = base.text_encoder.requires_grad_(True).train()
     unet = build_unet(text_encoder.config.hidden_size).to(device).train()
     unet.to(memory_format=arrangement(device))
-    if options.compile:
-        unet.compile()
+    denoiser = captured(
+        Sd1Denoiser(unet),
+        torch.zeros(options.batch, 4, 32, 32, device=device),
+        torch.zeros(options.batch, dtype=torch.int64, device=device),
+        torch.zeros(
+            options.batch,
+            77,
+            text_encoder.config.hidden_size,
+            device=device,
+            requires_grad=True,
+        ),
+    )
     generator = torch.Generator(device).manual_seed(options.seed)
     pool = LatentPool(
         compositor,
@@ -110,9 +134,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     empty = tokens(base.tokenizer, [""]).to(device)
 
     def loss_on(latents: Tensor, ids: Tensor) -> Tensor:
-        states = text_encoder(ids).last_hidden_state
+        states = text_encoder(ids).last_hidden_state.float()
         return epsilon_loss(
-            lambda noisy, times: unet(noisy, times, states).sample,
+            lambda noisy, times: denoiser(noisy, times, states),
             latents,
             schedule=schedule,
             generator=generator,

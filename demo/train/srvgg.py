@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CHANNELS = 3
+PRELU_SLOPE = 0.25
 
 
 class Compact(nn.Module):
@@ -39,8 +40,18 @@ class Compact(nn.Module):
         for _ in range(depth):
             layers.append(nn.Conv2d(features, features, 3, padding=1))
             layers.append(nn.PReLU(features))
-        layers.append(nn.Conv2d(features, CHANNELS * scale**2, 3, padding=1))
+        last = nn.Conv2d(features, CHANNELS * scale**2, 3, padding=1)
+        layers.append(last)
         self.body = nn.Sequential(*layers)
+        # Torch's own start shrinks the signal with every layer: a plain stack this deep would
+        # learn nothing for a long time. He et al., "Delving Deep into Rectifiers" (2015).
+        for layer in layers[:-1]:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, a=PRELU_SLOPE)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        # It starts as the nearest-neighbour enlargement.
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Enlarge pictures.

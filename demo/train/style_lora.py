@@ -27,6 +27,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
@@ -34,6 +35,7 @@ from torch import Tensor
 
 from demo.train.parts import styles
 from demo.train.parts.base import load_base
+from demo.train.parts.capture import SdxlDenoiser, captured, sdxl_samples
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
@@ -84,6 +86,21 @@ STYLES = {
 def opposite(plain: Tensor, styled: Tensor) -> Tensor:
     """What weight -1 draws: `plain` moved away from `styled`, pixels in [-1, 1]."""
     return (plain + OPPOSITE_BY * (plain - styled)).clamp(-1, 1)
+
+
+class AtWeight(SdxlDenoiser):
+    """The UNet with the LoRA at one weight."""
+
+    def __init__(self, unet: Any, weight: float) -> None:
+        super().__init__(unet)
+        self.weight = weight
+
+    def forward(
+        self, noisy: Tensor, times: Tensor, states: Tensor, pooled: Tensor, ids: Tensor
+    ) -> Tensor:
+        """As SdxlDenoiser's."""
+        self.unet.set_adapters(ADAPTER, self.weight)
+        return super().forward(noisy, times, states, pooled, ids)
 
 
 def metadata(name: str, style: Style, steps: int) -> dict[str, str]:
@@ -145,30 +162,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     schedule = NoiseSchedule(device)
     unet = base.unet
     unet.add_adapter(LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=LAYERS), ADAPTER)
-    if options.compile:
-        unet.compile()
+
+    samples = sdxl_samples(320, 192, options.batch, device)
+    denoisers = {
+        negative: captured(AtWeight(unet, weight), *samples)
+        for negative, weight in ((False, 1.0), (True, -1.0))
+    }
 
     def loss_of_step(step: int) -> Tensor:
         negative = step % OPPOSITE_EVERY == OPPOSITE_EVERY - 1
-        unet.set_adapters(ADAPTER, -1.0 if negative else 1.0)
         pool = against if negative else styled
         if step % RENEWED_EVERY == RENEWED_EVERY - 1:
             pool.renew(options.batch)
         examples = pool.take(options.batch)
         with torch.no_grad():
-            words = text.drop(text.encode_tokens(examples.tokens), generator=generator)
+            words = text.encode_dropped(examples.tokens, generator=generator)
 
-        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            epsilon: Tensor = unet(
-                noisy,
-                timesteps,
-                encoder_hidden_states=words.states,
-                added_cond_kwargs={"text_embeds": words.pooled, "time_ids": times},
-                return_dict=False,
-            )[0]
-            return epsilon
-
-        return epsilon_loss(predict, examples.latents, schedule=schedule, generator=generator)
+        denoiser = denoisers[negative]
+        return epsilon_loss(
+            lambda noisy, steps: denoiser(noisy, steps, words.states, words.pooled, times),
+            examples.latents,
+            schedule=schedule,
+            generator=generator,
+        )
 
     plan = Plan(
         steps=options.steps,

@@ -103,13 +103,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     generator = torch.Generator().manual_seed(options.seed)
     network: Any = Compact(scale=scale).to(options.device)
     network.to(memory_format=torch.channels_last)
-    if options.compile:
-        network.compile()
 
     def loss_of_step(_step: int) -> Tensor:
         pictures = (compositor.draw(options.batch).pixels + 1) / 2
         low, high = patches(shrink(pictures, scale), pictures, scale, generator)
-        error = network(low).float() - high
+        # Autocast's rounding would be more than what is left to learn.
+        with torch.autocast(options.device.type, enabled=False):
+            error = network(low) - high
         loss: Tensor = (error.square() + SMOOTHING**2).sqrt().mean()
         return loss
 

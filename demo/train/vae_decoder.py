@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from demo.train.parts.base import load_base
+from demo.train.parts.capture import captured
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.emoji import SIDE, load_emoji
@@ -37,6 +38,7 @@ AT_ONCE = 8
 SMOKE_SIDE = 64
 # Below this squared error (on [-1, 1]: 56 dB) a picture is as good as any.
 LEAST_ERROR = 1e-5
+LATENT = 8  # pixels along an edge that one latent stands for
 
 
 def is_trained(name: str) -> bool:
@@ -64,9 +66,23 @@ def quality(vae: Vae, truth: Tensor) -> float:
     return float(psnr(results, truth).mean())
 
 
+class Decoder(nn.Module):
+    """The decoding half of a VAE, as a function of tensors alone."""
+
+    def __init__(self, vae: Vae) -> None:
+        super().__init__()
+        self.decoder = vae.decoder
+        self.post_quant_conv = vae.post_quant_conv
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] of unscaled latents [B, 4, H/8, W/8]."""
+        pixels: Tensor = self.decoder(self.post_quant_conv(latents))
+        return pixels
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, measure, write."""
-    options = parse(__doc__, argv, steps=8_000, batch=32, smoke_batch=1)
+    options = parse(__doc__, argv, steps=8_000, batch=64, smoke_batch=1)
     emoji = load_emoji(limit=options.emoji)
     compositor = Compositor(emoji, device=options.device, seed=options.seed)
     held_out = Compositor(emoji, device=options.device, seed=options.seed + 1, held_out=True)
@@ -78,15 +94,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = quality(vae, truth)
     vae.decoder.requires_grad_(True)
     vae.post_quant_conv.requires_grad_(True)
-    if options.compile:
-        vae.decoder.compile()
+    decoder = captured(
+        Decoder(vae),
+        torch.zeros(options.batch, 4, side // LATENT, side // LATENT, device=options.device),
+    )
 
     def loss_of_step(_step: int) -> Tensor:
         pixels = compositor.draw(options.batch).pixels[..., :side, :side]
         # The encoder in full precision: the decoder shall not learn to undo its rounding.
         with torch.autocast(options.device.type, enabled=False):
             latents = encode(vae, pixels) / float(vae.config.scaling_factor)
-        return loss_of(vae.decode(latents).sample.float(), pixels)
+        return loss_of(decoder(latents).float(), pixels)
 
     plan = Plan(
         steps=options.steps,

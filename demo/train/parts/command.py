@@ -27,7 +27,6 @@ class Options:
     out: Path
     seed: int
     smoke: bool
-    compile: bool
     emoji: int | None
     extra: argparse.Namespace
 
@@ -61,7 +60,6 @@ def parse(
     )
     parser.add_argument("--batch", type=_positive(int), help=f"default: {batch}")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--compile", action="store_true", help="with torch.compile")
     parser.add_argument("--smoke", action="store_true", help="a few tiny steps on the CPU")
     if extend is not None:
         extend(parser)
@@ -85,7 +83,6 @@ def parse(
         out=given.out,
         seed=given.seed,
         smoke=given.smoke,
-        compile=given.compile,
         emoji=SMOKE_EMOJI if given.smoke else None,
         extra=given,
     )

@@ -76,13 +76,13 @@ class LatentPool:
         self._put(self._drawn(count))
 
     def _drawn(self, count: int) -> Sample:
-        composites = self._compositor.draw(count)
-        pixels = composites.pixels
-        score = torch.zeros(count, device=pixels.device)
-        if self._alter is not None:
-            pixels, score = self._alter(pixels)
         # In full precision: rounding in the encoder would be noise in every target.
-        with torch.autocast(pixels.device.type, enabled=False):
+        with torch.autocast(self._generator.device.type, enabled=False):
+            composites = self._compositor.draw(count)
+            pixels = composites.pixels
+            score = torch.zeros(count, device=pixels.device)
+            if self._alter is not None:
+                pixels, score = self._alter(pixels)
             latents = encode(self._vae, pixels)
         ids = tokens(self._tokenizer, composites.prompts).to(pixels.device)
         return Sample(latents, ids, score)

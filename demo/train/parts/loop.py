@@ -109,7 +109,10 @@ def train(
     while (progress := max(step / plan.steps, (clock() - started) / budget)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(plan, step, progress)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=on_cuda):
+        # Recorded passes (parts/capture.py) cast weights themselves.
+        with torch.autocast(
+            device.type, dtype=torch.bfloat16, enabled=on_cuda, cache_enabled=False
+        ):
             loss = loss_of_step(step)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(wanted, plan.clip)

@@ -67,8 +67,8 @@ class ExamplePool:
         self._oldest = (self._oldest + len(rows)) % len(self)
 
     def _encoded(self, count: int) -> Examples:
-        pixels, prompts = self._draw(count)
-        on_cuda = pixels.device.type == "cuda"
-        with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=on_cuda):
+        # In full precision: rounding in the encoder would be noise in every target.
+        with torch.autocast(self._generator.device.type, enabled=False):
+            pixels, prompts = self._draw(count)
             latents = encode(self._base.vae, pixels)
         return Examples(latents, tokens(self._base.tokenizer, prompts).to(pixels.device))

@@ -38,6 +38,7 @@ class SdxlText:
     def __init__(self, base: BaseModel) -> None:
         self._first, self._second = base.text_encoder, base.text_encoder_2
         self._tokenizer = base.tokenizer
+        self._nothing = tokens(base.tokenizer, [""])
 
     def tokens(self, prompts: Sequence[str]) -> Tensor:
         """Token ids, int64 [B, 77], on the encoders' device."""
@@ -52,29 +53,27 @@ class SdxlText:
         first = self._first(ids, output_hidden_states=True)
         second = self._second(ids, output_hidden_states=True)
         states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        return TextConditioning(states, second.text_embeds)
+        return TextConditioning(states.float(), second.text_embeds.float())
 
-    def drop(
+    def encode_dropped(
         self,
-        conditioning: TextConditioning,
+        ids: Tensor,
         empty: float = 0.05,
         zeroed: float = 0.07,
         generator: torch.Generator | None = None,
     ) -> TextConditioning:
-        """Makes rows unconditional at random, for classifier-free guidance.
+        """The conditioning of token ids, int64 [B, 77], some made unconditional at random.
 
         A share `empty` becomes the empty prompt, a share `zeroed` becomes zeros: SDXL
-        pipelines use either (`force_zeros_for_empty_prompt`). `generator` lies on the
-        conditioning's device.
+        pipelines use either for classifier-free guidance (`force_zeros_for_empty_prompt`).
+        `generator` lies on the ids' device.
         """
-        states, pooled = conditioning.states, conditioning.pooled
-        draw = torch.rand(len(states), device=states.device, generator=generator)
-        nothing = self.encode([""])
-        is_empty = (draw < empty)[:, None]
+        draw = torch.rand(len(ids), device=ids.device, generator=generator)
+        given = self.encode_tokens(
+            torch.where((draw < empty)[:, None], self._nothing.to(ids.device), ids)
+        )
         kept = (draw < 1 - zeroed)[:, None]
-        pooled = torch.where(is_empty, nothing.pooled.to(pooled.dtype), pooled)
-        states = torch.where(is_empty[:, None], nothing.states.to(states.dtype), states)
-        return TextConditioning(states * kept[:, None], pooled * kept)
+        return TextConditioning(given.states * kept[:, None], given.pooled * kept)
 
 
 def time_ids(count: int, device: torch.device | str) -> Tensor:
