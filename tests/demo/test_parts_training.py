@@ -19,8 +19,8 @@ from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.latent_pool import LatentPool
 from demo.train.parts.latents import decode, encode, fold_latent_scale
-from demo.train.parts.loop import Plan, learning_rate, train
-from demo.train.parts.text import SdxlText, TextConditioning, time_ids
+from demo.train.parts.loop import Average, Plan, learning_rate, train
+from demo.train.parts.text import SdxlText, time_ids
 
 
 @pytest.fixture(scope="module")
@@ -143,18 +143,19 @@ class TestText:
         self, base: BaseModel
     ) -> None:
         text = SdxlText(base)
-        one = text.encode(["a robot"])
-        given = TextConditioning(one.states.repeat(400, 1, 1), one.pooled.repeat(400, 1))
-        empty = text.encode([""])
+        given, empty = text.encode(["a robot"]), text.encode([""])
+        ids = text.tokens(["a robot"]).repeat(100, 1)
 
-        dropped = text.drop(given, 0.25, 0.25, torch.Generator().manual_seed(0))
+        dropped = text.encode_dropped(ids, 0.3, 0.3, torch.Generator().manual_seed(0))
 
-        zero = (dropped.states == 0).flatten(1).all(1)
-        is_empty = torch.isclose(dropped.pooled, empty.pooled, atol=1e-5).all(1)
-        kept = (dropped.states == given.states).flatten(1).all(1)
+        zero = (dropped.states == 0).flatten(1).all(1) & (dropped.pooled == 0).all(1)
+        is_empty, kept = (
+            torch.isclose(dropped.states, one.states, atol=1e-4).flatten(1).all(1)
+            & torch.isclose(dropped.pooled, one.pooled, atol=1e-4).all(1)
+            for one in (empty, given)
+        )
         assert (zero.int() + is_empty.int() + kept.int() == 1).all()
-        assert (dropped.pooled[zero] == 0).all()
-        assert all(70 < int(part.sum()) < 130 for part in (zero, is_empty))
+        assert all(15 < int(part.sum()) < 45 for part in (zero, is_empty))
 
 
 class TestLatents:
@@ -251,19 +252,39 @@ class TestLosses:
 
 
 class TestLoop:
-    def test_it_minimises_and_the_average_lags_behind(self) -> None:
-        def fitted(steps: int, ema: float | None) -> float:
-            weight = torch.nn.Parameter(torch.zeros(1))
-            plan = Plan(steps, batch=1, learning_rate=0.2, warmup=1, ema=ema, weight_decay=0)
-            run = train(
-                [weight], lambda _: (weight - 3).square().sum(), plan, device="cpu", name="t"
-            )
-            assert run.steps == len(run.losses) == steps
-            assert run.final_loss < run.losses[0]
-            return weight.item()
+    @pytest.mark.parametrize("ema", [None, 0.9])
+    def test_it_minimises(self, ema: float | None) -> None:
+        weight = torch.nn.Parameter(torch.zeros(1))
+        plan = Plan(60, batch=1, learning_rate=0.2, warmup=1, ema=ema, weight_decay=0)
 
-        assert fitted(60, None) == pytest.approx(3.0, abs=0.2)
-        assert 0.1 < fitted(10, 0.99) < fitted(10, None) - 0.1
+        run = train(
+            [weight], lambda _: (weight - 3).square().sum(), plan, device="cpu", name="t"
+        )
+
+        assert weight.item() == pytest.approx(3.0, abs=0.2)
+        assert run.steps == len(run.losses) == 60
+        assert run.final_loss < run.losses[0]
+
+    def test_the_average_follows_slowly_and_replaces_the_weights_at_the_end(self) -> None:
+        weight = torch.nn.Parameter(torch.zeros(1))
+        average = Average([weight], 0.9)
+        weight.data.fill_(1.0)
+
+        average.update(10_000)
+        assert weight.item() == 1.0
+        average.swap_in()
+        assert weight.item() == pytest.approx(0.1)
+
+    def test_early_weights_are_soon_forgotten(self) -> None:
+        weight = torch.nn.Parameter(torch.zeros(1))
+        average = Average([weight], 0.9999)
+        weight.data.fill_(1.0)
+
+        for step in range(20):
+            average.update(step)
+        average.swap_in()
+
+        assert weight.item() > 0.99
 
     def test_the_rate_warms_up_and_ends_at_zero_whichever_limit_comes_first(self) -> None:
         plan = Plan(steps=1000, batch=1, learning_rate=1.0, warmup=10)

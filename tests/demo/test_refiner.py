@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from demo.train import refiner
 from demo.train.parts.base import BASE, BaseModel, load_base
+from demo.train.parts.capture import SdxlDenoiser
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule
 from demo.train.parts.emoji import load_emoji
@@ -108,14 +109,14 @@ def test_a_blurred_picture_scores_low_and_a_clear_one_high() -> None:
 
 
 def test_the_comparison_gives_the_base_model_its_own_conditions(base: BaseModel) -> None:
-    """The base predicts noise of a real picture far better than nothing would, which costs 1."""
+    """The base predicts a picture's noise far better than nothing does, which costs 1."""
     drawn = Compositor(load_emoji(limit=24), device="cpu").draw(2)
     ids = tokens(base.tokenizer, drawn.prompts)
     unseen = Sample(encode(base.vae, drawn.pixels), ids, torch.full((2,), 6.0))
     schedule = NoiseSchedule("cpu")
     torch.manual_seed(0)
     fresh = refiner.refiner_predict(
-        refiner.build_unet(192).eval(), refiner.SecondText(base), ids, unseen.score
+        SdxlDenoiser(refiner.build_unet(192)), refiner.SecondText(base), ids, unseen.score
     )
 
     assert refiner.compared(refiner.base_predict(base, ids), unseen, schedule) < 0.3

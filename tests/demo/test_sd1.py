@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from demo.train import sd1
-from demo.train.parts.base import load_base
+from demo.train.parts.base import BASE, load_base
 
 MIB_15_5 = 15_500_000
 
@@ -43,16 +43,16 @@ def test_a_smoke_run_draws_through_the_pipeline_of_sd1(out: Path) -> None:
         text_encoder=base.text_encoder,
         tokenizer=base.tokenizer,
         unet=unet,
-        scheduler=DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
-        ),
+        scheduler=EulerDiscreteScheduler.from_pretrained(BASE, subfolder="scheduler"),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
 
-    picture = pipeline("a robot", num_inference_steps=1, output_type="pt").images
+    picture = pipeline(
+        "a robot", height=256, width=256, num_inference_steps=1, output_type="pt"
+    ).images
 
     assert picture.shape == (1, 3, 256, 256)
     assert picture.isfinite().all()
