@@ -80,6 +80,13 @@ async def test_every_kind_is_answered_for_and_the_processor_is_always_there(
     ("driver", "explanation"),
     [
         ("segfaulting", "its driver ended the probe (SIGSEGV)"),
+        ("crashing_on_name", "its driver ended the probe (SIGSEGV)"),
+        ("crashing_on_use", "its driver ended the probe (SIGSEGV)"),
+        (
+            "failing",
+            "looking for it failed: FileNotFoundError: [Errno 2] No such file or directory: "
+            "'libdxcore.so'",
+        ),
         ("garbling", "its probe gave an answer that cannot be read"),
         ("empty", "DirectX reports no hardware adapter"),
         ("raising", "DirectX does not answer: Unknown error -2147467259"),

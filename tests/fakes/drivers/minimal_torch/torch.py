@@ -16,7 +16,8 @@ class Tensor:
         self.values = values
 
     def to(self, device: object) -> Tensor:
-        return self
+        take = getattr(device, "take", None)  # drivers that do something about it
+        return take(self) if take else self
 
     def cpu(self) -> Tensor:
         return self
