@@ -412,10 +412,13 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
-      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID), NOT_FOUND
-      /// (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY,
-      /// CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS (REQUEST_ID_REUSED), UNAVAILABLE (WORKER_LOST,
-      /// DEVICE_UNAVAILABLE).
+      /// Idle models give way when that makes it fit. Leases belong to the client that the
+      /// metadata deviceops-client names ("default" without it), which is no secret.
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+      /// METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+      /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
+      /// (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
+      /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -429,10 +432,13 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
-      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID), NOT_FOUND
-      /// (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY,
-      /// CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS (REQUEST_ID_REUSED), UNAVAILABLE (WORKER_LOST,
-      /// DEVICE_UNAVAILABLE).
+      /// Idle models give way when that makes it fit. Leases belong to the client that the
+      /// metadata deviceops-client names ("default" without it), which is no secret.
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+      /// METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+      /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
+      /// (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
+      /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -444,10 +450,13 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
-      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID), NOT_FOUND
-      /// (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY,
-      /// CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS (REQUEST_ID_REUSED), UNAVAILABLE (WORKER_LOST,
-      /// DEVICE_UNAVAILABLE).
+      /// Idle models give way when that makes it fit. Leases belong to the client that the
+      /// metadata deviceops-client names ("default" without it), which is no secret.
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+      /// METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+      /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
+      /// (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
+      /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -461,10 +470,13 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
-      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID), NOT_FOUND
-      /// (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY,
-      /// CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS (REQUEST_ID_REUSED), UNAVAILABLE (WORKER_LOST,
-      /// DEVICE_UNAVAILABLE).
+      /// Idle models give way when that makes it fit. Leases belong to the client that the
+      /// metadata deviceops-client names ("default" without it), which is no secret.
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+      /// METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+      /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
+      /// (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
+      /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -532,7 +544,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Keep allocations alive.
-      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
+      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
+      /// (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -546,7 +559,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Keep allocations alive.
-      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
+      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
+      /// (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -558,7 +572,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Keep allocations alive.
-      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
+      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
+      /// (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -572,7 +587,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Keep allocations alive.
-      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
+      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
+      /// (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -585,7 +601,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// The caller's allocations, oldest first, and how the ledger compares with the
       /// allocators.
-      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
+      /// NOT_FOUND (DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -600,7 +617,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// The caller's allocations, oldest first, and how the ledger compares with the
       /// allocators.
-      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
+      /// NOT_FOUND (DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -613,7 +631,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// The caller's allocations, oldest first, and how the ledger compares with the
       /// allocators.
-      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
+      /// NOT_FOUND (DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -628,7 +647,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// The caller's allocations, oldest first, and how the ledger compares with the
       /// allocators.
-      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
+      /// NOT_FOUND (DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -639,9 +659,12 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_ListAllocations, null, options, request);
       }
       /// <summary>
-      /// Put bytes into an allocation. Header first, then data in order, then completion.
+      /// Put bytes into an allocation. Header first, then data in order, then completion. Bytes
+      /// are written as they come: a write that fails leaves some of those that had come.
       /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-      /// INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING).
+      /// INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING,
+      /// FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION
+      /// (STATE_CONFLICT: being copied), UNAVAILABLE (WORKER_LOST).
       /// </summary>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
       /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
@@ -653,9 +676,12 @@ namespace DeviceOperations.V1 {
         return WriteAllocation(new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Put bytes into an allocation. Header first, then data in order, then completion.
+      /// Put bytes into an allocation. Header first, then data in order, then completion. Bytes
+      /// are written as they come: a write that fails leaves some of those that had come.
       /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-      /// INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING).
+      /// INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING,
+      /// FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION
+      /// (STATE_CONFLICT: being copied), UNAVAILABLE (WORKER_LOST).
       /// </summary>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
@@ -691,9 +717,12 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_ReadAllocation, null, options, request);
       }
       /// <summary>
-      /// Copy bytes of one allocation into another one, in any places. Verified by hash.
+      /// Copy bytes of one allocation into another one, in any places. Verified by hash, or by
+      /// comparison within main memory. Regions of one allocation must not overlap.
       /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-      /// DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
+      /// INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
+      /// FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
+      /// UNAVAILABLE (WORKER_LOST), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -706,9 +735,12 @@ namespace DeviceOperations.V1 {
         return Copy(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Copy bytes of one allocation into another one, in any places. Verified by hash.
+      /// Copy bytes of one allocation into another one, in any places. Verified by hash, or by
+      /// comparison within main memory. Regions of one allocation must not overlap.
       /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-      /// DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
+      /// INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
+      /// FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
+      /// UNAVAILABLE (WORKER_LOST), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -722,8 +754,10 @@ namespace DeviceOperations.V1 {
       /// Move an allocation to another place. It keeps its id; the old memory is freed after
       /// the new one has been verified.
       /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-      /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
-      /// UNAVAILABLE (WORKER_LOST), CANCELLED.
+      /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), INVALID_ARGUMENT
+      /// (NAME_INVALID, REQUIRED_FIELD_MISSING), FAILED_PRECONDITION (STATE_CONFLICT: being
+      /// copied, DEVICE_UNSUPPORTED: no device to pin for), DATA_LOSS (DATA_CORRUPTED),
+      /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -739,8 +773,10 @@ namespace DeviceOperations.V1 {
       /// Move an allocation to another place. It keeps its id; the old memory is freed after
       /// the new one has been verified.
       /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-      /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
-      /// UNAVAILABLE (WORKER_LOST), CANCELLED.
+      /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), INVALID_ARGUMENT
+      /// (NAME_INVALID, REQUIRED_FIELD_MISSING), FAILED_PRECONDITION (STATE_CONFLICT: being
+      /// copied, DEVICE_UNSUPPORTED: no device to pin for), DATA_LOSS (DATA_CORRUPTED),
+      /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -152,10 +152,13 @@ class MemoryServiceServicer:
 
     def Allocate(self, request, context):
         """Take real memory on a device or in main memory, for as long as the lease is renewed.
-        Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID), NOT_FOUND
-        (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY,
-        CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS (REQUEST_ID_REUSED), UNAVAILABLE (WORKER_LOST,
-        DEVICE_UNAVAILABLE).
+        Idle models give way when that makes it fit. Leases belong to the client that the
+        metadata deviceops-client names ("default" without it), which is no secret.
+        Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+        METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
+        (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
+        UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +175,8 @@ class MemoryServiceServicer:
 
     def RenewLease(self, request, context):
         """Keep allocations alive.
-        Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
+        Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
+        (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,16 +185,20 @@ class MemoryServiceServicer:
     def ListAllocations(self, request, context):
         """The caller's allocations, oldest first, and how the ledger compares with the
         allocators.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
+        NOT_FOUND (DEVICE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WriteAllocation(self, request_iterator, context):
-        """Put bytes into an allocation. Header first, then data in order, then completion.
+        """Put bytes into an allocation. Header first, then data in order, then completion. Bytes
+        are written as they come: a write that fails leaves some of those that had come.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-        INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING).
+        INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING,
+        FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION
+        (STATE_CONFLICT: being copied), UNAVAILABLE (WORKER_LOST).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,9 +213,12 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Copy(self, request, context):
-        """Copy bytes of one allocation into another one, in any places. Verified by hash.
+        """Copy bytes of one allocation into another one, in any places. Verified by hash, or by
+        comparison within main memory. Regions of one allocation must not overlap.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-        DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
+        INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
+        FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
+        UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,8 +228,10 @@ class MemoryServiceServicer:
         """Move an allocation to another place. It keeps its id; the old memory is freed after
         the new one has been verified.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
-        UNAVAILABLE (WORKER_LOST), CANCELLED.
+        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), INVALID_ARGUMENT
+        (NAME_INVALID, REQUIRED_FIELD_MISSING), FAILED_PRECONDITION (STATE_CONFLICT: being
+        copied, DEVICE_UNSUPPORTED: no device to pin for), DATA_LOSS (DATA_CORRUPTED),
+        UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE), CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,10 +51,13 @@ class MemoryServiceStub:
     """
     Allocate: _grpc.UnaryUnaryMultiCallable[_memory_pb2.AllocateRequest, _memory_pb2.AllocateResponse]
     """Take real memory on a device or in main memory, for as long as the lease is renewed.
-    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID), NOT_FOUND
-    (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY,
-    CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS (REQUEST_ID_REUSED), UNAVAILABLE (WORKER_LOST,
-    DEVICE_UNAVAILABLE).
+    Idle models give way when that makes it fit. Leases belong to the client that the
+    metadata deviceops-client names ("default" without it), which is no secret.
+    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+    METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
+    (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
+    UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
     """
     Deallocate: _grpc.UnaryUnaryMultiCallable[_memory_pb2.DeallocateRequest, _memory_pb2.DeallocateResponse]
     """Give memory back. Freeing twice is NOT_FOUND.
@@ -63,33 +66,43 @@ class MemoryServiceStub:
     """
     RenewLease: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RenewLeaseRequest, _memory_pb2.RenewLeaseResponse]
     """Keep allocations alive.
-    Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
+    Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
+    (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
     """
     ListAllocations: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListAllocationsRequest, _memory_pb2.ListAllocationsResponse]
     """The caller's allocations, oldest first, and how the ledger compares with the
     allocators.
-    Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+    Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
+    NOT_FOUND (DEVICE_NOT_FOUND).
     """
     WriteAllocation: _grpc.StreamUnaryMultiCallable[_memory_pb2.WriteAllocationRequest, _memory_pb2.WriteAllocationResponse]
-    """Put bytes into an allocation. Header first, then data in order, then completion.
+    """Put bytes into an allocation. Header first, then data in order, then completion. Bytes
+    are written as they come: a write that fails leaves some of those that had come.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-    INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING).
+    INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING,
+    FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION
+    (STATE_CONFLICT: being copied), UNAVAILABLE (WORKER_LOST).
     """
     ReadAllocation: _grpc.UnaryStreamMultiCallable[_memory_pb2.ReadAllocationRequest, _memory_pb2.ReadAllocationResponse]
     """Read bytes of an allocation in chunks; the last message carries their hash.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
     """
     Copy: _grpc.UnaryStreamMultiCallable[_memory_pb2.CopyRequest, _memory_pb2.CopyResponse]
-    """Copy bytes of one allocation into another one, in any places. Verified by hash.
+    """Copy bytes of one allocation into another one, in any places. Verified by hash, or by
+    comparison within main memory. Regions of one allocation must not overlap.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-    DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
+    INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
+    FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
+    UNAVAILABLE (WORKER_LOST), CANCELLED.
     """
     Transfer: _grpc.UnaryStreamMultiCallable[_memory_pb2.TransferRequest, _memory_pb2.TransferResponse]
     """Move an allocation to another place. It keeps its id; the old memory is freed after
     the new one has been verified.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
-    UNAVAILABLE (WORKER_LOST), CANCELLED.
+    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), INVALID_ARGUMENT
+    (NAME_INVALID, REQUIRED_FIELD_MISSING), FAILED_PRECONDITION (STATE_CONFLICT: being
+    copied, DEVICE_UNSUPPORTED: no device to pin for), DATA_LOSS (DATA_CORRUPTED),
+    UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE), CANCELLED.
     """
     Defragment: _grpc.UnaryStreamMultiCallable[_memory_pb2.DefragmentRequest, _memory_pb2.DefragmentResponse]
     """Do what the platform can about fragmentation and say what that was and what it gained.
@@ -136,10 +149,13 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     Allocate: _aio.UnaryUnaryMultiCallable[_memory_pb2.AllocateRequest, _memory_pb2.AllocateResponse]  # type: ignore[assignment]
     """Take real memory on a device or in main memory, for as long as the lease is renewed.
-    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID), NOT_FOUND
-    (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY,
-    CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS (REQUEST_ID_REUSED), UNAVAILABLE (WORKER_LOST,
-    DEVICE_UNAVAILABLE).
+    Idle models give way when that makes it fit. Leases belong to the client that the
+    metadata deviceops-client names ("default" without it), which is no secret.
+    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+    METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
+    (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
+    UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
     """
     Deallocate: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeallocateRequest, _memory_pb2.DeallocateResponse]  # type: ignore[assignment]
     """Give memory back. Freeing twice is NOT_FOUND.
@@ -148,33 +164,43 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """
     RenewLease: _aio.UnaryUnaryMultiCallable[_memory_pb2.RenewLeaseRequest, _memory_pb2.RenewLeaseResponse]  # type: ignore[assignment]
     """Keep allocations alive.
-    Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
+    Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
+    (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
     """
     ListAllocations: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListAllocationsRequest, _memory_pb2.ListAllocationsResponse]  # type: ignore[assignment]
     """The caller's allocations, oldest first, and how the ledger compares with the
     allocators.
-    Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+    Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
+    NOT_FOUND (DEVICE_NOT_FOUND).
     """
     WriteAllocation: _aio.StreamUnaryMultiCallable[_memory_pb2.WriteAllocationRequest, _memory_pb2.WriteAllocationResponse]  # type: ignore[assignment]
-    """Put bytes into an allocation. Header first, then data in order, then completion.
+    """Put bytes into an allocation. Header first, then data in order, then completion. Bytes
+    are written as they come: a write that fails leaves some of those that had come.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-    INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING).
+    INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING,
+    FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION
+    (STATE_CONFLICT: being copied), UNAVAILABLE (WORKER_LOST).
     """
     ReadAllocation: _aio.UnaryStreamMultiCallable[_memory_pb2.ReadAllocationRequest, _memory_pb2.ReadAllocationResponse]  # type: ignore[assignment]
     """Read bytes of an allocation in chunks; the last message carries their hash.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
     """
     Copy: _aio.UnaryStreamMultiCallable[_memory_pb2.CopyRequest, _memory_pb2.CopyResponse]  # type: ignore[assignment]
-    """Copy bytes of one allocation into another one, in any places. Verified by hash.
+    """Copy bytes of one allocation into another one, in any places. Verified by hash, or by
+    comparison within main memory. Regions of one allocation must not overlap.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-    DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
+    INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
+    FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
+    UNAVAILABLE (WORKER_LOST), CANCELLED.
     """
     Transfer: _aio.UnaryStreamMultiCallable[_memory_pb2.TransferRequest, _memory_pb2.TransferResponse]  # type: ignore[assignment]
     """Move an allocation to another place. It keeps its id; the old memory is freed after
     the new one has been verified.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
-    UNAVAILABLE (WORKER_LOST), CANCELLED.
+    (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), INVALID_ARGUMENT
+    (NAME_INVALID, REQUIRED_FIELD_MISSING), FAILED_PRECONDITION (STATE_CONFLICT: being
+    copied, DEVICE_UNSUPPORTED: no device to pin for), DATA_LOSS (DATA_CORRUPTED),
+    UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE), CANCELLED.
     """
     Defragment: _aio.UnaryStreamMultiCallable[_memory_pb2.DefragmentRequest, _memory_pb2.DefragmentResponse]  # type: ignore[assignment]
     """Do what the platform can about fragmentation and say what that was and what it gained.
@@ -238,10 +264,13 @@ class MemoryServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.AllocateResponse, _abc.Awaitable[_memory_pb2.AllocateResponse]]:
         """Take real memory on a device or in main memory, for as long as the lease is renewed.
-        Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID), NOT_FOUND
-        (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY,
-        CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS (REQUEST_ID_REUSED), UNAVAILABLE (WORKER_LOST,
-        DEVICE_UNAVAILABLE).
+        Idle models give way when that makes it fit. Leases belong to the client that the
+        metadata deviceops-client names ("default" without it), which is no secret.
+        Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+        METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
+        (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
+        UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
         """
 
     def Deallocate(
@@ -260,7 +289,8 @@ class MemoryServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.RenewLeaseResponse, _abc.Awaitable[_memory_pb2.RenewLeaseResponse]]:
         """Keep allocations alive.
-        Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed).
+        Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
+        (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
         """
 
     def ListAllocations(
@@ -270,7 +300,8 @@ class MemoryServiceServicer:
     ) -> _typing.Union[_memory_pb2.ListAllocationsResponse, _abc.Awaitable[_memory_pb2.ListAllocationsResponse]]:
         """The caller's allocations, oldest first, and how the ledger compares with the
         allocators.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
+        NOT_FOUND (DEVICE_NOT_FOUND).
         """
 
     def WriteAllocation(
@@ -278,9 +309,12 @@ class MemoryServiceServicer:
         request_iterator: _MaybeAsyncIterator[_memory_pb2.WriteAllocationRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.WriteAllocationResponse, _abc.Awaitable[_memory_pb2.WriteAllocationResponse]]:
-        """Put bytes into an allocation. Header first, then data in order, then completion.
+        """Put bytes into an allocation. Header first, then data in order, then completion. Bytes
+        are written as they come: a write that fails leaves some of those that had come.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-        INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING).
+        INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING,
+        FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION
+        (STATE_CONFLICT: being copied), UNAVAILABLE (WORKER_LOST).
         """
 
     def ReadAllocation(
@@ -297,9 +331,12 @@ class MemoryServiceServicer:
         request: _memory_pb2.CopyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_memory_pb2.CopyResponse], _abc.AsyncIterator[_memory_pb2.CopyResponse]]:
-        """Copy bytes of one allocation into another one, in any places. Verified by hash.
+        """Copy bytes of one allocation into another one, in any places. Verified by hash, or by
+        comparison within main memory. Regions of one allocation must not overlap.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-        DATA_LOSS (DATA_CORRUPTED), UNAVAILABLE (WORKER_LOST), CANCELLED.
+        INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
+        FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
+        UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
 
     def Transfer(
@@ -310,8 +347,10 @@ class MemoryServiceServicer:
         """Move an allocation to another place. It keeps its id; the old memory is freed after
         the new one has been verified.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
-        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY), DATA_LOSS (DATA_CORRUPTED),
-        UNAVAILABLE (WORKER_LOST), CANCELLED.
+        (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), INVALID_ARGUMENT
+        (NAME_INVALID, REQUIRED_FIELD_MISSING), FAILED_PRECONDITION (STATE_CONFLICT: being
+        copied, DEVICE_UNSUPPORTED: no device to pin for), DATA_LOSS (DATA_CORRUPTED),
+        UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE), CANCELLED.
         """
 
     def Defragment(
