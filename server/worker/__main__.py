@@ -1,17 +1,35 @@
-"""`python -m server.worker`: a worker with the product's engine."""
+"""`python -m server.worker`: a worker with the product's parts."""
 
 from __future__ import annotations
 
-from domains.inference.ports import Engine
 from server.worker.loop import main
+from server.worker.parts import Buffers, Parts
 
 
-def build_engine(torch_device: str) -> Engine:
-    """The engine on that device; imports torch."""
-    from domains.inference.backends.engine import Engine as TorchEngine
+def build_parts(torch_device: str) -> Parts:
+    """The parts for that device; imports torch."""
+    from domains.device.backends.selftest import SelfTest
+    from domains.device.backends.torch_gauge import (
+        device_named,
+        gauge_for,
+        in_main_memory,
+        single_threaded,
+    )
+    from domains.inference.backends.engine import Engine
+    from domains.memory.backends.buffers import TorchBuffers
+    from domains.memory.backends.process_buffers import ProcessBuffers
 
-    return TorchEngine(torch_device)
+    device = device_named(torch_device)
+    engine = Engine(torch_device)
+    buffers: Buffers = ProcessBuffers() if in_main_memory(device) else TorchBuffers(device)
+    return Parts(
+        engine=engine,
+        buffers=buffers,
+        gauge=gauge_for(device),
+        self_test=SelfTest(device),
+        single_threaded=single_threaded(device),
+    )
 
 
 if __name__ == "__main__":
-    main(build_engine)
+    main(build_parts)

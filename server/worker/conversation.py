@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from domains.errors import DomainError
+from domains.device.types import DeviceFigures
+from domains.errors import DomainError, Reason
 from domains.inference.types import ProgressEvent
 from server.worker import frames
 from server.worker.frames import ProtocolError
 from server.worker.link import Link
 from server.worker.messages import decode_from_worker
+from server.worker.orders import Orders
 from server.worker.runs import Run
 from server.worker.spool import Spool
 
@@ -57,6 +59,10 @@ class Conversation:
         self.heartbeat_time: datetime | None = None
         self.progress_time: datetime | None = None
         self.resident_bytes = 0
+        self.figures: DeviceFigures | None = None
+        """Its device's memory as it last told."""
+        self.orders = Orders()
+        """Memory orders it has not answered."""
         self.stale_frames = 0
         """Frames about runs that were over."""
 
@@ -102,9 +108,14 @@ class Conversation:
         match frame:
             case frames.Hello():
                 raise ProtocolError("it said hello twice")
-            case frames.Beat(resident_bytes):
+            case frames.Beat(resident_bytes, figures):
                 self.heartbeat_time = datetime.now(UTC)
                 self.resident_bytes = resident_bytes
+                self.figures = figures
+            case frames.MemoryAnswer(answer=answer):
+                if isinstance(answer, DomainError) and answer.reason is Reason.DEVICE_LOST:
+                    self._on_sticky()
+                self.orders.take(frame)
             case _:
                 run = self._run_of(frame)
                 if run is None:
@@ -130,6 +141,7 @@ class Conversation:
             case frames.Progress(event=event):
                 self._pass_on(run, event)
             case frames.Done(report=report):
+                run.check_report(report)
                 self.run = None
                 run.finish(report)
             case frames.Failed(error=error):

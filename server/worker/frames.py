@@ -5,11 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from domains.device.types import (
+    DeviceFigures,
+    OptimizationReport,
+    OptimizationWork,
+    ReleaseReport,
+    ReleaseWork,
+    SelfTestFacts,
+    SelfTestWork,
+)
 from domains.errors import DomainError
 from domains.inference.types import GenerationReport, GenerationWork, ProgressEvent
+from domains.memory.types import Move, Segment
 from domains.session.types import ImageFormat
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+
+Work = GenerationWork | SelfTestWork | OptimizationWork | ReleaseWork
+Report = GenerationReport | SelfTestFacts | OptimizationReport | ReleaseReport
+REPORTS: Mapping[type[Work], type[Report]] = {
+    GenerationWork: GenerationReport,
+    SelfTestWork: SelfTestFacts,
+    OptimizationWork: OptimizationReport,
+    ReleaseWork: ReleaseReport,
+}
+"""What each kind of work comes to."""
 
 
 class ProtocolError(Exception):
@@ -26,7 +46,7 @@ class Run:
     session_id: str
     epoch: int
     remaining: float
-    work: GenerationWork
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -41,7 +61,60 @@ class Shutdown:
     """End after what runs."""
 
 
-ToWorker = Run | Cancel | Shutdown
+@dataclass(frozen=True)
+class AllocateBuffer:
+    """Take `size` bytes of device memory under a new name."""
+
+    buffer_id: str
+    size: int
+    zeroed: bool = False
+
+
+@dataclass(frozen=True)
+class FreeBuffer:
+    """Give a buffer back."""
+
+    buffer_id: str
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Page-lock shared host memory for the device."""
+
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class Unpin:
+    """Undo `Pin`; nothing happens when it is not pinned."""
+
+    segment: Segment
+
+
+@dataclass(frozen=True)
+class ReleaseCached:
+    """Give back what the allocator keeps for reuse."""
+
+
+Order = AllocateBuffer | FreeBuffer | Move | Pin | Unpin | ReleaseCached
+
+
+@dataclass(frozen=True)
+class MemoryOrder:
+    """Something to do with memory beside what runs; answers carry `ticket`."""
+
+    ticket: int
+    order: Order
+
+
+@dataclass(frozen=True)
+class MemoryCancel:
+    """Stop that order; ignored when it is over."""
+
+    ticket: int
+
+
+ToWorker = Run | Cancel | Shutdown | MemoryOrder | MemoryCancel
 
 
 # From a worker to the front.
@@ -49,19 +122,27 @@ ToWorker = Run | Cancel | Shutdown
 
 @dataclass(frozen=True)
 class Hello:
-    """First frame: who it is, and that it can work."""
+    """First frame: who it is, and that it can work.
+
+    `memory_waits_for_runs`: memory orders wait for the run's next checkpoint.
+    """
 
     protocol_version: int
     device_id: str
     process_id: int
     software_versions: Mapping[str, str] = field(default_factory=dict)
+    memory_waits_for_runs: bool = False
 
 
 @dataclass(frozen=True)
 class Beat:
-    """The process lives, which says nothing about its work."""
+    """The process lives, which says nothing about its work.
+
+    Also sent before the last answer to anything, so that figures are never older than it.
+    """
 
     resident_bytes: int
+    figures: DeviceFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +174,7 @@ class Done:
 
     session_id: str
     epoch: int
-    report: GenerationReport
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -111,4 +192,27 @@ class Failed:
     traceback: str = ""
 
 
-FromWorker = Hello | Beat | Progress | Done | Failed
+@dataclass(frozen=True)
+class MemoryProgress:
+    """A memory order moves on."""
+
+    done: int
+
+
+@dataclass(frozen=True)
+class MemoryDone:
+    """A memory order is done: bytes it was about, and their hash if asked for."""
+
+    done: int = 0
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class MemoryAnswer:
+    """About a memory order; the one that is no progress is the last."""
+
+    ticket: int
+    answer: MemoryProgress | MemoryDone | DomainError
+
+
+FromWorker = Hello | Beat | Progress | Done | Failed | MemoryAnswer

@@ -1,7 +1,9 @@
 """The worker's side: one process that owns a device and draws for the front.
 
 The main thread runs the engine. A second thread reads orders, so that a cancel arrives
-while the engine works; a third says every second that the process lives.
+while the engine works; a third says every second that the process lives, and how its
+device's memory is. Memory orders have threads of their own (`lanes`), except where only
+the main thread may touch the device.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import time
 import traceback
 from collections.abc import Callable
 
-import psutil
-
+from domains.device.ports import TaskEvent
+from domains.device.types import OptimizationWork, ReleaseWork, SelfTestWork
 from domains.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -31,18 +33,19 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from domains.inference.ports import Engine
-from domains.inference.types import GenerationEvent, GenerationReport, ImageEncoded
+from domains.inference.types import GenerationEvent, GenerationWork, ImageEncoded
 from domains.session.types import Preview
 from server.worker import frames, spool
 from server.worker.environment import UnsafeEnvironment, settle_environment
+from server.worker.lanes import MemoryLanes
 from server.worker.link import Link, LinkClosed, OversizedFrame, connect
 from server.worker.message_events import MAX_PREVIEW_BYTES
 from server.worker.messages import decode_to_worker, encode_from_worker
 from server.worker.parent_death import die_with_parent
+from server.worker.parts import Parts
+from server.worker.pulse import BEAT_SECONDS, Pulse
 from server.worker.startup import StartRecord
 
-BEAT_SECONDS = 1.0
 # A checkpoint without news is told this often, so that slow work is not taken for hung.
 CHECKPOINT_SECONDS = 2.0
 EXIT_OK, EXIT_CANNOT_START, EXIT_STICKY, EXIT_ORPHANED = 0, 1, 3, 4
@@ -51,15 +54,15 @@ _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pill
 
 _log = logging.getLogger("deviceops.worker")
 
-EngineFactory = Callable[[str], Engine]
+PartsFactory = Callable[[str], Parts]
 
 
-def main(build_engine: EngineFactory) -> None:
+def main(build: PartsFactory) -> None:
     """Read the start record from standard input and work until told to end.
 
     Args:
-        build_engine: Makes the engine for a device as torch names it; imports what is
-            heavy only when it is called.
+        build: Makes the parts for a device as torch names it; imports what is heavy
+            only when it is called.
 
     Ends the process without unwinding libraries, whose own endings may hang.
     """
@@ -73,7 +76,7 @@ def main(build_engine: EngineFactory) -> None:
         level=record.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        code = Worker(record, connect(record.address, record.key)).work(build_engine)
+        code = Worker(record, connect(record.address, record.key)).work(build)
     except LinkClosed:
         code = EXIT_ORPHANED
     _leave(code)
@@ -96,22 +99,28 @@ class _Current:
             raise DeadlineExceeded("The time given to this work is over.")
 
 
+class _Call:
+    """The main thread is to look at what waits for it beside runs."""
+
+
 class Worker:
     """Does what the front orders, one run at a time."""
 
     def __init__(self, record: StartRecord, link: Link) -> None:
         self._record = record
         self._link = link
-        self._orders: queue.SimpleQueue[_Current | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[_Current | _Call | None] = queue.SimpleQueue()
         self._current: _Current | None = None
         self._busy = False
+        self._pulse: Pulse | None = None
+        self._lanes: MemoryLanes | None = None
 
-    def work(self, build_engine: EngineFactory) -> int:
+    def work(self, build: PartsFactory) -> int:
         """Work until told to end; returns the exit code."""
         threading.Thread(target=self._read_orders, name="orders", daemon=True).start()
         try:
             settle_environment()
-            engine = build_engine(self._record.torch_device)
+            parts = build(self._record.torch_device)
         except UnsafeEnvironment as error:
             return self._cannot_start(str(error))
         except ImportError as error:
@@ -122,16 +131,53 @@ class Worker:
                 if isinstance(error, DomainError)
                 else "The device could not be opened; the log says more."
             )
+        alone = parts.single_threaded
+        self._pulse = Pulse(parts, self._send)
+        self._lanes = MemoryLanes(
+            parts.buffers, self._tell, wake=self._call_main if alone else None
+        )
         self._send(
             frames.Hello(
-                frames.PROTOCOL_VERSION, self._record.device_id, os.getpid(), _versions()
+                frames.PROTOCOL_VERSION,
+                self._record.device_id,
+                os.getpid(),
+                _versions(),
+                memory_waits_for_runs=alone,
             )
         )
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
-        while (current := self._orders.get()) is not None:
-            if not self._run(current, engine):
+        self._pulse.start()
+        while (current := self._next_run(alone)) is not None:
+            if not self._run(current, parts):
                 return EXIT_STICKY
         return EXIT_OK
+
+    def _next_run(self, alone: bool) -> _Current | None:
+        """The next run; None to end."""
+        while True:
+            try:
+                order = self._orders.get(timeout=BEAT_SECONDS if alone else None)
+            except queue.Empty:
+                order = _Call()
+            if not isinstance(order, _Call):
+                return order
+            self._tend()
+
+    def _tend(self) -> None:
+        """Do what waits for the main thread, where nobody else may touch the device."""
+        if self._lanes is not None and self._pulse is not None:
+            self._lanes.drain()
+            self._pulse.refresh()
+
+    def _call_main(self) -> None:
+        self._orders.put(_Call())
+
+    def _tell(self, frame: frames.MemoryAnswer) -> None:
+        """Send an answer to a memory order; whoever has the last one has fresh figures."""
+        if not isinstance(frame.answer, frames.MemoryProgress) and self._pulse is not None:
+            self._pulse.tell()
+        self._send(frame)
+        if isinstance(frame.answer, DomainError) and frame.answer.reason is Reason.DEVICE_LOST:
+            _leave(EXIT_STICKY)
 
     def _cannot_start(self, why: str) -> int:
         error = Unavailable(why, reason=Reason.DEVICE_UNAVAILABLE)
@@ -140,13 +186,13 @@ class Worker:
 
     # Runs, in the main thread.
 
-    def _run(self, current: _Current, engine: Engine) -> bool:
+    def _run(self, current: _Current, parts: Parts) -> bool:
         """Do one run and say how it ended; False when the device is unusable now."""
         order = current.order
         answer: frames.Done | frames.Failed
         try:
             current.check()
-            report = self._generate(current, engine)
+            report = self._do(current, parts)
         except DomainError as error:
             sticky = error.reason is Reason.DEVICE_LOST
             answer = frames.Failed(order.session_id, order.epoch, error, sticky)
@@ -159,15 +205,17 @@ class Worker:
             )
         else:
             answer = frames.Done(order.session_id, order.epoch, report)
+        if self._pulse is not None:
+            self._pulse.tell()
         # The front may order the next run as soon as it has the answer.
         self._busy = False
         self._send(answer)
         return not (isinstance(answer, frames.Failed) and answer.sticky)
 
-    def _generate(self, current: _Current, engine: Engine) -> GenerationReport:
-        order = current.order
+    def _do(self, current: _Current, parts: Parts) -> frames.Report:
+        order, engine = current.order, parts.engine
 
-        def emit(event: GenerationEvent) -> None:
+        def emit(event: GenerationEvent | TaskEvent) -> None:
             if isinstance(event, Preview) and len(event.jpeg) > MAX_PREVIEW_BYTES:
                 _log.warning("a preview of %d bytes was left out", len(event.jpeg))
                 return
@@ -177,11 +225,21 @@ class Worker:
 
         def checkpoint() -> None:
             current.check()
+            if parts.single_threaded:
+                self._tend()
             if time.monotonic() - current.last_told >= CHECKPOINT_SECONDS:
                 self._send(frames.Progress(order.session_id, order.epoch))
                 current.last_told = time.monotonic()
 
-        return engine.generate(order.work, emit=emit, checkpoint=checkpoint)
+        match order.work:
+            case GenerationWork() as work:
+                return engine.generate(work, emit=emit, checkpoint=checkpoint)
+            case SelfTestWork():
+                return parts.self_test(emit=emit, checkpoint=checkpoint)
+            case OptimizationWork() as task:
+                return engine.optimize(task, emit=emit, checkpoint=checkpoint)
+            case ReleaseWork() as release:
+                return engine.release(release, emit=emit, checkpoint=checkpoint)
 
     def _spooled(self, order: frames.Run, image: ImageEncoded) -> frames.SpooledFile:
         name = f"{order.epoch}-{image.image_index}.{image.format.value}"
@@ -231,12 +289,15 @@ class Worker:
                     current.cancelled.set()
             case frames.Shutdown():
                 self._orders.put(None)
+            case frames.MemoryOrder():
+                self._lanes_now().put(order)
+            case frames.MemoryCancel(ticket):
+                self._lanes_now().cancel(ticket)
 
-    def _beat(self) -> None:
-        process = psutil.Process()
-        while True:
-            self._send(frames.Beat(process.memory_info().rss))
-            time.sleep(BEAT_SECONDS)
+    def _lanes_now(self) -> MemoryLanes:
+        if self._lanes is None:
+            raise frames.ProtocolError("a memory order before the hello")
+        return self._lanes
 
     def _send(self, frame: frames.FromWorker) -> None:
         try:

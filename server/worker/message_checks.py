@@ -47,6 +47,13 @@ def finite(value: float, field: str) -> float:
     return value
 
 
+def error_share(value: float, field: str) -> float:
+    """A relative error, infinite where results were not finite."""
+    if not value >= 0:
+        raise ProtocolError(f"{field} is no error")
+    return value
+
+
 def check_name(text: str, field: str, *, longest: int) -> str:
     """A name or id, which is never a path."""
     if len(text) > longest or not _NAME.match(text):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import common_pb2, inference_pb2, session_pb2
-from domains.conversions import DATA_TYPES, REASONS, EnumMap
+from deviceops.v1 import common_pb2, device_pb2, inference_pb2, session_pb2
+from domains.conversions import DATA_TYPES, QUALITIES, REASONS, EnumMap
+from domains.device.types import OptimizationProfile
 from domains.inference.types import PrecisionMode, Scheduler, SigmaSpacing
 from domains.session.types import DegradationKind, ImageFormat, Phase
 
 __all__ = ["DATA_TYPES", "DEGRADATIONS", "FORMATS", "PHASES", "PRECISIONS", "REASONS"]
-__all__ += ["SCHEDULERS", "spacing_from_proto", "spacing_to_proto"]
+__all__ += ["PROFILES", "QUALITIES", "SCHEDULERS", "spacing_from_proto", "spacing_to_proto"]
 
 DEGRADATIONS = EnumMap(DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
 FORMATS = EnumMap(ImageFormat, common_pb2.ImageFormat, "IMAGE_FORMAT_")
@@ -16,6 +17,7 @@ PHASES = EnumMap(Phase, session_pb2.Phase, "PHASE_")
 PRECISIONS = EnumMap(
     PrecisionMode, inference_pb2.PrecisionMode, "PRECISION_MODE_", zero=PrecisionMode.OPEN
 )
+PROFILES = EnumMap(OptimizationProfile, device_pb2.OptimizationProfile, "OPTIMIZATION_PROFILE_")
 SCHEDULERS = EnumMap(Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
 
 

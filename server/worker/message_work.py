@@ -1,4 +1,4 @@
-"""A generation's work over the worker link, every number and text as it was."""
+"""Work over the worker link, every number and text as it was."""
 
 from __future__ import annotations
 
@@ -6,25 +6,64 @@ from pathlib import Path
 
 from deviceops.v1 import common_pb2, inference_pb2
 from deviceops.worker.v1 import worker_pb2
+from domains.device.types import OptimizationWork, ReleaseWork, SelfTestWork
 from domains.inference.types import (
     GenerationWork,
     OutputSettings,
     PreviewSettings,
     SchedulerSettings,
 )
-from server.worker.frames import ProtocolError
+from server.worker.frames import ProtocolError, Work
 from server.worker.message_checks import known
 from server.worker.message_enums import (
     FORMATS,
     PRECISIONS,
+    PROFILES,
     SCHEDULERS,
     spacing_from_proto,
     spacing_to_proto,
 )
 
 
-def work_to_proto(work: GenerationWork) -> worker_pb2.GenerationWork:
-    """The work with nothing left out."""
+def fill_work(message: worker_pb2.Run, work: Work) -> None:
+    """Put work into the order that begins a run."""
+    match work:
+        case GenerationWork():
+            message.generation.CopyFrom(_generation_to_proto(work))
+        case SelfTestWork():
+            message.self_test.SetInParent()
+        case OptimizationWork(profile, model_id, model_path):
+            message.optimization.profile = PROFILES.to_proto(profile)
+            message.optimization.model_id = model_id
+            message.optimization.model_path = str(model_path)
+        case ReleaseWork(model_ids, reload):
+            message.release.model_ids.extend(model_ids)
+            message.release.reload = reload
+            message.release.SetInParent()
+
+
+def work_from_proto(message: worker_pb2.Run) -> Work:
+    """The work in the order that begins a run.
+
+    Raises:
+        ProtocolError: There is none, or an enum holds a number that means nothing here.
+    """
+    match message.WhichOneof("work"):
+        case "generation":
+            return _generation_from_proto(message.generation)
+        case "self_test":
+            return SelfTestWork()
+        case "optimization":
+            asked = message.optimization
+            profile = known(PROFILES, asked.profile, "profile")
+            return OptimizationWork(profile, asked.model_id, Path(asked.model_path))
+        case "release":
+            return ReleaseWork(tuple(message.release.model_ids), message.release.reload)
+        case _:
+            raise ProtocolError("a run without work")
+
+
+def _generation_to_proto(work: GenerationWork) -> worker_pb2.GenerationWork:
     return worker_pb2.GenerationWork(
         model_id=work.model_id,
         model_path=str(work.model_path),
@@ -55,12 +94,7 @@ def work_to_proto(work: GenerationWork) -> worker_pb2.GenerationWork:
     )
 
 
-def work_from_proto(message: worker_pb2.GenerationWork) -> GenerationWork:
-    """The inverse of `work_to_proto`.
-
-    Raises:
-        ProtocolError: An enum holds a number that means nothing here.
-    """
+def _generation_from_proto(message: worker_pb2.GenerationWork) -> GenerationWork:
     try:
         spacing = spacing_from_proto(message.spacing)
     except (KeyError, ValueError) as error:

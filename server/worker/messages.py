@@ -10,25 +10,23 @@ from google.protobuf.message import DecodeError
 
 from deviceops.worker.v1 import worker_pb2
 from domains.errors import DomainError
-from domains.inference.types import GenerationReport, Timings
-from domains.session.types import Degradation
 from server.worker import frames
 from server.worker.frames import ProtocolError
-from server.worker.message_checks import (
-    check_name,
-    finite,
-    known,
-    printable,
-    texts,
-)
-from server.worker.message_enums import DATA_TYPES, DEGRADATIONS
+from server.worker.message_checks import check_name, printable, texts, within
 from server.worker.message_errors import error_from_proto, error_to_proto
 from server.worker.message_events import event_from_proto, fill_event
-from server.worker.message_work import work_from_proto, work_to_proto
+from server.worker.message_figures import MOST_BYTES, figures_from_proto, figures_to_proto
+from server.worker.message_memory import (
+    answer_from_proto,
+    answer_to_proto,
+    order_from_proto,
+    order_to_proto,
+)
+from server.worker.message_reports import fill_report, report_from_proto
+from server.worker.message_work import fill_work, work_from_proto
 
 _LONGEST_TRACEBACK = 64 * 1024
 _LONGEST_SESSION_ID = 128
-_MOST_DEGRADATIONS = 64
 
 
 def encode_to_worker(frame: frames.ToWorker) -> bytes:
@@ -39,11 +37,16 @@ def encode_to_worker(frame: frames.ToWorker) -> bytes:
             message.run.session_id = frame.session_id
             message.run.epoch = frame.epoch
             message.run.remaining_ms = max(round(frame.remaining * 1000), 0)
-            message.run.generation.CopyFrom(work_to_proto(frame.work))
+            fill_work(message.run, frame.work)
         case frames.Cancel():
             message.cancel.session_id = frame.session_id
         case frames.Shutdown():
             message.shutdown.SetInParent()
+        case frames.MemoryOrder():
+            message.memory.CopyFrom(order_to_proto(frame))
+        case frames.MemoryCancel():
+            message.memory_cancel.ticket = frame.ticket
+            message.memory_cancel.SetInParent()
     return message.SerializeToString()
 
 
@@ -58,14 +61,16 @@ def decode_to_worker(data: bytes) -> frames.ToWorker:
     match message.WhichOneof("message"):
         case "run":
             run = message.run
-            if run.WhichOneof("work") != "generation":
-                raise ProtocolError("a run without work")
-            work = work_from_proto(run.generation)
+            work = work_from_proto(run)
             return frames.Run(run.session_id, run.epoch, run.remaining_ms / 1000, work)
         case "cancel":
             return frames.Cancel(message.cancel.session_id)
         case "shutdown":
             return frames.Shutdown()
+        case "memory":
+            return order_from_proto(message.memory)
+        case "memory_cancel":
+            return frames.MemoryCancel(message.memory_cancel.ticket)
         case _:
             raise ProtocolError("an order of no kind")
 
@@ -79,14 +84,19 @@ def encode_from_worker(frame: frames.FromWorker) -> bytes:
             message.hello.device_id = frame.device_id
             message.hello.process_id = frame.process_id
             message.hello.software_versions.update(frame.software_versions)
+            message.hello.memory_waits_for_runs = frame.memory_waits_for_runs
         case frames.Beat():
             message.beat.resident_bytes = frame.resident_bytes
+            if frame.figures is not None:
+                message.beat.figures.CopyFrom(figures_to_proto(frame.figures))
         case frames.Progress():
             message.progress.session_id = frame.session_id
             message.progress.epoch = frame.epoch
             fill_event(message.progress, frame.event)
         case frames.Done():
-            message.done.CopyFrom(_done_to_proto(frame))
+            message.done.session_id = frame.session_id
+            message.done.epoch = frame.epoch
+            fill_report(message.done, frame.report)
         case frames.Failed():
             message.failed.CopyFrom(error_to_proto(frame.error))
             message.failed.session_id = frame.session_id
@@ -94,6 +104,8 @@ def encode_from_worker(frame: frames.FromWorker) -> bytes:
             message.failed.sticky = frame.sticky
             # The end of a traceback says what happened.
             message.failed.traceback = frame.traceback[-_LONGEST_TRACEBACK:]
+        case frames.MemoryAnswer():
+            message.memory.CopyFrom(answer_to_proto(frame))
     return message.SerializeToString()
 
 
@@ -113,22 +125,30 @@ def decode_from_worker(data: bytes) -> frames.FromWorker:
                 printable(hello.device_id, "device_id", longest=128),
                 hello.process_id,
                 texts(hello.software_versions, "software_versions", longest=64),
+                hello.memory_waits_for_runs,
             )
         case "beat":
-            return frames.Beat(message.beat.resident_bytes)
+            beat = message.beat
+            figures = figures_from_proto(beat.figures) if beat.HasField("figures") else None
+            resident = within(beat.resident_bytes, 0, MOST_BYTES, "resident_bytes")
+            return frames.Beat(resident, figures)
         case "progress":
             progress = message.progress
             return frames.Progress(
                 _session_id(progress.session_id), progress.epoch, event_from_proto(progress)
             )
         case "done":
-            return _done_from_proto(message.done)
+            done = message.done
+            session_id = _session_id(done.session_id)
+            return frames.Done(session_id, done.epoch, report_from_proto(done))
         case "failed":
             failed = message.failed
             error: DomainError = error_from_proto(failed)
             session_id = failed.session_id and _session_id(failed.session_id)
             traceback = failed.traceback[-_LONGEST_TRACEBACK:]
             return frames.Failed(session_id, failed.epoch, error, failed.sticky, traceback)
+        case "memory":
+            return answer_from_proto(message.memory)
         case _:
             raise ProtocolError("a frame of no kind")
 
@@ -142,49 +162,3 @@ def _parse(message: worker_pb2.ToWorker | worker_pb2.FromWorker, data: bytes) ->
 
 def _session_id(text: str) -> str:
     return check_name(text, "session_id", longest=_LONGEST_SESSION_ID)
-
-
-def _done_to_proto(frame: frames.Done) -> worker_pb2.Done:
-    report, timings = frame.report, frame.report.timings
-    message = worker_pb2.Done(
-        session_id=frame.session_id,
-        epoch=frame.epoch,
-        unet_data_type=DATA_TYPES.to_proto(report.unet_data_type),
-        vae_data_type=DATA_TYPES.to_proto(report.vae_data_type),
-        channels_last=report.channels_last,
-        load_seconds=timings.load,
-        encode_text_seconds=timings.encode_text,
-        denoise_seconds=timings.denoise,
-        decode_seconds=timings.decode,
-        encode_image_seconds=timings.encode_image,
-    )
-    for degradation in report.degradations:
-        message.degradations.add(
-            kind=DEGRADATIONS.to_proto(degradation.kind), detail=degradation.detail
-        )
-    return message
-
-
-def _done_from_proto(message: worker_pb2.Done) -> frames.Done:
-    if len(message.degradations) > _MOST_DEGRADATIONS:
-        raise ProtocolError("too many degradations")
-    report = GenerationReport(
-        timings=Timings(
-            load=finite(message.load_seconds, "load_seconds"),
-            encode_text=finite(message.encode_text_seconds, "encode_text_seconds"),
-            denoise=finite(message.denoise_seconds, "denoise_seconds"),
-            decode=finite(message.decode_seconds, "decode_seconds"),
-            encode_image=finite(message.encode_image_seconds, "encode_image_seconds"),
-        ),
-        unet_data_type=known(DATA_TYPES, message.unet_data_type, "unet_data_type"),
-        vae_data_type=known(DATA_TYPES, message.vae_data_type, "vae_data_type"),
-        channels_last=message.channels_last,
-        degradations=tuple(
-            Degradation(
-                known(DEGRADATIONS, degradation.kind, "degradation"),
-                printable(degradation.detail, "degradation", longest=1000),
-            )
-            for degradation in message.degradations
-        ),
-    )
-    return frames.Done(_session_id(message.session_id), message.epoch, report)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from functools import partial
 
-from domains.device.types import Device, DeviceState, WorkerStatus
+from domains.device.types import Device, DeviceFigures, DeviceState, WorkerStatus
 from domains.errors import DeadlineExceeded, DomainError, Reason, Unavailable
 from server.worker.environment import child_environment
+from server.worker.frames import AllocateBuffer, FreeBuffer, MemoryDone, Order
+from server.worker.orders import Pending
 from server.worker.restart import RestartPolicy, RestartRules, Verdict
 from server.worker.runs import Run
 from server.worker.spool import Spool
@@ -27,6 +30,7 @@ class Place:
         timing: How long to wait for what.
         rules: When to start again.
         on_change: Told, on the loop, of each change of state.
+        on_end: Told, on the loop, of each worker's end: its buffers are gone.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Place:
         timing: WorkerTiming,
         rules: RestartRules,
         on_change: Callable[[str, WorkerStatus], None],
+        on_end: Callable[[str], None],
     ) -> None:
         self._device = device
         self._command = command
@@ -47,6 +52,7 @@ class Place:
         self._timing = timing
         self._policy = RestartPolicy(rules, time.monotonic)
         self._on_change = on_change
+        self._on_end = on_end
         self._state = DeviceState.STARTING
         self._explanation = ""
         self._retry_at = 0.0
@@ -78,6 +84,13 @@ class Place:
             resident_bytes=worker.vitals.resident_bytes,
             software_versions=worker.software_versions,
         )
+
+    def figures(self) -> DeviceFigures | None:
+        """The device's memory as the living worker last told."""
+        worker = self._worker
+        if worker is None or self._state is not DeviceState.READY or worker.ended.done():
+            return None
+        return worker.vitals.figures
 
     @property
     def stale_frames(self) -> int:
@@ -131,10 +144,10 @@ class Place:
             state = DeviceState.QUARANTINED if verdict.quarantined else DeviceState.RECOVERING
             self._settled = self._lives
             self._become(state, death.explanation)
-            self._end_run(self._lost(death))
+            self._end_work(partial(self._lost, death))
             await self._pause(verdict.delay)
         self._become(DeviceState.UNAVAILABLE, "The server is shutting down.")
-        self._end_run(self._unavailable())
+        self._end_work(self._unavailable)
 
     async def _live(self) -> Death:
         """One worker from its start to its end."""
@@ -215,7 +228,10 @@ class Place:
     async def settle(self, run: Run, error: DomainError) -> None:
         """Stop `run` unless it is over; returns when the worker is idle or gone."""
         # Goes on when the caller is cancelled: the place stays taken until it is done.
-        task = asyncio.get_running_loop().create_task(self._settle(run, error))
+        await self._shielded(self._settle(run, error))
+
+    async def _shielded(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         await asyncio.shield(task)
@@ -237,9 +253,68 @@ class Place:
             run.stop_error = error
             self._notify()
 
-    def _end_run(self, error: DomainError) -> None:
+    def _end_work(self, error: Callable[[], DomainError]) -> None:
+        """The worker is gone, and with it its run, its memory orders and its buffers."""
         if self._runs and self._runs[0].begun:
-            self._runs[0].finish(error)
+            self._runs[0].finish(error())
+        if self._worker is not None:
+            self._worker.vitals.orders.fail_all(error)
+            self._on_end(self._device.device_id)
+
+    # Memory orders.
+
+    async def order(
+        self, order: Order, *, patience: float = 0.0
+    ) -> AsyncGenerator[int | MemoryDone]:
+        """Have the worker do `order`; yields bytes done so far, and how it ended last.
+
+        Closing the generator early stops the order and returns when it has stopped. Waits
+        `patience` seconds for a worker that is starting or being replaced.
+
+        Raises:
+            Unavailable: There is no worker, or it was lost.
+            DeadlineExceeded: WORKER_HUNG.
+            DomainError: Whatever the worker refused with.
+        """
+        worker = await self._awake(patience)
+        pending = worker.order(order)
+        try:
+            while True:
+                match await pending.next():
+                    case DomainError() as error:
+                        raise error
+                    case MemoryDone() as done:
+                        yield done
+                        return
+                    case progress:
+                        yield progress
+        finally:
+            if pending.outcome is None:
+                await self._shielded(self._abandon(worker, pending))
+
+    async def _awake(self, patience: float) -> Supervisor:
+        """The worker, once it can be given a memory order."""
+        until = time.monotonic() + patience
+        while True:
+            worker = self._worker
+            if worker is not None and self._state is DeviceState.READY and worker.usable:
+                return worker
+            remaining = until - time.monotonic()
+            if (
+                remaining <= 0
+                or self._closing
+                or self._state in (DeviceState.QUARANTINED, DeviceState.UNAVAILABLE)
+            ):
+                raise self._unavailable()
+            await self._change(remaining)
+
+    async def _abandon(self, worker: Supervisor, pending: Pending) -> None:
+        """Stop an order that nobody waits for, and undo an allocation that came anyway."""
+        worker.stop_order(pending)
+        await pending.over.wait()
+        order, came = pending.order, isinstance(pending.outcome, MemoryDone)
+        if isinstance(order, AllocateBuffer) and came and worker.usable:
+            await worker.order(FreeBuffer(order.buffer_id)).over.wait()
 
     # Words.
 

@@ -6,12 +6,29 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar, cast
 
-from domains.device.types import Device, DeviceKind, DeviceState, WorkerStatus
+from domains.device.ports import StatusListener, TaskEvent
+from domains.device.types import (
+    Device,
+    DeviceFigures,
+    DeviceKind,
+    DeviceState,
+    OptimizationReport,
+    OptimizationWork,
+    ReleaseReport,
+    ReleaseWork,
+    SelfTestFacts,
+    SelfTestWork,
+    WorkerStatus,
+)
 from domains.errors import Cancelled, DomainError, Reason, Unavailable
 from domains.inference.types import GenerationReport, GenerationWork, RunEvent
+from domains.memory.types import Move, Moved, Segment
+from server.worker import frames
 from server.worker.environment import worker_command
 from server.worker.place import Place
 from server.worker.restart import RestartRules
@@ -19,7 +36,7 @@ from server.worker.runs import Run
 from server.worker.spool import Spool
 from server.worker.supervisor import WorkerTiming
 
-StatusListener = Callable[[str, WorkerStatus], None]
+Listener = TypeVar("Listener")
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,10 @@ class WorkerOptions:
 
 
 class WorkerPool:
-    """One worker for each device; see the ports `GenerationPool` and `Workers`.
+    """One worker for each device.
+
+    See the ports `Workers` and `DeviceRuns` of devices, `DeviceBuffers` of memory and
+    `GenerationPool` of inference.
 
     Belongs to one event loop, in the main thread.
 
@@ -63,6 +83,7 @@ class WorkerPool:
         self._spool = Spool(options.spool_dir)
         self._places: dict[str, Place] = {}
         self._listeners: list[StatusListener] = []
+        self._losers: list[Callable[[str], None]] = []
         self._epochs = itertools.count(1)
         self._sweeping = asyncio.Lock()
         self._swept = False
@@ -95,6 +116,7 @@ class WorkerPool:
                     timing=self._options.timing_of(device.kind),
                     rules=self._options.restart,
                     on_change=self._tell,
+                    on_end=self._tell_lost,
                 )
                 self._places[device.device_id] = place
                 place.open()
@@ -137,20 +159,22 @@ class WorkerPool:
         Returns:
             What ends it; calling that twice is harmless.
         """
-        self._listeners.append(listener)
+        return _listen(self._listeners, listener)
 
-        def end() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+    def figures(self, device_id: str) -> DeviceFigures | None:
+        """The device's memory as its worker last told; see the port `DeviceRuns`."""
+        place = self._places.get(device_id)
+        return None if place is None else place.figures()
 
-        return end
+    # Runs, one at a time on each device.
 
-    # The inference domain's port.
+    async def run(
+        self, device_id: str, session_id: str, work: frames.Work, *, remaining: float
+    ) -> AsyncGenerator[RunEvent | frames.Report]:
+        """Run `work` on the device's worker, waiting for a starting or recovering worker.
 
-    async def run_generation(
-        self, device_id: str, session_id: str, work: GenerationWork, *, remaining: float
-    ) -> AsyncGenerator[RunEvent | GenerationReport]:
-        """Run `work` on the device's worker; see the port `GenerationPool`.
+        Yields events as they happen and the report, of the kind of the work, last. What
+        the ports say of their kinds of work holds for all.
 
         Pictures that were yielded are the caller's files; the others are deleted.
         """
@@ -162,7 +186,12 @@ class WorkerPool:
                 match await run.next():
                     case DomainError() as error:
                         raise error
-                    case GenerationReport() as report:
+                    case (
+                        GenerationReport()
+                        | SelfTestFacts()
+                        | OptimizationReport()
+                        | ReleaseReport()
+                    ) as report:
                         yield report
                         return
                     case event:
@@ -171,11 +200,98 @@ class WorkerPool:
             run.close()
             await place.settle(run, Cancelled("The work is not wanted any more."))
 
+    # What a worker says is checked against the kind of its work, so the kinds of events
+    # and reports below hold.
+
+    def run_generation(
+        self, device_id: str, session_id: str, work: GenerationWork, *, remaining: float
+    ) -> AsyncGenerator[RunEvent | GenerationReport]:
+        """Draw pictures; see the port `GenerationPool`."""
+        return cast(
+            AsyncGenerator[RunEvent | GenerationReport],
+            self.run(device_id, session_id, work, remaining=remaining),
+        )
+
+    def self_test(
+        self, device_id: str, session_id: str, *, remaining: float
+    ) -> AsyncGenerator[TaskEvent | SelfTestFacts]:
+        """Measure what the device can do; see the port `DeviceRuns`."""
+        return cast(
+            AsyncGenerator[TaskEvent | SelfTestFacts],
+            self.run(device_id, session_id, SelfTestWork(), remaining=remaining),
+        )
+
+    def optimize(
+        self, device_id: str, session_id: str, work: OptimizationWork, *, remaining: float
+    ) -> AsyncGenerator[TaskEvent | OptimizationReport]:
+        """Apply a profile; see the port `DeviceRuns`."""
+        return cast(
+            AsyncGenerator[TaskEvent | OptimizationReport],
+            self.run(device_id, session_id, work, remaining=remaining),
+        )
+
+    def release(
+        self, device_id: str, session_id: str, work: ReleaseWork, *, remaining: float
+    ) -> AsyncGenerator[TaskEvent | ReleaseReport]:
+        """Let loaded models go; see the port `DeviceRuns`."""
+        return cast(
+            AsyncGenerator[TaskEvent | ReleaseReport],
+            self.run(device_id, session_id, work, remaining=remaining),
+        )
+
     def cancel(self, device_id: str, session_id: str) -> None:
-        """Ask a run to stop; see the port `GenerationPool`."""
+        """Ask a run to stop; see the ports."""
         place = self._places.get(device_id)
         if place is not None:
             place.cancel(session_id, Cancelled("The work was stopped on request."))
+
+    # Memory orders, beside the runs; see the port `DeviceBuffers`.
+
+    async def allocate(
+        self, device_id: str, buffer_id: str, size: int, *, zeroed: bool = False
+    ) -> None:
+        """Take device memory; waits for a worker that is starting or being replaced."""
+        order = frames.AllocateBuffer(buffer_id, size, zeroed)
+        await self._do(device_id, order, patience=self._options.timing.start)
+
+    async def free(self, device_id: str, buffer_id: str) -> int:
+        """Give device memory back; returns its bytes."""
+        return (await self._do(device_id, frames.FreeBuffer(buffer_id))).done
+
+    async def move(self, device_id: str, move: Move) -> AsyncGenerator[int | Moved]:
+        """Copy bytes; yields how many are done so far, and `Moved` last."""
+        async with aclosing(self._place(device_id).order(move)) as steps:
+            async for step in steps:
+                if isinstance(step, frames.MemoryDone):
+                    yield Moved(step.done, step.sha256)
+                else:
+                    yield step
+
+    async def pin(self, device_id: str, segment: Segment) -> None:
+        """Page-lock shared host memory; waits for a worker like `allocate`."""
+        order = frames.Pin(segment)
+        await self._do(device_id, order, patience=self._options.timing.start)
+
+    async def unpin(self, device_id: str, segment: Segment) -> None:
+        """Undo `pin`."""
+        await self._do(device_id, frames.Unpin(segment))
+
+    async def release_cached(self, device_id: str) -> None:
+        """Give memory back that the device's allocator keeps for reuse."""
+        await self._do(device_id, frames.ReleaseCached())
+
+    def on_buffers_lost(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Have `listener` called when a device's buffers are gone with their worker."""
+        return _listen(self._losers, listener)
+
+    async def _do(
+        self, device_id: str, order: frames.Order, *, patience: float = 0.0
+    ) -> frames.MemoryDone:
+        async with aclosing(self._place(device_id).order(order, patience=patience)) as steps:
+            async for step in steps:
+                if isinstance(step, frames.MemoryDone):
+                    return step
+        raise AssertionError("an order ends with its outcome or an error")
 
     def _place(self, device_id: str) -> Place:
         if self._stopping:
@@ -193,8 +309,22 @@ class WorkerPool:
         for listener in tuple(self._listeners):
             listener(device_id, status)
 
+    def _tell_lost(self, device_id: str) -> None:
+        for listener in tuple(self._losers):
+            listener(device_id)
+
     def _product_command(self, device: Device) -> Sequence[str]:
         return worker_command(self._options.python.get(device.kind))
+
+
+def _listen(listeners: list[Listener], listener: Listener) -> Callable[[], None]:
+    listeners.append(listener)
+
+    def end() -> None:
+        if listener in listeners:
+            listeners.remove(listener)
+
+    return end
 
 
 def _shutting_down() -> Unavailable:

@@ -14,10 +14,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from domains.device.types import OptimizationWork
 from domains.errors import DomainError
-from domains.inference.types import GenerationReport, GenerationWork, RunEvent, SpooledImage
-from domains.session.types import ImageDecoded, Preview, StepFinished, TransferProgress
-from server.worker.frames import ProtocolError, SpooledFile
+from domains.inference.types import GenerationWork, RunEvent, SpooledImage
+from domains.session.types import (
+    ImageDecoded,
+    PhaseStarted,
+    Preview,
+    StepFinished,
+    TransferProgress,
+)
+from server.worker.frames import REPORTS, ProtocolError, Report, SpooledFile, Work
 from server.worker.spool import discard
 
 # Beyond this many waiting events, news replaces what it makes old.
@@ -26,7 +33,7 @@ _MOST_PREVIEWS = 4
 # An honest run has a handful of lasting events for each picture.
 _MOST_WAITING = 4096
 
-Outcome = GenerationReport | DomainError
+Outcome = Report | DomainError
 Event = TypeVar("Event", bound=RunEvent)
 
 
@@ -36,13 +43,11 @@ class Run:
     Args:
         session_id: Names it for `cancel`.
         epoch: Its number; later runs have higher ones.
-        work: What is drawn.
+        work: What is done.
         deadline: When it must be over, in `time.monotonic` seconds.
     """
 
-    def __init__(
-        self, session_id: str, epoch: int, work: GenerationWork, deadline: float
-    ) -> None:
+    def __init__(self, session_id: str, epoch: int, work: Work, deadline: float) -> None:
         self.session_id = session_id
         self.epoch = epoch
         self.work = work
@@ -74,19 +79,33 @@ class Run:
         """Refuse what this run cannot have made.
 
         Raises:
-            ProtocolError: Another picture, seed or format than the work asks for.
+            ProtocolError: Another picture, seed or format than the work asks for, or an
+                event that work of its kind does not have.
         """
+        work = self.work
         index = getattr(event, "image_index", None)
-        if index is not None and index >= len(self.work.seeds):
+        if index is not None and index >= _pictures(work):
             raise ProtocolError("an event is about a picture that is not drawn")
-        if isinstance(event, SpooledFile):
+        if not isinstance(work, GenerationWork):
+            if not isinstance(event, PhaseStarted | TransferProgress | StepFinished):
+                raise ProtocolError("an event that this work does not have")
+        elif isinstance(event, SpooledFile):
             if event.image_index in self._images:
                 raise ProtocolError("a picture came twice")
             self._images.add(event.image_index)
-            if event.seed != self.work.seeds[event.image_index]:
+            if event.seed != work.seeds[event.image_index]:
                 raise ProtocolError("a picture has another seed than asked for")
-            if event.format is not self.work.output.format:
+            if event.format is not work.output.format:
                 raise ProtocolError("a picture has another format than asked for")
+
+    def check_report(self, report: Report) -> None:
+        """Refuse the report of another kind of work.
+
+        Raises:
+            ProtocolError: It is one.
+        """
+        if type(report) is not REPORTS[type(self.work)]:
+            raise ProtocolError("a report of another kind than the work")
 
     def offer(self, event: RunEvent) -> None:
         """Hand an event to the caller; deletes a picture that nobody waits for.
@@ -184,3 +203,14 @@ class Run:
         # The loop may be closed already when the process ends.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call)
+
+
+def _pictures(work: Work) -> int:
+    """How many pictures events can be about."""
+    match work:
+        case GenerationWork(seeds=seeds):
+            return len(seeds)
+        case OptimizationWork():
+            return 1  # the one it measures with
+        case _:
+            return 0

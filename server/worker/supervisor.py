@@ -32,6 +32,7 @@ from server.worker.link import (
     OversizedFrame,
 )
 from server.worker.messages import encode_to_worker
+from server.worker.orders import Pending
 from server.worker.process import WorkerProcess, describe_exit
 from server.worker.runs import Run
 from server.worker.sender import Sender
@@ -131,6 +132,7 @@ class Supervisor:
         self.ended: asyncio.Future[Death] = self._loop.create_future()
         self.start_time = datetime.now(UTC)
         self.software_versions: Mapping[str, str] = {}
+        self._memory_waits = False
 
     @property
     def vitals(self) -> Conversation:
@@ -259,6 +261,20 @@ class Supervisor:
 
         self._timers.append(self._loop.call_later(max(delay, 0.0), due))
 
+    # Its memory orders.
+
+    def order(self, order: frames.Order) -> Pending:
+        """Give it a memory order; it must be usable."""
+        assert self._sender is not None, "the worker said hello"
+        pending = self._talk.orders.issue(order)
+        self._sender.put(encode_to_worker(frames.MemoryOrder(pending.ticket, order)))
+        return pending
+
+    def stop_order(self, pending: Pending) -> None:
+        """Ask it to stop an order; `pending` is over when it has."""
+        if self._sender is not None and not pending.over.is_set():
+            self._sender.put(encode_to_worker(frames.MemoryCancel(pending.ticket)))
+
     # Watching it.
 
     async def _watch(self) -> None:
@@ -268,9 +284,12 @@ class Supervisor:
         suspected = ""
         while not self.ended.done():
             await asyncio.sleep(pause)
-            complaint = self._complaint(time.monotonic())
+            now = time.monotonic()
+            complaint = self._complaint(now)
+            about_run = bool(complaint)
+            complaint = complaint or self._complaint_of_orders(now)
             if complaint and complaint == suspected:
-                self._hung(complaint)
+                self._hung(complaint, about_run=about_run)
             suspected = complaint
 
     def _complaint(self, now: float) -> str:
@@ -285,14 +304,28 @@ class Supervisor:
                 return f"made no progress for {patience:.0f} s"
         return ""
 
-    def _hung(self, complaint: str) -> None:
-        run = self._talk.run
-        if run is not None and run.stop_error is None:
-            run.stop_error = DeadlineExceeded(
+    def _complaint_of_orders(self, now: float) -> str:
+        since = self._talk.orders.stuck_since()
+        if since is None:
+            return ""
+        if self._memory_waits and self._talk.run is not None:
+            since = max(since, self._talk.run.last_progress)
+        if now - since <= self._timing.hang:
+            return ""
+        return f"did not answer a memory order for {self._timing.hang:g} s"
+
+    def _hung(self, complaint: str, *, about_run: bool) -> None:
+        def error() -> DeadlineExceeded:
+            return DeadlineExceeded(
                 f"The worker of device {self._device.device_id} {complaint} and was ended.",
                 reason=Reason.WORKER_HUNG,
                 metadata={"device_id": self._device.device_id},
             )
+
+        run = self._talk.run
+        if about_run and run is not None and run.stop_error is None:
+            run.stop_error = error()
+        self._talk.orders.fail_all(error)
         self.kill(complaint)
 
     # In the reader's thread.
@@ -365,6 +398,7 @@ class Supervisor:
 
     def _on_hello(self, hello: frames.Hello, link: Link) -> None:
         self.software_versions = hello.software_versions
+        self._memory_waits = hello.memory_waits_for_runs
         self._sender = Sender(link)
         self._greeted.set_result(True)
 

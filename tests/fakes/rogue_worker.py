@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deviceops.worker.v1 import worker_pb2
-from domains.inference.types import GenerationReport, Timings
+from domains.inference.types import GenerationReport, GenerationWork, Timings
 from domains.model.types import DataType
 from domains.session.types import ImageFormat, StepFinished, TextEncoded
 from server.worker import frames
@@ -99,6 +99,7 @@ def _answer(link: Link, run: frames.Run, how: str, spool: Path) -> None:
 
 
 def _file(run: frames.Run, how: str, spool: Path) -> frames.SpooledFile:
+    assert isinstance(run.work, GenerationWork)
     path = spool / "1-0.png"
     path.write_bytes(_PICTURE)
     file = frames.SpooledFile(

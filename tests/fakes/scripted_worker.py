@@ -14,7 +14,21 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
+from domains.device.ports import TaskEvent
+from domains.device.types import (
+    ByteFigure,
+    DataTypeFacts,
+    DeviceFigures,
+    LoadedComponent,
+    OptimizationChange,
+    OptimizationReport,
+    OptimizationWork,
+    ReleaseReport,
+    ReleaseWork,
+    SelfTestFacts,
+)
 from domains.errors import FieldViolation, InvalidArgument, Reason, Unavailable
 from domains.inference.types import (
     GenerationEvent,
@@ -23,6 +37,9 @@ from domains.inference.types import (
     ImageEncoded,
     Timings,
 )
+from domains.memory.backends.moving import Watch
+from domains.memory.backends.process_buffers import ProcessBuffers
+from domains.memory.types import Move, Moved
 from domains.model.types import DataType
 from domains.session.types import (
     Degradation,
@@ -34,8 +51,11 @@ from domains.session.types import (
     StepFinished,
 )
 from server.worker.loop import main
+from server.worker.parts import Parts
 
 Emit = Callable[[GenerationEvent], None]
+TaskEmit = Callable[[TaskEvent], None]
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 FLOOD = 20_000  # events
 
 
@@ -56,6 +76,37 @@ class ScriptedEngine:
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
+
+    def optimize(
+        self, work: OptimizationWork, *, emit: TaskEmit, checkpoint: Callable[[], None]
+    ) -> OptimizationReport:
+        """Obeys the model id as `generate` does the prompt; "" is honest work."""
+        if work.model_id == "refuse":
+            raise InvalidArgument("It does not go.")
+        for step in (1, 2):
+            checkpoint()
+            emit(StepFinished(0, step, 2))
+        unknown = ByteFigure.unknown("a fake")
+        changes = (OptimizationChange("vae_tiling", "off", "on"),)
+        return OptimizationReport(work.profile, changes, 0.5, 0.25, unknown, unknown)
+
+    def release(
+        self, work: ReleaseWork, *, emit: TaskEmit, checkpoint: Callable[[], None]
+    ) -> ReleaseReport:
+        """Lets go of what it holds, unless others are asked for."""
+        emit(PhaseStarted(Phase.RELEASING))
+        asked = [item for item in self.components if item.model_id in work.model_ids]
+        released = tuple(asked) if work.model_ids else self.components
+        self.components = tuple(item for item in self.components if item not in released)
+        return ReleaseReport(released)
+
+    def held(self) -> tuple[LoadedComponent, ...]:
+        """One network, until it is released."""
+        return self.components
+
+    components: tuple[LoadedComponent, ...] = (
+        LoadedComponent("model", "unet", ByteFigure.measured(1000, "a fake"), "float16", EPOCH),
+    )
 
     def _draw(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
         for index, seed in enumerate(work.seeds):
@@ -148,7 +199,62 @@ class ScriptedEngine:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def _build(torch_device: str) -> ScriptedEngine:
+class ScriptedBuffers(ProcessBuffers):
+    """Real buffers in the worker's memory; names say what else happens."""
+
+    def allocate(self, buffer_id: str, size: int, *, zeroed: bool, watch: Watch) -> None:
+        """See the port; "hang" never answers, "slow" takes half a second."""
+        match buffer_id:
+            case "hang":
+                time.sleep(600)
+            case "slow":
+                time.sleep(0.5)
+            case "lost":
+                raise Unavailable("The device stopped working.", reason=Reason.DEVICE_LOST)
+            case "defect":
+                raise ZeroDivisionError("secret path")
+        super().allocate(buffer_id, size, zeroed=zeroed, watch=watch)
+
+    def move(self, move: Move, watch: Watch) -> Moved:
+        """See the port; a length of 77 goes on until it is stopped, byte by byte."""
+        while move.length == 77:
+            watch.passed(1)
+            time.sleep(0.02)
+        return super().move(move, watch)
+
+
+class ScriptedGauge:
+    """Knows nothing but what it is told."""
+
+    def read(self, leased: int, models: tuple[LoadedComponent, ...]) -> DeviceFigures:
+        """See the protocol."""
+        unknown = ByteFigure.unknown("a fake")
+        total = ByteFigure.measured(1 << 30, "a fake")
+        now = datetime.now(UTC)
+        return DeviceFigures(
+            total, unknown, unknown, unknown, unknown, unknown, unknown, leased, models, now
+        )
+
+
+def _self_test(*, emit: TaskEmit, checkpoint: Callable[[], None]) -> SelfTestFacts:
+    emit(PhaseStarted(Phase.MEASURING))
+    checkpoint()
+    return SelfTestFacts(
+        data_types=(DataTypeFacts("float32", True, 1e-7, 0.1),),
+        largest_allocation=ByteFigure.measured(1 << 20, "a fake"),
+        attention_backends=("math",),
+        has_float64=True,
+        host_to_device_gbps=1.5,
+        device_to_host_gbps=2.5,
+        has_pinned_memory=False,
+        has_compilation=False,
+        measure_time=EPOCH,
+        software_versions={"torch": "0"},
+        problems=("Something is odd.",),
+    )
+
+
+def _build(torch_device: str) -> Parts:
     match sys.argv[1:]:
         case ["exit-at-start"]:
             os._exit(7)
@@ -162,7 +268,13 @@ def _build(torch_device: str) -> ScriptedEngine:
             # As long as that file is there.
             if os.path.exists(flag.partition("=")[2]):
                 os._exit(8)
-    return ScriptedEngine()
+    return Parts(
+        ScriptedEngine(),
+        ScriptedBuffers(),
+        ScriptedGauge(),
+        _self_test,
+        single_threaded=sys.argv[1:] == ["single-threaded"],
+    )
 
 
 if __name__ == "__main__":

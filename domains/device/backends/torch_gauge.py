@@ -21,6 +21,11 @@ _HOST = ByteFigure.unknown("the device's memory is main memory, which the host's
 _SPLIT_KEY = "inactive_split_bytes.all.current"
 
 
+def device_named(name: str) -> torch.device:
+    """The device that torch calls so (`cuda:0`)."""
+    return torch.device(name)
+
+
 def backend_of(device: torch.device) -> Any:
     """Torch's module for the device's kind (`torch.cuda`, ...); None for the processor."""
     return None if in_main_memory(device) else getattr(torch, device.type, None)

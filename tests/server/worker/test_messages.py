@@ -253,12 +253,10 @@ def _image(**fields: Any) -> worker_pb2.FromWorker:
 
 
 def _done(**fields: Any) -> worker_pb2.FromWorker:
-    honest: dict[str, Any] = {
-        "session_id": "session-1",
-        "unet_data_type": 1,
-        "vae_data_type": 1,
-    }
-    return worker_pb2.FromWorker(done=worker_pb2.Done(**(honest | fields)))
+    session_id = fields.pop("session_id", "session-1")
+    honest: dict[str, Any] = {"unet_data_type": 1, "vae_data_type": 1}
+    report = worker_pb2.GenerationReport(**(honest | fields))
+    return worker_pb2.FromWorker(done=worker_pb2.Done(session_id=session_id, generation=report))
 
 
 def _failed(**fields: Any) -> worker_pb2.FromWorker:

@@ -23,11 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from deviceops.v1 import common_pb2 as deviceops_dot_v1_dot_common__pb2
+from deviceops.v1 import device_pb2 as deviceops_dot_v1_dot_device__pb2
 from deviceops.v1 import inference_pb2 as deviceops_dot_v1_dot_inference__pb2
 from deviceops.v1 import session_pb2 as deviceops_dot_v1_dot_session__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n deviceops/worker/v1/worker.proto\x12\x13\x64\x65viceops.worker.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1c\x64\x65viceops/v1/inference.proto\x1a\x1a\x64\x65viceops/v1/session.proto\"\xa0\x01\n\x08ToWorker\x12\'\n\x03run\x18\x01 \x01(\x0b\x32\x18.deviceops.worker.v1.RunH\x00\x12-\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32\x1b.deviceops.worker.v1.CancelH\x00\x12\x31\n\x08shutdown\x18\x03 \x01(\x0b\x32\x1d.deviceops.worker.v1.ShutdownH\x00\x42\t\n\x07message\"\xfc\x01\n\nFromWorker\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.deviceops.worker.v1.HelloH\x00\x12)\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x19.deviceops.worker.v1.BeatH\x00\x12\x31\n\x08progress\x18\x03 \x01(\x0b\x32\x1d.deviceops.worker.v1.ProgressH\x00\x12)\n\x04\x64one\x18\x04 \x01(\x0b\x32\x19.deviceops.worker.v1.DoneH\x00\x12-\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1b.deviceops.worker.v1.FailedH\x00\x42\t\n\x07message\"\xce\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x12\n\nprocess_id\x18\x03 \x01(\r\x12K\n\x11software_versions\x18\x04 \x03(\x0b\x32\x30.deviceops.worker.v1.Hello.SoftwareVersionsEntry\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1e\n\x04\x42\x65\x61t\x12\x16\n\x0eresident_bytes\x18\x01 \x01(\x04\"\x81\x01\n\x03Run\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x14\n\x0cremaining_ms\x18\x03 \x01(\x04\x12\x39\n\ngeneration\x18\x04 \x01(\x0b\x32#.deviceops.worker.v1.GenerationWorkH\x00\x42\x06\n\x04work\"\x1c\n\x06\x43\x61ncel\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\n\n\x08Shutdown\"\xaf\x04\n\x0eGenerationWork\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nmodel_path\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x04 \x01(\t\x12\x15\n\x08prompt_2\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x11negative_prompt_2\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05width\x18\x07 \x01(\r\x12\x0e\n\x06height\x18\x08 \x01(\r\x12\r\n\x05steps\x18\t \x01(\r\x12\x16\n\x0eguidance_scale\x18\n \x01(\x01\x12\x18\n\x10guidance_rescale\x18\x0b \x01(\x01\x12\x11\n\tclip_skip\x18\x0c \x01(\r\x12*\n\tscheduler\x18\r \x01(\x0e\x32\x17.deviceops.v1.Scheduler\x12+\n\x07spacing\x18\x0e \x01(\x0e\x32\x1a.deviceops.v1.SigmaSpacing\x12\x0b\n\x03\x65ta\x18\x0f \x01(\x01\x12\r\n\x05seeds\x18\x10 \x03(\x04\x12.\n\tprecision\x18\x11 \x01(\x0e\x32\x1b.deviceops.v1.PrecisionMode\x12.\n\x07preview\x18\x12 \x01(\x0b\x32\x1d.deviceops.v1.PreviewSettings\x12,\n\x06output\x18\x13 \x01(\x0b\x32\x1c.deviceops.v1.OutputSettingsB\x0b\n\t_prompt_2B\x14\n\x12_negative_prompt_2\"\xa3\x03\n\x08Progress\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x33\n\rphase_started\x18\x03 \x01(\x0b\x32\x1a.deviceops.v1.PhaseStartedH\x00\x12;\n\x11transfer_progress\x18\x04 \x01(\x0b\x32\x1e.deviceops.v1.TransferProgressH\x00\x12\x31\n\x0ctext_encoded\x18\x05 \x01(\x0b\x32\x19.deviceops.v1.TextEncodedH\x00\x12\x33\n\rstep_finished\x18\x06 \x01(\x0b\x32\x1a.deviceops.v1.StepFinishedH\x00\x12(\n\x07preview\x18\x07 \x01(\x0b\x32\x15.deviceops.v1.PreviewH\x00\x12\x33\n\rimage_decoded\x18\x08 \x01(\x0b\x32\x1a.deviceops.v1.ImageDecodedH\x00\x12\x32\n\x05image\x18\t \x01(\x0b\x32!.deviceops.worker.v1.SpooledImageH\x00\x42\x07\n\x05\x65vent\"\xad\x01\n\x0cSpooledImage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x13\n\x0bimage_index\x18\x04 \x01(\r\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\r\n\x05width\x18\x06 \x01(\r\x12\x0e\n\x06height\x18\x07 \x01(\r\x12)\n\x06\x66ormat\x18\x08 \x01(\x0e\x32\x19.deviceops.v1.ImageFormat\"\xd2\x02\n\x04\x44one\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12.\n\x0eunet_data_type\x18\x03 \x01(\x0e\x32\x16.deviceops.v1.DataType\x12-\n\rvae_data_type\x18\x04 \x01(\x0e\x32\x16.deviceops.v1.DataType\x12\x15\n\rchannels_last\x18\x05 \x01(\x08\x12/\n\x0c\x64\x65gradations\x18\x06 \x03(\x0b\x32\x19.deviceops.v1.Degradation\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\x12\x1b\n\x13\x65ncode_text_seconds\x18\x08 \x01(\x01\x12\x17\n\x0f\x64\x65noise_seconds\x18\t \x01(\x01\x12\x16\n\x0e\x64\x65\x63ode_seconds\x18\n \x01(\x01\x12\x1c\n\x14\x65ncode_image_seconds\x18\x0b \x01(\x01\"\xf9\x02\n\x06\x46\x61iled\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bstatus_code\x18\x03 \x01(\r\x12)\n\x06reason\x18\x04 \x01(\x0e\x32\x19.deviceops.v1.ErrorReason\x12\x0f\n\x07message\x18\x05 \x01(\t\x12;\n\x08metadata\x18\x06 \x03(\x0b\x32).deviceops.worker.v1.Failed.MetadataEntry\x12\x0e\n\x06sticky\x18\x07 \x01(\x08\x12\x11\n\ttraceback\x18\x08 \x01(\t\x12\x30\n\nviolations\x18\t \x03(\x0b\x32\x1c.deviceops.v1.FieldViolation\x12 \n\x13retry_after_seconds\x18\n \x01(\x01H\x00\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x16\n\x14_retry_after_secondsB\x1d\xaa\x02\x1a\x44\x65viceOperations.Worker.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n deviceops/worker/v1/worker.proto\x12\x13\x64\x65viceops.worker.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x19\x64\x65viceops/v1/device.proto\x1a\x1c\x64\x65viceops/v1/inference.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x02\n\x08ToWorker\x12\'\n\x03run\x18\x01 \x01(\x0b\x32\x18.deviceops.worker.v1.RunH\x00\x12-\n\x06\x63\x61ncel\x18\x02 \x01(\x0b\x32\x1b.deviceops.worker.v1.CancelH\x00\x12\x31\n\x08shutdown\x18\x03 \x01(\x0b\x32\x1d.deviceops.worker.v1.ShutdownH\x00\x12\x32\n\x06memory\x18\x04 \x01(\x0b\x32 .deviceops.worker.v1.MemoryOrderH\x00\x12:\n\rmemory_cancel\x18\x05 \x01(\x0b\x32!.deviceops.worker.v1.MemoryCancelH\x00\x42\t\n\x07message\"\xb1\x02\n\nFromWorker\x12+\n\x05hello\x18\x01 \x01(\x0b\x32\x1a.deviceops.worker.v1.HelloH\x00\x12)\n\x04\x62\x65\x61t\x18\x02 \x01(\x0b\x32\x19.deviceops.worker.v1.BeatH\x00\x12\x31\n\x08progress\x18\x03 \x01(\x0b\x32\x1d.deviceops.worker.v1.ProgressH\x00\x12)\n\x04\x64one\x18\x04 \x01(\x0b\x32\x19.deviceops.worker.v1.DoneH\x00\x12-\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1b.deviceops.worker.v1.FailedH\x00\x12\x33\n\x06memory\x18\x06 \x01(\x0b\x32!.deviceops.worker.v1.MemoryAnswerH\x00\x42\t\n\x07message\"\xed\x01\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x12\n\nprocess_id\x18\x03 \x01(\r\x12K\n\x11software_versions\x18\x04 \x03(\x0b\x32\x30.deviceops.worker.v1.Hello.SoftwareVersionsEntry\x12\x1d\n\x15memory_waits_for_runs\x18\x05 \x01(\x08\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x04\x42\x65\x61t\x12\x16\n\x0eresident_bytes\x18\x01 \x01(\x04\x12\x33\n\x07\x66igures\x18\x02 \x01(\x0b\x32\".deviceops.worker.v1.DeviceFigures\"\xc8\x03\n\rDeviceFigures\x12\'\n\x05total\x18\x01 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12&\n\x04\x66ree\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12+\n\tallocated\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12*\n\x08reserved\x18\x04 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x30\n\x0epeak_allocated\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12.\n\x0clargest_free\x18\x06 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x30\n\x0einactive_split\x18\x07 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x14\n\x0cleased_bytes\x18\x08 \x01(\x04\x12\x34\n\x06models\x18\t \x03(\x0b\x32$.deviceops.worker.v1.LoadedComponent\x12-\n\tread_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\x0fLoadedComponent\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x11\n\tcomponent\x18\x02 \x01(\t\x12&\n\x04size\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x11\n\tdata_type\x18\x04 \x01(\t\x12\x31\n\rlast_use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06in_use\x18\x06 \x01(\x08\"\xad\x02\n\x03Run\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x14\n\x0cremaining_ms\x18\x03 \x01(\x04\x12\x39\n\ngeneration\x18\x04 \x01(\x0b\x32#.deviceops.worker.v1.GenerationWorkH\x00\x12\x36\n\tself_test\x18\x05 \x01(\x0b\x32!.deviceops.worker.v1.SelfTestWorkH\x00\x12=\n\x0coptimization\x18\x06 \x01(\x0b\x32%.deviceops.worker.v1.OptimizationWorkH\x00\x12\x33\n\x07release\x18\x07 \x01(\x0b\x32 .deviceops.worker.v1.ReleaseWorkH\x00\x42\x06\n\x04work\"\x0e\n\x0cSelfTestWork\"l\n\x10OptimizationWork\x12\x32\n\x07profile\x18\x01 \x01(\x0e\x32!.deviceops.v1.OptimizationProfile\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x12\n\nmodel_path\x18\x03 \x01(\t\"0\n\x0bReleaseWork\x12\x11\n\tmodel_ids\x18\x01 \x03(\t\x12\x0e\n\x06reload\x18\x02 \x01(\x08\"\xda\x02\n\x0bMemoryOrder\x12\x0e\n\x06ticket\x18\x01 \x01(\x04\x12\x37\n\x08\x61llocate\x18\x02 \x01(\x0b\x32#.deviceops.worker.v1.AllocateBufferH\x00\x12/\n\x04\x66ree\x18\x03 \x01(\x0b\x32\x1f.deviceops.worker.v1.FreeBufferH\x00\x12.\n\x04move\x18\x04 \x01(\x0b\x32\x1e.deviceops.worker.v1.MoveBytesH\x00\x12+\n\x03pin\x18\x05 \x01(\x0b\x32\x1c.deviceops.worker.v1.SegmentH\x00\x12-\n\x05unpin\x18\x06 \x01(\x0b\x32\x1c.deviceops.worker.v1.SegmentH\x00\x12<\n\x0erelease_cached\x18\x07 \x01(\x0b\x32\".deviceops.worker.v1.ReleaseCachedH\x00\x42\x07\n\x05order\"G\n\x0e\x41llocateBuffer\x12\x11\n\tbuffer_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06zeroed\x18\x03 \x01(\x08\"\x1f\n\nFreeBuffer\x12\x11\n\tbuffer_id\x18\x01 \x01(\t\"+\n\x07Segment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"m\n\x06Region\x12\x13\n\tbuffer_id\x18\x01 \x01(\tH\x00\x12/\n\x07segment\x18\x02 \x01(\x0b\x32\x1c.deviceops.worker.v1.SegmentH\x00\x12\x14\n\x0coffset_bytes\x18\x03 \x01(\x04\x42\x07\n\x05place\"\x89\x01\n\tMoveBytes\x12+\n\x06source\x18\x01 \x01(\x0b\x32\x1b.deviceops.worker.v1.Region\x12+\n\x06target\x18\x02 \x01(\x0b\x32\x1b.deviceops.worker.v1.Region\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04hash\x18\x04 \x01(\x08\"\x0f\n\rReleaseCached\"\x1e\n\x0cMemoryCancel\x12\x0e\n\x06ticket\x18\x01 \x01(\x04\"\xc1\x01\n\x0cMemoryAnswer\x12\x0e\n\x06ticket\x18\x01 \x01(\x04\x12\x37\n\x08progress\x18\x02 \x01(\x0b\x32#.deviceops.worker.v1.MemoryProgressH\x00\x12/\n\x04\x64one\x18\x03 \x01(\x0b\x32\x1f.deviceops.worker.v1.MemoryDoneH\x00\x12-\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x1b.deviceops.worker.v1.FailedH\x00\x42\x08\n\x06\x61nswer\"$\n\x0eMemoryProgress\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\"0\n\nMemoryDone\x12\x12\n\ndone_bytes\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"\x1c\n\x06\x43\x61ncel\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\n\n\x08Shutdown\"\xaf\x04\n\x0eGenerationWork\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nmodel_path\x18\x02 \x01(\t\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x04 \x01(\t\x12\x15\n\x08prompt_2\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x11negative_prompt_2\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\r\n\x05width\x18\x07 \x01(\r\x12\x0e\n\x06height\x18\x08 \x01(\r\x12\r\n\x05steps\x18\t \x01(\r\x12\x16\n\x0eguidance_scale\x18\n \x01(\x01\x12\x18\n\x10guidance_rescale\x18\x0b \x01(\x01\x12\x11\n\tclip_skip\x18\x0c \x01(\r\x12*\n\tscheduler\x18\r \x01(\x0e\x32\x17.deviceops.v1.Scheduler\x12+\n\x07spacing\x18\x0e \x01(\x0e\x32\x1a.deviceops.v1.SigmaSpacing\x12\x0b\n\x03\x65ta\x18\x0f \x01(\x01\x12\r\n\x05seeds\x18\x10 \x03(\x04\x12.\n\tprecision\x18\x11 \x01(\x0e\x32\x1b.deviceops.v1.PrecisionMode\x12.\n\x07preview\x18\x12 \x01(\x0b\x32\x1d.deviceops.v1.PreviewSettings\x12,\n\x06output\x18\x13 \x01(\x0b\x32\x1c.deviceops.v1.OutputSettingsB\x0b\n\t_prompt_2B\x14\n\x12_negative_prompt_2\"\xa3\x03\n\x08Progress\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x33\n\rphase_started\x18\x03 \x01(\x0b\x32\x1a.deviceops.v1.PhaseStartedH\x00\x12;\n\x11transfer_progress\x18\x04 \x01(\x0b\x32\x1e.deviceops.v1.TransferProgressH\x00\x12\x31\n\x0ctext_encoded\x18\x05 \x01(\x0b\x32\x19.deviceops.v1.TextEncodedH\x00\x12\x33\n\rstep_finished\x18\x06 \x01(\x0b\x32\x1a.deviceops.v1.StepFinishedH\x00\x12(\n\x07preview\x18\x07 \x01(\x0b\x32\x15.deviceops.v1.PreviewH\x00\x12\x33\n\rimage_decoded\x18\x08 \x01(\x0b\x32\x1a.deviceops.v1.ImageDecodedH\x00\x12\x32\n\x05image\x18\t \x01(\x0b\x32!.deviceops.worker.v1.SpooledImageH\x00\x42\x07\n\x05\x65vent\"\xad\x01\n\x0cSpooledImage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x13\n\x0bimage_index\x18\x04 \x01(\r\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\r\n\x05width\x18\x06 \x01(\r\x12\x0e\n\x06height\x18\x07 \x01(\r\x12)\n\x06\x66ormat\x18\x08 \x01(\x0e\x32\x19.deviceops.v1.ImageFormat\"\xa3\x02\n\x04\x44one\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12;\n\ngeneration\x18\x03 \x01(\x0b\x32%.deviceops.worker.v1.GenerationReportH\x00\x12@\n\tself_test\x18\x04 \x01(\x0b\x32+.deviceops.v1.GetDeviceCapabilitiesResponseH\x00\x12\x38\n\x0coptimization\x18\x05 \x01(\x0b\x32 .deviceops.v1.OptimizationReportH\x00\x12\x35\n\x07release\x18\x06 \x01(\x0b\x32\".deviceops.worker.v1.ReleaseReportH\x00\x42\x08\n\x06report\"\xbb\x02\n\x10GenerationReport\x12.\n\x0eunet_data_type\x18\x01 \x01(\x0e\x32\x16.deviceops.v1.DataType\x12-\n\rvae_data_type\x18\x02 \x01(\x0e\x32\x16.deviceops.v1.DataType\x12\x15\n\rchannels_last\x18\x03 \x01(\x08\x12/\n\x0c\x64\x65gradations\x18\x04 \x03(\x0b\x32\x19.deviceops.v1.Degradation\x12\x14\n\x0cload_seconds\x18\x05 \x01(\x01\x12\x1b\n\x13\x65ncode_text_seconds\x18\x06 \x01(\x01\x12\x17\n\x0f\x64\x65noise_seconds\x18\x07 \x01(\x01\x12\x16\n\x0e\x64\x65\x63ode_seconds\x18\x08 \x01(\x01\x12\x1c\n\x14\x65ncode_image_seconds\x18\t \x01(\x01\"\x7f\n\rReleaseReport\x12\x36\n\x08released\x18\x01 \x03(\x0b\x32$.deviceops.worker.v1.LoadedComponent\x12\x36\n\x08reloaded\x18\x02 \x03(\x0b\x32$.deviceops.worker.v1.LoadedComponent\"\xf9\x02\n\x06\x46\x61iled\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0bstatus_code\x18\x03 \x01(\r\x12)\n\x06reason\x18\x04 \x01(\x0e\x32\x19.deviceops.v1.ErrorReason\x12\x0f\n\x07message\x18\x05 \x01(\t\x12;\n\x08metadata\x18\x06 \x03(\x0b\x32).deviceops.worker.v1.Failed.MetadataEntry\x12\x0e\n\x06sticky\x18\x07 \x01(\x08\x12\x11\n\ttraceback\x18\x08 \x01(\t\x12\x30\n\nviolations\x18\t \x03(\x0b\x32\x1c.deviceops.v1.FieldViolation\x12 \n\x13retry_after_seconds\x18\n \x01(\x01H\x00\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x16\n\x14_retry_after_secondsB\x1d\xaa\x02\x1a\x44\x65viceOperations.Worker.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,32 +41,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO_SOFTWAREVERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_FAILED_METADATAENTRY']._loaded_options = None
   _globals['_FAILED_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_TOWORKER']._serialized_start=143
-  _globals['_TOWORKER']._serialized_end=303
-  _globals['_FROMWORKER']._serialized_start=306
-  _globals['_FROMWORKER']._serialized_end=558
-  _globals['_HELLO']._serialized_start=561
-  _globals['_HELLO']._serialized_end=767
-  _globals['_HELLO_SOFTWAREVERSIONSENTRY']._serialized_start=712
-  _globals['_HELLO_SOFTWAREVERSIONSENTRY']._serialized_end=767
-  _globals['_BEAT']._serialized_start=769
-  _globals['_BEAT']._serialized_end=799
-  _globals['_RUN']._serialized_start=802
-  _globals['_RUN']._serialized_end=931
-  _globals['_CANCEL']._serialized_start=933
-  _globals['_CANCEL']._serialized_end=961
-  _globals['_SHUTDOWN']._serialized_start=963
-  _globals['_SHUTDOWN']._serialized_end=973
-  _globals['_GENERATIONWORK']._serialized_start=976
-  _globals['_GENERATIONWORK']._serialized_end=1535
-  _globals['_PROGRESS']._serialized_start=1538
-  _globals['_PROGRESS']._serialized_end=1957
-  _globals['_SPOOLEDIMAGE']._serialized_start=1960
-  _globals['_SPOOLEDIMAGE']._serialized_end=2133
-  _globals['_DONE']._serialized_start=2136
-  _globals['_DONE']._serialized_end=2474
-  _globals['_FAILED']._serialized_start=2477
-  _globals['_FAILED']._serialized_end=2854
-  _globals['_FAILED_METADATAENTRY']._serialized_start=2783
-  _globals['_FAILED_METADATAENTRY']._serialized_end=2830
+  _globals['_TOWORKER']._serialized_start=203
+  _globals['_TOWORKER']._serialized_end=475
+  _globals['_FROMWORKER']._serialized_start=478
+  _globals['_FROMWORKER']._serialized_end=783
+  _globals['_HELLO']._serialized_start=786
+  _globals['_HELLO']._serialized_end=1023
+  _globals['_HELLO_SOFTWAREVERSIONSENTRY']._serialized_start=968
+  _globals['_HELLO_SOFTWAREVERSIONSENTRY']._serialized_end=1023
+  _globals['_BEAT']._serialized_start=1025
+  _globals['_BEAT']._serialized_end=1108
+  _globals['_DEVICEFIGURES']._serialized_start=1111
+  _globals['_DEVICEFIGURES']._serialized_end=1567
+  _globals['_LOADEDCOMPONENT']._serialized_start=1570
+  _globals['_LOADEDCOMPONENT']._serialized_end=1750
+  _globals['_RUN']._serialized_start=1753
+  _globals['_RUN']._serialized_end=2054
+  _globals['_SELFTESTWORK']._serialized_start=2056
+  _globals['_SELFTESTWORK']._serialized_end=2070
+  _globals['_OPTIMIZATIONWORK']._serialized_start=2072
+  _globals['_OPTIMIZATIONWORK']._serialized_end=2180
+  _globals['_RELEASEWORK']._serialized_start=2182
+  _globals['_RELEASEWORK']._serialized_end=2230
+  _globals['_MEMORYORDER']._serialized_start=2233
+  _globals['_MEMORYORDER']._serialized_end=2579
+  _globals['_ALLOCATEBUFFER']._serialized_start=2581
+  _globals['_ALLOCATEBUFFER']._serialized_end=2652
+  _globals['_FREEBUFFER']._serialized_start=2654
+  _globals['_FREEBUFFER']._serialized_end=2685
+  _globals['_SEGMENT']._serialized_start=2687
+  _globals['_SEGMENT']._serialized_end=2730
+  _globals['_REGION']._serialized_start=2732
+  _globals['_REGION']._serialized_end=2841
+  _globals['_MOVEBYTES']._serialized_start=2844
+  _globals['_MOVEBYTES']._serialized_end=2981
+  _globals['_RELEASECACHED']._serialized_start=2983
+  _globals['_RELEASECACHED']._serialized_end=2998
+  _globals['_MEMORYCANCEL']._serialized_start=3000
+  _globals['_MEMORYCANCEL']._serialized_end=3030
+  _globals['_MEMORYANSWER']._serialized_start=3033
+  _globals['_MEMORYANSWER']._serialized_end=3226
+  _globals['_MEMORYPROGRESS']._serialized_start=3228
+  _globals['_MEMORYPROGRESS']._serialized_end=3264
+  _globals['_MEMORYDONE']._serialized_start=3266
+  _globals['_MEMORYDONE']._serialized_end=3314
+  _globals['_CANCEL']._serialized_start=3316
+  _globals['_CANCEL']._serialized_end=3344
+  _globals['_SHUTDOWN']._serialized_start=3346
+  _globals['_SHUTDOWN']._serialized_end=3356
+  _globals['_GENERATIONWORK']._serialized_start=3359
+  _globals['_GENERATIONWORK']._serialized_end=3918
+  _globals['_PROGRESS']._serialized_start=3921
+  _globals['_PROGRESS']._serialized_end=4340
+  _globals['_SPOOLEDIMAGE']._serialized_start=4343
+  _globals['_SPOOLEDIMAGE']._serialized_end=4516
+  _globals['_DONE']._serialized_start=4519
+  _globals['_DONE']._serialized_end=4810
+  _globals['_GENERATIONREPORT']._serialized_start=4813
+  _globals['_GENERATIONREPORT']._serialized_end=5128
+  _globals['_RELEASEREPORT']._serialized_start=5130
+  _globals['_RELEASEREPORT']._serialized_end=5257
+  _globals['_FAILED']._serialized_start=5260
+  _globals['_FAILED']._serialized_end=5637
+  _globals['_FAILED_METADATAENTRY']._serialized_start=5566
+  _globals['_FAILED_METADATAENTRY']._serialized_end=5613
 # @@protoc_insertion_point(module_scope)

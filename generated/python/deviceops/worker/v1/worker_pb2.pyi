@@ -8,10 +8,12 @@ multiprocessing.connection message; nothing on it is ever unpickled.
 
 from collections import abc as _abc
 from deviceops.v1 import common_pb2 as _common_pb2
+from deviceops.v1 import device_pb2 as _device_pb2
 from deviceops.v1 import inference_pb2 as _inference_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -33,6 +35,8 @@ class ToWorker(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     SHUTDOWN_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    MEMORY_CANCEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> Global___Run:
         """Run something."""
@@ -45,18 +49,28 @@ class ToWorker(_message.Message):
     def shutdown(self) -> Global___Shutdown:
         """End after what runs."""
 
+    @_builtins.property
+    def memory(self) -> Global___MemoryOrder:
+        """Do something with memory, beside what runs."""
+
+    @_builtins.property
+    def memory_cancel(self) -> Global___MemoryCancel:
+        """Stop a memory order."""
+
     def __init__(
         self,
         *,
         run: Global___Run | None = ...,
         cancel: Global___Cancel | None = ...,
         shutdown: Global___Shutdown | None = ...,
+        memory: Global___MemoryOrder | None = ...,
+        memory_cancel: Global___MemoryCancel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "message", b"message", "run", b"run", "shutdown", b"shutdown"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "memory", b"memory", "memory_cancel", b"memory_cancel", "message", b"message", "run", b"run", "shutdown", b"shutdown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "message", b"message", "run", b"run", "shutdown", b"shutdown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "memory", b"memory", "memory_cancel", b"memory_cancel", "message", b"message", "run", b"run", "shutdown", b"shutdown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["run", "cancel", "shutdown"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["run", "cancel", "shutdown", "memory", "memory_cancel"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -73,6 +87,7 @@ class FromWorker(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello:
         """First frame of a worker."""
@@ -93,6 +108,10 @@ class FromWorker(_message.Message):
     def failed(self) -> Global___Failed:
         """The work failed or was stopped."""
 
+    @_builtins.property
+    def memory(self) -> Global___MemoryAnswer:
+        """About a memory order."""
+
     def __init__(
         self,
         *,
@@ -101,12 +120,13 @@ class FromWorker(_message.Message):
         progress: Global___Progress | None = ...,
         done: Global___Done | None = ...,
         failed: Global___Failed | None = ...,
+        memory: Global___MemoryAnswer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "done", b"done", "failed", b"failed", "hello", b"hello", "message", b"message", "progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "done", b"done", "failed", b"failed", "hello", b"hello", "memory", b"memory", "message", b"message", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "done", b"done", "failed", b"failed", "hello", b"hello", "message", b"message", "progress", b"progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "done", b"done", "failed", b"failed", "hello", b"hello", "memory", b"memory", "message", b"message", "progress", b"progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "beat", "progress", "done", "failed"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "beat", "progress", "done", "failed", "memory"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -142,12 +162,17 @@ class Hello(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     SOFTWARE_VERSIONS_FIELD_NUMBER: _builtins.int
+    MEMORY_WAITS_FOR_RUNS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """Version of this protocol."""
     device_id: _builtins.str
     """The device it owns."""
     process_id: _builtins.int
     """Its process id."""
+    memory_waits_for_runs: _builtins.bool
+    """Memory orders wait for the next checkpoint of what runs: only one thread may touch
+    the device.
+    """
     @_builtins.property
     def software_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of its libraries."""
@@ -159,10 +184,11 @@ class Hello(_message.Message):
         device_id: _builtins.str = ...,
         process_id: _builtins.int = ...,
         software_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        memory_waits_for_runs: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "process_id", b"process_id", "protocol_version", b"protocol_version", "software_versions", b"software_versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "memory_waits_for_runs", b"memory_waits_for_runs", "process_id", b"process_id", "protocol_version", b"protocol_version", "software_versions", b"software_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -170,25 +196,155 @@ Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
 @_typing.final
 class Beat(_message.Message):
-    """The process lives."""
+    """The process lives. Also sent before the last answer to a run or a memory order, so that
+    whoever has the answer has figures no older than it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    FIGURES_FIELD_NUMBER: _builtins.int
     resident_bytes: _builtins.int
     """Its memory."""
+    @_builtins.property
+    def figures(self) -> Global___DeviceFigures:
+        """Its device's memory; absent while a reading fails."""
+
     def __init__(
         self,
         *,
         resident_bytes: _builtins.int = ...,
+        figures: Global___DeviceFigures | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resident_bytes", b"resident_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "resident_bytes", b"resident_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Beat: _TypeAlias = Beat  # noqa: Y015
+
+@_typing.final
+class DeviceFigures(_message.Message):
+    """A device's memory as its worker sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOTAL_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
+    ALLOCATED_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    PEAK_ALLOCATED_FIELD_NUMBER: _builtins.int
+    LARGEST_FREE_FIELD_NUMBER: _builtins.int
+    INACTIVE_SPLIT_FIELD_NUMBER: _builtins.int
+    LEASED_BYTES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    leased_bytes: _builtins.int
+    """Sum of the buffers that memory orders made."""
+    @_builtins.property
+    def total(self) -> _common_pb2.ByteFigure:
+        """In all."""
+
+    @_builtins.property
+    def free(self) -> _common_pb2.ByteFigure:
+        """Free for anybody."""
+
+    @_builtins.property
+    def allocated(self) -> _common_pb2.ByteFigure:
+        """The worker's tensors."""
+
+    @_builtins.property
+    def reserved(self) -> _common_pb2.ByteFigure:
+        """What its allocator holds, tensors included."""
+
+    @_builtins.property
+    def peak_allocated(self) -> _common_pb2.ByteFigure:
+        """Most it ever allocated."""
+
+    @_builtins.property
+    def largest_free(self) -> _common_pb2.ByteFigure:
+        """Largest single block that can be had."""
+
+    @_builtins.property
+    def inactive_split(self) -> _common_pb2.ByteFigure:
+        """Kept in split blocks that cannot be given back."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadedComponent]:
+        """Networks it holds. At most 64 elements."""
+
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was read."""
+
+    def __init__(
+        self,
+        *,
+        total: _common_pb2.ByteFigure | None = ...,
+        free: _common_pb2.ByteFigure | None = ...,
+        allocated: _common_pb2.ByteFigure | None = ...,
+        reserved: _common_pb2.ByteFigure | None = ...,
+        peak_allocated: _common_pb2.ByteFigure | None = ...,
+        largest_free: _common_pb2.ByteFigure | None = ...,
+        inactive_split: _common_pb2.ByteFigure | None = ...,
+        leased_bytes: _builtins.int = ...,
+        models: _abc.Iterable[Global___LoadedComponent] | None = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "free", b"free", "inactive_split", b"inactive_split", "largest_free", b"largest_free", "peak_allocated", b"peak_allocated", "read_time", b"read_time", "reserved", b"reserved", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "free", b"free", "inactive_split", b"inactive_split", "largest_free", b"largest_free", "leased_bytes", b"leased_bytes", "models", b"models", "peak_allocated", b"peak_allocated", "read_time", b"read_time", "reserved", b"reserved", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceFigures: _TypeAlias = DeviceFigures  # noqa: Y015
+
+@_typing.final
+class LoadedComponent(_message.Message):
+    """A network in a worker's memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    DATA_TYPE_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
+    IN_USE_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The model."""
+    component: _builtins.str
+    """Which network of it."""
+    data_type: _builtins.str
+    """Element type by name; empty where it has none."""
+    in_use: _builtins.bool
+    """Whether running work uses it."""
+    @_builtins.property
+    def size(self) -> _common_pb2.ByteFigure:
+        """How much it takes."""
+
+    @_builtins.property
+    def last_use_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last used."""
+
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        component: _builtins.str = ...,
+        size: _common_pb2.ByteFigure | None = ...,
+        data_type: _builtins.str = ...,
+        last_use_time: _timestamp_pb2.Timestamp | None = ...,
+        in_use: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "data_type", b"data_type", "in_use", b"in_use", "last_use_time", b"last_use_time", "model_id", b"model_id", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadedComponent: _TypeAlias = LoadedComponent  # noqa: Y015
 
 @_typing.final
 class Run(_message.Message):
@@ -200,6 +356,9 @@ class Run(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     REMAINING_MS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    SELF_TEST_FIELD_NUMBER: _builtins.int
+    OPTIMIZATION_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     epoch: _builtins.int
@@ -210,6 +369,18 @@ class Run(_message.Message):
     def generation(self) -> Global___GenerationWork:
         """Draw pictures."""
 
+    @_builtins.property
+    def self_test(self) -> Global___SelfTestWork:
+        """Measure what the device can do."""
+
+    @_builtins.property
+    def optimization(self) -> Global___OptimizationWork:
+        """Apply a profile and measure its effect."""
+
+    @_builtins.property
+    def release(self) -> Global___ReleaseWork:
+        """Let loaded models go."""
+
     def __init__(
         self,
         *,
@@ -217,16 +388,435 @@ class Run(_message.Message):
         epoch: _builtins.int = ...,
         remaining_ms: _builtins.int = ...,
         generation: Global___GenerationWork | None = ...,
+        self_test: Global___SelfTestWork | None = ...,
+        optimization: Global___OptimizationWork | None = ...,
+        release: Global___ReleaseWork | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "optimization", b"optimization", "release", b"release", "self_test", b"self_test", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "remaining_ms", b"remaining_ms", "session_id", b"session_id", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "optimization", b"optimization", "release", b"release", "remaining_ms", b"remaining_ms", "self_test", b"self_test", "session_id", b"session_id", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generation", "self_test", "optimization", "release"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class SelfTestWork(_message.Message):
+    """Measure what the device can do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SelfTestWork: _TypeAlias = SelfTestWork  # noqa: Y015
+
+@_typing.final
+class OptimizationWork(_message.Message):
+    """A profile, and the model its effect is measured with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    MODEL_PATH_FIELD_NUMBER: _builtins.int
+    profile: _device_pb2.OptimizationProfile.ValueType
+    """The profile."""
+    model_id: _builtins.str
+    """The model."""
+    model_path: _builtins.str
+    """Where it lies."""
+    def __init__(
+        self,
+        *,
+        profile: _device_pb2.OptimizationProfile.ValueType = ...,
+        model_id: _builtins.str = ...,
+        model_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "model_path", b"model_path", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OptimizationWork: _TypeAlias = OptimizationWork  # noqa: Y015
+
+@_typing.final
+class ReleaseWork(_message.Message):
+    """Loaded models to let go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_IDS_FIELD_NUMBER: _builtins.int
+    RELOAD_FIELD_NUMBER: _builtins.int
+    reload: _builtins.bool
+    """Load them again afterwards."""
+    @_builtins.property
+    def model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids; none means every one."""
+
+    def __init__(
+        self,
+        *,
+        model_ids: _abc.Iterable[_builtins.str] | None = ...,
+        reload: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_ids", b"model_ids", "reload", b"reload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseWork: _TypeAlias = ReleaseWork  # noqa: Y015
+
+@_typing.final
+class MemoryOrder(_message.Message):
+    """Something to do with memory, answered with its ticket. Orders never wait for a run, but
+    for each other as their worker likes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: _builtins.int
+    ALLOCATE_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
+    MOVE_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
+    UNPIN_FIELD_NUMBER: _builtins.int
+    RELEASE_CACHED_FIELD_NUMBER: _builtins.int
+    ticket: _builtins.int
+    """Number of the order, never used twice."""
+    @_builtins.property
+    def allocate(self) -> Global___AllocateBuffer:
+        """Take device memory."""
+
+    @_builtins.property
+    def free(self) -> Global___FreeBuffer:
+        """Give it back."""
+
+    @_builtins.property
+    def move(self) -> Global___MoveBytes:
+        """Copy bytes."""
+
+    @_builtins.property
+    def pin(self) -> Global___Segment:
+        """Page-lock shared host memory."""
+
+    @_builtins.property
+    def unpin(self) -> Global___Segment:
+        """Undo that."""
+
+    @_builtins.property
+    def release_cached(self) -> Global___ReleaseCached:
+        """Give back what the allocator keeps for reuse."""
+
+    def __init__(
+        self,
+        *,
+        ticket: _builtins.int = ...,
+        allocate: Global___AllocateBuffer | None = ...,
+        free: Global___FreeBuffer | None = ...,
+        move: Global___MoveBytes | None = ...,
+        pin: Global___Segment | None = ...,
+        unpin: Global___Segment | None = ...,
+        release_cached: Global___ReleaseCached | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "free", b"free", "move", b"move", "order", b"order", "pin", b"pin", "release_cached", b"release_cached", "unpin", b"unpin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "free", b"free", "move", b"move", "order", b"order", "pin", b"pin", "release_cached", b"release_cached", "ticket", b"ticket", "unpin", b"unpin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["allocate", "free", "move", "pin", "unpin", "release_cached"]  # noqa: Y015
+    _WhichOneofArgType_order: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_order) -> _WhichOneofReturnType_order | None: ...
+
+Global___MemoryOrder: _TypeAlias = MemoryOrder  # noqa: Y015
+
+@_typing.final
+class AllocateBuffer(_message.Message):
+    """Take device memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUFFER_ID_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ZEROED_FIELD_NUMBER: _builtins.int
+    buffer_id: _builtins.str
+    """What it is called from now on."""
+    size_bytes: _builtins.int
+    """How much."""
+    zeroed: _builtins.bool
+    """Filled with zeros."""
+    def __init__(
+        self,
+        *,
+        buffer_id: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        zeroed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer_id", b"buffer_id", "size_bytes", b"size_bytes", "zeroed", b"zeroed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocateBuffer: _TypeAlias = AllocateBuffer  # noqa: Y015
+
+@_typing.final
+class FreeBuffer(_message.Message):
+    """Give device memory back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUFFER_ID_FIELD_NUMBER: _builtins.int
+    buffer_id: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        buffer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer_id", b"buffer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreeBuffer: _TypeAlias = FreeBuffer  # noqa: Y015
+
+@_typing.final
+class Segment(_message.Message):
+    """Host memory shared by name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What another process opens."""
+    size_bytes: _builtins.int
+    """Its size."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Segment: _TypeAlias = Segment  # noqa: Y015
+
+@_typing.final
+class Region(_message.Message):
+    """Where bytes lie."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUFFER_ID_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    buffer_id: _builtins.str
+    """A device buffer."""
+    offset_bytes: _builtins.int
+    """Position of the first byte."""
+    @_builtins.property
+    def segment(self) -> Global___Segment:
+        """Shared host memory."""
+
+    def __init__(
+        self,
+        *,
+        buffer_id: _builtins.str = ...,
+        segment: Global___Segment | None = ...,
+        offset_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["buffer_id", b"buffer_id", "place", b"place", "segment", b"segment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer_id", b"buffer_id", "offset_bytes", b"offset_bytes", "place", b"place", "segment", b"segment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_place: _TypeAlias = _typing.Literal["buffer_id", "segment"]  # noqa: Y015
+    _WhichOneofArgType_place: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_place) -> _WhichOneofReturnType_place | None: ...
+
+Global___Region: _TypeAlias = Region  # noqa: Y015
+
+@_typing.final
+class MoveBytes(_message.Message):
+    """Copy bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    length_bytes: _builtins.int
+    """How many."""
+    hash: _builtins.bool
+    """With their SHA-256."""
+    @_builtins.property
+    def source(self) -> Global___Region:
+        """From here."""
+
+    @_builtins.property
+    def target(self) -> Global___Region:
+        """To there."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___Region | None = ...,
+        target: Global___Region | None = ...,
+        length_bytes: _builtins.int = ...,
+        hash: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "length_bytes", b"length_bytes", "source", b"source", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveBytes: _TypeAlias = MoveBytes  # noqa: Y015
+
+@_typing.final
+class ReleaseCached(_message.Message):
+    """Give back what the allocator keeps for reuse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseCached: _TypeAlias = ReleaseCached  # noqa: Y015
+
+@_typing.final
+class MemoryCancel(_message.Message):
+    """Stop a memory order; ignored when it is over. It is answered like any other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: _builtins.int
+    ticket: _builtins.int
+    """The order."""
+    def __init__(
+        self,
+        *,
+        ticket: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryCancel: _TypeAlias = MemoryCancel  # noqa: Y015
+
+@_typing.final
+class MemoryAnswer(_message.Message):
+    """About a memory order. Exactly one answer to each is no progress, and it is the last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TICKET_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    ticket: _builtins.int
+    """The order."""
+    @_builtins.property
+    def progress(self) -> Global___MemoryProgress:
+        """It moves on."""
+
+    @_builtins.property
+    def done(self) -> Global___MemoryDone:
+        """It is done."""
+
+    @_builtins.property
+    def failed(self) -> Global___Failed:
+        """It failed or was stopped; without a session."""
+
+    def __init__(
+        self,
+        *,
+        ticket: _builtins.int = ...,
+        progress: Global___MemoryProgress | None = ...,
+        done: Global___MemoryDone | None = ...,
+        failed: Global___Failed | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "done", b"done", "failed", b"failed", "progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "done", b"done", "failed", b"failed", "progress", b"progress", "ticket", b"ticket"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_answer: _TypeAlias = _typing.Literal["progress", "done", "failed"]  # noqa: Y015
+    _WhichOneofArgType_answer: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_answer) -> _WhichOneofReturnType_answer | None: ...
+
+Global___MemoryAnswer: _TypeAlias = MemoryAnswer  # noqa: Y015
+
+@_typing.final
+class MemoryProgress(_message.Message):
+    """A memory order moves on. Resets its hang timer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_BYTES_FIELD_NUMBER: _builtins.int
+    done_bytes: _builtins.int
+    """Bytes done so far."""
+    def __init__(
+        self,
+        *,
+        done_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_bytes", b"done_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryProgress: _TypeAlias = MemoryProgress  # noqa: Y015
+
+@_typing.final
+class MemoryDone(_message.Message):
+    """A memory order is done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    done_bytes: _builtins.int
+    """Bytes taken, given back, copied, or given to the system."""
+    sha256: _builtins.str
+    """SHA-256 of bytes copied, lower-case hexadecimal, where it was asked for."""
+    def __init__(
+        self,
+        *,
+        done_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_bytes", b"done_bytes", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryDone: _TypeAlias = MemoryDone  # noqa: Y015
 
 @_typing.final
 class Cancel(_message.Message):
@@ -502,6 +1092,56 @@ class Done(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    SELF_TEST_FIELD_NUMBER: _builtins.int
+    OPTIMIZATION_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    epoch: _builtins.int
+    """The run's epoch."""
+    @_builtins.property
+    def generation(self) -> Global___GenerationReport:
+        """Pictures."""
+
+    @_builtins.property
+    def self_test(self) -> _device_pb2.GetDeviceCapabilitiesResponse:
+        """What the device can do."""
+
+    @_builtins.property
+    def optimization(self) -> _device_pb2.OptimizationReport:
+        """A profile's effect."""
+
+    @_builtins.property
+    def release(self) -> Global___ReleaseReport:
+        """Models let go."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        generation: Global___GenerationReport | None = ...,
+        self_test: _device_pb2.GetDeviceCapabilitiesResponse | None = ...,
+        optimization: _device_pb2.OptimizationReport | None = ...,
+        release: Global___ReleaseReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "optimization", b"optimization", "release", b"release", "report", b"report", "self_test", b"self_test"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "optimization", b"optimization", "release", b"release", "report", b"report", "self_test", b"self_test", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["generation", "self_test", "optimization", "release"]  # noqa: Y015
+    _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
+
+Global___Done: _TypeAlias = Done  # noqa: Y015
+
+@_typing.final
+class GenerationReport(_message.Message):
+    """How pictures were drawn."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
     UNET_DATA_TYPE_FIELD_NUMBER: _builtins.int
     VAE_DATA_TYPE_FIELD_NUMBER: _builtins.int
     CHANNELS_LAST_FIELD_NUMBER: _builtins.int
@@ -511,10 +1151,6 @@ class Done(_message.Message):
     DENOISE_SECONDS_FIELD_NUMBER: _builtins.int
     DECODE_SECONDS_FIELD_NUMBER: _builtins.int
     ENCODE_IMAGE_SECONDS_FIELD_NUMBER: _builtins.int
-    session_id: _builtins.str
-    """The session."""
-    epoch: _builtins.int
-    """The run's epoch."""
     unet_data_type: _common_pb2.DataType.ValueType
     """Data type of the UNet."""
     vae_data_type: _common_pb2.DataType.ValueType
@@ -538,8 +1174,6 @@ class Done(_message.Message):
     def __init__(
         self,
         *,
-        session_id: _builtins.str = ...,
-        epoch: _builtins.int = ...,
         unet_data_type: _common_pb2.DataType.ValueType = ...,
         vae_data_type: _common_pb2.DataType.ValueType = ...,
         channels_last: _builtins.bool = ...,
@@ -552,11 +1186,41 @@ class Done(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_last", b"channels_last", "decode_seconds", b"decode_seconds", "degradations", b"degradations", "denoise_seconds", b"denoise_seconds", "encode_image_seconds", b"encode_image_seconds", "encode_text_seconds", b"encode_text_seconds", "epoch", b"epoch", "load_seconds", b"load_seconds", "session_id", b"session_id", "unet_data_type", b"unet_data_type", "vae_data_type", b"vae_data_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_last", b"channels_last", "decode_seconds", b"decode_seconds", "degradations", b"degradations", "denoise_seconds", b"denoise_seconds", "encode_image_seconds", b"encode_image_seconds", "encode_text_seconds", b"encode_text_seconds", "load_seconds", b"load_seconds", "unet_data_type", b"unet_data_type", "vae_data_type", b"vae_data_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Done: _TypeAlias = Done  # noqa: Y015
+Global___GenerationReport: _TypeAlias = GenerationReport  # noqa: Y015
+
+@_typing.final
+class ReleaseReport(_message.Message):
+    """Models let go and loaded again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASED_FIELD_NUMBER: _builtins.int
+    RELOADED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def released(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadedComponent]:
+        """Let go, in that order. At most 64 elements."""
+
+    @_builtins.property
+    def reloaded(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadedComponent]:
+        """Loaded again. At most 64 elements."""
+
+    def __init__(
+        self,
+        *,
+        released: _abc.Iterable[Global___LoadedComponent] | None = ...,
+        reloaded: _abc.Iterable[Global___LoadedComponent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["released", b"released", "reloaded", b"reloaded"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseReport: _TypeAlias = ReleaseReport  # noqa: Y015
 
 @_typing.final
 class Failed(_message.Message):

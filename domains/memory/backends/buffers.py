@@ -1,0 +1,175 @@
+"""Buffers in a device's own memory: torch tensors of bytes, by name, in its worker.
+
+Everything happens on a stream of its own where the device has streams, so that buffers
+neither wait for what draws nor slow it down, and their memory is not mixed with its.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import torch
+
+from domains.errors import (
+    DomainError,
+    FailedPrecondition,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+)
+from domains.memory.backends.moving import Watch
+from domains.memory.backends.opened import OpenedSegment
+from domains.memory.backends.store import BufferStore
+from domains.memory.backends.transfers import Stream, Transfers
+from domains.memory.types import BufferRegion, Move, Moved
+
+GIVE_BACK_BYTES = 16 << 20
+"""A freed buffer of at least this size is given back to the driver at once. Smaller ones
+are kept for reuse: giving back makes the allocator wait for the device."""
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|not enough (?:GPU )?video memory|OUT_OF_(?:DEVICE|HOST)_MEMORY"
+    r"|invalid buffer size|can't allocate memory",
+    re.IGNORECASE,
+)
+_LOST = re.compile(
+    r"device instance has been suspended|illegal memory access|unspecified launch failure"
+    r"|device (?:is |was )?(?:lost|removed)|ECC error|(?:CUDA|HIP) error",
+    re.IGNORECASE,
+)
+# Of the CUDA and HIP runtimes.
+_SUCCESS, _ERROR_MEMORY = 0, 2
+Result = TypeVar("Result")
+
+
+class TorchBuffers(BufferStore[torch.Tensor]):
+    """Buffers on one device that torch drives.
+
+    Args:
+        device: The device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+        self._stream = Stream(device)
+        self._backend: Any = self._stream.backend
+        self._transfers = Transfers(self._stream)
+
+    def release_cached(self) -> None:
+        """Give the driver back what torch's allocator keeps for reuse."""
+        gc.collect()
+        if hasattr(self._backend, "empty_cache"):
+            self._guarded(self._backend.empty_cache)
+
+    def _take(self, size: int, zeroed: bool, watch: Watch) -> torch.Tensor:
+        def take() -> torch.Tensor:
+            with self._stream.work():
+                # Zeroed or not: nobody gets what another left, and drivers that promise
+                # more than they have must hand it out now.
+                return torch.zeros(size, dtype=torch.uint8, device=self._device)
+
+        watch.checkpoint()
+        return self._guarded(take, size)
+
+    def _gave(self, size: int) -> None:
+        if size >= GIVE_BACK_BYTES:
+            self.release_cached()
+
+    def _move(self, move: Move, watch: Watch) -> Moved:
+        source, target, length = move.source, move.target, move.length
+        with ExitStack() as held:
+            if isinstance(source, BufferRegion) and isinstance(target, BufferRegion):
+                one, other = self._view(source, length), self._view(target, length)
+                return self._guarded(
+                    lambda: self._transfers.within(one, other, watch, hash=move.hash)
+                )
+            if isinstance(source, BufferRegion):
+                assert not isinstance(target, BufferRegion)
+                view = self._view(source, length)
+                span, pinned = held.enter_context(self._segment(target, length))
+                return self._guarded(
+                    lambda: self._transfers.out(view, span, pinned, watch, hash=move.hash)
+                )
+            span, pinned = held.enter_context(self._segment(source, length))
+            if isinstance(target, BufferRegion):
+                view = self._view(target, length)
+                return self._guarded(
+                    lambda: self._transfers.into(span, view, pinned, watch, hash=move.hash)
+                )
+            raise FailedPrecondition("A device's worker does not move bytes between segments.")
+
+    def _view(self, region: BufferRegion, length: int) -> torch.Tensor:
+        return self._buffer(region, length)[region.offset : region.offset + length]
+
+    def _register(self, opened: OpenedSegment) -> None:
+        runtime = self._runtime()
+        if runtime is None:
+            super()._register(opened)
+        size = opened.segment.size_bytes
+        code = int(self._guarded(lambda: runtime.cudaHostRegister(opened.address, size, 0)))
+        if code == _ERROR_MEMORY:
+            raise ResourceExhausted(
+                f"The system refuses to lock {size} bytes of main memory.",
+                reason=Reason.HOST_OUT_OF_MEMORY,
+                metadata={"needed_bytes": str(size)},
+            )
+        if code != _SUCCESS:
+            raise FailedPrecondition(
+                f"The driver cannot pin this memory (its error {code}).",
+                reason=Reason.DEVICE_UNSUPPORTED,
+            )
+
+    def _unregister(self, opened: OpenedSegment) -> None:
+        runtime = self._runtime()
+        if runtime is not None:
+            self._guarded(lambda: runtime.cudaHostUnregister(opened.address))
+
+    def _runtime(self) -> Any:
+        """The runtime that can pin what others mapped; None where there is none."""
+        ask = getattr(self._backend, "cudart", None)
+        return None if ask is None else ask()
+
+    def _guarded(self, act: Callable[[], Result], needed: int = 0) -> Result:
+        """Run `act`, turning torch's errors into the domain's."""
+        fault: DomainError
+        try:
+            return act()
+        except DomainError:
+            raise
+        except (RuntimeError, MemoryError) as error:
+            found = self._meaning(error, needed)
+            if found is None:
+                raise
+            fault = found
+        raise fault
+
+    def _meaning(self, error: BaseException, needed: int) -> DomainError | None:
+        text = str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(
+            text
+        ):
+            return self._exhausted(needed)
+        if _LOST.search(text):
+            return Unavailable(
+                "The device stopped working; its worker is started again.",
+                reason=Reason.DEVICE_LOST,
+            )
+        return None
+
+    def _exhausted(self, needed: int) -> ResourceExhausted:
+        metadata = {"needed_bytes": str(needed)} if needed else {}
+        words = ""
+        if hasattr(self._backend, "mem_get_info"):
+            free, _total = self._backend.mem_get_info(self._device)
+            metadata["free_bytes"] = str(free)
+            words = f", {free} bytes are free"
+        return ResourceExhausted(
+            f"{needed} bytes do not fit on the device{words}.",
+            reason=Reason.DEVICE_OUT_OF_MEMORY,
+            metadata=metadata,
+        )

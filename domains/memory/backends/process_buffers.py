@@ -1,0 +1,102 @@
+"""Buffers of a device whose memory is main memory: anonymous pages of its worker.
+
+Straight from the system instead of from torch's allocator, so that what is freed is given
+back exactly, and copied with memmove, which neither takes the interpreter's lock nor the
+threads that draw.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import mmap
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import psutil
+
+from domains.device.backends.cgroup import memory_limit
+from domains.errors import Reason, ResourceExhausted
+from domains.memory.backends.moving import HostSpan, Watch, chunks, copy_bytes
+from domains.memory.backends.store import BufferStore
+from domains.memory.types import BufferRegion, Move, Moved, Region
+
+RESERVE_BYTES = 256 << 20
+"""Left to the system: who takes the last page is ended, not refused."""
+
+
+def available_bytes() -> int:
+    """Main memory that can be had without swapping, within this process's limit."""
+    available = psutil.virtual_memory().available
+    limit = memory_limit()
+    if limit is not None:
+        available = min(available, max(0, limit.limit_bytes - limit.used_bytes))
+    return available
+
+
+class ProcessBuffers(BufferStore[mmap.mmap]):
+    """Buffers in the main memory of this process.
+
+    Args:
+        available: Tells how much can be had.
+    """
+
+    def __init__(self, available: Callable[[], int] = available_bytes) -> None:
+        super().__init__()
+        self._available = available
+
+    def release_cached(self) -> None:
+        """Have the C library give back what it keeps of freed memory, where it can."""
+        gc.collect()
+        if sys.platform == "linux":
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU library
+            if trim is not None:
+                trim(0)
+
+    def _take(self, size: int, zeroed: bool, watch: Watch) -> mmap.mmap:
+        # The system would promise more than it has and end somebody when it is touched.
+        free = max(0, self._available() - RESERVE_BYTES)
+        if size > free:
+            raise _exhausted(size, free)
+        try:
+            memory = _anonymous(size)
+        except (OSError, MemoryError, OverflowError, ValueError) as error:
+            raise _exhausted(size, free) from error
+        address = _address(memory)
+        for offset, length in chunks(size):
+            # Zeroed or not: this is what makes the system really hand out the pages.
+            ctypes.memset(address + offset, 0, length)
+            watch.passed(offset + length)
+        return memory
+
+    def _move(self, move: Move, watch: Watch) -> Moved:
+        with ExitStack() as held:
+            source = self._span(move.source, move.length, held)
+            target = self._span(move.target, move.length, held)
+            return copy_bytes(source, target, move.length, watch, hash=move.hash)
+
+    def _span(self, region: Region, length: int, held: ExitStack) -> HostSpan:
+        if not isinstance(region, BufferRegion):
+            return held.enter_context(self._segment(region, length))[0]
+        memory = self._buffer(region, length)
+        held.callback(lambda: memory)  # it stays for as long as the move takes
+        return HostSpan(_address(memory) + region.offset)
+
+
+def _anonymous(size: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _address(memory: mmap.mmap) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+
+def _exhausted(needed: int, free: int) -> ResourceExhausted:
+    return ResourceExhausted(
+        f"{needed} bytes do not fit in main memory, {free} bytes are free.",
+        reason=Reason.HOST_OUT_OF_MEMORY,
+        metadata={"needed_bytes": str(needed), "free_bytes": str(free)},
+    )

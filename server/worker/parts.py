@@ -1,0 +1,75 @@
+"""What a worker is made of; how each part is made differs between devices and in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from domains.device.ports import TaskEvent
+from domains.device.types import DeviceFigures, LoadedComponent, SelfTestFacts
+from domains.inference.ports import Engine
+from domains.memory.backends.moving import Watch
+from domains.memory.types import Move, Moved, Segment
+
+
+class Buffers(Protocol):
+    """The buffers that memory orders make; errors are those of the port `DeviceBuffers`."""
+
+    @property
+    def leased_bytes(self) -> int:
+        """Sum of the sizes of all buffers."""
+        ...
+
+    def allocate(self, buffer_id: str, size: int, *, zeroed: bool, watch: Watch) -> None:
+        """Take memory."""
+        ...
+
+    def free(self, buffer_id: str) -> int:
+        """Give it back; returns its bytes."""
+        ...
+
+    def move(self, move: Move, watch: Watch) -> Moved:
+        """Copy bytes."""
+        ...
+
+    def pin(self, segment: Segment) -> None:
+        """Page-lock shared host memory."""
+        ...
+
+    def unpin(self, segment: Segment) -> None:
+        """Undo that."""
+        ...
+
+    def release_cached(self) -> None:
+        """Give back what the allocator keeps."""
+        ...
+
+
+class Gauge(Protocol):
+    """Reads the device's memory."""
+
+    def read(self, leased: int, models: tuple[LoadedComponent, ...]) -> DeviceFigures:
+        """The figures now, with what the worker itself knows put in."""
+        ...
+
+
+class SelfTest(Protocol):
+    """Measures what the device can do."""
+
+    def __call__(
+        self, *, emit: Callable[[TaskEvent], None], checkpoint: Callable[[], None]
+    ) -> SelfTestFacts:
+        """Measure; `emit` and `checkpoint` are as for `Engine.generate`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A worker's parts. With `single_threaded` only the main thread touches the device."""
+
+    engine: Engine
+    buffers: Buffers
+    gauge: Gauge
+    self_test: SelfTest
+    single_threaded: bool = False
