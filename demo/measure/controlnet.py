@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
 from torch import Tensor
@@ -42,7 +43,8 @@ def measure(models: Path = MODELS, sheets: Path = SHEETS) -> list[Figure]:
     # Not the centred scenes of other measures: those the base model meets by itself.
     scenes = Compositor(load_emoji(), device="cpu", seed=SEED, held_out=True).draw(PICTURES)
     control = canny(scenes.pixels)
-    network = ControlNetModel.from_pretrained(models / "emoji-canny")
+    kind: Any = ControlNetModel
+    network = kind.from_pretrained(models / "emoji-canny")
     pipeline = base_pipeline(StableDiffusionXLControlNetPipeline, controlnet=network)
     shown: list[tuple[str, Tensor]] = [
         ("truth", (scenes.pixels + 1) / 2),

@@ -17,7 +17,7 @@ from demo.train.parts.emoji import load_emoji
 from demo.train.parts.latents import Vae, decode, encode
 from demo.train.parts.losses import psnr
 
-PICTURES = 32
+PICTURES = 16
 AT_ONCE = 4
 SHOWN = 6
 CONTRAST = 8
