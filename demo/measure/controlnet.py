@@ -63,7 +63,8 @@ def measure(models: Path = MODELS, sheets: Path = SHEETS) -> list[Figure]:
     write_sheet(sheets / "controlnet.webp", shown, scenes.prompts)
     falls = [found[high] - found[low] for high, low in pairwise(SCALES)]
     ratio = found[1.0] / max(found[0.0], 1e-6)
-    steepest = max(falls) / max(sum(falls), 1e-6)
+    # Without any fall, no step is smooth.
+    steepest = max(falls) / sum(falls) if sum(falls) > 0 else 1.0
     return [
         *(Figure(f"edge agreement (IoU), scale {at}", value) for at, value in found.items()),
         Figure("agreement with over without", ratio, f">= {RATIO}", ratio >= RATIO),
