@@ -43,7 +43,7 @@ def measure() -> list[Figure]:
     wanted = scenes()
     pipeline = quiet(
         StableDiffusionXLPipeline.from_single_file(
-            str(COMIC), config=str(BASE), torch_dtype=torch.float32, add_watermarker=False
+            str(COMIC), config=str(BASE), dtype=torch.float32, add_watermarker=False
         )
     )
     plain, ours = base_pictures(), draw(pipeline, wanted.prompts)

@@ -58,7 +58,7 @@ def figures(
     pixel: dict[float, Tensor],
     both: Tensor,
 ) -> list[Figure]:
-    """The figures of pictures [N, 3, 256, 256] drawn without, at weight 0, by weight, with both."""
+    """The figures of pictures [N, 3, H, W]: without, at weight 0, by weight, with both."""
     colour = {weight: mean(saturation(pictures)) for weight, pictures in line.items()}
     blocks = {weight: mean(block_uniformity(pictures)) for weight, pictures in pixel.items()}
     colour[0.0], blocks[0.0] = mean(saturation(plain)), mean(block_uniformity(plain))

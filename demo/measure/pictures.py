@@ -22,7 +22,8 @@ MODELS = Path(__file__).parents[1] / "models"
 STEPS = 20
 GUIDANCE = 6.0
 SCENES = 8
-SEED = 2024
+# A seed whose scenes are eight distinct things on colours; no result was looked at to choose it.
+SEED = 2008
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,13 @@ class Scenes:
 
 
 @cache
-def scenes(count: int = SCENES) -> Scenes:
-    """The scenes that measures share: one large, centred emoji each."""
-    compositor = Compositor(load_emoji(), device="cpu", seed=SEED, held_out=True)
+def scenes(count: int = SCENES, emoji: int | None = None) -> Scenes:
+    """The scenes that measures share: one large, centred emoji each.
+
+    `emoji` takes them from the first so many emoji, which is faster; None from all.
+    """
+    source = load_emoji(limit=emoji)
+    compositor = Compositor(source, device="cpu", seed=SEED, held_out=True)
     drawn = compositor.draw(count, single=True)
     return Scenes(tuple(drawn.prompts), (drawn.pixels + 1) / 2)
 
@@ -54,7 +59,7 @@ def base_pipeline(kind: Any = StableDiffusionXLPipeline, **parts: Any) -> Any:
     """A new pipeline of the base model, float32; `kind` is a diffusers pipeline class."""
     return quiet(
         kind.from_pretrained(
-            BASE, variant="fp16", torch_dtype=torch.float32, add_watermarker=False, **parts
+            BASE, variant="fp16", dtype=torch.float32, add_watermarker=False, **parts
         )
     )
 
