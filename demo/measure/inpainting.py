@@ -4,7 +4,8 @@ Two uses, each on composites: half of an emoji is drawn anew with the prompt of 
 (repair), and the whole emoji becomes another one on its background (replace). The model's
 picture counts inside the region alone; outside, the given picture is put back, as an image
 editor does. A seam is a change of colour along the region's border that is neither in the
-given picture nor beside the border.
+given picture nor beside the border. What the VAE alone leaves, when the given picture goes
+through it, is told too: no inpainting model could leave less.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from demo.measure.figures import Figure
 from demo.measure.pictures import GUIDANCE, STEPS, base_pipeline, generators, scenes
 from demo.measure.sheet import SHEETS, write_sheet
+from demo.train.parts.latents import decode, encode
 
 VISIBLE = 8 / 255  # a step that is just seen on a plain colour
 BESIDE = 8  # pixels between the border and the lines that it is compared with
@@ -122,6 +124,8 @@ def measure() -> list[Figure]:
     pipeline = base_pipeline(StableDiffusionXLInpaintPipeline)
     repaired = inpaint(pipeline, prompts, truth, REPAIR)
     other = inpaint(pipeline, replaced(prompts), truth, REPLACE)
+    latents = encode(pipeline.vae, truth * 2 - 1)
+    through = (decode(pipeline.vae, latents).clamp(-1, 1) + 1) / 2
     write_sheet(
         SHEETS / "inpainting.webp",
         [
@@ -138,6 +142,10 @@ def measure() -> list[Figure]:
         mean = float(seam(pictures, region).mean())
         figures += [
             Figure(f"seam before, {name}", float(seam(truth, region).mean())),
+            Figure(
+                f"seam of the VAE alone, {name}",
+                float(seam(torch.lerp(truth, through, region.mask()), region).mean()),
+            ),
             Figure(f"seam after, {name}", mean, f"< {VISIBLE:.3f}, just seen", mean < VISIBLE),
             Figure(f"largest seam after, {name}", float(seam(pictures, region).max())),
         ]

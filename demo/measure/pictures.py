@@ -22,7 +22,7 @@ MODELS = Path(__file__).parents[1] / "models"
 STEPS = 20
 GUIDANCE = 6.0
 SCENES = 8
-# A seed whose scenes are eight distinct things on colours; no result was looked at to choose it.
+# Its scenes are eight distinct things on named colours; no result was looked at to choose it.
 SEED = 2008
 
 
