@@ -81,7 +81,7 @@ def server_options(
 
 app.command("serve")(serve.serve)
 app.command("generate")(generate.generate)
-app.command("devices")(devices.devices)
+app.add_typer(devices.app, name="devices")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(artifact.app, name="artifact")

@@ -66,10 +66,12 @@ class Client:
         self.models = model_pb2_grpc.ModelServiceStub(channel)
         self.processing = processing_pb2_grpc.ProcessingServiceStub(channel)
 
-    def ask(self, method: Callable[..., R], request: object) -> R:
-        """One unary call, bounded by `UNARY_TIMEOUT`."""
+    def ask(
+        self, method: Callable[..., R], request: object, *, timeout: float = UNARY_TIMEOUT
+    ) -> R:
+        """One unary call, bounded in time; `timeout` is in seconds."""
         try:
-            return method(request, timeout=UNARY_TIMEOUT)
+            return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise CallFailed(self.explain(error)) from error
 

@@ -19,6 +19,8 @@ _PHASES = {
     session_pb2.PHASE_CHECKING_SAFETY: "Checking safety",
     session_pb2.PHASE_ENCODING_IMAGE: "Writing the picture",
     session_pb2.PHASE_RUNNING_STEPS: "Running steps",
+    session_pb2.PHASE_DRAINING: "Waiting for what runs to end",
+    session_pb2.PHASE_STARTING_WORKER: "Starting the worker",
 }
 
 

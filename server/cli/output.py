@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from server.cli.wording import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -15,17 +19,23 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         for row in [list(headings), *clean]:
             print("\t".join(row))
         return
-    from rich import box
     from rich.console import Console
+
+    Console(highlight=False).print(drawn(headings, clean))
+
+
+def drawn(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table for a terminal, of cells that are safe to print."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        drawn.add_column(Text(heading), overflow="fold")
-    for row in clean:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(drawn)
+        result.add_column(Text(heading), overflow="fold")
+    for row in rows:
+        result.add_row(*(Text(printable(cell)) for cell in row))
+    return result
 
 
 def details(pairs: Iterable[tuple[str, str]]) -> None:

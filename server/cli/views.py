@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -114,9 +114,19 @@ def write_json(value: object) -> None:
 
 def write_message(message: Message) -> None:
     """A message of the contract in its own JSON form, every field present, indented."""
-    facts = json_format.MessageToDict(
+    write_facts(message_facts(message))
+
+
+def message_facts(message: Message) -> dict[str, Any]:
+    """A message as JSON values with the contract's field names, every field present."""
+    facts: dict[str, Any] = json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+    return facts
+
+
+def write_facts(facts: dict[str, Any]) -> None:
+    """JSON on stdout, indented."""
     print(json.dumps(facts, indent=2))
 
 

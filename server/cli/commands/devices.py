@@ -1,4 +1,4 @@
-"""`deviceops devices`."""
+"""`deviceops devices`: list, watch, show, default, optimize, restart."""
 
 from __future__ import annotations
 
@@ -7,44 +7,142 @@ from typing import Annotated
 import typer
 
 from server.cli.commands.options import AsJson, connected
-from server.cli.reporting import reported
+from server.cli.reporting import leave, reported
+
+app = typer.Typer(help="List this machine's devices, watch them, measure or change one.")
+
+SELF_TEST_TIMEOUT = 300.0  # seconds; a session's own default
+DeviceId = Annotated[
+    str, typer.Argument(metavar="DEVICE", help="Id or alias: cpu, cuda:0, gpu.")
+]
 
 
+@app.callback(invoke_without_command=True)
 @reported
 def devices(
     context: typer.Context,
     refresh: Annotated[bool, typer.Option("--refresh", help="Look again first.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until Ctrl-C: a table, or a line per event.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List this machine's devices, the default one first, and why others were not found."""
+    """List this machine's devices, the default one first, and why others were not found.
+
+    Figures of memory are measured; `~` marks estimates, `?` what nobody tells.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from deviceops.v1 import device_pb2
+    from server.cli import device_rows, device_watch
     from server.cli.output import table
-    from server.cli.views import write_message
-    from server.cli.wording import byte_figure, enum_word, printable
+    from server.cli.views import message_facts, write_facts
+    from server.cli.wording import enum_word, printable
 
     with connected(context) as client:
-        found = client.ask(
-            client.devices.ListDevices, device_pb2.ListDevicesRequest(refresh=refresh)
-        )
+        machine = device_rows.ask(client, refresh=refresh)
+        if watch:
+            device_watch.run(client, as_json=as_json)
+            return
     if as_json:
-        write_message(found)
+        write_facts(
+            message_facts(machine.found)
+            | {
+                "statuses": [message_facts(status) for status in machine.statuses],
+                "memory": [message_facts(memory) for memory in machine.memory],
+            }
+        )
         return
-    table(
-        ("device", "kind", "name", "state", "memory", "runtime", "remark"),
-        (
-            (
-                device.device_id + (" *" if device.is_default else ""),
-                enum_word(device_pb2.DeviceKind, device.kind, "DEVICE_KIND_"),
-                device.name,
-                enum_word(device_pb2.DeviceState, device.state, "DEVICE_STATE_"),
-                byte_figure(device.total_memory),
-                device.runtime_version,
-                device.explanation,
-            )
-            for device in found.devices
-        ),
-    )
-    for probe in found.probes:
+    table(device_rows.HEADINGS, device_rows.rows(machine))
+    for probe in machine.found.probes:
         if probe.explanation and not probe.device_count:
             kind = enum_word(device_pb2.DeviceKind, probe.kind, "DEVICE_KIND_")
             typer.echo(f"no {kind} device: {printable(probe.explanation)}", err=True)
+
+
+@app.command("show")
+@reported
+def show(
+    context: typer.Context,
+    device: DeviceId = "",
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Measure again, which takes the device a while.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a device can do, as its self-test measured; without DEVICE, the default one."""
+    from deviceops.v1 import device_pb2
+    from server.cli.device_facts import show as write
+    from server.cli.views import write_message
+
+    with connected(context) as client:
+        found = client.ask(
+            client.devices.GetDeviceCapabilities,
+            device_pb2.GetDeviceCapabilitiesRequest(device_id=device, refresh=refresh),
+            timeout=SELF_TEST_TIMEOUT,
+        )
+    if as_json:
+        write_message(found)
+    else:
+        write(found)
+
+
+@app.command("default")
+@reported
+def default(context: typer.Context, device: DeviceId, as_json: AsJson = False) -> None:
+    """Use a device where a request names none, from now on."""
+    from deviceops.v1 import device_pb2
+    from server.cli.views import write_message
+    from server.cli.wording import printable
+
+    with connected(context) as client:
+        chosen = client.ask(
+            client.devices.SetDefaultDevice,
+            device_pb2.SetDefaultDeviceRequest(device_id=device),
+        )
+    if as_json:
+        write_message(chosen)
+    else:
+        name = f"{chosen.device.device_id} ({chosen.device.name})"
+        typer.echo(f"{printable(name)} is the default device now.")
+
+
+@app.command("optimize")
+@reported
+def optimize(
+    context: typer.Context,
+    device: DeviceId = "",
+    profile: Annotated[str, typer.Option(help="balanced, low-memory or fast")] = "balanced",
+    model: Annotated[
+        str, typer.Option(help="Measure with it; by default the loaded or default one.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Apply a profile and show its effect, measured on a real step before and after."""
+    from deviceops.v1 import device_pb2
+    from server.cli import device_tasks
+    from server.cli.choices import choose
+
+    chosen = choose(device_pb2.OptimizationProfile, "OPTIMIZATION_PROFILE_", profile)
+    request = device_pb2.OptimizeDeviceRequest(device_id=device, profile=chosen, model_id=model)
+    with connected(context) as client:
+        leave(device_tasks.optimize(client, request, as_json=as_json))
+
+
+@app.command("restart")
+@reported
+def restart(
+    context: typer.Context,
+    device: DeviceId = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="At once: what runs fails with WORKER_LOST.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Replace a device's worker after what runs on it; lifts a quarantine."""
+    from deviceops.v1 import device_pb2
+    from server.cli import device_tasks
+
+    request = device_pb2.RestartWorkerRequest(device_id=device, force=force)
+    with connected(context) as client:
+        leave(device_tasks.restart(client, request, as_json=as_json))

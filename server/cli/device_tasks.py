@@ -1,0 +1,108 @@
+"""Work on a device as a session: its progress, its report, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from google.protobuf.message import Message
+
+from deviceops.v1 import device_pb2
+from server.cli.client import Client
+from server.cli.exits import Exit
+from server.cli.failures import as_json as failure_json
+from server.cli.following import Ending, EventCall, Follower, Manner
+from server.cli.narration import sentence
+from server.cli.reporting import show
+from server.cli.views import chosen, message_facts
+from server.cli.wording import byte_figure, duration, seconds_of
+
+
+def optimize(
+    client: Client, request: device_pb2.OptimizeDeviceRequest, *, as_json: bool
+) -> Exit:
+    """Apply a profile and show what it changed; the exit code."""
+    return _run(
+        client,
+        lambda: client.devices.OptimizeDevice(request),
+        device_pb2.OptimizationReport(),
+        _effect,
+        as_json=as_json,
+    )
+
+
+def restart(client: Client, request: device_pb2.RestartWorkerRequest, *, as_json: bool) -> Exit:
+    """Replace a worker; the exit code."""
+    return _run(
+        client, lambda: client.devices.RestartWorker(request), None, None, as_json=as_json
+    )
+
+
+def _run(
+    client: Client,
+    start: Callable[[], Any],
+    report: device_pb2.OptimizationReport | None,
+    tell: Callable[[device_pb2.OptimizationReport], list[str]] | None,
+    *,
+    as_json: bool,
+) -> Exit:
+    with chosen(as_json=as_json) as view:
+        follower = Follower(
+            client, handle=view.event, note=view.note, manner=Manner(images=False)
+        )
+        ending = follower.follow(lambda: _EventsOnly(start()))
+    facts: dict[str, object] = {
+        "state": ending.state,
+        "session_id": ending.session_id,
+        "exit_code": int(ending.exit),
+    }
+    lines = [_outcome(ending)]
+    if report is not None and tell is not None and _unpacked(ending, report):
+        facts["report"] = message_facts(report)
+        lines += tell(report)
+    if ending.failure is not None:
+        facts["error"] = failure_json(ending.failure)
+    view.summary(facts, lines)
+    if ending.failure is not None and not as_json:
+        show(ending.failure, json_wanted=False)
+    return ending.exit
+
+
+def _outcome(ending: Ending) -> str:
+    if ending.terminal is None:
+        return "Left before the session's end."
+    return f"Session {ending.session_id}: {sentence(ending.terminal)}"
+
+
+def _unpacked(ending: Ending, report: Message) -> bool:
+    """Fill `report` from the session's last entry; whether there was one."""
+    if ending.terminal is None or ending.state != "completed":
+        return False
+    return bool(ending.terminal.completed.report.Unpack(report))
+
+
+def _effect(report: device_pb2.OptimizationReport) -> list[str]:
+    changes = [f"  {c.setting}: {c.before} -> {c.after}" for c in report.changes]
+    before, after = seconds_of(report.step_before), seconds_of(report.step_after)
+    return [
+        *(changes or ["  nothing changed: it was so already"]),
+        f"  one step: {duration(before)} -> {duration(after)}",
+        f"  peak memory: {byte_figure(report.peak_memory_before)}"
+        f" -> {byte_figure(report.peak_memory_after)}",
+    ]
+
+
+class _EventsOnly:
+    """A call whose messages are events or a report, as one of events alone.
+
+    The report comes again with the session's last event.
+    """
+
+    def __init__(self, call: EventCall) -> None:
+        self._call = call
+
+    def __iter__(self) -> Iterator[Any]:
+        return (answer for answer in self._call if answer.HasField("event"))
+
+    def cancel(self) -> bool:
+        return self._call.cancel()

@@ -1,0 +1,76 @@
+"""Devices live: a table in a terminal, elsewhere a line for each thing that happens."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import grpc
+
+from deviceops.v1 import device_pb2
+from server.cli.client import Client
+from server.cli.device_rows import HEADINGS, ask, rows
+from server.cli.failures import CallFailed
+from server.cli.output import drawn
+from server.cli.views import message_facts, write_json
+from server.cli.wording import enum_word, moment, printable
+
+_REFRESH_SECONDS = 1.0
+
+
+def run(client: Client, *, as_json: bool) -> None:
+    """Show how devices are until Ctrl-C.
+
+    Raises:
+        CallFailed: The connection was lost, or the server ends.
+    """
+    call = client.devices.WatchDevices(device_pb2.WatchDevicesRequest())
+    try:
+        if sys.stdout.isatty() and not as_json:
+            _table(client, call)
+        else:
+            _lines(call, as_json=as_json)
+    except KeyboardInterrupt:
+        pass
+    except grpc.RpcError as error:
+        raise CallFailed(client.explain(error)) from error
+    finally:
+        call.cancel()
+
+
+def _lines(call: Any, *, as_json: bool) -> None:
+    for event in call:
+        if as_json:
+            write_json(message_facts(event))
+        elif event.kind != device_pb2.DEVICE_EVENT_KIND_HEARTBEAT:
+            what = enum_word(device_pb2.DeviceEventKind, event.kind, "DEVICE_EVENT_KIND_")
+            state = enum_word(device_pb2.DeviceState, event.device.state, "DEVICE_STATE_")
+            device = event.device
+            line = (moment(event.event_time), device.device_id, what, state, device.explanation)
+            print("\t".join(map(printable, line)), flush=True)
+
+
+def _table(client: Client, call: Any) -> None:
+    """Drawn anew every second, and at once when something happens."""
+    from rich.console import Console
+    from rich.live import Live
+
+    happened = threading.Event()
+    ended: list[grpc.RpcError] = []
+
+    def listen() -> None:
+        try:
+            for _ in call:
+                happened.set()
+        except grpc.RpcError as error:
+            ended.append(error)
+            happened.set()
+
+    threading.Thread(target=listen, name="devices", daemon=True).start()
+    with Live(console=Console(highlight=False), auto_refresh=False, screen=False) as live:
+        while not ended:
+            happened.clear()
+            live.update(drawn(HEADINGS, rows(ask(client))), refresh=True)
+            happened.wait(_REFRESH_SECONDS)
+    raise ended[0]
