@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from demo.measure import __main__ as command
-from demo.measure import comic, figures, inpainting, lora, metrics, pictures, sheet
+from demo.measure import comic, embedding, figures, inpainting, lora, metrics, pictures, sheet
+from demo.train.embedding import far
 from demo.train.parts.emoji import COLOURS, is_held_out, load_emoji
 from demo.train.parts.styles import comic as comic_style
 from demo.train.parts.styles import line_art, pixel_art
@@ -170,3 +171,10 @@ def test_a_missed_goal_is_the_exit_status(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(command, "write", lambda name, found: None)
     assert command.main(["inpainting"]) == 1
     assert "| NO |" in capsys.readouterr().out
+
+
+def test_an_embedding_must_come_nearer_to_its_target_than_the_words(truth):
+    target = (far(truth * 2 - 1) + 1) / 2
+    assert embedding.figures(truth, truth, target, target)[-1].met is True
+    assert embedding.figures(truth, target, truth, target)[-1].met is False
+    assert embedding.figures(truth, truth, truth, target)[-1].met is False
