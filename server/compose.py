@@ -32,11 +32,16 @@ from domains.memory.backends.host import HostMemoryMeter
 from domains.memory.backends.segments import HostSegments
 from domains.memory.core import MemoryMonitor, MemoryService
 from domains.memory.core.access import Access
+from domains.memory.core.care import MemoryAdviser, MemoryCare
 from domains.memory.core.copies import Copies
+from domains.memory.core.defragment import Defragmentation
+from domains.memory.core.happenings import CountedModels, ExhaustionWatch
 from domains.memory.core.held_models import HeldModels
+from domains.memory.core.history import MemoryRecorder
 from domains.memory.core.leases import Leases
 from domains.memory.core.ledger import Ledger
 from domains.memory.core.lending import Lender
+from domains.memory.core.model_memory import ModelsInMemory
 from domains.memory.core.pressure import thresholds
 from domains.memory.core.reactions import PressureReactions
 from domains.memory.core.room import Room
@@ -66,6 +71,7 @@ from server.worker.supervisor import WorkerTiming
 _CATALOGUE_SECONDS = 10.0
 _MEMORY_SECONDS = 0.5
 _RELIEF_SECONDS = 1.0
+_HISTORY_SECONDS = 1.0
 
 _log = structlog.get_logger("deviceops.compose")
 
@@ -88,6 +94,7 @@ class Composition:
     _artifacts: ArtifactStore
     _pool: WorkerPool
     _memory: MemoryService
+    _care: MemoryCare
     _segments: HostSegments
     _journal: Journal
     _background: set[asyncio.Task[None]] = field(default_factory=set)
@@ -95,6 +102,7 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
+        await asyncio.to_thread(self._care.recorder.load)
         await self._artifacts.start()
         self._sessions.start()
         await self._pool.start(self._inventory.devices)
@@ -103,6 +111,7 @@ class Composition:
             self._keep_catalogue(),
             self._keep_memory(),
             self._relieve_memory(),
+            self._keep_history(),
         ):
             task = asyncio.create_task(_reported(work))
             self._background.add(task)
@@ -119,6 +128,7 @@ class Composition:
         await self._memory.leases.close()
         await self._pool.stop(0)
         self._segments.close()
+        self._care.recorder.write()
         await asyncio.to_thread(self._journal.close)
 
     async def _keep_catalogue(self) -> None:
@@ -133,6 +143,13 @@ class Composition:
             await _reported(self._memory.watch.sample())
             await _reported(self._memory.leases.sweep())
             await asyncio.sleep(_MEMORY_SECONDS)
+
+    async def _keep_history(self) -> None:
+        """Have the history of memory go on."""
+        while True:
+            self._care.failures.look()
+            await _reported(self._care.recorder.sample())
+            await asyncio.sleep(_HISTORY_SECONDS)
 
     async def _relieve_memory(self) -> None:
         """Let models go under pressure; a busy worker keeps nobody but this waiting."""
@@ -153,6 +170,7 @@ def compose(settings: Settings) -> Composition:
     interpreters = {DeviceKind(kind): path for kind, path in settings.worker_python.items()}
 
     journal = Journal(settings.data_dir / "journal.sqlite")
+    profiles = DeviceProfiles(journal)
     pool = WorkerPool(
         WorkerOptions(
             spool_dir=settings.data_dir / "spool",
@@ -164,7 +182,8 @@ def compose(settings: Settings) -> Composition:
                 hang=settings.hang_seconds,
             ),
             hang={DeviceKind.CPU: settings.cpu_hang_seconds},
-        )
+        ),
+        profile_of=profiles.of,
     )
     inventory = DeviceInventory(
         ProbeProcesses(interpreters),
@@ -174,7 +193,8 @@ def compose(settings: Settings) -> Composition:
         now=_now,
     )
     segments = HostSegments()
-    memory = MemoryMonitor(HostMemoryMeter(segments.lent), inventory, pool, clock=_now)
+    host_memory = HostMemoryMeter(segments.lent)
+    memory = MemoryMonitor(host_memory, inventory, pool, clock=_now)
     watch = PressureWatch(
         memory,
         inventory,
@@ -185,7 +205,10 @@ def compose(settings: Settings) -> Composition:
             settings.pressure_hysteresis,
         ),
     )
-    held = HeldModels(inventory, pool)
+    recorder = MemoryRecorder(
+        memory, pool, inventory, journal, host_leases=segments.lent, now=time.time
+    )
+    held = CountedModels(HeldModels(inventory, pool), recorder)
     reactions = PressureReactions(watch, held, clock=_now)
     catalogue = ModelCatalogue(
         DiskScanner(settings.model_roots), default_model=settings.default_model, clock=_now
@@ -238,14 +261,29 @@ def compose(settings: Settings) -> Composition:
         Access(uses, store),
         Copies(sessions, tasks, uses, lender, store),
     )
-    profiles = DeviceProfiles(journal)
     device = DeviceService(
         inventory,
-        DeviceMonitor(inventory, pool, pool, sessions, profiles, PlatformTelemetry()),
+        DeviceMonitor(
+            inventory, pool, pool, sessions, profiles, PlatformTelemetry(), host_memory
+        ),
         SelfTests(inventory, tasks, pool, pool, journal),
         DeviceChanges(inventory, pool, now=_now),
         Optimizations(inventory, catalogue, tasks, pool, profiles),
         Restarts(inventory, tasks, pool, pool),
+    )
+    care = MemoryCare(
+        recorder,
+        ExhaustionWatch(sessions, recorder),
+        MemoryAdviser(
+            recorder,
+            memory,
+            held,
+            half_precision=device.self_tests.half_precision,
+            profile=profiles.of,
+            clock=_now,
+        ),
+        ModelsInMemory(memory, inventory, held, tasks, knows=catalogue.knows),
+        Defragmentation(inventory, pool, pool, tasks),
     )
     rediscovery = Rediscovery(
         inventory,
@@ -256,7 +294,7 @@ def compose(settings: Settings) -> Composition:
     )
     return Composition(
         device=DeviceServicer(device),
-        memory=MemoryServicer(memory_service),
+        memory=MemoryServicer(memory_service, care),
         model=ModelServicer(catalogue),
         processing=ProcessingServicer(sessions, SessionControl(sessions)),
         inference=InferenceServicer(generations, CapabilityInquiry(inventory, catalogue)),
@@ -269,6 +307,7 @@ def compose(settings: Settings) -> Composition:
         _artifacts=artifacts,
         _pool=pool,
         _memory=memory_service,
+        _care=care,
         _segments=segments,
         _journal=journal,
     )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from domains.device.types import (
     Adapter,
+    ByteFigure,
     Device,
     DeviceFigures,
     Discovery,
@@ -151,6 +152,33 @@ class Telemetry(Protocol):
 
     def read(self, device: Device) -> Load:
         """The device now. May block: call it off the loop."""
+        ...
+
+
+class MainMemory(Protocol):
+    """Main memory at one moment, as far as this server may use it."""
+
+    @property
+    def total(self) -> ByteFigure:
+        """In all."""
+        ...
+
+    @property
+    def available(self) -> ByteFigure:
+        """What can be had without swapping."""
+        ...
+
+    @property
+    def used_by_server(self) -> ByteFigure:
+        """What this server's processes hold."""
+        ...
+
+
+class MainMemoryReader(Protocol):
+    """Reads main memory, which is known above this domain."""
+
+    def read(self) -> MainMemory:
+        """Main memory now. Takes milliseconds and may block: call it off the loop."""
         ...
 
 

@@ -23,7 +23,12 @@ import traceback
 from collections.abc import Callable
 
 from domains.device.ports import TaskEvent
-from domains.device.types import OptimizationWork, ReleaseWork, SelfTestWork
+from domains.device.types import (
+    OptimizationProfile,
+    OptimizationWork,
+    ReleaseWork,
+    SelfTestWork,
+)
 from domains.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -121,6 +126,7 @@ class Worker:
         try:
             settle_environment()
             parts = build(self._record.torch_device)
+            self._resume_profile(parts)
         except UnsafeEnvironment as error:
             return self._cannot_start(str(error))
         except ImportError as error:
@@ -150,6 +156,17 @@ class Worker:
             if not self._run(current, parts):
                 return EXIT_STICKY
         return EXIT_OK
+
+    def _resume_profile(self, parts: Parts) -> None:
+        """Run as the worker before this one did; as every other when that cannot be."""
+        profile = OptimizationProfile(self._record.profile)
+        if profile is OptimizationProfile.BALANCED:
+            return
+        work = OptimizationWork(profile)
+        try:
+            parts.engine.optimize(work, emit=lambda _: None, checkpoint=lambda: None)
+        except DomainError as error:
+            _log.warning("profile %s cannot be applied: %s", profile.value, error.message)
 
     def _next_run(self, alone: bool) -> _Current | None:
         """The next run; None to end."""

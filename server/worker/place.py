@@ -8,7 +8,13 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from functools import partial
 
-from domains.device.types import Device, DeviceFigures, DeviceState, WorkerStatus
+from domains.device.types import (
+    Device,
+    DeviceFigures,
+    DeviceState,
+    OptimizationProfile,
+    WorkerStatus,
+)
 from domains.errors import DeadlineExceeded, DomainError, Reason, Unavailable
 from server.worker.environment import child_environment
 from server.worker.frames import AllocateBuffer, FreeBuffer, MemoryDone, Order
@@ -31,6 +37,7 @@ class Place:
         rules: When to start again.
         on_change: Told, on the loop, of each change of state.
         on_end: Told, on the loop, of each worker's end: its buffers are gone.
+        profile_of: Which profile each new worker of a device is to run with.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class Place:
         rules: RestartRules,
         on_change: Callable[[str, WorkerStatus], None],
         on_end: Callable[[str], None],
+        profile_of: Callable[[str], OptimizationProfile],
     ) -> None:
         self._device = device
         self._command = command
@@ -53,6 +61,7 @@ class Place:
         self._policy = RestartPolicy(rules, time.monotonic)
         self._on_change = on_change
         self._on_end = on_end
+        self._profile_of = profile_of
         self._state = DeviceState.STARTING
         self._explanation = ""
         self._retry_at = 0.0
@@ -98,6 +107,13 @@ class Place:
         return 0 if self._worker is None else self._worker.vitals.stale_frames
 
     # Life.
+
+    def describe(self, device: Device) -> None:
+        """Know the device as it was found last: its driver may number it otherwise now.
+
+        Counts for the next worker; the one that lives keeps the number it began with.
+        """
+        self._device = device
 
     def open(self) -> None:
         """Start the worker and keep one there from now on."""
@@ -169,6 +185,7 @@ class Place:
             spool_dir,
             log_level=self._log_level,
             timing=self._timing,
+            profile=self._profile_of(self._device.device_id),
         )
         self._lives += 1
         if await worker.start() and not self._closing:

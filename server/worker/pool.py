@@ -17,6 +17,7 @@ from domains.device.types import (
     DeviceFigures,
     DeviceKind,
     DeviceState,
+    OptimizationProfile,
     OptimizationReport,
     OptimizationWork,
     ReleaseReport,
@@ -37,6 +38,7 @@ from server.worker.spool import Spool
 from server.worker.supervisor import WorkerTiming
 
 Listener = TypeVar("Listener")
+_BALANCED = OptimizationProfile.BALANCED
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class WorkerPool:
     Args:
         options: How workers are run.
         command: What starts a device's worker; by default the product's own.
+        profile_of: Which profile each new worker of a device is to run with.
     """
 
     def __init__(
@@ -77,9 +80,11 @@ class WorkerPool:
         options: WorkerOptions,
         *,
         command: Callable[[Device], Sequence[str]] | None = None,
+        profile_of: Callable[[str], OptimizationProfile] = lambda _: _BALANCED,
     ) -> None:
         self._options = options
         self._command = command or self._product_command
+        self._profile_of = profile_of
         self._spool = Spool(options.spool_dir)
         self._places: dict[str, Place] = {}
         self._listeners: list[StatusListener] = []
@@ -94,7 +99,8 @@ class WorkerPool:
     async def start(self, devices: Sequence[Device]) -> None:
         """Start a worker for each device that has none; returns before they are ready.
 
-        The first call deletes what earlier servers left in the spool folder.
+        Workers to come of the others use what `devices` says of theirs. The first call
+        deletes what earlier servers left in the spool folder.
 
         Raises:
             Unavailable: The pool is being stopped.
@@ -107,7 +113,9 @@ class WorkerPool:
                 await asyncio.to_thread(self._spool.sweep)
                 self._swept = True
         for device in devices:
-            if device.device_id not in self._places and not self._stopping:
+            if device.device_id in self._places:
+                self._places[device.device_id].describe(device)
+            elif not self._stopping:
                 place = Place(
                     device,
                     self._command(device),
@@ -117,6 +125,7 @@ class WorkerPool:
                     rules=self._options.restart,
                     on_change=self._tell,
                     on_end=self._tell_lost,
+                    profile_of=self._profile_of,
                 )
                 self._places[device.device_id] = place
                 place.open()

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from domains.device.types import OptimizationProfile
+
 
 @dataclass(frozen=True)
 class StartRecord:
@@ -18,6 +20,8 @@ class StartRecord:
     spool_dir: Path
     log_level: str
     parent_process_id: int
+    profile: str = OptimizationProfile.BALANCED.value
+    """What it is to run with, by name."""
 
     def to_bytes(self) -> bytes:
         """As one line of JSON."""

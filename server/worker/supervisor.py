@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from domains.device.types import Device
+from domains.device.types import Device, OptimizationProfile
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
 from server.worker import frames
 from server.worker.conversation import CannotStart, Conversation
@@ -93,6 +93,7 @@ class Supervisor:
         spool_dir: The worker's own folder in it.
         log_level: Of the worker's own log.
         timing: How long to wait for what.
+        profile: What it is to run with from its start.
     """
 
     def __init__(
@@ -105,8 +106,10 @@ class Supervisor:
         *,
         log_level: str,
         timing: WorkerTiming,
+        profile: OptimizationProfile = OptimizationProfile.BALANCED,
     ) -> None:
         self._device = device
+        self._profile = profile
         self._command = command
         self._environment = environment
         self._spool_dir = spool_dir
@@ -166,6 +169,7 @@ class Supervisor:
             spool_dir=self._spool_dir,
             log_level=self._log_level,
             parent_process_id=os.getpid(),
+            profile=self._profile.value,
         )
         try:
             self._process = WorkerProcess(

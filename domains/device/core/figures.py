@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from domains.device.ports import MainMemory
 from domains.device.types import (
     ByteFigure,
     Device,
@@ -11,16 +14,29 @@ from domains.device.types import (
 )
 
 _LOST = "the device is lost"
+_UNCOMPUTED = "a figure it is computed from is unknown"
 _UNTOLD = "no worker of the device has told it yet"
 
 
-def device_memory(device: Device, figures: DeviceFigures | None) -> DeviceMemory:
+def device_memory(
+    device: Device, figures: DeviceFigures | None, main: MainMemory | None = None
+) -> DeviceMemory:
     """The device's memory; what nobody told is unknown, with the reason as its source.
 
     Args:
         device: Whose memory.
         figures: What its worker told last; None when none lives or none has told yet.
+        main: Main memory, for devices whose memory it is.
     """
+    memory = _as_told(device, figures)
+    if main is None or not device.traits.in_main_memory:
+        return memory
+    return replace(
+        memory, total=main.total, free=main.available, used_by_others=_used_beside(main)
+    )
+
+
+def _as_told(device: Device, figures: DeviceFigures | None) -> DeviceMemory:
     if figures is None:
         why = ByteFigure.unknown(_LOST if device.lost else _UNTOLD)
         total = why if device.lost else device.total_memory
@@ -44,6 +60,22 @@ def loaded_model(figures: DeviceFigures | None) -> str:
     return latest.model_id
 
 
+def _used_beside(main: MainMemory) -> ByteFigure:
+    """What neither is available nor is this server's.
+
+    Pages that processes share count for each of them, so the difference can be negative.
+    """
+    total, available = main.total.value, main.available.value
+    ours = main.used_by_server.value
+    if total is None or available is None or ours is None:
+        return ByteFigure.unknown(_UNCOMPUTED)
+    return ByteFigure(
+        max(0, total - available - ours),
+        FigureQuality.ESTIMATED,
+        "total - available - used_by_server",
+    )
+
+
 def _used_by_others(figures: DeviceFigures) -> ByteFigure:
     """What is neither free nor held by our worker's allocator.
 
@@ -54,7 +86,7 @@ def _used_by_others(figures: DeviceFigures) -> ByteFigure:
         ours, word = figures.allocated, "allocated"
     total, free = figures.total.value, figures.free.value
     if total is None or free is None or ours.value is None:
-        return ByteFigure.unknown("a figure that it is computed from is unknown")
+        return ByteFigure.unknown(_UNCOMPUTED)
     return ByteFigure(
         max(0, total - free - ours.value), FigureQuality.ESTIMATED, f"total - free - {word}"
     )

@@ -86,6 +86,15 @@ class SelfTests:
             test = self._under_way.get(device.device_id) or self._begin(device)
         return Capabilities(device.device_id, await asyncio.shield(test))
 
+    def half_precision(self, device_id: str) -> bool:
+        """Whether a device was measured to compute right in 16 bits; False if nobody did."""
+        found = [d for d in self._inventory.devices if d.device_id == device_id]
+        facts = self._known(found[0]) if found else None
+        narrow = ("float16", "bfloat16")
+        return facts is not None and any(
+            each.works and each.data_type in narrow for each in facts.data_types
+        )
+
     def _begin(self, device: Device) -> asyncio.Task[SelfTestFacts]:
         test = asyncio.create_task(self._measure(device), name=f"test {device.device_id}")
         self._under_way[device.device_id] = test

@@ -7,7 +7,7 @@ import asyncio
 from domains.device.core.figures import device_memory, loaded_model
 from domains.device.core.inventory import DeviceInventory
 from domains.device.core.profiles import DeviceProfiles
-from domains.device.ports import DeviceRuns, Telemetry, Workers
+from domains.device.ports import DeviceRuns, MainMemoryReader, Telemetry, Workers
 from domains.device.types import Device, DeviceMemory, DeviceStatus, Load
 from domains.session.core.sessions import Sessions
 
@@ -22,6 +22,7 @@ class DeviceMonitor:
         sessions: Knows the queues.
         profiles: Knows what each device runs with.
         telemetry: Reads load, temperature and power.
+        main_memory: Reads the memory of devices that have none of their own.
         patience: Seconds that telemetry may take before it counts as not told.
     """
 
@@ -33,6 +34,7 @@ class DeviceMonitor:
         sessions: Sessions,
         profiles: DeviceProfiles,
         telemetry: Telemetry,
+        main_memory: MainMemoryReader,
         *,
         patience: float = 2.0,
     ) -> None:
@@ -42,6 +44,7 @@ class DeviceMonitor:
         self._sessions = sessions
         self._profiles = profiles
         self._telemetry = telemetry
+        self._main_memory = main_memory
         self._patience = patience
         self._readings: dict[str, asyncio.Future[Load]] = {}
 
@@ -53,7 +56,10 @@ class DeviceMonitor:
             DiscoveryIncomplete: It may still be found.
         """
         device = (await self._inventory.get(name)).device
-        return device_memory(device, self._runs.figures(device.device_id))
+        main = None
+        if device.traits.in_main_memory:
+            main = await asyncio.to_thread(self._main_memory.read)
+        return device_memory(device, self._runs.figures(device.device_id), main)
 
     async def status(self, name: str) -> DeviceStatus:
         """What the device of that id or alias is doing; empty means the default one.

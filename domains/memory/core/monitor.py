@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 
 from domains.device.core import DeviceInventory
 from domains.device.core.figures import device_memory
-from domains.device.types import ByteFigure, Device, DeviceMemory, FigureQuality
+from domains.device.types import Device, DeviceMemory
 from domains.memory.ports import DeviceMeter, HostMemoryReader
 from domains.memory.types import Extent, HostMemory, MemoryStatus, Place
 
@@ -90,25 +89,4 @@ class MemoryMonitor:
         )
 
     def _memory(self, device: Device, host: HostMemory) -> DeviceMemory:
-        memory = device_memory(device, self._meter.figures(device.device_id))
-        if not device.traits.in_main_memory:
-            return memory
-        return replace(
-            memory, total=host.total, free=host.available, used_by_others=_others(host)
-        )
-
-
-def _others(host: HostMemory) -> ByteFigure:
-    """What neither is available nor is this server's.
-
-    Pages that processes share count for each of them, so the difference can be negative.
-    """
-    parts = (host.total.value, host.available.value, host.used_by_server.value)
-    if None in parts:
-        return ByteFigure.unknown("a figure it is computed from is unknown")
-    total, available, ours = (part or 0 for part in parts)
-    return ByteFigure(
-        max(0, total - available - ours),
-        FigureQuality.ESTIMATED,
-        "total - available - used_by_server",
-    )
+        return device_memory(device, self._meter.figures(device.device_id), host)

@@ -17,6 +17,7 @@ from domains.device.core.profiles import DeviceProfiles
 from domains.device.core.restarts import Restarts
 from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
+from domains.device.types import ByteFigure
 from domains.errors import NotFound, Reason
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
@@ -25,6 +26,10 @@ from server.errors import failure
 from tests.domains.session.conftest import Artifacts
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.device_runs import FakeRuns, FakeTelemetry
+
+_TOTAL = ByteFigure.measured(16 << 30, "main.total")
+_AVAILABLE = ByteFigure.measured(10 << 30, "main.available")
+_OURS = ByteFigure.measured(2 << 30, "main.used")
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,18 @@ class FakeModels:
         if model_id not in ("", "emoji", "style"):
             raise NotFound("There is no such model.", reason=Reason.MODEL_NOT_FOUND)
         return FakeModel(model_id or "emoji")
+
+
+@dataclass(frozen=True)
+class FakeMainMemory:
+    """16 GiB, of which 10 are available and 2 are this server's."""
+
+    total: ByteFigure = _TOTAL
+    available: ByteFigure = _AVAILABLE
+    used_by_server: ByteFigure = _OURS
+
+    def read(self) -> FakeMainMemory:
+        return self
 
 
 @dataclass
@@ -73,7 +90,14 @@ class Domain:
         return DeviceService(
             inventory,
             DeviceMonitor(
-                inventory, workers, runs, self.sessions, profiles, self.telemetry, patience=0.05
+                inventory,
+                workers,
+                runs,
+                self.sessions,
+                profiles,
+                self.telemetry,
+                FakeMainMemory(),
+                patience=0.05,
             ),
             SelfTests(inventory, tasks, runs, workers, self.facts),
             DeviceChanges(inventory, runs, now=_now, heartbeat_seconds=self.heartbeat_seconds),

@@ -143,16 +143,17 @@ async def test_memory_has_figures_with_sources_and_says_what_is_unknown(
     domain.runs.told["cuda:0"] = figures()
 
     known = (await stub.GetDeviceMemory(device_pb2.GetDeviceMemoryRequest())).memory
-    untold = (
+    host = (
         await stub.GetDeviceMemory(device_pb2.GetDeviceMemoryRequest(device_id="cpu"))
     ).memory
 
     assert (known.free.value_bytes, known.free.source) == (600, "fake.free")
     assert known.used_by_others.value_bytes == 150
     assert known.used_by_others.quality == common_pb2.FIGURE_QUALITY_ESTIMATED
-    assert untold.total.value_bytes == 16 << 30
-    assert not untold.free.HasField("value_bytes")
-    assert "no worker" in untold.free.source
+    assert (host.free.value_bytes, host.free.source) == (10 << 30, "main.available")
+    assert host.used_by_others.value_bytes == 4 << 30
+    assert not host.allocated.HasField("value_bytes")
+    assert "no worker" in host.allocated.source
 
 
 async def test_status_leaves_out_what_the_platform_does_not_tell(

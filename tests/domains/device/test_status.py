@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -17,8 +18,8 @@ from domains.device.types import (
 )
 from domains.session.core.sessions import SessionPlan
 from domains.session.types import SessionKind, SessionOptions
-from tests.domains.device.conftest import Domain
-from tests.fakes.device import FakeProbe
+from tests.domains.device.conftest import Domain, FakeMainMemory
+from tests.fakes.device import card
 from tests.fakes.device_runs import FakeTelemetry, component, figures
 
 
@@ -128,14 +129,35 @@ async def test_what_others_use_is_computed_from_what_is_known(
 
 
 async def test_before_a_worker_told_only_the_adapters_total_is_known(
-    make_domain: Callable[..., Domain],
+    domain: Domain,
 ) -> None:
-    domain = make_domain(probe=FakeProbe())
+    domain.probe.adapters = [
+        replace(card(0), total_memory=ByteFigure.measured(8 << 30, "a driver"))
+    ]
+
+    memory = await domain.service.monitor.memory("cuda:0")
+
+    assert memory.total.value == 8 << 30
+    assert {memory.free.value, memory.allocated.value, memory.used_by_others.value} == {None}
+
+
+async def test_the_processors_memory_is_main_memory(domain: Domain) -> None:
+    untold = ByteFigure.unknown("main memory's figures tell it")
+    domain.runs.told["cpu:0"] = figures(total=untold, free=untold)
 
     memory = await domain.service.monitor.memory("cpu")
 
-    assert memory.total.value == 16 << 30
-    assert {memory.free.value, memory.allocated.value, memory.used_by_others.value} == {None}
+    assert (memory.total.value, memory.free.value) == (16 << 30, 10 << 30)
+    assert memory.used_by_others.value == (16 - 10 - 2) << 30
+    assert memory.used_by_others.quality is FigureQuality.ESTIMATED
+    assert memory.allocated.value == 200  # the worker's own
+
+
+async def test_unknown_main_memory_makes_what_follows_from_it_unknown(domain: Domain) -> None:
+    device = (await domain.service.inventory.get("cpu")).device
+    main = FakeMainMemory(used_by_server=ByteFigure.unknown("no"))
+
+    assert device_memory(device, figures(), main).used_by_others.value is None
 
 
 def test_the_model_in_use_is_the_loaded_one() -> None:
