@@ -1,0 +1,300 @@
+"""Copies and transfers: between any places, verified, cancelled, refused."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from domains.errors import DomainError, Reason
+from domains.memory.errors import (
+    AllocationNotFound,
+    InvalidMemoryRequest,
+    OffsetOutOfRange,
+)
+from domains.memory.types import CopyRequest, Place, TransferRequest
+from domains.session.errors import SessionCancelled, SessionFailed
+from domains.session.types import (
+    Accepted,
+    Completed,
+    OnDisconnect,
+    Phase,
+    PhaseStarted,
+    SessionEvent,
+    SessionKind,
+    SessionOptions,
+    TransferProgress,
+)
+from tests.domains.memory.conftest import CARD, CPU, HOST, MIB, OTHER_CARD, System
+from tests.domains.memory.test_access import DATA, read, write
+
+EVERYWHERE = (HOST, CPU, CARD, OTHER_CARD, Place(pinned=True))
+KEY = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a222"
+
+
+async def run(events: AsyncGenerator[SessionEvent]) -> list[object]:
+    async with aclosing(events):
+        return [event.event async for event in events]
+
+
+def copy(system: System, *args: object, **more: object) -> AsyncGenerator[SessionEvent]:
+    return system.service.copies.copy("ann", CopyRequest(*args, **more))  # type: ignore[arg-type]
+
+
+def transfer(system: System, *args: object, **more: object) -> AsyncGenerator[SessionEvent]:
+    wanted = TransferRequest(*args, **more)  # type: ignore[arg-type]
+    return system.service.copies.transfer("ann", wanted)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), list(itertools.product(EVERYWHERE[:4], repeat=2)), ids=str
+)
+async def test_bytes_arrive_from_anywhere_to_anywhere(
+    system: System, source: Place, target: Place
+) -> None:
+    one, other = await system.lend(source, 3 * MIB), await system.lend(target, 4 * MIB)
+    await write(system, one, DATA[: 3 * MIB])
+    await write(system, other, bytes(4 * MIB))
+    before = system.backed()
+
+    events = await run(
+        copy(system, one.allocation_id, other.allocation_id, 10, MIB, 2 * MIB + 3)
+    )
+
+    accepted, copying, verifying, progress, completed = events
+    assert isinstance(accepted, Accepted)
+    assert accepted.kind is SessionKind.MEMORY_TASK
+    assert accepted.expected_phases == (Phase.QUEUED, Phase.COPYING, Phase.VERIFYING)
+    assert (copying, verifying) == (PhaseStarted(Phase.COPYING), PhaseStarted(Phase.VERIFYING))
+    total = 2 * (2 * MIB + 3)
+    assert progress == TransferProgress(one.allocation_id, total, total)
+    assert isinstance(completed, Completed)
+    expected = bytearray(4 * MIB)
+    expected[MIB : 3 * MIB + 3] = DATA[10 : 2 * MIB + 13]
+    assert await read(system, other) == bytes(expected)
+    assert system.backed() == before
+
+
+async def test_without_verification_nothing_is_hashed(system: System) -> None:
+    one, other = await system.lend(CARD), await system.lend(HOST)
+    events = await run(copy(system, one.allocation_id, other.allocation_id, verify=False))
+
+    assert PhaseStarted(Phase.VERIFYING) not in events
+    assert system.buffers.moves == [("cuda:0", MIB)]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "length", "fits"),
+    [
+        (0, 0, 10, False),
+        (0, 9, 10, False),
+        (9, 0, 10, False),
+        (0, 10, 10, True),
+        (10, 0, 10, True),
+    ],
+)
+async def test_regions_of_one_allocation_must_not_overlap(
+    system: System, begin: int, end: int, length: int, fits: bool
+) -> None:
+    one = await system.lend(HOST, 100)
+    await write(system, one, DATA[:100])
+    copying = copy(system, one.allocation_id, one.allocation_id, begin, end, length)
+
+    if not fits:
+        with pytest.raises(InvalidMemoryRequest) as refused:
+            await run(copying)
+        assert refused.value.reason is Reason.FIELDS_CONFLICT
+        assert await read(system, one) == DATA[:100]
+        return
+    await run(copying)
+    assert await read(system, one, end, length) == DATA[begin : begin + length]
+
+
+async def test_what_is_out_of_range_or_missing_never_starts(system: System) -> None:
+    one, small = await system.lend(HOST, 100), await system.lend(HOST, 50)
+
+    for begin, end, length in ((101, 0, 0), (0, 0, 101), (0, 0, 0), (0, 1, 50), (0, 51, 1)):
+        with pytest.raises(OffsetOutOfRange):
+            await run(copy(system, one.allocation_id, small.allocation_id, begin, end, length))
+    with pytest.raises(AllocationNotFound):
+        await run(copy(system, one.allocation_id, "nobody"))
+    with pytest.raises(InvalidMemoryRequest):
+        await run(copy(system, "", ""))
+    assert system.sessions.all() == ()
+
+
+@pytest.mark.parametrize(("source", "target"), [(HOST, CARD), (CARD, OTHER_CARD)], ids=str)
+async def test_damage_on_the_way_is_found(system: System, source: Place, target: Place) -> None:
+    one, other = await system.lend(source), await system.lend(target)
+    system.buffers.corrupt = True
+
+    with pytest.raises(SessionFailed) as failed:
+        await run(copy(system, one.allocation_id, other.allocation_id))
+
+    assert failed.value.reason is Reason.DATA_CORRUPTED
+    facts = failed.value.metadata
+    assert facts["source_sha256"] != facts["target_sha256"]
+
+
+async def test_damage_within_main_memory_is_found(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await system.lend(HOST), await system.lend(HOST)
+    await write(system, one, DATA[:MIB])
+    monkeypatch.setattr("ctypes.memmove", lambda *_: None)
+
+    with pytest.raises(SessionFailed) as failed:
+        await run(copy(system, one.allocation_id, other.allocation_id))
+
+    assert failed.value.reason is Reason.DATA_CORRUPTED
+    assert failed.value.metadata["equal_bytes"] == "0"
+
+
+@pytest.mark.parametrize(("source", "target"), [(HOST, CARD), (CARD, OTHER_CARD)], ids=str)
+async def test_a_cancelled_copy_stops_and_leaves_both_usable(
+    system: System, source: Place, target: Place
+) -> None:
+    one, other = await system.lend(source, 8 * MIB), await system.lend(target, 8 * MIB)
+    before = system.backed()
+    system.buffers.gate.clear()
+    running = asyncio.create_task(run(copy(system, one.allocation_id, other.allocation_id)))
+    for _ in range(500):
+        if system.buffers.moves:  # it has begun and waits at the gate
+            break
+        await asyncio.sleep(0.01)
+    (session,) = system.sessions.all()
+
+    session.request_cancel(Reason.CANCELLED_BY_CLIENT)
+
+    with pytest.raises(SessionCancelled):
+        await running
+    assert system.backed() == before
+    system.buffers.gate.set()
+    await run(copy(system, one.allocation_id, other.allocation_id))
+    assert await system.service.leases.deallocate("ann", one.allocation_id) == 8 * MIB
+
+
+async def test_a_dropped_stream_cancels_unless_it_is_detached(system: System) -> None:
+    one, other = await system.lend(CARD), await system.lend(HOST)
+    system.buffers.gate.clear()
+    for options in (SessionOptions(), SessionOptions(on_disconnect=OnDisconnect.DETACH)):
+        events = copy(system, one.allocation_id, other.allocation_id, options=options)
+        await anext(events)
+        await events.aclose()
+    dropped, detached = system.sessions.all()
+    system.buffers.gate.set()
+    for _ in range(500):
+        if detached.state.final:
+            break
+        await asyncio.sleep(0.01)
+
+    assert dropped.state.value == "cancelled"
+    assert detached.state.value == "completed"
+
+
+async def test_the_same_request_again_follows_the_same_session(system: System) -> None:
+    one, other = await system.lend(HOST), await system.lend(HOST)
+    options = SessionOptions(request_id=KEY)
+    for _ in range(2):
+        await run(copy(system, one.allocation_id, other.allocation_id, options=options))
+    await system.service.leases.deallocate("ann", one.allocation_id)
+    await run(copy(system, one.allocation_id, other.allocation_id, options=options))
+
+    assert len(system.sessions.all()) == 1
+
+
+async def test_a_lost_worker_fails_the_copy(system: System) -> None:
+    one, other = await system.lend(HOST), await system.lend(CARD)
+    system.buffers.lost.add("cuda:0")
+
+    with pytest.raises(SessionFailed) as failed:
+        await run(copy(system, one.allocation_id, other.allocation_id))
+
+    assert failed.value.reason is Reason.WORKER_LOST
+
+
+# Transfers.
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), list(itertools.permutations(EVERYWHERE, 2)), ids=str
+)
+async def test_a_transfer_keeps_id_and_bytes_and_frees_the_old_memory(
+    system: System, source: Place, target: Place
+) -> None:
+    one = await system.lend(source, 2 * MIB + 5)
+    await write(system, one, DATA[: 2 * MIB + 5])
+
+    events = await run(transfer(system, one.allocation_id, target))
+
+    assert isinstance(events[-1], Completed)
+    (now,) = system.service.leases.renew("ann", [one.allocation_id], 60)
+    assert now.place == target
+    assert await read(system, one) == DATA[: 2 * MIB + 5]
+    assert system.backed() == 2 * MIB + 5
+    assert system.ledger.reserved(target) == 0
+    assert bool(system.buffers.pinned) is target.pinned
+
+
+async def test_a_transfer_to_where_it_is_does_nothing(system: System) -> None:
+    one = await system.lend(CARD)
+
+    assert isinstance((await run(transfer(system, one.allocation_id, CARD)))[-1], Completed)
+    assert system.buffers.moves == []
+
+
+async def test_a_transfer_that_cannot_fit_is_refused_and_harms_nothing(
+    system: System,
+) -> None:
+    one = await system.lend(HOST, 2 * MIB)
+    await write(system, one, DATA[: 2 * MIB])
+    system.meter.tell("cuda:0", 4 * MIB, MIB)
+
+    with pytest.raises(SessionFailed) as failed:
+        await run(transfer(system, one.allocation_id, CARD))
+
+    assert failed.value.reason is Reason.DEVICE_OUT_OF_MEMORY
+    assert failed.value.metadata["needed_bytes"] == str(2 * MIB)
+    assert failed.value.metadata["free_bytes"] == str(MIB)
+    assert await read(system, one) == DATA[: 2 * MIB]
+    assert system.backed() == 2 * MIB
+
+
+async def test_a_transfer_that_arrives_damaged_stays_where_it_was(system: System) -> None:
+    one = await system.lend(HOST)
+    await write(system, one, DATA[:MIB])
+    system.buffers.corrupt = True
+
+    with pytest.raises(SessionFailed) as failed:
+        await run(transfer(system, one.allocation_id, CARD))
+
+    assert failed.value.reason is Reason.DATA_CORRUPTED
+    assert await read(system, one) == DATA[:MIB]
+    assert system.backed() == MIB
+    assert system.ledger.reserved(CARD) == 0
+
+
+async def test_a_worker_that_dies_in_a_transfer_leaves_one_story(system: System) -> None:
+    one = await system.lend(CARD)
+    system.buffers.gate.clear()
+    running = asyncio.create_task(run(transfer(system, one.allocation_id, HOST)))
+    await asyncio.sleep(0.02)
+    system.buffers.lose("cuda:0")
+    system.buffers.gate.set()
+
+    with pytest.raises(DomainError):
+        await running
+    with pytest.raises(AllocationNotFound, match="worker"):
+        system.ledger.get("ann", one.allocation_id)
+    assert system.backed() == 0
+
+
+async def test_requests_that_name_nothing_are_refused(system: System) -> None:
+    for wanted in (("", HOST), ("x", None), ("x", Place("a b"))):
+        with pytest.raises(InvalidMemoryRequest):
+            await run(transfer(system, *wanted))
+    with pytest.raises(AllocationNotFound):
+        await run(transfer(system, "x", HOST))

@@ -1,0 +1,385 @@
+"""Lending: idempotent, within quotas, as far as there is room, and given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from domains.device.errors import DeviceNotFound
+from domains.errors import DomainError, InvalidArgument, Reason, ResourceExhausted
+from domains.memory.errors import (
+    AllocationBusy,
+    AllocationNotFound,
+    AllocationRequestReused,
+    InvalidMemoryRequest,
+    OutOfMemory,
+    PinningUnsupported,
+    QuotaExceeded,
+)
+from domains.memory.types import AllocationRequest, Place, PressureLevel, SegmentRegion
+from tests.domains.memory.conftest import CARD, CPU, HOST, MIB, System, build
+from tests.fakes.memory import MOMENT
+
+KEY = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111"
+PINNED = Place(pinned=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field", "reason"),
+    [
+        (AllocationRequest(None, 1), "place", Reason.REQUIRED_FIELD_MISSING),
+        (AllocationRequest(HOST, 0), "size_bytes", Reason.FIELD_OUT_OF_RANGE),
+        (AllocationRequest(HOST, (1 << 40) + 1), "size_bytes", Reason.FIELD_OUT_OF_RANGE),
+        (AllocationRequest(HOST, 1, lease_seconds=0.5), "lease", Reason.FIELD_OUT_OF_RANGE),
+        (AllocationRequest(HOST, 1, label="x" * 129), "label", Reason.TEXT_TOO_LONG),
+        (AllocationRequest(HOST, 1, request_id="no"), "request_id", Reason.REQUEST_ID_INVALID),
+        (AllocationRequest(Place("a b"), 1), "place.device_id", Reason.NAME_INVALID),
+    ],
+)
+async def test_broken_rules_name_their_field(
+    system: System, wanted: AllocationRequest, field: str, reason: Reason
+) -> None:
+    with pytest.raises(InvalidMemoryRequest) as broken:
+        await system.service.leases.allocate("ann", wanted)
+
+    assert [(v.field, v.reason) for v in broken.value.violations] == [(field, reason)]
+
+
+async def test_an_alias_is_told_by_its_id(system: System) -> None:
+    assert (await system.lend(Place("gpu"))).place == CARD
+    with pytest.raises(DeviceNotFound):
+        await system.lend(Place("mps:0"))
+
+
+async def test_memory_that_shall_be_zero_is(system: System) -> None:
+    for place in (HOST, CARD):
+        wanted = AllocationRequest(place, 5000, zeroed=True)
+        made = await system.service.leases.allocate("ann", wanted)
+        chunks = system.service.access.read("ann", made.allocation_id, 0, 0)
+        assert b"".join([chunk.data async for chunk in chunks]) == bytes(5000)
+
+
+async def test_the_same_request_again_finds_what_it_took(system: System) -> None:
+    wanted = AllocationRequest(HOST, MIB, request_id=KEY)
+    allocate = system.service.leases.allocate
+
+    one, same = await asyncio.gather(allocate("ann", wanted), allocate("ann", wanted))
+    later = await allocate("ann", wanted)
+    other_client = await allocate("bob", wanted)
+
+    assert one == same == later
+    assert other_client.allocation_id != one.allocation_id
+    assert system.segments.lent() == 2 * MIB
+    with pytest.raises(AllocationRequestReused) as reused:
+        await allocate("ann", replace(wanted, size_bytes=1))
+    assert reused.value.metadata["allocation_id"] == one.allocation_id
+
+
+async def test_a_request_id_is_free_again_after_its_allocation(system: System) -> None:
+    wanted = AllocationRequest(HOST, MIB, request_id=KEY)
+    one = await system.service.leases.allocate("ann", wanted)
+    await system.service.leases.deallocate("ann", one.allocation_id)
+
+    again = await system.service.leases.allocate("ann", replace(wanted, size_bytes=2 * MIB))
+
+    assert again.allocation_id != one.allocation_id
+    await system.service.leases.sweep()
+    assert system.service.leases.renew("ann", [], 60)
+
+
+async def test_a_request_that_failed_may_be_made_again(system: System) -> None:
+    wanted = AllocationRequest(CARD, MIB, request_id=KEY)
+    system.buffers.capacity = 0
+    with pytest.raises(OutOfMemory):
+        await system.service.leases.allocate("ann", wanted)
+    system.buffers.capacity = MIB
+
+    assert (await system.service.leases.allocate("ann", wanted)).size_bytes == MIB
+
+
+async def test_a_caller_that_gives_up_leaves_nothing(system: System) -> None:
+    for place in (HOST, CARD):
+        task = asyncio.create_task(system.lend(place, 64 * MIB))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    for _ in range(500):
+        if not system.backed():
+            break
+        await asyncio.sleep(0.01)
+
+    assert system.backed() == 0
+    assert system.ledger.all() == []
+    assert system.ledger.reserved(HOST) == system.ledger.reserved(CARD) == 0
+
+
+async def test_a_lease_lives_while_it_is_renewed_and_no_longer(system: System) -> None:
+    one, other = await system.lend(HOST), await system.lend(CARD)
+    system.time.seconds += 50
+    (renewed,) = system.service.leases.renew("ann", [one.allocation_id], 60)
+    system.time.seconds += 20
+    await system.service.leases.sweep()
+
+    assert renewed.lease_expire_time == one.lease_expire_time + timedelta(seconds=50)
+    assert system.backed() == MIB
+    with pytest.raises(AllocationNotFound, match="expired"):
+        system.service.leases.renew("ann", [one.allocation_id, other.allocation_id], 60)
+    system.time.seconds += 60
+    await system.service.leases.sweep()
+    assert system.backed() == 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "lease", "reason"),
+    [([], 0.9, Reason.FIELD_OUT_OF_RANGE), (["x"] * 1001, 60, Reason.TOO_MANY_ELEMENTS)],
+)
+async def test_a_renewal_has_limits(
+    system: System, ids: list[str], lease: float, reason: Reason
+) -> None:
+    with pytest.raises(InvalidMemoryRequest) as broken:
+        system.service.leases.renew("ann", ids, lease)
+
+    assert broken.value.reason is reason
+
+
+async def test_freeing_twice_is_not_found(system: System) -> None:
+    one = await system.lend(HOST)
+
+    assert await system.service.leases.deallocate("ann", one.allocation_id) == MIB
+    with pytest.raises(AllocationNotFound, match="freed before"):
+        await system.service.leases.deallocate("ann", one.allocation_id)
+
+
+async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System) -> None:
+    one, other = await system.lend(HOST), await system.lend(HOST)
+    uses = system.service.access._uses
+    async with uses.copying("ann", one.allocation_id, other.allocation_id):
+        for busy in (one, other):
+            with pytest.raises(AllocationBusy) as refused:
+                await system.service.leases.deallocate("ann", busy.allocation_id)
+            assert refused.value.reason is Reason.STATE_CONFLICT
+        system.time.seconds += 100
+        await system.service.leases.sweep()
+        assert system.backed() == 2 * MIB
+    await system.service.leases.sweep()
+
+    assert system.backed() == 0
+
+
+async def test_freeing_waits_for_a_read_under_way(system: System) -> None:
+    one = await system.lend(HOST)
+    async with system.service.access._uses.touching("ann", one.allocation_id):
+        freeing = asyncio.create_task(
+            system.service.leases.deallocate("ann", one.allocation_id)
+        )
+        await asyncio.sleep(0.02)
+        assert not freeing.done()
+        assert system.backed() == MIB
+
+    assert await freeing == MIB
+    assert system.backed() == 0
+
+
+async def test_the_quota_counts_what_shares_a_memory() -> None:
+    """Main memory and the processor's memory are one; a card has its own."""
+    system = build(quota_bytes=3 * MIB)
+    await system.inventory.discover()
+    await system.lend(HOST, 2 * MIB)
+    await system.lend(CARD, 3 * MIB)
+
+    with pytest.raises(QuotaExceeded) as refused:
+        await system.lend(CPU, 2 * MIB)
+
+    assert refused.value.reason is Reason.CLIENT_QUOTA_EXCEEDED
+    assert refused.value.metadata == {
+        "client": "ann",
+        "needed_bytes": str(2 * MIB),
+        "held_bytes": str(2 * MIB),
+        "quota_bytes": str(3 * MIB),
+    }
+    await system.lend(CPU, 2 * MIB, client="bob")
+    system.segments.close()
+
+
+async def test_without_a_quota_half_of_a_memory_is_one() -> None:
+    system = build(quota_bytes=None)
+    await system.inventory.discover()
+
+    with pytest.raises(QuotaExceeded) as refused:
+        await system.lend(CARD, (512 << 20) + 1)
+
+    assert refused.value.metadata["quota_bytes"] == str(512 << 20)
+
+
+async def test_too_much_is_refused_politely_and_less_works(system: System) -> None:
+    """Of main memory the last twentieth is never lent."""
+    lendable = (48 << 30) - int((1 - 0.95) * (64 << 30))
+    with pytest.raises(OutOfMemory) as refused:
+        await system.lend(HOST, lendable + 1)
+
+    assert refused.value.reason is Reason.HOST_OUT_OF_MEMORY
+    assert refused.value.metadata == {
+        "place": "main memory",
+        "needed_bytes": str(lendable + 1),
+        "free_bytes": str(lendable),
+        "evictable_bytes": "0",
+        "evictable_model_ids": "",
+    }
+    assert (await system.lend(HOST)).size_bytes == MIB
+
+
+async def test_memory_that_refuses_itself_is_told_as_politely(system: System) -> None:
+    """Figures are a moment old: the allocator has the last word."""
+    system.buffers.capacity = 2 * MIB
+    with pytest.raises(OutOfMemory) as refused:
+        await system.lend(CARD, 3 * MIB)
+
+    assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY
+    assert refused.value.metadata["device_id"] == "cuda:0"
+    assert refused.value.metadata["free_bytes"] == str(1 << 30)
+    assert (await system.lend(CARD, 2 * MIB)).size_bytes == 2 * MIB
+
+
+def _freeing(system: System, sizes: dict[str, int]) -> Callable[[str], None]:
+    def free(model_id: str) -> None:
+        before = system.meter.known["cuda:0"].free.value or 0
+        system.meter.tell("cuda:0", 100 * MIB, before + sizes[model_id])
+
+    return free
+
+
+async def test_idle_models_give_way_oldest_first_and_no_more_than_needed(
+    system: System,
+) -> None:
+    sizes = {"old": 10 * MIB, "newer": 10 * MIB, "newest": 10 * MIB}
+    for hour, (model_id, size) in enumerate(reversed(sizes.items())):
+        system.models.hold("cuda:0", model_id, size, used=MOMENT - timedelta(hours=hour))
+    system.models.hold("cuda:1", "elsewhere", 90 * MIB, used=MOMENT - timedelta(hours=9))
+    system.meter.tell("cuda:0", 100 * MIB, 5 * MIB)
+    system.models.on_release = _freeing(system, sizes)
+
+    await system.lend(CARD, 20 * MIB)
+
+    assert system.models.released == ["old", "newer"]
+
+
+async def test_when_nobody_could_give_way_enough_nobody_does(system: System) -> None:
+    system.models.hold("cuda:0", "idle", 10 * MIB, used=MOMENT)
+    system.models.hold("cuda:0", "drawing", 50 * MIB, used=MOMENT, in_use=True)
+    system.meter.tell("cuda:0", 100 * MIB, 5 * MIB)
+
+    with pytest.raises(OutOfMemory) as refused:
+        await system.lend(CARD, 20 * MIB)
+
+    assert system.models.released == []
+    assert refused.value.metadata["free_bytes"] == str(5 * MIB)
+    assert refused.value.metadata["evictable_bytes"] == str(10 * MIB)
+    assert refused.value.metadata["evictable_model_ids"] == "idle"
+
+
+async def test_a_model_that_will_not_go_leaves_the_refusal(system: System) -> None:
+    system.models.hold("cuda:0", "idle", 30 * MIB, used=MOMENT)
+    system.models.busy = True
+    system.meter.tell("cuda:0", 100 * MIB, 5 * MIB)
+
+    with pytest.raises(OutOfMemory):
+        await system.lend(CARD, 20 * MIB)
+
+
+async def test_high_pressure_lends_nothing(system: System) -> None:
+    system.host.use(0.92)
+    await system.service.watch.sample()
+
+    with pytest.raises(OutOfMemory) as refused:
+        await system.lend(HOST, 1)
+
+    assert refused.value.metadata["pressure"] == PressureLevel.HIGH.name.lower()
+    assert refused.value.retry_after
+    assert (await system.lend(CARD, 1)).size_bytes == 1
+
+
+async def test_a_dead_worker_takes_its_allocations_along(system: System) -> None:
+    gone, kept = await system.lend(CARD), await system.lend(HOST)
+
+    system.buffers.lose("cuda:0")
+
+    with pytest.raises(AllocationNotFound) as told:
+        await system.service.leases.deallocate("ann", gone.allocation_id)
+    assert told.value.metadata["cause"] == "worker_lost"
+    assert [a.allocation_id for a in system.service.leases.renew("ann", [], 60)] == [
+        kept.allocation_id
+    ]
+
+
+async def test_pinned_memory_is_pinned_and_its_unpinning_is_told(system: System) -> None:
+    one = await system.lend(PINNED)
+    lease = system.ledger.get("ann", one.allocation_id)
+    assert isinstance(lease.region, SegmentRegion)
+    assert system.buffers.pinned == {("cuda:0", lease.region.segment.name)}
+
+    system.buffers.lose("cuda:0")
+    assert system.service.leases.renew("ann", [], 60)[0].place == HOST
+
+    other = await system.lend(PINNED)  # the next card that can
+    await system.service.leases.deallocate("ann", other.allocation_id)
+    assert system.backed() == MIB
+
+
+async def test_where_nothing_can_pin_it_is_an_error_and_nothing_is_kept(
+    system: System,
+) -> None:
+    system.buffers.can_pin = False
+    with pytest.raises(PinningUnsupported) as refused:
+        await system.lend(PINNED)
+
+    assert refused.value.reason is Reason.DEVICE_UNSUPPORTED
+    assert system.backed() == 0
+
+
+async def test_pages_list_the_callers_allocations_oldest_first(system: System) -> None:
+    mine = [await system.lend(place) for place in (HOST, CARD, HOST)]
+    await system.lend(HOST, client="bob")
+    listed = system.service.leases.list
+
+    first = await listed("ann", None, page_size=2, page_token="")
+    rest = await listed("ann", None, page_size=2, page_token=first.next_page_token)
+    only = await listed("ann", Place("gpu"), page_size=0, page_token="")
+
+    assert [*first.items, *rest.items] == mine
+    assert only.items == (mine[1],)
+    for changed in ("bob", "eve"):
+        with pytest.raises(InvalidArgument) as broken:
+            await listed(changed, None, page_size=2, page_token=first.next_page_token)
+        assert broken.value.reason is Reason.PAGE_TOKEN_INVALID
+    with pytest.raises(DeviceNotFound):
+        await listed("ann", Place("mps:3"), page_size=0, page_token="")
+
+
+async def test_the_ledger_is_held_against_the_allocators(system: System) -> None:
+    await system.lend(HOST, 5000)
+    await system.lend(CARD, 7000)
+    await system.lend(CPU, 100, client="bob")
+    system.meter.tell("cuda:0", 1 << 30, 1 << 29, leased=9000)
+
+    told = {one.place: one for one in system.service.leases.reconcile()}
+
+    assert told[HOST].ledger_bytes == 5000
+    assert told[HOST].allocator.value == 8192  # whole pages, as the system counts
+    assert (told[CARD].ledger_bytes, told[CARD].allocator.value) == (7000, 9000)
+    assert (told[CPU].ledger_bytes, told[CPU].allocator.value) == (100, None)
+    assert told[Place("cuda:1")].ledger_bytes == 0
+
+
+async def test_an_error_of_another_kind_goes_through(system: System) -> None:
+    system.buffers.lost.add("cuda:0")
+
+    with pytest.raises(DomainError) as lost:
+        await system.lend(CARD)
+
+    assert lost.value.reason is Reason.WORKER_LOST
+    assert not isinstance(lost.value, ResourceExhausted)
+    assert system.ledger.reserved(CARD) == 0

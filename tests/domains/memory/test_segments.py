@@ -1,0 +1,235 @@
+"""Segments over the real operating system: there, shared, copied fast, given back."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+
+import psutil
+import pytest
+
+from domains.errors import Reason
+from domains.memory.backends import mapping, segments
+from domains.memory.backends.segments import HostSegments
+from domains.memory.errors import OutOfMemory
+from domains.memory.types import Moved, Segment, SegmentRegion
+
+MIB = 1 << 20
+LARGE = 300 * MIB
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.fixture
+def host() -> Iterator[HostSegments]:
+    made = HostSegments(chunk_bytes=MIB)
+    yield made
+    made.close()
+
+
+async def last(steps: AsyncGenerator[object]) -> object:
+    result: object = None
+    async with aclosing(steps):
+        async for result in steps:  # noqa: B007
+            pass
+    return result
+
+
+def handles() -> int:
+    return psutil.Process().num_fds()
+
+
+async def test_three_hundred_megabytes_are_really_there_and_go(host: HostSegments) -> None:
+    before = psutil.virtual_memory().available
+    segment = await host.allocate(LARGE)
+    during = psutil.virtual_memory().available
+
+    assert host.figure().value == LARGE
+    assert before - during > 0.7 * LARGE
+    assert await host.free(segment) == LARGE
+    assert await host.free(segment) == 0
+    assert psutil.virtual_memory().available - during > 0.7 * LARGE
+    assert host.figure().value == 0
+
+
+async def test_new_memory_is_zero_and_keeps_what_is_written(host: HostSegments) -> None:
+    region = SegmentRegion(await host.allocate(10_000), 5)
+
+    assert host.read(region, 9_000) == bytes(9_000)
+    host.write(region, b"abc")
+    assert host.read(SegmentRegion(region.segment, 4), 5) == b"\0abc\0"
+
+
+@linux
+async def test_another_process_opens_it_by_its_name(host: HostSegments) -> None:
+    segment = await host.allocate(4096)
+    program = f"open({segment.name!r}, 'r+b').write(b'hello')"
+
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+    assert host.read(SegmentRegion(segment), 5) == b"hello"
+
+
+async def test_moves_hashes_and_comparisons_tell_how_far_they_are(host: HostSegments) -> None:
+    data = random.Random(2).randbytes(3 * MIB + 1)
+    source = SegmentRegion(await host.allocate(4 * MIB), 7)
+    target = SegmentRegion(await host.allocate(4 * MIB), 99)
+    host.write(source, data)
+
+    steps = [done async for done in host.move(source, target, len(data))]
+
+    assert steps == [MIB, 2 * MIB, 3 * MIB, len(data)]
+    assert host.read(target, len(data)) == data
+    assert await last(host.compare(source, target, len(data))) == len(data)
+    digest = Moved(len(data), hashlib.sha256(data).hexdigest())
+    assert await last(host.digest(target, len(data))) == digest
+    host.write(SegmentRegion(target.segment, 99 + 2 * MIB), b"no")
+    assert await last(host.compare(source, target, len(data))) == 2 * MIB
+
+
+async def test_a_closed_move_touches_nothing_any_more(host: HostSegments) -> None:
+    begin, end = [SegmentRegion(await host.allocate(64 * MIB)) for _ in range(2)]
+    host.write(begin, b"x" * 64 * MIB)
+    moving = host.move(begin, end, 64 * MIB)
+
+    await anext(moving)
+    await moving.aclose()
+    copied = host.read(end, 64 * MIB).count(b"x")
+    await asyncio.sleep(0.02)
+
+    assert MIB <= copied < 64 * MIB
+    assert host.read(end, 64 * MIB).count(b"x") == copied
+
+
+async def test_a_cancelled_hash_ends_before_its_caller_does(host: HostSegments) -> None:
+    region = SegmentRegion(await host.allocate(64 * MIB))
+    task = asyncio.create_task(last(host.digest(region, 64 * MIB)))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await host.free(region.segment) == 64 * MIB  # would be fatal to a thread in it
+
+
+async def test_a_region_past_the_end_is_refused(host: HostSegments) -> None:
+    segment = await host.allocate(100)
+    for offset, length in ((0, 101), (100, 1), (-1, 5), (50, -1)):
+        with pytest.raises(ValueError, match="does not lie within"):
+            host.read(SegmentRegion(segment, offset), length)
+
+
+async def test_a_caller_that_gives_up_leaves_no_handle(host: HostSegments) -> None:
+    before = handles()
+    for _ in range(5):
+        task = asyncio.create_task(host.allocate(8 * MIB))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    for _ in range(500):
+        if handles() == before:
+            break
+        await asyncio.sleep(0.01)
+
+    assert handles() == before
+    assert host.count == 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC, errno.EMFILE])
+async def test_no_room_is_told_and_leaves_no_handle(
+    host: HostSegments, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    before = handles()
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(OutOfMemory) as refused:
+        await host.allocate(4096)
+
+    assert refused.value.reason is Reason.HOST_OUT_OF_MEMORY
+    assert handles() == before
+
+
+async def test_another_fault_is_not_called_a_lack_of_memory(
+    host: HostSegments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(PermissionError):
+        await host.allocate(4096)
+
+
+async def test_handles_for_everything_else_are_spared(
+    host: HostSegments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "_most", 2)
+    for _ in range(2):
+        await host.allocate(1)
+
+    with pytest.raises(OutOfMemory):
+        await host.allocate(1)
+
+
+async def test_where_there_is_no_memfd_blocks_do_the_same(
+    host: HostSegments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapping, "_memfd", False)
+    segment = await host.allocate(10_000)
+    region = SegmentRegion(segment)
+
+    assert not segment.name.startswith("/proc/")
+    host.write(region, b"abc")
+    assert host.read(region, 4) == b"abc\0"
+    assert host.figure().value == 10_000
+    assert await host.free(segment) == 10_000
+    with pytest.raises(FileNotFoundError):
+        segments_named(segment)
+
+
+def segments_named(segment: Segment) -> None:
+    from multiprocessing.shared_memory import SharedMemory
+
+    SharedMemory(segment.name)
+
+
+async def test_copies_are_nearly_as_fast_as_memcpy() -> None:
+    """256 MiB, the best of several each, taken in turn."""
+    host = HostSegments()
+    size = 256 * MIB
+    regions = [SegmentRegion(await host.allocate(size)) for _ in range(2)]
+    addresses = [host._address(region, size) for region in regions]
+    plain, ours = [], []
+    for _ in range(5):
+        begin = time.perf_counter()
+        ctypes.memmove(addresses[1], addresses[0], size)
+        plain.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        assert await last(host.move(*regions, size)) == size
+        ours.append(time.perf_counter() - begin)
+    host.close()
+
+    assert min(plain) / min(ours) > 0.6  # a floor under noise; benchmarks measure it
+
+
+def test_the_limit_on_files_is_raised_as_far_as_it_goes() -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        most = segments._raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most
+        assert most == (1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
