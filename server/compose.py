@@ -282,7 +282,7 @@ def compose(settings: Settings) -> Composition:
             profile=profiles.of,
             clock=_now,
         ),
-        ModelsInMemory(memory, inventory, held, tasks, knows=catalogue.knows),
+        ModelsInMemory(memory, inventory, held, tasks, find=catalogue.get),
         Defragmentation(inventory, pool, pool, tasks),
     )
     rediscovery = Rediscovery(

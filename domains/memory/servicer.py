@@ -12,6 +12,7 @@ from deviceops.v1 import memory_pb2, memory_pb2_grpc
 from domains.conversions import seconds
 from domains.memory import convert
 from domains.memory.core import MemoryService
+from domains.memory.core.care import MemoryCare
 from domains.memory.core.rules import CLIENT_KEY, check_client
 from domains.session.convert import event_to_proto
 
@@ -19,10 +20,11 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
-    """What memory there is, how tight it is, and who is lent how much of it."""
+    """What memory there is, how tight it is, who is lent how much of it, and its care."""
 
-    def __init__(self, core: MemoryService) -> None:
+    def __init__(self, core: MemoryService, care: MemoryCare) -> None:
         self._core = core
+        self._care = care
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
@@ -116,6 +118,48 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         async with aclosing(self._core.copies.transfer(_client(context), wanted)) as events:
             async for event in events:
                 yield memory_pb2.TransferResponse(event=event_to_proto(event))
+
+    async def Defragment(
+        self, request: memory_pb2.DefragmentRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.DefragmentResponse]:
+        wanted = convert.defragment_from_proto(request)
+        async with aclosing(self._care.defragmentation.run(wanted)) as items:
+            async for item in items:
+                yield convert.defragment_answer_to_proto(item)
+
+    async def GetModelMemory(
+        self, request: memory_pb2.GetModelMemoryRequest, context: Context
+    ) -> memory_pb2.GetModelMemoryResponse:
+        held = await self._care.models.held(request.model_id, request.device_id)
+        return memory_pb2.GetModelMemoryResponse(
+            components=[convert.component_to_proto(one) for one in held]
+        )
+
+    async def OptimizeModelMemory(
+        self, request: memory_pb2.OptimizeModelMemoryRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.OptimizeModelMemoryResponse]:
+        wanted = convert.eviction_from_proto(request)
+        async with aclosing(self._care.models.optimize(wanted)) as items:
+            async for item in items:
+                yield convert.eviction_answer_to_proto(item)
+
+    async def GetMemoryAnalytics(
+        self, request: memory_pb2.GetMemoryAnalyticsRequest, context: Context
+    ) -> memory_pb2.GetMemoryAnalyticsResponse:
+        histories = await self._care.recorder.analytics(
+            request.device_id,
+            window=convert.window_from_proto(request),
+            points=convert.points_from_proto(request),
+        )
+        return memory_pb2.GetMemoryAnalyticsResponse(
+            histories=[convert.history_to_proto(history) for history in histories]
+        )
+
+    async def GetMemoryRecommendations(
+        self, request: memory_pb2.GetMemoryRecommendationsRequest, context: Context
+    ) -> memory_pb2.GetMemoryRecommendationsResponse:
+        found = await self._care.adviser.recommendations(request.device_id)
+        return convert.recommendations_to_proto(found)
 
 
 def _client(context: Context) -> str:

@@ -128,7 +128,7 @@ def copy_from_proto(message: memory_pb2.CopyRequest) -> CopyRequest:
         length=message.length_bytes,
         verify=not message.skip_verification,
         options=options_from_proto(message.options),
-        digest=_digest(message),
+        digest=digest_of(message),
     )
 
 
@@ -139,10 +139,10 @@ def transfer_from_proto(message: memory_pb2.TransferRequest) -> TransferRequest:
         place=place_from_proto(message.place),
         verify=not message.skip_verification,
         options=options_from_proto(message.options),
-        digest=_digest(message),
+        digest=digest_of(message),
     )
 
 
-def _digest(message: Message) -> bytes:
+def digest_of(message: Message) -> bytes:
     """Stands for a request, so that its request_id is not used for another."""
     return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()

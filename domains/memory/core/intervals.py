@@ -26,7 +26,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Stretch:
-    """An interval and how many of its seconds count."""
+    """What counts of an interval, and for how many seconds; none without a reading."""
 
     interval: MemoryInterval
     seconds: float
@@ -71,17 +71,20 @@ class Intervals:
         """
         found: list[Stretch] = []
         end = until
+        finer: Mapping[int, MemoryInterval] = {}
         for resolution in KEPT:
             ring = self._rings.get((place, resolution), {})
-            chosen = [
-                Stretch(_less(one, found), min(start + resolution, end) - max(start, since))
-                for start, one in ring.items()
-                if min(start + resolution, end) > max(start, since)
-            ]
-            chosen.sort(key=lambda stretch: stretch.interval.start)
+            chosen = []
+            held = _sums(finer.values(), resolution)
+            for start, one in sorted(ring.items()):
+                seconds = min(start + resolution, end) - max(start, since)
+                left = _less(one, held.get(start, _NOTHING))
+                if seconds > 0 and (left.samples or left.evictions or left.out_of_memory):
+                    chosen.append(Stretch(left, min(seconds, float(left.samples))))
             if chosen:
                 found[:0] = chosen
                 end = min(end, float(chosen[0].interval.start))
+            finer = ring
         return found
 
     def _change(
@@ -99,14 +102,33 @@ class Intervals:
         return tuple(changed)
 
 
-def _less(interval: MemoryInterval, finer: Sequence[Stretch]) -> MemoryInterval:
-    """The interval without the events that finer ones inside it count already."""
-    end = interval.start + interval.resolution
-    inside = [s.interval for s in finer if interval.start <= s.interval.start < end]
+_NOTHING = (0, 0, 0)
+
+
+def _sums(
+    intervals: Iterable[MemoryInterval], resolution: int
+) -> dict[int, tuple[int, int, int]]:
+    """Readings, evictions and failures of `intervals`, by the coarser one they lie in."""
+    found: dict[int, tuple[int, int, int]] = {}
+    for one in intervals:
+        start = one.start // resolution * resolution
+        samples, evictions, failures = found.get(start, _NOTHING)
+        found[start] = (
+            samples + one.samples,
+            evictions + one.evictions,
+            failures + one.out_of_memory,
+        )
+    return found
+
+
+def _less(interval: MemoryInterval, held: tuple[int, int, int]) -> MemoryInterval:
+    """The interval without the readings and events that finer ones inside it hold."""
+    samples, evictions, failures = held
     return replace(
         interval,
-        evictions=max(0, interval.evictions - sum(one.evictions for one in inside)),
-        out_of_memory=max(0, interval.out_of_memory - sum(one.out_of_memory for one in inside)),
+        samples=max(0, interval.samples - samples),
+        evictions=max(0, interval.evictions - evictions),
+        out_of_memory=max(0, interval.out_of_memory - failures),
     )
 
 

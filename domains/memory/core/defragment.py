@@ -1,0 +1,194 @@
+"""Doing about fragmentation what a platform really can, and saying what it gained."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from enum import Enum
+
+from domains.device.core import DeviceInventory
+from domains.device.ports import DeviceRuns
+from domains.device.types import ByteFigure, Device, ReleaseReport, ReleaseWork
+from domains.memory.errors import InvalidMemoryRequest
+from domains.memory.ports import DeviceBuffers
+from domains.session.core.options import check_options
+from domains.session.core.session import Session
+from domains.session.core.sessions import SessionPlan
+from domains.session.core.tasks import Tasks
+from domains.session.types import (
+    Completed,
+    Phase,
+    PhaseStarted,
+    SessionEvent,
+    SessionKind,
+    SessionOptions,
+)
+
+_UNTOLD = ByteFigure.unknown("the device's worker has not told")
+
+
+class Depth(Enum):
+    """How far to go; each does what those before it do."""
+
+    RELEASE = "release"
+    RELOAD = "reload"
+    RECYCLE_WORKER = "recycle-worker"
+
+
+@dataclass(frozen=True)
+class DefragmentRequest:
+    """Defragment a device; `digest` stands for the whole request."""
+
+    device_id: str
+    depth: Depth
+    options: SessionOptions = field(default_factory=SessionOptions)
+    digest: bytes = b""
+
+
+@dataclass(frozen=True)
+class DefragmentReport:
+    """What was done, one sentence each, and what it gained."""
+
+    depth: Depth
+    free_before: ByteFigure
+    free_after: ByteFigure
+    largest_free_before: ByteFigure
+    largest_free_after: ByteFigure
+    actions: tuple[str, ...]
+
+
+class Defragmentation:
+    """Defragments devices, each in its device's queue.
+
+    Args:
+        devices: Finds the device that a request names.
+        runs: The devices' workers.
+        buffers: Gives back what their allocators keep.
+        tasks: Runs the work as sessions.
+    """
+
+    def __init__(
+        self,
+        devices: DeviceInventory,
+        runs: DeviceRuns,
+        buffers: DeviceBuffers,
+        tasks: Tasks,
+    ) -> None:
+        self._devices = devices
+        self._runs = runs
+        self._buffers = buffers
+        self._tasks = tasks
+
+    async def run(
+        self, request: DefragmentRequest
+    ) -> AsyncGenerator[SessionEvent | DefragmentReport]:
+        """Defragment and follow it; yields the report right before the last event.
+
+        Recycling a worker loses what clients have lent there.
+
+        Raises:
+            InvalidMemoryRequest: The options break rules.
+            DeviceNotFound, DeviceUnavailable: The device cannot be used.
+            DomainError: What the session ended with.
+        """
+        broken = [rule for rule in check_options(request.options, "options") if rule]
+        if broken:
+            raise InvalidMemoryRequest(broken)
+        device = await self._devices.resolve(request.device_id)
+
+        async def work(session: Session) -> DefragmentReport:
+            return await self._work(session, device, request.depth)
+
+        plan = SessionPlan(
+            kind=SessionKind.MEMORY_TASK,
+            options=request.options,
+            digest=request.digest,
+            device_id=device.device_id,
+            model_id="",
+            expected_phases=_PHASES[request.depth],
+        )
+        async with aclosing(self._tasks.run(plan, work)) as events:
+            async for event in events:
+                if isinstance(event.event, Completed):
+                    assert isinstance(event.event.report, DefragmentReport)
+                    yield event.event.report
+                yield event
+
+    async def _work(self, session: Session, device: Device, depth: Depth) -> DefragmentReport:
+        free_before, largest_before = self._figures(device.device_id)
+        session.record(PhaseStarted(Phase.RELEASING))
+        actions: list[str] = []
+        if depth is Depth.RELOAD:
+            actions += await self._reload(session, device.device_id)
+        if depth is Depth.RECYCLE_WORKER:
+            actions += await self._recycle(session, device.device_id)
+        else:
+            actions += await self._release(device)
+        free, largest = self._figures(device.device_id)
+        return DefragmentReport(
+            depth, free_before, free, largest_before, largest, tuple(actions)
+        )
+
+    async def _release(self, device: Device) -> list[str]:
+        before = self._reserved(device.device_id)
+        await self._buffers.release_cached(device.device_id)
+        if device.traits.in_main_memory:
+            return [
+                "Unused pages of the worker were offered to the operating system, which "
+                "keeps main memory in one piece by itself."
+            ]
+        after = self._reserved(device.device_id)
+        if before is None or after is None:
+            return [
+                "The allocator was told to give back its unused blocks; it does not tell how "
+                "many it had."
+            ]
+        return [f"The allocator gave back {max(0, before - after)} bytes of unused blocks."]
+
+    async def _reload(self, session: Session, device_id: str) -> list[str]:
+        report: ReleaseReport | None = None
+        events = self._runs.release(
+            device_id,
+            session.session_id,
+            ReleaseWork(reload=True),
+            remaining=max(session.remaining(), 0.0),
+        )
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, ReleaseReport):
+                    report = event
+                else:
+                    session.record(event)
+        names = [] if report is None else dict.fromkeys(p.model_id for p in report.released)
+        if not names:
+            return ["No model was loaded, so none was moved."]
+        return [f"{', '.join(names)} left the device and came back."]
+
+    async def _recycle(self, session: Session, device_id: str) -> list[str]:
+        figures = self._runs.figures(device_id)
+        lent = 0 if figures is None else figures.leased_bytes
+        models = {} if figures is None else dict.fromkeys(p.model_id for p in figures.models)
+        session.record(PhaseStarted(Phase.STARTING_WORKER))
+        await self._runs.restart(device_id)
+        actions = ["The worker was ended and a new one started, with an allocator of its own."]
+        if models:
+            actions.append(f"{', '.join(models)} went with it and will load at the next use.")
+        if lent:
+            actions.append(f"Allocations of {lent} bytes were lost with it.")
+        return actions
+
+    def _figures(self, device_id: str) -> tuple[ByteFigure, ByteFigure]:
+        figures = self._runs.figures(device_id)
+        return (_UNTOLD, _UNTOLD) if figures is None else (figures.free, figures.largest_free)
+
+    def _reserved(self, device_id: str) -> int | None:
+        figures = self._runs.figures(device_id)
+        return None if figures is None else figures.reserved.value
+
+
+_PHASES = {
+    Depth.RELEASE: (Phase.QUEUED, Phase.RELEASING),
+    Depth.RELOAD: (Phase.QUEUED, Phase.RELEASING, Phase.LOADING_MODEL),
+    Depth.RECYCLE_WORKER: (Phase.QUEUED, Phase.RELEASING, Phase.STARTING_WORKER),
+}
