@@ -27,7 +27,7 @@ def run(client: Client, *, as_json: bool) -> None:
     """
     call = client.devices.WatchDevices(device_pb2.WatchDevicesRequest())
     try:
-        if sys.stdout.isatty() and not as_json:
+        if _is_terminal() and not as_json:
             _table(client, call)
         else:
             _lines(call, as_json=as_json)
@@ -37,6 +37,10 @@ def run(client: Client, *, as_json: bool) -> None:
         raise CallFailed(client.explain(error)) from error
     finally:
         call.cancel()
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _lines(call: Any, *, as_json: bool) -> None:

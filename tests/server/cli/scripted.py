@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -155,6 +155,12 @@ class ScriptedServer:
         self.on_watch: Events = lambda request, context: iter(())
         self.on_control: Callable[[Any, Context], None] = lambda request, context: None
         self.device_list = device_pb2.ListDevicesResponse()
+        self.device_statuses: dict[str, device_pb2.GetDeviceStatusResponse] = {}
+        self.device_memory: dict[str, device_pb2.DeviceMemory] = {}
+        self.device_events: Iterable[device_pb2.WatchDevicesResponse] = []
+        self.capabilities = device_pb2.GetDeviceCapabilitiesResponse()
+        self.optimization: list[device_pb2.OptimizeDeviceResponse] = []
+        self.restart: list[session_pb2.SessionEvent] = []
         self.models: list[model_pb2.Model] = []
         self.sessions: list[session_pb2.Session] = []
         self.artifacts: dict[str, bytes] = {}
@@ -244,6 +250,42 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
     def ListDevices(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
         return self._script.device_list
+
+    def GetDeviceStatus(self, request: Any, context: Any) -> Any:
+        return self._script.device_statuses.get(
+            request.device_id, device_pb2.GetDeviceStatusResponse()
+        )
+
+    def GetDeviceMemory(self, request: Any, context: Any) -> Any:
+        memory = self._script.device_memory.get(request.device_id)
+        return device_pb2.GetDeviceMemoryResponse(memory=memory)
+
+    def GetDeviceCapabilities(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return self._script.capabilities
+
+    def SetDefaultDevice(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for device in self._script.device_list.devices:
+            if device.device_id == request.device_id:
+                return device_pb2.SetDefaultDeviceResponse(device=device)
+        return refuse(
+            context, grpc.StatusCode.NOT_FOUND, "There is no such device.", "DEVICE_NOT_FOUND"
+        )
+
+    def WatchDevices(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        yield from self._script.device_events
+        refuse(context, grpc.StatusCode.UNAVAILABLE, "The server ends.", "SHUTTING_DOWN")
+
+    def OptimizeDevice(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        yield from self._script.optimization
+
+    def RestartWorker(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.restart:
+            yield device_pb2.RestartWorkerResponse(event=entry)
 
 
 class _Models(model_pb2_grpc.ModelServiceServicer):

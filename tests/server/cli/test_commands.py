@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deviceops.v1 import common_pb2, device_pb2, model_pb2, processing_pb2, session_pb2
+from deviceops.v1 import common_pb2, model_pb2, processing_pb2, session_pb2
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import SESSION, ScriptedServer, png, sha256
 
@@ -51,31 +51,6 @@ def machine(scripted: ScriptedServer) -> ScriptedServer:
         )
     ]
     return scripted
-
-
-def test_devices_is_one_row_each_and_why_others_are_not_there(
-    against: Run, machine: ScriptedServer
-) -> None:
-    """Tab-separated where no terminal is."""
-    done = against("devices", "--refresh")
-
-    rows = [line.split("\t") for line in done.stdout.splitlines()]
-    assert rows[0][:4] == ["device", "kind", "name", "state"]
-    assert rows[1][:5] == ["cpu:0 *", "cpu", "Ryzen", "ready", "16.0 GiB"]
-    assert rows[2][:5] == ["cuda:0", "cuda", "GTX", "unavailable", "?"]
-    assert rows[2][6] == "driver too old"
-    assert "no directml device: not Windows" in done.stderr
-    assert machine.requests == [device_pb2.ListDevicesRequest(refresh=True)]
-
-
-def test_devices_in_json_is_the_contracts_own_form(
-    against: Run, machine: ScriptedServer
-) -> None:
-    """With field names as in the proto."""
-    said = json.loads(against("devices", "--json").stdout)
-
-    assert said["devices"][0]["device_id"] == "cpu:0"
-    assert said["probes"][0]["explanation"] == "not Windows"
 
 
 def test_models_lists_every_page(against: Run, machine: ScriptedServer) -> None:
