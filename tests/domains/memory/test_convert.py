@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 
-from deviceops.v1 import common_pb2
+from deviceops.v1 import common_pb2, memory_pb2
 from domains.conversions import DATA_TYPES, QUALITIES, REASONS, byte_figure
-from domains.device.types import ByteFigure, FigureQuality
+from domains.device.types import ByteFigure, DeviceMemory, FigureQuality
 from domains.errors import Reason
 from domains.memory import convert
-from domains.memory.types import DeviceMemory, HostMemory, MemoryStatus
+from domains.memory.convert.figures import LEVELS
+from domains.memory.types import HostMemory, MemoryStatus, Place, PressureLevel
 from domains.model.types import DataType
 
 
@@ -60,3 +61,22 @@ def test_shared_enums_map_completely() -> None:
     assert qualities == set(common_pb2.FigureQuality.values()) - {0}
     assert data_types == set(common_pb2.DataType.values()) - {0}
     assert reasons == set(common_pb2.ErrorReason.values()) - {0}
+
+
+def test_places_go_both_ways_and_nothing_is_no_place() -> None:
+    for place in (Place(), Place(pinned=True), Place("cuda:0")):
+        assert convert.place_from_proto(convert.place_to_proto(place)) == place
+    assert convert.place_from_proto(memory_pb2.MemoryPlace()) is None
+
+
+def test_an_empty_device_id_is_not_main_memory() -> None:
+    place = convert.place_from_proto(memory_pb2.MemoryPlace(device_id=""))
+
+    assert place is not None
+    assert not place.host
+
+
+def test_pressure_levels_map_completely() -> None:
+    levels = {LEVELS.to_proto(level) for level in PressureLevel}
+
+    assert levels == set(memory_pb2.PressureLevel.values()) - {0}

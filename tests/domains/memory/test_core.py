@@ -11,32 +11,22 @@ from domains.device.core import DeviceInventory
 from domains.device.errors import DeviceNotFound
 from domains.device.types import ByteFigure, FigureQuality
 from domains.memory.core import MemoryMonitor
-from domains.memory.types import HostMemory
+from domains.memory.types import Extent, HostMemory, Place
 from tests.fakes.device import FakeProbe, FakeWorkers, card
+from tests.fakes.memory import FakeHost, FakeMeter
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-HOST = HostMemory(
-    total=ByteFigure.measured(1000, "total of a fake"),
-    available=ByteFigure.measured(600, "available of a fake"),
-    used_by_server=ByteFigure.measured(100, "ours of a fake"),
-    swap_total=ByteFigure.measured(0, "swap of a fake"),
-    swap_used=ByteFigure.measured(0, "swap of a fake"),
-)
+HOST = FakeHost().memory
 
 
-class FakeHost:
-    """Main memory as it is told to be."""
-
-    def __init__(self, memory: HostMemory = HOST) -> None:
-        self.memory = memory
-
-    def read(self) -> HostMemory:
-        return self.memory
-
-
-def monitor(probe: FakeProbe, host: HostMemory = HOST) -> tuple[MemoryMonitor, DeviceInventory]:
+def monitor(
+    probe: FakeProbe, host: HostMemory = HOST, meter: FakeMeter | None = None
+) -> tuple[MemoryMonitor, DeviceInventory]:
     inventory = DeviceInventory(probe, FakeWorkers())
-    return MemoryMonitor(FakeHost(host), inventory, clock=lambda: NOW), inventory
+    reader = FakeHost()
+    reader.memory = host
+    made = MemoryMonitor(reader, inventory, meter or FakeMeter(), clock=lambda: NOW)
+    return made, inventory
 
 
 async def test_every_device_is_told_once_discovery_has_ended() -> None:
@@ -74,9 +64,7 @@ async def test_the_processors_memory_is_main_memory() -> None:
     assert memory.used_by_others == ByteFigure(
         300, FigureQuality.ESTIMATED, "total - available - used_by_server"
     )
-    assert memory.allocated.value is None
     assert memory.allocated.quality is FigureQuality.UNKNOWN
-    assert "does not count" in memory.allocated.source
 
 
 async def test_shared_pages_never_make_others_negative() -> None:
@@ -106,7 +94,7 @@ async def test_what_no_worker_reports_is_unknown_with_the_reason() -> None:
     assert memory.total == total
     for figure in (memory.free, memory.allocated, memory.reserved, memory.peak_allocated):
         assert figure.value is None
-        assert "workers do not report" in figure.source
+        assert "no worker of the device has told it" in figure.source
 
 
 async def test_a_lost_device_has_no_figures() -> None:
@@ -120,3 +108,29 @@ async def test_a_lost_device_has_no_figures() -> None:
     (memory,) = (await watched.status("cuda:0")).devices
 
     assert memory.total == ByteFigure.unknown("the device is lost")
+
+
+async def test_a_workers_figures_are_told_as_they_are() -> None:
+    meter = FakeMeter()
+    meter.tell("cuda:0", 1000, 600, allocated=200, reserved=250)
+    meter.tell("cpu:0", 7, 7, allocated=5)
+    watched, _ = monitor(FakeProbe(card(0)), meter=meter)
+
+    device, processor = (await watched.status()).devices
+
+    figures = (device.total, device.free, device.allocated, device.reserved)
+    assert [figure.value for figure in figures] == [1000, 600, 200, 250]
+    assert device.used_by_others.value == 150
+    assert (processor.total, processor.free) == (HOST.total, HOST.available)
+    assert processor.allocated.value == 5
+
+
+async def test_what_an_allocator_keeps_unused_can_be_taken() -> None:
+    meter = FakeMeter()
+    meter.tell("cuda:0", 1000, 600, allocated=200, reserved=250)
+    watched, inventory = monitor(FakeProbe(card(0)), meter=meter)
+    await inventory.discover()
+
+    assert await watched.extent(Place("cuda:0")) == Extent(1000, 650)
+    assert await watched.extent(Place("cpu:0")) == await watched.extent(Place())
+    assert await watched.extent(Place()) == Extent(1000, 600)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
 import psutil
+import pytest
 
 from domains.device.backends.cgroup import MemoryLimit
 from domains.device.types import FigureQuality
 from domains.memory.backends.host import HostMemoryMeter
+from domains.memory.backends.segments import HostSegments
 
 MUCH = 64 << 20
 _HOLD = f"data = b'x' * {MUCH}; print(len(data), flush=True); input()"
@@ -66,3 +69,30 @@ def test_a_limit_above_the_machine_is_none() -> None:
 
     assert memory.container_limit is None
     assert memory.total.source == "psutil.virtual_memory().total"
+
+
+def test_a_wider_group_above_may_have_the_less_room() -> None:
+    limits = [
+        MemoryLimit(4 << 20, 1 << 20, "own", "x"),
+        MemoryLimit(8 << 20, 7 << 20, "up", "y"),
+    ]
+
+    memory = HostMemoryMeter(limits=lambda: limits).read()
+
+    assert memory.total.value == 4 << 20
+    assert memory.available.value == 1 << 20
+    assert memory.available.source == "up - (y)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_segments_count_once_whoever_maps_them() -> None:
+    """A segment that is mapped by this process counts as the server says, not twice."""
+    host = HostSegments()
+    before = HostMemoryMeter(host.lent).read().used_by_server.value
+    asyncio.run(host.allocate(MUCH))
+    during = HostMemoryMeter(host.lent).read().used_by_server.value
+    host.close()
+
+    assert before is not None
+    assert during is not None
+    assert MUCH * 0.9 < during - before < MUCH * 1.5

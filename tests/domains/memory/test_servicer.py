@@ -1,65 +1,233 @@
-"""MemoryService through a real channel, over this machine's real memory."""
+"""MemoryService through a real channel, over real segments and devices of this process."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from typing import TypeAlias
+from datetime import UTC
+from typing import Any, TypeAlias
 
 import grpc
-import psutil
 import pytest
 
-from deviceops.v1 import common_pb2, memory_pb2, memory_pb2_grpc
-from domains.device.core import DeviceInventory
-from domains.memory.backends.host import HostMemoryMeter
-from domains.memory.core import MemoryMonitor
+from deviceops.v1 import common_pb2, memory_pb2, memory_pb2_grpc, session_pb2
 from domains.memory.servicer import MemoryServicer
+from tests.domains.memory.conftest import MIB, System
 from tests.domains.wire import channel_to, refusal
-from tests.fakes.device import FakeProbe, FakeWorkers, card
 
 Stub: TypeAlias = "memory_pb2_grpc.MemoryServiceAsyncStub"
+HOST = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
+CARD = memory_pb2.MemoryPlace(device_id="gpu")
+ANN = (("deviceops-client", "ann"),)
 
 
 @pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    monitor = MemoryMonitor(
-        HostMemoryMeter(limits=list),
-        DeviceInventory(FakeProbe(card(0)), FakeWorkers()),
-        clock=lambda: datetime.now(UTC),
-    )
-    servicer = MemoryServicer(monitor)  # type: ignore[abstract]
+async def stub(system: System) -> AsyncIterator[Stub]:
+    servicer = MemoryServicer(system.service)  # type: ignore[abstract]
     add = memory_pb2_grpc.add_MemoryServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield memory_pb2_grpc.MemoryServiceStub(channel)
 
 
-async def test_status_tells_main_memory_and_every_device(stub: Stub) -> None:
-    before = datetime.now(UTC)
+async def lend(
+    stub: Stub, place: memory_pb2.MemoryPlace = HOST, size: int = MIB, **more: Any
+) -> memory_pb2.Allocation:
+    request = memory_pb2.AllocateRequest(place=place, size_bytes=size, **more)
+    return (await stub.Allocate(request, metadata=ANN)).allocation
 
+
+async def parts(
+    allocation_id: str, data: bytes
+) -> AsyncIterator[memory_pb2.WriteAllocationRequest]:
+    header = memory_pb2.WriteAllocationHeader(allocation_id=allocation_id)
+    yield memory_pb2.WriteAllocationRequest(header=header)
+    yield memory_pb2.WriteAllocationRequest(data=data)
+    done = hashlib.sha256(data).hexdigest()
+    yield memory_pb2.WriteAllocationRequest(completion_sha256=done)
+
+
+async def test_status_tells_main_memory_and_every_device(stub: Stub, system: System) -> None:
     status = (await stub.GetMemoryStatus(memory_pb2.GetMemoryStatusRequest())).status
 
-    assert status.host.total.value_bytes == psutil.virtual_memory().total
+    assert status.host.total.value_bytes == 64 << 30
     assert status.host.total.quality == common_pb2.FIGURE_QUALITY_MEASURED
     assert not status.host.HasField("container_limit")
-    assert before <= status.read_time.ToDatetime(UTC) <= datetime.now(UTC)
-    card_memory, main_memory = status.devices
-    assert main_memory.free.value_bytes == status.host.available.value_bytes
-    assert card_memory.free.quality == common_pb2.FIGURE_QUALITY_UNKNOWN
-    assert not card_memory.free.HasField("value_bytes")
-    assert card_memory.free.source
+    assert status.read_time.ToDatetime(UTC) == system.time.now()
+    devices = {memory.device_id: memory for memory in status.devices}
+    assert set(devices) == {"cuda:0", "cuda:1", "cpu:0"}
+    assert devices["cpu:0"].free.value_bytes == status.host.available.value_bytes
+    assert devices["cpu:0"].allocated.quality == common_pb2.FIGURE_QUALITY_UNKNOWN
+    assert not devices["cpu:0"].allocated.HasField("value_bytes")
+    assert devices["cpu:0"].allocated.source
 
 
-async def test_a_missing_device_is_not_found(stub: Stub) -> None:
-    request = memory_pb2.GetMemoryStatusRequest(device_id="mps:0")
+async def test_a_missing_device_is_not_found_by_every_rpc(stub: Stub) -> None:
+    missing = memory_pb2.MemoryPlace(device_id="mps:0")
+    for call in (
+        stub.GetMemoryStatus(memory_pb2.GetMemoryStatusRequest(device_id="mps:0")),
+        stub.GetMemoryPressure(memory_pb2.GetMemoryPressureRequest(device_id="mps:0")),
+        stub.WatchMemory(memory_pb2.WatchMemoryRequest(device_id="mps:0")).read(),
+        stub.Allocate(memory_pb2.AllocateRequest(place=missing, size_bytes=1)),
+        stub.ListAllocations(memory_pb2.ListAllocationsRequest(place=missing)),
+    ):
+        refused = await refusal(call)
+        assert refused.code is grpc.StatusCode.NOT_FOUND
+        assert refused.reason == "DEVICE_NOT_FOUND"
 
-    refused = await refusal(stub.GetMemoryStatus(request))
 
-    assert refused.code is grpc.StatusCode.NOT_FOUND
-    assert refused.reason == "DEVICE_NOT_FOUND"
+async def test_pressure_comes_with_its_thresholds(stub: Stub, system: System) -> None:
+    system.meter.tell("cuda:0", 100, 4)
+
+    told = await stub.GetMemoryPressure(memory_pb2.GetMemoryPressureRequest(device_id="gpu"))
+
+    main, card = told.pressures
+    assert main.place.HasField("host")
+    assert main.level == memory_pb2.PRESSURE_LEVEL_NORMAL
+    assert card.place.device_id == "cuda:0"
+    assert card.level == memory_pb2.PRESSURE_LEVEL_CRITICAL
+    assert card.used_share == pytest.approx(0.96)
+    assert [round(t.enter_share, 2) for t in told.thresholds] == [0, 0.8, 0.9, 0.95]
+    assert all(threshold.reactions for threshold in told.thresholds)
 
 
-async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.GetMemoryPressure(memory_pb2.GetMemoryPressureRequest()))
+async def test_watching_sends_pressure_then_figures(stub: Stub) -> None:
+    request = memory_pb2.WatchMemoryRequest(device_id="cpu")
+    request.interval.FromMilliseconds(100)
+    call = stub.WatchMemory(request)
+    kinds = [(await call.read()).WhichOneof("content") for _ in range(4)]
+    call.cancel()
 
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
+    assert kinds == ["pressure", "pressure", "status", "status"]
+
+
+async def test_watching_has_limits(stub: Stub) -> None:
+    request = memory_pb2.WatchMemoryRequest()
+    request.interval.FromMilliseconds(1)
+
+    refused = await refusal(stub.WatchMemory(request).read())
+
+    assert (refused.reason, refused.fields) == ("FIELD_OUT_OF_RANGE", ("interval",))
+
+
+async def test_an_allocation_from_birth_to_end(stub: Stub, system: System) -> None:
+    made = await lend(stub, CARD, label="latents")
+    assert (made.place.device_id, made.label, made.size_bytes) == ("cuda:0", "latents", MIB)
+    assert made.create_time.ToDatetime(UTC) == system.time.now()
+    assert made.lease_expire_time.seconds - made.create_time.seconds == 60
+
+    request = memory_pb2.RenewLeaseRequest(allocation_ids=[made.allocation_id])
+    request.lease.FromSeconds(100)
+    (renewed,) = (await stub.RenewLease(request, metadata=ANN)).allocations
+    assert renewed.lease_expire_time.seconds - made.create_time.seconds == 100
+
+    listed = await stub.ListAllocations(memory_pb2.ListAllocationsRequest(), metadata=ANN)
+    assert list(listed.allocations) == [renewed]
+    by_device = {one.place.device_id: one for one in listed.reconciliations}
+    assert by_device["cuda:0"].ledger_bytes == MIB
+    assert by_device["cuda:0"].allocator.value_bytes == 0  # the fake does not count
+
+    ended = memory_pb2.DeallocateRequest(allocation_id=made.allocation_id)
+    assert (await stub.Deallocate(ended, metadata=ANN)).freed_bytes == MIB
+    refused = await refusal(stub.Deallocate(ended, metadata=ANN))
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.NOT_FOUND,
+        "ALLOCATION_NOT_FOUND",
+    )
+
+
+async def test_clients_are_told_apart_by_their_name(stub: Stub) -> None:
+    made = await lend(stub)
+    request = memory_pb2.DeallocateRequest(allocation_id=made.allocation_id)
+
+    for metadata in ((), (("deviceops-client", "bob"),)):
+        refused = await refusal(stub.Deallocate(request, metadata=metadata))
+        assert refused.reason == "ALLOCATION_NOT_FOUND"
+        listed = await stub.ListAllocations(
+            memory_pb2.ListAllocationsRequest(), metadata=metadata
+        )
+        assert list(listed.allocations) == []
+
+
+async def test_a_client_must_have_a_decent_name(stub: Stub) -> None:
+    call = stub.ListAllocations(
+        memory_pb2.ListAllocationsRequest(), metadata=(("deviceops-client", "a b"),)
+    )
+
+    refused = await refusal(call)
+
+    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (refused.reason, refused.fields) == ("METADATA_INVALID", ("deviceops-client",))
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "reason"),
+    [
+        (
+            memory_pb2.AllocateRequest(size_bytes=1),
+            "INVALID_ARGUMENT",
+            "REQUIRED_FIELD_MISSING",
+        ),
+        (memory_pb2.AllocateRequest(place=HOST), "INVALID_ARGUMENT", "FIELD_OUT_OF_RANGE"),
+        (
+            memory_pb2.AllocateRequest(
+                place=memory_pb2.MemoryPlace(device_id=""), size_bytes=1
+            ),
+            "INVALID_ARGUMENT",
+            "NAME_INVALID",
+        ),
+        (
+            memory_pb2.AllocateRequest(place=HOST, size_bytes=1 << 40),
+            "RESOURCE_EXHAUSTED",
+            "HOST_OUT_OF_MEMORY",
+        ),
+        (
+            memory_pb2.AllocateRequest(place=CARD, size_bytes=1 << 40),
+            "RESOURCE_EXHAUSTED",
+            "DEVICE_OUT_OF_MEMORY",
+        ),
+    ],
+)
+async def test_allocations_are_refused_with_a_reason(
+    stub: Stub, request_: memory_pb2.AllocateRequest, code: str, reason: str
+) -> None:
+    refused = await refusal(stub.Allocate(request_))
+
+    assert (refused.code.name, refused.reason) == (code, reason)
+
+
+async def test_bytes_go_in_move_and_come_out(stub: Stub) -> None:
+    data = bytes(range(256)) * 100
+    one, other = await lend(stub, HOST, len(data)), await lend(stub, CARD, len(data))
+
+    wrote = await stub.WriteAllocation(parts(one.allocation_id, data), metadata=ANN)
+    copying = memory_pb2.CopyRequest(
+        source_allocation_id=one.allocation_id, target_allocation_id=other.allocation_id
+    )
+    copied = [answer.event async for answer in stub.Copy(copying, metadata=ANN)]
+    moving = memory_pb2.TransferRequest(allocation_id=other.allocation_id, place=HOST)
+    moved = [answer.event async for answer in stub.Transfer(moving, metadata=ANN)]
+    reading = memory_pb2.ReadAllocationRequest(
+        allocation_id=other.allocation_id, offset_bytes=10, length_bytes=1000
+    )
+    answers = [answer async for answer in stub.ReadAllocation(reading, metadata=ANN)]
+
+    assert wrote.written_bytes == len(data)
+    for events in (copied, moved):
+        assert events[0].accepted.kind == session_pb2.SESSION_KIND_MEMORY_TASK
+        assert events[-1].HasField("completed")
+    assert answers[0].offset_bytes == 10
+    assert b"".join(answer.data for answer in answers) == data[10:1010]
+    assert answers[-1].sha256 == hashlib.sha256(data[10:1010]).hexdigest()
+
+
+async def test_a_write_without_an_end_is_incomplete(stub: Stub) -> None:
+    made = await lend(stub)
+
+    async def cut() -> AsyncIterator[memory_pb2.WriteAllocationRequest]:
+        async for part in parts(made.allocation_id, b"abc"):
+            if not part.HasField("completion_sha256"):
+                yield part
+
+    refused = await refusal(stub.WriteAllocation(cut(), metadata=ANN))
+
+    assert refused.reason == "UPLOAD_INCOMPLETE"

@@ -1,0 +1,209 @@
+"""Watching memory, and what gives way when it is tight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from domains.device.errors import DeviceNotFound
+from domains.device.types import ByteFigure
+from domains.errors import Reason
+from domains.memory.errors import InvalidMemoryRequest, WorkRefused
+from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel
+from domains.session.types import SessionKind
+from tests.domains.memory.conftest import CARD, CPU, HOST, OTHER_CARD, System
+from tests.domains.session.conftest import plan
+
+NORMAL, ELEVATED, HIGH, CRITICAL = PressureLevel
+GIB = 1 << 30
+
+
+def levels(system: System) -> dict[Place, PressureLevel]:
+    return {p.place: p.level for p in system.service.watch.pressures()}
+
+
+async def test_every_place_has_its_own_pressure(system: System) -> None:
+    system.meter.tell("cuda:0", 100, 8)
+
+    told = await system.service.watch.ask()
+
+    assert {p.place: (p.level, round(p.used_share, 3)) for p in told} == {
+        HOST: (NORMAL, 0.25),
+        CPU: (NORMAL, 0.25),
+        CARD: (HIGH, 0.92),
+        OTHER_CARD: (NORMAL, 0.0),
+    }
+    asked = await system.service.watch.ask("gpu")
+    assert [p.place for p in asked] == [HOST, CARD]
+    with pytest.raises(DeviceNotFound):
+        await system.service.watch.ask("mps:0")
+
+
+async def test_a_place_that_nobody_can_read_has_no_pressure(system: System) -> None:
+    system.meter.tell("cuda:0", 100, 1)
+    await system.service.watch.sample()
+    assert levels(system)[CARD] is CRITICAL
+    untold = replace(system.meter.known["cuda:0"], free=ByteFigure.unknown("it will not say"))
+    system.meter.known["cuda:0"] = untold
+
+    await system.service.watch.sample()
+
+    assert CARD not in levels(system)
+    assert system.service.watch.level(CARD) is NORMAL
+
+
+async def test_a_level_keeps_the_time_at_which_it_began(system: System) -> None:
+    watch, time = system.service.watch, system.time
+    (first, *_) = await watch.ask()
+    time.seconds += 10
+    (same, *_) = await watch.ask()
+    system.host.use(0.81)
+    (changed, *_) = await watch.ask()
+    time.seconds += 10
+    system.host.use(0.76)  # not below where it ends
+    (still, *_) = await watch.ask()
+
+    assert same.since_time == first.since_time
+    assert changed.since_time == still.since_time == first.since_time + timedelta(seconds=10)
+    assert (changed.level, still.level) == (ELEVATED, ELEVATED)
+
+
+async def take(
+    stream: AsyncGenerator[MemoryStatus | Pressure], count: int
+) -> list[MemoryStatus | Pressure]:
+    async with asyncio.timeout(5):
+        return [await anext(stream) for _ in range(count)]
+
+
+async def test_a_stream_begins_with_pressure_and_goes_on_with_figures(system: System) -> None:
+    async with aclosing(system.service.watch.stream("gpu", interval=0.1)) as stream:
+        items = await take(stream, 4)
+
+    assert [type(item) for item in items] == [Pressure, Pressure, MemoryStatus, MemoryStatus]
+    (status,) = [item for item in items if isinstance(item, MemoryStatus)][:1]
+    assert [memory.device_id for memory in status.devices] == ["cuda:0"]
+
+
+async def test_a_change_is_told_at_once_and_of_the_asked_places_only(system: System) -> None:
+    watch = system.service.watch
+    async with aclosing(watch.stream("cuda:1", interval=3600, pressure_only=True)) as stream:
+        await take(stream, 2)
+        system.meter.tell("cuda:0", 100, 1)
+        system.meter.tell("cuda:1", 100, 15)
+        waiting = asyncio.create_task(take(stream, 1))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await watch.sample()
+        (change,) = await waiting
+
+    assert isinstance(change, Pressure)
+    assert (change.place, change.level) == (OTHER_CARD, ELEVATED)
+
+
+async def test_a_change_does_not_wait_for_the_next_figures(system: System) -> None:
+    watch = system.service.watch
+    async with aclosing(watch.stream("cuda:1", interval=3600)) as stream:
+        await take(stream, 3)
+        system.meter.tell("cuda:1", 100, 15)
+        await watch.sample()
+        (change,) = await take(stream, 1)
+
+    assert isinstance(change, Pressure)
+
+
+async def test_a_stream_that_ends_is_listened_for_no_more(system: System) -> None:
+    stream = system.service.watch.stream()
+    await anext(stream)
+    assert len(system.service.watch._listeners) == 1
+    await stream.aclose()
+
+    assert system.service.watch._listeners == []
+
+
+@pytest.mark.parametrize("interval", [0.0, 0.09, 3601.0, -1.0])
+async def test_intervals_have_limits(system: System, interval: float) -> None:
+    with pytest.raises(InvalidMemoryRequest) as refused:
+        await anext(system.service.watch.stream(interval=interval))
+
+    assert refused.value.reason is Reason.FIELD_OUT_OF_RANGE
+
+
+async def test_a_stream_of_a_missing_device_is_an_error(system: System) -> None:
+    with pytest.raises(DeviceNotFound):
+        await anext(system.service.watch.stream("mps:0"))
+
+
+# Reactions.
+
+
+def hold_three(system: System) -> None:
+    """Two that were not used for a while, one that was just now; one more is in use."""
+    now = system.time.now()
+    for minutes, model_id in ((5, "older"), (9, "oldest"), (0, "fresh")):
+        used = now - timedelta(minutes=minutes)
+        system.models.hold("cuda:0", model_id, 10, used=used)
+    system.models.hold("cuda:0", "drawing", 10, used=now - timedelta(hours=1), in_use=True)
+    system.models.hold("cuda:1", "elsewhere", 10, used=now - timedelta(hours=1))
+
+
+async def test_without_pressure_nothing_gives_way(system: System) -> None:
+    hold_three(system)
+    await system.service.watch.sample()
+
+    assert await system.service.reactions.relieve() == ()
+
+
+async def test_elevated_lets_one_idle_model_go_at_a_time(system: System) -> None:
+    hold_three(system)
+    system.meter.tell("cuda:0", 100, 15)
+    await system.service.watch.sample()
+    relieve = system.service.reactions.relieve
+
+    assert [await relieve() for _ in range(3)] == [("oldest",), ("older",), ()]
+
+
+async def test_high_lets_every_idle_model_go(system: System) -> None:
+    hold_three(system)
+    system.meter.tell("cuda:0", 100, 9)
+    await system.service.watch.sample()
+
+    assert await system.service.reactions.relieve() == ("oldest", "older", "fresh")
+    assert {one.component.model_id for one in system.models.held()} == {"drawing", "elsewhere"}
+
+
+async def test_a_worker_that_cannot_answer_is_asked_again_later(system: System) -> None:
+    hold_three(system)
+    system.meter.tell("cuda:0", 100, 9)
+    await system.service.watch.sample()
+    system.models.busy = True
+    assert await system.service.reactions.relieve() == ()
+    system.models.busy = False
+
+    assert await system.service.reactions.relieve() == ("oldest", "older", "fresh")
+
+
+async def test_critical_refuses_new_work_there_and_takes_what_frees(system: System) -> None:
+    system.meter.tell("cuda:0", 100, 4)
+    await system.service.watch.sample()
+    here, elsewhere = plan(device_id="cuda:0"), plan(device_id="cuda:1")
+
+    async def nothing(session: object) -> None:
+        return None
+
+    with pytest.raises(WorkRefused) as refused:
+        system.sessions.open(here, nothing)
+    assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY
+    assert refused.value.retry_after
+    assert system.sessions.all() == ()
+    system.sessions.open(elsewhere, nothing)
+    system.sessions.open(replace(here, kind=SessionKind.MEMORY_TASK), nothing)
+    system.host.use(0.97)
+    await system.service.watch.sample()
+    with pytest.raises(WorkRefused) as everywhere:
+        system.sessions.open(elsewhere, nothing)
+    assert everywhere.value.reason is Reason.HOST_OUT_OF_MEMORY
