@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deviceops.worker.v1 import worker_pb2
+from domains.device.types import ReleaseReport
 from domains.inference.types import GenerationReport, GenerationWork, Timings
 from domains.model.types import DataType
 from domains.session.types import ImageFormat, StepFinished, TextEncoded
@@ -55,6 +56,35 @@ def misbehave(how: str) -> None:
         order = decode_to_worker(link.receive())
         if isinstance(order, frames.Run):
             _answer(link, order, how, record.spool_dir)
+        if isinstance(order, frames.MemoryOrder):
+            for answer in _memory_answers(order.ticket, how):
+                link.send(encode_from_worker(answer))
+
+
+def _memory_answers(ticket: int, how: str) -> list[frames.MemoryAnswer]:
+    """Answers to a move of 1000 bytes that was to be hashed."""
+
+    def progress(done: int) -> frames.MemoryAnswer:
+        return frames.MemoryAnswer(ticket, frames.MemoryProgress(done))
+
+    def done(length: int, sha256: str | None = "0" * 64) -> frames.MemoryAnswer:
+        return frames.MemoryAnswer(ticket, frames.MemoryDone(length, sha256))
+
+    match how:
+        case "memory-unknown-ticket":
+            return [frames.MemoryAnswer(ticket + 1, frames.MemoryDone(1000))]
+        case "memory-too-far":
+            return [progress(1001)]
+        case "memory-backwards":
+            return [progress(500), progress(499)]
+        case "memory-too-short":
+            return [done(999)]
+        case "memory-without-hash":
+            return [done(1000, None)]
+        case "memory-twice":
+            return [done(1000), done(1000)]
+        case _:
+            raise ValueError(how)
 
 
 def _answer(link: Link, run: frames.Run, how: str, spool: Path) -> None:
@@ -89,6 +119,11 @@ def _answer(link: Link, run: frames.Run, how: str, spool: Path) -> None:
             for _ in range(3):
                 progress(step, epoch=run.epoch - 1)
             link.send(encode_from_worker(_done(run)))
+        case "other-report":
+            report = ReleaseReport(())
+            link.send(encode_from_worker(frames.Done(run.session_id, run.epoch, report)))
+        case "other-event":
+            progress(TextEncoded(cached=False))
         case "endless-events":
             # Every one lasting, so that none makes another old.
             while True:

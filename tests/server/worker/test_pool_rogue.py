@@ -11,6 +11,7 @@ import pytest
 
 from domains.device.types import DeviceState
 from domains.errors import DeadlineExceeded, Reason, Unavailable
+from domains.memory.types import BufferRegion, Move
 from server.worker.restart import RestartRules
 from server.worker.supervisor import WorkerTiming
 from tests.server.worker.workers import (
@@ -24,6 +25,8 @@ from tests.server.worker.workers import (
     work,
 )
 
+MOVE = Move(BufferRegion("one"), BufferRegion("other"), 1000, hash=True)
+
 
 @pytest.mark.parametrize(
     ("how", "rule"),
@@ -36,6 +39,7 @@ from tests.server.worker.workers import (
         ("unknown-enum", "phase holds an unknown number"),
         ("unknown-picture", "a picture that is not drawn"),
         ("endless-events", "more events than any run has"),
+        ("other-report", "a report of another kind than the work"),
         ("path-in-name", "file name is not of the agreed form"),
         ("absolute-name", "file name is not of the agreed form"),
         ("wrong-hash", "another hash than announced"),
@@ -72,6 +76,52 @@ async def _rest(first: Awaitable[object], run: AsyncGenerator[object]) -> None:
     await first
     async for _ in run:
         pass
+
+
+async def test_work_that_draws_nothing_tells_nothing_about_pictures(tmp_path: Path) -> None:
+    async with running(tmp_path, rogue("other-event")) as pool:
+        await ready(pool)
+        explained = asyncio.create_task(
+            until(pool, lambda status: status.state is DeviceState.RECOVERING)
+        )
+        with pytest.raises(Unavailable) as lost:
+            await _rest(asyncio.sleep(0), pool.self_test("cpu:0", "session", remaining=20.0))
+        assert lost.value.reason is Reason.WORKER_LOST
+        assert "an event that this work does not have" in (await explained).explanation
+
+
+@pytest.mark.parametrize(
+    ("how", "rule"),
+    [
+        ("memory-unknown-ticket", "about no order that waits"),
+        ("memory-too-far", "further than it can be"),
+        ("memory-backwards", "further than it can be"),
+        ("memory-too-short", "done at another length"),
+        ("memory-without-hash", "a hash it was not to have, or none"),
+    ],
+)
+async def test_a_broken_rule_about_memory_ends_the_worker(
+    tmp_path: Path, how: str, rule: str
+) -> None:
+    async with running(tmp_path, rogue(how)) as pool:
+        await ready(pool)
+        explained = asyncio.create_task(
+            until(pool, lambda status: status.state is DeviceState.RECOVERING)
+        )
+        with pytest.raises(Unavailable) as lost:
+            await _rest(asyncio.sleep(0), pool.move("cpu:0", MOVE))
+        assert lost.value.reason is Reason.WORKER_LOST
+        assert rule in (await explained).explanation
+
+
+async def test_a_second_last_answer_ends_the_worker(tmp_path: Path) -> None:
+    async with running(tmp_path, rogue("memory-twice")) as pool:
+        await ready(pool)
+        explained = asyncio.create_task(
+            until(pool, lambda status: status.state is DeviceState.RECOVERING)
+        )
+        await _rest(asyncio.sleep(0), pool.move("cpu:0", MOVE))
+        assert "about no order that waits" in (await explained).explanation
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
+from server.worker import frames
 from server.worker.frames import ProtocolError
 from server.worker.runs import Run
 from tests.server.worker.workers import work
@@ -38,7 +39,7 @@ def preview(step: int) -> Preview:
 async def everything(run: Run) -> list[RunEvent]:
     """What waits in a run that is over."""
     events: list[RunEvent] = []
-    while not isinstance(item := await run.next(), GenerationReport | Exception):
+    while not isinstance(item := await run.next(), frames.Report | Exception):
         events.append(item)
     return events
 

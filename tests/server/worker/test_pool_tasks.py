@@ -1,0 +1,102 @@
+"""Runs that draw nothing: self-tests, profiles, models let go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from domains.device.types import (
+    OptimizationProfile,
+    OptimizationReport,
+    OptimizationWork,
+    ReleaseReport,
+    ReleaseWork,
+    SelfTestFacts,
+)
+from domains.errors import InvalidArgument
+from domains.session.types import Phase, PhaseStarted, StepFinished
+from server.worker.pool import WorkerPool
+from tests.server.worker.workers import outcome, running, scripted
+
+DEVICE = "cpu:0"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WorkerPool]:
+    async with running(tmp_path_factory.mktemp("spool"), scripted()) as pool:
+        yield pool
+
+
+async def everything(run: AsyncGenerator[object]) -> list[object]:
+    return [event async for event in run]
+
+
+async def test_a_self_test_tells_its_facts(pool: WorkerPool) -> None:
+    *events, facts = await everything(pool.self_test(DEVICE, "session", remaining=60.0))
+    assert events == [PhaseStarted(Phase.MEASURING)]
+    assert isinstance(facts, SelfTestFacts)
+    [data_type] = facts.data_types
+    assert (data_type.data_type, data_type.works) == ("float32", True)
+    assert data_type.matmul_tflops == 0.1
+    assert facts.largest_allocation.value == 1 << 20
+    assert facts.attention_backends == ("math",)
+    assert (facts.host_to_device_gbps, facts.device_to_host_gbps) == (1.5, 2.5)
+    assert (facts.has_float64, facts.has_pinned_memory) == (True, False)
+    assert facts.problems == ("Something is odd.",)
+    assert facts.software_versions == {"torch": "0"}
+
+
+async def test_a_profile_tells_what_it_changed(pool: WorkerPool) -> None:
+    work = OptimizationWork(OptimizationProfile.LOW_MEMORY, "model", Path("model"))
+    *events, report = await everything(pool.optimize(DEVICE, "session", work, remaining=60.0))
+    assert events == [StepFinished(0, 1, 2), StepFinished(0, 2, 2)]
+    assert isinstance(report, OptimizationReport)
+    assert report.profile is OptimizationProfile.LOW_MEMORY
+    [change] = report.changes
+    assert (change.setting, change.before, change.after) == ("vae_tiling", "off", "on")
+    assert (report.step_before, report.step_after) == (0.5, 0.25)
+    assert report.peak_memory_before.value is None
+
+
+async def test_a_profile_that_fails_is_an_error(pool: WorkerPool) -> None:
+    work = OptimizationWork(OptimizationProfile.FAST, "refuse", Path("model"))
+    with pytest.raises(InvalidArgument):
+        await everything(pool.optimize(DEVICE, "session", work, remaining=60.0))
+
+
+async def test_models_let_go_are_gone_from_the_figures(tmp_path: Path) -> None:
+    async with running(tmp_path, scripted()) as pool:
+        other = await everything(
+            pool.release(DEVICE, "session", ReleaseWork(("other",)), remaining=60.0)
+        )
+        assert other[-1] == ReleaseReport(())
+        figures = pool.figures(DEVICE)
+        assert figures is not None
+        assert len(figures.models) == 1
+        *_, report = await everything(
+            pool.release(DEVICE, "session", ReleaseWork(), remaining=60.0)
+        )
+        assert isinstance(report, ReleaseReport)
+        assert [item.model_id for item in report.released] == ["model"]
+        # Not a beat later: figures are never older than a report.
+        figures = pool.figures(DEVICE)
+        assert figures is not None
+        assert figures.models == ()
+
+
+async def test_every_kind_of_run_waits_for_the_one_before(pool: WorkerPool) -> None:
+    stepping = asyncio.Event()
+    drawing = asyncio.create_task(
+        outcome(pool, "slowly", session_id="drawing", on_event=lambda _event: stepping.set())
+    )
+    await stepping.wait()
+    testing = asyncio.create_task(everything(pool.self_test(DEVICE, "testing", remaining=60.0)))
+    await asyncio.sleep(0.2)
+    assert not testing.done()
+    pool.cancel(DEVICE, "drawing")
+    await drawing
+    assert isinstance((await testing)[-1], SelfTestFacts)
