@@ -99,6 +99,8 @@ def _every_rpc() -> list[Rpc]:
 
 
 EVERY_RPC = _every_rpc()
+# Ending a worker is what this one is for.
+HARMLESS_RPCS = [rpc for rpc in EVERY_RPC if rpc.descriptor.name != "RestartWorker"]
 by_path = pytest.mark.parametrize("rpc", EVERY_RPC, ids=lambda rpc: rpc.path.split(".")[-1])
 
 
@@ -150,6 +152,8 @@ async def test_arbitrary_requests_get_documented_answers_and_harm_nothing(
 ) -> None:
     """Drawn from the descriptors: NaN, unknown enums, control characters, huge numbers."""
     loop = asyncio.get_running_loop()
+    async with server.client() as client:  # an earlier test may have restarted the worker
+        await client.draw(small_request(steps=1))
     before = await _worker_restarts(channel, server)
 
     @settings(
@@ -159,7 +163,7 @@ async def test_arbitrary_requests_get_documented_answers_and_harm_nothing(
     )
     @given(st.data())
     def fuzz(data: st.DataObject) -> None:
-        rpc = data.draw(st.sampled_from(EVERY_RPC))
+        rpc = data.draw(st.sampled_from(HARMLESS_RPCS))
         message = data.draw(requests(rpc.request_class))
         future = asyncio.run_coroutine_threadsafe(
             rpc.call(channel, server.token, message, longest=1), loop
