@@ -107,7 +107,7 @@ class Client:
 
     def __init__(self, address: str, token: str) -> None:
         self.channel = grpc.aio.insecure_channel(address)
-        self.metadata = (("authorization", f"Bearer {token}"),)
+        self.metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {token}"),)
         self.device = device_pb2_grpc.DeviceServiceStub(self.channel)
         self.memory = memory_pb2_grpc.MemoryServiceStub(self.channel)
         self.model = model_pb2_grpc.ModelServiceStub(self.channel)
