@@ -1,0 +1,175 @@
+"""Memory that runs out: one more try, tiles where that is allowed, else a typed error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from domains.errors import Reason, ResourceExhausted
+from domains.inference.backends import denoise, finish, speed
+from domains.inference.backends.device import Numerics
+from domains.inference.backends.room import with_room
+from domains.inference.types import ImageEncoded, PrecisionMode
+from domains.session.types import DegradationKind
+
+
+def starve() -> torch.Tensor:
+    """Ask torch's allocator for more than any machine has."""
+    return torch.empty(1 << 50, dtype=torch.uint8)
+
+
+def draw(engine, work, **changes):
+    events = []
+    small = replace(work, steps=1, width=64, height=64)
+    report = engine.generate(
+        replace(small, **changes), emit=events.append, checkpoint=lambda: None
+    )
+    return [event.data for event in events if isinstance(event, ImageEncoded)], report
+
+
+def failing(real, times):
+    """`real`, whose first `times` calls find no memory; and how often it was called."""
+    calls = []
+
+    def call(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) <= times:
+            starve()
+        return real(*arguments, **options)
+
+    return call, calls
+
+
+def test_room_is_made_once():
+    made = []
+    call, calls = failing(lambda: "done", 1)
+    assert with_room(call, lambda: made.append(1)) == "done"
+    assert (len(calls), made) == (2, [1])
+    call, calls = failing(lambda: "done", 2)
+    with pytest.raises(RuntimeError, match="allocate"):
+        with_room(call, lambda: made.append(2))
+    assert len(calls) == 2
+
+
+def test_room_is_made_for_nothing_else():
+    def broken():
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        with_room(broken, lambda: pytest.fail("made room"))
+
+
+@pytest.mark.parametrize(("module", "name"), [(denoise, "predict"), (finish, "decode")])
+def test_a_second_try_gives_the_same_picture(engine, work, monkeypatch, module, name):
+    whole, _ = draw(engine, work)
+    call, calls = failing(getattr(module, name), 1)
+    monkeypatch.setattr(module, name, call)
+    again, report = draw(engine, work)
+    assert again == whole
+    assert report.degradations == ()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("module", "name"), [(denoise, "predict"), (finish, "decode")])
+def test_two_failures_are_told_and_the_next_smaller_job_works(
+    engine, work, monkeypatch, module, name
+):
+    smaller, _ = draw(engine, work)
+    call, _ = failing(getattr(module, name), 2)
+    monkeypatch.setattr(module, name, call)
+    with pytest.raises(ResourceExhausted) as caught:
+        draw(engine, work, width=128)
+    assert caught.value.reason is Reason.HOST_OUT_OF_MEMORY
+    facts = caught.value.metadata
+    assert facts["needed_bytes"] == str(1 << 50)
+    assert int(facts["free_bytes"]) > 0
+    assert (facts["evictable_bytes"], facts["evictable_models"]) == ("0", "")
+    assert not any(part.in_use for part in engine.held())
+    assert draw(engine, work)[0] == smaller
+
+
+def test_a_large_picture_is_decoded_in_tiles_when_nothing_else_helps(engine, work, monkeypatch):
+    monkeypatch.setattr(finish, "decode", failing(finish.decode, 2)[0])
+    images, report = draw(engine, work, width=1024, precision=PrecisionMode.OPEN)
+    assert len(images) == 1
+    assert [entry.kind for entry in report.degradations] == [DegradationKind.VAE_TILED]
+
+
+def test_an_exact_picture_is_never_decoded_in_tiles_for_want_of_memory(
+    engine, work, monkeypatch
+):
+    monkeypatch.setattr(finish, "decode", failing(finish.decode, 2)[0])
+    with pytest.raises(ResourceExhausted):
+        draw(engine, work, width=1024, precision=PrecisionMode.EXACT)
+
+
+def test_a_trial_without_room_is_left_out():
+    network = nn.Linear(2, 2)
+    narrow, wide = Numerics(torch.bfloat16), Numerics(torch.float32)
+
+    def run(module, numerics, refused):
+        return starve() if numerics in refused else module(torch.ones(2).to(numerics.data_type))
+
+    fastest = partial(
+        speed.fastest,
+        network,
+        (narrow, wide),
+        device=torch.device("cpu"),
+        checkpoint=lambda: None,
+    )
+    chosen, numerics = fastest(run=partial(run, refused=(narrow,)))
+    assert numerics == wide
+    assert chosen is not network
+    with pytest.raises(RuntimeError, match="allocate"):
+        fastest(run=partial(run, refused=(narrow, wide)))
+
+
+def test_a_limit_of_the_process_is_told_and_survived(tmp_path):
+    """The real allocator at a real limit: nothing is patched."""
+    script = tmp_path / "limited.py"
+    script.write_text(_LIMITED)
+    root = Path(__file__).parents[4]
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=root,
+        env={"PYTHONPATH": f"{root}", "PATH": "", "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.stdout.split() == ["HOST_OUT_OF_MEMORY", "drawn"], done.stderr[-2000:]
+
+
+_LIMITED = """
+import resource
+from pathlib import Path
+from domains.errors import ResourceExhausted
+from domains.inference.backends.engine import Engine
+from domains.inference.types import *
+
+engine = Engine("cpu")
+def draw(edge):
+    work = GenerationWork(
+        "m", Path("demo/models/emoji-xl").resolve(), "a red apple", "", edge, edge, 1, 1.0,
+        SchedulerSettings(Scheduler.EULER_DISCRETE), (1,), precision=PrecisionMode.EXACT,
+    )
+    engine.generate(work, emit=lambda _: None, checkpoint=lambda: None)
+
+draw(64)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
+try:
+    draw(1536)
+except ResourceExhausted as error:
+    print(error.reason.value)
+draw(64)
+print("drawn")
+"""
