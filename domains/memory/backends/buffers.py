@@ -51,12 +51,13 @@ class TorchBuffers(BufferStore[torch.Tensor]):
 
     Args:
         device: The device.
+        stream: Where its copies go on; by default one of its own.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, stream: Stream | None = None) -> None:
         super().__init__()
         self._device = device
-        self._stream = Stream(device)
+        self._stream = stream or Stream(device)
         self._backend: Any = self._stream.backend
         self._transfers = Transfers(self._stream)
 

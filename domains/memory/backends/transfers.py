@@ -65,6 +65,10 @@ class Stream:
         mark: Mark = event
         return mark
 
+    def pinned(self, size: int) -> torch.Tensor:
+        """Page-locked bytes that the device reaches; only where copies overlap."""
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
     def _synchronize(self) -> None:
         if self.backend is not None and self._has("synchronize"):
             self.backend.synchronize()
@@ -228,10 +232,7 @@ class Transfers:
 
     def _bounces(self) -> list[torch.Tensor]:
         if not self._kept:
-            self._kept = [
-                torch.empty(BOUNCE_BYTES, dtype=torch.uint8, pin_memory=True)
-                for _ in range(_SLOTS)
-            ]
+            self._kept = [self._stream.pinned(BOUNCE_BYTES) for _ in range(_SLOTS)]
         return self._kept
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,13 +12,16 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from domains.errors import Cancelled, FailedPrecondition
+from domains.device.types import ReleaseReport, ReleaseWork, SelfTestFacts
+from domains.errors import Cancelled, FailedPrecondition, ResourceExhausted
 from domains.inference.types import (
     GenerationWork,
     PreviewSettings,
     Scheduler,
     SchedulerSettings,
 )
+from domains.memory.backends.segments import HostSegments
+from domains.memory.types import BufferRegion, Move, Moved, SegmentRegion
 from domains.session.types import Phase, PhaseStarted, Preview, StepFinished
 from server.worker.pool import WorkerPool
 from server.worker.supervisor import WorkerTiming
@@ -101,3 +106,81 @@ async def test_a_model_that_cannot_be_loaded_is_an_error_and_no_more(
     error = result.raised(FailedPrecondition)
     assert str(tmp_path) not in error.message
     assert pool.status("cpu:0").process_id == process_id
+
+
+async def test_memory_is_lent_and_filled_while_it_draws(pool: WorkerPool) -> None:
+    size = 256 << 20
+    segments = HostSegments()
+    segment = await segments.allocate(size)
+    pattern = hashlib.sha256(b"a pattern").digest() * (1 << 15)  # 1 MiB
+    for offset in range(0, size, len(pattern)):
+        segments.write(SegmentRegion(segment, offset), pattern)
+    wanted = hashlib.sha256(pattern * (size // len(pattern))).hexdigest()
+    stepping = asyncio.Event()
+    run = asyncio.create_task(
+        outcome(
+            pool,
+            drawing(steps=150),
+            on_event=lambda event: stepping.set() if isinstance(event, StepFinished) else None,
+        )
+    )
+    await stepping.wait()
+    began = time.monotonic()
+    await pool.allocate("cpu:0", "small", 1 << 20)
+    assert await pool.free("cpu:0", "small") == 1 << 20
+    assert time.monotonic() - began < 1
+    await pool.allocate("cpu:0", "large", size)
+    figures = pool.figures("cpu:0")
+    assert figures is not None
+    assert figures.leased_bytes == size
+    assert figures.reserved.value is not None
+    assert figures.reserved.value > size  # resident: its pages are really there
+    for source, target in (
+        (SegmentRegion(segment), BufferRegion("large")),
+        (BufferRegion("large"), SegmentRegion(segment)),
+    ):
+        *steps, end = [
+            step async for step in pool.move("cpu:0", Move(source, target, size, hash=True))
+        ]
+        assert end == Moved(size, wanted)
+        assert steps
+    assert not run.done()
+    assert await pool.free("cpu:0", "large") == size
+    pool.cancel("cpu:0", "session")
+    await run
+    segments.close()
+
+
+async def test_what_does_not_fit_is_refused_and_the_next_works(pool: WorkerPool) -> None:
+    with pytest.raises(ResourceExhausted):
+        await pool.allocate("cpu:0", "huge", 1 << 44)
+    await pool.allocate("cpu:0", "small", 1000)
+    assert await pool.free("cpu:0", "small") == 1000
+    assert (await outcome(pool, drawing(steps=1, seeds=(1,)))).report is not None
+
+
+async def test_models_it_holds_are_told_and_let_go(pool: WorkerPool) -> None:
+    await outcome(pool, drawing(steps=1, seeds=(1,)))
+    figures = pool.figures("cpu:0")
+    assert figures is not None
+    held = {component.component: component for component in figures.models}
+    assert {"unet", "vae", "text_encoder"} <= held.keys()
+    weights = sum(component.size.value or 0 for component in held.values())
+    assert weights > 10 << 20
+    assert not any(component.in_use for component in held.values())
+    run = pool.release("cpu:0", "session", ReleaseWork(), remaining=60.0)
+    *_, report = [event async for event in run]
+    assert isinstance(report, ReleaseReport)
+    assert {component.component for component in report.released} == held.keys()
+    figures = pool.figures("cpu:0")
+    assert figures is not None
+    assert figures.models == ()
+
+
+async def test_its_self_test_takes_seconds(pool: WorkerPool) -> None:
+    began = time.monotonic()
+    run = pool.self_test("cpu:0", "session", remaining=60.0)
+    *_, facts = [event async for event in run]
+    assert isinstance(facts, SelfTestFacts)
+    assert {fact.data_type for fact in facts.data_types if fact.works} >= {"float32"}
+    assert time.monotonic() - began < 30  # seconds on an idle machine

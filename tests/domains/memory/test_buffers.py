@@ -1,0 +1,345 @@
+"""Buffers inside a worker: of a processor, and of devices that torch drives.
+
+The processor stands in for a device without streams, and for one with: there copies are
+over when they are called, and what is tested is which bytes go where, and when it stops.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any
+
+import pytest
+import torch
+
+from domains.errors import (
+    AlreadyExists,
+    Cancelled,
+    FailedPrecondition,
+    NotFound,
+    OutOfRange,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+)
+from domains.memory.backends.buffers import TorchBuffers
+from domains.memory.backends.mapping import Mapping
+from domains.memory.backends.moving import Watch
+from domains.memory.backends.opened import OpenedSegment
+from domains.memory.backends.process_buffers import ProcessBuffers
+from domains.memory.backends.transfers import Stream
+from domains.memory.types import BufferRegion, Move, Moved, Segment, SegmentRegion
+
+PROCESSOR = torch.device("cpu")
+LENGTH = (40 << 20) + 17  # more than two bounces and one chunk, and no multiple of them
+
+
+class EagerStream(Stream):
+    """A stream whose work is done at once, that knows which marks nobody has waited for."""
+
+    def __init__(self) -> None:
+        super().__init__(PROCESSOR)
+        self.overlaps = True
+        self.open: deque[object] = deque()
+        self.most_open = 0
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        yield
+        self.open.clear()
+
+    def mark(self) -> Any:
+        stream = self
+
+        class Mark:
+            def synchronize(self) -> None:
+                stream.open.remove(self)
+
+        mark = Mark()
+        self.open.append(mark)
+        self.most_open = max(self.most_open, len(self.open))
+        return mark
+
+    def pinned(self, size: int) -> torch.Tensor:
+        return torch.empty(size, dtype=torch.uint8)
+
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "process": ProcessBuffers,
+    "blocking": lambda: TorchBuffers(PROCESSOR),
+    "overlapping": lambda: TorchBuffers(PROCESSOR, EagerStream()),
+}
+
+
+@pytest.fixture(params=list(MAKERS))
+def buffers(request: pytest.FixtureRequest) -> Any:
+    return MAKERS[request.param]()
+
+
+@pytest.fixture
+def mapping() -> Iterator[Mapping]:
+    mapping = Mapping(LENGTH + 100)
+    yield mapping
+    mapping.close()
+
+
+@pytest.fixture
+def data() -> bytes:
+    generator = torch.Generator().manual_seed(5)
+    bits = torch.randint(0, 256, (LENGTH,), generator=generator, dtype=torch.uint8)
+    return bits.numpy().tobytes()
+
+
+def watch(seen: list[int] | None = None) -> Watch:
+    return Watch((seen if seen is not None else []).append, lambda: None)
+
+
+def stopped_after(calls: int) -> Watch:
+    left = [calls]
+
+    def checkpoint() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Cancelled("Enough.")
+
+    return Watch(lambda _done: None, checkpoint)
+
+
+def write(mapping: Mapping, offset: int, data: bytes) -> None:
+    opened = OpenedSegment(mapping.segment)
+    opened.memory[offset : offset + len(data)] = data
+    opened.close()
+
+
+def read(mapping: Mapping, offset: int, length: int) -> bytes:
+    opened = OpenedSegment(mapping.segment)
+    data = opened.memory[offset : offset + length]
+    opened.close()
+    return data
+
+
+def test_bytes_go_in_across_and_out_again(buffers: Any, mapping: Mapping, data: bytes) -> None:
+    write(mapping, 7, data)
+    for name in ("one", "other"):
+        buffers.allocate(name, LENGTH + 3, zeroed=False, watch=watch())
+    assert buffers.leased_bytes == 2 * (LENGTH + 3)
+    digest = hashlib.sha256(data).hexdigest()
+    segment = mapping.segment
+    steps: list[int] = []
+    for source, target in (
+        (SegmentRegion(segment, 7), BufferRegion("one", 1)),
+        (BufferRegion("one", 1), BufferRegion("other", 2)),
+        (BufferRegion("other", 2), SegmentRegion(segment, 50)),
+    ):
+        steps.clear()
+        move = Move(source, target, LENGTH, hash=True)
+        assert buffers.move(move, watch(steps)) == Moved(LENGTH, digest)
+        assert steps == sorted(steps)
+        assert steps[-1] == LENGTH
+    assert read(mapping, 50, LENGTH) == data
+    # Beside what was written everything is zero still.
+    edges = Move(BufferRegion("other"), SegmentRegion(segment), 3)
+    assert buffers.move(edges, watch()) == Moved(3)
+    assert read(mapping, 0, 3) == b"\0\0" + data[:1]
+    assert buffers.free("one") == LENGTH + 3
+    assert buffers.leased_bytes == LENGTH + 3
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 1000), (1000, 0)])
+def test_overlapping_regions_keep_what_was_there(
+    buffers: Any, mapping: Mapping, data: bytes, source: int, target: int
+) -> None:
+    buffers.allocate("both", LENGTH, zeroed=True, watch=watch())
+    write(mapping, 0, data)
+    into = Move(SegmentRegion(mapping.segment), BufferRegion("both"), LENGTH)
+    buffers.move(into, watch())
+    length = LENGTH - 1000
+    across = Move(BufferRegion("both", source), BufferRegion("both", target), length, hash=True)
+    wanted = data[source : source + length]
+    assert buffers.move(across, watch()).sha256 == hashlib.sha256(wanted).hexdigest()
+    out = Move(BufferRegion("both", target), SegmentRegion(mapping.segment), length)
+    buffers.move(out, watch())
+    assert read(mapping, 0, length) == wanted
+
+
+@pytest.mark.parametrize("hash", [False, True])
+def test_a_stopped_move_stops_between_chunks(
+    buffers: Any, mapping: Mapping, hash: bool
+) -> None:
+    buffers.allocate("target", LENGTH, zeroed=False, watch=watch())
+    segment = SegmentRegion(mapping.segment)
+    for source, target in (
+        (segment, BufferRegion("target")),
+        (BufferRegion("target"), segment),
+    ):
+        with pytest.raises(Cancelled):
+            buffers.move(Move(source, target, LENGTH, hash), stopped_after(1))
+        # And the next one is none the worse for it.
+        assert buffers.move(Move(source, target, 5), watch()).done == 5
+
+
+def test_names_and_regions_are_checked(buffers: Any, mapping: Mapping) -> None:
+    buffers.allocate("small", 10, zeroed=True, watch=watch())
+    with pytest.raises(AlreadyExists):
+        buffers.allocate("small", 10, zeroed=True, watch=watch())
+    with pytest.raises(NotFound):
+        buffers.free("other")
+    segment = SegmentRegion(mapping.segment)
+    with pytest.raises(OutOfRange):
+        buffers.move(Move(BufferRegion("small", 1), segment, 10), watch())
+    with pytest.raises(OutOfRange):
+        buffers.move(Move(segment, BufferRegion("small", 11), 1), watch())
+    beyond = SegmentRegion(mapping.segment, mapping.segment.size_bytes)
+    with pytest.raises(OutOfRange):
+        buffers.move(Move(beyond, BufferRegion("small"), 1), watch())
+    with pytest.raises(NotFound):
+        buffers.move(Move(BufferRegion("other"), segment, 1), watch())
+    gone = SegmentRegion(Segment("/proc/self/fd/9999", 10))
+    with pytest.raises(FailedPrecondition):
+        buffers.move(Move(gone, BufferRegion("small"), 1), watch())
+
+
+def test_copies_of_the_device_and_of_the_processor_take_turns(
+    mapping: Mapping, data: bytes
+) -> None:
+    stream = EagerStream()
+    buffers = TorchBuffers(PROCESSOR, stream)
+    buffers.allocate("target", LENGTH, zeroed=False, watch=watch())
+    buffers.move(Move(SegmentRegion(mapping.segment), BufferRegion("target"), LENGTH), watch())
+    # Two are under way at the same time, never three: there are two bounces.
+    assert stream.most_open == 2
+
+
+def test_main_memory_is_refused_before_it_is_touched() -> None:
+    buffers = ProcessBuffers(lambda: (256 << 20) + 1000)
+    with pytest.raises(ResourceExhausted) as refused:
+        buffers.allocate("large", 1001, zeroed=False, watch=watch())
+    assert refused.value.reason is Reason.HOST_OUT_OF_MEMORY
+    assert refused.value.metadata == {"needed_bytes": "1001", "free_bytes": "1000"}
+    assert buffers.leased_bytes == 0
+    buffers.allocate("large", 1000, zeroed=False, watch=watch())
+    boundless = ProcessBuffers(lambda: 1 << 62)
+    with pytest.raises(ResourceExhausted):
+        boundless.allocate("absurd", 1 << 60, zeroed=False, watch=watch())
+
+
+def test_an_allocation_can_be_stopped_while_its_pages_are_taken() -> None:
+    buffers = ProcessBuffers()
+    with pytest.raises(Cancelled):
+        buffers.allocate("large", 70 << 20, zeroed=False, watch=stopped_after(1))
+    assert buffers.leased_bytes == 0
+    with pytest.raises(NotFound):
+        buffers.free("large")
+
+
+def test_a_freed_buffer_stays_until_the_move_from_it_is_over(
+    mapping: Mapping, data: bytes
+) -> None:
+    buffers = ProcessBuffers()
+    buffers.allocate("source", LENGTH, zeroed=True, watch=watch())
+    write(mapping, 0, data)
+    freeing = threading.Event()
+
+    def free_at_once(_done: int) -> None:
+        if not freeing.is_set():
+            freeing.set()
+            buffers.free("source")
+
+    move = Move(BufferRegion("source"), SegmentRegion(mapping.segment), LENGTH)
+    assert buffers.move(move, Watch(free_at_once, lambda: None)).done == LENGTH
+    assert read(mapping, 0, LENGTH) == bytes(LENGTH)
+
+
+def test_what_torch_says_of_memory_and_loss_is_said_in_the_domains_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buffers = TorchBuffers(PROCESSOR)
+    for text, kind, reason in (
+        ("CUDA out of memory. Tried to", ResourceExhausted, Reason.DEVICE_OUT_OF_MEMORY),
+        ("CUDA error: an illegal memory access", Unavailable, Reason.DEVICE_LOST),
+    ):
+
+        def fail(*_arguments: object, text: str = text, **_options: object) -> None:
+            raise RuntimeError(text)
+
+        monkeypatch.setattr(torch, "zeros", fail)
+        with pytest.raises(kind) as refused:
+            buffers.allocate("buffer", 123, zeroed=True, watch=watch())
+        assert refused.value.reason is reason
+    assert buffers.leased_bytes == 0
+
+
+@pytest.mark.parametrize("maker", ["process", "blocking"])
+def test_nothing_is_pinned_where_no_driver_can(maker: str, mapping: Mapping) -> None:
+    buffers = MAKERS[maker]()
+    with pytest.raises(FailedPrecondition) as refused:
+        buffers.pin(mapping.segment)
+    assert refused.value.reason is Reason.DEVICE_UNSUPPORTED
+    buffers.unpin(mapping.segment)
+
+
+class Runtime:
+    """A driver that page-locks until it is told to refuse."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self.locked: dict[int, int] = {}
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:
+        if self.code == 0:
+            self.locked[address] = size
+        return self.code
+
+    def cudaHostUnregister(self, address: int) -> int:
+        del self.locked[address]
+        return 0
+
+
+def test_a_driver_pins_each_segment_once_and_can_refuse(
+    monkeypatch: pytest.MonkeyPatch, mapping: Mapping, data: bytes
+) -> None:
+    runtime = Runtime()
+    buffers = TorchBuffers(PROCESSOR, EagerStream())
+    monkeypatch.setattr(buffers, "_runtime", lambda: runtime)
+    for _ in range(2):
+        buffers.pin(mapping.segment)
+    assert list(runtime.locked.values()) == [mapping.segment.size_bytes]
+    write(mapping, 0, data)
+    buffers.allocate("target", LENGTH, zeroed=False, watch=watch())
+    into = Move(SegmentRegion(mapping.segment), BufferRegion("target"), LENGTH, hash=True)
+    assert buffers.move(into, watch()).sha256 == hashlib.sha256(data).hexdigest()
+    out = Move(BufferRegion("target"), SegmentRegion(mapping.segment, 100), LENGTH)
+    buffers.move(out, watch())
+    assert read(mapping, 100, LENGTH) == data
+    for _ in range(2):
+        buffers.unpin(mapping.segment)
+    assert runtime.locked == {}
+    for code, kind in ((2, ResourceExhausted), (801, FailedPrecondition)):
+        runtime.code = code
+        with pytest.raises(kind):
+            buffers.pin(mapping.segment)
+    runtime.code = 0
+    buffers.pin(mapping.segment)
+    buffers.unpin(mapping.segment)
+
+
+def test_a_named_block_outlives_whoever_opened_it() -> None:
+    block = SharedMemory(create=True, size=100)
+    try:
+        assert block.buf is not None
+        block.buf[:3] = b"abc"
+        opened = OpenedSegment(Segment(block.name, 100))
+        assert opened.memory[:3] == b"abc"
+        opened.memory[3:4] = b"d"
+        opened.close()
+        assert bytes(block.buf[:4]) == b"abcd"
+        again = OpenedSegment(Segment(block.name, 100))
+        again.close()
+    finally:
+        block.close()
+        block.unlink()
