@@ -254,7 +254,8 @@ def _self_test(*, emit: TaskEmit, checkpoint: Callable[[], None]) -> SelfTestFac
     )
 
 
-def _build(torch_device: str) -> Parts:
+def build(torch_device: str) -> Parts:
+    """The scripted parts; how it was started says what goes wrong."""
     match sys.argv[1:]:
         case ["exit-at-start"]:
             os._exit(7)
@@ -278,4 +279,4 @@ def _build(torch_device: str) -> Parts:
 
 
 if __name__ == "__main__":
-    main(_build)
+    main(build)
