@@ -17,6 +17,7 @@ from server.cli.commands import (
     devices,
     doctor,
     generate,
+    memory,
     models,
     serve,
     sessions,
@@ -82,6 +83,7 @@ def server_options(
 app.command("serve")(serve.serve)
 app.command("generate")(generate.generate)
 app.add_typer(devices.app, name="devices")
+app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(artifact.app, name="artifact")

@@ -15,6 +15,7 @@ from deviceops.v1 import (
     artifact_pb2_grpc,
     device_pb2_grpc,
     inference_pb2_grpc,
+    memory_pb2_grpc,
     model_pb2_grpc,
     processing_pb2_grpc,
 )
@@ -63,15 +64,25 @@ class Client:
         self.devices = device_pb2_grpc.DeviceServiceStub(channel)
         self.health = health_pb2_grpc.HealthStub(channel)
         self.inference = inference_pb2_grpc.InferenceServiceStub(channel)
+        self.memory = memory_pb2_grpc.MemoryServiceStub(channel)
         self.models = model_pb2_grpc.ModelServiceStub(channel)
         self.processing = processing_pb2_grpc.ProcessingServiceStub(channel)
 
     def ask(
-        self, method: Callable[..., R], request: object, *, timeout: float = UNARY_TIMEOUT
+        self,
+        method: Callable[..., R],
+        request: object,
+        *,
+        timeout: float = UNARY_TIMEOUT,
+        client_name: str = "",
     ) -> R:
-        """One unary call, bounded in time; `timeout` is in seconds."""
+        """One unary call, bounded in time; `timeout` is in seconds.
+
+        `client_name` says whose leases it is about, where it is about leases.
+        """
+        named = {"metadata": (("deviceops-client", client_name),)} if client_name else {}
         try:
-            return method(request, timeout=timeout)
+            return method(request, timeout=timeout, **named)
         except grpc.RpcError as error:
             raise CallFailed(self.explain(error)) from error
 

@@ -17,11 +17,21 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     clean = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in [list(headings), *clean]:
-            print("\t".join(row))
+            plain(row)
         return
+    write(drawn(headings, clean))
+
+
+def plain(cells: Iterable[str]) -> None:
+    """One tab-separated line, at once."""
+    print("\t".join(map(printable, cells)), flush=True)
+
+
+def write(drawn_table: Table) -> None:
+    """A table on a terminal."""
     from rich.console import Console
 
-    Console(highlight=False).print(drawn(headings, clean))
+    Console(highlight=False).print(drawn_table)
 
 
 def drawn(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

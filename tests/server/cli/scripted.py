@@ -23,6 +23,8 @@ from deviceops.v1 import (
     device_pb2_grpc,
     inference_pb2,
     inference_pb2_grpc,
+    memory_pb2,
+    memory_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
     processing_pb2,
@@ -156,6 +158,10 @@ class ScriptedServer:
         self.on_control: Callable[[Any, Context], None] = lambda request, context: None
         self.device_list = device_pb2.ListDevicesResponse()
         self.device_statuses: dict[str, device_pb2.GetDeviceStatusResponse] = {}
+        self.memory_status = memory_pb2.MemoryStatus()
+        self.pressures: list[memory_pb2.MemoryPressure] = []
+        self.memory_readings: list[memory_pb2.WatchMemoryResponse] = []
+        self.allocations = memory_pb2.ListAllocationsResponse()
         self.device_memory: dict[str, device_pb2.DeviceMemory] = {}
         self.device_events: Iterable[device_pb2.WatchDevicesResponse] = []
         self.capabilities = device_pb2.GetDeviceCapabilitiesResponse()
@@ -173,6 +179,7 @@ class ScriptedServer:
             _Processing(self), self._server
         )
         device_pb2_grpc.add_DeviceServiceServicer_to_server(_Devices(self), self._server)
+        memory_pb2_grpc.add_MemoryServiceServicer_to_server(_Memory(self), self._server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(_Models(self), self._server)
         artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(_Artifacts(self), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
@@ -286,6 +293,39 @@ class _Devices(device_pb2_grpc.DeviceServiceServicer):
         self._script.came(request, context)
         for entry in self._script.restart:
             yield device_pb2.RestartWorkerResponse(event=entry)
+
+
+class _Memory(memory_pb2_grpc.MemoryServiceServicer):
+    def __init__(self, script: ScriptedServer) -> None:
+        self._script = script
+
+    def GetMemoryStatus(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return memory_pb2.GetMemoryStatusResponse(status=self._script.memory_status)
+
+    def GetMemoryPressure(self, request: Any, context: Any) -> Any:
+        return memory_pb2.GetMemoryPressureResponse(pressures=self._script.pressures)
+
+    def WatchMemory(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        yield from self._script.memory_readings
+        refuse(
+            context,
+            grpc.StatusCode.UNAVAILABLE,
+            "The server is shutting down.",
+            "SHUTTING_DOWN",
+        )
+
+    def ListAllocations(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return self._script.allocations
+
+    def Deallocate(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for one in self._script.allocations.allocations:
+            if one.allocation_id == request.allocation_id:
+                return memory_pb2.DeallocateResponse(freed_bytes=one.size_bytes)
+        return refuse(context, grpc.StatusCode.NOT_FOUND, "It is gone.", "ALLOCATION_NOT_FOUND")
 
 
 class _Models(model_pb2_grpc.ModelServiceServicer):
