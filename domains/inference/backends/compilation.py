@@ -49,10 +49,8 @@ def compile_if_it_pays(
     checkpoint()
     plain = predict()
     before = _seconds(predict, device, checkpoint)
-    module: Any = unet
     try:
-        module.compile_repeated_blocks(backend=backend)
-        compiled = _compiled(predict, checkpoint)
+        compiled = _compiled(unet, backend, predict, checkpoint)
         if compiled is not None:
             difference = float((compiled - plain).norm() / plain.norm())
             after = _seconds(predict, device, checkpoint)
@@ -76,11 +74,15 @@ def undo(unet: nn.Module) -> None:
 
 
 def _compiled(
-    predict: Callable[[], torch.Tensor], checkpoint: Callable[[], None]
+    unet: Any,
+    backend: str,
+    predict: Callable[[], torch.Tensor],
+    checkpoint: Callable[[], None],
 ) -> torch.Tensor | None:
     """The first run, in which compilers work; None where they cannot."""
     checkpoint()
     try:
+        unet.compile_repeated_blocks(backend=backend)
         result = predict()
     except Exception as error:
         # Compilers fail in as many ways as there are machines; none is the caller's matter.
