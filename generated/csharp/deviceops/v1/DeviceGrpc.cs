@@ -304,9 +304,11 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// What a device can do, measured by a self-test in its worker and cached by driver and
-      /// version.
+      /// version. Callers that come while it is measured share the measurement; it goes on when
+      /// they leave.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE, WORKER_LOST,
-      /// DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
+      /// DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG, DEADLINE_EXPIRED),
+      /// RESOURCE_EXHAUSTED (QUEUE_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -320,9 +322,11 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// What a device can do, measured by a self-test in its worker and cached by driver and
-      /// version.
+      /// version. Callers that come while it is measured share the measurement; it goes on when
+      /// they leave.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE, WORKER_LOST,
-      /// DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
+      /// DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG, DEADLINE_EXPIRED),
+      /// RESOURCE_EXHAUSTED (QUEUE_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -334,9 +338,11 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// What a device can do, measured by a self-test in its worker and cached by driver and
-      /// version.
+      /// version. Callers that come while it is measured share the measurement; it goes on when
+      /// they leave.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE, WORKER_LOST,
-      /// DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
+      /// DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG, DEADLINE_EXPIRED),
+      /// RESOURCE_EXHAUSTED (QUEUE_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -350,9 +356,11 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// What a device can do, measured by a self-test in its worker and cached by driver and
-      /// version.
+      /// version. Callers that come while it is measured share the measurement; it goes on when
+      /// they leave.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE, WORKER_LOST,
-      /// DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
+      /// DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG, DEADLINE_EXPIRED),
+      /// RESOURCE_EXHAUSTED (QUEUE_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -363,9 +371,10 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_GetDeviceCapabilities, null, options, request);
       }
       /// <summary>
-      /// Which device is used where a request names none. Survives restarts.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE,
-      /// DEVICE_QUARANTINED).
+      /// Which device is used where a request names none. Survives restarts, until the
+      /// server's setting is changed.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -378,9 +387,10 @@ namespace DeviceOperations.V1 {
         return SetDefaultDevice(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Which device is used where a request names none. Survives restarts.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE,
-      /// DEVICE_QUARANTINED).
+      /// Which device is used where a request names none. Survives restarts, until the
+      /// server's setting is changed.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -391,9 +401,10 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_SetDefaultDevice, null, options, request);
       }
       /// <summary>
-      /// Which device is used where a request names none. Survives restarts.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE,
-      /// DEVICE_QUARANTINED).
+      /// Which device is used where a request names none. Survives restarts, until the
+      /// server's setting is changed.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -406,9 +417,10 @@ namespace DeviceOperations.V1 {
         return SetDefaultDeviceAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Which device is used where a request names none. Survives restarts.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE,
-      /// DEVICE_QUARANTINED).
+      /// Which device is used where a request names none. Survives restarts, until the
+      /// server's setting is changed.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -552,7 +564,7 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Apply a profile and report what changed and its effect, measured on a real step
-      /// before and after.
+      /// before and after. Workers to come run with it too.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
       /// InferenceService.Generate.
       /// </summary>
@@ -568,7 +580,7 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Apply a profile and report what changed and its effect, measured on a real step
-      /// before and after.
+      /// before and after. Workers to come run with it too.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
       /// InferenceService.Generate.
       /// </summary>
@@ -583,7 +595,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// End a device's worker and start a new one: after its running session, or at once with
       /// `force`, which fails that session with WORKER_LOST. Lifts a quarantine.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE), and those of
+      /// its options.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -598,7 +611,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// End a device's worker and start a new one: after its running session, or at once with
       /// `force`, which fails that session with WORKER_LOST. Lifts a quarantine.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE).
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE), and those of
+      /// its options.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -109,18 +109,21 @@ class DeviceServiceServicer:
 
     def GetDeviceCapabilities(self, request, context):
         """What a device can do, measured by a self-test in its worker and cached by driver and
-        version.
+        version. Callers that come while it is measured share the measurement; it goes on when
+        they leave.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE, WORKER_LOST,
-        DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
+        DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG, DEADLINE_EXPIRED),
+        RESOURCE_EXHAUSTED (QUEUE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetDefaultDevice(self, request, context):
-        """Which device is used where a request names none. Survives restarts.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE,
-        DEVICE_QUARANTINED).
+        """Which device is used where a request names none. Survives restarts, until the
+        server's setting is changed.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
+        UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +156,7 @@ class DeviceServiceServicer:
 
     def OptimizeDevice(self, request, context):
         """Apply a profile and report what changed and its effect, measured on a real step
-        before and after.
+        before and after. Workers to come run with it too.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
         InferenceService.Generate.
         """
@@ -164,7 +167,8 @@ class DeviceServiceServicer:
     def RestartWorker(self, request, context):
         """End a device's worker and start a new one: after its running session, or at once with
         `force`, which fails that session with WORKER_LOST. Lifts a quarantine.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE).
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE), and those of
+        its options.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

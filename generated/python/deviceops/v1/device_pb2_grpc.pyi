@@ -47,14 +47,17 @@ class DeviceServiceStub:
     """
     GetDeviceCapabilities: _grpc.UnaryUnaryMultiCallable[_device_pb2.GetDeviceCapabilitiesRequest, _device_pb2.GetDeviceCapabilitiesResponse]
     """What a device can do, measured by a self-test in its worker and cached by driver and
-    version.
+    version. Callers that come while it is measured share the measurement; it goes on when
+    they leave.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE, WORKER_LOST,
-    DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
+    DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG, DEADLINE_EXPIRED),
+    RESOURCE_EXHAUSTED (QUEUE_FULL).
     """
     SetDefaultDevice: _grpc.UnaryUnaryMultiCallable[_device_pb2.SetDefaultDeviceRequest, _device_pb2.SetDefaultDeviceResponse]
-    """Which device is used where a request names none. Survives restarts.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE,
-    DEVICE_QUARANTINED).
+    """Which device is used where a request names none. Survives restarts, until the
+    server's setting is changed.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
+    UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
     """
     GetDeviceMemory: _grpc.UnaryUnaryMultiCallable[_device_pb2.GetDeviceMemoryRequest, _device_pb2.GetDeviceMemoryResponse]
     """A device's memory, each figure with its source.
@@ -71,14 +74,15 @@ class DeviceServiceStub:
     """
     OptimizeDevice: _grpc.UnaryStreamMultiCallable[_device_pb2.OptimizeDeviceRequest, _device_pb2.OptimizeDeviceResponse]
     """Apply a profile and report what changed and its effect, measured on a real step
-    before and after.
+    before and after. Workers to come run with it too.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
     InferenceService.Generate.
     """
     RestartWorker: _grpc.UnaryStreamMultiCallable[_device_pb2.RestartWorkerRequest, _device_pb2.RestartWorkerResponse]
     """End a device's worker and start a new one: after its running session, or at once with
     `force`, which fails that session with WORKER_LOST. Lifts a quarantine.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE).
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE), and those of
+    its options.
     """
 
 @_typing.type_check_only
@@ -100,14 +104,17 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """
     GetDeviceCapabilities: _aio.UnaryUnaryMultiCallable[_device_pb2.GetDeviceCapabilitiesRequest, _device_pb2.GetDeviceCapabilitiesResponse]  # type: ignore[assignment]
     """What a device can do, measured by a self-test in its worker and cached by driver and
-    version.
+    version. Callers that come while it is measured share the measurement; it goes on when
+    they leave.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE, WORKER_LOST,
-    DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
+    DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG, DEADLINE_EXPIRED),
+    RESOURCE_EXHAUSTED (QUEUE_FULL).
     """
     SetDefaultDevice: _aio.UnaryUnaryMultiCallable[_device_pb2.SetDefaultDeviceRequest, _device_pb2.SetDefaultDeviceResponse]  # type: ignore[assignment]
-    """Which device is used where a request names none. Survives restarts.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE,
-    DEVICE_QUARANTINED).
+    """Which device is used where a request names none. Survives restarts, until the
+    server's setting is changed.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
+    UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
     """
     GetDeviceMemory: _aio.UnaryUnaryMultiCallable[_device_pb2.GetDeviceMemoryRequest, _device_pb2.GetDeviceMemoryResponse]  # type: ignore[assignment]
     """A device's memory, each figure with its source.
@@ -124,14 +131,15 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """
     OptimizeDevice: _aio.UnaryStreamMultiCallable[_device_pb2.OptimizeDeviceRequest, _device_pb2.OptimizeDeviceResponse]  # type: ignore[assignment]
     """Apply a profile and report what changed and its effect, measured on a real step
-    before and after.
+    before and after. Workers to come run with it too.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
     InferenceService.Generate.
     """
     RestartWorker: _aio.UnaryStreamMultiCallable[_device_pb2.RestartWorkerRequest, _device_pb2.RestartWorkerResponse]  # type: ignore[assignment]
     """End a device's worker and start a new one: after its running session, or at once with
     `force`, which fails that session with WORKER_LOST. Lifts a quarantine.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE).
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE), and those of
+    its options.
     """
 
 class DeviceServiceServicer:
@@ -165,9 +173,11 @@ class DeviceServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_device_pb2.GetDeviceCapabilitiesResponse, _abc.Awaitable[_device_pb2.GetDeviceCapabilitiesResponse]]:
         """What a device can do, measured by a self-test in its worker and cached by driver and
-        version.
+        version. Callers that come while it is measured share the measurement; it goes on when
+        they leave.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE, WORKER_LOST,
-        DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG).
+        DEVICE_QUARANTINED), DEADLINE_EXCEEDED (WORKER_HUNG, DEADLINE_EXPIRED),
+        RESOURCE_EXHAUSTED (QUEUE_FULL).
         """
 
     def SetDefaultDevice(
@@ -175,9 +185,10 @@ class DeviceServiceServicer:
         request: _device_pb2.SetDefaultDeviceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_device_pb2.SetDefaultDeviceResponse, _abc.Awaitable[_device_pb2.SetDefaultDeviceResponse]]:
-        """Which device is used where a request names none. Survives restarts.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE,
-        DEVICE_QUARANTINED).
+        """Which device is used where a request names none. Survives restarts, until the
+        server's setting is changed.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
+        UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
         """
 
     def GetDeviceMemory(
@@ -214,7 +225,7 @@ class DeviceServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_device_pb2.OptimizeDeviceResponse], _abc.AsyncIterator[_device_pb2.OptimizeDeviceResponse]]:
         """Apply a profile and report what changed and its effect, measured on a real step
-        before and after.
+        before and after. Workers to come run with it too.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
         InferenceService.Generate.
         """
@@ -226,7 +237,8 @@ class DeviceServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_device_pb2.RestartWorkerResponse], _abc.AsyncIterator[_device_pb2.RestartWorkerResponse]]:
         """End a device's worker and start a new one: after its running session, or at once with
         `force`, which fails that session with WORKER_LOST. Lifts a quarantine.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE).
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND), UNAVAILABLE (DEVICE_UNAVAILABLE), and those of
+        its options.
         """
 
 def add_DeviceServiceServicer_to_server(servicer: DeviceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
