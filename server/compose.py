@@ -66,7 +66,7 @@ from server.config import Settings
 from server.errors import failure
 from server.journal import Journal
 from server.worker.pool import WorkerOptions, WorkerPool
-from server.worker.supervisor import WorkerTiming
+from server.worker.timing import WorkerTiming
 
 _CATALOGUE_SECONDS = 10.0
 _MEMORY_SECONDS = 0.5

@@ -107,14 +107,16 @@ class Orders:
         self._tickets = itertools.count(1)
         self._lock = threading.Lock()
         self._waiting: dict[int, Pending] = {}
-        self._moved = 0.0
+        # When an answer last came, for moves and for everything else: see `MemoryLanes`.
+        self._moved = {True: 0.0, False: 0.0}
 
     def issue(self, order: Order) -> Pending:
         """A new one; answers to it are expected from here on. Belongs to the event loop."""
         pending = Pending(next(self._tickets), order)
         with self._lock:
-            if not self._waiting:
-                self._moved = time.monotonic()
+            lane = _moves(order)
+            if lane not in {_moves(other.order) for other in self._waiting.values()}:
+                self._moved[lane] = time.monotonic()
             self._waiting[pending.ticket] = pending
         return pending
 
@@ -128,7 +130,7 @@ class Orders:
             pending = self._waiting.get(frame.ticket)
             if pending is None:
                 raise ProtocolError("a memory answer is about no order that waits")
-            self._moved = time.monotonic()
+            self._moved[_moves(pending.order)] = time.monotonic()
             if isinstance(frame.answer, MemoryProgress):
                 pending.advance(frame.answer.done)
                 return
@@ -145,10 +147,21 @@ class Orders:
         for pending in waiting:
             pending.finish(error())
 
-    def stuck_since(self) -> float | None:
-        """When any of them last moved, in `time.monotonic` seconds; None when none waits."""
+    def stuck_since(self, *, one_lane: bool) -> float | None:
+        """Since when nothing moved in a lane that has orders, in `time.monotonic` seconds.
+
+        None when none waits. With `one_lane` all orders wait for each other.
+        """
         with self._lock:
-            return self._moved if self._waiting else None
+            lanes = {_moves(pending.order) for pending in self._waiting.values()}
+            moved = [self._moved[lane] for lane in lanes]
+            if not moved:
+                return None
+            return max(self._moved.values()) if one_lane else min(moved)
+
+
+def _moves(order: Order) -> bool:
+    return isinstance(order, Move)
 
 
 def _length(order: Order) -> int:

@@ -22,7 +22,8 @@ from server.worker.orders import Pending
 from server.worker.restart import RestartPolicy, RestartRules, Verdict
 from server.worker.runs import Run
 from server.worker.spool import Spool
-from server.worker.supervisor import Death, Supervisor, WorkerTiming
+from server.worker.supervisor import Death, Supervisor
+from server.worker.timing import WorkerTiming
 
 
 class Place:

@@ -35,7 +35,7 @@ from server.worker.place import Place
 from server.worker.restart import RestartRules
 from server.worker.runs import Run
 from server.worker.spool import Spool
-from server.worker.supervisor import WorkerTiming
+from server.worker.timing import WorkerTiming
 
 Listener = TypeVar("Listener")
 _BALANCED = OptimizationProfile.BALANCED

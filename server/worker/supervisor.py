@@ -22,6 +22,7 @@ import structlog
 from domains.device.types import Device, OptimizationProfile
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
 from server.worker import frames
+from server.worker.complaints import Complaint, complain
 from server.worker.conversation import CannotStart, Conversation
 from server.worker.frames import ProtocolError
 from server.worker.link import (
@@ -38,27 +39,9 @@ from server.worker.runs import Run
 from server.worker.sender import Sender
 from server.worker.spool import Spool
 from server.worker.startup import StartRecord
+from server.worker.timing import WorkerTiming
 
 _log = structlog.get_logger("deviceops.worker")
-
-
-@dataclass(frozen=True)
-class WorkerTiming:
-    """How long the front waits for what, in seconds."""
-
-    start: float = 120.0
-    """From spawning to hello."""
-    cancel_grace: float = 10.0
-    """From asking a run to stop to killing its worker."""
-    hang: float = 60.0
-    """Without progress, before a run counts as hung; or `hang_steps` mean steps if longer."""
-    hang_steps: float = 20.0
-    beat: float = 30.0
-    """Without a sign of life."""
-    send: float = 10.0
-    """For the worker to take a frame."""
-    exit: float = 5.0
-    """For a worker that said it ends, or whose link is closed, to end."""
 
 
 @dataclass(frozen=True)
@@ -285,52 +268,31 @@ class Supervisor:
         """End it when it hangs. What is late must be late twice: the front may have slept."""
         timing = self._timing
         pause = min(1.0, min(timing.hang, timing.beat, timing.send) / 4)
-        suspected = ""
+        suspected: Complaint | None = None
         while not self.ended.done():
             await asyncio.sleep(pause)
-            now = time.monotonic()
-            complaint = self._complaint(now)
-            about_run = bool(complaint)
-            complaint = complaint or self._complaint_of_orders(now)
-            if complaint and complaint == suspected:
-                self._hung(complaint, about_run=about_run)
+            blocked = 0.0
+            if self._sender is not None:
+                blocked = self._sender.blocked(time.monotonic())
+            complaint = complain(self._talk, timing, blocked, one_lane=self._memory_waits)
+            if complaint is not None and complaint == suspected:
+                self._hung(complaint)
             suspected = complaint
 
-    def _complaint(self, now: float) -> str:
-        timing, run = self._timing, self._talk.run
-        if now - self._talk.alive_at > timing.beat:
-            return f"gave no sign of life for {timing.beat:g} s"
-        if self._sender is not None and self._sender.blocked(now) > timing.send:
-            return f"took no order for {timing.send:g} s"
-        if run is not None and run.stop_error is None:
-            patience = max(timing.hang, timing.hang_steps * run.mean_step)
-            if now - run.last_progress > patience:
-                return f"made no progress for {patience:.0f} s"
-        return ""
-
-    def _complaint_of_orders(self, now: float) -> str:
-        since = self._talk.orders.stuck_since()
-        if since is None:
-            return ""
-        if self._memory_waits and self._talk.run is not None:
-            since = max(since, self._talk.run.last_progress)
-        if now - since <= self._timing.hang:
-            return ""
-        return f"did not answer a memory order for {self._timing.hang:g} s"
-
-    def _hung(self, complaint: str, *, about_run: bool) -> None:
+    def _hung(self, complaint: Complaint) -> None:
         def error() -> DeadlineExceeded:
             return DeadlineExceeded(
-                f"The worker of device {self._device.device_id} {complaint} and was ended.",
+                f"The worker of device {self._device.device_id} {complaint.words} "
+                "and was ended.",
                 reason=Reason.WORKER_HUNG,
                 metadata={"device_id": self._device.device_id},
             )
 
         run = self._talk.run
-        if about_run and run is not None and run.stop_error is None:
+        if complaint.about_run and run is not None and run.stop_error is None:
             run.stop_error = error()
         self._talk.orders.fail_all(error)
-        self.kill(complaint)
+        self.kill(complaint.words)
 
     # In the reader's thread.
 

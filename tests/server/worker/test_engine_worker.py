@@ -24,7 +24,7 @@ from domains.memory.backends.segments import HostSegments
 from domains.memory.types import BufferRegion, Move, Moved, SegmentRegion
 from domains.session.types import Phase, PhaseStarted, Preview, StepFinished
 from server.worker.pool import WorkerPool
-from server.worker.supervisor import WorkerTiming
+from server.worker.timing import WorkerTiming
 from tests.server.worker.workers import lives, outcome, ready, running, work
 
 MODEL = Path(__file__).parents[3] / "demo" / "models" / "emoji-xl"

@@ -18,7 +18,7 @@ from domains.inference.types import GenerationWork
 from server.worker.environment import child_environment
 from server.worker.pool import WorkerOptions
 from server.worker.restart import RestartRules
-from server.worker.supervisor import WorkerTiming
+from server.worker.timing import WorkerTiming
 from tests.server.worker.workers import (
     DEVICE,
     SECOND,

@@ -36,7 +36,7 @@ from domains.memory.types import (
     SegmentRegion,
 )
 from server.worker.pool import WorkerPool
-from server.worker.supervisor import WorkerTiming
+from server.worker.timing import WorkerTiming
 from tests.server.worker.workers import (
     PATIENCE,
     eventually,
@@ -328,6 +328,40 @@ async def test_an_order_that_is_not_answered_ends_the_worker(tmp_path: Path) -> 
             pool,
             lambda now: now.state is DeviceState.READY and now.process_id != process_id,
         )
+
+
+async def test_a_move_that_goes_on_does_not_hide_an_order_that_hangs(
+    tmp_path: Path, segments: HostSegments
+) -> None:
+    async with running(tmp_path, scripted(), timing=WorkerTiming(hang=0.4)) as pool:
+        segment = await segments.allocate(ENDLESS)
+        await pool.allocate(DEVICE, "target", ENDLESS)
+        moving = asyncio.create_task(endless(pool, "target", segment))
+        await asyncio.sleep(1.0)
+        assert not moving.done()  # it makes progress, though only a byte
+        with pytest.raises(DeadlineExceeded):
+            await pool.allocate(DEVICE, "hang", 1)
+        with pytest.raises(DeadlineExceeded):
+            await moving
+
+
+async def test_orders_of_a_single_thread_wait_for_each_other_without_suspicion(
+    tmp_path: Path, segments: HostSegments
+) -> None:
+    timing = WorkerTiming(hang=0.4)
+    async with running(tmp_path, scripted("single-threaded"), timing=timing) as pool:
+        segment = await segments.allocate(ENDLESS)
+        await pool.allocate(DEVICE, "target", ENDLESS)
+        moving = asyncio.create_task(endless(pool, "target", segment))
+        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(pool.allocate(DEVICE, "waits", 1))
+        await asyncio.sleep(1.0)
+        assert not moving.done()
+        assert not waiting.done()
+        moving.cancel()
+        await waiting
+        with pytest.raises(asyncio.CancelledError):
+            await moving
 
 
 async def test_an_order_that_loses_the_device_ends_the_worker(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from domains.device.types import DeviceState
 from domains.errors import DeadlineExceeded, Reason, Unavailable
 from domains.memory.types import BufferRegion, Move
 from server.worker.restart import RestartRules
-from server.worker.supervisor import WorkerTiming
+from server.worker.timing import WorkerTiming
 from tests.server.worker.workers import (
     accepted,
     lives,

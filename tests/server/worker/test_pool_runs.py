@@ -38,7 +38,7 @@ from domains.session.types import (
 )
 from server.worker.pool import WorkerPool
 from server.worker.restart import RestartRules
-from server.worker.supervisor import WorkerTiming
+from server.worker.timing import WorkerTiming
 from tests.fakes.scripted_worker import FLOOD
 from tests.server.worker.workers import (
     Outcome,

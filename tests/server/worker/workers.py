@@ -23,7 +23,7 @@ from domains.inference.types import (
 )
 from server.worker.pool import WorkerOptions, WorkerPool
 from server.worker.restart import RestartRules
-from server.worker.supervisor import WorkerTiming
+from server.worker.timing import WorkerTiming
 
 PATIENCE = 120.0  # never waited for, except on a machine that is very busy
 DEVICE = Device("cpu:0", DeviceKind.CPU, "CPU", "Maker", "cpu", ByteFigure.unknown("a test"))
