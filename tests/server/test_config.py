@@ -83,6 +83,9 @@ def test_config_flag_names_the_file(tmp_path: Path) -> None:
         ("model_roots = ['no-such-folder']", "no such folder"),
         ("tls_certificate = 'missing.pem'", "tls_certificate: there is no such file"),
         ("log_format = 'xml'", "log_format"),
+        ("allocation_quota_bytes = -1", "allocation_quota_bytes"),
+        ("pressure_high = 0.96", "pressure_critical: must rise"),
+        ("pressure_elevated = 1.1", "pressure_elevated"),
     ],
 )
 def test_wrong_file_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:

@@ -31,7 +31,7 @@ from domains.memory.types import (
 )
 
 CHUNK_BYTES = 1 << 20
-SLOT_BYTES = 8 << 20
+SLOT_BYTES = 4 << 20
 
 
 class Access:

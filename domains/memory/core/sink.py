@@ -13,7 +13,7 @@ from domains.memory.core.uses import Uses
 from domains.memory.errors import AllocationBusy
 from domains.memory.types import Place, SegmentRegion, WriteHeader
 
-SLOT_BYTES = 8 << 20
+SLOT_BYTES = 4 << 20
 
 
 class Sink:

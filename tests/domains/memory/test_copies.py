@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import pytest
 
+from domains.device.errors import DeviceNotFound
 from domains.errors import DomainError, Reason
 from domains.memory.errors import (
     AllocationNotFound,
@@ -28,7 +29,7 @@ from domains.session.types import (
     SessionOptions,
     TransferProgress,
 )
-from tests.domains.memory.conftest import CARD, CPU, HOST, MIB, OTHER_CARD, System
+from tests.domains.memory.conftest import CARD, CPU, HOST, MIB, OTHER_CARD, System, build
 from tests.domains.memory.test_access import DATA, read, write
 
 EVERYWHERE = (HOST, CPU, CARD, OTHER_CARD, Place(pinned=True))
@@ -298,3 +299,52 @@ async def test_requests_that_name_nothing_are_refused(system: System) -> None:
             await run(transfer(system, *wanted))
     with pytest.raises(AllocationNotFound):
         await run(transfer(system, "x", HOST))
+
+
+async def test_places_that_cannot_be_had_are_refused_before_anything_moves(
+    system: System,
+) -> None:
+    one = await system.lend(HOST)
+
+    with pytest.raises(DeviceNotFound):
+        await run(transfer(system, one.allocation_id, Place("mps:0")))
+    system.buffers.can_pin = False
+    with pytest.raises(SessionFailed) as unpinned:
+        await run(transfer(system, one.allocation_id, Place(pinned=True)))
+
+    assert unpinned.value.reason is Reason.DEVICE_UNSUPPORTED
+    assert system.backed() == MIB
+
+
+async def test_a_transfer_keeps_the_quota_of_where_it_goes() -> None:
+    system = build(quota_bytes=3 * MIB)
+    await system.inventory.discover()
+    one = await system.lend(HOST, 2 * MIB)
+    await system.lend(CARD, 2 * MIB)
+
+    with pytest.raises(SessionFailed) as refused:
+        await run(transfer(system, one.allocation_id, CARD))
+
+    assert refused.value.reason is Reason.CLIENT_QUOTA_EXCEEDED
+    await system.sessions.stop(0)
+    system.segments.close()
+
+
+async def test_what_another_copy_uses_is_neither_copied_over_nor_moved(
+    system: System,
+) -> None:
+    """Copies into other memories run at the same time, and so can meet."""
+    one, other, third = [await system.lend(place) for place in (HOST, CARD, OTHER_CARD)]
+    uses = system.service.access._uses
+    async with uses.copying("ann", one.allocation_id, other.allocation_id):
+        meeting = (
+            copy(system, third.allocation_id, one.allocation_id),
+            copy(system, other.allocation_id, third.allocation_id),
+            transfer(system, one.allocation_id, OTHER_CARD),
+        )
+        for events in meeting:
+            with pytest.raises(SessionFailed) as refused:
+                await run(events)
+            assert refused.value.reason is Reason.STATE_CONFLICT
+        await run(copy(system, one.allocation_id, third.allocation_id))  # both only read it
+    assert all(not lease.busy for lease in system.ledger.all())

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from domains.device.errors import DeviceNotFound
+from domains.device.errors import DeviceNotFound, DeviceUnavailable
+from domains.device.types import DeviceState
 from domains.errors import DomainError, InvalidArgument, Reason, ResourceExhausted
 from domains.memory.errors import (
     AllocationBusy,
@@ -22,6 +23,7 @@ from domains.memory.errors import (
 )
 from domains.memory.types import AllocationRequest, Place, PressureLevel, SegmentRegion
 from tests.domains.memory.conftest import CARD, CPU, HOST, MIB, System, build
+from tests.fakes.device import FakeProbe, FakeWorkers, card, unusable
 from tests.fakes.memory import MOMENT
 
 KEY = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111"
@@ -383,3 +385,17 @@ async def test_an_error_of_another_kind_goes_through(system: System) -> None:
     assert lost.value.reason is Reason.WORKER_LOST
     assert not isinstance(lost.value, ResourceExhausted)
     assert system.ledger.reserved(CARD) == 0
+
+
+async def test_a_device_that_cannot_be_used_says_why(system: System) -> None:
+    probe = FakeProbe(unusable(card(0), "its driver is too old"))
+    system.inventory._probe = probe
+    workers = system.inventory._workers
+    assert isinstance(workers, FakeWorkers)
+    workers.set("cuda:0", DeviceState.UNAVAILABLE)
+    await system.inventory.discover()
+
+    with pytest.raises(DeviceUnavailable, match="too old") as refused:
+        await system.lend(CARD)
+
+    assert refused.value.reason is Reason.DEVICE_UNAVAILABLE
