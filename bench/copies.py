@@ -1,0 +1,150 @@
+"""Copies between places through the contract, against plain copies of the same size."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import hashlib
+import mmap
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bench.measure import Arm, Sample, interleave
+from bench.outcome import Outcome, compare
+from deviceops.v1 import memory_pb2
+from tests.running import Client, start_server
+
+MIB = 1 << 20
+# A copy of ours is to reach 80 % of the plain one's speed.
+_LIMIT = 1 / 0.8
+_WARM_UPS = 1
+_HOST = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
+
+Plain = Callable[[], object]
+
+
+async def copy_throughput(rounds: int, size: int, device_id: str = "cpu:0") -> list[Outcome]:
+    """Host to host, host to device, device to host; with hashes and without.
+
+    Args:
+        rounds: Copies of each kind.
+        size: Bytes of a copy.
+        device_id: The device; its worker must be able to hold `size`.
+    """
+    device = memory_pb2.MemoryPlace(device_id=device_id)
+    ways = {
+        "host-to-host": (_HOST, _HOST),
+        "host-to-device": (_HOST, device),
+        "device-to-host": (device, _HOST),
+    }
+    outcomes = []
+    with (
+        tempfile.TemporaryDirectory(prefix="deviceops-bench-") as folder,
+        start_server(Path(folder)) as server,
+    ):
+        async with server.client() as client:
+            for name, (source, target) in ways.items():
+                for verified in (False, True):
+                    outcomes.append(
+                        await _measure(client, name, source, target, size, rounds, verified)
+                    )
+    return outcomes
+
+
+async def _measure(
+    client: Client,
+    name: str,
+    source: memory_pb2.MemoryPlace,
+    target: memory_pb2.MemoryPlace,
+    size: int,
+    rounds: int,
+    verified: bool,
+) -> Outcome:
+    ids = [await _allocate(client, place, size) for place in (source, target)]
+    plain, label = _plain(name, size)
+    hashed = _hashed(size) if verified else None
+
+    async def ours(_round: int) -> Sample:
+        request = memory_pb2.CopyRequest(
+            source_allocation_id=ids[0],
+            target_allocation_id=ids[1],
+            skip_verification=not verified,
+        )
+        start = time.perf_counter()
+        async for response in client.memory.Copy(request, metadata=client.metadata):
+            kind = response.event.WhichOneof("event")
+        assert kind == "completed", kind
+        return _sample(time.perf_counter() - start, size)
+
+    async def theirs(_round: int) -> Sample:
+        start = time.perf_counter()
+        await asyncio.to_thread(plain)
+        if hashed is not None:
+            await asyncio.to_thread(hashed)
+        return _sample(time.perf_counter() - start, size)
+
+    try:
+        samples = await interleave(
+            [Arm("copy", ours), Arm(label, theirs)], rounds=rounds, warm_ups=_WARM_UPS
+        )
+    finally:
+        for allocation_id in ids:
+            await client.memory.Deallocate(
+                memory_pb2.DeallocateRequest(allocation_id=allocation_id),
+                metadata=client.metadata,
+            )
+    how = "verified" if verified else "unverified"
+    also = ", with one SHA-256 of the bytes" if verified else ""
+    return compare(
+        f"copy-{name}-{how}",
+        f"MemoryService.Copy of {size // MIB} MiB, {how}, from the call to its last event, "
+        f"against {label} of the same size{also}",
+        samples,
+        subject="copy",
+        baseline=label,
+        limit=_LIMIT,
+        settings={"size_mib": size // MIB, "rounds": rounds, "warm_ups": _WARM_UPS},
+    )
+
+
+def _sample(seconds: float, size: int) -> Sample:
+    return Sample(seconds, {"gbps": size / seconds / 1e9})
+
+
+async def _allocate(client: Client, place: memory_pb2.MemoryPlace, size: int) -> str:
+    request = memory_pb2.AllocateRequest(place=place, size_bytes=size)
+    request.lease.FromSeconds(3600)
+    # A worker may still be starting.
+    for attempt in range(60):
+        try:
+            answer = await client.memory.Allocate(request, metadata=client.metadata)
+        except Exception:
+            if attempt == 59:
+                raise
+            await asyncio.sleep(1.0)
+        else:
+            return str(answer.allocation.allocation_id)
+    raise AssertionError("unreachable")
+
+
+def _plain(name: str, size: int) -> tuple[Plain, str]:
+    """A copy within this process, memory touched beforehand, and what it is called."""
+    if name == "host-to-host":
+        first, second = mmap.mmap(-1, size), mmap.mmap(-1, size)
+        source = (ctypes.c_char * size).from_buffer(first)
+        target = (ctypes.c_char * size).from_buffer(second)
+        ctypes.memset(source, 1, size)
+        ctypes.memset(target, 2, size)
+        return lambda: ctypes.memmove(target, source, size), "ctypes.memmove"
+    one = torch.ones(size, dtype=torch.uint8)
+    other = torch.zeros(size, dtype=torch.uint8)
+    return lambda: other.copy_(one), "torch copy_"
+
+
+def _hashed(size: int) -> Plain:
+    data = bytes(size)
+    return lambda: hashlib.sha256(data).hexdigest()
