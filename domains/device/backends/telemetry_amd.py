@@ -1,4 +1,4 @@
-"""AMD cards' load, temperature and power, from amdsmi, which comes with ROCm's drivers.
+"""AMD cards' load, temperature and power, from amdsmi (the extra [amd], or ROCm's own copy).
 
 The library numbers cards otherwise than HIP does, so a card is found by its PCI address.
 Source: AMD SMI Python API, https://rocm.docs.amd.com/projects/amdsmi
