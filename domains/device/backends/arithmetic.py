@@ -54,22 +54,25 @@ class Arithmetic:
     def measure(self, name: str) -> tuple[DataTypeFacts, str]:
         """Try a type; the text is a problem, empty when there is none.
 
-        A type that the device refuses is no problem, one that it computes wrongly is.
+        A type that the device refuses is no problem, except float32, which nothing does
+        without; one that it computes wrongly is.
         """
         data_type, most = _TYPES[name]
         try:
-            error = self._error(data_type)
-        except Exception:  # Refused, in whatever way the driver likes.
-            return DataTypeFacts(name, False, 0.0, 0.0), ""
-        if not error <= most:
-            problem = f"{name} computes wrong results: relative error {error:.2g}."
-            return DataTypeFacts(name, False, error, 0.0), problem
+            distance = self._error(data_type)
+        except Exception as error:  # Refused, in whatever way the driver likes.
+            refusal = f"float32 does not compute: {words_of(error)}."
+            problem = refusal if data_type is torch.float32 else ""
+            return DataTypeFacts(name, False, 0.0, 0.0), problem
+        if not distance <= most:
+            problem = f"{name} computes wrong results: relative error {distance:.2g}."
+            return DataTypeFacts(name, False, distance, 0.0), problem
         try:
             speed = self._tflops(data_type)
         except Exception:
             problem = f"{name} computes right but fails on larger matrices."
-            return DataTypeFacts(name, False, error, 0.0), problem
-        return DataTypeFacts(name, True, error, speed), ""
+            return DataTypeFacts(name, False, distance, 0.0), problem
+        return DataTypeFacts(name, True, distance, speed), ""
 
     def _error(self, data_type: torch.dtype) -> float:
         """The greatest relative error of a few operations."""
@@ -88,7 +91,7 @@ class Arithmetic:
         ):
             rounded = [part.to(data_type) for part in inputs]
             wanted = operation(*(part.double() for part in rounded))
-            with torch.backends.cudnn.flags(allow_tf32=False):
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 found = operation(*(part.to(self._device) for part in rounded))
             errors.append(relative_error(found.cpu().double(), wanted))
         return max(errors)
@@ -131,6 +134,12 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """||found - wanted|| / ||wanted||; infinite where a result is not finite."""
     error = float((found - wanted).norm() / wanted.norm())
     return error if math.isfinite(error) else math.inf
+
+
+def words_of(error: BaseException) -> str:
+    """An error's first line, cut and printable."""
+    line = (str(error) or type(error).__name__).splitlines()[0][:200]
+    return "".join(letter if letter.isprintable() else " " for letter in line).rstrip(".")
 
 
 def _random(*shape: int, seed: int) -> torch.Tensor:

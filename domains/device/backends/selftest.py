@@ -21,7 +21,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from domains.device.backends.arithmetic import Arithmetic, relative_error
+from domains.device.backends.arithmetic import Arithmetic, relative_error, words_of
 from domains.device.backends.torch_gauge import backend_of, in_main_memory
 from domains.device.ports import TaskEvent
 from domains.device.types import ByteFigure, DataTypeFacts, FigureQuality, SelfTestFacts
@@ -115,7 +115,7 @@ class SelfTest:
         except DomainError:
             raise
         except Exception as error:  # Drivers raise whatever they like.
-            self._problems.append(f"The check of {what} failed: {_words(error)}.")
+            self._problems.append(f"The check of {what} failed: {words_of(error)}.")
             return otherwise
 
     def _copies(self) -> tuple[float, float, bool]:
@@ -239,9 +239,3 @@ def _versions() -> dict[str, str]:
         if version:
             versions[name] = str(version)
     return versions
-
-
-def _words(error: BaseException) -> str:
-    """An error's first line, cut and printable."""
-    line = (str(error) or type(error).__name__).splitlines()[0][:200]
-    return "".join(letter if letter.isprintable() else " " for letter in line).rstrip(".")

@@ -6,6 +6,7 @@ neither wait for what draws nor slow it down, and their memory is not mixed with
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import re
 from collections.abc import Callable
@@ -112,7 +113,10 @@ class TorchBuffers(BufferStore[torch.Tensor]):
         if runtime is None:
             super()._register(opened)
         size = opened.segment.size_bytes
-        code = int(self._guarded(lambda: runtime.cudaHostRegister(opened.address, size, 0)))
+        with self._stream.work():  # of the device's own context
+            code = int(self._guarded(lambda: runtime.cudaHostRegister(opened.address, size, 0)))
+        if code != _SUCCESS:
+            self._clear_error()
         if code == _ERROR_MEMORY:
             raise ResourceExhausted(
                 f"The system refuses to lock {size} bytes of main memory.",
@@ -128,7 +132,13 @@ class TorchBuffers(BufferStore[torch.Tensor]):
     def _unregister(self, opened: OpenedSegment) -> None:
         runtime = self._runtime()
         if runtime is not None:
-            self._guarded(lambda: runtime.cudaHostUnregister(opened.address))
+            with self._stream.work():
+                self._guarded(lambda: runtime.cudaHostUnregister(opened.address))
+
+    def _clear_error(self) -> None:
+        """Have the driver forget its last error, which torch's next call would raise."""
+        with contextlib.suppress(RuntimeError), self._stream.work():
+            torch.zeros(1, device=self._device)
 
     def _runtime(self) -> Any:
         """The runtime that can pin what others mapped; None where there is none."""

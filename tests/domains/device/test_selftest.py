@@ -96,6 +96,9 @@ def test_a_type_that_is_refused_is_no_problem(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Arithmetic, "_error", refuse)
     facts, problem = Arithmetic(PROCESSOR, nothing).measure("float64")
     assert (facts.works, facts.matmul_tflops, problem) == (False, 0.0, "")
+    facts, problem = Arithmetic(PROCESSOR, nothing).measure("float32")
+    assert not facts.works
+    assert problem == "float32 does not compute: no such type here."
 
 
 def test_types_that_end_a_driver_are_not_tried_with_it() -> None:

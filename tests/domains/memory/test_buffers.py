@@ -74,6 +74,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "blocking": lambda: TorchBuffers(PROCESSOR),
     "overlapping": lambda: TorchBuffers(PROCESSOR, EagerStream()),
 }
+if torch.cuda.is_available():
+    MAKERS["device"] = lambda: TorchBuffers(torch.device("cuda:0"))
 
 
 @pytest.fixture(params=list(MAKERS))
