@@ -61,9 +61,9 @@ DROPPED_EMPTY = 0.25
 DROPPED_ZEROED = 0.25
 # Canny's lower threshold is drawn from here; the upper one is twice it.
 THRESHOLDS = (40.0, 120.0)
-POOL = 16_384
+POOL = 8_192
 SMOKE_POOL = 2
-DRAWN_AT_ONCE = 64
+DRAWN_AT_ONCE = 128
 # A batch of the pool is replaced by new pictures every so many steps.
 RENEWED_EVERY = 16
 
