@@ -283,7 +283,7 @@ def compose(settings: Settings) -> Composition:
             clock=_now,
         ),
         ModelsInMemory(memory, inventory, held, tasks, find=catalogue.get),
-        Defragmentation(inventory, pool, pool, tasks),
+        Defragmentation(inventory, pool, pool, memory, tasks),
     )
     rediscovery = Rediscovery(
         inventory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from enum import Enum
 from domains.device.core import DeviceInventory
 from domains.device.ports import DeviceRuns
 from domains.device.types import ByteFigure, Device, ReleaseReport, ReleaseWork
+from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceBuffers
 from domains.session.core.options import check_options
@@ -25,6 +27,7 @@ from domains.session.types import (
     SessionOptions,
 )
 
+_ASKED, _ASK_SECONDS = 60, 0.05
 _UNTOLD = ByteFigure.unknown("the device's worker has not told")
 
 
@@ -65,6 +68,7 @@ class Defragmentation:
         devices: Finds the device that a request names.
         runs: The devices' workers.
         buffers: Gives back what their allocators keep.
+        monitor: Tells what is free.
         tasks: Runs the work as sessions.
     """
 
@@ -73,8 +77,10 @@ class Defragmentation:
         devices: DeviceInventory,
         runs: DeviceRuns,
         buffers: DeviceBuffers,
+        monitor: MemoryMonitor,
         tasks: Tasks,
     ) -> None:
+        self._monitor = monitor
         self._devices = devices
         self._runs = runs
         self._buffers = buffers
@@ -116,7 +122,7 @@ class Defragmentation:
                 yield event
 
     async def _work(self, session: Session, device: Device, depth: Depth) -> DefragmentReport:
-        free_before, largest_before = self._figures(device.device_id)
+        free_before, largest_before = await self._figures(device.device_id)
         session.record(PhaseStarted(Phase.RELEASING))
         actions: list[str] = []
         if depth is Depth.RELOAD:
@@ -125,7 +131,7 @@ class Defragmentation:
             actions += await self._recycle(session, device.device_id)
         else:
             actions += await self._release(device)
-        free, largest = self._figures(device.device_id)
+        free, largest = await self._figures(device.device_id)
         return DefragmentReport(
             depth, free_before, free, largest_before, largest, tuple(actions)
         )
@@ -178,9 +184,16 @@ class Defragmentation:
             actions.append(f"Allocations of {lent} bytes were lost with it.")
         return actions
 
-    def _figures(self, device_id: str) -> tuple[ByteFigure, ByteFigure]:
+    async def _figures(self, device_id: str) -> tuple[ByteFigure, ByteFigure]:
+        """What is free, and the largest block of it."""
+        for _ in range(_ASKED):
+            if self._runs.figures(device_id) is not None:
+                break
+            # A worker that has just started tells its figures in a moment.
+            await asyncio.sleep(_ASK_SECONDS)
         figures = self._runs.figures(device_id)
-        return (_UNTOLD, _UNTOLD) if figures is None else (figures.free, figures.largest_free)
+        (memory,) = (await self._monitor.status(device_id)).devices
+        return memory.free, _UNTOLD if figures is None else figures.largest_free
 
     def _reserved(self, device_id: str) -> int | None:
         figures = self._runs.figures(device_id)

@@ -240,7 +240,8 @@ async def test_main_memory_is_freed_on_the_processor(
 async def defragment(system: System, depth: Depth, device: str = "cuda:0") -> tuple:
     runs = Runs(system)
     tasks = Tasks(system.sessions, describe=failure)
-    core = Defragmentation(system.inventory, runs, system.buffers, tasks)
+    monitor = system.service.monitor
+    core = Defragmentation(system.inventory, runs, system.buffers, monitor, tasks)
     items = [item async for item in core.run(DefragmentRequest(device, depth))]
     return items[-2], runs.done
 
@@ -259,7 +260,9 @@ async def test_release_says_what_the_allocator_gave_back(system: System) -> None
 
 
 async def test_the_processor_is_told_of_for_what_it_is(system: System) -> None:
+    system.meter.tell("cpu:0", 1, 1)
     report, _ = await defragment(system, Depth.RELEASE, "cpu")
+    assert report.free_after.value == 48 * GIB
     assert "operating system" in report.actions[0]
 
 
