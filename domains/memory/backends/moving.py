@@ -114,6 +114,31 @@ def copy_bytes(
         return Moved(length, hasher.hexdigest() if hash else None)
 
 
+def copy_in_halves(
+    copy: Callable[[int, int], None], address: int, length: int, watch: Watch, *, hash: bool
+) -> Moved:
+    """Have `copy(offset, size)` copy each chunk in two threads at once.
+
+    Args:
+        copy: Copies bytes to or from `address + offset`; from any thread.
+        address: Where in this process they lie before or afterwards, to be hashed.
+        length: How many there are.
+        watch: Told, and asked.
+        hash: Whether to hash them.
+    """
+    with Hasher() as hasher, ThreadPoolExecutor(1, thread_name_prefix="copy") as other:
+        for offset, size in chunks(length):
+            half = size // 2
+            first = other.submit(copy, offset, half)
+            copy(offset + half, size - half)
+            first.result()
+            if hash:
+                hasher.update(address + offset, size)
+                hasher.settle(1)
+            watch.passed(offset + size)
+        return Moved(length, hasher.hexdigest() if hash else None)
+
+
 def _copy_overlapping(source: HostSpan, target: HostSpan, length: int, watch: Watch) -> None:
     # In the order that overwrites nothing unread.
     backwards = source.address < target.address

@@ -12,15 +12,22 @@ import gc
 import mmap
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import psutil
 
 from domains.device.backends.cgroup import memory_limit
 from domains.errors import Reason, ResourceExhausted
-from domains.memory.backends.moving import HostSpan, Watch, chunks, copy_bytes
-from domains.memory.backends.store import BufferStore
-from domains.memory.types import BufferRegion, Move, Moved, Region
+from domains.memory.backends.moving import (
+    HostSpan,
+    Watch,
+    chunks,
+    copy_bytes,
+    copy_in_halves,
+)
+from domains.memory.backends.opened import SegmentFile
+from domains.memory.backends.store import BufferStore, check_region
+from domains.memory.types import BufferRegion, Move, Moved, Region, SegmentRegion
 
 RESERVE_BYTES = 256 << 20
 """Left to the system: who takes the last page is ended, not refused."""
@@ -71,6 +78,36 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
         return memory
 
     def _move(self, move: Move, watch: Watch) -> Moved:
+        source, target = move.source, move.target
+        match source, target:
+            case BufferRegion(), SegmentRegion(segment) if SegmentFile.offered(segment):
+                return self._by_file(source, target, move, watch, outwards=True)
+            case SegmentRegion(segment), BufferRegion() if SegmentFile.offered(segment):
+                return self._by_file(target, source, move, watch, outwards=False)
+            case _:
+                return self._by_mapping(move, watch)
+
+    def _by_file(
+        self,
+        here: BufferRegion,
+        there: SegmentRegion,
+        move: Move,
+        watch: Watch,
+        *,
+        outwards: bool,
+    ) -> Moved:
+        memory = self._buffer(here, move.length)  # it stays for as long as the move takes
+        check_region(there.offset, move.length, there.segment.size_bytes)
+        address = _address(memory) + here.offset
+        with closing(SegmentFile(there.segment)) as file:
+            act = file.write if outwards else file.read
+
+            def copy(offset: int, size: int) -> None:
+                act(address + offset, there.offset + offset, size)
+
+            return copy_in_halves(copy, address, move.length, watch, hash=move.hash)
+
+    def _by_mapping(self, move: Move, watch: Watch) -> Moved:
         with ExitStack() as held:
             source = self._span(move.source, move.length, held)
             target = self._span(move.target, move.length, held)

@@ -135,13 +135,13 @@ class BufferStore(ABC, Generic[B]):
             found = self._buffers.get(region.buffer_id)
         if found is None:
             raise _missing(region.buffer_id)
-        _check(region.offset, length, found[1])
+        check_region(region.offset, length, found[1])
         return found[0]
 
     @contextmanager
     def _segment(self, region: SegmentRegion, length: int) -> Iterator[tuple[HostSpan, bool]]:
         """A segment's region in this process, and whether it is pinned."""
-        _check(region.offset, length, region.segment.size_bytes)
+        check_region(region.offset, length, region.segment.size_bytes)
         with self._lock:
             pinned = self._pinned.get(region.segment.name)
         opened = pinned or OpenedSegment(region.segment)
@@ -156,7 +156,12 @@ class BufferStore(ABC, Generic[B]):
                 opened.close()
 
 
-def _check(offset: int, length: int, size: int) -> None:
+def check_region(offset: int, length: int, size: int) -> None:
+    """Refuse bytes beyond the end.
+
+    Raises:
+        OutOfRange: OFFSET_OUT_OF_RANGE.
+    """
     if not 0 <= offset <= offset + length <= size:
         raise OutOfRange(
             f"Bytes {offset} to {offset + length} do not lie within {size} bytes.",

@@ -201,9 +201,15 @@ def test_names_and_regions_are_checked(buffers: Any, mapping: Mapping) -> None:
         buffers.move(Move(beyond, BufferRegion("small"), 1), watch())
     with pytest.raises(NotFound):
         buffers.move(Move(BufferRegion("other"), segment, 1), watch())
-    gone = SegmentRegion(Segment("/proc/self/fd/9999", 10))
-    with pytest.raises(FailedPrecondition):
-        buffers.move(Move(gone, BufferRegion("small"), 1), watch())
+    gone = Segment("/proc/self/fd/9999", 10)
+    claimed = Segment(mapping.segment.name, mapping.segment.size_bytes + 1)
+    for absent in (gone, claimed):
+        for move in (
+            Move(SegmentRegion(absent), BufferRegion("small"), 1),
+            Move(BufferRegion("small"), SegmentRegion(absent), 1),
+        ):
+            with pytest.raises(FailedPrecondition):
+                buffers.move(move, watch())
 
 
 def test_copies_of_the_device_and_of_the_processor_take_turns(
