@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 import time
@@ -23,13 +22,13 @@ from bench.machine import describe_machine
 from tests.running import start_server
 
 # The thresholds would refuse what is to fail in the allocator here.
-_UNLIMITED = {
-    "DEVICEOPS_PRESSURE_ELEVATED": "0.97",
-    "DEVICEOPS_PRESSURE_HIGH": "0.98",
-    "DEVICEOPS_PRESSURE_CRITICAL": "0.999",
-    "DEVICEOPS_PRESSURE_HYSTERESIS": "0.01",
-    "DEVICEOPS_ALLOCATION_QUOTA_BYTES": "0",
-}
+_SETTINGS = """\
+pressure_elevated = 0.97
+pressure_high = 0.98
+pressure_critical = 0.999
+pressure_hysteresis = 0.01
+allocation_quota_bytes = 0
+"""
 _STEP_SECONDS = 100.0
 
 Step = Callable[[Session], Awaitable[None]]
@@ -50,11 +49,8 @@ async def _run(session: Session, steps: Sequence[tuple[str, Step]]) -> bool:
     return failed
 
 
-async def _measure(device_id: str, lines: list[str]) -> bool:
-    with (
-        tempfile.TemporaryDirectory(prefix="deviceops-bench-") as folder,
-        start_server(Path(folder)) as server,
-    ):
+async def _measure(folder: Path, config: Path, device_id: str, lines: list[str]) -> bool:
+    with start_server(folder, "--config", str(config)) as server:
         async with server.client() as client:
             failed = await _run(Session(client, device_id, lines), STEPS)
         if failed:
@@ -79,9 +75,12 @@ def main(arguments: Sequence[str]) -> int:
         + ", ".join(f"{name} {version}" for name, version in machine.packages.items()),
     ]
     print("\n".join(lines), flush=True)
-    os.environ.update(_UNLIMITED)  # noqa: TID251 - read by the server that is started
     try:
-        failed = asyncio.run(_measure(options.device, lines))
+        with tempfile.TemporaryDirectory(prefix="deviceops-bench-") as name:
+            folder = Path(name)
+            config = folder / "config.toml"
+            config.write_text(_SETTINGS)
+            failed = asyncio.run(_measure(folder, config, options.device, lines))
     finally:
         if options.out is not None:
             options.out.write_text("\n".join(lines) + "\n")

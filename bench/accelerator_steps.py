@@ -71,9 +71,9 @@ async def status(session: Session) -> None:
         device_pb2.GetDeviceStatusRequest(device_id=session.device_id),
         metadata=session.client.metadata,
     )
-    session.say(
-        f"- load {found.load:.2f}, {found.temperature_celsius:.0f} C, {found.power_watts:.0f} W"
-    )
+    for name in ("load", "temperature_celsius", "power_watts"):
+        told = f"{getattr(found, name):.2f}" if found.HasField(name) else "not told"
+        session.say(f"- {name}: {told}")
     memory = await session.memory()
     for name in ("total", "free", "allocated", "reserved", "used_by_others", "peak_allocated"):
         session.say(f"- {name}: {figure(getattr(memory, name))}")

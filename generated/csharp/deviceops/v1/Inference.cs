@@ -358,7 +358,7 @@ namespace DeviceOperations.V1 {
   /// </summary>
   public enum PrecisionMode {
     /// <summary>
-    /// EXACT.
+    /// EXACT; FASTEST on a device that runs with the profile FAST.
     /// </summary>
     [pbr::OriginalName("PRECISION_MODE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
@@ -3116,7 +3116,7 @@ namespace DeviceOperations.V1 {
     public const int ModeFieldNumber = 1;
     private global::DeviceOperations.V1.PrecisionMode mode_ = global::DeviceOperations.V1.PrecisionMode.Unspecified;
     /// <summary>
-    /// Default: EXACT.
+    /// Default: EXACT; FASTEST on a device that runs with the profile FAST.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -178,7 +178,7 @@ class _PrecisionMode:
 class _PrecisionModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PrecisionMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PRECISION_MODE_UNSPECIFIED: _PrecisionMode.ValueType  # 0
-    """EXACT."""
+    """EXACT; FASTEST on a device that runs with the profile FAST."""
     PRECISION_MODE_EXACT: _PrecisionMode.ValueType  # 1
     """The device's reference data types; on CPU float32, bit for bit reproducible."""
     PRECISION_MODE_FASTEST: _PrecisionMode.ValueType  # 2
@@ -188,7 +188,7 @@ class PrecisionMode(_PrecisionMode, metaclass=_PrecisionModeEnumTypeWrapper):
     """Whether bits or speed come first."""
 
 PRECISION_MODE_UNSPECIFIED: PrecisionMode.ValueType  # 0
-"""EXACT."""
+"""EXACT; FASTEST on a device that runs with the profile FAST."""
 PRECISION_MODE_EXACT: PrecisionMode.ValueType  # 1
 """The device's reference data types; on CPU float32, bit for bit reproducible."""
 PRECISION_MODE_FASTEST: PrecisionMode.ValueType  # 2
@@ -607,7 +607,7 @@ class Precision(_message.Message):
     VAE_SLICING_FIELD_NUMBER: _builtins.int
     CPU_OFFLOAD_FIELD_NUMBER: _builtins.int
     mode: Global___PrecisionMode.ValueType
-    """Default: EXACT."""
+    """Default: EXACT; FASTEST on a device that runs with the profile FAST."""
     unet_data_type: _common_pb2.DataType.ValueType
     """Data type of UNet and text encoders; overrides mode."""
     vae_data_type: _common_pb2.DataType.ValueType
