@@ -102,9 +102,18 @@ async def test_moves_hashes_and_comparisons_tell_how_far_they_are(host: HostSegm
     assert await last(host.compare(source, target, len(data))) == 2 * MIB
 
 
-async def test_a_closed_move_touches_nothing_any_more(host: HostSegments) -> None:
+async def test_a_closed_move_touches_nothing_any_more(
+    host: HostSegments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = ctypes.memmove
+
+    def slowly(*arguments: int) -> None:
+        time.sleep(0.002)
+        really(*arguments)
+
     begin, end = [SegmentRegion(await host.allocate(64 * MIB)) for _ in range(2)]
     host.write(begin, b"x" * 64 * MIB)
+    monkeypatch.setattr("ctypes.memmove", slowly)
     moving = host.move(begin, end, 64 * MIB)
 
     await anext(moving)
@@ -134,18 +143,28 @@ async def test_a_region_past_the_end_is_refused(host: HostSegments) -> None:
             host.read(SegmentRegion(segment, offset), length)
 
 
-async def test_a_caller_that_gives_up_leaves_no_handle(host: HostSegments) -> None:
+async def test_a_caller_that_gives_up_leaves_no_handle(
+    host: HostSegments, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = handles()
+    made = []
+
+    def make(size: int) -> mapping.Mapping:
+        made.append(mapping.Mapping(size))
+        return made[-1]
+
+    monkeypatch.setattr(segments, "_make", make)
     for _ in range(5):
         task = asyncio.create_task(host.allocate(8 * MIB))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     for _ in range(500):
-        if handles() == before:
+        if len(made) == 5 and handles() == before:
             break
         await asyncio.sleep(0.01)
 
+    assert len(made) == 5
     assert handles() == before
     assert host.count == 0
 
