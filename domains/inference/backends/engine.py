@@ -91,7 +91,7 @@ class Engine:
             FailedPrecondition: The model cannot be loaded, or NON_FINITE_OUTPUT.
             ResourceExhausted: HOST_OUT_OF_MEMORY or DEVICE_OUT_OF_MEMORY, with
                 `needed_bytes` and `free_bytes` where they are known, `evictable_bytes`
-                and `evictable_models`.
+                and `evictable_model_ids`.
             Unavailable: DEVICE_LOST; only a new process can use the device again.
         """
         clock = Clock()
@@ -237,5 +237,5 @@ class Engine:
         release_memory(self._device)
         if isinstance(fault, ResourceExhausted):
             # The work had everything to itself: the model it needs is all that is held.
-            fault.metadata |= {"evictable_bytes": "0", "evictable_models": ""}
+            fault.metadata |= {"evictable_bytes": "0", "evictable_model_ids": ""}
         raise fault

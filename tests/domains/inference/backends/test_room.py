@@ -90,7 +90,7 @@ def test_two_failures_are_told_and_the_next_smaller_job_works(
     facts = caught.value.metadata
     assert facts["needed_bytes"] == str(1 << 50)
     assert int(facts["free_bytes"]) > 0
-    assert (facts["evictable_bytes"], facts["evictable_models"]) == ("0", "")
+    assert (facts["evictable_bytes"], facts["evictable_model_ids"]) == ("0", "")
     assert not any(part.in_use for part in engine.held())
     assert draw(engine, work)[0] == smaller
 
