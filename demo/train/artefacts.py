@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from demo.train import controlnet_canny, refiner, sd1, vae_decoder
+from demo.train import controlnet_canny, refiner, sd1, sd1_vae, vae_decoder
 from demo.train.layouts.checkpoint import sd1_checkpoint, sdxl_checkpoint
 from demo.train.layouts.lora import kohya_lora, peft_lora
 from demo.train.layouts.metadata import header
@@ -147,7 +147,11 @@ def sd1_model(places: Places) -> Path:
     """One file in SD 1's original layout, and the folder that says how to build it."""
     source = places.trained / "emoji-sd1.safetensors"
     tensors = load_file(source)
-    parts: dict[str, dict[str, Tensor]] = {"unet": {}, "text_encoder": {}, "vae": {}}
+    parts: dict[str, dict[str, Tensor]] = {
+        "unet": {},
+        "text_encoder": {},
+        "vae": load_file(places.trained / "emoji-sd1-vae.safetensors"),
+    }
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
@@ -190,7 +194,7 @@ def embedding(places: Places) -> Path:
 def _write_sd1_configuration(places: Places) -> None:
     folder = places.configs / SD1_NAME
     sd1.build_unet(_setting(places, "text_encoder", "hidden_size")).save_config(folder / "unet")
-    sd1.build_vae().save_config(folder / "vae")
+    sd1_vae.build_vae().save_config(folder / "vae")
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(places.base / part, folder / part, dirs_exist_ok=True)
     (folder / "text_encoder").mkdir(exist_ok=True)

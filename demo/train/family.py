@@ -4,7 +4,7 @@
 
 The models are so small that one of them leaves a data centre GPU half idle, so all of them
 train at once, spread over the GPUs there are; `--minutes` is the time of the longest. Each
-writes what it trained into its own folder below `--out`, with its output in `log.txt`; then
+writes what it trained into its own folder below `--out`, with its output in `<name>.log`; then
 
     python -m demo.train.package --trained trained --models demo/models
 
@@ -15,7 +15,6 @@ steps on the CPU, one after the other.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import threading
@@ -35,10 +34,13 @@ class Job:
     command: tuple[str, ...]
     share: float
     gpu: int
+    folder: str = ""
+    """Where it writes, if not into one of its own name."""
 
 
 JOBS = (
     Job("sd1", ("sd1",), 1.0, 0),
+    Job("sd1-vae", ("sd1_vae",), 0.6, 1, "sd1"),
     Job("comic", ("comic",), 1.0, 1),
     Job("controlnet", ("controlnet_canny",), 0.8, 1),
     Job("refiner", ("refiner",), 1.0, 1),
@@ -79,39 +81,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = [job.name for job in jobs if results.get(job.name) != 0]
     print(f"{len(jobs) - len(failed)} of {len(jobs)} in {time.monotonic() - started:.0f} s")
     if failed:
-        print(f"failed: {', '.join(failed)}; see their log.txt")
+        print(f"failed: {', '.join(failed)}; see their logs")
     return len(failed)
 
 
 def _train(job: Job, given: argparse.Namespace, results: dict[str, int]) -> None:
     """Runs one training in a process of its own and shows how it ended."""
-    folder = given.out / job.name
+    folder = given.out / (job.folder or job.name)
     folder.mkdir(parents=True, exist_ok=True)
     module, *arguments = job.command
     command = [sys.executable, "-u", "-m", f"demo.train.{module}", *arguments]
     command += ["--out", str(folder)]
     if given.minutes is not None:
         command += ["--minutes", f"{given.minutes * job.share:g}"]
+    if torch.cuda.device_count() > 1:
+        command += ["--device", f"cuda:{job.gpu % torch.cuda.device_count()}"]
     if given.smoke:
         command.append("--smoke")
-    with (folder / "log.txt").open("w+", encoding="utf-8") as log:
-        done = subprocess.run(
-            command,
-            env=os.environ | {"OMP_NUM_THREADS": "2"} | _place(job),  # noqa: TID251 -- the child's is this one's
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
+    with (folder / f"{job.name}.log").open("w+", encoding="utf-8") as log:
+        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
         log.seek(0)
         last = log.read().splitlines()[-_PRINTED_LINES:]
     results[job.name] = done.returncode
     print("\n".join(f"[{job.name}] {line}" for line in last), flush=True)
-
-
-def _place(job: Job) -> dict[str, str]:
-    """Which GPU a training sees, where there are several."""
-    count = torch.cuda.device_count()
-    return {"CUDA_VISIBLE_DEVICES": str(job.gpu % count)} if count > 1 else {}
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def parse(
         "--out", type=Path, required=True, metavar="DIR", help="for the weights"
     )
     parser.add_argument(
-        "--device", choices=("cuda", "cpu"), help="default: cuda if there is one"
+        "--device", type=_device, help="cuda, cuda:1 or cpu; default: cuda if there is one"
     )
     parser.add_argument("--steps", type=_positive(int), help=f"default: {steps}")
     parser.add_argument(
@@ -64,19 +64,22 @@ def parse(
     if extend is not None:
         extend(parser)
     given = parser.parse_args(argv)
-    device = given.device or (
+    device = given.device or torch.device(
         "cuda" if torch.cuda.is_available() and not given.smoke else "cpu"
     )
-    if device == "cuda" and not torch.cuda.is_available():
-        parser.error("argument --device: there is no CUDA device here")
-    if device == "cuda":
+    if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            parser.error(f"argument --device: there is no {device} here")
+        torch.cuda.set_device(device.index or 0)
+        # The processor only launches kernels, and often for several trainings at once.
+        torch.set_num_threads(2)
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
     torch.manual_seed(given.seed)
     given.out.mkdir(parents=True, exist_ok=True)
     return Options(
-        device=torch.device(device),
+        device=device,
         steps=given.steps or (SMOKE_STEPS if given.smoke else steps),
         minutes=given.minutes,
         batch=given.batch or (smoke_batch if given.smoke else batch),
@@ -86,6 +89,16 @@ def parse(
         emoji=SMOKE_EMOJI if given.smoke else None,
         extra=given,
     )
+
+
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"must name a device, not {text}") from error
+    if device.type not in ("cuda", "cpu"):
+        raise argparse.ArgumentTypeError(f"must be cuda or cpu, not {text}")
+    return device
 
 
 def _positive(kind: type[int] | type[float]) -> Callable[[str], int | float]:
