@@ -16,6 +16,7 @@ from demo.train.parts.capture import SdxlDenoiser
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule
 from demo.train.parts.emoji import load_emoji
+from demo.train.parts.inherit import inherit
 from demo.train.parts.latent_pool import Sample
 from demo.train.parts.latents import encode
 from demo.train.parts.text import tokens
@@ -129,3 +130,25 @@ def test_a_smoke_run_states_both_errors_and_stays_within_its_bytes(out: Path) ->
     assert facts["steps"] == 2
     assert 0 < facts["base_held_out_epsilon_error"] < facts["held_out_epsilon_error"]
     assert (out / "emoji-refiner.safetensors").stat().st_size < MOST_BYTES
+
+
+def test_it_starts_as_the_base_where_the_base_has_the_same(base: BaseModel) -> None:
+    unet = refiner.build_unet(192)
+    theirs = base.unet
+
+    filled = inherit(unet, refiner.from_base(theirs.state_dict()))
+
+    assert filled > 0.75 * sum(parameter.numel() for parameter in unet.parameters())
+    ours_k, their_k = (
+        some.down_blocks[1].attentions[0].transformer_blocks[0].attn2.to_k.weight
+        for some in (unet, theirs)
+    )
+    assert torch.equal(ours_k, their_k[:, -192:])  # the second encoder's part
+    merging = unet.up_blocks[1].resnets[0].conv1.weight
+    assert torch.count_nonzero(merging[:, : -refiner.SKIP]) == 0
+    assert torch.equal(
+        merging[:, -refiner.SKIP :],
+        theirs.up_blocks[1].resnets[0].conv1.weight[:, -refiner.SKIP :],
+    )
+    added = unet.add_embedding.linear_1.weight
+    assert torch.count_nonzero(added[:, -refiner.TIME_WIDTH :]) == 0  # the score

@@ -10,8 +10,9 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from demo.train import sd1
+from demo.train import sd1, sd1_vae
 from demo.train.parts.base import BASE, load_base
+from demo.train.parts.inherit import inherit
 
 MIB_15_5 = 15_500_000
 
@@ -20,11 +21,14 @@ MIB_15_5 = 15_500_000
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sd1")
     sd1.main(["--smoke", "--out", str(folder)])
+    sd1_vae.main(["--smoke", "--out", str(folder)])
     return folder
 
 
 def _parts(out: Path) -> dict[str, dict[str, torch.Tensor]]:
-    parts: dict[str, dict[str, torch.Tensor]] = {"unet": {}, "text_encoder": {}, "vae": {}}
+    vae = load_file(out / "emoji-sd1-vae.safetensors")
+    parts: dict[str, dict[str, torch.Tensor]] = {"unet": {}, "text_encoder": {}}
+    parts["vae"] = {name: tensor.float() for name, tensor in vae.items()}
     for name, tensor in load_file(out / "emoji-sd1.safetensors").items():
         part, key = name.split(".", 1)
         parts[part][key] = tensor.float() if tensor.is_floating_point() else tensor
@@ -34,7 +38,7 @@ def _parts(out: Path) -> dict[str, dict[str, torch.Tensor]]:
 def test_a_smoke_run_draws_through_the_pipeline_of_sd1(out: Path) -> None:
     parts = _parts(out)
     base = load_base(device="cpu")
-    unet, vae = sd1.build_unet(128), sd1.build_vae()
+    unet, vae = sd1.build_unet(128), sd1_vae.build_vae()
     unet.load_state_dict(parts["unet"])
     vae.load_state_dict(parts["vae"])
     base.text_encoder.load_state_dict(parts["text_encoder"])
@@ -66,9 +70,13 @@ def test_every_part_was_trained(out: Path) -> None:
     changed = [k for k, v in parts["text_encoder"].items() if not torch.equal(v, before[k])]
     assert any("q_proj" in name for name in changed)
     assert parts["unet"]["conv_out.bias"].abs().max() > 0
-    latents = json.loads((out / "emoji-sd1.json").read_text())
-    assert latents["steps"] == latents["vae_steps"] == 2
-    assert latents["held_out_epsilon_error"] > 0
+    assert parts["vae"]["decoder.conv_out.bias"].abs().max() > 0
+    drawing, latents = (
+        json.loads((out / f"emoji-sd1{part}.json").read_text()) for part in ("", "-vae")
+    )
+    assert drawing["steps"] == latents["steps"] == 2
+    assert drawing["held_out_epsilon_error"] > 0
+    assert latents["psnr_db"] < latents["teacher_psnr_db"]
 
 
 def test_it_is_the_architecture_of_sd1_within_its_bytes(out: Path) -> None:
@@ -77,5 +85,30 @@ def test_it_is_the_architecture_of_sd1_within_its_bytes(out: Path) -> None:
     assert config.down_block_types == ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
     assert (config.attention_head_dim, config.use_linear_projection) == (8, False)
     assert config.addition_embed_type is None
-    assert sd1.build_vae().config.scaling_factor == 0.18215
-    assert (out / "emoji-sd1.safetensors").stat().st_size < MIB_15_5
+    assert sd1_vae.build_vae().config.scaling_factor == 0.18215
+    files = (out / "emoji-sd1.safetensors", out / "emoji-sd1-vae.safetensors")
+    assert sum(file.stat().st_size for file in files) < MIB_15_5
+
+
+def test_the_pupil_is_taught_the_same_latents_at_the_scale_of_sd1() -> None:
+    teacher = load_base(device="cpu").vae
+    pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+
+    mean, log_variance = sd1_vae.lesson(teacher, pixels).chunk(2, dim=1)
+
+    given = teacher.encode(pixels).latent_dist
+    ratio = teacher.config.scaling_factor / sd1_vae.SCALE
+    torch.testing.assert_close(mean * sd1_vae.SCALE, given.mean * teacher.config.scaling_factor)
+    torch.testing.assert_close(log_variance.exp().sqrt(), given.std * ratio)
+
+
+def test_the_highest_level_starts_as_the_bases() -> None:
+    base = load_base(device="cpu").unet
+    unet = sd1.build_unet(128)
+
+    filled = inherit(unet, sd1.from_base(base.state_dict()))
+
+    assert filled > 500_000
+    assert torch.equal(
+        unet.up_blocks[3].resnets[2].conv1.weight, base.up_blocks[2].resnets[2].conv1.weight
+    )
