@@ -1,11 +1,12 @@
 """Train a refiner of SDXL-refiner architecture: `python -m demo.train.refiner --out DIR`.
 
 Recipe
-- Architecture: that of the SDXL refiner, narrow. Three levels with attention at the middle one;
-  conditioned on the second text encoder alone, and on five numbers: original height and
-  width, crop, and an aesthetic score.
+- Architecture: that of the SDXL refiner, narrow and flat: two levels, attention at the lower
+  one. What the base has below them decides what is drawn, not how finely. It is conditioned on
+  the second text encoder alone, and on five numbers: original height and width, crop, and an
+  aesthetic score.
 - Start: the base UNet's own layers where it has the same ones, cut to what the refiner knows
-  of (one text encoder, no lowest level). From scratch it does not catch up with the base.
+  of (one text encoder). From scratch it does not catch up with the base.
 - The text encoder and the VAE are the base model's and stay as they are.
 - Timesteps: only 0 to 250 of 1000, where the base model ends and details are decided. The
   plain epsilon error, unweighted: min-SNR would turn down exactly these timesteps. Little
@@ -46,7 +47,7 @@ from demo.train.parts.text import SdxlText, time_ids, tokens
 LAST_TIMESTEP = 250
 COMPARED_BELOW = 200
 TIME_WIDTH = 32
-SKIP = 128  # channels of the middle level
+SKIP = 128  # channels of the lower level
 BLURRED = 0.25
 GOOD_SCORE = 6.0
 EMPTY = 0.1
@@ -57,43 +58,38 @@ CHECKED = 256
 
 
 def build_unet(text_width: int) -> Any:
-    """A UNet of the refiner's architecture with 4.0 M parameters.
+    """A UNet of the refiner's architecture with 5.3 M parameters.
 
     For states [B, 77, text_width], pooled [B, text_width] and five time ids.
     """
     return UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=32,
-        block_out_channels=(64, 128, 64),
-        layers_per_block=1,
-        attention_head_dim=(2, 4, 2),
+        block_out_channels=(64, 128),
+        layers_per_block=2,
+        attention_head_dim=(2, 4),
         transformer_layers_per_block=1,
         use_linear_projection=True,
         cross_attention_dim=text_width,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         addition_embed_type="text_time",
         addition_time_embed_dim=TIME_WIDTH,
         projection_class_embeddings_input_dim=text_width + 5 * TIME_WIDTH,
     )
 
 
-# Where the base UNet has what the refiner has: levels 1 and 2 of its way down, the same levels
-# of its way up with the middle one of three layers left out.
-SAME_PLACE = (
-    ("up_blocks.1.resnets.1.", "up_blocks.1.resnets.2."),
-    ("up_blocks.1.attentions.1.", "up_blocks.1.attentions.2."),
-    ("up_blocks.2.resnets.1.", "up_blocks.2.resnets.2."),
-)
-NO_PLACE = ("down_blocks.2.", "mid_block.", "up_blocks.0.")
+# The base's way up has one level more, the lowest, which the refiner does without.
+WAY_UP = (("up_blocks.1.", "up_blocks.2."), ("up_blocks.0.", "up_blocks.1."))
 
 
 def from_base(base: Mapping[str, Tensor]) -> Origin:
     """Finds the base UNet's tensors for the refiner's, cut to what the refiner knows."""
 
     def origin(name: str, own: Tensor) -> Tensor | None:
-        if name.startswith(NO_PLACE):
+        if name.startswith("mid_block."):
             return None
-        for ours, theirs in SAME_PLACE:
+        for ours, theirs in WAY_UP:
             if name.startswith(ours):
                 name = name.replace(ours, theirs)
                 break

@@ -21,7 +21,7 @@ from demo.train.parts.latent_pool import Sample
 from demo.train.parts.latents import encode
 from demo.train.parts.text import tokens
 
-MOST_BYTES = 8_600_000
+MOST_BYTES = 10_700_000
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +138,13 @@ def test_it_starts_as_the_base_where_the_base_has_the_same(base: BaseModel) -> N
 
     filled = inherit(unet, refiner.from_base(theirs.state_dict()))
 
-    assert filled > 0.75 * sum(parameter.numel() for parameter in unet.parameters())
+    assert filled > 0.9 * sum(parameter.numel() for parameter in unet.parameters())
     ours_k, their_k = (
         some.down_blocks[1].attentions[0].transformer_blocks[0].attn2.to_k.weight
         for some in (unet, theirs)
     )
     assert torch.equal(ours_k, their_k[:, -192:])  # the second encoder's part
-    merging = unet.up_blocks[1].resnets[0].conv1.weight
+    merging = unet.up_blocks[0].resnets[0].conv1.weight
     assert torch.count_nonzero(merging[:, : -refiner.SKIP]) == 0
     assert torch.equal(
         merging[:, -refiner.SKIP :],
