@@ -29,6 +29,7 @@ from domains.errors import (
 from domains.memory.backends.segments import HostSegments
 from domains.memory.types import (
     BufferRegion,
+    Compare,
     Move,
     Moved,
     Region,
@@ -144,6 +145,8 @@ async def test_bytes_go_in_across_and_out_again(
     out = await moved(pool, BufferRegion("second", 3), SegmentRegion(end), length, hash=True)
     assert out.sha256 == wanted
     assert segments.read(SegmentRegion(end), length) == DATA
+    both = Compare(BufferRegion("second", 3), SegmentRegion(end), length)
+    assert [step async for step in pool.compare(DEVICE, both)][-1] == length
     # What was not written is zero, and nothing was written beyond the target.
     await moved(pool, BufferRegion("second"), SegmentRegion(end), 4)
     assert segments.read(SegmentRegion(end), 4) == bytes(3) + DATA[:1]
