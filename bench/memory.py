@@ -25,8 +25,10 @@ RESULTS = Path(__file__).parent / "results" / "memory.md"
 
 async def run(*, quick: bool, device_id: str) -> list[Outcome]:
     """Measure everything, one after another."""
-    size = (64 if quick else 256) * MIB
-    copies = await copy_throughput(4 if quick else 20, size, device_id)
+    copies = []
+    for size in (64, 256):
+        rounds = 8 if quick else 40
+        copies += await copy_throughput(rounds, size * MIB, device_id)
     return [*copies, *await memory_calls(20 if quick else 300)]
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from domains.device.ports import TaskEvent
 from domains.device.types import ByteFigure, DeviceFigures
 from domains.memory.types import (
+    Compare,
     HeldComponent,
     HostMemory,
     MemoryInterval,
@@ -67,6 +68,16 @@ class DeviceBuffers(Protocol):
             NotFound: ALLOCATION_NOT_FOUND.
             OutOfRange: OFFSET_OUT_OF_RANGE: a region is smaller than that.
             FailedPrecondition: The segment cannot be opened.
+        """
+        ...
+
+    def compare(self, device_id: str, compare: Compare) -> AsyncGenerator[int]:
+        """Compare bytes; yields how many are equal so far, ends early at a difference.
+
+        Closing the generator early stops within one chunk.
+
+        Raises:
+            NotFound, OutOfRange, FailedPrecondition: As for `move`.
         """
         ...
 
@@ -153,10 +164,6 @@ class HostBuffers(Protocol):
 
         Closing it early stops within one chunk and returns when nothing moves any more.
         """
-        ...
-
-    def digest(self, region: SegmentRegion, length: int) -> AsyncGenerator[int | Moved]:
-        """Hash bytes; yields how many are done, and `Moved` with the SHA-256 last."""
         ...
 
     def compare(

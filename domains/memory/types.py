@@ -42,10 +42,14 @@ class Segment:
 
     `name` is what another process opens: `/proc/<pid>/fd/<n>` of a memfd on Linux, the
     name of a `multiprocessing.shared_memory` block elsewhere.
+
+    `huge_pages`: all of it but the rest lies in huge pages, so that mapping it costs next
+    to nothing.
     """
 
     name: str
     size_bytes: int
+    huge_pages: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,18 @@ class Move:
     target: Region
     length: int
     hash: bool = False
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare `length` bytes of two regions that a device's worker reaches.
+
+    At least one region is a buffer of that device.
+    """
+
+    first: Region
+    second: Region
+    length: int
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from domains.device.types import (
 )
 from domains.errors import DomainError
 from domains.inference.types import GenerationReport, GenerationWork, ProgressEvent
-from domains.memory.types import Move, Segment
+from domains.memory.types import Compare, Move, Segment
 from domains.session.types import ImageFormat
 
 PROTOCOL_VERSION = 2
@@ -96,7 +96,7 @@ class ReleaseCached:
     """Give back what the allocator keeps for reuse."""
 
 
-Order = AllocateBuffer | FreeBuffer | Move | Pin | Unpin | ReleaseCached
+Order = AllocateBuffer | FreeBuffer | Move | Compare | Pin | Unpin | ReleaseCached
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from domains.errors import Cancelled, DomainError, Internal
 from domains.memory.backends.moving import Watch
-from domains.memory.types import Move
+from domains.memory.types import Compare, Move
 from server.worker import frames
 from server.worker.parts import Buffers
 
@@ -30,7 +30,7 @@ class _Job:
 
 
 class MemoryLanes:
-    """Does memory orders in order, moves in one lane and everything else in another.
+    """Does memory orders in order: moves and comparisons in one lane, all else in another.
 
     A long move so never keeps an allocation waiting.
 
@@ -66,7 +66,7 @@ class MemoryLanes:
         job = _Job(frame)
         with self._lock:
             self._jobs[job.ticket] = job
-        (self._moves if isinstance(job.order, Move) else self._others).put(job)
+        (self._moves if isinstance(job.order, Move | Compare) else self._others).put(job)
         if self._wake is not None:
             self._wake()
 
@@ -123,6 +123,8 @@ class MemoryLanes:
             case Move() as move:
                 moved = buffers.move(move, self._watch(job))
                 return frames.MemoryDone(moved.done, moved.sha256)
+            case Compare() as compare:
+                return frames.MemoryDone(buffers.compare(compare, self._watch(job)))
             case frames.Pin(segment):
                 buffers.pin(segment)
             case frames.Unpin(segment):

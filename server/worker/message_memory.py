@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deviceops.worker.v1 import worker_pb2
-from domains.memory.types import BufferRegion, Move, Region, Segment, SegmentRegion
+from domains.memory.types import BufferRegion, Compare, Move, Region, Segment, SegmentRegion
 from server.worker import frames
 from server.worker.frames import ProtocolError
 from server.worker.message_checks import sha256, within
@@ -26,6 +26,10 @@ def order_to_proto(frame: frames.MemoryOrder) -> worker_pb2.MemoryOrder:
             message.move.target.CopyFrom(_region_to_proto(target))
             message.move.length_bytes = length
             message.move.hash = hash
+        case Compare(first, second, length):
+            message.compare.first.CopyFrom(_region_to_proto(first))
+            message.compare.second.CopyFrom(_region_to_proto(second))
+            message.compare.length_bytes = length
         case frames.Pin(segment):
             message.pin.CopyFrom(_segment_to_proto(segment))
         case frames.Unpin(segment):
@@ -52,6 +56,10 @@ def order_from_proto(message: worker_pb2.MemoryOrder) -> frames.MemoryOrder:
             move = message.move
             source, target = _region_from_proto(move.source), _region_from_proto(move.target)
             order = Move(source, target, move.length_bytes, move.hash)
+        case "compare":
+            both = message.compare
+            one, other = _region_from_proto(both.first), _region_from_proto(both.second)
+            order = Compare(one, other, both.length_bytes)
         case "pin":
             order = frames.Pin(_segment_from_proto(message.pin))
         case "unpin":
@@ -100,11 +108,13 @@ def answer_from_proto(message: worker_pb2.MemoryAnswer) -> frames.MemoryAnswer:
 
 
 def _segment_to_proto(segment: Segment) -> worker_pb2.Segment:
-    return worker_pb2.Segment(name=segment.name, size_bytes=segment.size_bytes)
+    return worker_pb2.Segment(
+        name=segment.name, size_bytes=segment.size_bytes, huge_pages=segment.huge_pages
+    )
 
 
 def _segment_from_proto(message: worker_pb2.Segment) -> Segment:
-    return Segment(message.name, message.size_bytes)
+    return Segment(message.name, message.size_bytes, message.huge_pages)
 
 
 def _region_to_proto(region: Region) -> worker_pb2.Region:

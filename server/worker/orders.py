@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from domains.errors import DomainError
-from domains.memory.types import Move
+from domains.memory.types import Compare, Move
 from server.worker.frames import (
     AllocateBuffer,
     MemoryAnswer,
@@ -68,6 +68,8 @@ class Pending:
         order = self.order
         if isinstance(order, AllocateBuffer | Move) and answer.done != _length(order):
             raise ProtocolError("a memory order is done at another length")
+        if isinstance(order, Compare) and answer.done > _length(order):
+            raise ProtocolError("a memory order is done beyond its length")
         if (answer.sha256 is not None) is not (isinstance(order, Move) and order.hash):
             raise ProtocolError("a memory order has a hash it was not to have, or none")
 
@@ -161,14 +163,14 @@ class Orders:
 
 
 def _moves(order: Order) -> bool:
-    return isinstance(order, Move)
+    return isinstance(order, Move | Compare)
 
 
 def _length(order: Order) -> int:
     match order:
         case AllocateBuffer(size=size):
             return size
-        case Move(length=length):
+        case Move(length=length) | Compare(length=length):
             return length
         case _:
             return 0

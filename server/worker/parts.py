@@ -10,7 +10,7 @@ from domains.device.ports import TaskEvent
 from domains.device.types import DeviceFigures, LoadedComponent, SelfTestFacts
 from domains.inference.ports import Engine
 from domains.memory.backends.moving import Watch
-from domains.memory.types import Move, Moved, Segment
+from domains.memory.types import Compare, Move, Moved, Segment
 
 
 class Buffers(Protocol):
@@ -31,6 +31,10 @@ class Buffers(Protocol):
 
     def move(self, move: Move, watch: Watch) -> Moved:
         """Copy bytes."""
+        ...
+
+    def compare(self, compare: Compare, watch: Watch) -> int:
+        """Compare bytes; how many are equal."""
         ...
 
     def pin(self, segment: Segment) -> None:

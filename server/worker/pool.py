@@ -28,7 +28,7 @@ from domains.device.types import (
 )
 from domains.errors import Cancelled, DomainError, Reason, Unavailable
 from domains.inference.types import GenerationReport, GenerationWork, RunEvent
-from domains.memory.types import Move, Moved, Segment
+from domains.memory.types import Compare, Move, Moved, Segment
 from server.worker import frames
 from server.worker.environment import worker_command
 from server.worker.place import Place
@@ -275,6 +275,12 @@ class WorkerPool:
                     yield Moved(step.done, step.sha256)
                 else:
                     yield step
+
+    async def compare(self, device_id: str, compare: Compare) -> AsyncGenerator[int]:
+        """Compare bytes; yields how many are equal so far, ends early at a difference."""
+        async with aclosing(self._place(device_id).order(compare)) as steps:
+            async for step in steps:
+                yield step.done if isinstance(step, frames.MemoryDone) else step
 
     async def pin(self, device_id: str, segment: Segment) -> None:
         """Page-lock shared host memory; waits for a worker like `allocate`."""

@@ -21,6 +21,7 @@ from domains.errors import (
 from domains.memory.ports import HostBuffers
 from domains.memory.types import (
     BufferRegion,
+    Compare,
     HeldComponent,
     HostMemory,
     Move,
@@ -170,6 +171,16 @@ class FakeBuffers:
             self.buffers[device_id, region.buffer_id][begin : begin + len(data)] = data
         else:
             self.host.write(replace(region, offset=begin), data)
+
+    async def compare(self, device_id: str, compare: Compare) -> AsyncGenerator[int]:
+        for offset in range(0, compare.length, CHUNK):
+            self._alive(device_id)
+            size = min(CHUNK, compare.length - offset)
+            one = self._read(device_id, compare.first, offset, size)
+            if one != self._read(device_id, compare.second, offset, size):
+                yield offset
+                return
+            yield offset + size
 
     async def pin(self, device_id: str, segment: Segment) -> None:
         if not self.can_pin:

@@ -83,6 +83,8 @@ def _memory_answers(ticket: int, how: str) -> list[frames.MemoryAnswer]:
             return [done(1000, None)]
         case "memory-twice":
             return [done(1000), done(1000)]
+        case "memory-more-equal":
+            return [done(1001, None)]
         case _:
             raise ValueError(how)
 

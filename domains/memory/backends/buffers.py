@@ -22,11 +22,12 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from domains.memory.backends.comparisons import Comparisons
 from domains.memory.backends.moving import Watch
 from domains.memory.backends.opened import OpenedSegment
 from domains.memory.backends.store import BufferStore
 from domains.memory.backends.transfers import Stream, Transfers
-from domains.memory.types import BufferRegion, Move, Moved
+from domains.memory.types import BufferRegion, Compare, Move, Moved, SegmentRegion
 
 GIVE_BACK_BYTES = 16 << 20
 """A freed buffer of at least this size is given back to the driver at once. Smaller ones
@@ -61,6 +62,7 @@ class TorchBuffers(BufferStore[torch.Tensor]):
         self._stream = stream or Stream(device)
         self._backend: Any = self._stream.backend
         self._transfers = Transfers(self._stream)
+        self._comparisons = Comparisons(self._stream, self._transfers.bounces)
 
     def release_cached(self) -> None:
         """Give the driver back what torch's allocator keeps for reuse."""
@@ -104,6 +106,19 @@ class TorchBuffers(BufferStore[torch.Tensor]):
                     lambda: self._transfers.into(span, view, pinned, watch, hash=move.hash)
                 )
             raise FailedPrecondition("A device's worker does not move bytes between segments.")
+
+    def _compare(self, compare: Compare, watch: Watch) -> int:
+        first, second, length = compare.first, compare.second, compare.length
+        if isinstance(first, SegmentRegion):
+            first, second = second, first
+        if isinstance(first, SegmentRegion):
+            raise FailedPrecondition("A device's worker does not compare segments.")
+        one = self._view(first, length)
+        if isinstance(second, BufferRegion):
+            other = self._view(second, length)
+            return self._guarded(lambda: self._comparisons.within(one, other, watch))
+        with self._segment(second, length) as (span, _pinned):
+            return self._guarded(lambda: self._comparisons.with_host(one, span, watch))
 
     def _view(self, region: BufferRegion, length: int) -> torch.Tensor:
         return self._buffer(region, length)[region.offset : region.offset + length]

@@ -8,15 +8,13 @@ is a `multiprocessing.shared_memory` block.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
-import sys
 from collections.abc import Callable
 from multiprocessing.shared_memory import SharedMemory
 
+from domains.memory.backends.file_mapping import FileMapping
 from domains.memory.types import Segment
 
-_MADV_POPULATE_WRITE = 23  # Linux 5.14
 _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
 _memfd = hasattr(os, "memfd_create")
 
@@ -55,21 +53,19 @@ class Mapping:
         try:
             # Takes every page or fails; zeroed by the system.
             os.posix_fallocate(handle, 0, size)
-            memory = mmap.mmap(handle, size)
+            mapped = FileMapping(handle, size)
         except BaseException:
             os.close(handle)
             raise
-        anchor = ctypes.c_char.from_buffer(memory)
-        self.address = ctypes.addressof(anchor)
-        self.segment = Segment(f"/proc/{os.getpid()}/fd/{handle}", size)
+        self.address = mapped.address
+        huge = mapped.make_huge()
+        mapped.populate(0, size)  # so that copies do not fault
+        self.segment = Segment(f"/proc/{os.getpid()}/fd/{handle}", size, huge)
         self.source = "os.fstat().st_blocks of every segment"
         self._taken = lambda: os.fstat(handle).st_blocks * _BLOCK_BYTES
-        _enter_pages(self.address, size)
 
         def close() -> None:
-            nonlocal anchor
-            del anchor
-            memory.close()
+            mapped.close()
             os.close(handle)
 
         self._close = close
@@ -92,14 +88,3 @@ class Mapping:
             block.unlink()
 
         self._close = close
-
-
-def _enter_pages(address: int, size: int) -> None:
-    """Enter pages that exist into this process's tables, so that copies do not fault.
-
-    Kernels before 5.14 do not know how: there the first copy is slower, nothing else.
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        libc.madvise(address, size, _MADV_POPULATE_WRITE)

@@ -14,6 +14,8 @@ from domains.memory.types import Moved
 
 CHUNK_BYTES = 32 << 20
 """Between two looks at whether to stop: milliseconds of copying."""
+SPLIT_BYTES = 1 << 20
+"""From here on two threads are faster than one."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,13 @@ def copy_bytes(
         digest = hash_bytes(source, length, watch) if hash else None
         _copy_overlapping(source, target, length, watch)
         return Moved(length, digest)
-    with Hasher() as hasher:
-        for offset, size in chunks(length):
-            source.prepare(offset, size)
-            target.prepare(offset, size)
-            if hash:
-                hasher.update(begin + offset, size)
-            ctypes.memmove(end + offset, begin + offset, size)
-            hasher.settle(1)
-            watch.passed(offset + size)
-        return Moved(length, hasher.hexdigest() if hash else None)
+
+    def copy(offset: int, size: int) -> None:
+        source.prepare(offset, size)
+        target.prepare(offset, size)
+        ctypes.memmove(end + offset, begin + offset, size)
+
+    return copy_in_halves(copy, begin, length, watch, hash=hash)
 
 
 def copy_in_halves(
@@ -128,10 +127,11 @@ def copy_in_halves(
     """
     with Hasher() as hasher, ThreadPoolExecutor(1, thread_name_prefix="copy") as other:
         for offset, size in chunks(length):
-            half = size // 2
-            first = other.submit(copy, offset, half)
+            half = size // 2 if size >= SPLIT_BYTES else 0
+            first = other.submit(copy, offset, half) if half else None
             copy(offset + half, size - half)
-            first.result()
+            if first is not None:
+                first.result()
             if hash:
                 hasher.update(address + offset, size)
                 hasher.settle(1)

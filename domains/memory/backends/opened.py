@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
@@ -10,9 +9,9 @@ import sys
 from collections.abc import Callable
 
 from domains.errors import FailedPrecondition
+from domains.memory.backends.file_mapping import FileMapping
 from domains.memory.types import Segment
 
-_MADV_POPULATE_WRITE = 23  # Linux 5.14
 _FILES = "/proc/"
 
 
@@ -32,33 +31,52 @@ class OpenedSegment:
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
+        self._file: FileMapping | None = None
         try:
-            self.memory = _map(segment)
+            if SegmentFile.offered(segment):
+                self._open_file()
+            else:
+                self._open_block()
         except (OSError, ValueError) as error:
             raise _gone(segment) from error
-        self._anchor: ctypes.c_char | None = ctypes.c_char.from_buffer(self.memory)
-        self.address = ctypes.addressof(self._anchor)
-        """Where it begins in this process."""
 
     def populate(self, offset: int, length: int) -> None:
         """Enter pages into this process's tables at once instead of one by one."""
-        if sys.platform == "linux":
-            begin = offset - offset % mmap.PAGESIZE
-            # Kernels before 5.14 do not know how: there copies fault, nothing else.
-            with contextlib.suppress(OSError):
-                self.memory.madvise(_MADV_POPULATE_WRITE, begin, offset + length - begin)
+        if self._file is not None:
+            self._file.populate(offset, length)
 
     def close(self) -> None:
         """Unmap it; the address is invalid then."""
-        self._anchor = None
-        self.memory.close()
+        self._close()
+
+    def _open_file(self) -> None:
+        handle = os.open(self.segment.name, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._file = FileMapping(handle, self.segment.size_bytes)
+        finally:
+            os.close(handle)
+        self.address = self._file.address
+        """Where it begins in this process."""
+        self._close: Callable[[], None] = self._file.close
+
+    def _open_block(self) -> None:
+        memory = _map_block(self.segment)
+        anchor = ctypes.c_char.from_buffer(memory)
+        self.address = ctypes.addressof(anchor)
+
+        def close() -> None:
+            nonlocal anchor
+            del anchor
+            memory.close()
+
+        self._close = close
 
 
 class SegmentFile:
     """A segment read and written as the file that it is on Linux.
 
-    For memory that is copied once this is faster than mapping it: no page of it enters
-    this process's tables.
+    Where its pages are small and it is copied once, this is faster than mapping it: no
+    page of it enters this process's tables.
 
     Args:
         segment: What to open; `offered` must be true of it.
@@ -114,15 +132,12 @@ def _gone(segment: Segment) -> FailedPrecondition:
     )
 
 
-def _map(segment: Segment) -> mmap.mmap:
+def _map_block(segment: Segment) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, segment.size_bytes, tagname=segment.name)
-    if segment.name.startswith(_FILES):
-        handle = os.open(segment.name, os.O_RDWR | os.O_CLOEXEC)
-    else:
-        import _posixshmem  # type: ignore[import-not-found]
+    import _posixshmem  # type: ignore[import-not-found]
 
-        handle = _posixshmem.shm_open("/" + segment.name, os.O_RDWR, mode=0o600)
+    handle = _posixshmem.shm_open("/" + segment.name, os.O_RDWR, mode=0o600)
     try:
         return mmap.mmap(handle, segment.size_bytes)
     finally:

@@ -12,12 +12,13 @@ import gc
 import mmap
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import psutil
 
 from domains.device.backends.cgroup import memory_limit
 from domains.errors import Reason, ResourceExhausted
+from domains.memory.backends.comparing import compare_in_halves, compare_spans, equal
 from domains.memory.backends.moving import (
     HostSpan,
     Watch,
@@ -27,10 +28,19 @@ from domains.memory.backends.moving import (
 )
 from domains.memory.backends.opened import SegmentFile
 from domains.memory.backends.store import BufferStore, check_region
-from domains.memory.types import BufferRegion, Move, Moved, Region, SegmentRegion
+from domains.memory.types import (
+    BufferRegion,
+    Compare,
+    Move,
+    Moved,
+    Region,
+    Segment,
+    SegmentRegion,
+)
 
 RESERVE_BYTES = 256 << 20
 """Left to the system: who takes the last page is ended, not refused."""
+_PIECE_BYTES = 256 << 10  # of a file being compared: stays in a core's own cache
 
 
 def available_bytes() -> int:
@@ -80,9 +90,9 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
     def _move(self, move: Move, watch: Watch) -> Moved:
         source, target = move.source, move.target
         match source, target:
-            case BufferRegion(), SegmentRegion(segment) if SegmentFile.offered(segment):
+            case BufferRegion(), SegmentRegion(segment) if _better_unmapped(segment):
                 return self._by_file(source, target, move, watch, outwards=True)
-            case SegmentRegion(segment), BufferRegion() if SegmentFile.offered(segment):
+            case SegmentRegion(segment), BufferRegion() if _better_unmapped(segment):
                 return self._by_file(target, source, move, watch, outwards=False)
             case _:
                 return self._by_mapping(move, watch)
@@ -113,6 +123,37 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
             target = self._span(move.target, move.length, held)
             return copy_bytes(source, target, move.length, watch, hash=move.hash)
 
+    def _compare(self, compare: Compare, watch: Watch) -> int:
+        first, second, length = compare.first, compare.second, compare.length
+        match first, second:
+            case BufferRegion(), SegmentRegion(segment) if _better_unmapped(segment):
+                return self._compare_by_file(first, second, length, watch)
+            case SegmentRegion(segment), BufferRegion() if _better_unmapped(segment):
+                return self._compare_by_file(second, first, length, watch)
+        with ExitStack() as held:
+            one, other = self._span(first, length, held), self._span(second, length, held)
+            return compare_spans(one, other, length, watch)
+
+    def _compare_by_file(
+        self, here: BufferRegion, there: SegmentRegion, length: int, watch: Watch
+    ) -> int:
+        memory = self._buffer(here, length)  # it stays for as long as this takes
+        check_region(there.offset, length, there.segment.size_bytes)
+        address = _address(memory) + here.offset
+        with closing(SegmentFile(there.segment)) as file:
+
+            def same(offset: int, size: int) -> bool:
+                piece = ctypes.create_string_buffer(min(size, _PIECE_BYTES))
+                read = ctypes.addressof(piece)
+                for begin, count in chunks(size, _PIECE_BYTES):
+                    at = offset + begin
+                    file.read(read, there.offset + at, count)
+                    if not equal(read, address + at, count):
+                        return False
+                return True
+
+            return compare_in_halves(same, length, watch)
+
     def _span(self, region: Region, length: int, held: ExitStack) -> HostSpan:
         if not isinstance(region, BufferRegion):
             return held.enter_context(self._segment(region, length))[0]
@@ -121,10 +162,19 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
         return HostSpan(_address(memory) + region.offset)
 
 
+def _better_unmapped(segment: Segment) -> bool:
+    return SegmentFile.offered(segment) and not segment.huge_pages
+
+
 def _anonymous(size: int) -> mmap.mmap:
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        # A quarter of the time to take them, and fewer misses in copies.
+        with suppress(OSError):  # of kernels without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 def _address(memory: mmap.mmap) -> int:

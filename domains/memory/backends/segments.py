@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
-import hashlib
 import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing
 
 from domains.device.types import ByteFigure
+from domains.memory.backends.comparing import equal
 from domains.memory.backends.mapping import Mapping
 from domains.memory.errors import OutOfMemory
-from domains.memory.types import Moved, Place, Segment, SegmentRegion
+from domains.memory.types import Place, Segment, SegmentRegion
 
 CHUNK_BYTES = 32 << 20
 """Large enough that changing threads costs nothing, small enough to stop within 10 ms."""
 # One core cannot use all of memory's bandwidth; in chunks it does not even reach what it
 # does in one piece, which is past the size from which memcpy goes around the caches.
-_COPY_LANES = min(2, os.cpu_count() or 1)
+_LANES = min(2, os.cpu_count() or 1)
 _SPARE_FILES = 512  # file handles left for connections, workers and pictures
 _NO_ROOM = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 
@@ -104,21 +103,7 @@ class HostSegments:
             ctypes.memmove(end + offset, begin + offset, size)
             return True
 
-        return self._steps(length, copy, lanes=_COPY_LANES)
-
-    async def digest(self, region: SegmentRegion, length: int) -> AsyncGenerator[int | Moved]:
-        """Hash bytes; yields how many are done, and `Moved` with the SHA-256 last."""
-        address = self._address(region, length)
-        sha256 = hashlib.sha256()
-
-        def update(offset: int, size: int) -> bool:
-            sha256.update(_view(address + offset, size))
-            return True
-
-        async with aclosing(self._steps(length, update)) as steps:
-            async for done in steps:
-                yield done
-        yield Moved(length, sha256.hexdigest())
+        return self._steps(length, copy, lanes=_LANES)
 
     def compare(
         self, first: SegmentRegion, second: SegmentRegion, length: int
@@ -126,10 +111,10 @@ class HostSegments:
         """Compare bytes; yields how many are equal so far, ends early at a difference."""
         one, other = self._address(first, length), self._address(second, length)
 
-        def equal(offset: int, size: int) -> bool:
-            return _memcmp(one + offset, other + offset, size) == 0
+        def same(offset: int, size: int) -> bool:
+            return equal(one + offset, other + offset, size)
 
-        return self._steps(length, equal)
+        return self._steps(length, same, lanes=_LANES)
 
     async def _steps(
         self, length: int, step: Callable[[int, int], bool], *, lanes: int = 1
@@ -215,21 +200,6 @@ async def _ended(working: Sequence[asyncio.Future[None]]) -> None:
 def _chunks(length: int, chunk: int) -> Iterator[tuple[int, int]]:
     for offset in range(0, length, chunk):
         yield offset, min(chunk, length - offset)
-
-
-def _load_memcmp() -> Callable[[int, int, int], int]:
-    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
-    function = library.memcmp
-    function.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-    function.restype = ctypes.c_int
-
-    def memcmp(one: int, other: int, size: int) -> int:
-        return int(function(one, other, size))
-
-    return memcmp
-
-
-_memcmp = _load_memcmp()
 
 
 def _raise_file_limit() -> int:

@@ -15,7 +15,14 @@ from typing import Generic, TypeVar
 from domains.errors import AlreadyExists, FailedPrecondition, NotFound, OutOfRange, Reason
 from domains.memory.backends.moving import HostSpan, Watch
 from domains.memory.backends.opened import OpenedSegment
-from domains.memory.types import BufferRegion, Move, Moved, Segment, SegmentRegion
+from domains.memory.types import (
+    BufferRegion,
+    Compare,
+    Move,
+    Moved,
+    Segment,
+    SegmentRegion,
+)
 
 B = TypeVar("B")
 
@@ -78,6 +85,17 @@ class BufferStore(ABC, Generic[B]):
         watch.checkpoint()
         return self._move(move, watch)
 
+    def compare(self, compare: Compare, watch: Watch) -> int:
+        """Compare bytes; returns how many are equal; see the port `DeviceBuffers`.
+
+        Raises:
+            NotFound: ALLOCATION_NOT_FOUND.
+            OutOfRange: OFFSET_OUT_OF_RANGE.
+            FailedPrecondition: A segment cannot be opened.
+        """
+        watch.checkpoint()
+        return self._compare(compare, watch)
+
     def pin(self, segment: Segment) -> None:
         """Page-lock a segment for the device; nothing happens when it is.
 
@@ -115,6 +133,10 @@ class BufferStore(ABC, Generic[B]):
     @abstractmethod
     def _move(self, move: Move, watch: Watch) -> Moved:
         """Copy bytes between regions."""
+
+    @abstractmethod
+    def _compare(self, compare: Compare, watch: Watch) -> int:
+        """Compare bytes of regions."""
 
     def _gave(self, size: int) -> None:
         """A buffer of that size was let go."""

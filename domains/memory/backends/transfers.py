@@ -176,7 +176,7 @@ class Transfers:
     def _into_by_bounce(
         self, source: HostSpan, target: torch.Tensor, watch: Watch, hasher: Hasher | None
     ) -> None:
-        bounces = self._bounces()
+        bounces = self.bounces()
         flying: deque[tuple[Mark, int]] = deque()
         for number, (offset, size) in enumerate(chunks(target.numel(), BOUNCE_BYTES)):
             bounce = bounces[number % _SLOTS]
@@ -198,7 +198,7 @@ class Transfers:
     def _out_by_bounce(
         self, source: torch.Tensor, target: HostSpan, watch: Watch, hasher: Hasher | None
     ) -> None:
-        bounces = self._bounces()
+        bounces = self.bounces()
         flying: deque[tuple[Mark, int, int, torch.Tensor]] = deque()
 
         def land() -> None:
@@ -230,7 +230,8 @@ class Transfers:
                 hasher.settle()
             return hasher.hexdigest()
 
-    def _bounces(self) -> list[torch.Tensor]:
+    def bounces(self) -> list[torch.Tensor]:
+        """Two page-locked buffers; free again when a call of this class ends."""
         if not self._kept:
             self._kept = [self._stream.pinned(BOUNCE_BYTES) for _ in range(_SLOTS)]
         return self._kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -17,9 +16,7 @@ from domains.memory.core.uses import Uses
 from domains.memory.errors import CopyCorrupted, InvalidMemoryRequest, OffsetOutOfRange
 from domains.memory.types import (
     CopyRequest,
-    Moved,
     Place,
-    SegmentRegion,
     TransferRequest,
 )
 from domains.session.core.session import Session
@@ -45,7 +42,7 @@ class Copies:
         tasks: Runs the work as sessions.
         uses: Whose memory is where.
         lender: Takes the memory that a transfer moves to.
-        store: Moves bytes and hashes them.
+        store: Moves bytes and compares them.
     """
 
     def __init__(
@@ -178,31 +175,9 @@ class Copies:
     async def _verify(
         self, source: Located, target: Located, length: int, tell: Callable[[int], None]
     ) -> None:
-        begin, end = source[1], target[1]
-        if isinstance(begin, SegmentRegion) and isinstance(end, SegmentRegion):
-            equal = await _told(self._store.host.compare(begin, end, length), tell)
-            if equal != length:
-                raise CopyCorrupted({"equal_bytes": str(equal)})
-            return
-        done = [0, 0]
-
-        async def digest(side: int, located: Located) -> str:
-            async with aclosing(self._store.digest(located, length)) as steps:
-                async for step in steps:
-                    if isinstance(step, Moved):
-                        return step.sha256 or ""
-                    done[side] = step
-                    tell(min(done))
-            return ""
-
-        async with asyncio.TaskGroup() as group:
-            sides = [
-                group.create_task(digest(side, located))
-                for side, located in enumerate((source, target))
-            ]
-        found = [side.result() for side in sides]
-        if found[0] != found[1]:
-            raise CopyCorrupted({"source_sha256": found[0], "target_sha256": found[1]})
+        equal = await _told(self._store.compare(source, target, length), tell)
+        if equal != length:
+            raise CopyCorrupted({"equal_bytes": str(equal)})
 
 
 async def _told(steps: AsyncGenerator[int], tell: Callable[[int], None]) -> int:

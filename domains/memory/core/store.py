@@ -1,9 +1,7 @@
-"""Memory in any place, taken, given back, moved and hashed by whoever reaches it."""
+"""Memory in any place, taken, given back, moved and compared by whoever reaches it."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
@@ -16,7 +14,15 @@ from domains.memory.core.finishing import finished
 from domains.memory.core.ring import Piece, pieces
 from domains.memory.errors import PinningUnsupported
 from domains.memory.ports import DeviceBuffers, HostBuffers
-from domains.memory.types import BufferRegion, Move, Moved, Place, Region, SegmentRegion
+from domains.memory.types import (
+    BufferRegion,
+    Compare,
+    Move,
+    Moved,
+    Place,
+    Region,
+    SegmentRegion,
+)
 
 R = TypeVar("R", SegmentRegion, BufferRegion, Region)
 Located = tuple[Place, Region]
@@ -29,7 +35,7 @@ def at(region: R, offset: int) -> R:
 
 
 class MemoryStore:
-    """Takes, frees, moves and hashes bytes, in main memory and on devices.
+    """Takes, frees, moves and compares bytes, in main memory and on devices.
 
     Args:
         host: Segments in main memory.
@@ -156,16 +162,27 @@ class MemoryStore:
             async for _ in steps:
                 pass
 
-    async def digest(self, located: Located, length: int) -> AsyncGenerator[int | Moved]:
-        """Hash bytes; yields how many are done, and `Moved` with the SHA-256 last."""
-        region = located[1]
-        if isinstance(region, SegmentRegion):
-            steps: AsyncGenerator[int | Moved] = self.host.digest(region, length)
+    async def compare(
+        self, first: Located, second: Located, length: int
+    ) -> AsyncGenerator[int]:
+        """Compare bytes of any two regions; yields how many are equal so far.
+
+        Ends early at a difference. Closing it stops within a chunk.
+
+        Raises:
+            Unavailable, ResourceExhausted: As for `move`.
+        """
+        (one_place, one), (other_place, other) = first, second
+        if isinstance(one, SegmentRegion) and isinstance(other, SegmentRegion):
+            steps = self.host.compare(one, other, length)
+        elif one_place.host or other_place.host or one_place == other_place:
+            device_id = one_place.device_id or other_place.device_id
+            steps = self._buffers.compare(device_id, Compare(one, other, length))
         else:
-            steps = self._digest_buffer(located, length)
+            steps = self._compare_devices(first, second, length)
         async with aclosing(steps):
-            async for done in steps:
-                yield done
+            async for equal in steps:
+                yield equal
 
     def _pieces(self, located: Located, length: int) -> AsyncGenerator[Piece]:
         """A region's bytes in order, in shared slots; see `ring.pieces`."""
@@ -186,18 +203,25 @@ class MemoryStore:
                 await self.move_whole((Place(), piece.slot), part, piece.size)
                 yield piece.offset + piece.size
 
-    async def _digest_buffer(
-        self, located: Located, length: int
-    ) -> AsyncGenerator[int | Moved]:
-        sha256 = hashlib.sha256()
-        async with aclosing(self._pieces(located, length)) as arriving:
+    async def _compare_devices(
+        self, first: Located, second: Located, length: int
+    ) -> AsyncGenerator[int]:
+        place, region = second
+        async with aclosing(self._pieces(first, length)) as arriving:
             async for piece in arriving:
-                # The slot must stay until the thread has read it.
-                await finished(
-                    asyncio.to_thread(self.host.feed, sha256.update, piece.slot, piece.size)
-                )
-                yield piece.offset + piece.size
-        yield Moved(length, sha256.hexdigest())
+                there = at(region, piece.offset)
+                order = Compare(piece.slot, there, piece.size)
+                equal = await self._equal(place.device_id, order)
+                yield piece.offset + equal
+                if equal != piece.size:
+                    return
+
+    async def _equal(self, device_id: str, order: Compare) -> int:
+        equal = 0
+        async with aclosing(self._buffers.compare(device_id, order)) as steps:
+            async for so_far in steps:
+                equal = so_far
+        return equal
 
     async def _by_worker(self, device_id: str, move: Move) -> AsyncGenerator[int]:
         async with aclosing(self._buffers.move(device_id, move)) as steps:

@@ -6,11 +6,13 @@ over when they are called, and what is tested is which bytes go where, and when 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
@@ -83,9 +85,12 @@ def buffers(request: pytest.FixtureRequest) -> Any:
     return MAKERS[request.param]()
 
 
-@pytest.fixture
-def mapping() -> Iterator[Mapping]:
+@pytest.fixture(params=["huge pages", "small pages"])
+def mapping(request: pytest.FixtureRequest) -> Iterator[Mapping]:
     mapping = Mapping(LENGTH + 100)
+    # What a segment says of its pages decides how it is reached, not whether it can be.
+    huge = request.param == "huge pages"
+    mapping.segment = replace(mapping.segment, huge_pages=huge)
     yield mapping
     mapping.close()
 
@@ -114,13 +119,13 @@ def stopped_after(calls: int) -> Watch:
 
 def write(mapping: Mapping, offset: int, data: bytes) -> None:
     opened = OpenedSegment(mapping.segment)
-    opened.memory[offset : offset + len(data)] = data
+    ctypes.memmove(opened.address + offset, data, len(data))
     opened.close()
 
 
 def read(mapping: Mapping, offset: int, length: int) -> bytes:
     opened = OpenedSegment(mapping.segment)
-    data = opened.memory[offset : offset + length]
+    data = ctypes.string_at(opened.address + offset, length)
     opened.close()
     return data
 
@@ -342,8 +347,8 @@ def test_a_named_block_outlives_whoever_opened_it() -> None:
         assert block.buf is not None
         block.buf[:3] = b"abc"
         opened = OpenedSegment(Segment(block.name, 100))
-        assert opened.memory[:3] == b"abc"
-        opened.memory[3:4] = b"d"
+        assert ctypes.string_at(opened.address, 3) == b"abc"
+        ctypes.memmove(opened.address + 3, b"d", 1)
         opened.close()
         assert bytes(block.buf[:4]) == b"abcd"
         again = OpenedSegment(Segment(block.name, 100))

@@ -30,7 +30,7 @@ from domains.device.types import (
     SelfTestWork,
 )
 from domains.errors import Reason, ResourceExhausted
-from domains.memory.types import BufferRegion, Move, Segment, SegmentRegion
+from domains.memory.types import BufferRegion, Compare, Move, Segment, SegmentRegion
 from domains.model.types import DataType
 from server.worker import frames
 from server.worker.frames import ProtocolError
@@ -71,12 +71,13 @@ FIGURES = st.builds(
     models=COMPONENTS,
     read_time=TIME,
 )
-SEGMENT = st.builds(Segment, st.just("/proc/17/fd/4"), COUNT)
+SEGMENT = st.builds(Segment, st.just("/proc/17/fd/4"), COUNT, st.booleans())
 REGION = st.builds(BufferRegion, NAME, COUNT) | st.builds(SegmentRegion, SEGMENT, COUNT)
 ORDER = st.one_of(
     st.builds(frames.AllocateBuffer, NAME, COUNT, st.booleans()),
     st.builds(frames.FreeBuffer, NAME),
     st.builds(Move, REGION, REGION, COUNT, st.booleans()),
+    st.builds(Compare, REGION, REGION, COUNT),
     st.builds(frames.Pin, SEGMENT),
     st.builds(frames.Unpin, SEGMENT),
     st.just(frames.ReleaseCached()),

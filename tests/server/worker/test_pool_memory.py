@@ -29,6 +29,7 @@ from domains.errors import (
 from domains.memory.backends.segments import HostSegments
 from domains.memory.types import (
     BufferRegion,
+    Compare,
     Move,
     Moved,
     Region,
@@ -128,13 +129,11 @@ async def test_a_name_is_for_one_buffer(pool: WorkerPool) -> None:
 async def test_bytes_go_in_across_and_out_again(
     pool: WorkerPool, segments: HostSegments
 ) -> None:
-    begin = await segments.allocate(len(DATA) + 100)
-    end = await segments.allocate(len(DATA))
+    begin, end = [await segments.allocate(len(DATA) + more) for more in (100, 0)]
     segments.write(SegmentRegion(begin, 100), DATA)
     await pool.allocate(DEVICE, "first", len(DATA) + 5)
     await pool.allocate(DEVICE, "second", len(DATA) + 3, zeroed=True)
-    wanted = hashlib.sha256(DATA).hexdigest()
-    length = len(DATA)
+    wanted, length = hashlib.sha256(DATA).hexdigest(), len(DATA)
     into = await moved(
         pool, SegmentRegion(begin, 100), BufferRegion("first", 5), length, hash=True
     )
@@ -144,6 +143,8 @@ async def test_bytes_go_in_across_and_out_again(
     out = await moved(pool, BufferRegion("second", 3), SegmentRegion(end), length, hash=True)
     assert out.sha256 == wanted
     assert segments.read(SegmentRegion(end), length) == DATA
+    both = Compare(BufferRegion("second", 3), SegmentRegion(end), length)
+    assert [step async for step in pool.compare(DEVICE, both)][-1] == length
     # What was not written is zero, and nothing was written beyond the target.
     await moved(pool, BufferRegion("second"), SegmentRegion(end), 4)
     assert segments.read(SegmentRegion(end), 4) == bytes(3) + DATA[:1]

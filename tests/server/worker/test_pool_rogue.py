@@ -11,7 +11,7 @@ import pytest
 
 from domains.device.types import DeviceState
 from domains.errors import DeadlineExceeded, Reason, Unavailable
-from domains.memory.types import BufferRegion, Move
+from domains.memory.types import BufferRegion, Compare, Move
 from server.worker.restart import RestartRules
 from server.worker.timing import WorkerTiming
 from tests.server.worker.workers import (
@@ -112,6 +112,19 @@ async def test_a_broken_rule_about_memory_ends_the_worker(
             await _rest(asyncio.sleep(0), pool.move("cpu:0", MOVE))
         assert lost.value.reason is Reason.WORKER_LOST
         assert rule in (await explained).explanation
+
+
+async def test_no_more_bytes_are_equal_than_were_compared(tmp_path: Path) -> None:
+    compare = Compare(BufferRegion("one"), BufferRegion("other"), 1000)
+    async with running(tmp_path, rogue("memory-more-equal")) as pool:
+        await ready(pool)
+        explained = asyncio.create_task(
+            until(pool, lambda status: status.state is DeviceState.RECOVERING)
+        )
+        with pytest.raises(Unavailable) as lost:
+            await _rest(asyncio.sleep(0), pool.compare("cpu:0", compare))
+        assert lost.value.reason is Reason.WORKER_LOST
+        assert "done beyond its length" in (await explained).explanation
 
 
 async def test_a_second_last_answer_ends_the_worker(tmp_path: Path) -> None:

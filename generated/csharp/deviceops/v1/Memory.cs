@@ -7978,7 +7978,7 @@ namespace DeviceOperations.V1 {
     public const int SkipVerificationFieldNumber = 6;
     private bool skipVerification_;
     /// <summary>
-    /// Leave out the comparison of hashes.
+    /// Leave out the comparison.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8596,7 +8596,7 @@ namespace DeviceOperations.V1 {
     public const int SkipVerificationFieldNumber = 3;
     private bool skipVerification_;
     /// <summary>
-    /// Leave out the comparison of hashes.
+    /// Leave out the comparison.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -717,8 +717,8 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_ReadAllocation, null, options, request);
       }
       /// <summary>
-      /// Copy bytes of one allocation into another one, in any places. Verified by hash, or by
-      /// comparison within main memory. Regions of one allocation must not overlap.
+      /// Copy bytes of one allocation into another one, in any places. Verified by comparing
+      /// every byte. Regions of one allocation must not overlap.
       /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
       /// INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
       /// FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
@@ -735,8 +735,8 @@ namespace DeviceOperations.V1 {
         return Copy(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Copy bytes of one allocation into another one, in any places. Verified by hash, or by
-      /// comparison within main memory. Regions of one allocation must not overlap.
+      /// Copy bytes of one allocation into another one, in any places. Verified by comparing
+      /// every byte. Regions of one allocation must not overlap.
       /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
       /// INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
       /// FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),

@@ -984,7 +984,7 @@ class CopyRequest(_message.Message):
     length_bytes: _builtins.int
     """How much; 0 means to the end of the source."""
     skip_verification: _builtins.bool
-    """Leave out the comparison of hashes."""
+    """Leave out the comparison."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
         """Idempotency, priority, timeout, what a lost stream means."""
@@ -1045,7 +1045,7 @@ class TransferRequest(_message.Message):
     allocation_id: _builtins.str
     """The allocation."""
     skip_verification: _builtins.bool
-    """Leave out the comparison of hashes."""
+    """Leave out the comparison."""
     @_builtins.property
     def place(self) -> Global___MemoryPlace:
         """Its new place."""

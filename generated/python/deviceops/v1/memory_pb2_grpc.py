@@ -213,8 +213,8 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Copy(self, request, context):
-        """Copy bytes of one allocation into another one, in any places. Verified by hash, or by
-        comparison within main memory. Regions of one allocation must not overlap.
+        """Copy bytes of one allocation into another one, in any places. Verified by comparing
+        every byte. Regions of one allocation must not overlap.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
         INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
         FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),

@@ -88,8 +88,8 @@ class MemoryServiceStub:
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
     """
     Copy: _grpc.UnaryStreamMultiCallable[_memory_pb2.CopyRequest, _memory_pb2.CopyResponse]
-    """Copy bytes of one allocation into another one, in any places. Verified by hash, or by
-    comparison within main memory. Regions of one allocation must not overlap.
+    """Copy bytes of one allocation into another one, in any places. Verified by comparing
+    every byte. Regions of one allocation must not overlap.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
     INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
     FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
@@ -186,8 +186,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
     """
     Copy: _aio.UnaryStreamMultiCallable[_memory_pb2.CopyRequest, _memory_pb2.CopyResponse]  # type: ignore[assignment]
-    """Copy bytes of one allocation into another one, in any places. Verified by hash, or by
-    comparison within main memory. Regions of one allocation must not overlap.
+    """Copy bytes of one allocation into another one, in any places. Verified by comparing
+    every byte. Regions of one allocation must not overlap.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
     INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
     FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
@@ -331,8 +331,8 @@ class MemoryServiceServicer:
         request: _memory_pb2.CopyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_memory_pb2.CopyResponse], _abc.AsyncIterator[_memory_pb2.CopyResponse]]:
-        """Copy bytes of one allocation into another one, in any places. Verified by hash, or by
-        comparison within main memory. Regions of one allocation must not overlap.
+        """Copy bytes of one allocation into another one, in any places. Verified by comparing
+        every byte. Regions of one allocation must not overlap.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
         INVALID_ARGUMENT (FIELDS_CONFLICT: source and target overlap, REQUIRED_FIELD_MISSING),
         FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),

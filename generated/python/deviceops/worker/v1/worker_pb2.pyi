@@ -492,6 +492,7 @@ class MemoryOrder(_message.Message):
     PIN_FIELD_NUMBER: _builtins.int
     UNPIN_FIELD_NUMBER: _builtins.int
     RELEASE_CACHED_FIELD_NUMBER: _builtins.int
+    COMPARE_FIELD_NUMBER: _builtins.int
     ticket: _builtins.int
     """Number of the order, never used twice."""
     @_builtins.property
@@ -518,6 +519,10 @@ class MemoryOrder(_message.Message):
     def release_cached(self) -> Global___ReleaseCached:
         """Give back what the allocator keeps for reuse."""
 
+    @_builtins.property
+    def compare(self) -> Global___CompareBytes:
+        """Compare bytes."""
+
     def __init__(
         self,
         *,
@@ -528,12 +533,13 @@ class MemoryOrder(_message.Message):
         pin: Global___Segment | None = ...,
         unpin: Global___Segment | None = ...,
         release_cached: Global___ReleaseCached | None = ...,
+        compare: Global___CompareBytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "free", b"free", "move", b"move", "order", b"order", "pin", b"pin", "release_cached", b"release_cached", "unpin", b"unpin"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "compare", b"compare", "free", b"free", "move", b"move", "order", b"order", "pin", b"pin", "release_cached", b"release_cached", "unpin", b"unpin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "free", b"free", "move", b"move", "order", b"order", "pin", b"pin", "release_cached", b"release_cached", "ticket", b"ticket", "unpin", b"unpin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "compare", b"compare", "free", b"free", "move", b"move", "order", b"order", "pin", b"pin", "release_cached", b"release_cached", "ticket", b"ticket", "unpin", b"unpin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["allocate", "free", "move", "pin", "unpin", "release_cached"]  # noqa: Y015
+    _WhichOneofReturnType_order: _TypeAlias = _typing.Literal["allocate", "free", "move", "pin", "unpin", "release_cached", "compare"]  # noqa: Y015
     _WhichOneofArgType_order: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_order) -> _WhichOneofReturnType_order | None: ...
 
@@ -599,19 +605,23 @@ class Segment(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    HUGE_PAGES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What another process opens."""
     size_bytes: _builtins.int
     """Its size."""
+    huge_pages: _builtins.bool
+    """Whether it lies in huge pages, so that mapping it costs next to nothing."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
+        huge_pages: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["huge_pages", b"huge_pages", "name", b"name", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -688,6 +698,40 @@ class MoveBytes(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MoveBytes: _TypeAlias = MoveBytes  # noqa: Y015
+
+@_typing.final
+class CompareBytes(_message.Message):
+    """Compare bytes. Done bytes are those before a difference, in whole chunks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    LENGTH_BYTES_FIELD_NUMBER: _builtins.int
+    length_bytes: _builtins.int
+    """How many."""
+    @_builtins.property
+    def first(self) -> Global___Region:
+        """These."""
+
+    @_builtins.property
+    def second(self) -> Global___Region:
+        """With those."""
+
+    def __init__(
+        self,
+        *,
+        first: Global___Region | None = ...,
+        second: Global___Region | None = ...,
+        length_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "length_bytes", b"length_bytes", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareBytes: _TypeAlias = CompareBytes  # noqa: Y015
 
 @_typing.final
 class ReleaseCached(_message.Message):
@@ -801,7 +845,7 @@ class MemoryDone(_message.Message):
     DONE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     done_bytes: _builtins.int
-    """Bytes taken, given back, copied, or given to the system."""
+    """Bytes taken, given back, copied, equal, or given to the system."""
     sha256: _builtins.str
     """SHA-256 of bytes copied, lower-case hexadecimal, where it was asked for."""
     def __init__(
