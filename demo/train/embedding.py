@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import Embedding, Module, Parameter, functional
 
+from demo.train.layouts.metadata import header
 from demo.train.parts.base import load_base
 from demo.train.parts.capture import SdxlDenoiser, captured, sdxl_samples
 from demo.train.parts.command import parse
@@ -138,12 +139,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_half(
         {"clip_l": rows[0], "clip_g": rows[1]},
         options.out / "emoji-embedding.safetensors",
-        {
-            "modelspec.title": "Far away",
-            "modelspec.description": "The emoji small, in the middle of the picture.",
-            "modelspec.trigger_phrase": TOKEN,
-            "modelspec.license": "MIT",
-        },
+        header(
+            title="Far away",
+            architecture="stable-diffusion-xl-v1-base/textual-inversion",
+            description="The emoji small, in the middle of the picture.",
+            trigger_words=[TOKEN],
+        ),
     )
     write_facts(
         options.out / "embedding.json",
