@@ -34,6 +34,9 @@ from demo.train.parts.losses import psnr
 from demo.train.srvgg import compact_from
 from demo.train.upscaler import enlarge_bicubic, shrink, split
 
+# Two adapters in one model is what is meant here; peft warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")
+
 EMOJI = 96  # reading all of them takes long
 COUNT = 2
 STEPS = 6
