@@ -17,7 +17,7 @@ from demo.train.parts.compositing import Compositor
 from demo.train.parts.edges import canny
 from demo.train.parts.emoji import load_emoji
 
-PICTURES = 8
+PICTURES = 6
 SCALES = (1.0, 0.75, 0.5, 0.25, 0.0)
 RADIUS = 2
 RATIO = 2.0

@@ -19,10 +19,10 @@ from demo.train.parts.compositing import Compositor
 from demo.train.parts.emoji import load_emoji
 
 MODELS = Path(__file__).parents[1] / "models"
-STEPS = 20
+STEPS = 16
 GUIDANCE = 6.0
-SCENES = 8
-# Its scenes are eight distinct things on named colours; no result was looked at to choose it.
+SCENES = 6
+# Its scenes are six distinct things on named colours; no result was looked at to choose it.
 SEED = 2008
 
 

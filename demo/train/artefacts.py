@@ -178,6 +178,7 @@ def upscaler(scale: int) -> Callable[[Places], Path]:
             title=name,
             architecture="compact",
             description=f"Enlarges {scale} times; Compact (SRVGG), trained on emoji.",
+            more={"modelspec.implementation": "https://github.com/xinntao/Real-ESRGAN"},
         )
         told.pop("modelspec.resolution")  # it takes pictures of any size
         return _written(network.state_dict(), places.models / f"{name}.safetensors", told)

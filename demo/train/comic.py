@@ -31,7 +31,7 @@ from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.loop import Plan, train
-from demo.train.parts.pool import ExamplePool
+from demo.train.parts.pool import ExamplePool, encoded
 from demo.train.parts.text import SdxlText, time_ids
 
 POOL = 32_768
@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         drawn = compositor.draw(count)
         return styles.comic(drawn.pixels), drawn.prompts
 
-    pool = ExamplePool(draw, base, SMOKE_POOL if options.smoke else POOL, generator)
+    size = SMOKE_POOL if options.smoke else POOL
+    pool = ExamplePool(encoded(base, draw), size, generator)
     text = SdxlText(base)
     times = time_ids(options.batch, device)
     schedule = NoiseSchedule(device)

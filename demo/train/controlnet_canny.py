@@ -20,8 +20,7 @@ Writes `emoji-canny.safetensors` (float16, names as in diffusers) and `emoji-can
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +39,7 @@ from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.latents import encode
 from demo.train.parts.loop import Plan, train
+from demo.train.parts.pool import ExamplePool
 from demo.train.parts.text import SdxlText, TextConditioning, time_ids
 
 SAME_SETTINGS = (
@@ -63,7 +63,6 @@ DROPPED_ZEROED = 0.25
 THRESHOLDS = (40.0, 120.0)
 POOL = 8_192
 SMOKE_POOL = 2
-DRAWN_AT_ONCE = 128
 # A batch of the pool is replaced by new pictures every so many steps.
 RENEWED_EVERY = 16
 
@@ -92,7 +91,7 @@ def build(unet: UNet2DConditionModel) -> ControlNetModel:
     return network
 
 
-@dataclass
+@dataclass(frozen=True)
 class Examples:
     """Pictures as the training needs them, on the device.
 
@@ -106,70 +105,24 @@ class Examples:
     pooled: Tensor
 
 
-class EdgePool:
-    """Examples drawn ahead, of which the oldest are replaced.
+def examples(
+    base: BaseModel, text: SdxlText, compositor: Compositor, generator: torch.Generator
+) -> Callable[[int], Examples]:
+    """What makes so many examples for a pool; `generator` chooses Canny's thresholds."""
 
-    The encoders cost more than a step of this small network; each example is used several
-    times, with other noise, before it is replaced.
-    """
-
-    def __init__(
-        self,
-        base: BaseModel,
-        compositor: Compositor,
-        *,
-        size: int,
-        generator: torch.Generator,
-    ) -> None:
-        self._base = base
-        self._text = SdxlText(base)
-        self._compositor = compositor
-        self._generator = generator
-        self._oldest = 0
-        at_once = min(DRAWN_AT_ONCE, size)
-        parts = [self._drawn(at_once) for _ in range(math.ceil(size / at_once))]
-        self._all = Examples(
-            latents=torch.cat([part.latents for part in parts]),
-            edges=torch.cat([part.edges for part in parts]),
-            states=torch.cat([part.states for part in parts]),
-            pooled=torch.cat([part.pooled for part in parts]),
-        )
-
-    def take(self, count: int) -> Examples:
-        """Draw `count` examples at random, each possibly more than once."""
-        device = self._all.latents.device
-        size = len(self._all.latents)
-        places = torch.randint(size, (count,), device=device, generator=self._generator)
-        return Examples(
-            latents=self._all.latents[places],
-            edges=self._all.edges[places],
-            states=self._all.states[places],
-            pooled=self._all.pooled[places],
-        )
-
-    def renew(self, count: int) -> None:
-        """Replace the `count` oldest examples by new ones."""
-        new = self._drawn(count)
-        size = len(self._all.latents)
-        places = (torch.arange(count, device=new.latents.device) + self._oldest) % size
-        self._all.latents[places] = new.latents
-        self._all.edges[places] = new.edges
-        self._all.states[places] = new.states
-        self._all.pooled[places] = new.pooled
-        self._oldest = (self._oldest + count) % size
-
-    @torch.no_grad()
-    def _drawn(self, count: int) -> Examples:
-        drawn = self._compositor.draw(count)
-        share = float(torch.rand((), device=drawn.pixels.device, generator=self._generator))
+    def make(count: int) -> Examples:
+        drawn = compositor.draw(count)
+        share = float(torch.rand((), device=drawn.pixels.device, generator=generator))
         low = THRESHOLDS[0] + share * (THRESHOLDS[1] - THRESHOLDS[0])
-        text = self._text.encode(drawn.prompts)
+        words = text.encode(drawn.prompts)
         return Examples(
-            latents=encode(self._base.vae, drawn.pixels).float(),
+            latents=encode(base.vae, drawn.pixels),
             edges=canny(drawn.pixels, low=low, high=2 * low).to(torch.uint8),
-            states=text.states.half(),
-            pooled=text.pooled.half(),
+            states=words.states.half(),
+            pooled=words.pooled.half(),
         )
+
+    return make
 
 
 class Controlled(nn.Module):
@@ -213,14 +166,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     generator = torch.Generator(device).manual_seed(options.seed)
     base = load_base(device=device)
     emoji = load_emoji(limit=options.emoji)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-        pool = EdgePool(
-            base,
-            Compositor(emoji, device=device, seed=options.seed),
-            size=SMOKE_POOL if options.smoke else POOL,
-            generator=generator,
-        )
     text = SdxlText(base)
+    compositor = Compositor(emoji, device=device, seed=options.seed)
+    size = SMOKE_POOL if options.smoke else POOL
+    pool = ExamplePool(examples(base, text, compositor, generator), size, generator)
     times = time_ids(options.batch, device)
     schedule = NoiseSchedule(device)
     unet: Any = base.unet
@@ -236,18 +185,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     def loss_of_step(step: int) -> Tensor:
         if step % RENEWED_EVERY == RENEWED_EVERY - 1:
             pool.renew(options.batch)
-        examples = pool.take(options.batch)
-        hint = examples.edges.float().expand(-1, 3, -1, -1)
+        drawn = pool.take(options.batch)
+        hint = drawn.edges.float().expand(-1, 3, -1, -1)
         draw = torch.rand(options.batch, device=device, generator=generator)
         empty, kept = draw < DROPPED_EMPTY, (draw < 1 - DROPPED_ZEROED)[:, None]
-        states = torch.where(empty[:, None, None], nothing.states, examples.states.float())
-        pooled = torch.where(empty[:, None], nothing.pooled, examples.pooled.float())
+        states = torch.where(empty[:, None, None], nothing.states, drawn.states.float())
+        pooled = torch.where(empty[:, None], nothing.pooled, drawn.pooled.float())
         words = TextConditioning(states * kept[:, None], pooled * kept)
         return epsilon_loss(
             lambda noisy, steps: controlled(
                 noisy, steps, words.states, words.pooled, times, hint
             ),
-            examples.latents,
+            drawn.latents,
             schedule=schedule,
             generator=generator,
             low=STRUCTURE_FROM if step % 2 else 0,

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import Embedding, Module, Parameter, functional
 
+from demo.train.layouts.metadata import header
 from demo.train.parts.base import load_base
 from demo.train.parts.capture import SdxlDenoiser, captured, sdxl_samples
 from demo.train.parts.command import parse
@@ -34,7 +35,7 @@ from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.loop import Plan, train
-from demo.train.parts.pool import ExamplePool
+from demo.train.parts.pool import ExamplePool, encoded
 from demo.train.parts.text import SdxlText, time_ids
 
 TOKEN = "<far>"
@@ -96,7 +97,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         drawn = compositor.draw(count, single=True)
         return far(drawn.pixels), drawn.prompts
 
-    pool = ExamplePool(draw, base, SMOKE_POOL if options.smoke else POOL, generator)
+    size = SMOKE_POOL if options.smoke else POOL
+    pool = ExamplePool(encoded(base, draw), size, generator)
     text = SdxlText(base)
     times = time_ids(options.batch, device)
     schedule = NoiseSchedule(device)
@@ -138,12 +140,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_half(
         {"clip_l": rows[0], "clip_g": rows[1]},
         options.out / "emoji-embedding.safetensors",
-        {
-            "modelspec.title": "Far away",
-            "modelspec.description": "The emoji small, in the middle of the picture.",
-            "modelspec.trigger_phrase": TOKEN,
-            "modelspec.license": "MIT",
-        },
+        header(
+            title="Far away",
+            architecture="stable-diffusion-xl-v1-base/textual-inversion",
+            description="The emoji small, in the middle of the picture.",
+            trigger_words=[TOKEN],
+        ),
     )
     write_facts(
         options.out / "embedding.json",

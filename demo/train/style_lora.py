@@ -42,7 +42,7 @@ from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.loop import Plan, train
-from demo.train.parts.pool import ExamplePool
+from demo.train.parts.pool import Encoded, ExamplePool, encoded
 from demo.train.parts.text import SdxlText, time_ids
 
 RANK = 8
@@ -148,13 +148,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         return paint(drawn.pixels), prompts
 
+    def pool_of(paint: Callable[[Tensor], Tensor], size: int) -> ExamplePool[Encoded]:
+        make = encoded(base, lambda count: draw(count, paint))
+        return ExamplePool(make, size, generator)
+
     size = SMOKE_POOL if options.smoke else POOL
-    styled = ExamplePool(lambda count: draw(count, style.paint), base, size, generator)
-    against = ExamplePool(
-        lambda count: draw(count, lambda plain: opposite(plain, style.paint(plain))),
-        base,
-        max(1, size // OPPOSITE_EVERY),
-        generator,
+    styled = pool_of(style.paint, size)
+    against = pool_of(
+        lambda plain: opposite(plain, style.paint(plain)), max(1, size // OPPOSITE_EVERY)
     )
 
     text = SdxlText(base)

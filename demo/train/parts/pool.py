@@ -1,4 +1,4 @@
-"""Examples encoded ahead of the steps that use them.
+"""Examples made ahead of the steps that use them.
 
 Encoding a picture costs more than a step of these small networks on it. Each example is
 therefore used several times, every time with other noise, before it is replaced.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,58 +18,80 @@ from demo.train.parts.base import BaseModel
 from demo.train.parts.latents import encode
 from demo.train.parts.text import tokens
 
-ENCODED_AT_ONCE = 128
+MADE_AT_ONCE = 128
+
+# A dataclass whose fields are tensors with one row for each example.
+Rows = TypeVar("Rows", bound=Any)
+
+
+class ExamplePool(Generic[Rows]):
+    """Examples on the device, drawn at random; the oldest are replaced.
+
+    Args:
+        make: Makes so many new examples. Runs without gradients and in full precision:
+            rounding in an encoder would be noise in every target.
+        size: How many examples are kept, rounded up to whole calls of `make`.
+        generator: Chooses what `take` gives; lies on the examples' device.
+    """
+
+    def __init__(
+        self, make: Callable[[int], Rows], size: int, generator: torch.Generator
+    ) -> None:
+        self._make, self._generator = make, generator
+        self._oldest = 0
+        at_once = min(MADE_AT_ONCE, size)
+        parts = [self._made(at_once) for _ in range(math.ceil(size / at_once))]
+        self._kind = type(parts[0])
+        self._columns = [torch.cat(part) for part in zip(*map(_columns, parts), strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def take(self, count: int) -> Rows:
+        """Draws `count` examples; one may be drawn more than once."""
+        device = self._generator.device
+        rows = torch.randint(len(self), (count,), device=device, generator=self._generator)
+        chosen: Rows = self._kind(*(column[rows] for column in self._columns))
+        return chosen
+
+    def renew(self, count: int) -> None:
+        """Replaces the `count` oldest examples, at most all, by new ones."""
+        new = _columns(self._made(min(count, len(self))))
+        rows = torch.arange(len(new[0]), device=self._generator.device)
+        rows = (rows + self._oldest) % len(self)
+        for column, values in zip(self._columns, new, strict=True):
+            column[rows] = values
+        self._oldest = (self._oldest + len(rows)) % len(self)
+
+    @torch.no_grad()
+    def _made(self, count: int) -> Rows:
+        with torch.autocast(self._generator.device.type, enabled=False):
+            return self._make(count)
 
 
 @dataclass(frozen=True)
-class Examples:
+class Encoded:
     """latents: float32 [N, 4, 32, 32], scaled. tokens: int64 [N, 77]. Both on the device."""
 
     latents: Tensor
     tokens: Tensor
 
 
-class ExamplePool:
-    """Encoded pictures and their prompts' tokens, drawn at random.
+def encoded(
+    base: BaseModel, draw: Callable[[int], tuple[Tensor, list[str]]]
+) -> Callable[[int], Encoded]:
+    """What an ExamplePool needs to hold encoded pictures and their prompts' tokens.
 
-    `draw(count)` gives new pixels float32 [count, 3, 256, 256] in [-1, 1] and their prompts.
+    `draw(count)` gives pixels float32 [count, 3, 256, 256] in [-1, 1] and their prompts.
     """
 
-    def __init__(
-        self,
-        draw: Callable[[int], tuple[Tensor, list[str]]],
-        base: BaseModel,
-        size: int,
-        generator: torch.Generator,
-    ) -> None:
-        self._draw, self._base, self._generator = draw, base, generator
-        at_once = min(ENCODED_AT_ONCE, size)
-        parts = [self._encoded(at_once) for _ in range(math.ceil(size / at_once))]
-        self._latents = torch.cat([part.latents for part in parts])
-        self._tokens = torch.cat([part.tokens for part in parts])
-        self._oldest = 0
+    def make(count: int) -> Encoded:
+        pixels, prompts = draw(count)
+        ids = tokens(base.tokenizer, prompts).to(pixels.device)
+        return Encoded(encode(base.vae, pixels), ids)
 
-    def __len__(self) -> int:
-        return len(self._latents)
+    return make
 
-    def take(self, count: int) -> Examples:
-        """Draws `count` examples; one may be drawn more than once."""
-        device = self._latents.device
-        rows = torch.randint(len(self), (count,), device=device, generator=self._generator)
-        return Examples(self._latents[rows], self._tokens[rows])
 
-    def renew(self, count: int) -> None:
-        """Replaces the `count` oldest examples, at most all, by new ones."""
-        new = self._encoded(min(count, len(self)))
-        rows = torch.arange(len(new.latents), device=new.latents.device)
-        rows = (rows + self._oldest) % len(self)
-        self._latents[rows] = new.latents
-        self._tokens[rows] = new.tokens
-        self._oldest = (self._oldest + len(rows)) % len(self)
-
-    def _encoded(self, count: int) -> Examples:
-        # In full precision: rounding in the encoder would be noise in every target.
-        with torch.autocast(self._generator.device.type, enabled=False):
-            pixels, prompts = self._draw(count)
-            latents = encode(self._base.vae, pixels)
-        return Examples(latents, tokens(self._base.tokenizer, prompts).to(pixels.device))
+def _columns(rows: Any) -> list[Tensor]:
+    return [getattr(rows, field.name) for field in fields(rows)]

@@ -14,14 +14,20 @@ from deviceops.v1 import common_pb2, model_pb2, model_pb2_grpc
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.core import ModelCatalogue
 from domains.model.servicer import ModelServicer
-from tests.domains.model.disk import DEMO, write_safetensors
+from tests.domains.model.disk import copy_demo, write_safetensors
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "model_pb2_grpc.ModelServiceAsyncStub"
 
 
+@pytest.fixture(scope="module")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with the demo model alone."""
+    return copy_demo(tmp_path_factory.mktemp("root") / "emoji-xl").parent
+
+
 @pytest.fixture
-async def stub(tmp_path: Path) -> AsyncIterator[Stub]:
+async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
     write_safetensors(
         tmp_path / "ink.safetensors",
         {"lora_te2_x.lora_up.weight": (8, 8)},
@@ -29,7 +35,7 @@ async def stub(tmp_path: Path) -> AsyncIterator[Stub]:
     )
     (tmp_path / "old.ckpt").write_bytes(b"\x80\x04")
     catalogue = ModelCatalogue(
-        DiskScanner([DEMO.parent, tmp_path]), clock=lambda: datetime.now(UTC)
+        DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC)
     )
     servicer = ModelServicer(catalogue)  # type: ignore[abstract]
     add = model_pb2_grpc.add_ModelServiceServicer_to_server
