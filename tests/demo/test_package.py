@@ -18,7 +18,7 @@ from diffusers import (
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from demo.train import comic, controlnet_canny, package, refiner, sd1
+from demo.train import comic, controlnet_canny, package, refiner, sd1, sd1_vae
 from demo.train.parts.base import BASE, BaseModel, load_base
 from demo.train.parts.files import save_half
 from demo.train.srvgg import Compact
@@ -71,13 +71,15 @@ def trained(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name.startswith(("decoder.", "post_quant_conv."))
     }
     save_half(decoder, place("vae") / "vae-decoder.safetensors")
-    parts = {"unet": sd1.build_unet(128), "vae": sd1.build_vae()}
+    parts = {"unet": sd1.build_unet(128)}
+    out = place("sd1")
     weights = {
         f"{name}.{key}": tensor
         for name, part in {**parts, "text_encoder": base.text_encoder}.items()
         for key, tensor in part.state_dict().items()
     }
-    save_half(weights, place("sd1") / "emoji-sd1.safetensors")
+    save_half(weights, out / "emoji-sd1.safetensors")
+    save_half(sd1_vae.build_vae(), out / "emoji-sd1-vae.safetensors")
     for scale in (4, 2):
         place(f"upscaler-{scale}x")
         out = folder / f"upscaler-{scale}x" / f"compact-{scale}x.safetensors"
