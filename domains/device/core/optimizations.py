@@ -78,9 +78,16 @@ class Optimizations:
             DomainError: Device or model cannot be used, the queue is full, the session
                 failed or was cancelled.
         """
-        violations = tuple(check_options(request.options, "options"))
-        if violations:
-            raise InvalidTask(violations)
+        InvalidTask.check(*check_options(request.options, "options"))
+        known = self._tasks.replay(request.options, request.digest)
+        async with aclosing(known or await self._begin(request)) as events:
+            async for event in events:
+                if isinstance(event.event, Completed):
+                    assert isinstance(event.event.report, OptimizationReport)
+                    yield event.event.report
+                yield event
+
+    async def _begin(self, request: OptimizationRequest) -> AsyncGenerator[SessionEvent]:
         device = await self._inventory.resolve(request.device_id)
         named = request.model_id or loaded_model(self._runs.figures(device.device_id))
         model = await self._models.resolve(named)
@@ -99,12 +106,7 @@ class Optimizations:
             self._profiles.remember(device.device_id, work.profile)
             return report
 
-        async with aclosing(self._tasks.run(plan, run)) as events:
-            async for event in events:
-                if isinstance(event.event, Completed):
-                    assert isinstance(event.event.report, OptimizationReport)
-                    yield event.event.report
-                yield event
+        return self._tasks.run(plan, run)
 
     async def _run(self, session: Session, work: OptimizationWork) -> OptimizationReport:
         events: AsyncGenerator[Any] = self._runs.optimize(

@@ -114,7 +114,17 @@ class ModelsInMemory:
             FailedPrecondition: MODEL_IN_USE.
             DomainError: What the session ended with.
         """
-        place = await self._checked(request)
+        _check(request)
+        known = self._tasks.replay(request.options, request.digest)
+        async with aclosing(known or await self._begin(request)) as events:
+            async for event in events:
+                if isinstance(event.event, Completed):
+                    assert isinstance(event.event.report, EvictionReport)
+                    yield event.event.report
+                yield event
+
+    async def _begin(self, request: EvictionRequest) -> AsyncGenerator[SessionEvent]:
+        place = await self._resolved(request.place)
         device_id = self._home(place)
         free = (await self._monitor.extent(place)).free
         self._plan(device_id, free, request.target_free)
@@ -131,27 +141,13 @@ class ModelsInMemory:
             expected_phases=(Phase.QUEUED, Phase.RELEASING),
             queue=f"{device_id} plans" if request.dry_run else "",
         )
-        async with aclosing(self._tasks.run(plan, work)) as events:
-            async for event in events:
-                if isinstance(event.event, Completed):
-                    assert isinstance(event.event.report, EvictionReport)
-                    yield event.event.report
-                yield event
+        return self._tasks.run(plan, work)
 
-    async def _checked(self, request: EvictionRequest) -> Place:
-        limit = LIMITS["OptimizeModelMemoryRequest.target_free_bytes"]
-        found = [
-            checks.required("place", request.place),
-            checks.number("target_free_bytes", request.target_free, limit),
-            *check_options(request.options, "options"),
-        ]
-        broken = [violation for violation in found if violation is not None]
-        if broken:
-            raise InvalidMemoryRequest(broken)
-        assert request.place is not None
-        if request.place.host:
+    async def _resolved(self, place: Place | None) -> Place:
+        assert place is not None
+        if place.host:
             return Place()
-        return Place((await self._devices.get(request.place.device_id)).device.device_id)
+        return Place((await self._devices.get(place.device_id)).device.device_id)
 
     def _home(self, place: Place) -> str:
         """The device whose worker holds what is to go; main memory's is the processor."""
@@ -247,6 +243,15 @@ class ModelsInMemory:
             )
         reached = after.value is not None and after.value >= target
         return EvictionReport(tuple(going), _measured(before), after, reached)
+
+
+def _check(request: EvictionRequest) -> None:
+    limit = LIMITS["OptimizeModelMemoryRequest.target_free_bytes"]
+    InvalidMemoryRequest.check(
+        checks.required("place", request.place),
+        checks.number("target_free_bytes", request.target_free, limit),
+        *check_options(request.options, "options"),
+    )
 
 
 def _measured(free: int | None) -> ByteFigure:

@@ -10,7 +10,7 @@ from domains.errors import Cancelled, DeadlineExceeded
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
 from domains.session.ports import FaultReporter
-from domains.session.types import SessionEvent
+from domains.session.types import SessionEvent, SessionOptions
 
 Task = Callable[[Session], Awaitable[object]]
 
@@ -43,8 +43,29 @@ class Tasks:
         """
         known = self._sessions.known(plan.options.request_id, plan.digest)
         session = known or self._sessions.open(plan, lambda opened: self._work(opened, task))
+        async with aclosing(self._follow(session, existing=known is not None)) as events:
+            async for event in events:
+                yield event
+
+    def replay(
+        self, options: SessionOptions, digest: bytes
+    ) -> AsyncGenerator[SessionEvent] | None:
+        """What `run` would yield and raise where its request started a session before.
+
+        It is None where there was none. Asked before a plan is made, since what the
+        request named may be gone by now.
+
+        Raises:
+            RequestIdReused: The request_id belongs to another request.
+        """
+        known = self._sessions.known(options.request_id, digest)
+        return None if known is None else self._follow(known, existing=True)
+
+    async def _follow(
+        self, session: Session, *, existing: bool
+    ) -> AsyncGenerator[SessionEvent]:
         events = self._sessions.follow(
-            session, existing=known is not None, image_data=False, previews=False
+            session, existing=existing, image_data=False, previews=False
         )
         async with aclosing(events):
             async for event in events:
