@@ -16,9 +16,8 @@ from domains.device.types import OptimizationProfile, OptimizationReport, Optimi
 from domains.session.core.options import check_options
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
+from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
-    Completed,
     Phase,
     SessionEvent,
     SessionKind,
@@ -80,12 +79,10 @@ class Optimizations:
         """
         InvalidTask.check(*check_options(request.options, "options"))
         known = self._tasks.replay(request.options, request.digest)
-        async with aclosing(known or await self._begin(request)) as events:
-            async for event in events:
-                if isinstance(event.event, Completed):
-                    assert isinstance(event.event.report, OptimizationReport)
-                    yield event.event.report
-                yield event
+        events = known or await self._begin(request)
+        async with aclosing(with_report(events, OptimizationReport)) as items:
+            async for item in items:
+                yield item
 
     async def _begin(self, request: OptimizationRequest) -> AsyncGenerator[SessionEvent]:
         device = await self._inventory.resolve(request.device_id)

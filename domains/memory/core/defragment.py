@@ -17,9 +17,8 @@ from domains.memory.ports import DeviceBuffers
 from domains.session.core.options import check_options
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
+from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
-    Completed,
     Phase,
     PhaseStarted,
     SessionEvent,
@@ -100,12 +99,10 @@ class Defragmentation:
         """
         InvalidMemoryRequest.check(*check_options(request.options, "options"))
         known = self._tasks.replay(request.options, request.digest)
-        async with aclosing(known or await self._begin(request)) as events:
-            async for event in events:
-                if isinstance(event.event, Completed):
-                    assert isinstance(event.event.report, DefragmentReport)
-                    yield event.event.report
-                yield event
+        events = known or await self._begin(request)
+        async with aclosing(with_report(events, DefragmentReport)) as items:
+            async for item in items:
+                yield item
 
     async def _begin(self, request: DefragmentRequest) -> AsyncGenerator[SessionEvent]:
         device = await self._devices.resolve(request.device_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from domains import checks
 from domains.device.core import DeviceInventory
@@ -15,45 +15,19 @@ from domains.memory.core.models import IdleModel, idle_models
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import ModelMemory
-from domains.memory.types import HeldComponent, Place
+from domains.memory.types import EvictionReport, EvictionRequest, HeldComponent, Place
 from domains.session.core.options import check_options
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
+from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
-    Completed,
     Phase,
     SessionEvent,
     SessionKind,
-    SessionOptions,
     TransferProgress,
 )
 
 _EXTENT = "free memory as the system tells it, with what the worker's allocator keeps unused"
-
-
-@dataclass(frozen=True)
-class EvictionRequest:
-    """Free `target_free` bytes at `place`; a dry run only says what would go.
-
-    `place` None is a request that names none; `digest` stands for the whole request.
-    """
-
-    place: Place | None
-    target_free: int
-    dry_run: bool = False
-    options: SessionOptions = field(default_factory=SessionOptions)
-    digest: bytes = b""
-
-
-@dataclass(frozen=True)
-class EvictionReport:
-    """What went, in order; of a dry run what would go and be free then."""
-
-    evicted: tuple[HeldComponent, ...]
-    free_before: ByteFigure
-    free_after: ByteFigure
-    target_reached: bool
 
 
 class ModelsInMemory:
@@ -116,12 +90,10 @@ class ModelsInMemory:
         """
         _check(request)
         known = self._tasks.replay(request.options, request.digest)
-        async with aclosing(known or await self._begin(request)) as events:
-            async for event in events:
-                if isinstance(event.event, Completed):
-                    assert isinstance(event.event.report, EvictionReport)
-                    yield event.event.report
-                yield event
+        events = known or await self._begin(request)
+        async with aclosing(with_report(events, EvictionReport)) as items:
+            async for item in items:
+                yield item
 
     async def _begin(self, request: EvictionRequest) -> AsyncGenerator[SessionEvent]:
         place = await self._resolved(request.place)

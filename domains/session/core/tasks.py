@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 from domains.errors import Cancelled, DeadlineExceeded
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
 from domains.session.ports import FaultReporter
-from domains.session.types import SessionEvent, SessionOptions
+from domains.session.types import Completed, SessionEvent, SessionOptions
 
 Task = Callable[[Session], Awaitable[object]]
+Report = TypeVar("Report")
 
 
 class Tasks:
@@ -97,6 +99,18 @@ class Tasks:
             session.fail(self._describe(error))
         else:
             session.complete(report=report)
+
+
+async def with_report(
+    events: AsyncGenerator[SessionEvent], kind: type[Report]
+) -> AsyncGenerator[SessionEvent | Report]:
+    """The events of a session that ends with a report, and the report before the last."""
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event.event, Completed):
+                assert isinstance(event.event.report, kind)
+                yield event.event.report
+            yield event
 
 
 def _cancel(work: asyncio.Future[object]) -> None:
