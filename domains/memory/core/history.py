@@ -15,7 +15,7 @@ from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceMeter, HistoryStore
 from domains.memory.types import HOST_PLACE, HostMemory, MemoryInterval, Place
 
-LEASES, WORKERS, OTHERS = "leases", "workers", "others"
+LEASES, WORKERS, OTHERS = NO_MODELS = "leases", "workers", "others"
 _WRITE_SECONDS = 5.0
 
 
