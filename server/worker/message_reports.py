@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from deviceops.v1 import device_pb2
 from deviceops.worker.v1 import worker_pb2
-from domains.conversions import byte_figure
-from domains.device.convert import capabilities_to_proto
+from domains.device.convert import capabilities_to_proto, optimization_to_proto
 from domains.device.types import (
     Capabilities,
     DataTypeFacts,
@@ -150,17 +149,7 @@ def _facts_from_proto(message: device_pb2.GetDeviceCapabilitiesResponse) -> Self
 
 
 def _optimization_to_proto(report: OptimizationReport) -> device_pb2.OptimizationReport:
-    message = device_pb2.OptimizationReport(
-        profile=PROFILES.to_proto(report.profile),
-        changes=[
-            device_pb2.OptimizationChange(
-                setting=change.setting, before=change.before, after=change.after
-            )
-            for change in report.changes
-        ],
-        peak_memory_before=byte_figure(report.peak_memory_before),
-        peak_memory_after=byte_figure(report.peak_memory_after),
-    )
+    message = optimization_to_proto(report)
     message.step_before.FromNanoseconds(round(report.step_before * 1e9))
     message.step_after.FromNanoseconds(round(report.step_after * 1e9))
     return message
