@@ -84,16 +84,9 @@ class EnumMap(Generic[E, V]):
 
     def _unknown(self, field: str) -> InvalidArgument:
         known = ", ".join(f"{self._prefix}{member.name}" for member in self._numbers)
-        violation = FieldViolation(
-            field or self._prefix.rstrip("_").lower(),
-            Reason.ENUM_VALUE_UNKNOWN,
-            f"Must be one of {known}.",
-        )
-        return InvalidArgument(
-            f"{violation.field} holds a number that this version does not know.",
-            reason=violation.reason,
-            violations=[violation],
-        )
+        where = field or self._prefix.rstrip("_").lower()
+        rule = f"Must be one of {known}."
+        return InvalidArgument.of(FieldViolation(where, Reason.ENUM_VALUE_UNKNOWN, rule))
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:

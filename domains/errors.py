@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -150,6 +151,22 @@ class InvalidArgument(DomainError):
     """The request can never succeed as it is written."""
 
     reason = Reason.FIELD_OUT_OF_RANGE
+
+    @classmethod
+    def of(cls, *violations: FieldViolation) -> Self:
+        """What a client is told of broken rules: the first gives message and reason."""
+        first, more = violations[0], len(violations) - 1
+        message = f"{first.field}: {first.description}" + (
+            f" (and {more} more)" if more else ""
+        )
+        return cls(message, reason=first.reason, violations=violations)
+
+    @classmethod
+    def check(cls, *rules: FieldViolation | None) -> None:
+        """Raise this error with every broken rule; None is a rule that is kept."""
+        broken = [rule for rule in rules if rule is not None]
+        if broken:
+            raise cls.of(*broken)
 
 
 class NotFound(DomainError):

@@ -41,7 +41,7 @@ def paginate(items: Sequence[T], *, page_size: int, page_token: str, scope: str)
     """
     if not 0 <= page_size <= MAX_PAGE_SIZE:
         raise _invalid(
-            "page_size", Reason.FIELD_OUT_OF_RANGE, f"must be from 0 to {MAX_PAGE_SIZE}"
+            "page_size", Reason.FIELD_OUT_OF_RANGE, f"Must be from 0 to {MAX_PAGE_SIZE}."
         )
     start = _position(page_token, scope) if page_token else 0
     end = start + (page_size or DEFAULT_PAGE_SIZE)
@@ -68,10 +68,9 @@ def _position(token: str, scope: str) -> int:
     raise _invalid(
         "page_token",
         Reason.PAGE_TOKEN_INVALID,
-        "must be empty or the next_page_token of the same list with the same filter",
+        "Must be empty or the next_page_token of the same list with the same filter.",
     )
 
 
 def _invalid(field: str, reason: Reason, rule: str) -> InvalidArgument:
-    violation = FieldViolation(field, reason, f"{field} {rule}.")
-    return InvalidArgument(violation.description, reason=reason, violations=[violation])
+    return InvalidArgument.of(FieldViolation(field, reason, rule))

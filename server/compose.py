@@ -251,7 +251,15 @@ def compose(settings: Settings) -> Composition:
         inventory,
         quota_bytes=settings.allocation_quota_bytes,
     )
-    leases = Leases(ledger, lender, store, uses, inventory, pool)
+    leases = Leases(
+        ledger,
+        lender,
+        store,
+        uses,
+        inventory,
+        pool,
+        exhausted=recorder.count_out_of_memory,
+    )
     pool.on_buffers_lost(leases.lose)
     memory_service = MemoryService(
         memory,

@@ -11,45 +11,17 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
-
-import structlog
 
 from domains.errors import Reason, ResourceExhausted
 from domains.memory.types import MemoryInterval, OwnerInterval
+from server.journal_file import JournalFile
 
-# Each entry brings a journal one version further; a new one begins at version 0.
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        "CREATE TABLE facts (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-        "CREATE TABLE memory_history ("
-        " place TEXT, resolution INTEGER, start INTEGER, peak_bytes INTEGER NOT NULL,"
-        " mean_bytes INTEGER NOT NULL, samples INTEGER NOT NULL, fragmentation REAL,"
-        " owners TEXT NOT NULL, evictions INTEGER NOT NULL, out_of_memory INTEGER NOT NULL,"
-        " PRIMARY KEY (place, resolution, start)) WITHOUT ROWID",
-    ),
-)
-SCHEMA_VERSION = len(_MIGRATIONS)
 # Intervals that wait for a disk that takes nothing; the oldest go beyond that.
 _MOST_WAITING = 20_000
-# SQLite's primary result codes (https://www.sqlite.org/rescode.html) that say that the
-# file itself is of no use; others, such as a full disk, say nothing about it.
-_UNUSABLE = frozenset(
-    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN}
-    | {sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
-)
-
-_log = structlog.get_logger("deviceops.journal")
-
 _Key = tuple[str, int, int]
-Result = TypeVar("Result")
-
-
-class _Foreign(sqlite3.DatabaseError):
-    """The file is of a later version than this server knows."""
 
 
 class Journal:
@@ -64,11 +36,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._connection: sqlite3.Connection | None = None
+        self._file = JournalFile(path, self._take_up)
         self._facts: dict[str, bytes] = {}
         self._waiting: dict[_Key, MemoryInterval] = {}
         self._keep: Mapping[int, int] = {}
-        self._complained = False
 
     # Life.
 
@@ -102,7 +73,7 @@ class Journal:
                 server ends.
         """
         self._facts[key] = bytes(value)
-        if not self._thread.submit(self._written, lambda: self._put(key, value)).result():
+        if not self._thread.submit(self._file.written, lambda: self._put(key, value)).result():
             raise ResourceExhausted(
                 "The journal cannot be written; free some disk space.",
                 reason=Reason.DISK_FULL,
@@ -133,46 +104,14 @@ class Journal:
     def _open(self) -> None:
         with contextlib.suppress(sqlite3.Error, OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._written(lambda: None)
+        self._file.written(lambda: None)
 
     def _close(self) -> None:
         if self._waiting:
-            self._written(self._flush)
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            self._file.written(self._flush)
+        self._file.close()
 
-    def _written(self, write: Callable[[], None]) -> bool:
-        """Do `write`, in a new file if the old one turns out unusable; whether it worked."""
-        for attempt in (1, 2):
-            try:
-                self._connect()
-                write()
-            except sqlite3.Error as error:
-                self._disconnect()
-                if attempt == 2 or not _unusable(error):
-                    return self._complain(error)
-                if not self._set_aside(error):
-                    return False
-            else:
-                self._complained = False
-                return True
-        return False
-
-    def _connect(self) -> None:
-        if self._connection is not None:
-            return
-        # Transactions are begun and ended by `_transaction` alone.
-        connection = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
-        self._connection = connection
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        self._migrate(connection)
-        problems = connection.execute("PRAGMA quick_check(1)").fetchall()
-        if problems != [("ok",)]:
-            error = sqlite3.DatabaseError(problems[0][0])
-            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-            raise error
+    def _take_up(self, connection: sqlite3.Connection) -> None:
         stored = dict(connection.execute("SELECT key, value FROM facts"))
         # What is in memory is newer: the disk was away while it was put.
         missing = {key: value for key, value in self._facts.items() if stored.get(key) != value}
@@ -180,71 +119,21 @@ class Journal:
         for key, value in missing.items():
             self._put(key, value)
 
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise _Foreign(f"version {version} is of a later server")
-        for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
-            with self._transaction() as begun:
-                for statement in statements:
-                    begun.execute(statement)
-                begun.execute(f"PRAGMA user_version={number}")
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection
-        assert connection is not None
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            # SQLite has rolled back by itself after some errors.
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
-
-    def _set_aside(self, error: sqlite3.Error) -> bool:
-        """Rename the file and what SQLite keeps beside it; whether that worked."""
-        aside = self._path.with_name(f"{self._path.name}.unusable-{time.time_ns()}")
-        try:
-            self._path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                beside = self._path.with_name(self._path.name + suffix)
-                if beside.exists():
-                    beside.rename(aside.with_name(aside.name + suffix))
-        except OSError:
-            return self._complain(error)
-        _log.warning("journal_set_aside", why=str(error), kept_as=aside.name)
-        return True
-
-    def _complain(self, error: sqlite3.Error) -> bool:
-        if not self._complained:
-            self._complained = True
-            _log.error("journal_not_written", why=str(error))
-        return False
-
     def _put(self, key: str, value: bytes) -> None:
-        with self._transaction() as begun:
+        with self._file.transaction() as begun:
             begun.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
 
     def _history(self) -> list[MemoryInterval]:
         found: list[MemoryInterval] = []
 
         def read() -> None:
-            assert self._connection is not None
-            rows = self._connection.execute(
+            assert self._file.connection is not None
+            rows = self._file.connection.execute(
                 "SELECT * FROM memory_history ORDER BY place, resolution, start"
             )
             found[:] = [_interval(row) for row in rows]
 
-        self._written(read)
+        self._file.written(read)
         return found
 
     def _write_history(
@@ -258,11 +147,11 @@ class Journal:
         while len(self._waiting) > _MOST_WAITING:
             del self._waiting[next(iter(self._waiting))]
         if self._waiting:
-            self._written(self._flush)
+            self._file.written(self._flush)
 
     def _flush(self) -> None:
         now = int(time.time())
-        with self._transaction() as begun:
+        with self._file.transaction() as begun:
             begun.executemany(
                 "INSERT OR REPLACE INTO memory_history VALUES (?,?,?,?,?,?,?,?,?,?)",
                 [_row(interval) for interval in self._waiting.values()],
@@ -271,11 +160,6 @@ class Journal:
             bounds = [value for size, age in self._keep.items() for value in (size, now - age)]
             begun.execute(f"DELETE FROM memory_history WHERE NOT ({kept})", bounds)
         self._waiting.clear()
-
-
-def _unusable(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return isinstance(error, _Foreign) or (code is not None and code & 0xFF in _UNUSABLE)
 
 
 def _row(interval: MemoryInterval) -> tuple[object, ...]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from domains.errors import FieldViolation, InvalidArgument, NotFound, Reason, Unavailable
+from domains.errors import InvalidArgument, NotFound, Reason, Unavailable
 
 _NAME_SHOWN = 64
 
@@ -58,11 +56,3 @@ class DiscoveryIncomplete(Unavailable):
 
 class InvalidTask(InvalidArgument):
     """The request to do something with a device breaks rules."""
-
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        first = violations[0]
-        super().__init__(
-            f"{first.field}: {first.description}",
-            reason=first.reason,
-            violations=violations,
-        )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from domains.errors import (
     AlreadyExists,
     DataLoss,
     FailedPrecondition,
-    FieldViolation,
     InvalidArgument,
     NotFound,
     OutOfRange,
@@ -23,12 +22,6 @@ _RETRY_SECONDS = 5.0
 
 class InvalidMemoryRequest(InvalidArgument):
     """The content of a request breaks rules; the first rule names the reason."""
-
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        first = violations[0]
-        super().__init__(
-            f"{first.field}: {first.description}", reason=first.reason, violations=violations
-        )
 
 
 class AllocationNotFound(NotFound):

@@ -65,9 +65,3 @@ class ModelUnusable(FailedPrecondition):
 
 class SearchInvalid(InvalidArgument):
     """A list or search was asked for in a way that breaks a rule."""
-
-    def __init__(self, violations: list[FieldViolation]) -> None:
-        first = violations[0]
-        super().__init__(
-            f"{first.field}: {first.description}", reason=first.reason, violations=violations
-        )

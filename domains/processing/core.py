@@ -50,9 +50,8 @@ class SessionControl:
         """
         session = self._sessions.get(session_id)
         if action is None or action is ControlAction.RETRY_FAILED:
-            rule = "action must be PAUSE, RESUME or CANCEL."
-            violation = FieldViolation("action", Reason.ENUM_VALUE_UNKNOWN, rule)
-            raise InvalidArgument(rule, reason=violation.reason, violations=[violation])
+            rule = "Must be PAUSE, RESUME or CANCEL."
+            raise InvalidArgument.of(FieldViolation("action", Reason.ENUM_VALUE_UNKNOWN, rule))
         if action is ControlAction.CANCEL:
             session.request_cancel(Reason.CANCELLED_BY_CLIENT)
             return session.snapshot()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
 
@@ -11,7 +10,7 @@ import grpc
 from deviceops.v1 import device_pb2
 from server.cli.client import Client
 from server.cli.device_rows import HEADINGS, ask, rows
-from server.cli.failures import CallFailed
+from server.cli.endless import draws, until_interrupt
 from server.cli.output import drawn
 from server.cli.views import message_facts, write_json
 from server.cli.wording import enum_word, moment, printable
@@ -26,21 +25,11 @@ def run(client: Client, *, as_json: bool) -> None:
         CallFailed: The connection was lost, or the server ends.
     """
     call = client.devices.WatchDevices(device_pb2.WatchDevicesRequest())
-    try:
-        if _is_terminal() and not as_json:
+    with until_interrupt(client, call):
+        if draws() and not as_json:
             _table(client, call)
         else:
             _lines(call, as_json=as_json)
-    except KeyboardInterrupt:
-        pass
-    except grpc.RpcError as error:
-        raise CallFailed(client.explain(error)) from error
-    finally:
-        call.cancel()
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()
 
 
 def _lines(call: Any, *, as_json: bool) -> None:

@@ -103,6 +103,8 @@ class Follower:
         self._manner = manner
         self._sleep = sleep
         self._call: EventCall | None = None
+        self._leaving = False
+        self._turn = threading.Lock()  # for the two above: Ctrl-C acts on its own thread
         self._session_id = ""
         self._sequence = 0
         self._progressed = False
@@ -118,7 +120,7 @@ class Follower:
         """
         attempts = iter(REATTACH_DELAYS)
         with Interrupts(self._interrupted) as interrupts:
-            self._call = start()
+            self._attach(start())
             try:
                 while True:
                     failure = self._read()
@@ -137,11 +139,25 @@ class Follower:
                     self._sleep(delay)
                     if interrupts.count:
                         return Ending(self._session_id, None)
-                    self._call = self._watch()
+                    self._attach(self._watch())
             finally:
                 self._accepted.set()
                 if self._grace is not None:
                     self._grace.cancel()
+                self._leave()
+
+    def _attach(self, call: EventCall) -> None:
+        """Follow this call from now on; one that comes after leaving ends at once."""
+        with self._turn:
+            self._call = call
+            if self._leaving:
+                call.cancel()
+
+    def _leave(self) -> None:
+        """End the call there is, or else the one to come."""
+        with self._turn:
+            self._leaving = True
+            if self._call is not None:
                 self._call.cancel()
 
     def _read(self) -> CallFailure | None:
@@ -202,11 +218,8 @@ class Follower:
     def _interrupted(self, count: int) -> None:
         if count == 1 and self._manner.cancel_on_interrupt:
             self._accepted.wait(ACCEPT_GRACE)  # a session can be cancelled by its id only
-        call = self._call
-        if call is None:
-            return
         if count > 1 or not self._session_id or not self._manner.cancel_on_interrupt:
-            call.cancel()
+            self._leave()
             return
         self._note(f"Cancelling session {self._session_id}; Ctrl-C again to leave at once.")
         request = processing_pb2.ControlSessionRequest(
@@ -216,11 +229,11 @@ class Follower:
             response = self._client.processing.ControlSession(request, timeout=CONTROL_TIMEOUT)
         except grpc.RpcError as error:
             self._note(f"Cancelling failed: {from_rpc_error(error).message}")
-            call.cancel()
+            self._leave()
             return
         state = enum_word(session_pb2.SessionState, response.session.state, "SESSION_STATE_")
         self._note(f"The server noted it: the session is {state}.")
-        self._grace = threading.Timer(CANCEL_GRACE, call.cancel)
+        self._grace = threading.Timer(CANCEL_GRACE, self._leave)
         self._grace.daemon = True
         self._grace.start()
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
-
-import grpc
 
 from deviceops.v1 import memory_pb2
 from server.cli.client import Client
-from server.cli.failures import CallFailed
+from server.cli.endless import draws, until_interrupt
 from server.cli.memory_bars import bars, drawn
 from server.cli.output import plain
 from server.cli.views import message_facts, write_json
@@ -23,24 +20,14 @@ def run(client: Client, device: str, *, as_json: bool) -> None:
         CallFailed: There is no such device, the connection was lost, or the server ends.
     """
     call = client.memory.WatchMemory(memory_pb2.WatchMemoryRequest(device_id=device))
-    try:
+    with until_interrupt(client, call):
         if as_json:
             for answer in call:
                 write_json(message_facts(answer))
-        elif _is_terminal():
+        elif draws():
             _bars(call)
         else:
             _lines(call)
-    except KeyboardInterrupt:
-        pass
-    except grpc.RpcError as error:
-        raise CallFailed(client.explain(error)) from error
-    finally:
-        call.cancel()
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty()
 
 
 def _lines(call: Any) -> None:

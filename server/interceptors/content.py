@@ -57,10 +57,7 @@ def refuse_unfit(request: Message) -> None:
     """
     violations = list(itertools.islice(_unfit(request, ""), _MOST_VIOLATIONS))
     if violations:
-        first = violations[0]
-        raise InvalidArgument(
-            f"{first.field}: {first.description}", reason=first.reason, violations=violations
-        )
+        raise InvalidArgument.of(*violations)
 
 
 def _unfit(message: Message, path: str) -> Iterator[FieldViolation]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from deviceops.v1 import device_pb2
 from deviceops.worker.v1 import worker_pb2
-from domains.conversions import byte_figure, timestamp
+from domains.device.convert import capabilities_to_proto, optimization_to_proto
 from domains.device.types import (
+    Capabilities,
     DataTypeFacts,
     OptimizationChange,
     OptimizationReport,
@@ -13,7 +14,6 @@ from domains.device.types import (
     SelfTestFacts,
 )
 from domains.inference.types import GenerationReport, Timings
-from domains.model.types import DataType
 from domains.session.types import Degradation
 from server.worker.frames import ProtocolError, Report
 from server.worker.message_checks import (
@@ -42,7 +42,7 @@ def fill_report(message: worker_pb2.Done, report: Report) -> None:
         case GenerationReport():
             message.generation.CopyFrom(_generation_to_proto(report))
         case SelfTestFacts():
-            message.self_test.CopyFrom(_facts_to_proto(report))
+            message.self_test.CopyFrom(capabilities_to_proto(Capabilities("", report)))
         case OptimizationReport():
             message.optimization.CopyFrom(_optimization_to_proto(report))
         case ReleaseReport(released, reloaded):
@@ -115,30 +115,6 @@ def _generation_from_proto(message: worker_pb2.GenerationReport) -> GenerationRe
     )
 
 
-def _facts_to_proto(facts: SelfTestFacts) -> device_pb2.GetDeviceCapabilitiesResponse:
-    return device_pb2.GetDeviceCapabilitiesResponse(
-        data_types=[
-            device_pb2.DataTypeCapability(
-                data_type=DATA_TYPES.to_proto(DataType(fact.data_type)),
-                works=fact.works,
-                max_relative_error=fact.max_relative_error,
-                matmul_tflops=fact.matmul_tflops,
-            )
-            for fact in facts.data_types
-        ],
-        largest_allocation=byte_figure(facts.largest_allocation),
-        attention_backends=facts.attention_backends,
-        has_float64=facts.has_float64,
-        host_to_device_gbps=facts.host_to_device_gbps,
-        device_to_host_gbps=facts.device_to_host_gbps,
-        has_pinned_memory=facts.has_pinned_memory,
-        has_compilation=facts.has_compilation,
-        measure_time=timestamp(facts.measure_time),
-        software_versions=facts.software_versions,
-        problems=facts.problems,
-    )
-
-
 def _facts_from_proto(message: device_pb2.GetDeviceCapabilitiesResponse) -> SelfTestFacts:
     _bounded(len(message.data_types), "data_types")
     _bounded(len(message.attention_backends), "attention_backends")
@@ -173,17 +149,7 @@ def _facts_from_proto(message: device_pb2.GetDeviceCapabilitiesResponse) -> Self
 
 
 def _optimization_to_proto(report: OptimizationReport) -> device_pb2.OptimizationReport:
-    message = device_pb2.OptimizationReport(
-        profile=PROFILES.to_proto(report.profile),
-        changes=[
-            device_pb2.OptimizationChange(
-                setting=change.setting, before=change.before, after=change.after
-            )
-            for change in report.changes
-        ],
-        peak_memory_before=byte_figure(report.peak_memory_before),
-        peak_memory_after=byte_figure(report.peak_memory_after),
-    )
+    message = optimization_to_proto(report)
     message.step_before.FromNanoseconds(round(report.step_before * 1e9))
     message.step_after.FromNanoseconds(round(report.step_after * 1e9))
     return message

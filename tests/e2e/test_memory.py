@@ -19,12 +19,10 @@ import pytest
 
 from deviceops.v1 import device_pb2, memory_pb2, session_pb2
 from tests.e2e.errors import Refusal, read, refusal_of
+from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
 from tests.running import Client, RunningServer, small_request, start_server
 
-MIB = 1 << 20
 LARGE = 256 * MIB
-HOST = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
-CPU = memory_pb2.MemoryPlace(device_id="cpu:0")
 BLOCK = hashlib.sha512(b"one").digest() * (MIB // 64)
 
 
@@ -53,18 +51,6 @@ async def client(server: RunningServer) -> AsyncIterator[Client]:
         )
         for one in listed.allocations:
             await free(made, one.allocation_id)
-
-
-async def lend(client: Client, place: memory_pb2.MemoryPlace, size: int, **more: Any) -> str:
-    request = memory_pb2.AllocateRequest(place=place, size_bytes=size, **more)
-    made = await client.memory.Allocate(request, metadata=client.metadata)
-    return str(made.allocation.allocation_id)
-
-
-async def free(client: Client, allocation_id: str) -> int:
-    request = memory_pb2.DeallocateRequest(allocation_id=allocation_id)
-    done = await client.memory.Deallocate(request, metadata=client.metadata)
-    return int(done.freed_bytes)
 
 
 async def write(client: Client, allocation_id: str, size: int) -> str:
@@ -292,27 +278,6 @@ async def test_a_killed_worker_takes_its_allocations_and_the_next_lends_again(
             break
         await asyncio.sleep(0.1)
     assert (await events_of(copy(client, main, again)))[-1].HasField("completed")
-
-
-async def test_a_small_quota_and_no_quota(tmp_path: Path) -> None:
-    """Without a quota memory itself is the limit, and says so with figures."""
-    with start_server(tmp_path / "none", *_flags(tmp_path, quota=0)) as free_server:
-        async with free_server.client() as client:
-            much = await refusal_of(lend(client, HOST, 1 << 40))
-            assert much.reason == "HOST_OUT_OF_MEMORY"
-            assert much.metadata["needed_bytes"] == str(1 << 40)
-            assert 0 < int(much.metadata["free_bytes"]) < 1 << 40
-            allocation = await lend(client, HOST, MIB)
-            assert (await refused(transfer(client, "nobody", CPU))).reason == (
-                "ALLOCATION_NOT_FOUND"
-            )
-            assert await free(client, allocation) == MIB
-
-
-def _flags(tmp_path: Path, *, quota: int) -> tuple[str, ...]:
-    config = tmp_path / "config.toml"
-    config.write_text(f"allocation_quota_bytes = {quota}\n", "utf-8")
-    return ("--config", str(config))
 
 
 async def test_pressure_refuses_leases_and_work_and_passes(tmp_path: Path) -> None:

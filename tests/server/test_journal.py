@@ -16,7 +16,9 @@ import pytest
 from domains.errors import Reason, ResourceExhausted
 from domains.memory.types import MemoryInterval, OwnerInterval
 from server import journal as journal_module
-from server.journal import SCHEMA_VERSION, Journal
+from server import journal_file
+from server.journal import Journal
+from server.journal_file import SCHEMA_VERSION
 
 NOW = int(time.time())
 INTERVAL = MemoryInterval(
@@ -159,9 +161,9 @@ def test_an_older_file_is_migrated(
     path: Path, reopened: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reopened().put("key", b"kept")
-    later = (*journal_module._MIGRATIONS, ("CREATE TABLE more (key TEXT)",))
-    monkeypatch.setattr(journal_module, "_MIGRATIONS", later)
-    monkeypatch.setattr(journal_module, "SCHEMA_VERSION", len(later))
+    later = (*journal_file.MIGRATIONS, ("CREATE TABLE more (key TEXT)",))
+    monkeypatch.setattr(journal_file, "MIGRATIONS", later)
+    monkeypatch.setattr(journal_file, "SCHEMA_VERSION", len(later))
     assert reopened().get("key") == b"kept"
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT * FROM more").fetchall() == []
@@ -174,10 +176,10 @@ def test_a_failed_migration_leaves_the_version_before(
     path: Path, reopened: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reopened().put("key", b"kept")
-    broken = (*journal_module._MIGRATIONS, ("CREATE TABLE more (key TEXT)", "NONSENSE"))
+    broken = (*journal_file.MIGRATIONS, ("CREATE TABLE more (key TEXT)", "NONSENSE"))
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module, "_MIGRATIONS", broken)
-        patch.setattr(journal_module, "SCHEMA_VERSION", len(broken))
+        patch.setattr(journal_file, "MIGRATIONS", broken)
+        patch.setattr(journal_file, "SCHEMA_VERSION", len(broken))
         with pytest.raises(ResourceExhausted):
             reopened().put("other", b"value")
     again = reopened()
@@ -192,9 +194,9 @@ def fill_disk(journal: Journal) -> None:
     """Have SQLite refuse to grow the file, until it is opened again."""
 
     def limit() -> None:
-        assert journal._connection is not None
-        pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
-        journal._connection.execute(f"PRAGMA max_page_count={pages}")
+        assert journal._file.connection is not None
+        pages = journal._file.connection.execute("PRAGMA page_count").fetchone()[0]
+        journal._file.connection.execute(f"PRAGMA max_page_count={pages}")
 
     journal._thread.submit(limit).result()
 
@@ -242,9 +244,9 @@ def test_damage_while_running_costs_the_history_and_no_fact(
     journal.put("key", b"value")
 
     def damage() -> None:
-        assert journal._connection is not None
-        journal._connection.close()
-        journal._connection = None
+        assert journal._file.connection is not None
+        journal._file.connection.close()
+        journal._file.connection = None
         path.write_bytes(b"garbage" * 1000)
 
     journal._thread.submit(damage).result()

@@ -144,7 +144,7 @@ class DeviceInventory:
         """
         missing = checks.required("device_id", name)
         if missing is not None:
-            raise InvalidTask([missing])
+            raise InvalidTask.of(missing)
         report = await self.get(name)
         refuse_unusable(report)
         self._choice.choose(report.device.device_id)

@@ -16,9 +16,8 @@ from domains.device.types import OptimizationProfile, OptimizationReport, Optimi
 from domains.session.core.options import check_options
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
+from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
-    Completed,
     Phase,
     SessionEvent,
     SessionKind,
@@ -78,9 +77,14 @@ class Optimizations:
             DomainError: Device or model cannot be used, the queue is full, the session
                 failed or was cancelled.
         """
-        violations = tuple(check_options(request.options, "options"))
-        if violations:
-            raise InvalidTask(violations)
+        InvalidTask.check(*check_options(request.options, "options"))
+        known = self._tasks.replay(request.options, request.digest)
+        events = known or await self._begin(request)
+        async with aclosing(with_report(events, OptimizationReport)) as items:
+            async for item in items:
+                yield item
+
+    async def _begin(self, request: OptimizationRequest) -> AsyncGenerator[SessionEvent]:
         device = await self._inventory.resolve(request.device_id)
         named = request.model_id or loaded_model(self._runs.figures(device.device_id))
         model = await self._models.resolve(named)
@@ -99,12 +103,7 @@ class Optimizations:
             self._profiles.remember(device.device_id, work.profile)
             return report
 
-        async with aclosing(self._tasks.run(plan, run)) as events:
-            async for event in events:
-                if isinstance(event.event, Completed):
-                    assert isinstance(event.event.report, OptimizationReport)
-                    yield event.event.report
-                yield event
+        return self._tasks.run(plan, run)
 
     async def _run(self, session: Session, work: OptimizationWork) -> OptimizationReport:
         events: AsyncGenerator[Any] = self._runs.optimize(

@@ -65,9 +65,13 @@ class Restarts:
             DeviceUnavailable: It has no worker.
             DomainError: The queue is full, the session failed or was cancelled.
         """
-        violations = tuple(check_options(request.options, "options"))
-        if violations:
-            raise InvalidTask(violations)
+        InvalidTask.check(*check_options(request.options, "options"))
+        known = self._tasks.replay(request.options, request.digest)
+        async with aclosing(known or await self._begin(request)) as events:
+            async for event in events:
+                yield event
+
+    async def _begin(self, request: RestartRequest) -> AsyncGenerator[SessionEvent]:
         report = await self._inventory.get(request.device_id)
         device_id = report.device.device_id
         if self._workers.status(device_id).state is DeviceState.UNAVAILABLE:
@@ -85,9 +89,7 @@ class Restarts:
         async def run(session: Session) -> None:
             await self._run(session, request.force)
 
-        async with aclosing(self._tasks.run(plan, run)) as events:
-            async for event in events:
-                yield event
+        return self._tasks.run(plan, run)
 
     async def _run(self, session: Session, force: bool) -> None:
         starting = PhaseStarted(Phase.STARTING_WORKER)

@@ -138,7 +138,7 @@ class Generations:
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
         violations = check_request(request)
         if violations:
-            raise InvalidGeneration(violations)
+            raise InvalidGeneration.of(*violations)
         settings = request.settings
         if settings.unbuilt:
             raise FeatureNotBuilt(settings.unbuilt)
@@ -146,7 +146,7 @@ class Generations:
         model = await self._models.resolve(settings.model_id)
         violations = check_scheduler(settings, scheduler_of(settings, model), "settings")
         if violations:
-            raise InvalidGeneration(violations)
+            raise InvalidGeneration.of(*violations)
         return _Resolved(device, model, resolve(settings, model, self._random_seed))
 
     async def _find_or_start(self, request: GenerationRequest) -> tuple[Session, bool]:

@@ -131,8 +131,8 @@ class Access:
 def _check_data(data: bytes) -> None:
     broken = checks.size("data", len(data), LIMITS["WriteAllocationRequest.data"])
     if broken is not None:
-        raise InvalidMemoryRequest([broken])
+        raise InvalidMemoryRequest.of(broken)
 
 
 def _broken(field: str, reason: Reason, rule: str) -> InvalidMemoryRequest:
-    return InvalidMemoryRequest([FieldViolation(field, reason, rule)])
+    return InvalidMemoryRequest.of(FieldViolation(field, reason, rule))

@@ -50,7 +50,10 @@ class History:
 def summarise(
     place: Place, stretches: Sequence[Stretch], *, since: float, until: float, points: int
 ) -> History:
-    """A place's intervals as a series of `points` equal parts, and the figures of all."""
+    """A place's intervals as a series of `points` equal parts, and the figures of all.
+
+    A part's time is when it was first read in it: none is before the history began.
+    """
     width = (until - since) / points
     parts: dict[int, list[MemoryInterval]] = {}
     for stretch in stretches:
@@ -67,14 +70,14 @@ def summarise(
         place=place,
         samples=tuple(
             Sample(
-                datetime.fromtimestamp(since + index * width, UTC),
+                datetime.fromtimestamp(max(since, min(one.start for one in part)), UTC),
                 max(one.peak_bytes for one in part),
                 max(
                     (one.fragmentation for one in part if one.fragmentation is not None),
                     default=None,
                 ),
             )
-            for index, part in sorted(parts.items())
+            for _, part in sorted(parts.items())
             if any(one.samples for one in part)
         ),
         peak_bytes=max((one.interval.peak_bytes for one in read), default=0),

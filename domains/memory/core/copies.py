@@ -124,8 +124,8 @@ class Copies:
         same = source.allocation_id == target.allocation_id
         if same and begin < end + length and end < begin + length:
             rule = "Must not lie within the bytes that are read: they would be overwritten."
-            raise InvalidMemoryRequest(
-                [FieldViolation("target_offset_bytes", Reason.FIELDS_CONFLICT, rule)]
+            raise InvalidMemoryRequest.of(
+                FieldViolation("target_offset_bytes", Reason.FIELDS_CONFLICT, rule)
             )
         return length
 

@@ -17,9 +17,8 @@ from domains.memory.ports import DeviceBuffers
 from domains.session.core.options import check_options
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
+from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
-    Completed,
     Phase,
     PhaseStarted,
     SessionEvent,
@@ -98,9 +97,14 @@ class Defragmentation:
             DeviceNotFound, DeviceUnavailable: The device cannot be used.
             DomainError: What the session ended with.
         """
-        broken = [rule for rule in check_options(request.options, "options") if rule]
-        if broken:
-            raise InvalidMemoryRequest(broken)
+        InvalidMemoryRequest.check(*check_options(request.options, "options"))
+        known = self._tasks.replay(request.options, request.digest)
+        events = known or await self._begin(request)
+        async with aclosing(with_report(events, DefragmentReport)) as items:
+            async for item in items:
+                yield item
+
+    async def _begin(self, request: DefragmentRequest) -> AsyncGenerator[SessionEvent]:
         device = await self._devices.resolve(request.device_id)
 
         async def work(session: Session) -> DefragmentReport:
@@ -114,12 +118,7 @@ class Defragmentation:
             model_id="",
             expected_phases=_PHASES[request.depth],
         )
-        async with aclosing(self._tasks.run(plan, work)) as events:
-            async for event in events:
-                if isinstance(event.event, Completed):
-                    assert isinstance(event.event.report, DefragmentReport)
-                    yield event.event.report
-                yield event
+        return self._tasks.run(plan, work)
 
     async def _work(self, session: Session, device: Device, depth: Depth) -> DefragmentReport:
         free_before, largest_before = await self._figures(device.device_id)

@@ -15,7 +15,7 @@ from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceMeter, HistoryStore
 from domains.memory.types import HOST_PLACE, HostMemory, MemoryInterval, Place
 
-LEASES, WORKERS, OTHERS = "leases", "workers", "others"
+LEASES, WORKERS, OTHERS = NO_MODELS = "leases", "workers", "others"
 _WRITE_SECONDS = 5.0
 
 
@@ -99,13 +99,10 @@ class MemoryRecorder:
             DeviceNotFound: There is no such device.
             InvalidMemoryRequest: FIELD_OUT_OF_RANGE.
         """
-        rules = (
+        InvalidMemoryRequest.check(
             checks.number("window", window, LIMITS["GetMemoryAnalyticsRequest.window"]),
             checks.number("points", points, LIMITS["GetMemoryAnalyticsRequest.points"]),
         )
-        broken = [violation for violation in rules if violation is not None]
-        if broken:
-            raise InvalidMemoryRequest(broken)
         names = self._intervals.places
         if device:
             named = (

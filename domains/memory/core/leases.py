@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from domains.device.core import DeviceInventory
@@ -14,7 +14,7 @@ from domains.memory.core.lending import Lender
 from domains.memory.core.rules import check_allocation, check_place, check_renewal
 from domains.memory.core.store import MemoryStore
 from domains.memory.core.uses import Uses
-from domains.memory.errors import AllocationBusy, AllocationRequestReused
+from domains.memory.errors import AllocationBusy, AllocationRequestReused, OutOfMemory
 from domains.memory.ports import DeviceMeter
 from domains.memory.types import (
     Allocation,
@@ -49,6 +49,7 @@ class Leases:
         uses: Knows who reads and writes it just now.
         devices: Knows the devices.
         meter: Tells what the workers' buffers come to.
+        exhausted: Told of each place that had no room for a request.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Leases:
         uses: Uses,
         devices: DeviceInventory,
         meter: DeviceMeter,
+        *,
+        exhausted: Callable[[Place], None] = lambda place: None,
     ) -> None:
         self._ledger = ledger
         self._lender = lender
@@ -66,6 +69,7 @@ class Leases:
         self._devices = devices
         self._meter = meter
         self._uses = uses
+        self._exhausted = exhausted
         self._keyed: dict[tuple[str, str], _Keyed] = {}
 
     async def allocate(self, client: str, request: AllocationRequest) -> Allocation:
@@ -97,9 +101,13 @@ class Leases:
     async def _allocate(self, client: str, request: AllocationRequest) -> Allocation:
         assert request.place is not None
         place = await self._lender.resolve(request.place)
-        taken = await self._lender.take(
-            client, place, request.size_bytes, zeroed=request.zeroed
-        )
+        try:
+            taken = await self._lender.take(
+                client, place, request.size_bytes, zeroed=request.zeroed
+            )
+        except OutOfMemory:
+            self._exhausted(place)
+            raise
         return self._ledger.admit(
             taken.reservation,
             place,

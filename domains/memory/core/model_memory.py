@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from domains import checks
 from domains.device.core import DeviceInventory
@@ -15,45 +15,19 @@ from domains.memory.core.models import IdleModel, idle_models
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import ModelMemory
-from domains.memory.types import HeldComponent, Place
+from domains.memory.types import EvictionReport, EvictionRequest, HeldComponent, Place
 from domains.session.core.options import check_options
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
+from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
-    Completed,
     Phase,
     SessionEvent,
     SessionKind,
-    SessionOptions,
     TransferProgress,
 )
 
 _EXTENT = "free memory as the system tells it, with what the worker's allocator keeps unused"
-
-
-@dataclass(frozen=True)
-class EvictionRequest:
-    """Free `target_free` bytes at `place`; a dry run only says what would go.
-
-    `place` None is a request that names none; `digest` stands for the whole request.
-    """
-
-    place: Place | None
-    target_free: int
-    dry_run: bool = False
-    options: SessionOptions = field(default_factory=SessionOptions)
-    digest: bytes = b""
-
-
-@dataclass(frozen=True)
-class EvictionReport:
-    """What went, in order; of a dry run what would go and be free then."""
-
-    evicted: tuple[HeldComponent, ...]
-    free_before: ByteFigure
-    free_after: ByteFigure
-    target_reached: bool
 
 
 class ModelsInMemory:
@@ -114,7 +88,15 @@ class ModelsInMemory:
             FailedPrecondition: MODEL_IN_USE.
             DomainError: What the session ended with.
         """
-        place = await self._checked(request)
+        _check(request)
+        known = self._tasks.replay(request.options, request.digest)
+        events = known or await self._begin(request)
+        async with aclosing(with_report(events, EvictionReport)) as items:
+            async for item in items:
+                yield item
+
+    async def _begin(self, request: EvictionRequest) -> AsyncGenerator[SessionEvent]:
+        place = await self._resolved(request.place)
         device_id = self._home(place)
         free = (await self._monitor.extent(place)).free
         self._plan(device_id, free, request.target_free)
@@ -131,27 +113,13 @@ class ModelsInMemory:
             expected_phases=(Phase.QUEUED, Phase.RELEASING),
             queue=f"{device_id} plans" if request.dry_run else "",
         )
-        async with aclosing(self._tasks.run(plan, work)) as events:
-            async for event in events:
-                if isinstance(event.event, Completed):
-                    assert isinstance(event.event.report, EvictionReport)
-                    yield event.event.report
-                yield event
+        return self._tasks.run(plan, work)
 
-    async def _checked(self, request: EvictionRequest) -> Place:
-        limit = LIMITS["OptimizeModelMemoryRequest.target_free_bytes"]
-        found = [
-            checks.required("place", request.place),
-            checks.number("target_free_bytes", request.target_free, limit),
-            *check_options(request.options, "options"),
-        ]
-        broken = [violation for violation in found if violation is not None]
-        if broken:
-            raise InvalidMemoryRequest(broken)
-        assert request.place is not None
-        if request.place.host:
+    async def _resolved(self, place: Place | None) -> Place:
+        assert place is not None
+        if place.host:
             return Place()
-        return Place((await self._devices.get(request.place.device_id)).device.device_id)
+        return Place((await self._devices.get(place.device_id)).device.device_id)
 
     def _home(self, place: Place) -> str:
         """The device whose worker holds what is to go; main memory's is the processor."""
@@ -247,6 +215,15 @@ class ModelsInMemory:
             )
         reached = after.value is not None and after.value >= target
         return EvictionReport(tuple(going), _measured(before), after, reached)
+
+
+def _check(request: EvictionRequest) -> None:
+    limit = LIMITS["OptimizeModelMemoryRequest.target_free_bytes"]
+    InvalidMemoryRequest.check(
+        checks.required("place", request.place),
+        checks.number("target_free_bytes", request.target_free, limit),
+        *check_options(request.options, "options"),
+    )
 
 
 def _measured(free: int | None) -> ByteFigure:

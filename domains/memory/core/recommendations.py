@@ -9,6 +9,7 @@ from enum import Enum
 
 from domains.device.types import ByteFigure, FigureQuality, LoadedComponent
 from domains.memory.core.analytics import History
+from domains.memory.core.history import NO_MODELS
 from domains.memory.types import Place
 
 # From these on a place is short of memory, fragmented, or a model is not used.
@@ -130,16 +131,17 @@ def _smaller_type(facts: PlaceFacts) -> Iterable[Recommendation]:
 
 
 def _tile(facts: PlaceFacts) -> Iterable[Recommendation]:
-    """Work failed for want of memory on a device that neither tiles nor slices."""
+    """Memory ran out on a device that draws, and neither tiles nor slices."""
     failures = facts.history.out_of_memory_count
-    if not failures or facts.tiled or facts.place.host:
+    draws = any(usage.owner not in NO_MODELS for usage in facts.history.owners)
+    if not failures or not draws or facts.tiled or facts.place.host:
         return
     spike = max(0, facts.history.peak_bytes - facts.history.p50_bytes)
     yield Recommendation(
         Advice.TILE,
         facts.place,
         "Give the device the profile LOW_MEMORY, which decodes in tiles and attends in "
-        "slices: work ran out of memory.",
+        "slices: work or a lease ran out of memory.",
         {"out_of_memory_count": str(failures), "spike_bytes": str(spike), **_use(facts)},
         ByteFigure(
             spike // 2, FigureQuality.ESTIMATED, "half of the peak above the median use"

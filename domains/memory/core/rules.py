@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from domains import checks
 from domains.errors import FieldViolation, InvalidArgument, Reason
@@ -25,27 +26,18 @@ def check_client(name: str) -> str:
         return DEFAULT_CLIENT
     broken = checks.name(CLIENT_KEY, name)
     if broken is not None:
-        violation = FieldViolation(CLIENT_KEY, Reason.METADATA_INVALID, broken.description)
-        raise InvalidArgument(
-            f"The metadata {CLIENT_KEY} is no name: {broken.description}",
-            reason=violation.reason,
-            violations=[violation],
-        )
+        raise InvalidArgument.of(replace(broken, reason=Reason.METADATA_INVALID))
     return name
 
 
 def check_allocation(request: AllocationRequest) -> None:
     """Raise InvalidMemoryRequest with every rule the request breaks."""
-    _raise(
-        [
-            *_place("place", request.place),
-            checks.number(
-                "size_bytes", request.size_bytes, LIMITS["AllocateRequest.size_bytes"]
-            ),
-            checks.number("lease", request.lease_seconds, LIMITS["AllocateRequest.lease"]),
-            checks.line("label", request.label, LIMITS["AllocateRequest.label"]),
-            checks.request_id("request_id", request.request_id) if request.request_id else None,
-        ]
+    InvalidMemoryRequest.check(
+        *_place("place", request.place),
+        checks.number("size_bytes", request.size_bytes, LIMITS["AllocateRequest.size_bytes"]),
+        checks.number("lease", request.lease_seconds, LIMITS["AllocateRequest.lease"]),
+        checks.line("label", request.label, LIMITS["AllocateRequest.label"]),
+        checks.request_id("request_id", request.request_id) if request.request_id else None,
     )
 
 
@@ -53,40 +45,34 @@ def check_renewal(allocation_ids: Iterable[str], lease_seconds: float) -> None:
     """Raise InvalidMemoryRequest with every rule the request breaks."""
     ids = tuple(allocation_ids)
     limit = LIMITS["RenewLeaseRequest.allocation_ids"]
-    _raise(
-        [
-            checks.elements("allocation_ids", len(ids), limit),
-            checks.number("lease", lease_seconds, LIMITS["RenewLeaseRequest.lease"]),
-        ]
+    InvalidMemoryRequest.check(
+        checks.elements("allocation_ids", len(ids), limit),
+        checks.number("lease", lease_seconds, LIMITS["RenewLeaseRequest.lease"]),
     )
 
 
 def check_copy(request: CopyRequest) -> None:
     """Raise InvalidMemoryRequest with every rule the request breaks."""
-    _raise(
-        [
-            checks.required("source_allocation_id", request.source_id),
-            checks.required("target_allocation_id", request.target_id),
-            *check_options(request.options, "options"),
-        ]
+    InvalidMemoryRequest.check(
+        checks.required("source_allocation_id", request.source_id),
+        checks.required("target_allocation_id", request.target_id),
+        *check_options(request.options, "options"),
     )
 
 
 def check_transfer(request: TransferRequest) -> None:
     """Raise InvalidMemoryRequest with every rule the request breaks."""
-    _raise(
-        [
-            checks.required("allocation_id", request.allocation_id),
-            *_place("place", request.place),
-            *check_options(request.options, "options"),
-        ]
+    InvalidMemoryRequest.check(
+        checks.required("allocation_id", request.allocation_id),
+        *_place("place", request.place),
+        *check_options(request.options, "options"),
     )
 
 
 def check_place(place: Place | None) -> None:
     """Raise InvalidMemoryRequest when a place that is named is badly named."""
     if place is not None:
-        _raise(_place("place", place))
+        InvalidMemoryRequest.check(*_place("place", place))
 
 
 def length_within(field: str, offset: int, length: int, size: int) -> int:
@@ -105,9 +91,3 @@ def _place(field: str, place: Place | None) -> list[FieldViolation | None]:
     if place is None:
         return [checks.required(field, None)]
     return [] if place.host else [checks.device_id(f"{field}.device_id", place.device_id)]
-
-
-def _raise(found: Iterable[FieldViolation | None]) -> None:
-    violations = [violation for violation in found if violation is not None]
-    if violations:
-        raise InvalidMemoryRequest(violations)

@@ -91,7 +91,7 @@ class PressureWatch:
         """
         broken = checks.number("interval", interval, LIMITS["WatchMemoryRequest.interval"])
         if broken is not None:
-            raise InvalidMemoryRequest([broken])
+            raise InvalidMemoryRequest.of(broken)
         wanted = await self._wanted(device)
         news: dict[Place, Pressure] = {}
         wake = asyncio.Event()

@@ -10,7 +10,6 @@ from datetime import datetime
 from types import MappingProxyType
 
 from domains import checks
-from domains.errors import FieldViolation
 from domains.limits import LIMITS
 from domains.model.core.naming import check_model_id
 from domains.model.core.selection import matches, ordered, search
@@ -94,7 +93,7 @@ class ModelCatalogue:
                 TEXT_TOO_LONG.
         """
         limit = LIMITS["ListModelsRequest.tags"]
-        _raise_if(
+        SearchInvalid.check(
             checks.elements("tags", len(wanted.tags), limit),
             *(checks.line(f"tags[{i}]", tag, limit) for i, tag in enumerate(wanted.tags)),
         )
@@ -121,7 +120,7 @@ class ModelCatalogue:
             InvalidArgument: REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TEXT_INVALID,
                 FIELD_OUT_OF_RANGE or PAGE_TOKEN_INVALID.
         """
-        _raise_if(
+        SearchInvalid.check(
             checks.required("query", query.strip()),
             checks.line("query", query, LIMITS["SearchModelsRequest.query"]),
         )
@@ -227,9 +226,3 @@ class ModelCatalogue:
         if self._configured:
             return "it is configured as the default model and is in no model folder."
         return "No model was named, and the model folders hold no usable checkpoint."
-
-
-def _raise_if(*violations: FieldViolation | None) -> None:
-    broken = [violation for violation in violations if violation is not None]
-    if broken:
-        raise SearchInvalid(broken)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import TypeVar
 
 from domains.errors import Cancelled, DeadlineExceeded
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
 from domains.session.ports import FaultReporter
-from domains.session.types import SessionEvent
+from domains.session.types import Completed, SessionEvent, SessionOptions
 
 Task = Callable[[Session], Awaitable[object]]
+Report = TypeVar("Report")
 
 
 class Tasks:
@@ -43,8 +45,29 @@ class Tasks:
         """
         known = self._sessions.known(plan.options.request_id, plan.digest)
         session = known or self._sessions.open(plan, lambda opened: self._work(opened, task))
+        async with aclosing(self._follow(session, existing=known is not None)) as events:
+            async for event in events:
+                yield event
+
+    def replay(
+        self, options: SessionOptions, digest: bytes
+    ) -> AsyncGenerator[SessionEvent] | None:
+        """What `run` would yield and raise where its request started a session before.
+
+        It is None where there was none. Asked before a plan is made, since what the
+        request named may be gone by now.
+
+        Raises:
+            RequestIdReused: The request_id belongs to another request.
+        """
+        known = self._sessions.known(options.request_id, digest)
+        return None if known is None else self._follow(known, existing=True)
+
+    async def _follow(
+        self, session: Session, *, existing: bool
+    ) -> AsyncGenerator[SessionEvent]:
         events = self._sessions.follow(
-            session, existing=known is not None, image_data=False, previews=False
+            session, existing=existing, image_data=False, previews=False
         )
         async with aclosing(events):
             async for event in events:
@@ -76,6 +99,18 @@ class Tasks:
             session.fail(self._describe(error))
         else:
             session.complete(report=report)
+
+
+async def with_report(
+    events: AsyncGenerator[SessionEvent], kind: type[Report]
+) -> AsyncGenerator[SessionEvent | Report]:
+    """The events of a session that ends with a report, and the report before the last."""
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event.event, Completed):
+                assert isinstance(event.event.report, kind)
+                yield event.event.report
+            yield event
 
 
 def _cancel(work: asyncio.Future[object]) -> None:

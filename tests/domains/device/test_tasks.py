@@ -14,7 +14,7 @@ from domains.device.core.restarts import RestartRequest
 from domains.device.errors import DeviceUnavailable, InvalidTask
 from domains.device.types import DeviceState, OptimizationProfile, OptimizationReport
 from domains.errors import NotFound, Reason, Unavailable
-from domains.session.errors import SessionCancelled, SessionFailed
+from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
 from domains.session.types import (
     Accepted,
     Completed,
@@ -116,6 +116,29 @@ async def test_the_same_request_is_the_same_session(domain: Domain) -> None:
     assert len(domain.sessions.all()) == 1
     assert isinstance(again[-2], OptimizationReport)
     assert len(domain.runs.optimized) == 1
+
+
+async def test_the_same_request_is_answered_though_its_device_is_gone(domain: Domain) -> None:
+    options = SessionOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
+    tuned = replace(FAST, device_id="cuda:0", options=options)
+    later = SessionOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a222")
+    replaced = replace(RESTART, options=later)
+    await read(domain.service.optimizations.optimize(tuned))
+    await read(domain.service.restarts.restart(replaced))
+    domain.probe.adapters = []
+    domain.workers.set("cuda:0", DeviceState.UNAVAILABLE, "it is gone")
+    await domain.service.inventory.discover()
+    with pytest.raises(DeviceUnavailable):
+        await read(domain.service.optimizations.optimize(replace(FAST, device_id="cuda:0")))
+
+    again = await read(domain.service.optimizations.optimize(tuned))
+    assert isinstance(again[-2], OptimizationReport)
+    events = await read(domain.service.restarts.restart(replaced))
+    assert isinstance(events[-1], Completed)
+    with pytest.raises(RequestIdReused):
+        await read(domain.service.restarts.restart(replace(replaced, digest=b"other")))
+
+    assert (len(domain.runs.optimized), len(domain.runs.restarted)) == (1, 1)
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"schema": 1}', b'{"schema": 1, "profile": "odd"}'])

@@ -88,7 +88,7 @@ def test_an_owner_that_comes_and_goes_counts_for_its_time() -> None:
 def test_a_clock_that_was_ahead_leaves_nothing_behind() -> None:
     intervals = Intervals()
     intervals.add(START + 86_400, Reading("host", 10**9))
-    intervals.add(START, Reading("host", 1))
+    intervals.add(START, Reading("host", 1, None))
     assert all(start <= START for (_, _), ring in intervals._rings.items() for start in ring)
 
 
@@ -138,6 +138,14 @@ def test_a_series_has_the_peak_of_each_part() -> None:
     assert [sample.fragmentation for sample in history.samples] == [0.1, 0.3, 0.5, 0.7, 0.9]
     assert history.samples[0].sample_time == datetime.fromtimestamp(START, UTC)
     assert history.fragmentation_p95 == pytest.approx(0.9)
+
+
+def test_a_sample_is_never_before_the_history_began() -> None:
+    intervals = Intervals()
+    intervals.add(START, Reading("host", 1, None))
+    read = intervals.select("host", START - 100, START + 1)
+    history = summarise(Place(), read, since=START - 100, until=START + 1, points=3)
+    assert [sample.sample_time.timestamp() for sample in history.samples] == [START]
 
 
 def test_nothing_is_told_of_nothing() -> None:

@@ -98,6 +98,8 @@ def test_failures_ask_for_tiles_unless_it_tiles_already() -> None:
     assert kinds(replace(failed, tiled=True)) == []
     host = replace(failed, history=replace(failed.history, place=Place()))
     assert kinds(host) == []
+    leases = (OwnerUsage("leases", GIB, 2 * GIB), OwnerUsage("others", GIB, 5 * GIB))
+    assert kinds(replace(failed, history=replace(failed.history, owners=leases))) == []
 
 
 def test_pieces_ask_for_defragmentation() -> None:

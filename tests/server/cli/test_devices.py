@@ -112,7 +112,7 @@ def test_in_a_terminal_watching_is_a_table_drawn_when_something_happens(
     against: Run, machine: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(device_watch, "_is_terminal", lambda: True)
+    monkeypatch.setattr(device_watch, "draws", lambda: True)
     drawn = threading.Event()
     listed = machine.device_list
     monkeypatch.setattr(

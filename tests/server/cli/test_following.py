@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import pytest
 
 from deviceops.v1 import common_pb2, processing_pb2, session_pb2
 from server.cli import following
+from server.cli.interrupts import Interrupts
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import (
     SESSION,
@@ -377,4 +379,43 @@ def test_ctrl_c_while_watching_leaves_the_session_alone(
     assert done.exit_code == 130
     assert seen.get(timeout=WAIT)
     assert scripted.of_type(processing_pb2.ControlSessionRequest) == []
+    assert f"Left session {SESSION}; it goes on." in done.stderr
+
+
+def test_ctrl_c_before_there_is_a_call_ends_the_one_to_come(
+    against: Run, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The press is not lost between the command's start and its call's."""
+    dropped = threading.Event()
+
+    class Pressed(Interrupts):
+        """Ctrl-C was pressed and acted on when the block begins."""
+
+        def __init__(self, act: Callable[[int], None]) -> None:
+            self.acted = threading.Event()
+
+            def acting(count: int) -> None:
+                act(count)
+                self.acted.set()
+
+            super().__init__(acting)
+
+        def __enter__(self) -> Self:
+            entered = super().__enter__()
+            _interrupt()
+            assert self.acted.wait(WAIT)
+            return entered
+
+    def watch(request: Any, context: Any) -> Events:
+        context.add_callback(dropped.set)
+        yield accepted(7)
+        dropped.wait(WAIT)
+
+    monkeypatch.setattr(following, "Interrupts", Pressed)
+    scripted.on_watch = watch
+    begun = time.monotonic()
+    done = against("sessions", "watch", SESSION)
+
+    assert done.exit_code == 130
+    assert time.monotonic() - begun < WAIT / 2
     assert f"Left session {SESSION}; it goes on." in done.stderr

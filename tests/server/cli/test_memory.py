@@ -100,7 +100,7 @@ def test_in_a_terminal_watching_draws_bars(
     against: Run, machine: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(memory_watch, "_is_terminal", lambda: True)
+    monkeypatch.setattr(memory_watch, "draws", lambda: True)
     machine.memory_readings = [
         memory_pb2.WatchMemoryResponse(pressure=pressure("cuda:0", 4, 0.99)),
         memory_pb2.WatchMemoryResponse(status=machine.memory_status),

@@ -1,0 +1,109 @@
+"""Defragmentation: what was done about it, and what it gained."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from domains.device.errors import DeviceNotFound, DeviceUnavailable
+from domains.device.ports import TaskEvent
+from domains.device.types import DeviceFigures, DeviceState, ReleaseReport, ReleaseWork
+from domains.memory.core.defragment import Defragmentation, DefragmentRequest, Depth
+from domains.session.core.tasks import Tasks
+from domains.session.types import SessionOptions
+from server.errors import failure
+from tests.domains.memory.conftest import System, hold
+
+GIB = 1 << 30
+
+
+class Runs:
+    """Workers that release and restart, in the figures of the meter alone."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.done: list[str] = []
+
+    def figures(self, device_id: str) -> DeviceFigures | None:
+        return self.system.meter.figures(device_id)
+
+    async def release(
+        self, device_id: str, session_id: str, work: ReleaseWork, *, remaining: float
+    ) -> AsyncGenerator[TaskEvent | ReleaseReport]:
+        assert work.reload
+        self.done.append("reload")
+        parts = tuple(one.component for one in self.system.models.held())
+        yield ReleaseReport(parts, parts)
+
+    async def restart(self, device_id: str, force: bool = False) -> None:
+        self.done.append("restart")
+        self.system.meter.tell(device_id, GIB, GIB)
+
+
+async def defragment(
+    system: System, depth: Depth, device: str = "cuda:0", *, request_id: str = ""
+) -> tuple:
+    runs = Runs(system)
+    tasks = Tasks(system.sessions, describe=failure)
+    monitor = system.service.monitor
+    core = Defragmentation(system.inventory, runs, system.buffers, monitor, tasks)
+    request = DefragmentRequest(device, depth, SessionOptions(request_id=request_id))
+    items = [item async for item in core.run(request)]
+    return items[-2], runs.done
+
+
+async def test_release_says_what_the_allocator_gave_back(system: System) -> None:
+    system.meter.tell("cuda:0", GIB, GIB // 2, reserved=500)
+
+    async def give_back(device_id: str) -> None:
+        system.meter.tell(device_id, GIB, GIB // 2 + 400, reserved=100)
+
+    system.buffers.release_cached = give_back  # type: ignore[method-assign]
+    report, done = await defragment(system, Depth.RELEASE)
+    assert report.actions == ("The allocator gave back 400 bytes of unused blocks.",)
+    assert report.free_after.value - report.free_before.value == 400
+    assert done == []
+
+
+async def test_the_processor_is_told_of_for_what_it_is(system: System) -> None:
+    system.meter.tell("cpu:0", 1, 1)
+    report, _ = await defragment(system, Depth.RELEASE, "cpu")
+    assert report.free_after.value == 48 * GIB
+    assert "operating system" in report.actions[0]
+
+
+async def test_reload_names_the_models(system: System) -> None:
+    report, done = await defragment(system, Depth.RELOAD)
+    assert report.actions[0] == "No model was loaded, so none was moved."
+    hold(system, "a", "b")
+    report, done = await defragment(system, Depth.RELOAD)
+    assert report.actions[0] == "a, b left the device and came back."
+    assert done == ["reload"]
+
+
+async def test_recycling_says_what_was_lost(system: System) -> None:
+    system.meter.tell("cuda:0", GIB, GIB // 2, leased=7)
+    report, done = await defragment(system, Depth.RECYCLE_WORKER)
+    assert done == ["restart"]
+    assert report.actions[-1] == "Allocations of 7 bytes were lost with it."
+    assert report.free_after.value == GIB
+
+
+async def test_a_device_that_is_not_there_is_not_defragmented(system: System) -> None:
+    with pytest.raises(DeviceNotFound):
+        await defragment(system, Depth.RELEASE, "cuda:9")
+
+
+async def test_the_same_request_is_answered_though_the_device_is_gone(system: System) -> None:
+    key = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111"
+    report, _ = await defragment(system, Depth.RECYCLE_WORKER, request_id=key)
+    system.probe.adapters = []
+    system.workers.set("cuda:0", DeviceState.LOST, "it is gone")
+    await system.inventory.discover()
+    with pytest.raises(DeviceUnavailable):
+        await defragment(system, Depth.RECYCLE_WORKER)
+
+    again, done = await defragment(system, Depth.RECYCLE_WORKER, request_id=key)
+
+    assert (again, done) == (report, [])

@@ -1,0 +1,145 @@
+"""The history of memory: recorded, kept, told, and what it advises."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from domains.device.types import OptimizationProfile
+from domains.errors import (
+    DomainError,
+    Reason,
+    ResourceExhausted,
+)
+from domains.memory.core.care import MemoryAdviser
+from domains.memory.core.happenings import ExhaustionWatch
+from domains.memory.core.history import MemoryRecorder
+from domains.memory.core.recommendations import Advice
+from domains.memory.errors import InvalidMemoryRequest, OutOfMemory, QuotaExceeded
+from domains.memory.types import Place
+from domains.session.core.sessions import SessionPlan
+from domains.session.core.tasks import Tasks
+from domains.session.errors import SessionFailed
+from domains.session.types import SessionKind, SessionOptions
+from server.errors import failure
+from tests.domains.memory.conftest import CARD, HOST, MIB, Store, System, build, hold
+
+GIB = 1 << 30
+
+
+async def test_every_byte_has_one_owner(system: System, recorder: MemoryRecorder) -> None:
+    system.meter.tell("cuda:0", 1000, 300, reserved=600, allocated=500, leased=150)
+    await recorder.sample()
+    system.time.seconds += 1
+    history = {one.place: one for one in await recorder.analytics()}
+    owners = {usage.owner: usage.peak_bytes for usage in history[CARD].owners}
+    assert owners == {"leases": 150, "workers": 450, "others": 100}
+    assert history[CARD].peak_bytes == 700
+    assert history[HOST].peak_bytes == 16 * GIB
+
+
+async def test_a_restart_takes_the_history_up(system: System, recorder: MemoryRecorder) -> None:
+    await recorder.sample()
+    recorder.count_eviction(CARD)
+    recorder.count_out_of_memory(CARD)
+    recorder.write()
+    again = MemoryRecorder(
+        system.service.monitor,
+        system.meter,
+        system.inventory,
+        recorder._store,
+        host_leases=lambda: 0,
+        now=lambda: system.time.now().timestamp() + 1,
+    )
+    again.load()
+    (card,) = [one for one in await again.analytics("cuda:0") if one.place == CARD]
+    assert (card.eviction_count, card.out_of_memory_count) == (1, 1)
+
+
+async def test_disk_is_written_every_few_seconds(
+    system: System, recorder: MemoryRecorder
+) -> None:
+    store = recorder._store
+    assert isinstance(store, Store)
+    for _ in range(11):
+        await recorder.sample()
+        system.time.seconds += 1
+    assert store.writes == 3
+    assert len({one.start for one in store.kept if one.resolution == 1}) == 11
+
+
+@pytest.mark.parametrize(
+    "request_", [{"window": 0.5}, {"window": 2_592_001}, {"points": 0}, {"points": 1001}]
+)
+async def test_analytics_refuse_what_is_out_of_range(
+    recorder: MemoryRecorder, request_: dict[str, float]
+) -> None:
+    with pytest.raises(InvalidMemoryRequest) as caught:
+        await recorder.analytics(**request_)  # type: ignore[arg-type]
+    assert caught.value.violations[0].field == next(iter(request_))
+
+
+async def test_sessions_that_memory_failed_are_counted_once(
+    system: System, recorder: MemoryRecorder
+) -> None:
+    tasks = Tasks(system.sessions, describe=failure)
+    watch = ExhaustionWatch(system.sessions, recorder)
+
+    async def fail(error: DomainError) -> None:
+        async def work(session: object) -> None:
+            raise error
+
+        plan = SessionPlan(SessionKind.MEMORY_TASK, SessionOptions(), b"", "cuda:0", "", ())
+        with suppress(SessionFailed):
+            async for _ in tasks.run(plan, work):
+                pass
+
+    await fail(ResourceExhausted("full", reason=Reason.DEVICE_OUT_OF_MEMORY))
+    await fail(ResourceExhausted("full", reason=Reason.HOST_OUT_OF_MEMORY))
+    await fail(ResourceExhausted("full", reason=Reason.QUEUE_FULL))
+    watch.look()
+    watch.look()
+    system.time.seconds += 1
+    counts = {one.place: one.out_of_memory_count for one in await recorder.analytics()}
+    assert counts == {CARD: 1, HOST: 1}
+
+
+async def test_advice_is_about_what_was_measured(
+    system: System, recorder: MemoryRecorder
+) -> None:
+    adviser = MemoryAdviser(
+        recorder,
+        system.service.monitor,
+        system.models,
+        half_precision=lambda device_id: device_id == "cuda:0",
+        profile=lambda _: OptimizationProfile.BALANCED,
+        clock=system.time.now,
+    )
+    assert await adviser.recommendations() == ()
+    hold(system, "a")
+    system.meter.tell("cuda:0", 1000, 50)
+    await recorder.sample()
+    system.time.seconds += 1
+    found = await adviser.recommendations("cuda:0")
+    assert [one.kind for one in found] == [Advice.UNLOAD_MODEL, Advice.SMALLER_DATA_TYPE]
+    assert all(one.place == Place("cuda:0") for one in found)
+    assert await adviser.recommendations("cpu") == ()
+
+
+async def test_a_request_without_room_is_told_of_and_one_beyond_the_quota_is_not(
+    system: System, recorder: MemoryRecorder
+) -> None:
+    system.meter.tell("cuda:0", GIB, MIB)
+    with pytest.raises(OutOfMemory):
+        await system.lend(CARD, 2 * MIB)
+    system.buffers.capacity = MIB // 2
+    with pytest.raises(OutOfMemory):  # the figures promised it, the memory refused
+        await system.lend(CARD, MIB)
+    await system.lend(CARD, MIB // 2)
+    poor = build(quota_bytes=MIB)
+    await poor.inventory.discover()
+    with pytest.raises(QuotaExceeded):
+        await poor.lend(HOST, 2 * MIB)
+
+    assert (system.exhausted, poor.exhausted) == ([CARD, CARD], [])

@@ -1,0 +1,154 @@
+"""Memory that runs out over a real server: what is told, what works next, what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import psutil
+import pytest
+
+from deviceops.v1 import device_pb2, inference_pb2, memory_pb2
+from tests.e2e.errors import read, refusal_of
+from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
+from tests.running import Client, RunningServer, small_request, start_server
+
+TOO_MUCH = 1 << 40
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Without a quota memory itself is the limit."""
+    config = tmp_path_factory.mktemp("exhaustion") / "config.toml"
+    config.write_text("allocation_quota_bytes = 0\n", "utf-8")
+    return ("--config", str(config), "--log-level", "warning")
+
+
+@pytest.fixture(scope="module")
+def unlimited(
+    tmp_path_factory: pytest.TempPathFactory, flags: tuple[str, ...]
+) -> Iterator[RunningServer]:
+    with start_server(tmp_path_factory.mktemp("unlimited"), *flags) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(unlimited: RunningServer) -> AsyncIterator[Client]:
+    async with unlimited.client() as made:
+        yield made
+
+
+async def history(client: Client) -> dict[str, memory_pb2.MemoryHistory]:
+    """What is remembered of every place, second by second."""
+    request = memory_pb2.GetMemoryAnalyticsRequest(points=1000)
+    request.window.FromSeconds(500)
+    told = await client.memory.GetMemoryAnalytics(request, metadata=client.metadata)
+    return {one.place.device_id: one for one in told.histories}
+
+
+async def failures(client: Client) -> int:
+    """Out-of-memory failures of main memory."""
+    return (await history(client))[""].out_of_memory_count
+
+
+async def test_a_lease_that_does_not_fit_says_what_would_and_the_next_smaller_works(
+    client: Client,
+) -> None:
+    await client.draw(small_request(steps=1))
+    held: list[memory_pb2.ComponentMemory] = []
+    async with asyncio.timeout(10):  # the worker tells at its next sign of life
+        while not held or any(part.in_use for part in held):
+            told = await client.memory.GetModelMemory(
+                memory_pb2.GetModelMemoryRequest(), metadata=client.metadata
+            )
+            held = list(told.components)
+            await asyncio.sleep(0.1)
+
+    for place, reason in ((CPU, "DEVICE_OUT_OF_MEMORY"), (HOST, "HOST_OUT_OF_MEMORY")):
+        much = await refusal_of(lend(client, place, TOO_MUCH))
+        assert (much.code, much.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+        assert much.metadata["needed_bytes"] == str(TOO_MUCH)
+        assert 0 < int(much.metadata["free_bytes"]) < TOO_MUCH
+        assert much.metadata["evictable_model_ids"] == held[0].model_id
+        evictable = int(much.metadata["evictable_bytes"])
+        assert evictable == sum(part.size.value_bytes for part in held)
+        assert await free(client, await lend(client, place, MIB)) == MIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process's memory")
+async def test_a_picture_too_large_for_the_worker_fails_and_the_next_smaller_is_drawn(
+    client: Client,
+) -> None:
+    """A real limit on the real worker: nothing in it is replaced."""
+    _, before = await client.draw(small_request(steps=1))
+    status = await client.device.GetDeviceStatus(
+        device_pb2.GetDeviceStatusRequest(device_id="cpu:0"), metadata=client.metadata
+    )
+    worker = psutil.Process(status.worker.process_id)
+    counted = await failures(client)
+    limit = worker.memory_info().vms + 320 * MIB
+    worker.rlimit(psutil.RLIMIT_AS, (limit, limit))
+
+    large = small_request(steps=1, width=2048, height=2048)
+    large.settings.precision.mode = inference_pb2.PRECISION_MODE_EXACT
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await client.draw(large)
+    _, after = await client.draw(small_request(steps=1))
+
+    told = read(failed.value)
+    assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert told.reason == "HOST_OUT_OF_MEMORY"
+    assert int(told.metadata["needed_bytes"]) > 0
+    assert int(told.metadata["free_bytes"]) > 0
+    assert told.metadata["evictable_bytes"] == "0"  # it needs all that is loaded
+    assert after == before
+    assert worker.is_running()
+    async with asyncio.timeout(10):  # failures are counted every second
+        while await failures(client) != counted + 1:  # noqa: ASYNC110 -- another process
+            await asyncio.sleep(0.1)
+
+
+async def test_the_history_outlives_the_server_and_leases_do_not(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    data = tmp_path / "kept"
+    with start_server(data, *flags) as running:
+        async with running.client() as client:
+            held = [await lend(client, place, 64 * MIB) for place in (HOST, CPU)]
+            await refusal_of(lend(client, CPU, TOO_MUCH))
+            async with asyncio.timeout(20):
+                while True:
+                    first = await history(client)
+                    with contextlib.suppress(KeyError):
+                        if _peak(first["cpu:0"], "leases") >= 64 * MIB:
+                            break
+                    await asyncio.sleep(0.2)
+    with start_server(data, *flags) as running:
+        async with running.client() as client:
+            second = await history(client)
+            listed = await client.memory.ListAllocations(
+                memory_pb2.ListAllocationsRequest(), metadata=client.metadata
+            )
+            gone = [await refusal_of(free(client, each)) for each in held]
+
+    for place, kept in first.items():
+        told = {each.sample_time.seconds: each.used_bytes for each in second[place].samples}
+        # The last second was still growing when it was asked for.
+        for sample in list(kept.samples)[:-1]:
+            assert told[sample.sample_time.seconds] == sample.used_bytes
+        assert second[place].peak_bytes >= kept.peak_bytes
+    assert _peak(second["cpu:0"], "leases") >= 64 * MIB
+    assert second["cpu:0"].out_of_memory_count == 1
+    assert list(listed.allocations) == []
+    assert [(one.reason, one.metadata.get("cause")) for one in gone] == [
+        ("ALLOCATION_NOT_FOUND", None)
+    ] * 2
+
+
+def _peak(told: memory_pb2.MemoryHistory, owner: str) -> int:
+    return max((one.peak_bytes for one in told.owners if one.owner == owner), default=0)
