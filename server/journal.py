@@ -11,7 +11,7 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,10 +31,12 @@ class Journal:
 
     Args:
         path: The file; its folder is made when missing.
+        now: The wall clock, in seconds since 1970.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self._path = path
+        self._now = now
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._file = JournalFile(path, self._take_up)
         self._facts: dict[str, bytes] = {}
@@ -150,7 +152,7 @@ class Journal:
             self._file.written(self._flush)
 
     def _flush(self) -> None:
-        now = int(time.time())
+        now = int(self._now())
         with self._file.transaction() as begun:
             begun.executemany(
                 "INSERT OR REPLACE INTO memory_history VALUES (?,?,?,?,?,?,?,?,?,?)",

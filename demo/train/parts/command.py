@@ -69,7 +69,7 @@ def parse(
     )
     if device.type == "cuda":
         if (device.index or 0) >= torch.cuda.device_count():
-            parser.error(f"argument --device: there is no {device} here")
+            parser.error(f"argument --device: there is no CUDA device here for {device}")
         torch.cuda.set_device(device.index or 0)
         # The processor only launches kernels, and often for several trainings at once.
         torch.set_num_threads(2)
