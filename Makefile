@@ -12,6 +12,7 @@ BASELINE := protos/baseline.binpb
 
 # Arguments for the tools behind `run` and `test`: make test ARGS="-k sessions"
 ARGS ?=
+JOBS ?= 2
 
 .PHONY: help setup run generate baseline format lint types test check bench clean
 
@@ -53,8 +54,8 @@ lint: setup ## Style, protos, contract compatibility, who imports whom
 types: setup ## Types, strictly
 	$(BIN)/mypy
 
-test: setup ## The tests (ARGS="-k words" for some of them)
-	@$(BIN)/pytest $(ARGS)
+test: setup ## The tests, two at a time (ARGS="-k words" for some, JOBS=8 where there are cores)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: setup ## All of it, as CI runs it: generated code is current, lint, types, test
 	@$(BIN)/python tools/generate.py --check
