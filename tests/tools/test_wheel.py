@@ -59,6 +59,8 @@ def test_generated_code_is_importable_where_it_lands(shipped: set[str]) -> None:
 def test_the_demo_model_lies_beside_the_server(shipped: set[str]) -> None:
     """server.config looks for it in demo/models next to its own package."""
     weights = {name for name in _tracked("demo/models") if name.endswith(".safetensors")}
+    base = {name for name in weights if name.startswith("demo/models/emoji-xl/")}
 
-    assert weights
-    assert weights - shipped == set()
+    assert base
+    # Its companions are for trying features out: they would triple what everybody installs.
+    assert weights & shipped == base
