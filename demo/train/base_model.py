@@ -155,10 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.out / "base-model.json",
         {
             "held_out_epsilon_error": error,
-            "loss": training.final_loss,
-            "steps": training.steps,
-            "seconds": training.seconds,
-            "batch": options.batch,
+            **training.facts(plan),
         },
     )
 

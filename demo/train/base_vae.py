@@ -53,10 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.out / "base-vae.json",
         {
             "psnr_db": held_out_psnr,
-            "loss": training.final_loss,
-            "steps": training.steps,
-            "seconds": training.seconds,
-            "batch": options.batch,
+            **training.facts(plan),
         },
     )
 

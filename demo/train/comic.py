@@ -112,10 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_facts(
         options.out / "comic.json",
         {
-            "loss": trained.final_loss,
-            "steps": trained.steps,
-            "seconds": trained.seconds,
-            "batch": options.batch,
+            **trained.facts(plan),
         },
     )
 

@@ -214,10 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_facts(
         options.out / "emoji-canny.json",
         {
-            "loss": trained.final_loss,
-            "steps": trained.steps,
-            "seconds": trained.seconds,
-            "batch": options.batch,
+            **trained.facts(plan),
         },
     )
 

@@ -153,10 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "token": TOKEN,
             "vectors": VECTORS,
             "first_loss": sum(trained.losses[:10]) / len(trained.losses[:10]),
-            "loss": trained.final_loss,
-            "steps": trained.steps,
-            "seconds": trained.seconds,
-            "batch": options.batch,
+            **trained.facts(plan),
         },
     )
 

@@ -23,7 +23,6 @@ Writes `emoji-refiner.safetensors` (the UNet, float16, names as in diffusers) an
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -183,8 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = SecondText(base)
     unet = build_unet(base.text_encoder_2.config.hidden_size)
     inherit(unet, from_base(base.unet.state_dict()))
-    unet.to(device).train()
-    unet.to(memory_format=arrangement(device))
+    unet.to(device, memory_format=arrangement(device)).train()
     generator = torch.Generator(device).manual_seed(options.seed)
     pool = LatentPool(
         Compositor(emoji, device=device, seed=options.seed),
@@ -226,9 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         learning_rate=6e-4,
         ema=0.999,
     )
-    started = time.monotonic()
     training = train(unet.parameters(), loss_of_step, plan, device=device, name="refiner")
-    seconds = time.monotonic() - started
 
     unet.eval()
     checked = min(CHECKED, options.batch)
@@ -256,10 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "held_out_epsilon_error": ours,
             "base_held_out_epsilon_error": theirs,
             "compared_below_timestep": COMPARED_BELOW,
-            "loss": training.final_loss,
-            "steps": training.steps,
-            "seconds": seconds,
-            "batch": options.batch,
+            **training.facts(plan),
         },
     )
 

@@ -88,7 +88,7 @@ class Sd1Denoiser(nn.Module):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Trains the VAE, then the UNet with the text encoder; measures and writes."""
+    """Trains the UNet with the text encoder, measures on held-out pictures, writes."""
     options = parse(__doc__, argv, steps=30_000, batch=192)
     device = options.device
     emoji = load_emoji(limit=options.emoji)
@@ -100,8 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text_encoder = base.text_encoder.requires_grad_(True).train()
     unet = build_unet(text_encoder.config.hidden_size)
     inherit(unet, from_base(base.unet.state_dict()))
-    unet.to(device).train()
-    unet.to(memory_format=arrangement(device))
+    unet.to(device, memory_format=arrangement(device)).train()
     denoiser = captured(
         Sd1Denoiser(unet),
         torch.zeros(options.batch, 4, 32, 32, device=device),
@@ -126,22 +125,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     schedule = NoiseSchedule(device)
     empty = tokens(base.tokenizer, [""]).to(device)
 
-    def loss_on(latents: Tensor, ids: Tensor) -> Tensor:
-        states = text_encoder(ids).last_hidden_state.float()
-        return epsilon_loss(
-            lambda noisy, times: denoiser(noisy, times, states),
-            latents,
-            schedule=schedule,
-            generator=generator,
-        )
-
     def loss_of_step(step: int) -> Tensor:
         if step % RENEWED_EVERY == 0:
             pool.renew(RENEWED if not options.smoke else options.batch)
         sample = pool.take(options.batch)
         dropped = torch.rand(options.batch, device=device, generator=generator) < EMPTY
         ids = torch.where(dropped[:, None], empty, sample.ids)
-        return loss_on(sample.latents, ids)
+        states = text_encoder(ids).last_hidden_state.float()
+        return epsilon_loss(
+            lambda noisy, times: denoiser(noisy, times, states),
+            sample.latents,
+            schedule=schedule,
+            generator=generator,
+        )
 
     plan = Plan(
         steps=options.steps,
@@ -177,10 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options.out / "emoji-sd1.json",
         {
             "held_out_epsilon_error": error,
-            "loss": training.final_loss,
-            "steps": training.steps,
-            "seconds": training.seconds,
-            "batch": options.batch,
+            **training.facts(plan),
             "parameters": sum(value.numel() for value in weights.values()),
         },
     )

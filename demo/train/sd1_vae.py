@@ -124,10 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "psnr_db": ours,
             "teacher_psnr_db": theirs,
-            "loss": training.final_loss,
-            "steps": training.steps,
-            "seconds": training.seconds,
-            "batch": options.batch,
+            **training.facts(plan),
         },
     )
 

@@ -206,10 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "rank": RANK,
             "alpha": ALPHA,
             "trigger": style.trigger,
-            "loss": trained.final_loss,
-            "steps": trained.steps,
-            "seconds": trained.seconds,
-            "batch": options.batch,
+            **trained.facts(plan),
         },
     )
 

@@ -136,10 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "psnr_db": ours,
             "bicubic_psnr_db": bicubic,
-            "loss": trained.final_loss,
-            "steps": trained.steps,
-            "seconds": trained.seconds,
-            "batch": options.batch,
+            **trained.facts(plan),
         },
     )
 

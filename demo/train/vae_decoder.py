@@ -125,10 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "psnr_db": after,
             "base_psnr_db": before,
-            "loss": trained.final_loss,
-            "steps": trained.steps,
-            "seconds": trained.seconds,
-            "batch": options.batch,
+            **trained.facts(plan),
         },
     )
 

@@ -47,6 +47,15 @@ class Training:
         last = self.losses[-max(1, len(self.losses) // 20) :]
         return sum(last) / len(last)
 
+    def facts(self, plan: Plan) -> dict[str, float]:
+        """What every script keeps of its run beside its own figures."""
+        return {
+            "loss": self.final_loss,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "batch": plan.batch,
+        }
+
 
 def learning_rate(plan: Plan, step: int, progress: float) -> float:
     """Linear warm-up over `warmup` steps, then half a cosine over progress from 0 to 1."""
