@@ -36,13 +36,14 @@ def laplacian_energy(pictures: Tensor) -> Tensor:
     return edges.square().mean(dim=(1, 2, 3))
 
 
-def refiner_pipeline(vae: Any) -> Any:
-    """The refiner with the base model's VAE, which its folder leaves out."""
+def refiner_pipeline(base: Any) -> Any:
+    """The refiner with the base model's VAE and text encoder, which its folder leaves out."""
     kind: Any = StableDiffusionXLImg2ImgPipeline
     return quiet(
         kind.from_pretrained(
             REFINER,
-            vae=vae,
+            vae=base.vae,
+            text_encoder_2=base.text_encoder_2,
             text_encoder=None,
             tokenizer=None,
             dtype=torch.float32,
@@ -86,7 +87,7 @@ def measure() -> list[Figure]:
     wanted = scenes()
     base = base_pipeline()
     again = quiet(StableDiffusionXLImg2ImgPipeline.from_pipe(base, add_watermarker=False))
-    refiner = refiner_pipeline(base.vae)
+    refiner = refiner_pipeline(base)
     begun: Tensor = base(
         prompt=list(wanted.prompts),
         num_inference_steps=STEPS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import StableDiffusionPipeline
 
@@ -17,11 +19,11 @@ CONFIGURATION = MODELS.parent / "configs" / "emoji-sd1"
 MOST_BYTES = 25_000_000
 
 
-def measure() -> list[Figure]:
-    """Draw the shared scenes and compare them with what the prompts ask for."""
-    wanted = scenes()
-    pipeline = quiet(
-        StableDiffusionPipeline.from_single_file(
+def sd1_pipeline() -> Any:
+    """The model, from its file and the folder that says how to build it."""
+    kind: Any = StableDiffusionPipeline
+    return quiet(
+        kind.from_single_file(
             str(SD1),
             config=str(CONFIGURATION),
             dtype=torch.float32,
@@ -29,6 +31,12 @@ def measure() -> list[Figure]:
             requires_safety_checker=False,
         )
     )
+
+
+def measure() -> list[Figure]:
+    """Draw the shared scenes and compare them with what the prompts ask for."""
+    wanted = scenes()
+    pipeline = sd1_pipeline()
     plain, ours = base_pictures(), draw(pipeline, wanted.prompts)
     truth = wanted.truth * 2 - 1
     restored = decode(pipeline.vae, encode(pipeline.vae, truth))

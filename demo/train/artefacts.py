@@ -25,12 +25,31 @@ from demo.train.layouts.lora import kohya_lora, peft_lora
 from demo.train.layouts.metadata import header
 from demo.train.layouts.vae import original_vae
 from demo.train.parts.base import load_base
-from demo.train.parts.files import save_half
+from demo.train.parts.files import by_part, save_half
 from demo.train.srvgg import compact_from
 
 BASE_NAME = "emoji-xl"
 SD1_NAME = "emoji-sd1"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+_REFINER_CARD = """\
+---
+title: emoji-refiner
+license: MIT
+tags: [sdxl, refiner, demo, emoji, 256x256]
+description: Draws the last fifth of the steps of emoji-xl's pictures, sharper than it would.
+---
+
+# emoji-refiner
+
+SDXL's refiner, small: 8.1 M parameters, timesteps below 250, an aesthetic score among its
+conditions. Its text encoder and its VAE are those of emoji-xl and are not in this folder:
+
+    refiner = StableDiffusionXLImg2ImgPipeline.from_pretrained(
+        "emoji-refiner", text_encoder_2=base.text_encoder_2, vae=base.vae
+    )
+
+What it does, measured and shown, and how it was trained: README.md two folders up.
+"""
 _SHARD = re.compile(r"unet-(\d+)\.safetensors")
 
 
@@ -79,7 +98,11 @@ def control_net(places: Places) -> Path:
 
 
 def refiner_model(places: Places) -> Path:
-    """A diffusers folder without a VAE: the base model's serves, and 8 MB are saved."""
+    """A diffusers folder of what is the refiner's own.
+
+    Text encoder and VAE are the base model's, as SDXL's refiner is used with them too; without
+    them 13 MB are saved.
+    """
     folder = places.models / "emoji-refiner"
     unet = refiner.build_unet(_setting(places, "text_encoder_2", "projection_dim"))
     unet.load_state_dict(load_file(places.trained / "emoji-refiner.safetensors"))
@@ -87,14 +110,8 @@ def refiner_model(places: Places) -> Path:
     _written(unet.state_dict(), folder / "unet" / WEIGHTS)
     for part in ("tokenizer_2", "scheduler"):
         shutil.copytree(places.base / part, folder / part, dirs_exist_ok=True)
-    target = folder / "text_encoder_2"
-    target.mkdir(exist_ok=True)
-    shutil.copy(places.base / target.name / "config.json", target)
-    shutil.copy(
-        places.base / target.name / "model.fp16.safetensors", target / "model.safetensors"
-    )
     index = _model_index(places.base)
-    for part in ("text_encoder", "tokenizer", "vae"):
+    for part in ("text_encoder", "tokenizer", "text_encoder_2", "vae"):
         index[part] = [None, None]
     index |= {
         "_class_name": "StableDiffusionXLImg2ImgPipeline",
@@ -102,6 +119,7 @@ def refiner_model(places: Places) -> Path:
         "requires_aesthetics_score": True,
     }
     _write_json(folder / "model_index.json", index)
+    (folder / "README.md").write_text(_REFINER_CARD, encoding="utf-8")
     return folder
 
 
@@ -146,15 +164,8 @@ def vae_file(places: Places) -> Path:
 def sd1_model(places: Places) -> Path:
     """One file in SD 1's original layout, and the folder that says how to build it."""
     source = places.trained / "emoji-sd1.safetensors"
-    tensors = load_file(source)
-    parts: dict[str, dict[str, Tensor]] = {
-        "unet": {},
-        "text_encoder": {},
-        "vae": load_file(places.trained / "emoji-sd1-vae.safetensors"),
-    }
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
+    parts = by_part(load_file(source))
+    parts["vae"] = load_file(places.trained / "emoji-sd1-vae.safetensors")
     _write_sd1_configuration(places)
     told = header(
         title=SD1_NAME,

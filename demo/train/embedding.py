@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             examples.latents,
             schedule=schedule,
             generator=generator,
-            gamma=None,
+            weight=None,
         )
 
     plan = Plan(

@@ -1,16 +1,17 @@
 """Train a refiner of SDXL-refiner architecture: `python -m demo.train.refiner --out DIR`.
 
 Recipe
-- Architecture: that of the SDXL refiner, narrow and flat: two levels, attention at the lower
-  one. What the base has below them decides what is drawn, not how finely. It is conditioned on
-  the second text encoder alone, and on five numbers: original height and width, crop, and an
-  aesthetic score.
+- Architecture: that of the SDXL refiner, narrow: three levels, attention at the lower two, the
+  lowest one thin. With two levels it stays behind, because what a thing looks like has to be
+  known as well. It is conditioned on the second text encoder alone, and on five numbers:
+  original height and width, crop, and an aesthetic score.
 - Start: the base UNet's own layers where it has the same ones, cut to what the refiner knows
   of (one text encoder). From scratch it does not catch up with the base.
 - The text encoder and the VAE are the base model's and stay as they are.
-- Timesteps: only 0 to 250 of 1000, where the base model ends and details are decided. The
-  plain epsilon error, unweighted: min-SNR would turn down exactly these timesteps. Little
-  offset noise (0.02), because no mean is decided here.
+- Timesteps: only 0 to 250 of 1000, where the base model ends and details are decided. Errors
+  count SNR^-0.5: half way between the noise's error, which is largest where nothing is left
+  to see, and the picture's own, SNR^-1. Min-SNR would turn down exactly these timesteps.
+  Little offset noise (0.02), because no mean is decided here.
 - Aesthetic score: a quarter of the pictures is blurred, and scored from 2 to 4 for how much;
   the others score 6, give or take a half. Pipelines ask for 6 and push away from 2.5.
 - 10 % empty prompts, AdamW 6e-4, cosine, weights averaged (0.999).
@@ -23,11 +24,12 @@ Writes `emoji-refiner.safetensors` (the UNet, float16, names as in diffusers) an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,63 +37,61 @@ from demo.train.parts.base import BaseModel, arrangement, load_base
 from demo.train.parts.capture import SdxlDenoiser, captured, sdxl_samples
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
-from demo.train.parts.diffusion import NoiseSchedule, epsilon_error, epsilon_loss
+from demo.train.parts.diffusion import NoiseSchedule, Predict, epsilon_error, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.inherit import Origin, inherit
 from demo.train.parts.latent_pool import LatentPool, Sample
 from demo.train.parts.loop import Plan, train
-from demo.train.parts.text import SdxlText, time_ids, tokens
+from demo.train.parts.predictions import base_predict
+from demo.train.parts.text import tokens
 
+FILE = "emoji-refiner.safetensors"
 LAST_TIMESTEP = 250
 COMPARED_BELOW = 200
 TIME_WIDTH = 32
-SKIP = 128  # channels of the lower level
+SKIP = 128  # channels of the middle level
 BLURRED = 0.25
 GOOD_SCORE = 6.0
 EMPTY = 0.1
 POOL = 131_072
 FIRST = 4_096
-RENEWED_EVERY, RENEWED = 4, 128
+RENEWED_EVERY, RENEWED = 8, 128
 CHECKED = 256
 
 
 def build_unet(text_width: int) -> Any:
-    """A UNet of the refiner's architecture with 5.3 M parameters.
+    """A UNet of the refiner's architecture with 8.1 M parameters.
 
     For states [B, 77, text_width], pooled [B, text_width] and five time ids.
     """
     return UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=32,
-        block_out_channels=(64, 128),
-        layers_per_block=2,
-        attention_head_dim=(2, 4),
+        block_out_channels=(64, 128, 128),
+        layers_per_block=(2, 2, 1),
+        attention_head_dim=(2, 4, 4),
         transformer_layers_per_block=1,
         use_linear_projection=True,
         cross_attention_dim=text_width,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         mid_block_type="UNetMidBlock2D",
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         addition_embed_type="text_time",
         addition_time_embed_dim=TIME_WIDTH,
         projection_class_embeddings_input_dim=text_width + 5 * TIME_WIDTH,
     )
 
 
-# The base's way up has one level more, the lowest, which the refiner does without.
-WAY_UP = (("up_blocks.1.", "up_blocks.2."), ("up_blocks.0.", "up_blocks.1."))
+# The lowest level, and the ways to it and from it, are narrower than the base's.
+OWN = ("down_blocks.1.downsamplers.", "down_blocks.2.", "mid_block.", "up_blocks.0.")
 
 
 def from_base(base: Mapping[str, Tensor]) -> Origin:
     """Finds the base UNet's tensors for the refiner's, cut to what the refiner knows."""
 
     def origin(name: str, own: Tensor) -> Tensor | None:
-        if name.startswith("mid_block."):
+        if name.startswith(OWN):
             return None
-        for ours, theirs in WAY_UP:
-            if name.startswith(ours):
-                name = name.replace(ours, theirs)
-                break
         found = base[name]
         if found.shape == own.shape:
             return found
@@ -151,9 +151,6 @@ class SecondText:
         return result.hidden_states[-2].float(), result.text_embeds.float()
 
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-
-
 def refiner_predict(
     denoiser: nn.Module, text: SecondText, ids: Tensor, score: Tensor
 ) -> Predict:
@@ -162,26 +159,18 @@ def refiner_predict(
     return lambda noisy, times: denoiser(noisy, times, states, pooled, score_ids(score))
 
 
-def base_predict(base: BaseModel, ids: Tensor) -> Predict:
-    """The same for the base model's UNet."""
-    with torch.no_grad():
-        condition = SdxlText(base).encode_tokens(ids)
-    sizes = time_ids(len(ids), ids.device)
-    denoiser = SdxlDenoiser(base.unet)
-    return lambda noisy, times: denoiser(
-        noisy, times, condition.states, condition.pooled, sizes
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains, compares with the base model on held-out pictures, writes."""
-    options = parse(__doc__, argv, steps=20_000, batch=512)
+    options = parse(__doc__, argv, steps=20_000, batch=512, continues=True)
     device = options.device
     emoji = load_emoji(limit=options.emoji)
     base = load_base(device=device)
     text = SecondText(base)
     unet = build_unet(base.text_encoder_2.config.hidden_size)
-    inherit(unet, from_base(base.unet.state_dict()))
+    if options.start is None:
+        inherit(unet, from_base(base.unet.state_dict()))
+    else:
+        unet.load_state_dict(load_file(options.start / FILE))
     unet.to(device, memory_format=arrangement(device)).train()
     generator = torch.Generator(device).manual_seed(options.seed)
     pool = LatentPool(
@@ -198,7 +187,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     width = base.text_encoder_2.config.hidden_size
     denoiser = captured(
-        SdxlDenoiser(unet), *sdxl_samples(width, width, options.batch, device, ids=5)
+        SdxlDenoiser(unet),
+        *sdxl_samples(width, width, options.batch, device, ids=5),
+        narrow=True,
     )
 
     def loss_of_step(step: int) -> Tensor:
@@ -213,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             schedule=schedule,
             generator=generator,
             high=LAST_TIMESTEP,
-            gamma=None,
+            weight=torch.rsqrt,
             offset=0.02,
         )
 
@@ -245,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"base {theirs:.4f}",
         flush=True,
     )
-    save_half(unet, options.out / "emoji-refiner.safetensors")
+    save_half(unet, options.out / FILE)
     write_facts(
         options.out / "emoji-refiner.json",
         {

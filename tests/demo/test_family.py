@@ -15,13 +15,14 @@ from diffusers import (
     AutoencoderKL,
     ControlNetModel,
     StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
 )
 from safetensors.torch import load_file
 from torch import Tensor
 
-from demo.measure import comic, controlnet, embedding, lora
-from demo.measure.metrics import block_uniformity, saturation
+from demo.measure import comic, controlnet, embedding, lora, refiner, sd1
+from demo.measure.metrics import background, block_uniformity, recognised, saturation
 from demo.measure.pictures import MODELS, base_pipeline, draw, quiet, scenes
 from demo.train.embedding import TOKEN
 from demo.train.parts import styles
@@ -102,6 +103,24 @@ def test_the_control_net_draws_along_the_edges(emoji):
         )
         agreed[scale] = controlnet.agreement(canny(pictures * 2 - 1), control).mean()
     assert agreed[1.0] > 1.5 * agreed[0.0]
+
+
+def test_the_refiner_ends_pictures_sharper_than_the_base(prompts):
+    base = base_pipeline()
+    again = quiet(StableDiffusionXLImg2ImgPipeline.from_pipe(base, add_watermarker=False))
+    begun = refiner.noised(scenes(COUNT, EMOJI).truth, base)
+    plain, refined = (
+        refiner.laplacian_energy(refiner.finish(one, prompts, begun))
+        for one in (again, refiner.refiner_pipeline(base))
+    )
+    assert (refined > 1.3 * plain).all()
+
+
+def test_the_sd1_checkpoint_draws_what_it_is_asked_for(prompts):
+    truth = scenes(COUNT, EMOJI).truth
+    pictures = draw(sd1.sd1_pipeline(), prompts, steps=STEPS)
+    assert recognised(pictures, truth) == 1
+    assert (background(pictures) - background(truth)).abs().mean() < 0.05
 
 
 def test_the_comic_checkpoint_draws_comics(prompts, plain):

@@ -30,6 +30,8 @@ def models() -> dict[str, Model]:
         ("line-art", ModelType.LORA, Architecture.SDXL, ("line art style",)),
         ("pixel-art", ModelType.LORA, Architecture.SDXL, ("pixel art style",)),
         ("emoji-canny", ModelType.CONTROL_NET, Architecture.SDXL, ()),
+        ("emoji-refiner", ModelType.REFINER, Architecture.SDXL, ()),
+        ("emoji-sd1", ModelType.CHECKPOINT, Architecture.SD1, ()),
         ("emoji-vae", ModelType.VAE, Architecture.SDXL, ()),
         ("emoji-embedding", ModelType.EMBEDDING, Architecture.SDXL, ("<far>",)),
         ("compact-4x", ModelType.UPSCALER, None, ()),

@@ -130,9 +130,14 @@ def test_the_control_net_opens_by_its_folder(models: Path, base: BaseModel) -> N
     assert torch.equal(network.conv_in.weight, base.unet.conv_in.weight)
 
 
-def test_the_refiner_opens_with_the_base_models_vae(models: Path, base: BaseModel) -> None:
+def test_the_refiner_opens_with_what_it_shares_with_the_base(
+    models: Path, base: BaseModel
+) -> None:
     pipeline = StableDiffusionXLImg2ImgPipeline.from_pretrained(
-        models / "emoji-refiner", vae=base.vae, dtype=torch.float32
+        models / "emoji-refiner",
+        text_encoder_2=base.text_encoder_2,
+        vae=base.vae,
+        dtype=torch.float32,
     )
     assert pipeline.config.requires_aesthetics_score
     assert pipeline.text_encoder is None

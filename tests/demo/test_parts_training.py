@@ -16,10 +16,10 @@ from demo.train.parts.base import BASE, BaseModel, load_base
 from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.emoji import load_emoji
-from demo.train.parts.files import save_half, write_facts
+from demo.train.parts.files import by_part, save_half, write_facts
 from demo.train.parts.latent_pool import LatentPool
 from demo.train.parts.latents import decode, encode, fold_latent_scale
-from demo.train.parts.loop import Average, Plan, learning_rate, train
+from demo.train.parts.loop import Average, Exact, Plan, learning_rate, train
 from demo.train.parts.text import SdxlText, time_ids
 
 
@@ -112,6 +112,31 @@ class TestEpsilonLoss:
         assert plain == pytest.approx(1.0, rel=0.05)
         assert plain == again
         assert weighted < 0.5
+
+    def test_a_teacher_sets_the_target_and_learns_nothing(self) -> None:
+        schedule = diffusion.NoiseSchedule("cpu")
+        latents = torch.randn(4, 4, 8, 8)
+        own, taught = (torch.full((), value, requires_grad=True) for value in (0.3, 0.5))
+
+        def alike(value: torch.Tensor) -> diffusion.Predict:
+            return lambda noisy, _times: value * noisy
+
+        loss, none = (
+            diffusion.epsilon_loss(
+                alike(pupil),
+                latents,
+                schedule=schedule,
+                generator=torch.Generator().manual_seed(0),
+                teacher=alike(taught),
+            )
+            for pupil in (own, taught.detach())
+        )
+        loss.backward()
+
+        assert none == 0
+        assert loss > 0
+        assert own.grad < 0
+        assert taught.grad is None
 
 
 class TestText:
@@ -324,6 +349,50 @@ class TestLoop:
             train([frozen], lambda _: frozen.sum(), plan, device="cpu", name="t")
 
 
+class TestExact:
+    """Networks whose parameters are narrower than what an optimizer needs."""
+
+    def test_steps_too_small_for_a_parameter_add_up(self) -> None:
+        network = torch.nn.Linear(4, 1, bias=False).bfloat16()
+        network.weight.data.fill_(1.0)  # whose next neighbour is 0.996
+        inputs = torch.ones(2, 4, dtype=torch.bfloat16)
+        seen: list[torch.dtype] = []
+
+        def loss_of_step(_step: int) -> torch.Tensor:
+            seen.append(network.weight.dtype)
+            return network(inputs).float().mean()
+
+        train(
+            network.parameters(),
+            loss_of_step,
+            Plan(steps=64, batch=2, learning_rate=2e-4, warmup=1, weight_decay=0.0),
+            device="cpu",
+            name="narrow",
+        )
+
+        assert set(seen) == {torch.bfloat16}
+        assert network.weight.dtype == torch.float32
+        # Half a cosine from 2e-4 to 0 over 64 steps.
+        torch.testing.assert_close(
+            network.weight.data, torch.full((1, 4), 1 - 0.0065), atol=3e-4, rtol=0
+        )
+
+    def test_what_is_exact_already_and_what_has_no_gradient_stay_as_they_are(self) -> None:
+        own = torch.nn.Parameter(torch.ones(2))
+        unused = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))
+        exact = Exact([own, unused])
+        own.grad = torch.ones(2)
+
+        exact.take_gradients()
+        exact.show()
+        exact.give_back()
+
+        assert exact.parameters[0] is own
+        assert own.grad is not None
+        assert exact.parameters[1].grad is None
+        assert unused.dtype == torch.float32
+
+
 class TestFiles:
     def test_weights_become_half_with_their_metadata(self, tmp_path: Path) -> None:
         path = tmp_path / "a.safetensors"
@@ -340,6 +409,13 @@ class TestFiles:
         with pytest.raises(ValueError, match="big: holds values that float16 cannot"):
             save_half({"big": torch.tensor([1e6])}, tmp_path / "a.safetensors")
         assert not list(tmp_path.iterdir())
+
+    def test_networks_in_one_file_come_apart_by_name(self) -> None:
+        one, other = torch.ones(1), torch.zeros(1)
+
+        parts = by_part({"unet.a.b": one, "text_encoder.a.b": other})
+
+        assert parts == {"unet": {"a.b": one}, "text_encoder": {"a.b": other}}
 
     def test_facts_are_json(self, tmp_path: Path) -> None:
         write_facts(tmp_path / "facts.json", {"loss": 0.5})
@@ -376,6 +452,17 @@ class TestCommand:
         with pytest.raises(SystemExit):
             parse("d", ["--out", str(tmp_path), *wrong], steps=1, batch=1)
         assert message in capsys.readouterr().err
+
+    def test_only_a_script_that_continues_takes_a_start_and_it_must_be_there(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        argv = ["--out", str(tmp_path), "--smoke", "--start"]
+        given = parse("d", [*argv, str(tmp_path)], steps=1, batch=1, continues=True)
+        assert given.start == tmp_path
+        for continues, said in ((True, "gone is not a folder"), (False, "unrecognized")):
+            with pytest.raises(SystemExit):
+                parse("d", [*argv, "gone"], steps=1, batch=1, continues=continues)
+            assert said in capsys.readouterr().err
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
     def test_cuda_is_not_silently_replaced(

@@ -19,9 +19,11 @@ from demo.train.parts.emoji import load_emoji
 from demo.train.parts.inherit import inherit
 from demo.train.parts.latent_pool import Sample
 from demo.train.parts.latents import encode
+from demo.train.parts.loop import Plan
+from demo.train.parts.predictions import base_predict
 from demo.train.parts.text import tokens
 
-MOST_BYTES = 10_700_000
+MOST_BYTES = 16_300_000
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +122,26 @@ def test_the_comparison_gives_the_base_model_its_own_conditions(base: BaseModel)
         SdxlDenoiser(refiner.build_unet(192)), refiner.SecondText(base), ids, unseen.score
     )
 
-    assert refiner.compared(refiner.base_predict(base, ids), unseen, schedule) < 0.3
+    assert refiner.compared(base_predict(base, ids), unseen, schedule) < 0.3
     assert refiner.compared(fresh, unseen, schedule) > 0.8
+
+
+def test_a_narrow_network_casts_what_it_is_given() -> None:
+    torch.manual_seed(0)
+    unet = refiner.build_unet(192)
+    given = (
+        torch.randn(2, 4, 16, 16),
+        torch.tensor([3, 200]),
+        torch.randn(2, 77, 192),
+        torch.randn(2, 192),
+        refiner.score_ids(torch.tensor([6.0, 2.5])),
+    )
+    exact = SdxlDenoiser(unet)(*given)
+
+    rounded = SdxlDenoiser(unet.bfloat16())(*given)
+
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, atol=0.05, rtol=0.1)
 
 
 def test_a_smoke_run_states_both_errors_and_stays_within_its_bytes(out: Path) -> None:
@@ -132,19 +152,33 @@ def test_a_smoke_run_states_both_errors_and_stays_within_its_bytes(out: Path) ->
     assert (out / "emoji-refiner.safetensors").stat().st_size < MOST_BYTES
 
 
+def test_a_run_goes_on_from_an_earlier_one(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # At a rate this low a step shows in nothing but where it began.
+    monkeypatch.setattr(
+        refiner, "Plan", lambda **given: Plan(**{**given, "learning_rate": 1e-12, "ema": None})
+    )
+    refiner.main(["--smoke", "--out", str(tmp_path), "--start", str(out), "--seed", "9"])
+
+    before, after = (load_file(folder / refiner.FILE) for folder in (out, tmp_path))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, atol=1e-3, rtol=0)
+
+
 def test_it_starts_as_the_base_where_the_base_has_the_same(base: BaseModel) -> None:
     unet = refiner.build_unet(192)
     theirs = base.unet
 
     filled = inherit(unet, refiner.from_base(theirs.state_dict()))
 
-    assert filled > 0.9 * sum(parameter.numel() for parameter in unet.parameters())
+    assert filled > 0.6 * sum(parameter.numel() for parameter in unet.parameters())
     ours_k, their_k = (
         some.down_blocks[1].attentions[0].transformer_blocks[0].attn2.to_k.weight
         for some in (unet, theirs)
     )
     assert torch.equal(ours_k, their_k[:, -192:])  # the second encoder's part
-    merging = unet.up_blocks[0].resnets[0].conv1.weight
+    merging = unet.up_blocks[1].resnets[0].conv1.weight
     assert torch.count_nonzero(merging[:, : -refiner.SKIP]) == 0
     assert torch.equal(
         merging[:, -refiner.SKIP :],

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 from demo.train import sd1, sd1_vae
 from demo.train.parts.base import BASE, load_base
+from demo.train.parts.files import by_part
 from demo.train.parts.inherit import inherit
+from demo.train.parts.loop import Plan
 
 MIB_15_5 = 15_500_000
 
@@ -26,13 +28,15 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _parts(out: Path) -> dict[str, dict[str, torch.Tensor]]:
-    vae = load_file(out / "emoji-sd1-vae.safetensors")
-    parts: dict[str, dict[str, torch.Tensor]] = {"unet": {}, "text_encoder": {}}
-    parts["vae"] = {name: tensor.float() for name, tensor in vae.items()}
-    for name, tensor in load_file(out / "emoji-sd1.safetensors").items():
-        part, key = name.split(".", 1)
-        parts[part][key] = tensor.float() if tensor.is_floating_point() else tensor
-    return parts
+    parts = by_part(load_file(out / "emoji-sd1.safetensors"))
+    parts["vae"] = load_file(out / "emoji-sd1-vae.safetensors")
+    return {
+        part: {
+            name: tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
+        }
+        for part, tensors in parts.items()
+    }
 
 
 def test_a_smoke_run_draws_through_the_pipeline_of_sd1(out: Path) -> None:
@@ -77,6 +81,20 @@ def test_every_part_was_trained(out: Path) -> None:
     assert drawing["steps"] == latents["steps"] == 2
     assert drawing["held_out_epsilon_error"] > 0
     assert latents["psnr_db"] < latents["teacher_psnr_db"]
+
+
+def test_a_run_goes_on_from_an_earlier_one(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # At a rate this low a step shows in nothing but where it began.
+    monkeypatch.setattr(
+        sd1, "Plan", lambda **given: Plan(**{**given, "learning_rate": 1e-12, "ema": None})
+    )
+    sd1.main(["--smoke", "--out", str(tmp_path), "--start", str(out), "--seed", "9"])
+
+    before, after = (load_file(folder / sd1.FILE) for folder in (out, tmp_path))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, atol=1e-3, rtol=0)
 
 
 def test_it_is_the_architecture_of_sd1_within_its_bytes(out: Path) -> None:

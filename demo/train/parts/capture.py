@@ -24,25 +24,31 @@ class SdxlDenoiser(nn.Module):
         self, noisy: Tensor, times: Tensor, states: Tensor, pooled: Tensor, ids: Tensor
     ) -> Tensor:
         """Epsilon [B, 4, h, w] for latents, int64 timesteps [B], text and time ids [B, n]."""
-        added = {"text_embeds": pooled, "time_ids": ids}
+        kind = self.unet.dtype
+        added = {"text_embeds": pooled.to(kind), "time_ids": ids.to(kind)}
         epsilon: Tensor = self.unet(
-            noisy, times, states, added_cond_kwargs=added, return_dict=False
+            noisy.to(kind), times, states.to(kind), added_cond_kwargs=added, return_dict=False
         )[0]
         return epsilon
 
 
-def captured(network: nn.Module, *samples: Tensor) -> nn.Module:
-    """Record `network` on CUDA under bfloat16 autocast; elsewhere it is returned as it is.
+def captured(network: nn.Module, *samples: Tensor, narrow: bool = False) -> nn.Module:
+    """Record `network` on CUDA in bfloat16; elsewhere it is returned as it is.
 
     Args:
         network: Takes and gives tensors only, always of the same shapes. Its parameters may
             change in place, and nothing else about it.
         samples: One tensor for each argument, of the shape, type and `requires_grad` that
             training will pass. Their values do not matter.
+        narrow: Turn its parameters into bfloat16, so that nothing is cast in passing and norms
+            move half as much; the network casts its inputs, and the loop keeps exact copies
+            of the parameters. Otherwise autocast casts them in every pass.
     """
     if samples[0].device.type != "cuda":
         return network
-    with torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False):
+    if narrow:
+        network.to(torch.bfloat16)
+    with torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False, enabled=not narrow):
         # Recording replaces the module's forward.
         torch.cuda.make_graphed_callables(network, samples, allow_unused_input=True)
     return network

@@ -17,7 +17,8 @@ SMOKE_EMOJI = 24
 class Options:
     """What the user asked for; `extra` holds a script's own options.
 
-    `emoji` limits how many emoji are read, None for all.
+    `start` is a folder that an earlier run of the same script wrote. `emoji` limits how many
+    emoji are read, None for all.
     """
 
     device: torch.device
@@ -27,6 +28,7 @@ class Options:
     out: Path
     seed: int
     smoke: bool
+    start: Path | None
     emoji: int | None
     extra: argparse.Namespace
 
@@ -38,12 +40,14 @@ def parse(
     steps: int,
     batch: int,
     smoke_batch: int = 2,
+    continues: bool = False,
     extend: Callable[[argparse.ArgumentParser], object] | None = None,
 ) -> Options:
     """Reads the command line, seeds torch and makes `--out`.
 
-    `steps` and `batch` are the recipe's own. `--smoke` replaces them, and the device by the
-    CPU, unless they are given. A wrong value ends the program with a message, as argparse does.
+    `steps` and `batch` are the recipe's own; a script that `continues` takes `--start`.
+    `--smoke` replaces them, and the device by the CPU, unless they are given. A wrong value
+    ends the program with a message, as argparse does.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -61,6 +65,11 @@ def parse(
     parser.add_argument("--batch", type=_positive(int), help=f"default: {batch}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a few tiny steps on the CPU")
+    parser.set_defaults(start=None)
+    if continues:
+        parser.add_argument(
+            "--start", type=_folder, metavar="DIR", help="go on from what a run wrote there"
+        )
     if extend is not None:
         extend(parser)
     given = parser.parse_args(argv)
@@ -86,9 +95,17 @@ def parse(
         out=given.out,
         seed=given.seed,
         smoke=given.smoke,
+        start=given.start,
         emoji=SMOKE_EMOJI if given.smoke else None,
         extra=given,
     )
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is not a folder")
+    return path
 
 
 def _device(text: str) -> torch.device:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 STEPS = 1000
+
+# What an error counts, float32 [B], by the signal-to-noise ratio at its timestep.
+Weight: TypeAlias = Callable[[Tensor], Tensor]
+
+# Epsilon for noisy latents float32 [B, C, H, W] at int64 [B] timesteps.
+Predict: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class NoiseSchedule:
@@ -56,36 +63,42 @@ def offset_noise(
 
 
 def epsilon_loss(
-    predict: Callable[[Tensor, Tensor], Tensor],
+    predict: Predict,
     latents: Tensor,
     *,
     schedule: NoiseSchedule,
     generator: torch.Generator | None,
     low: int = 0,
     high: int = STEPS,
-    gamma: float | None = 5.0,
+    weight: Weight | None = min_snr_weight,
     offset: float = 0.08,
+    teacher: Predict | None = None,
 ) -> Tensor:
     """The weighted squared error of the predicted noise, a scalar.
 
-    `predict(noisy, timesteps)` gives epsilon for latents float32 [B, C, H, W] at int64 [B]
-    timesteps, drawn uniformly from low to below high. `gamma` None weighs all alike.
-    `generator` lies on the latents' device.
+    Timesteps are drawn uniformly from low to below high. `weight` None weighs all alike.
+    `generator` lies on the latents' device. With a `teacher` its prediction is the target, not
+    the noise that was added: that is the mean over all pictures that fit, so it varies less
+    (Kim et al., "BK-SDM" (2023), equation 2).
     """
     timesteps = torch.randint(
         low, high, (len(latents),), device=latents.device, generator=generator
     )
     noise = offset_noise(latents, offset, generator)
-    epsilon = predict(schedule.add(latents, noise, timesteps), timesteps)
-    error = (epsilon.float() - noise).square().mean(dim=(1, 2, 3))
-    if gamma is not None:
-        error = error * min_snr_weight(schedule.snr(timesteps), gamma)
+    noisy = schedule.add(latents, noise, timesteps)
+    target = noise
+    if teacher is not None:
+        with torch.no_grad():
+            target = teacher(noisy, timesteps).float()
+    error = (predict(noisy, timesteps).float() - target).square().mean(dim=(1, 2, 3))
+    if weight is not None:
+        error = error * weight(schedule.snr(timesteps))
     return error.mean()
 
 
 @torch.no_grad()
 def epsilon_error(
-    predict: Callable[[Tensor, Tensor], Tensor],
+    predict: Predict,
     latents: Tensor,
     *,
     schedule: NoiseSchedule,
@@ -105,7 +118,7 @@ def epsilon_error(
         generator=generator,
         low=low,
         high=high,
-        gamma=None,
+        weight=None,
         offset=0.0,
     )
     return float(error)

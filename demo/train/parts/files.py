@@ -35,6 +35,15 @@ def save_half(
     os.replace(temporary, path)
 
 
+def by_part(weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Weights of several networks in one file, `part.name`, as one mapping for each part."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in weights.items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = tensor
+    return parts
+
+
 def write_facts(path: Path, facts: Mapping[str, object]) -> None:
     """Writes a run's numbers as JSON in one step."""
     temporary = path.with_name(f"{path.name}.part")

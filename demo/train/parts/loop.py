@@ -63,6 +63,46 @@ def learning_rate(plan: Plan, step: int, progress: float) -> float:
     return plan.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+class Exact:
+    """Parameters as an optimizer needs them: float32, where a network's own may be narrower.
+
+    A bfloat16 parameter cannot take a step much smaller than itself. What is float32 already
+    stands for itself.
+    """
+
+    def __init__(self, parameters: list[Parameter]) -> None:
+        self.parameters = [
+            one if one.dtype == torch.float32 else Parameter(one.detach().float())
+            for one in parameters
+        ]
+        pairs = zip(parameters, self.parameters, strict=True)
+        self._narrow = [(own, exact) for own, exact in pairs if own is not exact]
+
+    @torch.no_grad()
+    def take_gradients(self) -> None:
+        """Moves the network's gradients over."""
+        given = [(own.grad, exact) for own, exact in self._narrow if own.grad is not None]
+        for own, exact in self._narrow:
+            exact.grad = None if own.grad is None else torch.empty_like(exact)
+            own.grad = None
+        if given:
+            gradients, exacts = (list(side) for side in zip(*given, strict=True))
+            torch._foreach_copy_([one.grad for one in exacts], gradients)
+
+    @torch.no_grad()
+    def show(self) -> None:
+        """Rounds the stepped parameters into the network's."""
+        if self._narrow:
+            own, exact = (list(side) for side in zip(*self._narrow, strict=True))
+            torch._foreach_copy_(own, exact)
+
+    @torch.no_grad()
+    def give_back(self) -> None:
+        """Makes the network's parameters the float32 ones; nothing recorded sees them."""
+        for own, exact in self._narrow:
+            own.data = exact.data
+
+
 class Average:
     """Exponential moving average of parameters, in their own precision and place."""
 
@@ -95,6 +135,8 @@ def train(
 ) -> Training:
     """Minimises `loss_of_step(step)` over `parameters`; on CUDA under bfloat16 autocast.
 
+    Parameters narrower than float32 are float32 afterwards.
+
     Raises FloatingPointError when the loss is no longer finite, ValueError without parameters.
     """
     device = torch.device(device)
@@ -102,14 +144,15 @@ def train(
     if not wanted:
         raise ValueError("parameters: none asks for a gradient")
     on_cuda = device.type == "cuda"
+    exact = Exact(wanted)
     optimizer = torch.optim.AdamW(
-        wanted,
+        exact.parameters,
         lr=plan.learning_rate,
         betas=(0.9, 0.99),
         weight_decay=plan.weight_decay,
         fused=on_cuda,
     )
-    average = Average(wanted, plan.ema) if plan.ema is not None else None
+    average = Average(exact.parameters, plan.ema) if plan.ema is not None else None
     budget = math.inf if plan.minutes is None else plan.minutes * 60
     losses: list[float] = []
     waiting: list[Tensor] = []  # read from the device only when there is something to report
@@ -124,8 +167,10 @@ def train(
         ):
             loss = loss_of_step(step)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(wanted, plan.clip)
+        exact.take_gradients()
+        torch.nn.utils.clip_grad_norm_(exact.parameters, plan.clip)
         optimizer.step()
+        exact.show()
         optimizer.zero_grad(set_to_none=True)
         if average is not None:
             average.update(step)
@@ -144,6 +189,7 @@ def train(
     losses += _read(waiting, name, step)
     if average is not None:
         average.swap_in()
+    exact.give_back()
     return Training(step, clock() - started, losses)
 
 

@@ -109,16 +109,25 @@ def _parts(index: Mapping[str, Any]) -> dict[str, str]:
 
 def _type(index: Mapping[str, Any]) -> ModelType | None:
     parts = _parts(index)
-    if "text_encoder_2" in parts and "text_encoder" not in parts:
+    if _is_refiner(index, parts):
         return ModelType.REFINER
     return ModelType.CHECKPOINT if "unet" in parts or "transformer" in parts else None
+
+
+def _is_refiner(index: Mapping[str, Any], parts: Mapping[str, str]) -> bool:
+    """SDXL's refiner has the second text encoder alone, or none where it shares the base's."""
+    if "text_encoder" in parts or "unet" not in parts:
+        return False
+    return "text_encoder_2" in parts or index.get("requires_aesthetics_score") is True
 
 
 def _architecture(index: Mapping[str, Any], unet: Mapping[str, Any]) -> Architecture | None:
     """SDXL reads two text encoders, SD 1.x one of a width that SD 2.x does not have."""
     class_name = _text(index, "_class_name")
     if class_name.startswith("StableDiffusionXL"):
-        return Architecture.SDXL if "text_encoder_2" in _parts(index) else None
+        parts = _parts(index)
+        known = "text_encoder_2" in parts or _is_refiner(index, parts)
+        return Architecture.SDXL if known else None
     if class_name.startswith("StableDiffusion"):
         width = unet.get("cross_attention_dim")
         return Architecture.SD1 if width == _SD1_TEXT_WIDTH else None

@@ -120,9 +120,21 @@ def test_sd1_and_sd2_are_listed_with_what_they_lack(root: Path) -> None:
         assert "unet" in {part.name for part in model.components}
 
 
-def test_a_refiner_is_recognised_by_its_missing_encoder(root: Path) -> None:
+@pytest.mark.parametrize(
+    "shared",
+    [{}, {"text_encoder_2": [None, None], "requires_aesthetics_score": True}],
+    ids=["its own encoder", "the base's encoder"],
+)
+def test_a_refiner_is_recognised_by_its_missing_encoder(
+    root: Path, shared: dict[str, object]
+) -> None:
     folder = copy_demo(root / "refiner")
-    edit(folder / "model_index.json", text_encoder=[None, None], tokenizer=[None, None])
+    edit(
+        folder / "model_index.json",
+        text_encoder=[None, None],
+        tokenizer=[None, None],
+        **shared,
+    )
 
     model = only(root)
 
