@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -13,9 +13,10 @@ from domains.device.types import ByteFigure, FigureQuality
 from domains.memory.types import HostMemory
 
 _KEPT_SECONDS = 1.0
-_LINUX = sys.platform == "linux"
-_OURS = "psutil.Process().memory_info().rss, summed over this process and its children"
-_APART = "without RssShmem of /proc, with the sizes of this server's segments instead"
+_STATUS = "/proc/{}/status"
+_OURS = "summed over this process and its children"
+_RESIDENT = f"psutil.Process().memory_info().rss, {_OURS}"
+_ANONYMOUS = f"RssAnon of /proc, {_OURS}, and the sizes of this server's segments"
 
 
 class HostMemoryMeter:
@@ -36,6 +37,7 @@ class HostMemoryMeter:
     ) -> None:
         self._segments = segments
         self._limits = limits
+        self._apart = _anonymous(psutil.Process()) is not None
         self._ours: ByteFigure | None = None
         self._summed = 0.0
 
@@ -66,13 +68,13 @@ class HostMemoryMeter:
         )
 
     def _used_by_server(self) -> ByteFigure:
-        """An estimate: pages of programs that processes share are counted for each."""
+        """An estimate: where Linux does not tell, pages that processes share count for each."""
         now = time.monotonic()
         if self._ours is None or now - self._summed >= _KEPT_SECONDS:
-            if _LINUX:
-                total, source = _resident() + self._segments(), f"{_OURS}, {_APART}"
+            if self._apart:
+                total, source = _summed(_anonymous) + self._segments(), _ANONYMOUS
             else:
-                total, source = _resident(), _OURS
+                total, source = _summed(_resident), _RESIDENT
             self._ours = ByteFigure(total, FigureQuality.ESTIMATED, source)
             self._summed = now
         return self._ours
@@ -82,27 +84,30 @@ def _room(limit: MemoryLimit) -> int:
     return max(0, limit.limit_bytes - limit.used_bytes)
 
 
-def _resident() -> int:
-    """Resident bytes of this process and all below it.
-
-    On Linux shared memory is left out: several processes map the same segment, and a
-    segment that none maps is taken all the same.
-    """
+def _summed(bytes_of: Callable[[psutil.Process], int | None]) -> int:
     server = psutil.Process()
     total = 0
     for process in (server, *server.children(recursive=True)):
-        try:
-            total += process.memory_info().rss - _shared(process.pid)
-        except psutil.Error:
-            continue  # It ended meanwhile.
+        with contextlib.suppress(psutil.Error):  # It ended meanwhile.
+            total += bytes_of(process) or 0
     return total
 
 
-def _shared(process_id: int) -> int:
-    """Bytes of shared memory that a process has mapped; 0 where that is not told."""
+def _resident(process: psutil.Process) -> int:
+    return int(process.memory_info().rss)
+
+
+def _anonymous(process: psutil.Process) -> int | None:
+    """Resident bytes that are the process's alone; None where that is not told.
+
+    Neither mapped files, which are the system's cache and given back when it needs room, nor
+    shared memory: several processes map the same segment, and one that none maps is taken
+    all the same.
+    """
     try:
-        with open(f"/proc/{process_id}/status", encoding="ascii", errors="replace") as lines:
-            found = (line.split() for line in lines if line.startswith("RssShmem:"))
-            return next((int(words[1]) * 1024 for words in found), 0)
+        path = _STATUS.format(process.pid)
+        with open(path, encoding="ascii", errors="replace") as lines:
+            found = (line.split() for line in lines if line.startswith("RssAnon:"))
+            return next((int(words[1]) * 1024 for words in found), None)
     except OSError:
-        return 0
+        return None

@@ -191,7 +191,7 @@ def _resize(facts: PlaceFacts) -> Iterable[Recommendation]:
 
 
 def _add_memory(facts: PlaceFacts) -> Iterable[Recommendation]:
-    """Memory is nearly full nearly always, and nothing could give way."""
+    """Memory is nearly full again and again, and nothing could give way."""
     used = facts.history.p95_bytes
     evictable = sum(size for _, size, _ in facts.unused())
     if facts.share(used) < FULL_SHARE or facts.share(used - evictable) < FULL_SHARE:
@@ -200,8 +200,8 @@ def _add_memory(facts: PlaceFacts) -> Iterable[Recommendation]:
     yield Recommendation(
         Advice.ADD_MEMORY,
         facts.place,
-        "Add memory, or use smaller models: it is nearly full for most of the time, and "
-        "what could give way would not change that.",
+        "Add memory, or use less of it: for a twentieth of the time or more it was at least "
+        f"{facts.share(used):.0%} full, and what could give way would not change that.",
         {"evictable_bytes": str(evictable), **_use(facts)},
         ByteFigure(wanted, FigureQuality.ESTIMATED, "what brings the 95th percentile to 80 %"),
     )

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from domains.device.backends.cgroup import MemoryLimit
 from domains.device.types import FigureQuality
+from domains.memory.backends import host
 from domains.memory.backends.host import HostMemoryMeter
 from domains.memory.backends.segments import HostSegments
 
 MUCH = 64 << 20
 _HOLD = f"data = b'x' * {MUCH}; print(len(data), flush=True); input()"
+_MAP = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+print(sum(pages[::4096]), flush=True)
+input()
+"""
 
 
 def test_the_machine_is_told_as_it_is_without_a_limit() -> None:
@@ -43,6 +52,37 @@ def test_children_count_as_the_servers() -> None:
     assert before is not None
     assert during is not None
     assert during - before > MUCH * 0.9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_files_that_processes_map_are_not_the_servers(tmp_path: Path) -> None:
+    """Programs and weights are cache of the system, which counts as available."""
+    path = tmp_path / "weights"
+    path.write_bytes(b"x" * MUCH)
+    command = [sys.executable, "-c", _MAP, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert psutil.Process(child.pid).memory_info().rss > MUCH
+        during = HostMemoryMeter(limits=list).read().used_by_server.value
+        child.communicate(b"\n")
+    after = HostMemoryMeter(limits=list).read().used_by_server.value
+
+    assert during is not None
+    assert after is not None
+    assert during - after < MUCH / 2
+
+
+def test_where_a_process_tells_no_parts_all_that_is_resident_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(host, "_STATUS", "/nowhere/{}")
+
+    used = HostMemoryMeter(lambda: 1 << 50, limits=list).read().used_by_server
+
+    assert used.value is not None
+    assert 1 << 20 < used.value < 1 << 50
+    assert used.source.startswith("psutil.Process().memory_info().rss")
 
 
 def test_a_tight_limit_stands_for_the_machine() -> None:
@@ -87,11 +127,11 @@ def test_a_wider_group_above_may_have_the_less_room() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_segments_count_once_whoever_maps_them() -> None:
     """A segment that is mapped by this process counts as the server says, not twice."""
-    host = HostSegments()
-    before = HostMemoryMeter(host.lent).read().used_by_server.value
-    asyncio.run(host.allocate(MUCH))
-    during = HostMemoryMeter(host.lent).read().used_by_server.value
-    host.close()
+    segments = HostSegments()
+    before = HostMemoryMeter(segments.lent).read().used_by_server.value
+    asyncio.run(segments.allocate(MUCH))
+    during = HostMemoryMeter(segments.lent).read().used_by_server.value
+    segments.close()
 
     assert before is not None
     assert during is not None
