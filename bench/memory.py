@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parent / "results" / "memory.md"
 async def run(*, quick: bool, device_id: str) -> list[Outcome]:
     """Measure everything, one after another."""
     copies = []
-    for size in (64, 256):
+    for size in (64, 256, 1024):
         rounds = 8 if quick else 40
         copies += await copy_throughput(rounds, size * MIB, device_id)
     return [*copies, *await memory_calls(20 if quick else 300)]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from domains.errors import Cancelled, DomainError, Internal
-from domains.memory.backends.moving import Watch
+from domains.memory.backends.chunks import Watch
 from domains.memory.types import Compare, Move
 from server.worker import frames
 from server.worker.parts import Buffers

@@ -9,7 +9,7 @@ from typing import Protocol
 from domains.device.ports import TaskEvent
 from domains.device.types import DeviceFigures, LoadedComponent, SelfTestFacts
 from domains.inference.ports import Engine
-from domains.memory.backends.moving import Watch
+from domains.memory.backends.chunks import Watch
 from domains.memory.types import Compare, Move, Moved, Segment
 
 

@@ -22,8 +22,8 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from domains.memory.backends.chunks import Watch
 from domains.memory.backends.comparisons import Comparisons
-from domains.memory.backends.moving import Watch
 from domains.memory.backends.opened import OpenedSegment
 from domains.memory.backends.store import BufferStore
 from domains.memory.backends.transfers import Stream, Transfers

@@ -5,15 +5,9 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
-from domains.memory.backends.moving import (
-    CHUNK_BYTES,
-    SPLIT_BYTES,
-    HostSpan,
-    Watch,
-    chunks,
-)
+from domains.memory.backends.chunks import Watch, in_two_threads
+from domains.memory.backends.moving import HostSpan
 
 
 def _load_memcmp() -> Callable[[int, int, int], int]:
@@ -39,34 +33,12 @@ def equal(one: int, other: int, size: int) -> bool:
     return _memcmp(one, other, size) == 0
 
 
-def compare_in_halves(same: Callable[[int, int], bool], length: int, watch: Watch) -> int:
-    """Have `same(offset, size)` compare each chunk in two threads at once.
-
-    Args:
-        same: Compares bytes; from any thread.
-        length: How many there are.
-        watch: Told, and asked.
-
-    Returns:
-        How many bytes are equal; those before the first chunk with a difference.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="compare") as other:
-        for offset, size in chunks(length, CHUNK_BYTES):
-            half = size // 2 if size >= SPLIT_BYTES else 0
-            first = other.submit(same, offset, half) if half else None
-            second = same(offset + half, size - half)
-            if not second or (first is not None and not first.result()):
-                return offset
-            watch.passed(offset + size)
-    return length
-
-
 def compare_spans(first: HostSpan, second: HostSpan, length: int, watch: Watch) -> int:
-    """How many bytes of two spans are equal; see `compare_in_halves`."""
+    """How many bytes of two spans are equal: those before the first chunk with a difference."""
 
     def same(offset: int, size: int) -> bool:
         first.prepare(offset, size)
         second.prepare(offset, size)
         return equal(first.address + offset, second.address + offset, size)
 
-    return compare_in_halves(same, length, watch)
+    return in_two_threads(same, length, watch)

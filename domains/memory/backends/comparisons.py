@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from domains.memory.backends.chunks import Watch, chunks
 from domains.memory.backends.comparing import equal
-from domains.memory.backends.moving import HostSpan, Watch, chunks
+from domains.memory.backends.moving import HostSpan
 from domains.memory.backends.transfers import (
     BOUNCE_BYTES,
     DIRECT_BYTES,

@@ -4,34 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
+from domains.memory.backends.chunks import Watch, chunks, in_two_threads
 from domains.memory.types import Moved
-
-CHUNK_BYTES = 32 << 20
-"""Between two looks at whether to stop: milliseconds of copying."""
-SPLIT_BYTES = 1 << 20
-"""From here on two threads are faster than one."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who is told how far a move is, and asked whether it goes on.
-
-    `checkpoint` raises to stop the move; whatever it raises passes through.
-    """
-
-    progress: Callable[[int], None]
-    checkpoint: Callable[[], None]
-
-    def passed(self, done: int) -> None:
-        """So many bytes are done."""
-        self.progress(done)
-        self.checkpoint()
 
 
 @dataclass(frozen=True)
@@ -78,12 +59,6 @@ class Hasher:
         return self._digest.hexdigest()
 
 
-def chunks(length: int, size: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:
-    """Offset and size of each chunk, in order."""
-    for offset in range(0, length, size):
-        yield offset, min(size, length - offset)
-
-
 def hash_bytes(source: HostSpan, length: int, watch: Watch) -> str:
     """SHA-256 of bytes in lower-case hexadecimal."""
     with Hasher() as hasher:
@@ -110,13 +85,13 @@ def copy_bytes(
         target.prepare(offset, size)
         ctypes.memmove(end + offset, begin + offset, size)
 
-    return copy_in_halves(copy, begin, length, watch, hash=hash)
+    return copy_in_chunks(copy, begin, length, watch, hash=hash)
 
 
-def copy_in_halves(
+def copy_in_chunks(
     copy: Callable[[int, int], None], address: int, length: int, watch: Watch, *, hash: bool
 ) -> Moved:
-    """Have `copy(offset, size)` copy each chunk in two threads at once.
+    """Have `copy(offset, size)` copy everything in two threads at once.
 
     Args:
         copy: Copies bytes to or from `address + offset`; from any thread.
@@ -125,18 +100,31 @@ def copy_in_halves(
         watch: Told, and asked.
         hash: Whether to hash them.
     """
-    with Hasher() as hasher, ThreadPoolExecutor(1, thread_name_prefix="copy") as other:
-        for offset, size in chunks(length):
-            half = size // 2 if size >= SPLIT_BYTES else 0
-            first = other.submit(copy, offset, half) if half else None
-            copy(offset + half, size - half)
-            if first is not None:
-                first.result()
-            if hash:
-                hasher.update(address + offset, size)
-                hasher.settle(1)
-            watch.passed(offset + size)
-        return Moved(length, hasher.hexdigest() if hash else None)
+    if not hash:
+
+        def act(offset: int, size: int) -> bool:
+            copy(offset, size)
+            return True
+
+        return Moved(in_two_threads(act, length, watch))
+
+    with Hasher() as hasher:
+        landed: dict[int, int] = {}
+        lock = threading.Lock()
+        hashed = 0
+
+        def act_and_hash(offset: int, size: int) -> bool:
+            nonlocal hashed
+            copy(offset, size)
+            with lock:  # chunks land in any order and are hashed in theirs
+                landed[offset] = size
+                while (size := landed.pop(hashed, 0)) > 0:
+                    hasher.update(address + hashed, size)
+                    hashed += size
+            return True
+
+        done = in_two_threads(act_and_hash, length, watch)
+        return Moved(done, hasher.hexdigest())
 
 
 def _copy_overlapping(source: HostSpan, target: HostSpan, length: int, watch: Watch) -> None:

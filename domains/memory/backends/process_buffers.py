@@ -18,14 +18,9 @@ import psutil
 
 from domains.device.backends.cgroup import memory_limit
 from domains.errors import Reason, ResourceExhausted
-from domains.memory.backends.comparing import compare_in_halves, compare_spans, equal
-from domains.memory.backends.moving import (
-    HostSpan,
-    Watch,
-    chunks,
-    copy_bytes,
-    copy_in_halves,
-)
+from domains.memory.backends.chunks import Watch, chunks, in_two_threads
+from domains.memory.backends.comparing import compare_spans, equal
+from domains.memory.backends.moving import HostSpan, copy_bytes, copy_in_chunks
 from domains.memory.backends.opened import SegmentFile
 from domains.memory.backends.store import BufferStore, check_region
 from domains.memory.types import (
@@ -115,7 +110,7 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
             def copy(offset: int, size: int) -> None:
                 act(address + offset, there.offset + offset, size)
 
-            return copy_in_halves(copy, address, move.length, watch, hash=move.hash)
+            return copy_in_chunks(copy, address, move.length, watch, hash=move.hash)
 
     def _by_mapping(self, move: Move, watch: Watch) -> Moved:
         with ExitStack() as held:
@@ -152,7 +147,7 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
                         return False
                 return True
 
-            return compare_in_halves(same, length, watch)
+            return in_two_threads(same, length, watch)
 
     def _span(self, region: Region, length: int, held: ExitStack) -> HostSpan:
         if not isinstance(region, BufferRegion):

@@ -8,18 +8,16 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from domains.device.types import ByteFigure
+from domains.memory.backends.chunks import CHUNK_BYTES, chunks
 from domains.memory.backends.comparing import equal
 from domains.memory.backends.mapping import Mapping
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
 
-CHUNK_BYTES = 32 << 20
-"""Large enough that changing threads costs nothing, small enough to stop within 10 ms."""
-# One core cannot use all of memory's bandwidth; in chunks it does not even reach what it
-# does in one piece, which is past the size from which memcpy goes around the caches.
+# One core cannot use all of memory's bandwidth.
 _LANES = min(2, os.cpu_count() or 1)
 _SPARE_FILES = 512  # file handles left for connections, workers and pictures
 _NO_ROOM = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
@@ -128,11 +126,12 @@ class HostSegments:
         loop = asyncio.get_running_loop()
         told: asyncio.Queue[int] = asyncio.Queue()
         stop = threading.Event()
-        chunks = iter(list(_chunks(length, self._chunk_bytes)))  # one list: threads share it
+        # One list: threads share it.
+        left = iter(list(chunks(length, self._chunk_bytes)))
 
         def work() -> None:
             try:
-                for offset, size in chunks:
+                for offset, size in left:
                     if stop.is_set():
                         return
                     if not step(offset, size):
@@ -195,11 +194,6 @@ async def _ended(working: Sequence[asyncio.Future[None]]) -> None:
             cancelled = True
     if cancelled:
         raise asyncio.CancelledError
-
-
-def _chunks(length: int, chunk: int) -> Iterator[tuple[int, int]]:
-    for offset in range(0, length, chunk):
-        yield offset, min(chunk, length - offset)
 
 
 def _raise_file_limit() -> int:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from domains.errors import AlreadyExists, FailedPrecondition, NotFound, OutOfRange, Reason
-from domains.memory.backends.moving import HostSpan, Watch
+from domains.memory.backends.chunks import Watch
+from domains.memory.backends.moving import HostSpan
 from domains.memory.backends.opened import OpenedSegment
 from domains.memory.types import (
     BufferRegion,

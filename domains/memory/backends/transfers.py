@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
-from domains.memory.backends.moving import Hasher, HostSpan, Watch, chunks
+from domains.memory.backends.chunks import Watch, chunks
+from domains.memory.backends.moving import Hasher, HostSpan
 from domains.memory.types import Moved
 
 BOUNCE_BYTES = 16 << 20

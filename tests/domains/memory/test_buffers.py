@@ -30,8 +30,8 @@ from domains.errors import (
     Unavailable,
 )
 from domains.memory.backends.buffers import TorchBuffers
+from domains.memory.backends.chunks import Watch
 from domains.memory.backends.mapping import Mapping
-from domains.memory.backends.moving import Watch
 from domains.memory.backends.opened import OpenedSegment
 from domains.memory.backends.process_buffers import ProcessBuffers
 from domains.memory.backends.transfers import Stream
