@@ -22,11 +22,19 @@ from demo.measure.pictures import (
     scenes,
 )
 from demo.measure.sheet import SHEETS, write_sheet
+from demo.train.parts.base import BaseModel
+from demo.train.parts.capture import SdxlDenoiser
+from demo.train.parts.diffusion import NoiseSchedule, epsilon_error
 from demo.train.parts.latents import encode
 from demo.train.parts.losses import psnr
+from demo.train.parts.predictions import base_predict
+from demo.train.parts.text import tokens
+from demo.train.refiner import GOOD_SCORE, SecondText, refiner_predict
 
 REFINER = MODELS / "emoji-refiner"
 HANDOVER = 0.8
+TIMES = (10, 50, 100, 199)
+NOISED = 24
 
 
 def laplacian_energy(pictures: Tensor) -> Tensor:
@@ -82,6 +90,30 @@ def noised(truth: Tensor, pipeline: Any) -> Tensor:
     return begun
 
 
+def noise_errors(base: Any, refiner: Any) -> list[Figure]:
+    """How well each of two pipelines predicts the noise in true pictures."""
+    wanted = scenes(NOISED)
+    latents = encode(base.vae, wanted.truth * 2 - 1)
+    ids = tokens(base.tokenizer, wanted.prompts)
+    models = BaseModel(
+        base.unet, base.text_encoder, base.text_encoder_2, base.tokenizer, base.vae
+    )
+    good = torch.full((NOISED,), GOOD_SCORE)
+    predictions = {
+        "base": base_predict(models, ids),
+        "refiner": refiner_predict(SdxlDenoiser(refiner.unet), SecondText(models), ids, good),
+    }
+    schedule = NoiseSchedule("cpu")
+    return [
+        Figure(
+            f"squared error of the noise at timestep {time}, {name}",
+            epsilon_error(predict, latents, schedule=schedule, low=time, high=time + 1),
+        )
+        for time in TIMES
+        for name, predict in predictions.items()
+    ]
+
+
 def measure() -> list[Figure]:
     """Draw the end of each picture with both models, from drawn and from true beginnings."""
     wanted = scenes()
@@ -131,4 +163,5 @@ def measure() -> list[Figure]:
             "above the base's",
             near[1] > near[0],
         ),
+        *noise_errors(base, refiner),
     ]
