@@ -62,8 +62,10 @@ def _table(client: Client, call: Any) -> None:
 
     threading.Thread(target=listen, name="devices", daemon=True).start()
     with Live(console=Console(highlight=False), auto_refresh=False, screen=False) as live:
-        while not ended:
+        while True:
             happened.clear()
+            # Also when the server is about to end: how things are is what was asked for.
             live.update(drawn(HEADINGS, rows(ask(client))), refresh=True)
+            if ended:
+                raise ended[0]
             happened.wait(_REFRESH_SECONDS)
-    raise ended[0]

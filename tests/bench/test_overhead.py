@@ -196,9 +196,9 @@ async def test_first_events_are_timed_idle_and_busy():
 
 async def test_cancelling_is_timed_in_steps_of_its_own_run():
     """From the cancel to the next session's work, over the mean step before it."""
-    outcome = await cancel_to_idle(2)
+    outcome = await cancel_to_idle(1)
 
-    assert len(outcome.subject.samples) == len(outcome.baseline.samples) == 2
+    assert len(outcome.subject.samples) == len(outcome.baseline.samples) == 1
     in_steps = [
         idle / step
         for idle, step in zip(outcome.subject.samples, outcome.baseline.samples, strict=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -108,25 +107,24 @@ def test_watching_in_json_is_one_event_a_line(against: Run, machine: ScriptedSer
     assert failure["reason"] == "SHUTTING_DOWN"
 
 
-def test_in_a_terminal_watching_is_a_table_drawn_when_something_happens(
+def test_in_a_terminal_watching_is_a_table_also_of_a_server_that_ends(
     against: Run, machine: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(device_watch, "draws", lambda: True)
-    drawn = threading.Event()
-    listed = machine.device_list
-    monkeypatch.setattr(
-        ScriptedServer,
-        "device_list",
-        property(lambda script: drawn.set() or listed),
-        raising=False,
-    )
+    machine.device_events = [
+        device_pb2.WatchDevicesResponse(kind=device_pb2.DEVICE_EVENT_KIND_HEARTBEAT)
+    ]
 
-    def events() -> Iterator[device_pb2.WatchDevicesResponse]:
-        drawn.wait(5)
-        yield device_pb2.WatchDevicesResponse(kind=device_pb2.DEVICE_EVENT_KIND_HEARTBEAT)
+    class Listener(threading.Thread):
+        """Hears the end before anything is drawn."""
 
-    machine.device_events = events()
+        def start(self) -> None:
+            super().start()
+            self.join(5)
+
+    threads = SimpleNamespace(Event=threading.Event, Thread=Listener)
+    monkeypatch.setattr(device_watch, "threading", threads)
 
     done = against("devices", "--watch")
 

@@ -165,9 +165,9 @@ def draw(edge):
 
 draw(64)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + (128 << 20),) * 2)
 try:
-    draw(1536)
+    draw(1024)
 except ResourceExhausted as error:
     print(error.reason.value)
 draw(64)
