@@ -267,7 +267,7 @@ def compose(settings: Settings) -> Composition:
         reactions,
         leases,
         Access(uses, store),
-        Copies(sessions, tasks, uses, lender, store),
+        Copies(tasks, uses, lender, store),
     )
     device = DeviceService(
         inventory,

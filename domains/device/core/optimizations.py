@@ -78,8 +78,7 @@ class Optimizations:
                 failed or was cancelled.
         """
         InvalidTask.check(*check_options(request.options, "options"))
-        known = self._tasks.replay(request.options, request.digest)
-        events = known or await self._begin(request)
+        events = self._tasks.once(request.options, request.digest, lambda: self._begin(request))
         async with aclosing(with_report(events, OptimizationReport)) as items:
             async for item in items:
                 yield item

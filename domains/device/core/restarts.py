@@ -66,9 +66,9 @@ class Restarts:
             DomainError: The queue is full, the session failed or was cancelled.
         """
         InvalidTask.check(*check_options(request.options, "options"))
-        known = self._tasks.replay(request.options, request.digest)
-        async with aclosing(known or await self._begin(request)) as events:
-            async for event in events:
+        events = self._tasks.once(request.options, request.digest, lambda: self._begin(request))
+        async with aclosing(events) as following:
+            async for event in following:
                 yield event
 
     async def _begin(self, request: RestartRequest) -> AsyncGenerator[SessionEvent]:

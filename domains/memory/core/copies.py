@@ -20,7 +20,7 @@ from domains.memory.types import (
     TransferRequest,
 )
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan, Sessions
+from domains.session.core.sessions import SessionPlan
 from domains.session.core.tasks import Tasks
 from domains.session.types import (
     Phase,
@@ -38,7 +38,6 @@ class Copies:
     device's pictures.
 
     Args:
-        sessions: Knows what an earlier call with a request_id started.
         tasks: Runs the work as sessions.
         uses: Whose memory is where.
         lender: Takes the memory that a transfer moves to.
@@ -47,13 +46,11 @@ class Copies:
 
     def __init__(
         self,
-        sessions: Sessions,
         tasks: Tasks,
         uses: Uses,
         lender: Lender,
         store: MemoryStore,
     ) -> None:
-        self._sessions = sessions
         self._tasks = tasks
         self._uses = uses
         self._lender = lender
@@ -70,16 +67,16 @@ class Copies:
         """
         check_copy(request)
         digest = _digest(client, request.digest)
-        place = Place()
-        if self._sessions.known(request.options.request_id, digest) is None:
-            self._extent(client, request)
-            place = self._uses.get(client, request.target_id).allocation.place
 
         async def work(session: Session) -> None:
             await self._copy(session, client, request)
 
-        plan = _plan(request.options, digest, place, request.verify)
-        async with aclosing(self._tasks.run(plan, work)) as events:
+        async def begin() -> AsyncGenerator[SessionEvent]:
+            self._extent(client, request)
+            place = self._uses.get(client, request.target_id).allocation.place
+            return self._tasks.run(_plan(request.options, digest, place, request.verify), work)
+
+        async with aclosing(self._tasks.once(request.options, digest, begin)) as events:
             async for event in events:
                 yield event
 
@@ -98,18 +95,19 @@ class Copies:
             DomainError: What the session ended with, OutOfMemory among it.
         """
         check_transfer(request)
-        assert request.place is not None
         digest = _digest(client, request.digest)
-        place = request.place
-        if self._sessions.known(request.options.request_id, digest) is None:
+
+        async def begin() -> AsyncGenerator[SessionEvent]:
+            assert request.place is not None
             self._uses.get(client, request.allocation_id)
-            place = await self._lender.resolve(place)
+            place = await self._lender.resolve(request.place)
 
-        async def work(session: Session) -> None:
-            await self._transfer(session, client, replace(request, place=place))
+            async def work(session: Session) -> None:
+                await self._transfer(session, client, replace(request, place=place))
 
-        plan = _plan(request.options, digest, place, request.verify)
-        async with aclosing(self._tasks.run(plan, work)) as events:
+            return self._tasks.run(_plan(request.options, digest, place, request.verify), work)
+
+        async with aclosing(self._tasks.once(request.options, digest, begin)) as events:
             async for event in events:
                 yield event
 

@@ -98,8 +98,7 @@ class Defragmentation:
             DomainError: What the session ended with.
         """
         InvalidMemoryRequest.check(*check_options(request.options, "options"))
-        known = self._tasks.replay(request.options, request.digest)
-        events = known or await self._begin(request)
+        events = self._tasks.once(request.options, request.digest, lambda: self._begin(request))
         async with aclosing(with_report(events, DefragmentReport)) as items:
             async for item in items:
                 yield item

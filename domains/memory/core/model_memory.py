@@ -89,8 +89,7 @@ class ModelsInMemory:
             DomainError: What the session ended with.
         """
         _check(request)
-        known = self._tasks.replay(request.options, request.digest)
-        events = known or await self._begin(request)
+        events = self._tasks.once(request.options, request.digest, lambda: self._begin(request))
         async with aclosing(with_report(events, EvictionReport)) as items:
             async for item in items:
                 yield item

@@ -49,19 +49,22 @@ class Tasks:
             async for event in events:
                 yield event
 
-    def replay(
-        self, options: SessionOptions, digest: bytes
-    ) -> AsyncGenerator[SessionEvent] | None:
-        """What `run` would yield and raise where its request started a session before.
+    async def once(
+        self,
+        options: SessionOptions,
+        digest: bytes,
+        begin: Callable[[], Awaitable[AsyncGenerator[SessionEvent]]],
+    ) -> AsyncGenerator[SessionEvent]:
+        """Follow the session that this request started before, else what `begin` runs.
 
-        It is None where there was none. Asked before a plan is made, since what the
-        request named may be gone by now.
-
-        Raises:
-            RequestIdReused: The request_id belongs to another request.
+        Looked up before a plan is made, since what the request named may be gone by now.
+        Yields and raises what `run` does, and raises what `begin` does.
         """
         known = self._sessions.known(options.request_id, digest)
-        return None if known is None else self._follow(known, existing=True)
+        following = self._follow(known, existing=True) if known else await begin()
+        async with aclosing(following) as events:
+            async for event in events:
+                yield event
 
     async def _follow(
         self, session: Session, *, existing: bool

@@ -121,7 +121,7 @@ def build(quota_bytes: int | None = 0) -> System:
         reactions,
         leases,
         Access(uses, store),
-        Copies(sessions, tasks, uses, lender, store),
+        Copies(tasks, uses, lender, store),
     )
     return System(
         service,
