@@ -100,31 +100,28 @@ def copy_in_chunks(
         watch: Told, and asked.
         hash: Whether to hash them.
     """
-    if not hash:
+    lock = threading.Lock()
+    landed: dict[int, int] = {}
+    hashed = 0
+    with Hasher() as hasher:
+
+        def hash_landed(offset: int, size: int) -> None:
+            """Chunks land in any order and are hashed in theirs."""
+            nonlocal hashed
+            with lock:
+                landed[offset] = size
+                while (ready := landed.pop(hashed, 0)) > 0:
+                    hasher.update(address + hashed, ready)
+                    hashed += ready
 
         def act(offset: int, size: int) -> bool:
             copy(offset, size)
+            if hash:
+                hash_landed(offset, size)
             return True
 
-        return Moved(in_two_threads(act, length, watch))
-
-    with Hasher() as hasher:
-        landed: dict[int, int] = {}
-        lock = threading.Lock()
-        hashed = 0
-
-        def act_and_hash(offset: int, size: int) -> bool:
-            nonlocal hashed
-            copy(offset, size)
-            with lock:  # chunks land in any order and are hashed in theirs
-                landed[offset] = size
-                while (size := landed.pop(hashed, 0)) > 0:
-                    hasher.update(address + hashed, size)
-                    hashed += size
-            return True
-
-        done = in_two_threads(act_and_hash, length, watch)
-        return Moved(done, hasher.hexdigest())
+        done = in_two_threads(act, length, watch)
+        return Moved(done, hasher.hexdigest() if hash else None)
 
 
 def _copy_overlapping(source: HostSpan, target: HostSpan, length: int, watch: Watch) -> None:
