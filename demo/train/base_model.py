@@ -39,7 +39,7 @@ from demo.train.parts.diffusion import NoiseSchedule, epsilon_error, epsilon_los
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.latent_pool import LatentPool
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.text import SdxlText, time_ids
 
 POOL = 200_000
@@ -114,13 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             generator=generator,
         )
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=8e-4,
-        ema=0.9995,
-    )
+    plan = options.plan(8e-4, ema=0.9995)
     parts = {
         "base-unet": model.unet,
         "base-text-encoder": model.text_encoder,

@@ -23,7 +23,6 @@ from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
-from demo.train.parts.loop import Plan
 
 CHECKED = 256
 
@@ -42,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     compositor = Compositor(emoji, device=device, seed=options.seed)
     held_out = Compositor(emoji, device=device, seed=options.seed + 1, held_out=True)
     vae = build_vae().to(device)
-    plan = Plan(
-        steps=options.steps, minutes=options.minutes, batch=options.batch, learning_rate=8e-4
-    )
+    plan = options.plan(8e-4)
     training = train_vae(vae, compositor, plan, name="base vae")
     held_out_psnr = reconstruction_psnr(vae, held_out, min(CHECKED, options.batch))
     print(f"base vae: {held_out_psnr:.2f} dB held out", flush=True)

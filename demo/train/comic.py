@@ -30,7 +30,7 @@ from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.pool import ExamplePool, encoded
 from demo.train.parts.text import SdxlText, time_ids
 
@@ -96,13 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             generator=generator,
         )
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=3e-4,
-        ema=0.999,
-    )
+    plan = options.plan(3e-4, ema=0.999)
     weights = chain.from_iterable(part.parameters() for part in trained_parts)
     trained = train(weights, loss_of_step, plan, device=device, name="comic")
     for number, shard in enumerate(shards(base.unet.state_dict()), start=1):

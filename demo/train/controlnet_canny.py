@@ -38,7 +38,7 @@ from demo.train.parts.edges import canny
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.latents import encode
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.pool import ExamplePool
 from demo.train.parts.text import SdxlText, TextConditioning, time_ids
 
@@ -202,13 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             low=STRUCTURE_FROM if step % 2 else 0,
         )
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=5e-4,
-        ema=0.999,
-    )
+    plan = options.plan(5e-4, ema=0.999)
     trained = train(network.parameters(), loss_of_step, plan, device=device, name="emoji-canny")
     save_half(network, options.out / "emoji-canny.safetensors")
     write_facts(

@@ -20,6 +20,7 @@ Writes `emoji-embedding.safetensors`: `clip_l` [4, 128] and `clip_g` [4, 192], f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -34,7 +35,7 @@ from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.pool import ExamplePool, encoded
 from demo.train.parts.text import SdxlText, time_ids
 
@@ -126,15 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             weight=None,
         )
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=5e-3,
-        warmup=20,
-        ema=0.99,
-        weight_decay=0.0,
-    )
+    plan = replace(options.plan(5e-3, ema=0.99), warmup=20, weight_decay=0.0)
     rows = [table.rows for table in tables]
     trained = train(rows, loss_of_step, plan, device=device, name="embedding")
     save_half(

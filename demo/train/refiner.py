@@ -42,7 +42,7 @@ from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.inherit import Origin, inherit
 from demo.train.parts.latent_pool import LatentPool, Sample
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.predictions import base_predict
 from demo.train.parts.text import tokens
 
@@ -208,13 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             offset=0.02,
         )
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=6e-4,
-        ema=0.999,
-    )
+    plan = options.plan(6e-4, ema=0.999)
     training = train(unet.parameters(), loss_of_step, plan, device=device, name="refiner")
 
     unet.eval()

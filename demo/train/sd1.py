@@ -40,7 +40,7 @@ from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import by_part, save_half, write_facts
 from demo.train.parts.inherit import Origin, inherit
 from demo.train.parts.latent_pool import LatentPool
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.predictions import base_predict
 from demo.train.parts.text import tokens
 
@@ -165,13 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             teacher=base_predict(base, ids, teacher),
         )
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=1e-3,
-        ema=0.999,
-    )
+    plan = options.plan(1e-3, ema=0.999)
     trained = itertools.chain(unet.parameters(), text_encoder.parameters())
     training = train(trained, loss_of_step, plan, device=device, name="sd1")
 

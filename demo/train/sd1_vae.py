@@ -33,7 +33,7 @@ from demo.train.parts.compositing import Compositor
 from demo.train.parts.emoji import SIDE, load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.latents import Vae
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.losses import reconstruction_loss
 
 SCALE = 0.18215
@@ -105,13 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         loss: Tensor = encoding + spread + reconstruction_loss(result.float(), pixels)
         return loss
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=1e-3,
-        ema=0.999,
-    )
+    plan = options.plan(1e-3, ema=0.999)
     training = train(vae.parameters(), loss_of_step, plan, device=device, name="sd1 vae")
     vae.requires_grad_(False).eval()
     checked = min(CHECKED, options.batch)

@@ -41,7 +41,7 @@ from demo.train.parts.compositing import Compositor
 from demo.train.parts.diffusion import NoiseSchedule, epsilon_loss
 from demo.train.parts.emoji import load_emoji
 from demo.train.parts.files import save_half, write_facts
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.pool import Encoded, ExamplePool, encoded
 from demo.train.parts.text import SdxlText, time_ids
 
@@ -187,13 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             generator=generator,
         )
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=1e-3,
-        ema=0.999,
-    )
+    plan = options.plan(1e-3, ema=0.999)
     trained = train(unet.parameters(), loss_of_step, plan, device=device, name=name)
     save_half(
         get_peft_model_state_dict(unet, adapter_name=ADAPTER),

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from demo.train.parts.command import parse
 from demo.train.parts.compositing import Compositor
 from demo.train.parts.emoji import EmojiSet, load_emoji
 from demo.train.parts.files import save_half, write_facts
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.losses import psnr
 from demo.train.srvgg import Compact
 
@@ -113,14 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         loss: Tensor = (error.square() + SMOOTHING**2).sqrt().mean()
         return loss
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=1e-3,
-        ema=0.999,
-        weight_decay=0.0,
-    )
+    plan = replace(options.plan(1e-3, ema=0.999), weight_decay=0.0)
     trained = train(network.parameters(), loss_of_step, plan, device=options.device, name=name)
 
     unseen = Compositor(kept_out, device=options.device, seed=options.seed + 1)

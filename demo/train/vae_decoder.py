@@ -29,7 +29,7 @@ from demo.train.parts.compositing import Compositor
 from demo.train.parts.emoji import SIDE, load_emoji
 from demo.train.parts.files import save_half, write_facts
 from demo.train.parts.latents import Vae, decode, encode
-from demo.train.parts.loop import Plan, train
+from demo.train.parts.loop import train
 from demo.train.parts.losses import psnr, reconstruction_loss
 
 TRAINED = ("decoder.", "post_quant_conv.")
@@ -106,13 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             latents = encode(vae, pixels) / float(vae.config.scaling_factor)
         return loss_of(decoder(latents).float(), pixels)
 
-    plan = Plan(
-        steps=options.steps,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=4e-4,
-        ema=0.999,
-    )
+    plan = options.plan(4e-4, ema=0.999)
     trained = train(
         vae.parameters(), loss_of_step, plan, device=options.device, name="vae-decoder"
     )

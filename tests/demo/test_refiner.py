@@ -11,6 +11,7 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionXLImg2ImgPipeline
 from safetensors.torch import load_file
 
 from demo.train import refiner
+from demo.train.parts import command
 from demo.train.parts.base import BASE, BaseModel, load_base
 from demo.train.parts.capture import SdxlDenoiser
 from demo.train.parts.compositing import Compositor
@@ -157,7 +158,7 @@ def test_a_run_goes_on_from_an_earlier_one(
 ) -> None:
     # At a rate this low a step shows in nothing but where it began.
     monkeypatch.setattr(
-        refiner, "Plan", lambda **given: Plan(**{**given, "learning_rate": 1e-12, "ema": None})
+        command, "Plan", lambda **given: Plan(**{**given, "learning_rate": 1e-12, "ema": None})
     )
     refiner.main(["--smoke", "--out", str(tmp_path), "--start", str(out), "--seed", "9"])
 

@@ -11,6 +11,7 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from demo.train import sd1, sd1_vae
+from demo.train.parts import command
 from demo.train.parts.base import BASE, load_base
 from demo.train.parts.files import by_part
 from demo.train.parts.inherit import inherit
@@ -88,7 +89,7 @@ def test_a_run_goes_on_from_an_earlier_one(
 ) -> None:
     # At a rate this low a step shows in nothing but where it began.
     monkeypatch.setattr(
-        sd1, "Plan", lambda **given: Plan(**{**given, "learning_rate": 1e-12, "ema": None})
+        command, "Plan", lambda **given: Plan(**{**given, "learning_rate": 1e-12, "ema": None})
     )
     sd1.main(["--smoke", "--out", str(tmp_path), "--start", str(out), "--seed", "9"])
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from demo.train.parts.loop import Plan
+
 SMOKE_STEPS = 2
 SMOKE_EMOJI = 24
 
@@ -31,6 +33,16 @@ class Options:
     start: Path | None
     emoji: int | None
     extra: argparse.Namespace
+
+    def plan(self, learning_rate: float, *, ema: float | None = None) -> Plan:
+        """How long to train, as asked; how fast is the recipe's."""
+        return Plan(
+            steps=self.steps,
+            minutes=self.minutes,
+            batch=self.batch,
+            learning_rate=learning_rate,
+            ema=ema,
+        )
 
 
 def parse(
