@@ -66,6 +66,7 @@ def _table(client: Client, call: Any) -> None:
             happened.clear()
             # Also when the server is about to end: how things are is what was asked for.
             live.update(drawn(HEADINGS, rows(ask(client))), refresh=True)
+            if not ended:
+                happened.wait(_REFRESH_SECONDS)
             if ended:
                 raise ended[0]
-            happened.wait(_REFRESH_SECONDS)

@@ -40,10 +40,12 @@ def devices(
     from server.cli.wording import enum_word, printable
 
     with connected(context) as client:
-        machine = device_rows.ask(client, refresh=refresh)
         if watch:
+            if refresh:
+                device_rows.ask(client, refresh=True)
             device_watch.run(client, as_json=as_json)
             return
+        machine = device_rows.ask(client, refresh=refresh)
     if as_json:
         write_facts(
             message_facts(machine.found)

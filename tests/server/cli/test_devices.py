@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -133,6 +133,35 @@ def test_in_a_terminal_watching_is_a_table_also_of_a_server_that_ends(
     assert "Ryzen" in done.stdout
     assert "driver too old" in done.stdout
     assert done.exit_code == 3  # the server ended
+
+
+def test_a_server_that_has_ended_is_not_asked_again(
+    against: Run, machine: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own words say why; another call would only find nobody there."""
+    monkeypatch.setattr(device_watch, "draws", lambda: True)
+    waiting = threading.Event()
+
+    class Waited(threading.Event):
+        """Lets the server end while nothing happens."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waiting.set()
+            return super().wait(30)
+
+    threads = SimpleNamespace(Event=Waited, Thread=threading.Thread)
+    monkeypatch.setattr(device_watch, "threading", threads)
+
+    def events() -> Iterator[device_pb2.WatchDevicesResponse]:
+        waiting.wait(30)
+        yield from ()
+
+    machine.device_events = events()
+
+    done = against("devices", "--watch")
+
+    assert "SHUTTING_DOWN" in done.stderr
+    assert len(machine.of_type(device_pb2.ListDevicesRequest)) == 1
 
 
 def test_show_tells_what_was_measured_with_units(against: Run, machine: ScriptedServer) -> None:
