@@ -13,9 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deviceops.v1 import common_pb2
-from domains.device.types import ByteFigure, FigureQuality
 from domains.errors import FieldViolation, InvalidArgument, Reason
-from domains.model.types import DataType
+from domains.values import ByteFigure, DataType, FigureQuality
 
 E = TypeVar("E", bound=Enum)
 V = TypeVar("V", bound=int)

@@ -11,7 +11,6 @@ from domains.conversions import EnumMap, byte_figure, duration, timestamp
 from domains.device.core.optimizations import OptimizationRequest
 from domains.device.core.restarts import RestartRequest
 from domains.device.types import (
-    ByteFigure,
     Capabilities,
     DeviceEvent,
     DeviceEventKind,
@@ -28,6 +27,7 @@ from domains.device.types import (
 )
 from domains.session.convert import event_to_proto, options_from_proto, register_report
 from domains.session.types import SessionEvent
+from domains.values import ByteFigure
 
 KINDS = EnumMap(DeviceKind, device_pb2.DeviceKind, "DEVICE_KIND_")
 STATES = EnumMap(DeviceState, device_pb2.DeviceState, "DEVICE_STATE_")

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from domains.device.types import (
     Adapter,
-    ByteFigure,
     Device,
     DeviceFigures,
     Discovery,
@@ -21,6 +20,7 @@ from domains.device.types import (
     WorkerStatus,
 )
 from domains.session.types import PhaseStarted, StepFinished, TransferProgress
+from domains.values import ByteFigure
 
 TaskEvent = PhaseStarted | TransferProgress | StepFinished
 """What a worker tells of work that makes no pictures."""

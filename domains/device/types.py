@@ -8,6 +8,8 @@ from datetime import datetime
 from enum import Enum
 from pathlib import Path
 
+from domains.values import ByteFigure
+
 
 class DeviceKind(Enum):
     """How a device is driven; the value is the first part of its id."""
@@ -56,33 +58,6 @@ class DeviceState(Enum):
     QUARANTINED = "quarantined"
     LOST = "lost"
     UNAVAILABLE = "unavailable"
-
-
-class FigureQuality(Enum):
-    """How far a figure can be trusted."""
-
-    MEASURED = "measured"
-    ESTIMATED = "estimated"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class ByteFigure:
-    """A number of bytes and the call or computation behind it; None when unknown."""
-
-    value: int | None
-    quality: FigureQuality
-    source: str
-
-    @classmethod
-    def measured(cls, value: int, source: str) -> ByteFigure:
-        """A number that an allocator, driver or operating system gave."""
-        return cls(value, FigureQuality.MEASURED, source)
-
-    @classmethod
-    def unknown(cls, why: str) -> ByteFigure:
-        """No number, and why there is none."""
-        return cls(None, FigureQuality.UNKNOWN, why)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
-from domains.session.types import ImageFormat
+from domains.values import ImageFormat
 
 SCHEDULERS = EnumMap(types.Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
 PRECISIONS = EnumMap(

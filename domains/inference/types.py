@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from domains.model.types import DataType
 from domains.session.types import (
-    Degradation,
     ImageDecoded,
-    ImageFormat,
     PhaseStarted,
     Preview,
     SessionOptions,
@@ -18,6 +15,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
+from domains.values import DataType, Degradation, ImageFormat
 
 
 class Scheduler(Enum):

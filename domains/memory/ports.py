@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from domains.device.ports import TaskEvent
-from domains.device.types import ByteFigure, DeviceFigures
+from domains.device.types import DeviceFigures
 from domains.memory.types import (
     Compare,
     HeldComponent,
@@ -17,6 +17,7 @@ from domains.memory.types import (
     Segment,
     SegmentRegion,
 )
+from domains.values import ByteFigure
 
 
 class HostMemoryReader(Protocol):

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from domains.errors import Reason
+from domains.values import DataType
 
 
 class ModelType(Enum):
@@ -46,19 +47,6 @@ class PredictionType(Enum):
     EPSILON = "epsilon"
     V_PREDICTION = "v_prediction"
     SAMPLE = "sample"
-
-
-class DataType(Enum):
-    """Element type of tensors."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-    FLOAT64 = "float64"
-    FLOAT8_E4M3 = "float8_e4m3"
-    FLOAT8_E5M2 = "float8_e5m2"
-    INT8 = "int8"
-    UINT8 = "uint8"
 
 
 @dataclass(frozen=True)

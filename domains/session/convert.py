@@ -12,15 +12,16 @@ from domains.conversions import EnumMap, duration, seconds, timestamp
 from domains.errors import FieldViolation, Reason
 from domains.session import types
 from domains.session.core.log import EventLog
+from domains.values import DegradationKind, ImageFormat
 
 KINDS = EnumMap(types.SessionKind, session_pb2.SessionKind, "SESSION_KIND_")
 STATES = EnumMap(types.SessionState, session_pb2.SessionState, "SESSION_STATE_")
 PHASES = EnumMap(types.Phase, session_pb2.Phase, "PHASE_")
 PRIORITIES = EnumMap(types.Priority, session_pb2.Priority, "PRIORITY_")
 ON_DISCONNECT = EnumMap(types.OnDisconnect, session_pb2.OnDisconnect, "ON_DISCONNECT_")
-FORMATS = EnumMap(types.ImageFormat, common_pb2.ImageFormat, "IMAGE_FORMAT_")
+FORMATS = EnumMap(ImageFormat, common_pb2.ImageFormat, "IMAGE_FORMAT_")
 REASONS = EnumMap(Reason, common_pb2.ErrorReason, "ERROR_REASON_")
-DEGRADATIONS = EnumMap(types.DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
+DEGRADATIONS = EnumMap(DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
 
 
 # What turns a report into its message; domains whose sessions end in one add to it.

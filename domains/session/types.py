@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum
 
 from domains.errors import FieldViolation, Reason
+from domains.values import Degradation, ImageFormat
 
 
 class SessionKind(Enum):
@@ -84,14 +85,6 @@ class OnDisconnect(Enum):
     DETACH = "detach"
 
 
-class ImageFormat(Enum):
-    """Encoding of a finished picture."""
-
-    PNG = "png"
-    JPEG = "jpeg"
-    WEBP = "webp"
-
-
 @dataclass(frozen=True)
 class SessionOptions:
     """What every request that starts a session may say about it.
@@ -131,28 +124,6 @@ class Failure:
     violations: tuple[FieldViolation, ...] = ()
     retry_after: float | None = None
     incident_id: str = ""
-
-
-class DegradationKind(Enum):
-    """Ways in which a result may be made otherwise than asked or than usual."""
-
-    VAE_TILED = "vae-tiled"
-    VAE_DATA_TYPE = "vae-data-type"
-    UNET_DATA_TYPE = "unet-data-type"
-    CPU_FALLBACK = "cpu-fallback"
-    OFFLOADED = "offloaded"
-    ATTENTION_SLICED = "attention-sliced"
-    SLOW_ENCODER = "slow-encoder"
-    OTHER_DEVICE = "other-device"
-    PROMPT_TRUNCATED = "prompt-truncated"
-
-
-@dataclass(frozen=True)
-class Degradation:
-    """Something done otherwise than asked or than usual, and why."""
-
-    kind: DegradationKind
-    detail: str
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from domains.device.types import (
 from domains.errors import DomainError
 from domains.inference.types import GenerationReport, GenerationWork, ProgressEvent
 from domains.memory.types import Compare, Move, Segment
-from domains.session.types import ImageFormat
+from domains.values import ImageFormat
 
 PROTOCOL_VERSION = 2
 

@@ -6,7 +6,8 @@ from deviceops.v1 import common_pb2, device_pb2, inference_pb2, session_pb2
 from domains.conversions import DATA_TYPES, QUALITIES, REASONS, EnumMap
 from domains.device.types import OptimizationProfile
 from domains.inference.types import PrecisionMode, Scheduler, SigmaSpacing
-from domains.session.types import DegradationKind, ImageFormat, Phase
+from domains.session.types import Phase
+from domains.values import DegradationKind, ImageFormat
 
 __all__ = ["DATA_TYPES", "DEGRADATIONS", "FORMATS", "PHASES", "PRECISIONS", "REASONS"]
 __all__ += ["PROFILES", "QUALITIES", "SCHEDULERS", "spacing_from_proto", "spacing_to_proto"]

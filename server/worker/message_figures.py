@@ -10,8 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from deviceops.v1 import common_pb2
 from deviceops.worker.v1 import worker_pb2
 from domains.conversions import byte_figure, timestamp
-from domains.device.types import ByteFigure, DeviceFigures, FigureQuality, LoadedComponent
-from domains.model.types import DataType
+from domains.device.types import DeviceFigures, LoadedComponent
+from domains.values import ByteFigure, DataType, FigureQuality
 from server.worker.frames import ProtocolError
 from server.worker.message_checks import check_name, known, printable, within
 from server.worker.message_enums import QUALITIES

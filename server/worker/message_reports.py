@@ -14,7 +14,7 @@ from domains.device.types import (
     SelfTestFacts,
 )
 from domains.inference.types import GenerationReport, Timings
-from domains.session.types import Degradation
+from domains.values import Degradation
 from server.worker.frames import ProtocolError, Report
 from server.worker.message_checks import (
     check_name,

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from domains.device.types import (
     Adapter,
-    ByteFigure,
     Device,
     DeviceKind,
     DeviceState,
@@ -16,6 +15,7 @@ from domains.device.types import (
     ProbeOutcome,
     WorkerStatus,
 )
+from domains.values import ByteFigure
 
 PROCESSOR = Adapter(
     kind=DeviceKind.CPU,

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from domains.device.ports import StatusListener, TaskEvent
 from domains.device.types import (
-    ByteFigure,
     DataTypeFacts,
     DeviceFigures,
     DeviceState,
@@ -22,6 +21,7 @@ from domains.device.types import (
     SelfTestFacts,
 )
 from domains.session.types import Phase, PhaseStarted, StepFinished
+from domains.values import ByteFigure
 from tests.fakes.device import FakeWorkers
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from domains.device.ports import TaskEvent
-from domains.device.types import ByteFigure, DeviceFigures, LoadedComponent
+from domains.device.types import DeviceFigures, LoadedComponent
 from domains.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -29,6 +29,7 @@ from domains.memory.types import (
     Region,
     Segment,
 )
+from domains.values import ByteFigure
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 CHUNK = 1 << 16

@@ -18,8 +18,8 @@ from pathlib import Path
 from deviceops.worker.v1 import worker_pb2
 from domains.device.types import ReleaseReport
 from domains.inference.types import GenerationReport, GenerationWork, Timings
-from domains.model.types import DataType
-from domains.session.types import ImageFormat, StepFinished, TextEncoded
+from domains.session.types import StepFinished, TextEncoded
+from domains.values import DataType, ImageFormat
 from server.worker import frames
 from server.worker.link import Link, connect
 from server.worker.messages import decode_to_worker, encode_from_worker

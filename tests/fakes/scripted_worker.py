@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 
 from domains.device.ports import TaskEvent
 from domains.device.types import (
-    ByteFigure,
     DataTypeFacts,
     DeviceFigures,
     LoadedComponent,
@@ -40,16 +39,8 @@ from domains.inference.types import (
 from domains.memory.backends.moving import Watch
 from domains.memory.backends.process_buffers import ProcessBuffers
 from domains.memory.types import Move, Moved
-from domains.model.types import DataType
-from domains.session.types import (
-    Degradation,
-    DegradationKind,
-    ImageDecoded,
-    Phase,
-    PhaseStarted,
-    Preview,
-    StepFinished,
-)
+from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
+from domains.values import ByteFigure, DataType, Degradation, DegradationKind
 from server.worker.loop import main
 from server.worker.parts import Parts
 

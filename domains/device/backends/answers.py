@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domains.device.types import Adapter, ByteFigure, DeviceKind, FigureQuality
+from domains.device.types import Adapter, DeviceKind
+from domains.values import ByteFigure, FigureQuality
 
 MAX_LINE_BYTES = 1 << 16
 _MAX_ADAPTERS = 64

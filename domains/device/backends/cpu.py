@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 
 from domains.device.backends.cgroup import memory_limit
-from domains.device.types import Adapter, ByteFigure, DeviceKind
+from domains.device.types import Adapter, DeviceKind
+from domains.values import ByteFigure
 
 _VENDORS = {"intel": "Intel", "amd": "AMD", "apple": "Apple", "ampere": "Ampere"}
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from domains.device.backends.absence import NotThere, library
-from domains.device.types import Adapter, ByteFigure, DeviceKind
+from domains.device.types import Adapter, DeviceKind
+from domains.values import ByteFigure
 
 _VENDORS = {"nvidia": "NVIDIA", "amd": "AMD", "radeon": "AMD", "intel": "Intel"}
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from domains.device.types import ByteFigure
+from domains.values import ByteFigure
 
 _forgotten: dict[str, int] = {}
 _CLEAR_REFS = Path("/proc/self/clear_refs")

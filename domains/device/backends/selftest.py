@@ -24,9 +24,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from domains.device.backends.arithmetic import Arithmetic, relative_error, words_of
 from domains.device.backends.torch_gauge import backend_of, in_main_memory
 from domains.device.ports import TaskEvent
-from domains.device.types import ByteFigure, DataTypeFacts, FigureQuality, SelfTestFacts
+from domains.device.types import DataTypeFacts, SelfTestFacts
 from domains.errors import DomainError, Reason, Unavailable
 from domains.session.types import Phase, PhaseStarted
+from domains.values import ByteFigure, FigureQuality
 
 MOST_FREE_SHARE = 0.9
 """Of free device memory that one allocation is tried with."""

@@ -15,7 +15,8 @@ import psutil
 import torch
 
 from domains.device.backends.peaks import greatest_peak
-from domains.device.types import ByteFigure, DeviceFigures, FigureQuality, LoadedComponent
+from domains.device.types import DeviceFigures, LoadedComponent
+from domains.values import ByteFigure, FigureQuality
 
 _HOST = ByteFigure.unknown("the device's memory is main memory, which the host's figures tell")
 _SPLIT_KEY = "inactive_split_bytes.all.current"

@@ -6,7 +6,8 @@ from typing import Any
 
 from domains.device.backends.absence import NotThere, library
 from domains.device.backends.torch_adapter import runtime_version, why_unusable
-from domains.device.types import Adapter, ByteFigure, DeviceKind
+from domains.device.types import Adapter, DeviceKind
+from domains.values import ByteFigure
 
 
 def find(kind: DeviceKind) -> list[Adapter]:

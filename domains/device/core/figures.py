@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from domains.device.ports import MainMemory
-from domains.device.types import (
-    ByteFigure,
-    Device,
-    DeviceFigures,
-    DeviceMemory,
-    FigureQuality,
-)
+from domains.device.types import Device, DeviceFigures, DeviceMemory
+from domains.values import ByteFigure, FigureQuality
 
 _LOST = "the device is lost"
 _UNCOMPUTED = "a figure it is computed from is unknown"

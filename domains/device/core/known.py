@@ -8,7 +8,8 @@ from typing import Any
 
 from domains.device.core import facts as kept
 from domains.device.ports import FactsStore
-from domains.device.types import ByteFigure, Device, DeviceKind, FigureQuality
+from domains.device.types import Device, DeviceKind
+from domains.values import ByteFigure, FigureQuality
 
 MEMORY = timedelta(days=30)
 _KEY = "device.known"

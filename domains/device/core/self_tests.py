@@ -12,14 +12,7 @@ from domains.device.core import facts as kept
 from domains.device.core.inventory import DeviceInventory
 from domains.device.core.reporting import refuse_unusable
 from domains.device.ports import DeviceRuns, FactsStore, Workers
-from domains.device.types import (
-    ByteFigure,
-    Capabilities,
-    DataTypeFacts,
-    Device,
-    FigureQuality,
-    SelfTestFacts,
-)
+from domains.device.types import Capabilities, DataTypeFacts, Device, SelfTestFacts
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
 from domains.session.core.tasks import Tasks
@@ -31,6 +24,7 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
+from domains.values import ByteFigure, FigureQuality
 
 _SCHEMA = 1
 

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from domains.device.backends.cgroup import memory_limit
-from domains.model.types import DataType
+from domains.values import DataType
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,6 @@ from domains.inference.types import (
     Timings,
 )
 from domains.session.types import (
-    Degradation,
-    DegradationKind,
     ImageDecoded,
     Phase,
     PhaseStarted,
@@ -45,6 +43,7 @@ from domains.session.types import (
     StepFinished,
     TextEncoded,
 )
+from domains.values import Degradation, DegradationKind
 
 
 class Clock:

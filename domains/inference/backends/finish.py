@@ -15,7 +15,7 @@ from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.precision import apply
 from domains.inference.backends.room import with_room
 from domains.inference.backends.tiled_decode import needs_tiles
-from domains.session.types import Degradation, DegradationKind
+from domains.values import Degradation, DegradationKind
 
 
 def check_latents(latents: torch.Tensor) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from domains.inference.backends.png_text import insert_text
 from domains.inference.types import OutputSettings
-from domains.session.types import ImageFormat
+from domains.values import ImageFormat
 
 try:
     import fpng_py  # type: ignore[import-untyped]

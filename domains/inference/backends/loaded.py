@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from domains.device.types import ByteFigure, LoadedComponent
+from domains.device.types import LoadedComponent
 from domains.inference.backends.device import Numerics, release_memory
 from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import FolderPlan
+from domains.values import ByteFigure
 
 _KEPT_EMBEDDINGS = 32
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from domains.device.ports import TaskEvent
-from domains.device.types import ByteFigure, OptimizationReport, OptimizationWork
+from domains.device.types import OptimizationReport, OptimizationWork
 from domains.inference.backends import compilation
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.profiles import (
@@ -18,6 +18,7 @@ from domains.inference.backends.profiles import (
 from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.step_trial import StepCost, StepTrial
 from domains.inference.types import PrecisionMode
+from domains.values import ByteFigure
 
 _UNMEASURED = ByteFigure.unknown("nothing was measured: no model was named")
 

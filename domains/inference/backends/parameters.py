@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from domains.inference.types import GenerationWork, Scheduler, SigmaSpacing
-from domains.model.types import DataType
+from domains.values import DataType
 
 _FORMAT_VERSION = 1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")

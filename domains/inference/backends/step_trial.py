@@ -14,7 +14,6 @@ import torch
 
 from domains.device.backends.peaks import Stretch
 from domains.device.ports import TaskEvent
-from domains.device.types import ByteFigure
 from domains.inference.backends.denoise import (
     Conditioning,
     Guidance,
@@ -30,6 +29,7 @@ from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
 from domains.inference.types import GenerationWork, Scheduler, SchedulerSettings
 from domains.session.types import Phase, PhaseStarted, StepFinished
+from domains.values import ByteFigure
 
 # The first step fills caches and picks kernels, so its time does not count.
 _STEPS = 4

@@ -14,7 +14,7 @@ from domains.inference.types import (
     SigmaSpacing,
 )
 from domains.limits import LIMITS, Limit
-from domains.session.types import ImageFormat
+from domains.values import ImageFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import psutil
 
 from domains.device.backends.cgroup import MemoryLimit, memory_limits
-from domains.device.types import ByteFigure, FigureQuality
 from domains.memory.types import HostMemory
+from domains.values import ByteFigure, FigureQuality
 
 _KEPT_SECONDS = 1.0
 _STATUS = "/proc/{}/status"

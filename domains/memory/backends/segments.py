@@ -10,12 +10,12 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from domains.device.types import ByteFigure
 from domains.memory.backends.chunks import CHUNK_BYTES, chunks
 from domains.memory.backends.comparing import equal
 from domains.memory.backends.mapping import Mapping
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
+from domains.values import ByteFigure
 
 # One core cannot use all of memory's bandwidth.
 _LANES = min(2, os.cpu_count() or 1)

@@ -10,7 +10,7 @@ from enum import Enum
 
 from domains.device.core import DeviceInventory
 from domains.device.ports import DeviceRuns
-from domains.device.types import ByteFigure, Device, ReleaseReport, ReleaseWork
+from domains.device.types import Device, ReleaseReport, ReleaseWork
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceBuffers
@@ -25,6 +25,7 @@ from domains.session.types import (
     SessionKind,
     SessionOptions,
 )
+from domains.values import ByteFigure
 
 _ASKED, _ASK_SECONDS = 60, 0.05
 _UNTOLD = ByteFigure.unknown("the device's worker has not told")

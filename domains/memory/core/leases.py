@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from domains.device.core import DeviceInventory
-from domains.device.types import ByteFigure
 from domains.memory.core.finishing import finished
 from domains.memory.core.ledger import Lease, Ledger
 from domains.memory.core.lending import Lender
@@ -24,6 +23,7 @@ from domains.memory.types import (
     SegmentRegion,
 )
 from domains.paging import Page, paginate
+from domains.values import ByteFigure
 
 _TOLD = "sum of the worker's buffers, when it last told"
 _UNTOLD = "no worker of the device has told it yet"

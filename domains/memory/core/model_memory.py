@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from domains import checks
 from domains.device.core import DeviceInventory
-from domains.device.types import ByteFigure, FigureQuality
 from domains.errors import FailedPrecondition, Reason
 from domains.limits import LIMITS
 from domains.memory.core.models import IdleModel, idle_models
@@ -26,6 +26,7 @@ from domains.session.types import (
     SessionKind,
     TransferProgress,
 )
+from domains.values import ByteFigure, FigureQuality
 
 _EXTENT = "free memory as the system tells it, with what the worker's allocator keeps unused"
 

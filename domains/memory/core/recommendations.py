@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from domains.device.types import ByteFigure, FigureQuality, LoadedComponent
+from domains.device.types import LoadedComponent
 from domains.memory.core.analytics import History
 from domains.memory.core.history import NO_MODELS
 from domains.memory.types import Place
+from domains.values import ByteFigure, FigureQuality
 
 # From these on a place is short of memory, fragmented, or a model is not used.
 HIGH_SHARE = 0.8

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from domains import checks
 from domains.device.core import DeviceInventory
-from domains.device.types import ByteFigure
 from domains.limits import LIMITS
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.core.pressure import next_level
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel, Threshold
+from domains.values import ByteFigure
 
 Listener = Callable[[Pressure], None]
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from domains.device.types import ByteFigure, DeviceMemory
+from domains.device.types import DeviceMemory
 from domains.memory.types.places import Place
+from domains.values import ByteFigure
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from domains.device.types import ByteFigure
 from domains.memory.types.places import Place
 from domains.session.types import SessionOptions
+from domains.values import ByteFigure
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from domains.device.types import ByteFigure, LoadedComponent
+from domains.device.types import LoadedComponent
 from domains.memory.types.places import Place
 from domains.session.types import SessionOptions
+from domains.values import ByteFigure
 
 
 @dataclass(frozen=True)

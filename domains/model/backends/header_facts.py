@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from domains.model.backends.safetensors_header import Header
-from domains.model.types import DataType
+from domains.values import DataType
 
 _DATA_TYPES = {
     "F32": DataType.FLOAT32,

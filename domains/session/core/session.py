@@ -12,7 +12,6 @@ from domains.session.types import (
     Accepted,
     Cancelled,
     Completed,
-    Degradation,
     Failed,
     Failure,
     GenerationFacts,
@@ -30,6 +29,7 @@ from domains.session.types import (
     TransferProgress,
 )
 from domains.session.types import ImageDecoded as ImageDecodedEntry
+from domains.values import Degradation
 
 Clock = Callable[[], datetime]
 

@@ -17,11 +17,11 @@ from domains.device.core.profiles import DeviceProfiles
 from domains.device.core.restarts import Restarts
 from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
-from domains.device.types import ByteFigure
 from domains.errors import NotFound, Reason
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
 from domains.session.types import Failure
+from domains.values import ByteFigure
 from server.errors import failure
 from tests.domains.session.conftest import Artifacts
 from tests.fakes.device import FakeProbe, FakeWorkers, card

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from domains.device.backends.answers import Answer, decode, encode
-from domains.device.types import ByteFigure, DeviceKind
+from domains.device.types import DeviceKind
+from domains.values import ByteFigure
 from tests.fakes.device import card
 
 

@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from domains.device.backends.probe_processes import ProbeProcesses
-from domains.device.types import DeviceKind, Discovery, FigureQuality, ProbeOutcome
+from domains.device.types import DeviceKind, Discovery, ProbeOutcome
+from domains.values import FigureQuality
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="interpreters are scripts")
 DRIVERS = Path(__file__).parents[2] / "fakes" / "drivers"

@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 from domains.device.errors import DeviceNotFound
-from domains.device.types import ByteFigure, DeviceState, WorkerStatus
+from domains.device.types import DeviceState, WorkerStatus
 from domains.errors import DomainError, Reason, Unavailable
 from domains.session.errors import SessionFailed
 from domains.session.types import SessionKind, SessionState
+from domains.values import ByteFigure
 from tests.domains.device.conftest import Domain
 from tests.fakes.device import card
 from tests.fakes.device_runs import facts

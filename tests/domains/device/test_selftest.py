@@ -14,9 +14,10 @@ from domains.device.backends.arithmetic import Arithmetic, relative_error
 from domains.device.backends.selftest import SelfTest
 from domains.device.backends.torch_gauge import ProcessGauge, TorchGauge, gauge_for
 from domains.device.ports import TaskEvent
-from domains.device.types import ByteFigure, FigureQuality, LoadedComponent, SelfTestFacts
+from domains.device.types import LoadedComponent, SelfTestFacts
 from domains.errors import Cancelled, Reason, Unavailable
 from domains.session.types import Phase, PhaseStarted
+from domains.values import ByteFigure, FigureQuality
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 

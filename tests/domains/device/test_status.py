@@ -10,15 +10,10 @@ from dataclasses import replace
 import pytest
 
 from domains.device.core.figures import device_memory, loaded_model
-from domains.device.types import (
-    ByteFigure,
-    DeviceState,
-    FigureQuality,
-    Load,
-    OptimizationProfile,
-)
+from domains.device.types import DeviceState, Load, OptimizationProfile
 from domains.session.core.sessions import SessionPlan
 from domains.session.types import SessionKind, SessionOptions
+from domains.values import ByteFigure, FigureQuality
 from tests.domains.device.conftest import Domain, FakeMainMemory
 from tests.fakes.device import card
 from tests.fakes.device_runs import FakeTelemetry, component, figures

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from domains.device.types import ByteFigure, Device, DeviceKind
+from domains.device.types import Device, DeviceKind
 from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
 from domains.inference.types import (
@@ -22,23 +22,17 @@ from domains.inference.types import (
     SpooledImage,
     Timings,
 )
-from domains.model.types import (
-    Architecture,
-    DataType,
-    Model,
-    ModelFormat,
-    ModelType,
-)
+from domains.model.types import Architecture, Model, ModelFormat, ModelType
 from domains.session.core.sessions import Sessions
 from domains.session.types import (
     Failure,
-    ImageFormat,
     Phase,
     PhaseStarted,
     Preview,
     SessionOptions,
     StepFinished,
 )
+from domains.values import ByteFigure, DataType, ImageFormat
 
 MODEL = Model(
     model_id="emoji",

@@ -18,7 +18,7 @@ from domains.inference.convert import (
 from domains.inference.core.capabilities import UNBUILT, scheduler_capability
 from domains.inference.core.generations import Verdict
 from domains.limits import LIMITS
-from domains.session.types import ImageFormat
+from domains.values import ImageFormat
 from tests.contract.strategies import requests
 
 FULL = types.GenerationSettings(

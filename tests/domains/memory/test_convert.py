@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from deviceops.v1 import common_pb2, memory_pb2
 from domains.conversions import DATA_TYPES, QUALITIES, REASONS, byte_figure
-from domains.device.types import ByteFigure, DeviceMemory, FigureQuality
+from domains.device.types import DeviceMemory
 from domains.errors import Reason
 from domains.memory import convert
 from domains.memory.convert.figures import LEVELS
 from domains.memory.types import HostMemory, MemoryStatus, Place, PressureLevel
-from domains.model.types import DataType
+from domains.values import ByteFigure, DataType, FigureQuality
 
 
 def _figures(cls: type) -> dict[str, ByteFigure]:

@@ -9,9 +9,9 @@ import pytest
 
 from domains.device.core import DeviceInventory
 from domains.device.errors import DeviceNotFound
-from domains.device.types import ByteFigure, FigureQuality
 from domains.memory.core import MemoryMonitor
 from domains.memory.types import Extent, HostMemory, Place
+from domains.values import ByteFigure, FigureQuality
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.memory import FakeHost, FakeMeter
 

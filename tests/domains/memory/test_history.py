@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domains.device.types import ByteFigure, DeviceFigures, LoadedComponent
+from domains.device.types import DeviceFigures, LoadedComponent
 from domains.memory.core.analytics import percentile, summarise
 from domains.memory.core.history import fragmentation_of
 from domains.memory.core.intervals import KEPT, Intervals, Reading
 from domains.memory.types import MemoryInterval, Place
+from domains.values import ByteFigure
 
 START = 1_900_000_800  # a full hour
 

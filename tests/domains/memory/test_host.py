@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from domains.device.backends.cgroup import MemoryLimit
-from domains.device.types import FigureQuality
 from domains.memory.backends import host
 from domains.memory.backends.host import HostMemoryMeter
 from domains.memory.backends.segments import HostSegments
+from domains.values import FigureQuality
 
 MUCH = 64 << 20
 _HOLD = f"data = b'x' * {MUCH}; print(len(data), flush=True); input()"

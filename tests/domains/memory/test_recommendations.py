@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domains.device.types import ByteFigure, LoadedComponent
+from domains.device.types import LoadedComponent
 from domains.memory.core.analytics import History, OwnerUsage
 from domains.memory.core.recommendations import Advice, PlaceFacts, recommend
 from domains.memory.types import Place
+from domains.values import ByteFigure
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 GIB = 1 << 30

@@ -11,11 +11,11 @@ from datetime import timedelta
 import pytest
 
 from domains.device.errors import DeviceNotFound
-from domains.device.types import ByteFigure
 from domains.errors import Reason
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel
 from domains.session.types import SessionKind
+from domains.values import ByteFigure
 from tests.domains.memory.conftest import CARD, CPU, HOST, OTHER_CARD, System
 from tests.domains.session.conftest import plan
 

@@ -11,7 +11,6 @@ from domains.model import convert
 from domains.model.types import (
     Architecture,
     Component,
-    DataType,
     ModelFilter,
     ModelFormat,
     ModelMatch,
@@ -19,6 +18,7 @@ from domains.model.types import (
     ModelType,
     PredictionType,
 )
+from domains.values import DataType
 from tests.fakes.model import PICKLED, START, model
 
 FULL = model(

@@ -14,14 +14,8 @@ import pytest
 from domains.errors import Reason
 from domains.model.backends import disk_scanner, roots
 from domains.model.backends.disk_scanner import DiskScanner
-from domains.model.types import (
-    Architecture,
-    DataType,
-    Model,
-    ModelFormat,
-    ModelType,
-    PredictionType,
-)
+from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
+from domains.values import DataType
 from tests.domains.model.disk import DEMO, copy_demo, edit, write_safetensors
 
 LORA = {"lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048)}

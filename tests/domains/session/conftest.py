@@ -11,14 +11,8 @@ import pytest
 from domains.errors import Reason
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
-from domains.session.types import (
-    Failure,
-    ImageFormat,
-    ImageResult,
-    Phase,
-    SessionKind,
-    SessionOptions,
-)
+from domains.session.types import Failure, ImageResult, Phase, SessionKind, SessionOptions
+from domains.values import ImageFormat
 
 
 @dataclass

@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from deviceops.v1 import common_pb2, device_pb2
 from deviceops.worker.v1 import worker_pb2
 from domains.device.types import (
-    ByteFigure,
     DataTypeFacts,
     DeviceFigures,
-    FigureQuality,
     LoadedComponent,
     OptimizationChange,
     OptimizationProfile,
@@ -31,7 +29,7 @@ from domains.device.types import (
 )
 from domains.errors import Reason, ResourceExhausted
 from domains.memory.types import BufferRegion, Compare, Move, Segment, SegmentRegion
-from domains.model.types import DataType
+from domains.values import ByteFigure, DataType, FigureQuality
 from server.worker import frames
 from server.worker.frames import ProtocolError
 from server.worker.messages import (

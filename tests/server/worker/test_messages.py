@@ -26,8 +26,8 @@ from domains.inference.types import (
     SigmaSpacing,
     Timings,
 )
-from domains.model.types import DataType
 from domains.session import types
+from domains.values import DataType, Degradation, DegradationKind, ImageFormat
 from server.errors import STATUS_CODES
 from server.worker import frames
 from server.worker.frames import ProtocolError
@@ -67,7 +67,7 @@ WORK = st.builds(
     precision=st.sampled_from(PrecisionMode),
     preview=st.builds(PreviewSettings, COUNT, COUNT),
     output=st.builds(
-        OutputSettings, st.sampled_from(types.ImageFormat), COUNT, st.booleans(), st.booleans()
+        OutputSettings, st.sampled_from(ImageFormat), COUNT, st.booleans(), st.booleans()
     ),
 )
 FILE = st.builds(
@@ -79,7 +79,7 @@ FILE = st.builds(
     seed=st.integers(0, 2**64 - 1),
     width=EDGE,
     height=EDGE,
-    format=st.sampled_from(types.ImageFormat),
+    format=st.sampled_from(ImageFormat),
 )
 EVENT = st.one_of(
     st.none(),
@@ -110,9 +110,7 @@ REPORT = st.builds(
     st.sampled_from(DataType),
     st.booleans(),
     st.lists(
-        st.builds(
-            types.Degradation, st.sampled_from(types.DegradationKind), st.just("Some reason.")
-        ),
+        st.builds(Degradation, st.sampled_from(DegradationKind), st.just("Some reason.")),
         max_size=3,
     ).map(tuple),
 )

@@ -25,17 +25,8 @@ from domains.errors import (
     Unavailable,
 )
 from domains.inference.types import GenerationReport, Timings
-from domains.model.types import DataType
-from domains.session.types import (
-    Degradation,
-    DegradationKind,
-    ImageDecoded,
-    ImageFormat,
-    Phase,
-    PhaseStarted,
-    Preview,
-    StepFinished,
-)
+from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
+from domains.values import DataType, Degradation, DegradationKind, ImageFormat
 from server.worker.pool import WorkerPool
 from server.worker.restart import RestartRules
 from server.worker.timing import WorkerTiming

@@ -11,15 +11,14 @@ import pytest
 
 from domains.errors import Cancelled, Unavailable
 from domains.inference.types import GenerationReport, RunEvent, SpooledImage, Timings
-from domains.model.types import DataType
 from domains.session.types import (
     ImageDecoded,
-    ImageFormat,
     Preview,
     StepFinished,
     TextEncoded,
     TransferProgress,
 )
+from domains.values import DataType, ImageFormat
 from server.worker import frames
 from server.worker.frames import ProtocolError
 from server.worker.runs import Run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from domains.session.types import ImageFormat
+from domains.values import ImageFormat
 from server.worker import spool
 from server.worker.frames import ProtocolError, SpooledFile
 from server.worker.spool import Spool

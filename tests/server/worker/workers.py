@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from domains.device.types import ByteFigure, Device, DeviceKind, DeviceState, WorkerStatus
+from domains.device.types import Device, DeviceKind, DeviceState, WorkerStatus
 from domains.errors import DomainError
 from domains.inference.types import (
     GenerationReport,
@@ -21,6 +21,7 @@ from domains.inference.types import (
     SchedulerSettings,
     SpooledImage,
 )
+from domains.values import ByteFigure
 from server.worker.pool import WorkerOptions, WorkerPool
 from server.worker.restart import RestartRules
 from server.worker.timing import WorkerTiming

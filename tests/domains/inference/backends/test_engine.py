@@ -31,9 +31,7 @@ from domains.inference.types import (
     SchedulerSettings,
     SigmaSpacing,
 )
-from domains.model.types import DataType
 from domains.session.types import (
-    DegradationKind,
     ImageDecoded,
     Phase,
     PhaseStarted,
@@ -41,6 +39,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
+from domains.values import DataType, DegradationKind
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 

@@ -18,8 +18,7 @@ from domains.inference.backends.images import encode_image, encode_png_with_pill
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.png_text import insert_text
 from domains.inference.types import OutputSettings, SchedulerSettings, SigmaSpacing
-from domains.model.types import DataType
-from domains.session.types import ImageFormat
+from domains.values import DataType, ImageFormat
 
 NASTY = [
     "plain",

@@ -9,24 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from domains.device.types import (
-    FigureQuality,
-    OptimizationProfile,
-    OptimizationWork,
-    ReleaseWork,
-)
+from domains.device.types import OptimizationProfile, OptimizationWork, ReleaseWork
 from domains.errors import Cancelled
 from domains.inference.backends import compilation, optimization, step_trial
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.sliced_attention import SlicedAttention
 from domains.inference.types import ImageEncoded, PrecisionMode
-from domains.session.types import (
-    DegradationKind,
-    Phase,
-    PhaseStarted,
-    StepFinished,
-    TransferProgress,
-)
+from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
+from domains.values import DegradationKind, FigureQuality
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 COMPILE_IF_IT_PAYS = compilation.compile_if_it_pays

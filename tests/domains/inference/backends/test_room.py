@@ -17,7 +17,7 @@ from domains.inference.backends import denoise, finish, speed
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.room import with_room
 from domains.inference.types import ImageEncoded, PrecisionMode
-from domains.session.types import DegradationKind
+from domains.values import DegradationKind
 
 
 def starve() -> torch.Tensor:

@@ -1,0 +1,81 @@
+"""The Python twin of common.proto: what messages of several domains hold."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from domains.codec import ByteCount, Text, Value
+
+
+class DataType(Enum):
+    """Element type of tensors."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT64 = "float64"
+    FLOAT8_E4M3 = "float8_e4m3"
+    FLOAT8_E5M2 = "float8_e5m2"
+    INT8 = "int8"
+    UINT8 = "uint8"
+
+
+class FigureQuality(Enum):
+    """How far a figure can be trusted."""
+
+    MEASURED = "measured"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+
+class ByteFigure(Value, frozen=True):
+    """A number of bytes and the call or computation behind it; None when unknown."""
+
+    value: ByteCount | None
+    quality: FigureQuality
+    source: Text
+
+    @classmethod
+    def measured(cls, value: int, source: str) -> ByteFigure:
+        """A number that an allocator, driver or operating system gave."""
+        return cls(value, FigureQuality.MEASURED, source)
+
+    @classmethod
+    def unknown(cls, why: str) -> ByteFigure:
+        """No number, and why there is none."""
+        return cls(None, FigureQuality.UNKNOWN, why)
+
+    def __post_init__(self) -> None:
+        if (self.value is None) is not (self.quality is FigureQuality.UNKNOWN):
+            raise ValueError("a figure has a number unless it is unknown")
+        if not self.source:
+            raise ValueError("a figure has a source")
+
+
+class ImageFormat(Enum):
+    """Encoding of a finished picture."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+
+class DegradationKind(Enum):
+    """Ways in which a result may be made otherwise than asked or than usual."""
+
+    VAE_TILED = "vae-tiled"
+    VAE_DATA_TYPE = "vae-data-type"
+    UNET_DATA_TYPE = "unet-data-type"
+    CPU_FALLBACK = "cpu-fallback"
+    OFFLOADED = "offloaded"
+    ATTENTION_SLICED = "attention-sliced"
+    SLOW_ENCODER = "slow-encoder"
+    OTHER_DEVICE = "other-device"
+    PROMPT_TRUNCATED = "prompt-truncated"
+
+
+class Degradation(Value, frozen=True):
+    """Something done otherwise than asked or than usual, and why."""
+
+    kind: DegradationKind
+    detail: Text
