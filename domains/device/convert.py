@@ -6,8 +6,8 @@ import hashlib
 
 from google.protobuf.message import Message
 
-from deviceops.v1 import common_pb2, device_pb2
-from domains.conversions import EnumMap, byte_figure, duration, timestamp
+from deviceops.v1 import device_pb2
+from domains.conversions import DATA_TYPES, EnumMap, byte_figure, duration, timestamp
 from domains.device.core.optimizations import OptimizationRequest
 from domains.device.core.restarts import RestartRequest
 from domains.device.types import (
@@ -84,7 +84,7 @@ def capabilities_to_proto(
         device_id=capabilities.device_id,
         data_types=[
             device_pb2.DataTypeCapability(
-                data_type=common_pb2.DataType.Value(f"DATA_TYPE_{each.data_type.upper()}"),
+                data_type=DATA_TYPES.to_proto(each.data_type),
                 works=each.works,
                 max_relative_error=each.max_relative_error,
                 matmul_tflops=each.matmul_tflops,

@@ -7,8 +7,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
-from domains.values import ByteFigure
+from msgspec import Meta
+
+from domains.codec import (
+    FEW,
+    ByteCount,
+    Measure,
+    ModelId,
+    Moment,
+    Name,
+    Names,
+    Seconds,
+    Text,
+    Texts,
+    Value,
+)
+from domains.values import ByteFigure, DataType
 
 
 class DeviceKind(Enum):
@@ -60,13 +76,13 @@ class DeviceState(Enum):
     UNAVAILABLE = "unavailable"
 
 
-@dataclass(frozen=True)
-class Adapter:
+class Adapter(Value, frozen=True):
     """One adapter as its probe found it, before it has an id.
 
     `slot` (a PCI address where there is one) puts adapters of a kind in an order that
     does not depend on the driver's mood; `hardware_id` recognises an adapter again.
     `torch_device` is the name its worker gives torch (`cpu`, `cuda:0`).
+    Texts are a driver's own words; `answers` cleans them.
     """
 
     kind: DeviceKind
@@ -82,28 +98,27 @@ class Adapter:
     explanation: str = ""  # why it cannot be used; empty when it can
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(Value, frozen=True):
     """One adapter with its names.
 
     `identity` recognises it among those of its kind, in this run and in later ones.
     """
 
-    device_id: str
+    device_id: Name
     kind: DeviceKind
-    name: str
-    vendor: str
-    torch_device: str
+    name: Text
+    vendor: Text
+    torch_device: Text
     total_memory: ByteFigure
-    aliases: tuple[str, ...] = ()
-    driver_version: str = ""
-    runtime_version: str = ""
-    hardware_id: str = ""
+    aliases: Names = ()
+    driver_version: Text = ""
+    runtime_version: Text = ""
+    hardware_id: Text = ""
     unified_memory: bool = False
-    explanation: str = ""  # why it cannot be used; empty when it can
+    explanation: Text = ""  # why it cannot be used; empty when it can
     lost: bool = False  # an earlier discovery found it, the last one did not
-    slot: str = ""
-    identity: str = ""
+    slot: Text = ""
+    identity: Text = ""
 
     @property
     def traits(self) -> DeviceTraits:
@@ -178,20 +193,21 @@ class Load:
     power_watts: float | None = None
 
 
-@dataclass(frozen=True)
-class LoadedComponent:
-    """One network of a model as a worker holds it. `data_type` is a name (`float16`)."""
+class LoadedComponent(Value, frozen=True):
+    """One network of a model as a worker holds it; `data_type` is None where it has several."""
 
-    model_id: str
-    component: str
+    model_id: ModelId
+    component: Name
     size: ByteFigure
-    data_type: str
-    last_use_time: datetime
+    data_type: DataType | None
+    last_use_time: Moment
     in_use: bool = False
 
 
-@dataclass(frozen=True)
-class DeviceFigures:
+Components = Annotated[tuple[LoadedComponent, ...], FEW]
+
+
+class DeviceFigures(Value, frozen=True):
     """A device's memory as its worker last told, each figure with its source.
 
     `allocated`, `reserved` and `peak_allocated` are the worker's tensors, what its
@@ -209,9 +225,9 @@ class DeviceFigures:
     peak_allocated: ByteFigure
     largest_free: ByteFigure
     inactive_split: ByteFigure
-    leased_bytes: int
-    models: tuple[LoadedComponent, ...]
-    read_time: datetime
+    leased_bytes: ByteCount
+    models: Components
+    read_time: Moment
 
 
 @dataclass(frozen=True)
@@ -231,41 +247,38 @@ class DeviceMemory:
     peak_allocated: ByteFigure
 
 
-@dataclass(frozen=True)
-class DataTypeFacts:
-    """How a device computes in one data type, by name (`bfloat16`).
+class DataTypeFacts(Value, frozen=True):
+    """How a device computes in one data type.
 
     `max_relative_error` is the greatest of ||out - reference|| / ||reference|| over the
     operations tried, the reference being float64 on the processor; `matmul_tflops` is in
     10^12 operations per second, 0 where the type does not work.
     """
 
-    data_type: str
+    data_type: DataType
     works: bool
-    max_relative_error: float
-    matmul_tflops: float
+    max_relative_error: Annotated[float, Meta(ge=0.0)]
+    matmul_tflops: Measure
 
 
-@dataclass(frozen=True)
-class SelfTestWork:
+class SelfTestWork(Value, frozen=True):
     """Measure what the device can do."""
 
 
-@dataclass(frozen=True)
-class SelfTestFacts:
+class SelfTestFacts(Value, frozen=True):
     """What a device can do, as measured in its worker; speeds in 10^9 bytes per second."""
 
-    data_types: tuple[DataTypeFacts, ...]
+    data_types: Annotated[tuple[DataTypeFacts, ...], FEW]
     largest_allocation: ByteFigure
-    attention_backends: tuple[str, ...]
+    attention_backends: Names
     has_float64: bool
-    host_to_device_gbps: float
-    device_to_host_gbps: float
+    host_to_device_gbps: Measure
+    device_to_host_gbps: Measure
     has_pinned_memory: bool
     has_compilation: bool
-    measure_time: datetime
-    software_versions: Mapping[str, str] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    measure_time: Moment
+    software_versions: Texts = field(default_factory=dict)
+    problems: Annotated[tuple[Text, ...], FEW] = ()
 
 
 class OptimizationProfile(Enum):
@@ -276,8 +289,7 @@ class OptimizationProfile(Enum):
     FAST = "fast"
 
 
-@dataclass(frozen=True)
-class OptimizationWork:
+class OptimizationWork(Value, frozen=True):
     """Apply a profile and measure its effect on a real step of that model.
 
     With an empty `model_id` the profile is applied and nothing is measured, as after the
@@ -285,49 +297,45 @@ class OptimizationWork:
     """
 
     profile: OptimizationProfile
-    model_id: str = ""
+    model_id: Annotated[str, Meta(max_length=256)] = ""
     model_path: Path = Path()
 
 
-@dataclass(frozen=True)
-class OptimizationChange:
+class OptimizationChange(Value, frozen=True):
     """One thing that a profile set otherwise than it was."""
 
-    setting: str
-    before: str
-    after: str
+    setting: Name
+    before: Text
+    after: Text
 
 
-@dataclass(frozen=True)
-class OptimizationReport:
+class OptimizationReport(Value, frozen=True):
     """A profile's effect; `step_before` and `step_after` are seconds of one step."""
 
     profile: OptimizationProfile
-    changes: tuple[OptimizationChange, ...]
-    step_before: float
-    step_after: float
+    changes: Annotated[tuple[OptimizationChange, ...], FEW]
+    step_before: Seconds
+    step_after: Seconds
     peak_memory_before: ByteFigure
     peak_memory_after: ByteFigure
 
 
-@dataclass(frozen=True)
-class ReleaseWork:
+class ReleaseWork(Value, frozen=True):
     """Let loaded models go; no ids means every one. With `reload`, load them again."""
 
-    model_ids: tuple[str, ...] = ()
+    model_ids: Annotated[tuple[ModelId, ...], Meta(max_length=1_000)] = ()
     reload: bool = False
 
 
-@dataclass(frozen=True)
-class ReleaseReport:
+class ReleaseReport(Value, frozen=True):
     """What was let go, in that order, and what was loaded again.
 
     Free memory before and after is in the worker's figures: a fresh reading precedes
     every report.
     """
 
-    released: tuple[LoadedComponent, ...]
-    reloaded: tuple[LoadedComponent, ...] = ()
+    released: Components
+    reloaded: Components = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, session_pb2
-from domains.conversions import EnumMap, duration, seconds, timestamp
+from domains.conversions import DATA_TYPES, EnumMap, duration, seconds, timestamp
 from domains.errors import FieldViolation, Reason
 from domains.session import types
 from domains.session.core.log import EventLog
@@ -238,12 +238,8 @@ def _completed(completed: types.Completed) -> session_pb2.SessionCompleted:
         result.generation.CopyFrom(
             session_pb2.GenerationFacts(
                 model_id=facts.model_id,
-                unet_data_type=common_pb2.DataType.Value(
-                    f"DATA_TYPE_{facts.unet_data_type.upper()}"
-                ),
-                vae_data_type=common_pb2.DataType.Value(
-                    f"DATA_TYPE_{facts.vae_data_type.upper()}"
-                ),
+                unet_data_type=DATA_TYPES.to_proto(facts.unet_data_type),
+                vae_data_type=DATA_TYPES.to_proto(facts.vae_data_type),
                 channels_last=facts.channels_last,
                 steps=facts.steps,
                 software_versions=facts.software_versions,

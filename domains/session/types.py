@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from typing import Annotated
 
+from msgspec import Meta
+
+from domains.codec import ByteCount, Sha256, Text, Value
 from domains.errors import FieldViolation, Reason
-from domains.values import Degradation, ImageFormat
+from domains.values import DataType, Degradation, ImageFormat
+
+MAX_PREVIEW_BYTES = 256 * 1024
+ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
+Seed = Annotated[int, Meta(ge=0, lt=2**32)]
+Step = Annotated[int, Meta(ge=0, le=10_000)]
+Edge = Annotated[int, Meta(ge=1, le=32_768)]
+"""Pixels along one side of a picture."""
+FileSize = Annotated[int, Meta(ge=1, le=256 * 1024 * 1024)]
 
 
 class SessionKind(Enum):
@@ -100,17 +112,16 @@ class SessionOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ImageResult:
+class ImageResult(Value, frozen=True):
     """A finished picture: an artifact, its size in pixels and bytes, and its seed."""
 
-    image_index: int
-    seed: int
-    artifact_id: str
+    image_index: ImageIndex
+    seed: Seed
+    artifact_id: Sha256
     format: ImageFormat
-    width: int
-    height: int
-    size_bytes: int
+    width: Edge
+    height: Edge
+    size_bytes: FileSize
 
 
 @dataclass(frozen=True)
@@ -128,11 +139,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class GenerationFacts:
-    """What drew the pictures, in data types by name (`float32`)."""
+    """What drew the pictures."""
 
     model_id: str
-    unet_data_type: str
-    vae_data_type: str
+    unet_data_type: DataType
+    vae_data_type: DataType
     channels_last: bool
     steps: int
     software_versions: Mapping[str, str] = field(default_factory=dict)
@@ -154,44 +165,47 @@ class Accepted:
     deadline: datetime
 
 
-@dataclass(frozen=True)
-class PhaseStarted:
+class PhaseStarted(Value, frozen=True):
     """Work of another kind begins; `image_index` where it is about one picture."""
 
     phase: Phase
-    image_index: int | None = None
+    image_index: ImageIndex | None = None
 
 
-@dataclass(frozen=True)
-class TransferProgress:
+class TransferProgress(Value, frozen=True):
     """Bytes moved, read or checked so far, over the whole of the work."""
 
-    item: str
-    done_bytes: int
-    total_bytes: int
+    item: Text
+    done_bytes: ByteCount
+    total_bytes: ByteCount
+
+    def __post_init__(self) -> None:
+        if self.done_bytes > self.total_bytes:
+            raise ValueError("more is done than there is")
 
 
-@dataclass(frozen=True)
-class TextEncoded:
+class TextEncoded(Value, frozen=True):
     """Prompts are embeddings now; `cached` when an earlier request's were reused."""
 
     cached: bool
 
 
-@dataclass(frozen=True)
-class StepFinished:
+class StepFinished(Value, frozen=True):
     """Denoising step `step` (from 1) of `steps` for picture `image_index` (from 0)."""
 
-    image_index: int
-    step: int
-    steps: int
+    image_index: ImageIndex
+    step: Step
+    steps: Step
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.step <= self.steps:
+            raise ValueError("a step is one of the steps")
 
 
-@dataclass(frozen=True)
-class ImageDecoded:
+class ImageDecoded(Value, frozen=True):
     """Latents are pixels now."""
 
-    image_index: int
+    image_index: ImageIndex
 
 
 @dataclass(frozen=True)
@@ -256,15 +270,14 @@ class QueueMoved:
     queue_position: int
 
 
-@dataclass(frozen=True)
-class Preview:
+class Preview(Value, frozen=True):
     """The picture as it stands after `step`: a small JPEG, its size in pixels."""
 
-    image_index: int
-    step: int
-    width: int
-    height: int
-    jpeg: bytes
+    image_index: ImageIndex
+    step: Step
+    width: Edge
+    height: Edge
+    jpeg: Annotated[bytes, Meta(min_length=1, max_length=MAX_PREVIEW_BYTES)]
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def components_to_proto(
             model_id=component.model_id,
             component=component.component,
             size=byte_figure(component.size),
-            data_type=component.data_type,
+            data_type=component.data_type.value if component.data_type else "",
             last_use_time=timestamp(component.last_use_time),
             in_use=component.in_use,
         )
@@ -111,7 +111,7 @@ def _component_from_proto(message: worker_pb2.LoadedComponent) -> LoadedComponen
         model_id=printable(message.model_id, "model_id", longest=256),
         component=check_name(message.component, "component", longest=128),
         size=figure_from_proto(message.size, "size"),
-        data_type=message.data_type,
+        data_type=DataType(message.data_type) if message.data_type else None,
         last_use_time=time_from_proto(message.last_use_time, "last_use_time"),
         in_use=message.in_use,
     )

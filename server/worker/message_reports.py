@@ -122,7 +122,7 @@ def _facts_from_proto(message: device_pb2.GetDeviceCapabilitiesResponse) -> Self
     return SelfTestFacts(
         data_types=tuple(
             DataTypeFacts(
-                known(DATA_TYPES, fact.data_type, "data_type").value,
+                known(DATA_TYPES, fact.data_type, "data_type"),
                 fact.works,
                 error_share(fact.max_relative_error, "max_relative_error"),
                 finite(fact.matmul_tflops, "matmul_tflops"),

@@ -21,7 +21,7 @@ from domains.device.types import (
     SelfTestFacts,
 )
 from domains.session.types import Phase, PhaseStarted, StepFinished
-from domains.values import ByteFigure
+from domains.values import ByteFigure, DataType
 from tests.fakes.device import FakeWorkers
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -31,8 +31,12 @@ def facts(problem: str = "") -> SelfTestFacts:
     """What a self-test found; `problem` tells one from another."""
     return SelfTestFacts(
         data_types=(
-            DataTypeFacts("float32", works=True, max_relative_error=1e-7, matmul_tflops=2.5),
-            DataTypeFacts("bfloat16", works=False, max_relative_error=1.0, matmul_tflops=0),
+            DataTypeFacts(
+                DataType.FLOAT32, works=True, max_relative_error=1e-7, matmul_tflops=2.5
+            ),
+            DataTypeFacts(
+                DataType.BFLOAT16, works=False, max_relative_error=1.0, matmul_tflops=0
+            ),
         ),
         largest_allocation=ByteFigure.measured(3 << 30, "a fake"),
         attention_backends=("math",),
@@ -65,7 +69,7 @@ def component(model_id: str, *, hour: int = 0, in_use: bool = False) -> LoadedCo
         model_id,
         "unet",
         ByteFigure.measured(10, "a fake"),
-        "float16",
+        DataType.FLOAT16,
         MOMENT.replace(hour=hour),
         in_use,
     )

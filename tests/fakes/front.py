@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from server.worker.pool import WorkerOptions, WorkerPool
 from tests.server.worker.workers import DEVICE, eventually, ready, scripted, work

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from msgspec import structs
+
 from domains.device.ports import TaskEvent
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.errors import (
@@ -29,7 +31,7 @@ from domains.memory.types import (
     Region,
     Segment,
 )
-from domains.values import ByteFigure
+from domains.values import ByteFigure, DataType
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 CHUNK = 1 << 16
@@ -162,7 +164,7 @@ class FakeBuffers:
         begin = region.offset + offset
         if isinstance(region, BufferRegion):
             return bytes(self.buffers[device_id, region.buffer_id][begin : begin + size])
-        return self.host.read(replace(region, offset=begin), size)
+        return self.host.read(structs.replace(region, offset=begin), size)
 
     def _write(self, device_id: str, region: Region, offset: int, data: bytes) -> None:
         begin = region.offset + offset
@@ -171,7 +173,7 @@ class FakeBuffers:
                 data = bytes([data[0] ^ 1]) + data[1:]
             self.buffers[device_id, region.buffer_id][begin : begin + len(data)] = data
         else:
-            self.host.write(replace(region, offset=begin), data)
+            self.host.write(structs.replace(region, offset=begin), data)
 
     async def compare(self, device_id: str, compare: Compare) -> AsyncGenerator[int]:
         for offset in range(0, compare.length, CHUNK):
@@ -216,7 +218,7 @@ class FakeModels:
         self, device_id: str, model_id: str, size: int, *, used: datetime, in_use: bool = False
     ) -> None:
         """A device holds a model of one component."""
-        part = LoadedComponent(model_id, "unet", measured(size), "float32", used, in_use)
+        part = LoadedComponent(model_id, "unet", measured(size), DataType.FLOAT32, used, in_use)
         self.components.append(HeldComponent(device_id, part))
 
     def held(self) -> tuple[HeldComponent, ...]:

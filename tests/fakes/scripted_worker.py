@@ -96,7 +96,9 @@ class ScriptedEngine:
         return self.components
 
     components: tuple[LoadedComponent, ...] = (
-        LoadedComponent("model", "unet", ByteFigure.measured(1000, "a fake"), "float16", EPOCH),
+        LoadedComponent(
+            "model", "unet", ByteFigure.measured(1000, "a fake"), DataType.FLOAT16, EPOCH
+        ),
     )
 
     def _draw(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
@@ -231,7 +233,7 @@ def _self_test(*, emit: TaskEmit, checkpoint: Callable[[], None]) -> SelfTestFac
     emit(PhaseStarted(Phase.MEASURING))
     checkpoint()
     return SelfTestFacts(
-        data_types=(DataTypeFacts("float32", True, 1e-7, 0.1),),
+        data_types=(DataTypeFacts(DataType.FLOAT32, True, 1e-7, 0.1),),
         largest_allocation=ByteFigure.measured(1 << 20, "a fake"),
         attention_backends=("math",),
         has_float64=True,

@@ -5,17 +5,17 @@ The reader believes nothing about the writer: a driver may have written into the
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
+from msgspec import Meta
+from msgspec.structs import replace
+
+from domains.codec import Text, Value, decode_json, encode_json
 from domains.device.types import Adapter, DeviceKind
-from domains.values import ByteFigure, FigureQuality
 
 MAX_LINE_BYTES = 1 << 16
-_MAX_ADAPTERS = 64
 _MAX_TEXT = 256
 _TEXTS = (
     "name",
@@ -32,27 +32,19 @@ _TORCH_DEVICE = re.compile(r"(cuda|xpu|mps|privateuseone):\d{1,3}")
 _FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s:'\"\\/]+[\\/])+")
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Value, frozen=True):
     """What looking for one kind came to."""
 
     kind: DeviceKind
-    adapters: tuple[Adapter, ...] = ()
-    explanation: str = ""
+    adapters: Annotated[tuple[Adapter, ...], Meta(max_length=64)] = ()
+    explanation: Text = ""
 
 
 def encode(kind: DeviceKind, adapters: Sequence[Adapter], explanation: str) -> str:
     """One line."""
-    listed = [
-        {name: getattr(adapter, name) for name in _TEXTS}
-        | {
-            "unified_memory": adapter.unified_memory,
-            "total_bytes": adapter.total_memory.value,
-            "total_source": adapter.total_memory.source,
-        }
-        for adapter in adapters
-    ]
-    return json.dumps({"kind": kind.value, "explanation": explanation, "adapters": listed})
+    return encode_json(
+        Answer(kind, tuple(map(_cleaned, adapters)), _text(explanation))
+    ).decode()
 
 
 def decode(line: bytes, kind: DeviceKind) -> Answer:
@@ -61,35 +53,25 @@ def decode(line: bytes, kind: DeviceKind) -> Answer:
     Raises:
         ValueError: The line is not such an answer.
     """
-    try:
-        answer = json.loads(line)
-        if answer["kind"] != kind.value or len(answer["adapters"]) > _MAX_ADAPTERS:
-            raise ValueError("not the answer that was asked for")
-        adapters = tuple(_adapter(kind, item) for item in answer["adapters"])
-        return Answer(kind, adapters, _text(answer["explanation"]))
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("not an answer") from error
+    answer = decode_json(Answer, line)
+    for adapter in answer.adapters:
+        if not _TORCH_DEVICE.fullmatch(adapter.torch_device):
+            raise ValueError("not a device of torch")
+    if answer.kind is not kind or any(each.kind is not kind for each in answer.adapters):
+        raise ValueError("not the answer that was asked for")
+    return Answer(kind, tuple(map(_cleaned, answer.adapters)), _text(answer.explanation))
 
 
-def _adapter(kind: DeviceKind, item: dict[str, Any]) -> Adapter:
-    texts = {name: _text(item[name]) for name in _TEXTS}
-    total = item["total_bytes"]
-    if total is not None and (type(total) is not int or not 0 <= total < 1 << 62):
-        raise ValueError("not a number of bytes")
-    if type(item["unified_memory"]) is not bool:
-        raise ValueError("not a truth value")
-    if not _TORCH_DEVICE.fullmatch(texts["torch_device"]):
-        raise ValueError("not a device of torch")
-    quality = FigureQuality.UNKNOWN if total is None else FigureQuality.MEASURED
-    figure = ByteFigure(total, quality, _text(item["total_source"]))
-    return Adapter(
-        kind=kind, total_memory=figure, unified_memory=item["unified_memory"], **texts
+def _cleaned(adapter: Adapter) -> Adapter:
+    total = adapter.total_memory
+    return replace(
+        adapter,
+        total_memory=replace(total, source=_text(total.source)),
+        **{name: _text(getattr(adapter, name)) for name in _TEXTS},
     )
 
 
-def _text(value: object) -> str:
+def _text(text: str) -> str:
     """One printable line without folders, of bounded length."""
-    if not isinstance(value, str):
-        raise ValueError("not text")
-    words = "".join(c if c.isprintable() else " " for c in value[: 4 * _MAX_TEXT]).split()
+    words = "".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_TEXT]).split()
     return _FOLDERS.sub("", " ".join(words))[:_MAX_TEXT]

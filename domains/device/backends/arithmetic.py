@@ -12,21 +12,24 @@ from torch.nn import functional
 
 from domains.device.backends.torch_gauge import in_main_memory
 from domains.device.types import DataTypeFacts
+from domains.values import DataType
 
-# Names as in the contract, torch's types, and the greatest relative error that is right:
+# Torch's types, and the greatest relative error that is right:
 # a few units in the last place, as results of several operations are compared. The inputs
 # are rounded to the type before the reference is computed, so their rounding is not in it.
-_TYPES: dict[str, tuple[torch.dtype, float]] = {
-    "float32": (torch.float32, 1e-4),
-    "float16": (torch.float16, 5e-3),
-    "bfloat16": (torch.bfloat16, 4e-2),
-    "float64": (torch.float64, 1e-12),
-    "float8_e4m3": (torch.float8_e4m3fn, 4e-2),
-    "float8_e5m2": (torch.float8_e5m2, 4e-2),
+_TYPES: dict[DataType, tuple[torch.dtype, float]] = {
+    DataType.FLOAT32: (torch.float32, 1e-4),
+    DataType.FLOAT16: (torch.float16, 5e-3),
+    DataType.BFLOAT16: (torch.bfloat16, 4e-2),
+    DataType.FLOAT64: (torch.float64, 1e-12),
+    DataType.FLOAT8_E4M3: (torch.float8_e4m3fn, 4e-2),
+    DataType.FLOAT8_E5M2: (torch.float8_e5m2, 4e-2),
 }
 _EIGHT_BITS = {torch.float8_e4m3fn, torch.float8_e5m2}
 # DirectML ends the whole process on these instead of raising an error.
-_FATAL = {"privateuseone": {"bfloat16", "float8_e4m3", "float8_e5m2"}}
+_FATAL = {
+    "privateuseone": frozenset({DataType.BFLOAT16, DataType.FLOAT8_E4M3, DataType.FLOAT8_E5M2})
+}
 _SMALLEST_EDGE, _LARGEST_EDGE = 256, 8192
 _LARGEST_EDGE_IN_MAIN_MEMORY = 1024
 _LONG_ENOUGH = 4e-3  # seconds of one product, so that starting it does not count
@@ -46,12 +49,12 @@ class Arithmetic:
         self._device = device
         self._synchronize = synchronize
 
-    def candidates(self) -> tuple[str, ...]:
+    def candidates(self) -> tuple[DataType, ...]:
         """The types that can be tried without harm."""
-        fatal = _FATAL.get(self._device.type, set())
-        return tuple(name for name in _TYPES if name not in fatal)
+        fatal = _FATAL.get(self._device.type, frozenset())
+        return tuple(each for each in _TYPES if each not in fatal)
 
-    def measure(self, name: str) -> tuple[DataTypeFacts, str]:
+    def measure(self, name: DataType) -> tuple[DataTypeFacts, str]:
         """Try a type; the text is a problem, empty when there is none.
 
         A type that the device refuses is no problem, except float32, which nothing does
@@ -65,12 +68,12 @@ class Arithmetic:
             problem = refusal if data_type is torch.float32 else ""
             return DataTypeFacts(name, False, 0.0, 0.0), problem
         if not distance <= most:
-            problem = f"{name} computes wrong results: relative error {distance:.2g}."
+            problem = f"{name.value} computes wrong results: relative error {distance:.2g}."
             return DataTypeFacts(name, False, distance, 0.0), problem
         try:
             speed = self._tflops(data_type)
         except Exception:
-            problem = f"{name} computes right but fails on larger matrices."
+            problem = f"{name.value} computes right but fails on larger matrices."
             return DataTypeFacts(name, False, distance, 0.0), problem
         return DataTypeFacts(name, True, distance, speed), ""
 

@@ -27,7 +27,7 @@ from domains.device.ports import TaskEvent
 from domains.device.types import DataTypeFacts, SelfTestFacts
 from domains.errors import DomainError, Reason, Unavailable
 from domains.session.types import Phase, PhaseStarted
-from domains.values import ByteFigure, FigureQuality
+from domains.values import ByteFigure, DataType, FigureQuality
 
 MOST_FREE_SHARE = 0.9
 """Of free device memory that one allocation is tried with."""
@@ -75,9 +75,9 @@ class SelfTest:
         data_types: list[DataTypeFacts] = []
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch explains there what it cannot do
-            for name in arithmetic.candidates():
+            for data_type in arithmetic.candidates():
                 checkpoint()
-                facts, problem = arithmetic.measure(name)
+                facts, problem = arithmetic.measure(data_type)
                 data_types.append(facts)
                 self._problems += [problem] if problem else []
             working = {facts.data_type for facts in data_types if facts.works}
@@ -100,7 +100,7 @@ class SelfTest:
             data_types=tuple(data_types),
             largest_allocation=largest,
             attention_backends=tuple(attention),
-            has_float64="float64" in working,
+            has_float64=DataType.FLOAT64 in working,
             host_to_device_gbps=inwards,
             device_to_host_gbps=outwards,
             has_pinned_memory=pinned,
@@ -150,10 +150,11 @@ class SelfTest:
             seconds.append(time.perf_counter() - began)
         return size / statistics.median(seconds) / 1e9
 
-    def _attends(self, name: str, working: set[str]) -> bool:
+    def _attends(self, name: str, working: set[DataType]) -> bool:
         """Whether that implementation runs here and computes right."""
-        halves = [half for half in ("float16", "bfloat16") if half in working]
-        data_type = getattr(torch, halves[0] if halves else "float32")
+        preferred = (DataType.FLOAT16, DataType.BFLOAT16)
+        chosen = next((half for half in preferred if half in working), DataType.FLOAT32)
+        data_type = getattr(torch, chosen.value)
         generator = torch.Generator().manual_seed(1)
         query, key, value = (
             torch.randn(1, 4, 128, 64, generator=generator).to(data_type) for _ in range(3)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from domains.codec import Name, Value
 from domains.device.core import facts as kept
 from domains.device.ports import FactsStore
 
 _KEY = "device.default"
-_SCHEMA = 1
+
+
+class _Choice(Value, frozen=True):
+    device_id: Name
+    configured: str
 
 
 class DefaultChoice:
@@ -27,13 +32,11 @@ class DefaultChoice:
     @property
     def name(self) -> str:
         """Id or alias of the chosen device; empty when nobody chose one."""
-        chosen = kept.recall(self._facts, _KEY, _SCHEMA)
-        if chosen is None or chosen.get("configured") != self._configured:
+        chosen = kept.recall(self._facts, _KEY, _Choice)
+        if chosen is None or chosen.configured != self._configured:
             return self._configured
-        device_id = chosen.get("device_id")
-        return device_id if isinstance(device_id, str) else self._configured
+        return chosen.device_id
 
     def choose(self, device_id: str) -> None:
         """Remember a client's choice."""
-        choice = {"device_id": device_id, "configured": self._configured}
-        kept.keep(self._facts, _KEY, _SCHEMA, choice)
+        kept.keep(self._facts, _KEY, _Choice(device_id, self._configured))

@@ -1,12 +1,13 @@
-"""Values among the facts that outlive the server: JSON with a version, believed when whole."""
+"""Values among the facts that outlive the server: believed when whole and of this form."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
+from domains.codec import Malformed, decode, encode
 from domains.device.ports import FactsStore
+
+T = TypeVar("T")
 
 
 class TransientFacts:
@@ -24,20 +25,17 @@ class TransientFacts:
         self._values[key] = value
 
 
-def keep(facts: FactsStore, key: str, schema: int, value: Mapping[str, Any]) -> None:
-    """Put `value`, which JSON can hold, under `key` as version `schema` of its form."""
-    facts.put(key, json.dumps({"schema": schema, **value}).encode())
+def keep(facts: FactsStore, key: str, value: object) -> None:
+    """Put a codec value under `key`."""
+    facts.put(key, encode(value))
 
 
-def recall(facts: FactsStore, key: str, schema: int) -> dict[str, Any] | None:
+def recall(facts: FactsStore, key: str, kind: type[T]) -> T | None:
     """What `keep` put under `key`; None when it is not there, of another form, or torn."""
     data = facts.get(key)
     if data is None:
         return None
     try:
-        value = json.loads(data)
-    except ValueError:
+        return decode(kind, data)
+    except Malformed:
         return None
-    if not isinstance(value, dict) or value.get("schema") != schema:
-        return None
-    return value

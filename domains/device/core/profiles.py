@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from domains.codec import Value
 from domains.device.core import facts as kept
 from domains.device.ports import FactsStore
 from domains.device.types import OptimizationProfile
 
-_SCHEMA = 1
+
+class _Chosen(Value, frozen=True):
+    profile: OptimizationProfile
 
 
 class DeviceProfiles:
@@ -21,15 +24,12 @@ class DeviceProfiles:
 
     def of(self, device_id: str) -> OptimizationProfile:
         """The profile that the device's workers run with."""
-        value = kept.recall(self._facts, _key(device_id), _SCHEMA) or {}
-        try:
-            return OptimizationProfile(value.get("profile"))
-        except ValueError:
-            return OptimizationProfile.BALANCED
+        chosen = kept.recall(self._facts, _key(device_id), _Chosen)
+        return OptimizationProfile.BALANCED if chosen is None else chosen.profile
 
     def remember(self, device_id: str, profile: OptimizationProfile) -> None:
         """Keep it for workers to come."""
-        kept.keep(self._facts, _key(device_id), _SCHEMA, {"profile": profile.value})
+        kept.keep(self._facts, _key(device_id), _Chosen(profile))
 
 
 def _key(device_id: str) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any
 
+from domains.codec import Texts, Value
 from domains.device.core import facts as kept
 from domains.device.core.inventory import DeviceInventory
 from domains.device.core.reporting import refuse_unusable
 from domains.device.ports import DeviceRuns, FactsStore, Workers
-from domains.device.types import Capabilities, DataTypeFacts, Device, SelfTestFacts
+from domains.device.types import Capabilities, Device, SelfTestFacts
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
 from domains.session.core.tasks import Tasks
@@ -24,9 +24,16 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
-from domains.values import ByteFigure, FigureQuality
+from domains.values import DataType
 
-_SCHEMA = 1
+
+class _Measured(Value, frozen=True):
+    """What was measured, and with which driver and libraries."""
+
+    driver_version: str
+    runtime_version: str
+    worker_versions: Texts
+    facts: SelfTestFacts
 
 
 class SelfTests:
@@ -84,7 +91,7 @@ class SelfTests:
         """Whether a device was measured to compute right in 16 bits; False if nobody did."""
         found = [d for d in self._inventory.devices if d.device_id == device_id]
         facts = self._known(found[0]) if found else None
-        narrow = ("float16", "bfloat16")
+        narrow = (DataType.FLOAT16, DataType.BFLOAT16)
         return facts is not None and any(
             each.works and each.data_type in narrow for each in facts.data_types
         )
@@ -140,64 +147,21 @@ class SelfTests:
     # What is kept.
 
     def _known(self, device: Device) -> SelfTestFacts | None:
-        value = kept.recall(self._facts, _key(device), _SCHEMA)
-        if value is None or value.get("driver_version") != device.driver_version:
+        known = kept.recall(self._facts, _key(device), _Measured)
+        if known is None or known.driver_version != device.driver_version:
             return None
-        if value.get("runtime_version") != device.runtime_version:
+        if known.runtime_version != device.runtime_version:
             return None
         worker = dict(self._workers.status(device.device_id).software_versions)
-        if worker and value.get("worker_versions") != worker:
+        if worker and known.worker_versions != worker:
             return None
-        try:
-            return _facts(value["facts"])
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return None
+        return known.facts
 
     def _keep(self, device: Device, facts: SelfTestFacts) -> None:
-        value = {
-            "driver_version": device.driver_version,
-            "runtime_version": device.runtime_version,
-            "worker_versions": dict(self._workers.status(device.device_id).software_versions),
-            "facts": _plain(facts),
-        }
-        kept.keep(self._facts, _key(device), _SCHEMA, value)
+        versions = dict(self._workers.status(device.device_id).software_versions)
+        measured = _Measured(device.driver_version, device.runtime_version, versions, facts)
+        kept.keep(self._facts, _key(device), measured)
 
 
 def _key(device: Device) -> str:
     return f"device.capabilities/{device.kind.value}/{device.identity or device.name}"
-
-
-def _plain(facts: SelfTestFacts) -> dict[str, Any]:
-    """As JSON can hold it."""
-    largest = facts.largest_allocation
-    return {
-        "data_types": [vars(each) for each in facts.data_types],
-        "largest_allocation": [largest.value, largest.quality.value, largest.source],
-        "attention_backends": list(facts.attention_backends),
-        "has_float64": facts.has_float64,
-        "host_to_device_gbps": facts.host_to_device_gbps,
-        "device_to_host_gbps": facts.device_to_host_gbps,
-        "has_pinned_memory": facts.has_pinned_memory,
-        "has_compilation": facts.has_compilation,
-        "measure_time": facts.measure_time.isoformat(),
-        "software_versions": dict(facts.software_versions),
-        "problems": list(facts.problems),
-    }
-
-
-def _facts(plain: dict[str, Any]) -> SelfTestFacts:
-    """The inverse of `_plain`."""
-    value, quality, source = plain["largest_allocation"]
-    return SelfTestFacts(
-        data_types=tuple(DataTypeFacts(**each) for each in plain["data_types"]),
-        largest_allocation=ByteFigure(value, FigureQuality(quality), source),
-        attention_backends=tuple(plain["attention_backends"]),
-        has_float64=plain["has_float64"],
-        host_to_device_gbps=plain["host_to_device_gbps"],
-        device_to_host_gbps=plain["device_to_host_gbps"],
-        has_pinned_memory=plain["has_pinned_memory"],
-        has_compilation=plain["has_compilation"],
-        measure_time=datetime.fromisoformat(plain["measure_time"]),
-        software_versions=plain["software_versions"],
-        problems=tuple(plain["problems"]),
-    )

@@ -70,7 +70,7 @@ _PLAIN_HALF = Traits(
 )
 _TRAITS = {"cpu": _CPU, "mps": _PLAIN_HALF, "privateuseone": _PLAIN_HALF}
 
-_DATA_TYPES = {
+DATA_TYPES = {
     torch.float32: DataType.FLOAT32,
     torch.float16: DataType.FLOAT16,
     torch.bfloat16: DataType.BFLOAT16,
@@ -84,7 +84,7 @@ def traits_of(device: torch.device) -> Traits:
 
 def data_type_of(data_type: torch.dtype) -> DataType:
     """The domain's name of a torch element type that networks run in."""
-    return _DATA_TYPES[data_type]
+    return DATA_TYPES[data_type]
 
 
 def can_be_lost(device: torch.device) -> bool:

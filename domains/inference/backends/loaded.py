@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from domains.device.types import LoadedComponent
-from domains.inference.backends.device import Numerics, release_memory
+from domains.inference.backends.device import DATA_TYPES, Numerics, release_memory
 from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import FolderPlan
 from domains.values import ByteFigure
@@ -98,13 +98,13 @@ class LoadedModel:
         for name, network in self.networks.items():
             tensors = (*network.parameters(), *network.buffers())
             size = sum(tensor.nbytes for tensor in tensors)
-            types = {str(tensor.dtype) for tensor in network.parameters()}
+            types = {tensor.dtype for tensor in network.parameters()}
             found.append(
                 LoadedComponent(
                     model_id=self.model_id,
                     component=name,
                     size=ByteFigure.measured(size, "sum of torch.Tensor.nbytes"),
-                    data_type="/".join(sorted(types)).replace("torch.", ""),
+                    data_type=DATA_TYPES.get(types.pop()) if len(types) == 1 else None,
                     last_use_time=last_use,
                 )
             )

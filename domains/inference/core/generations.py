@@ -224,8 +224,8 @@ class Generations:
                     },
                     generation=GenerationFacts(
                         model_id=work.model_id,
-                        unet_data_type=event.unet_data_type.value,
-                        vae_data_type=event.vae_data_type.value,
+                        unet_data_type=event.unet_data_type,
+                        vae_data_type=event.vae_data_type,
                         channels_last=event.channels_last,
                         steps=work.steps,
                         software_versions=dict(self._software_versions(session.device_id)),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deviceops.v1 import common_pb2, memory_pb2
-from domains.conversions import EnumMap, byte_figure, seconds, timestamp
+from deviceops.v1 import memory_pb2
+from domains.conversions import DATA_TYPES, EnumMap, byte_figure, seconds, timestamp
 from domains.limits import LIMITS
 from domains.memory.convert.figures import place_to_proto
 from domains.memory.convert.leases import digest_of, place_from_proto
@@ -81,15 +81,12 @@ def recommendations_to_proto(
 def component_to_proto(held: HeldComponent) -> memory_pb2.ComponentMemory:
     """A component in a place."""
     part = held.component
-    # A network of mixed types has none of its own.
-    name = f"DATA_TYPE_{part.data_type.upper()}"
-    types = dict(common_pb2.DataType.items())
     return memory_pb2.ComponentMemory(
         model_id=part.model_id,
         component=part.component,
         place=place_to_proto(Place(held.device_id)),
         size=byte_figure(part.size),
-        data_type=types.get(name, common_pb2.DATA_TYPE_UNSPECIFIED),
+        data_type=DATA_TYPES.to_proto(part.data_type),
         last_use_time=timestamp(part.last_use_time),
         in_use=part.in_use,
     )

@@ -11,7 +11,7 @@ from domains.device.types import LoadedComponent
 from domains.memory.core.analytics import History
 from domains.memory.core.history import NO_MODELS
 from domains.memory.types import Place
-from domains.values import ByteFigure, FigureQuality
+from domains.values import ByteFigure, DataType, FigureQuality
 
 # From these on a place is short of memory, fragmented, or a model is not used.
 HIGH_SHARE = 0.8
@@ -19,7 +19,7 @@ FULL_SHARE = 0.9
 FRAGMENTED = 0.25
 UNUSED_SECONDS = 600.0
 MANY_EVICTIONS = 5
-_WIDE = "float32"
+_WIDE = DataType.FLOAT32
 
 
 class Advice(Enum):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+from domains.codec import ByteCount, Name, Value
+
+SegmentName = Annotated[str, Meta(max_length=256)]
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(Value, frozen=True):
     """Host memory that processes of this server share, by name.
 
     `name` is what another process opens: `/proc/<pid>/fd/<n>` of a memfd on Linux, the
@@ -16,32 +22,29 @@ class Segment:
     to nothing.
     """
 
-    name: str
-    size_bytes: int
+    name: SegmentName
+    size_bytes: ByteCount
     huge_pages: bool = False
 
 
-@dataclass(frozen=True)
-class SegmentRegion:
+class SegmentRegion(Value, frozen=True):
     """Shared host memory from byte `offset` on."""
 
     segment: Segment
-    offset: int = 0
+    offset: ByteCount = 0
 
 
-@dataclass(frozen=True)
-class BufferRegion:
+class BufferRegion(Value, frozen=True):
     """A device buffer from byte `offset` on."""
 
-    buffer_id: str
-    offset: int = 0
+    buffer_id: Name
+    offset: ByteCount = 0
 
 
 Region = SegmentRegion | BufferRegion
 
 
-@dataclass(frozen=True)
-class Move:
+class Move(Value, frozen=True):
     """Copy `length` bytes between regions a device's worker reaches; the source stays.
 
     At least one region is a buffer of that device. With `hash` the SHA-256 of the bytes
@@ -50,12 +53,11 @@ class Move:
 
     source: Region
     target: Region
-    length: int
+    length: ByteCount
     hash: bool = False
 
 
-@dataclass(frozen=True)
-class Compare:
+class Compare(Value, frozen=True):
     """Compare `length` bytes of two regions that a device's worker reaches.
 
     At least one region is a buffer of that device.
@@ -63,7 +65,7 @@ class Compare:
 
     first: Region
     second: Region
-    length: int
+    length: ByteCount
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from domains.device.backends.answers import Answer, decode, encode
 from domains.device.types import DeviceKind
@@ -19,6 +19,11 @@ def line(**changes: Any) -> bytes:
     answer = json.loads(encode(DeviceKind.CUDA, [card(0)], ""))
     answer["adapters"][0].update(changes)
     return json.dumps(answer).encode()
+
+
+def total(number: object) -> dict[str, object]:
+    """A figure with that number."""
+    return {"type": "ByteFigure", "value": number, "quality": "measured", "source": "a driver"}
 
 
 @pytest.mark.parametrize(
@@ -53,9 +58,9 @@ def test_an_answer_survives_the_way(adapter: Any) -> None:
         b"7",
         b"{}",
         b"[" * 100_000,
-        line(total_bytes=-1),
-        line(total_bytes=True),
-        line(total_bytes="many"),
+        line(total_memory=total(-1)),
+        line(total_memory=total(True)),
+        line(total_memory=total("many")),
         line(unified_memory=1),
         line(torch_device="cpu"),
         line(torch_device="cuda:0; rm"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from domains.device.core.naming import kinds_meant, name_devices
 from domains.device.types import DeviceKind

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from domains.device.errors import DeviceNotFound
@@ -74,7 +74,9 @@ async def test_another_driver_or_library_is_measured_anew(domain: Domain, change
         newer = replace(worker, software_versions={"torch": "10"})
         domain.workers.statuses["cuda:0"] = newer
     else:
-        domain.probe.adapters = [replace(card(0, hardware_id="GPU-1"), **{changed: "2"})]
+        domain.probe.adapters = [
+            msgspec.structs.replace(card(0, hardware_id="GPU-1"), **{changed: "2"})
+        ]
 
     await domain.build().self_tests.capabilities("cuda:0")
 
@@ -96,9 +98,9 @@ async def test_a_device_without_a_worker_still_tells_what_was_measured(domain: D
 async def test_a_torn_record_is_measured_anew(domain: Domain, part: str) -> None:
     await domain.service.self_tests.capabilities("cuda:0")
     key = "device.capabilities/cuda/GPU-1"
-    record = json.loads(domain.facts.get(key) or b"")
+    record = msgspec.msgpack.decode(domain.facts.get(key) or b"")
     (record if part == "facts" else record["facts"])[part] = 7
-    domain.facts.put(key, json.dumps(record).encode())
+    domain.facts.put(key, msgspec.msgpack.encode(record))
 
     assert (await domain.service.self_tests.capabilities("cuda:0")).facts == facts()
     assert domain.runs.tests == 2
@@ -107,9 +109,13 @@ async def test_a_torn_record_is_measured_anew(domain: Domain, part: str) -> None
 async def test_an_unknown_figure_survives_being_kept(domain: Domain) -> None:
     await domain.service.self_tests.capabilities("cuda:0")
     key = "device.capabilities/cuda/GPU-1"
-    record = json.loads(domain.facts.get(key) or b"")
-    record["facts"]["largest_allocation"] = [None, "unknown", "it was not tried"]
-    domain.facts.put(key, json.dumps(record).encode())
+    record = msgspec.msgpack.decode(domain.facts.get(key) or b"")
+    record["facts"]["largest_allocation"] |= {
+        "value": None,
+        "quality": "unknown",
+        "source": "it was not tried",
+    }
+    domain.facts.put(key, msgspec.msgpack.encode(record))
 
     found = await domain.service.self_tests.capabilities("cuda:0")
 

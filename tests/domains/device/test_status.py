@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from domains.device.core.figures import device_memory, loaded_model
 from domains.device.types import DeviceState, Load, OptimizationProfile

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from domains.device.backends.readings import number
 from domains.device.backends.telemetry import PlatformTelemetry

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from domains.device.core import DeviceInventory
 from domains.errors import NotFound, Reason
@@ -196,7 +197,7 @@ def models(system: System, recorder: MemoryRecorder) -> ModelsInMemory:
         figures = system.meter.figures("cuda:0")
         assert figures is not None
         free = measured((figures.free.value or 0) + 100)
-        system.meter.known["cuda:0"] = replace(figures, free=free)
+        system.meter.known["cuda:0"] = structs.replace(figures, free=free)
 
     system.models.on_release = grow
     return ModelsInMemory(

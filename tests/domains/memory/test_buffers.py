@@ -12,12 +12,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from domains.errors import (
     AlreadyExists,

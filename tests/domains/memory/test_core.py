@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 
 from domains.device.core import DeviceInventory
 from domains.device.errors import DeviceNotFound
@@ -87,7 +88,7 @@ async def test_what_is_computed_from_an_unknown_figure_is_unknown() -> None:
 
 async def test_what_no_worker_reports_is_unknown_with_the_reason() -> None:
     total = ByteFigure.measured(8 << 30, "a driver")
-    watched, _ = monitor(FakeProbe(replace(card(0), total_memory=total)))
+    watched, _ = monitor(FakeProbe(structs.replace(card(0), total_memory=total)))
 
     (memory,) = (await watched.status("cuda:0")).devices
 
@@ -99,7 +100,7 @@ async def test_what_no_worker_reports_is_unknown_with_the_reason() -> None:
 
 async def test_a_lost_device_has_no_figures() -> None:
     total = ByteFigure.measured(8 << 30, "a driver")
-    probe = FakeProbe(replace(card(0), total_memory=total))
+    probe = FakeProbe(structs.replace(card(0), total_memory=total))
     watched, inventory = monitor(probe)
     await inventory.discover()
     probe.adapters = []

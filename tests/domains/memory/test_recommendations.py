@@ -13,7 +13,7 @@ from domains.device.types import LoadedComponent
 from domains.memory.core.analytics import History, OwnerUsage
 from domains.memory.core.recommendations import Advice, PlaceFacts, recommend
 from domains.memory.types import Place
-from domains.values import ByteFigure
+from domains.values import ByteFigure, DataType
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 GIB = 1 << 30
@@ -35,7 +35,7 @@ def part(
     model: str = "sdxl",
     component: str = "unet",
     size: int = GIB,
-    data_type: str = "float16",
+    data_type: DataType = DataType.FLOAT16,
     unused: float = 0.0,
     in_use: bool = False,
 ) -> LoadedComponent:
@@ -54,7 +54,7 @@ def used(facts: PlaceFacts, share: float) -> PlaceFacts:
 
 
 def test_nothing_is_advised_when_all_is_well() -> None:
-    held = (part(unused=5000, data_type="float32"),)
+    held = (part(unused=5000, data_type=DataType.FLOAT32),)
     assert recommend([replace(FACTS, models=held, half_precision=True)]) == ()
 
 
@@ -75,10 +75,10 @@ def test_an_unused_model_is_named_while_memory_is_short() -> None:
 @pytest.mark.parametrize(
     ("data_type", "half", "share", "advised"),
     [
-        ("float32", True, 0.85, True),
-        ("float32", False, 0.85, False),
-        ("float16", True, 0.85, False),
-        ("float32", True, 0.75, False),
+        (DataType.FLOAT32, True, 0.85, True),
+        (DataType.FLOAT32, False, 0.85, False),
+        (DataType.FLOAT16, True, 0.85, False),
+        (DataType.FLOAT32, True, 0.75, False),
     ],
 )
 def test_wide_networks_where_narrow_ones_were_measured_to_do(
@@ -144,7 +144,7 @@ def test_only_what_nothing_could_free_asks_for_memory() -> None:
             part,
             model=st.sampled_from(["a", "b"]),
             size=st.integers(0, 20 * GIB),
-            data_type=st.sampled_from(["float32", "float16"]),
+            data_type=st.sampled_from([DataType.FLOAT32, DataType.FLOAT16]),
             unused=st.floats(0, 10_000),
             in_use=st.booleans(),
         ),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from domains.device.errors import DeviceNotFound
 from domains.errors import Reason
@@ -201,7 +202,7 @@ async def test_critical_refuses_new_work_there_and_takes_what_frees(system: Syst
     assert refused.value.retry_after
     assert system.sessions.all() == ()
     system.sessions.open(elsewhere, nothing)
-    system.sessions.open(replace(here, kind=SessionKind.MEMORY_TASK), nothing)
+    system.sessions.open(dataclasses.replace(here, kind=SessionKind.MEMORY_TASK), nothing)
     system.host.use(0.97)
     await system.service.watch.sample()
     with pytest.raises(WorkRefused) as everywhere:

@@ -14,7 +14,7 @@ from domains import values
 from domains.errors import FieldViolation, Reason
 from domains.session import types
 from domains.session.convert import event_to_proto, options_from_proto, options_to_proto
-from domains.values import Degradation, DegradationKind, ImageFormat
+from domains.values import DataType, Degradation, DegradationKind, ImageFormat
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
 IMAGE = types.ImageResult(1, 7, "a" * 64, ImageFormat.WEBP, 320, 256, 12)
@@ -53,7 +53,9 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
         {types.Phase.DENOISING: 1.25},
         2.5,
         "cpu:0",
-        types.GenerationFacts("m", "bfloat16", "float32", True, 25, {"torch": "2"}),
+        types.GenerationFacts(
+            "m", DataType.BFLOAT16, DataType.FLOAT32, True, 25, {"torch": "2"}
+        ),
     ),
     "failed": types.Failed(FAILURE, (IMAGE,)),
     "cancelled": types.Cancelled(Reason.CLIENT_DISCONNECTED, types.Phase.DENOISING, ()),

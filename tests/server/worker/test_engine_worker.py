@@ -23,6 +23,7 @@ from domains.inference.types import (
 from domains.memory.backends.segments import HostSegments
 from domains.memory.types import BufferRegion, Move, Moved, SegmentRegion
 from domains.session.types import Phase, PhaseStarted, Preview, StepFinished
+from domains.values import DataType
 from server.worker.pool import WorkerPool
 from server.worker.timing import WorkerTiming
 from tests.server.worker.workers import lives, outcome, ready, running, work
@@ -182,5 +183,5 @@ async def test_its_self_test_takes_seconds(pool: WorkerPool) -> None:
     run = pool.self_test("cpu:0", "session", remaining=60.0)
     *_, facts = [event async for event in run]
     assert isinstance(facts, SelfTestFacts)
-    assert {fact.data_type for fact in facts.data_types if fact.works} >= {"float32"}
+    assert {fact.data_type for fact in facts.data_types if fact.works} >= {DataType.FLOAT32}
     assert time.monotonic() - began < 30  # seconds on an idle machine

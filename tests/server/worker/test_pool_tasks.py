@@ -19,6 +19,7 @@ from domains.device.types import (
 )
 from domains.errors import InvalidArgument
 from domains.session.types import Phase, PhaseStarted, StepFinished
+from domains.values import DataType
 from server.worker.pool import WorkerPool
 from tests.server.worker.workers import outcome, running, scripted
 
@@ -40,7 +41,7 @@ async def test_a_self_test_tells_its_facts(pool: WorkerPool) -> None:
     assert events == [PhaseStarted(Phase.MEASURING)]
     assert isinstance(facts, SelfTestFacts)
     [data_type] = facts.data_types
-    assert (data_type.data_type, data_type.works) == ("float32", True)
+    assert (data_type.data_type, data_type.works) == (DataType.FLOAT32, True)
     assert data_type.matmul_tflops == 0.1
     assert facts.largest_allocation.value == 1 << 20
     assert facts.attention_backends == ("math",)
