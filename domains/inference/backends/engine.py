@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from domains.device.backends import faults
 from domains.device.ports import TaskEvent
 from domains.device.types import (
     LoadedComponent,
@@ -20,7 +21,6 @@ from domains.device.types import (
     ReleaseWork,
 )
 from domains.errors import DomainError, ResourceExhausted
-from domains.inference.backends import faults
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded import LoadedModel
@@ -37,6 +37,8 @@ from domains.model.backends.diffusers_folder import fingerprint
 from domains.model.backends.libraries import settle_libraries
 from domains.session.types import Phase, PhaseStarted
 
+# What to do when memory ran out.
+_ADVICE = "draw a smaller picture, or unload other models"
 Result = TypeVar("Result")
 
 
@@ -228,7 +230,7 @@ class Engine:
         except DomainError:
             raise
         except Exception as error:
-            found = faults.classify(error, self._device)
+            found = faults.domain_error(error, self._device, advice=_ADVICE)
             if found is None:
                 raise
             faults.drop_frames(error)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from domains.device.backends import faults
 from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends import faults
 from domains.inference.backends.decode import decode, decode_in_tiles
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.images import Pixels, to_pixels
@@ -103,7 +103,7 @@ class _Decoding:
         try:
             return with_room(self._decode, self._model.make_room)
         except Exception as error:
-            if self._tiled or not self._may_tile or not faults.exhausted(error):
+            if self._tiled or not self._may_tile or not faults.is_shortage(error):
                 raise
             faults.drop_frames(error)
         self._tile("Memory did not suffice to decode the picture whole; tiles were used.")

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from domains.inference.backends import faults
+from domains.device.backends import faults
 from domains.inference.backends.decode import decode
 from domains.inference.backends.denoise import Conditioning, predict
 from domains.inference.backends.device import (
@@ -127,7 +127,7 @@ def fastest(
             trial = apply(copy.deepcopy(network), numerics)
             seconds = _seconds(partial(run, trial, numerics), device)
         except Exception as error:
-            if not faults.exhausted(error):
+            if not faults.is_shortage(error):
                 raise
             # There is no room for this one beside the network and the best so far.
             faults.drop_frames(error)

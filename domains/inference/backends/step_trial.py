@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from domains.device.backends.peaks import Stretch
+from domains.device.backends.torch_gauge import backend_of
 from domains.device.ports import TaskEvent
 from domains.inference.backends.denoise import (
     Conditioning,
@@ -21,7 +22,7 @@ from domains.inference.backends.denoise import (
     denoise,
     predict,
 )
-from domains.inference.backends.device import backend_of, synchronize
+from domains.inference.backends.device import synchronize
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.finish import decode_pixels
 from domains.inference.backends.latents import initial_noise, seeded_generator
