@@ -116,7 +116,7 @@ class Engine:
         precision: PrecisionMode,
         *,
         emit: Callable[[TaskEvent], None],
-        checkpoint: Callable[[], None],
+        check_stop: Callable[[], None],
     ) -> None:
         """Have the model of folder `path` ready, so that the next call need not load it.
 
@@ -124,7 +124,7 @@ class Engine:
             DomainError: As `generate`, as far as it is about loading.
         """
         self._guarded(
-            lambda: self._loaded(model_id, path, precision, emit, checkpoint, Clock())
+            lambda: self._loaded(model_id, path, precision, emit, check_stop, Clock())
         )
 
     def unload(self) -> None:
@@ -152,7 +152,7 @@ class Engine:
         self.unload()
         if not work.reload:
             return ReleaseReport(released)
-        self.load(*again, emit=emit, checkpoint=checkpoint)
+        self.load(*again, emit=emit, check_stop=checkpoint)
         return ReleaseReport(released, self._components)
 
     def optimize(
@@ -183,7 +183,7 @@ class Engine:
         path: Path,
         precision: PrecisionMode,
         emit: Callable[[TaskEvent], None],
-        checkpoint: Callable[[], None],
+        check_stop: Callable[[], None],
         clock: Clock,
     ) -> LoadedModel:
         model = self._model
@@ -199,7 +199,7 @@ class Engine:
             # The old one first: there may not be room for both.
             self.unload()
             self._model = load_model(
-                model_id, path, precision, self._device, emit=emit, checkpoint=checkpoint
+                model_id, path, precision, self._device, emit=emit, check_stop=check_stop
             )
         bring_into(self._model, self._settings)
         self._count()

@@ -71,13 +71,13 @@ class StepTrial:
         return self._conditioning.to(model.unet_numerics.data_type)
 
     def measure(
-        self, emit: Callable[[TaskEvent], None], checkpoint: Callable[[], None]
+        self, emit: Callable[[TaskEvent], None], check_stop: Callable[[], None]
     ) -> StepCost:
         """Draw it once.
 
         Args:
             emit: Told each step.
-            checkpoint: As for `Engine.generate`.
+            check_stop: As for `Engine.generate`.
 
         Raises:
             Exception: As torch raises it; DomainError as `decode_pixels`.
@@ -104,10 +104,10 @@ class StepTrial:
             numerics=model.unet_numerics,
             step_options={},
             on_step=on_step,
-            checkpoint=checkpoint,
+            check_stop=check_stop,
             make_room=model.make_room,
         )
-        decode_pixels(model, latents, checkpoint=checkpoint, may_tile=False)
+        decode_pixels(model, latents, check_stop=check_stop, may_tile=False)
         synchronize(model.device)
         seconds = [later - sooner for sooner, later in pairwise(moments)]
         return StepCost(statistics.median(seconds[1:]), stretch.peak())
