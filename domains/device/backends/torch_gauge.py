@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import torch
 
+from domains.device.backends.cgroup import memory_limit
 from domains.device.backends.peaks import greatest_peak
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.values import ByteFigure, FigureQuality
@@ -40,6 +41,21 @@ def in_main_memory(device: torch.device) -> bool:
 def single_threaded(device: torch.device) -> bool:
     """Whether only one thread may touch the device, as with DirectML's command queue."""
     return device.type == "privateuseone"
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of `device` in bytes, where it can tell."""
+    ask = getattr(backend_of(device), "mem_get_info", None)
+    return None if ask is None else int(ask(device)[0])
+
+
+def free_host_bytes() -> int:
+    """Main memory that can be had without swapping, a limit on this process counted in."""
+    available = int(psutil.virtual_memory().available)
+    limit = memory_limit()
+    if limit is None:
+        return available
+    return max(0, min(available, limit.limit_bytes - limit.used_bytes))
 
 
 def gauge_for(device: torch.device) -> TorchGauge | ProcessGauge:

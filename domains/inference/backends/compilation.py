@@ -30,7 +30,7 @@ def compile_if_it_pays(
     predict: Callable[[], torch.Tensor],
     device: torch.device,
     *,
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
     backend: str = "inductor",
 ) -> bool:
     """Compile `unet` in place and keep it so if it is right and at least 5 % faster.
@@ -39,21 +39,21 @@ def compile_if_it_pays(
         unet: A diffusers network that names its repeated blocks.
         predict: Runs it on fixed input.
         device: Where it is.
-        checkpoint: Called around each run; what it raises passes through, the network
+        check_stop: Called around each run; what it raises passes through, the network
             being as before.
         backend: The compiler, as torch names it.
 
     Returns:
         Whether it is compiled now.
     """
-    checkpoint()
+    check_stop()
     plain = predict()
-    before = _seconds(predict, device, checkpoint)
+    before = _seconds(predict, device, check_stop)
     try:
-        compiled = _compiled(unet, backend, predict, checkpoint)
+        compiled = _compiled(unet, backend, predict, check_stop)
         if compiled is not None:
             difference = float((compiled - plain).norm() / plain.norm())
-            after = _seconds(predict, device, checkpoint)
+            after = _seconds(predict, device, check_stop)
             if difference <= _MOST_DIFFERENCE and after <= before * (1 - _LEAST_GAIN):
                 return True
             _log.info(
@@ -77,10 +77,10 @@ def _compiled(
     unet: Any,
     backend: str,
     predict: Callable[[], torch.Tensor],
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> torch.Tensor | None:
     """The first run, in which compilers work; None where they cannot."""
-    checkpoint()
+    check_stop()
     try:
         unet.compile_repeated_blocks(backend=backend)
         result = predict()
@@ -88,18 +88,18 @@ def _compiled(
         # Compilers fail in as many ways as there are machines; none is the caller's matter.
         _log.warning("this device's code cannot be compiled: %s", type(error).__name__)
         return None
-    checkpoint()
+    check_stop()
     return result
 
 
 def _seconds(
     predict: Callable[[], torch.Tensor],
     device: torch.device,
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> float:
     shortest = float("inf")
     for _ in range(_REPEATS):
-        checkpoint()
+        check_stop()
         synchronize(device)
         start = time.perf_counter()
         predict()

@@ -37,7 +37,7 @@ def decode_in_tiles(
     config: dict[str, Any],
     numerics: Numerics,
     *,
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> torch.Tensor:
     """As `decode`, with the memory of a few tiles; faint seams are possible.
 
@@ -46,11 +46,11 @@ def decode_in_tiles(
         latents: As for `decode`.
         config: As for `decode`.
         numerics: As for `decode`.
-        checkpoint: Called before each tile; may raise to stop.
+        check_stop: Called before each tile; may raise to stop.
     """
     scale = 2 ** (len(config["block_out_channels"]) - 1)
     scaled = _prepare(latents, config, numerics)
-    return decode_tiled(vae, scaled, scale=scale, checkpoint=checkpoint)
+    return decode_tiled(vae, scaled, scale=scale, check_stop=check_stop)
 
 
 def encode_mean(

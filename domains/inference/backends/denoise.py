@@ -69,7 +69,7 @@ def denoise(
     numerics: Numerics,
     step_options: dict[str, Any],
     on_step: Callable[[StepState], None],
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
     make_room: Callable[[], None],
 ) -> torch.Tensor:
     """Denoise one picture; the same operations in the same order as diffusers' pipelines.
@@ -84,7 +84,7 @@ def denoise(
         numerics: What `unet` computes in. Everything between its calls is float32.
         step_options: Extra arguments of the scheduler's `step`.
         on_step: Called once per step as the user counts them.
-        checkpoint: Called before every UNet call; may raise to stop.
+        check_stop: Called before every UNet call; may raise to stop.
         make_room: Called when memory ran out, before the one UNet call is made again.
 
     Returns:
@@ -98,7 +98,7 @@ def denoise(
     fence = StepFence(latents.device)
     done = 0
     for index, timestep in enumerate(timesteps):
-        checkpoint()
+        check_stop()
         sample = torch.cat([latents] * 2) if conditioning.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
         call = partial(predict, unet, sample, timestep, conditioning, numerics)

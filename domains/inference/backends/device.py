@@ -8,10 +8,9 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass
 
-import psutil
 import torch
 
-from domains.device.backends.cgroup import memory_limit
+from domains.device.backends.torch_gauge import backend_of
 from domains.values import DataType
 
 
@@ -87,11 +86,6 @@ def data_type_of(data_type: torch.dtype) -> DataType:
     return DATA_TYPES[data_type]
 
 
-def can_be_lost(device: torch.device) -> bool:
-    """Whether it can be gone while the machine runs on, as an adapter and its driver can."""
-    return device.type != "cpu"
-
-
 def synchronize(device: torch.device) -> None:
     """Wait until everything queued on `device` is done; nothing where calls block."""
     backend = backend_of(device)
@@ -105,26 +99,6 @@ def release_memory(device: torch.device) -> None:
     backend = backend_of(device)
     if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Free memory of `device` in bytes, where it can tell."""
-    backend = backend_of(device)
-    if backend is None or not hasattr(backend, "mem_get_info"):
-        return None
-    free, _total = backend.mem_get_info(device)
-    return int(free)
-
-
-def free_host_bytes() -> int:
-    """Main memory that can be had without swapping, a limit on this process counted in."""
-    available = int(psutil.virtual_memory().available)
-    limit = memory_limit()
-    return (
-        available
-        if limit is None
-        else max(0, min(available, limit.limit_bytes - limit.used_bytes))
-    )
 
 
 class StepFence:
@@ -148,8 +122,3 @@ class StepFence:
         if self._last is not None:
             self._last.synchronize()
         self._last = event
-
-
-def backend_of(device: torch.device) -> object | None:
-    """Torch's module for the device's kind (`torch.cuda`, `torch.mps`, ...)."""
-    return None if device.type == "cpu" else getattr(torch, device.type, None)

@@ -77,7 +77,7 @@ class Drawing:
     model: LoadedModel
     work: GenerationWork
     emit: Callable[[GenerationEvent], None]
-    checkpoint: Callable[[], None]
+    check_stop: Callable[[], None]
     clock: Clock
     may_tile: bool = False
     _degradations: list[Degradation] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Drawing:
                     conditioning,
                     width=self.work.width,
                     height=self.work.height,
-                    checkpoint=self.checkpoint,
+                    check_stop=self.check_stop,
                 )
         conditioning = conditioning.to(model.unet_numerics.data_type)
         if model.plain_attention is not None:
@@ -138,16 +138,16 @@ class Drawing:
         with self.clock.time("denoise"):
             latents = self._denoise(index, seed, conditioning)
             check_latents(latents)
-        self.checkpoint()
+        self.check_stop()
         self.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
             pixels, degradations = decode_pixels(
-                self.model, latents, checkpoint=self.checkpoint, may_tile=self.may_tile
+                self.model, latents, check_stop=self.check_stop, may_tile=self.may_tile
             )
         # Each is told once, however many pictures it is about.
         self._degradations += [new for new in degradations if new not in self._degradations]
         self.emit(ImageDecoded(index))
-        self.checkpoint()
+        self.check_stop()
         self.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
         with self.clock.time("encode_image"):
             shared, full = self._texts(seed)
@@ -185,7 +185,7 @@ class Drawing:
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, work.scheduler, generator),
             on_step=on_step,
-            checkpoint=self.checkpoint,
+            check_stop=self.check_stop,
             make_room=model.make_room,
         )
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from domains.device.backends import faults
 from domains.device.ports import TaskEvent
 from domains.device.types import (
     LoadedComponent,
@@ -20,7 +21,6 @@ from domains.device.types import (
     ReleaseWork,
 )
 from domains.errors import DomainError, ResourceExhausted
-from domains.inference.backends import faults
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded import LoadedModel
@@ -37,6 +37,8 @@ from domains.model.backends.diffusers_folder import fingerprint
 from domains.model.backends.libraries import settle_libraries
 from domains.session.types import Phase, PhaseStarted
 
+# What to do when memory ran out.
+_ADVICE = "draw a smaller picture, or unload other models"
 Result = TypeVar("Result")
 
 
@@ -114,7 +116,7 @@ class Engine:
         precision: PrecisionMode,
         *,
         emit: Callable[[TaskEvent], None],
-        checkpoint: Callable[[], None],
+        check_stop: Callable[[], None],
     ) -> None:
         """Have the model of folder `path` ready, so that the next call need not load it.
 
@@ -122,7 +124,7 @@ class Engine:
             DomainError: As `generate`, as far as it is about loading.
         """
         self._guarded(
-            lambda: self._loaded(model_id, path, precision, emit, checkpoint, Clock())
+            lambda: self._loaded(model_id, path, precision, emit, check_stop, Clock())
         )
 
     def unload(self) -> None:
@@ -150,7 +152,7 @@ class Engine:
         self.unload()
         if not work.reload:
             return ReleaseReport(released)
-        self.load(*again, emit=emit, checkpoint=checkpoint)
+        self.load(*again, emit=emit, check_stop=checkpoint)
         return ReleaseReport(released, self._components)
 
     def optimize(
@@ -181,7 +183,7 @@ class Engine:
         path: Path,
         precision: PrecisionMode,
         emit: Callable[[TaskEvent], None],
-        checkpoint: Callable[[], None],
+        check_stop: Callable[[], None],
         clock: Clock,
     ) -> LoadedModel:
         model = self._model
@@ -197,7 +199,7 @@ class Engine:
             # The old one first: there may not be room for both.
             self.unload()
             self._model = load_model(
-                model_id, path, precision, self._device, emit=emit, checkpoint=checkpoint
+                model_id, path, precision, self._device, emit=emit, check_stop=check_stop
             )
         bring_into(self._model, self._settings)
         self._count()
@@ -228,7 +230,7 @@ class Engine:
         except DomainError:
             raise
         except Exception as error:
-            found = faults.classify(error, self._device)
+            found = faults.domain_error(error, self._device, advice=_ADVICE)
             if found is None:
                 raise
             faults.drop_frames(error)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from domains.device.backends import faults
 from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends import faults
 from domains.inference.backends.decode import decode, decode_in_tiles
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.images import Pixels, to_pixels
@@ -37,7 +37,7 @@ def decode_pixels(
     model: LoadedModel,
     latents: torch.Tensor,
     *,
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
     may_tile: bool,
 ) -> tuple[Pixels, list[Degradation]]:
     """Decode the latents of one picture, once more in float32 if a lower type overflowed.
@@ -48,7 +48,7 @@ def decode_pixels(
     Args:
         model: After an overflow its VAE stays in float32.
         latents: Finite float32 `[1, channels, height, width]`.
-        checkpoint: Called before each tile; may raise to stop.
+        check_stop: Called before each tile; may raise to stop.
         may_tile: Whether a picture may come out otherwise than decoded whole.
 
     Returns:
@@ -57,7 +57,7 @@ def decode_pixels(
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
     """
-    decoding = _Decoding(model, latents, checkpoint, may_tile)
+    decoding = _Decoding(model, latents, check_stop, may_tile)
     image = decoding.run()
     if not _finite(image) and model.vae_numerics.data_type is not torch.float32:
         before = str(model.vae_numerics.data_type).removeprefix("torch.")
@@ -86,12 +86,12 @@ class _Decoding:
         self,
         model: LoadedModel,
         latents: torch.Tensor,
-        checkpoint: Callable[[], None],
+        check_stop: Callable[[], None],
         may_tile: bool,
     ) -> None:
         self._model = model
         self._latents = latents
-        self._checkpoint = checkpoint
+        self._check_stop = check_stop
         self._tiled = False
         self._may_tile = may_tile and needs_tiles(latents)
         self.degradations: list[Degradation] = []
@@ -103,7 +103,7 @@ class _Decoding:
         try:
             return with_room(self._decode, self._model.make_room)
         except Exception as error:
-            if self._tiled or not self._may_tile or not faults.exhausted(error):
+            if self._tiled or not self._may_tile or not faults.is_shortage(error):
                 raise
             faults.drop_frames(error)
         self._tile("Memory did not suffice to decode the picture whole; tiles were used.")
@@ -115,7 +115,7 @@ class _Decoding:
         vae, config = model.networks["vae"], model.plan_config("vae")
         if self._tiled:
             return decode_in_tiles(
-                vae, self._latents, config, model.vae_numerics, checkpoint=self._checkpoint
+                vae, self._latents, config, model.vae_numerics, check_stop=self._check_stop
             )
         return decode(vae, self._latents, config, model.vae_numerics)
 

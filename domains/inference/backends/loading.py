@@ -31,7 +31,7 @@ def load_model(
     device: torch.device,
     *,
     emit: Callable[[TransferProgress], None],
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> LoadedModel:
     """Load every network and tokenizer of the model folder at `path`.
 
@@ -44,12 +44,12 @@ def load_model(
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks go.
         emit: Told `TransferProgress`.
-        checkpoint: Called around each component and while reading large ones.
+        check_stop: Called around each component and while reading large ones.
 
     Raises:
         FailedPrecondition: As `inspect_folder`, `build_empty` and `Family.check`.
     """
-    checkpoint()
+    check_stop()
     state = fingerprint(path)
     plan = inspect_folder(path)
     family_of(plan.architecture).check(plan)
@@ -59,7 +59,7 @@ def load_model(
     vae_config = next(n.config for n in plan.networks if n.name == "vae")
     vae = vae_numerics(traits, vae_config)
     types = {"unet": traits.exact.data_type, "vae": vae.data_type}
-    progress = _Progress(plan, emit, checkpoint)
+    progress = _Progress(plan, emit, check_stop)
     networks = {}
     for network in empty:
         name = network.plan.name
@@ -92,10 +92,10 @@ class _Progress:
         self,
         plan: FolderPlan,
         emit: Callable[[TransferProgress], None],
-        checkpoint: Callable[[], None],
+        check_stop: Callable[[], None],
     ) -> None:
         self._emit = emit
-        self._checkpoint = checkpoint
+        self._check_stop = check_stop
         self._total = plan.size_bytes
         self._interval = max(self._total // _REPORTS, _LEAST_REPORT_BYTES)
         self._component = ""
@@ -105,7 +105,7 @@ class _Progress:
     def start(self, component: str) -> None:
         """Bytes belong to `component` from here on."""
         self._component = component
-        self._checkpoint()
+        self._check_stop()
 
     def add(self, count: int) -> None:
         """Count bytes read; tell and look for a stop when enough have come together."""
@@ -118,7 +118,7 @@ class _Progress:
         if self._told != self._done:
             self._told = self._done
             self._emit(TransferProgress(self._component, self._done, self._total))
-        self._checkpoint()
+        self._check_stop()
 
 
 def _tokenizer(folder: Path) -> Any:

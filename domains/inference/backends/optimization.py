@@ -34,7 +34,7 @@ class Optimization:
     before: ProfileSettings
     apply: Callable[[ProfileSettings], None]
     emit: Callable[[TaskEvent], None]
-    checkpoint: Callable[[], None]
+    check_stop: Callable[[], None]
 
     def run(
         self,
@@ -91,7 +91,7 @@ class Optimization:
     def _cost(self, model: LoadedModel) -> StepCost:
         trial = StepTrial(model)
         self._settle_numerics(model, trial)
-        return trial.measure(self.emit, self.checkpoint)
+        return trial.measure(self.emit, self.check_stop)
 
     def _settle_numerics(self, model: LoadedModel, trial: StepTrial) -> None:
         """As the first request with this precision would."""
@@ -101,7 +101,7 @@ class Optimization:
                 trial.conditioning(),
                 width=trial.edge,
                 height=trial.edge,
-                checkpoint=self.checkpoint,
+                check_stop=self.check_stop,
             )
 
     def _settle_code(self, model: LoadedModel, settings: ProfileSettings) -> None:
@@ -114,5 +114,5 @@ class Optimization:
             model.networks["unet"],
             trial.predictor(),
             model.device,
-            checkpoint=self.checkpoint,
+            check_stop=self.check_stop,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from domains.inference.backends import faults
+from domains.device.backends import faults
 
 Result = TypeVar("Result")
 
@@ -23,7 +23,7 @@ def with_room(act: Callable[[], Result], make_room: Callable[[], None]) -> Resul
     try:
         return act()
     except Exception as error:
-        if not faults.exhausted(error):
+        if not faults.is_shortage(error):
             raise
         faults.drop_frames(error)
     # Out here nothing refers to the failed call's tensors any more.

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from domains.inference.backends import faults
+from domains.device.backends import faults
 from domains.inference.backends.decode import decode
 from domains.inference.backends.denoise import Conditioning, predict
 from domains.inference.backends.device import (
@@ -36,7 +36,7 @@ def settle_numerics(
     *,
     width: int,
     height: int,
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> None:
     """Measure UNet and VAE on their device and keep each in its fastest numbers.
 
@@ -48,7 +48,7 @@ def settle_numerics(
         conditioning: Any, of the batch size to be used.
         width: Of the picture, in pixels.
         height: Of the picture, in pixels.
-        checkpoint: Called before each trial; may raise to stop, with nothing replaced
+        check_stop: Called before each trial; may raise to stop, with nothing replaced
             or the UNet alone.
     """
     traits = traits_of(model.device)
@@ -83,7 +83,7 @@ def settle_numerics(
             traits.candidates,
             run_unet,
             device=model.device,
-            checkpoint=checkpoint,
+            check_stop=check_stop,
         )
         model.unet_measured = True
     model.networks["vae"], model.vae_numerics = fastest(
@@ -91,7 +91,7 @@ def settle_numerics(
         vae_candidates,
         run_vae,
         device=model.device,
-        checkpoint=checkpoint,
+        check_stop=check_stop,
     )
     model.measured = True
 
@@ -102,7 +102,7 @@ def fastest(
     run: Callable[[nn.Module, Numerics], object],
     *,
     device: torch.device,
-    checkpoint: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> tuple[nn.Module, Numerics]:
     """Run `network` in each of `candidates` and keep the fastest.
 
@@ -111,7 +111,7 @@ def fastest(
         candidates: At least one.
         run: Runs a network once; it must wait for nothing.
         device: Where the network is.
-        checkpoint: Called before each trial; may raise to stop.
+        check_stop: Called before each trial; may raise to stop.
 
     Returns:
         The fastest copy and its numerics, of those that there is room for.
@@ -122,12 +122,12 @@ def fastest(
     best: tuple[float, nn.Module, Numerics] | None = None
     shortage: Exception | None = None
     for numerics in candidates:
-        checkpoint()
+        check_stop()
         try:
             trial = apply(copy.deepcopy(network), numerics)
             seconds = _seconds(partial(run, trial, numerics), device)
         except Exception as error:
-            if not faults.exhausted(error):
+            if not faults.is_shortage(error):
                 raise
             # There is no room for this one beside the network and the best so far.
             faults.drop_frames(error)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from domains.device.backends.peaks import Stretch
+from domains.device.backends.torch_gauge import backend_of
 from domains.device.ports import TaskEvent
 from domains.inference.backends.denoise import (
     Conditioning,
@@ -21,7 +22,7 @@ from domains.inference.backends.denoise import (
     denoise,
     predict,
 )
-from domains.inference.backends.device import backend_of, synchronize
+from domains.inference.backends.device import synchronize
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.finish import decode_pixels
 from domains.inference.backends.latents import initial_noise, seeded_generator
@@ -70,13 +71,13 @@ class StepTrial:
         return self._conditioning.to(model.unet_numerics.data_type)
 
     def measure(
-        self, emit: Callable[[TaskEvent], None], checkpoint: Callable[[], None]
+        self, emit: Callable[[TaskEvent], None], check_stop: Callable[[], None]
     ) -> StepCost:
         """Draw it once.
 
         Args:
             emit: Told each step.
-            checkpoint: As for `Engine.generate`.
+            check_stop: As for `Engine.generate`.
 
         Raises:
             Exception: As torch raises it; DomainError as `decode_pixels`.
@@ -103,10 +104,10 @@ class StepTrial:
             numerics=model.unet_numerics,
             step_options={},
             on_step=on_step,
-            checkpoint=checkpoint,
+            check_stop=check_stop,
             make_room=model.make_room,
         )
-        decode_pixels(model, latents, checkpoint=checkpoint, may_tile=False)
+        decode_pixels(model, latents, check_stop=check_stop, may_tile=False)
         synchronize(model.device)
         seconds = [later - sooner for sooner, later in pairwise(moments)]
         return StepCost(statistics.median(seconds[1:]), stretch.peak())

@@ -23,7 +23,7 @@ def needs_tiles(latents: torch.Tensor) -> bool:
 
 
 def decode_tiled(
-    vae: Any, latents: torch.Tensor, *, scale: int, checkpoint: Callable[[], None]
+    vae: Any, latents: torch.Tensor, *, scale: int, check_stop: Callable[[], None]
 ) -> torch.Tensor:
     """Decode tile after tile.
 
@@ -31,7 +31,7 @@ def decode_tiled(
         vae: An `AutoencoderKL`.
         latents: `[1, channels, height, width]`, as the decoder takes them.
         scale: Pixels per latent along an edge.
-        checkpoint: Called before each tile; may raise to stop.
+        check_stop: Called before each tile; may raise to stop.
 
     Returns:
         `[1, 3, height * scale, width * scale]` in pixels, in the VAE's type.
@@ -45,7 +45,7 @@ def decode_tiled(
     for top in range(0, height, step):
         row: list[torch.Tensor] = []
         for left in range(0, width, step):
-            checkpoint()
+            check_stop()
             tile = latents[:, :, top : top + TILE_LATENTS, left : left + TILE_LATENTS]
             if vae.post_quant_conv is not None:
                 tile = vae.post_quant_conv(tile)

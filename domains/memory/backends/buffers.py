@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
 
-from domains.errors import (
-    DomainError,
-    FailedPrecondition,
-    Reason,
-    ResourceExhausted,
-    Unavailable,
-)
+from domains.device.backends import faults
+from domains.errors import DomainError, FailedPrecondition, Reason, ResourceExhausted
 from domains.memory.backends.chunks import Watch
 from domains.memory.backends.comparisons import Comparisons
 from domains.memory.backends.opened import OpenedSegment
@@ -33,16 +27,6 @@ GIVE_BACK_BYTES = 16 << 20
 """A freed buffer of at least this size is given back to the driver at once. Smaller ones
 are kept for reuse: giving back makes the allocator wait for the device."""
 
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|not enough (?:GPU )?video memory|OUT_OF_(?:DEVICE|HOST)_MEMORY"
-    r"|invalid buffer size|can't allocate memory",
-    re.IGNORECASE,
-)
-_LOST = re.compile(
-    r"device instance has been suspended|illegal memory access|unspecified launch failure"
-    r"|device (?:is |was )?(?:lost|removed)|ECC error|(?:CUDA|HIP) error",
-    re.IGNORECASE,
-)
 # Of the CUDA and HIP runtimes.
 _SUCCESS, _ERROR_MEMORY = 0, 2
 Result = TypeVar("Result")
@@ -175,17 +159,13 @@ class TorchBuffers(BufferStore[torch.Tensor]):
         raise fault
 
     def _meaning(self, error: BaseException, needed: int) -> DomainError | None:
-        text = str(error)
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(
-            text
-        ):
-            return self._exhausted(needed)
-        if _LOST.search(text):
-            return Unavailable(
-                "The device stopped working; its worker is started again.",
-                reason=Reason.DEVICE_LOST,
-            )
-        return None
+        match faults.fault_of(error, self._device):
+            case faults.Fault.HOST_MEMORY | faults.Fault.DEVICE_MEMORY:
+                return self._exhausted(needed)
+            case faults.Fault.LOST:
+                return faults.device_lost()
+            case None:
+                return None
 
     def _exhausted(self, needed: int) -> ResourceExhausted:
         metadata = {"needed_bytes": str(needed)} if needed else {}

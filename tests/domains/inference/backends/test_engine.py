@@ -44,24 +44,24 @@ from domains.values import DataType, DegradationKind
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 
 
-def run(engine, work, checkpoint=lambda: None, **changes):
+def run(engine, work, check_stop=lambda: None, **changes):
     events = []
     report = engine.generate(
-        replace(work, **changes), emit=events.append, checkpoint=checkpoint
+        replace(work, **changes), emit=events.append, checkpoint=check_stop
     )
     return events, report
 
 
 def stop_after(calls):
-    """A checkpoint that raises at its call number `calls`."""
+    """A `check_stop` that raises at its call number `calls`."""
     left = [calls]
 
-    def checkpoint():
+    def check_stop():
         left[0] -= 1
         if left[0] <= 0:
             raise Cancelled("Stopped.")
 
-    return checkpoint
+    return check_stop
 
 
 def test_events_come_in_order(draw):
@@ -143,15 +143,15 @@ def test_a_stop_while_loading_leaves_nothing_half_loaded(work):
     assert isinstance(events[-1], ImageEncoded)
 
 
-def test_whatever_a_checkpoint_raises_passes_through(engine, work):
+def test_whatever_check_stop_raises_passes_through(engine, work):
     class Odd(Exception):
         pass
 
-    def checkpoint():
+    def check_stop():
         raise Odd
 
     with pytest.raises(Odd):
-        run(engine, work, checkpoint)
+        run(engine, work, check_stop)
 
 
 def test_loading_tells_bytes_up_to_all_of_them(work):
@@ -315,7 +315,7 @@ def test_a_defect_stays_a_defect(engine, work, monkeypatch):
 def test_unloading_lets_the_model_go(work):
     engine = Engine("cpu")
     engine.load(
-        "emoji-xl", MODEL, PrecisionMode.EXACT, emit=lambda _: None, checkpoint=lambda: None
+        "emoji-xl", MODEL, PrecisionMode.EXACT, emit=lambda _: None, check_stop=lambda: None
     )
     assert engine.loaded_path == MODEL
     events, _ = run(engine, work, steps=1, width=64, height=64)

@@ -46,12 +46,12 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def optimize(engine, profile, *, measured=False, checkpoint=lambda: None):
+def optimize(engine, profile, *, measured=False, check_stop=lambda: None):
     events = []
     work = (
         OptimizationWork(profile, "emoji-xl", MODEL) if measured else OptimizationWork(profile)
     )
-    return events, engine.optimize(work, emit=events.append, checkpoint=checkpoint)
+    return events, engine.optimize(work, emit=events.append, checkpoint=check_stop)
 
 
 def draw(engine, work, **changes):
@@ -168,14 +168,14 @@ def test_a_stopped_change_leaves_the_profile_before(own, work):
     draw(own, work)
     calls = 0
 
-    def checkpoint():
+    def check_stop():
         nonlocal calls
         calls += 1
         if calls == 7:  # in the measurement after
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        optimize(own, LOW, measured=True, checkpoint=checkpoint)
+        optimize(own, LOW, measured=True, check_stop=check_stop)
     assert draw(own, work)[1].degradations == ()
 
 
@@ -193,7 +193,7 @@ def test_compiled_code_is_kept_only_where_it_pays(engine, work, monkeypatch):
         monkeypatch.setattr(compilation, "_seconds", lambda *_: speed(compiled()))
         with torch.no_grad():
             return COMPILE_IF_IT_PAYS(
-                unet, trial.predictor(), device, checkpoint=lambda: None, backend=backend
+                unet, trial.predictor(), device, check_stop=lambda: None, backend=backend
             )
 
     assert not attempt(lambda is_compiled: 1.0)
@@ -211,7 +211,7 @@ def test_a_stop_while_compiling_leaves_no_compiled_code(engine, work):
     unet = engine._model.networks["unet"]
     left = 5
 
-    def checkpoint():
+    def check_stop():
         nonlocal left
         left -= 1
         if left == 0:
@@ -223,7 +223,7 @@ def test_a_stop_while_compiling_leaves_no_compiled_code(engine, work):
             unet,
             lambda: torch.ones(1) * next(calls),
             torch.device("cpu"),
-            checkpoint=checkpoint,
+            check_stop=check_stop,
             backend="eager",
         )
     assert not any(module._compiled_call_impl for module in unet.modules())
@@ -282,13 +282,13 @@ def test_a_stopped_reload_leaves_nothing_half_loaded(own, work):
     draw(own, work)
     left = 4
 
-    def checkpoint():
+    def check_stop():
         nonlocal left
         left -= 1
         if left == 0:
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        own.release(ReleaseWork(reload=True), emit=lambda _: None, checkpoint=checkpoint)
+        own.release(ReleaseWork(reload=True), emit=lambda _: None, checkpoint=check_stop)
     assert own.held() == ()
     assert np.frombuffer(draw(own, work)[0][:8], np.uint8)[0] == 0x89

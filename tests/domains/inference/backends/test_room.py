@@ -122,7 +122,7 @@ def test_a_trial_without_room_is_left_out():
         network,
         (narrow, wide),
         device=torch.device("cpu"),
-        checkpoint=lambda: None,
+        check_stop=lambda: None,
     )
     chosen, numerics = fastest(run=partial(run, refused=(narrow,)))
     assert numerics == wide

@@ -32,7 +32,7 @@ def vae() -> AutoencoderKL:
 def test_the_picture_is_diffusers(vae: AutoencoderKL, size: tuple[int, int]) -> None:
     latents = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(1))
     expected = vae.tiled_decode(latents, return_dict=False)[0]
-    tiled = decode_tiled(vae, latents, scale=4, checkpoint=lambda: None)
+    tiled = decode_tiled(vae, latents, scale=4, check_stop=lambda: None)
     assert torch.equal(tiled, expected)
 
 
@@ -44,12 +44,12 @@ def test_a_picture_of_one_tile_needs_none() -> None:
 def test_a_stop_is_looked_for_before_each_tile(vae: AutoencoderKL) -> None:
     seen = 0
 
-    def checkpoint() -> None:
+    def check_stop() -> None:
         nonlocal seen
         seen += 1
         if seen == 3:
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        decode_tiled(vae, torch.zeros(1, 4, 65, 65), scale=4, checkpoint=checkpoint)
+        decode_tiled(vae, torch.zeros(1, 4, 65, 65), scale=4, check_stop=check_stop)
     assert seen == 3

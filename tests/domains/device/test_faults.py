@@ -5,8 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from domains.device.backends.faults import (
+    Fault,
+    domain_error,
+    drop_frames,
+    fault_of,
+    is_shortage,
+)
 from domains.errors import Reason, ResourceExhausted, Unavailable
-from domains.inference.backends.faults import classify, drop_frames
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 CUDA_TEXT = (
@@ -63,12 +69,32 @@ CUDA_TEXT = (
             "512",
             None,
         ),
+        (
+            RuntimeError("Invalid buffer size: 12.00 GiB"),
+            Reason.DEVICE_OUT_OF_MEMORY,
+            str(12 << 30),
+            None,
+        ),
+        (
+            RuntimeError("UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"),
+            Reason.DEVICE_OUT_OF_MEMORY,
+            None,
+            None,
+        ),
+        (
+            RuntimeError("the driver can't allocate memory"),
+            Reason.DEVICE_OUT_OF_MEMORY,
+            None,
+            None,
+        ),
     ],
 )
 def test_memory(error, reason, needed, free):
-    fault = classify(error, CPU)
+    fault = domain_error(error, CPU, advice="draw smaller")
+    assert is_shortage(error)
     assert isinstance(fault, ResourceExhausted)
     assert fault.reason is reason
+    assert fault.message.endswith("ran out; draw smaller.")
     assert fault.metadata.get("needed_bytes") == needed
     if reason is Reason.HOST_OUT_OF_MEMORY:
         assert int(fault.metadata["free_bytes"]) > 0
@@ -82,19 +108,36 @@ def test_memory(error, reason, needed, free):
         "The GPU device instance has been suspended. Use GetDeviceRemovedReason",
         "CUDA error: an illegal memory access was encountered",
         "CUDA error: device-side assert triggered",
+        "RuntimeError: device-side assert",
+        "NVRM: Xid (PCI:0000:01:00): 79",
+        "HIP error: unspecified launch failure",
+        "the device was removed",
+        "uncorrectable ECC error encountered",
     ],
 )
 def test_a_lost_device(text):
-    fault = classify(RuntimeError(text), META)
+    error = RuntimeError(text)
+    fault = domain_error(error, META, advice="draw smaller")
+    assert fault_of(error, META) is Fault.LOST
     assert isinstance(fault, Unavailable)
     assert fault.reason is Reason.DEVICE_LOST
+    assert not is_shortage(error)
+    # The processor cannot be lost while the program runs on it.
+    assert fault_of(error, CPU) is None
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("memory")]
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        ValueError("out of memory"),
+        ValueError("CUDA error"),
+    ],
 )
 def test_other_errors_are_defects(error):
-    assert classify(error, CPU) is None
+    for device in (CPU, META):
+        assert fault_of(error, device) is None
+        assert domain_error(error, device, advice="draw smaller") is None
 
 
 def test_dropped_frames_hold_nothing():
