@@ -11,8 +11,8 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from domains.memory.backends.chunks import CHUNK_BYTES, chunks
-from domains.memory.backends.comparing import equal
 from domains.memory.backends.mapping import Mapping
+from domains.memory.backends.spans import equal
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
 from domains.values import ByteFigure
@@ -85,12 +85,6 @@ class HostSegments:
         """Bytes of a segment."""
         return ctypes.string_at(self._address(region, length), length)
 
-    def feed(
-        self, take: Callable[[memoryview], object], region: SegmentRegion, length: int
-    ) -> None:
-        """Show bytes of a segment to `take` without copying them."""
-        take(_view(self._address(region, length), length))
-
     def move(
         self, source: SegmentRegion, target: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
@@ -162,10 +156,6 @@ class HostSegments:
         if not 0 <= region.offset <= region.offset + length <= mapping.segment.size_bytes:
             raise ValueError("the region does not lie within its segment")
         return mapping.address + region.offset
-
-
-def _view(address: int, size: int) -> memoryview:
-    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
 
 
 def _make(size: int) -> Mapping:

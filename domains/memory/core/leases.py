@@ -102,9 +102,7 @@ class Leases:
         assert request.place is not None
         place = await self._lender.resolve(request.place)
         try:
-            taken = await self._lender.take(
-                client, place, request.size_bytes, zeroed=request.zeroed
-            )
+            taken = await self._lender.take(client, place, request.size_bytes)
         except OutOfMemory:
             self._exhausted(place)
             raise

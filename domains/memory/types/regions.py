@@ -44,14 +44,12 @@ Region = SegmentRegion | BufferRegion
 class Move:
     """Copy `length` bytes between regions a device's worker reaches; the source stays.
 
-    At least one region is a buffer of that device. With `hash` the SHA-256 of the bytes
-    is computed as they are read.
+    At least one region is a buffer of that device, and they do not overlap.
     """
 
     source: Region
     target: Region
     length: int
-    hash: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,3 @@ class Compare:
     first: Region
     second: Region
     length: int
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A move is over: bytes copied, and their SHA-256 in lower-case hexadecimal if asked."""
-
-    done: int
-    sha256: str | None = None
