@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from domains.device.core import DeviceInventory
 from domains.errors import FailedPrecondition, NotFound, Unavailable
-from domains.memory.core.finishing import finished
+from domains.finishing import finished
 from domains.memory.core.ring import Piece, pieces
 from domains.memory.errors import PinningUnsupported
 from domains.memory.ports import DeviceBuffers, HostBuffers
