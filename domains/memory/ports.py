@@ -13,7 +13,6 @@ from domains.memory.types import (
     HostMemory,
     MemoryInterval,
     Move,
-    Moved,
     Segment,
     SegmentRegion,
 )
@@ -37,10 +36,8 @@ class DeviceBuffers(Protocol):
     makes no progress; it is then replaced.
     """
 
-    async def allocate(
-        self, device_id: str, buffer_id: str, size: int, *, zeroed: bool = False
-    ) -> None:
-        """Take `size` bytes under a name that no buffer of the device has.
+    async def allocate(self, device_id: str, buffer_id: str, size: int) -> None:
+        """Take `size` zero bytes under a name that no buffer of the device has.
 
         When the caller is cancelled the buffer is freed as soon as it is there.
 
@@ -59,8 +56,8 @@ class DeviceBuffers(Protocol):
         """
         ...
 
-    def move(self, device_id: str, move: Move) -> AsyncGenerator[int | Moved]:
-        """Copy bytes; yields how many are done so far, and `Moved` last.
+    def move(self, device_id: str, move: Move) -> AsyncGenerator[int]:
+        """Copy bytes; yields how many are done so far.
 
         Closing the generator early stops the move within one chunk and returns when it
         has stopped; what was copied stays copied.
@@ -150,12 +147,6 @@ class HostBuffers(Protocol):
 
     def read(self, region: SegmentRegion, length: int) -> bytes:
         """Bytes of a segment. Copies in the calling thread."""
-        ...
-
-    def feed(
-        self, take: Callable[[memoryview], object], region: SegmentRegion, length: int
-    ) -> None:
-        """Show bytes of a segment to `take`, in the calling thread, without copying them."""
         ...
 
     def move(

@@ -16,8 +16,8 @@ def build_parts(torch_device: str) -> Parts:
         single_threaded,
     )
     from domains.inference.backends.engine import Engine
-    from domains.memory.backends.buffers import TorchBuffers
     from domains.memory.backends.process_buffers import ProcessBuffers
+    from domains.memory.backends.torch_buffers import TorchBuffers
 
     device = device_named(torch_device)
     engine = Engine(torch_device)

@@ -63,11 +63,10 @@ class Shutdown:
 
 @dataclass(frozen=True)
 class AllocateBuffer:
-    """Take `size` bytes of device memory under a new name."""
+    """Take `size` bytes of device memory under a new name; all are zero."""
 
     buffer_id: str
     size: int
-    zeroed: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,10 +200,9 @@ class MemoryProgress:
 
 @dataclass(frozen=True)
 class MemoryDone:
-    """A memory order is done: bytes it was about, and their hash if asked for."""
+    """A memory order is done: bytes it was about."""
 
     done: int = 0
-    sha256: str | None = None
 
 
 @dataclass(frozen=True)

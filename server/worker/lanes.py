@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from domains.errors import Cancelled, DomainError, Internal
-from domains.memory.backends.chunks import Watch
+from domains.memory.backends.chunks import Guard
 from domains.memory.types import Compare, Move
 from server.worker import frames
 from server.worker.parts import Buffers
@@ -115,16 +115,16 @@ class MemoryLanes:
     def _obey(self, job: _Job) -> frames.MemoryDone:
         buffers = self._buffers
         match job.order:
-            case frames.AllocateBuffer(buffer_id, size, zeroed):
-                buffers.allocate(buffer_id, size, zeroed=zeroed, watch=self._watch(job))
+            case frames.AllocateBuffer(buffer_id, size):
+                buffers.allocate(buffer_id, size, self._guard(job))
                 return frames.MemoryDone(size)
             case frames.FreeBuffer(buffer_id):
                 return frames.MemoryDone(buffers.free(buffer_id))
             case Move() as move:
-                moved = buffers.move(move, self._watch(job))
-                return frames.MemoryDone(moved.done, moved.sha256)
+                buffers.move(move, self._guard(job))
+                return frames.MemoryDone(move.length)
             case Compare() as compare:
-                return frames.MemoryDone(buffers.compare(compare, self._watch(job)))
+                return frames.MemoryDone(buffers.compare(compare, self._guard(job)))
             case frames.Pin(segment):
                 buffers.pin(segment)
             case frames.Unpin(segment):
@@ -133,7 +133,7 @@ class MemoryLanes:
                 buffers.release_cached()
         return frames.MemoryDone()
 
-    def _watch(self, job: _Job) -> Watch:
+    def _guard(self, job: _Job) -> Guard:
         last_told = 0.0
 
         def progress(done: int) -> None:
@@ -143,11 +143,11 @@ class MemoryLanes:
                 last_told = now
                 self._tell(frames.MemoryAnswer(job.ticket, frames.MemoryProgress(done)))
 
-        def checkpoint() -> None:
+        def check_stop() -> None:
             if job.cancelled:
                 raise _stopped()
 
-        return Watch(progress, checkpoint)
+        return Guard(progress, check_stop)
 
 
 def _stopped() -> Cancelled:

@@ -6,7 +6,7 @@ from deviceops.worker.v1 import worker_pb2
 from domains.memory.types import BufferRegion, Compare, Move, Region, Segment, SegmentRegion
 from server.worker import frames
 from server.worker.frames import ProtocolError
-from server.worker.message_checks import sha256, within
+from server.worker.message_checks import within
 from server.worker.message_errors import error_from_proto, error_to_proto
 from server.worker.message_figures import MOST_BYTES
 
@@ -15,17 +15,15 @@ def order_to_proto(frame: frames.MemoryOrder) -> worker_pb2.MemoryOrder:
     """An order on its way to a worker."""
     message = worker_pb2.MemoryOrder(ticket=frame.ticket)
     match frame.order:
-        case frames.AllocateBuffer(buffer_id, size, zeroed):
+        case frames.AllocateBuffer(buffer_id, size):
             message.allocate.buffer_id = buffer_id
             message.allocate.size_bytes = size
-            message.allocate.zeroed = zeroed
         case frames.FreeBuffer(buffer_id):
             message.free.buffer_id = buffer_id
-        case Move(source, target, length, hash):
+        case Move(source, target, length):
             message.move.source.CopyFrom(_region_to_proto(source))
             message.move.target.CopyFrom(_region_to_proto(target))
             message.move.length_bytes = length
-            message.move.hash = hash
         case Compare(first, second, length):
             message.compare.first.CopyFrom(_region_to_proto(first))
             message.compare.second.CopyFrom(_region_to_proto(second))
@@ -49,13 +47,13 @@ def order_from_proto(message: worker_pb2.MemoryOrder) -> frames.MemoryOrder:
     match message.WhichOneof("order"):
         case "allocate":
             asked = message.allocate
-            order = frames.AllocateBuffer(asked.buffer_id, asked.size_bytes, asked.zeroed)
+            order = frames.AllocateBuffer(asked.buffer_id, asked.size_bytes)
         case "free":
             order = frames.FreeBuffer(message.free.buffer_id)
         case "move":
             move = message.move
             source, target = _region_from_proto(move.source), _region_from_proto(move.target)
-            order = Move(source, target, move.length_bytes, move.hash)
+            order = Move(source, target, move.length_bytes)
         case "compare":
             both = message.compare
             one, other = _region_from_proto(both.first), _region_from_proto(both.second)
@@ -78,9 +76,8 @@ def answer_to_proto(frame: frames.MemoryAnswer) -> worker_pb2.MemoryAnswer:
         case frames.MemoryProgress(done):
             message.progress.done_bytes = done
             message.progress.SetInParent()
-        case frames.MemoryDone(done, digest):
+        case frames.MemoryDone(done):
             message.done.done_bytes = done
-            message.done.sha256 = digest or ""
             message.done.SetInParent()
         case error:
             message.failed.CopyFrom(error_to_proto(error))
@@ -99,8 +96,7 @@ def answer_from_proto(message: worker_pb2.MemoryAnswer) -> frames.MemoryAnswer:
             return frames.MemoryAnswer(message.ticket, frames.MemoryProgress(done))
         case "done":
             done = within(message.done.done_bytes, 0, MOST_BYTES, "done_bytes")
-            digest = sha256(message.done.sha256) if message.done.sha256 else None
-            return frames.MemoryAnswer(message.ticket, frames.MemoryDone(done, digest))
+            return frames.MemoryAnswer(message.ticket, frames.MemoryDone(done))
         case "failed":
             return frames.MemoryAnswer(message.ticket, error_from_proto(message.failed))
         case _:

@@ -63,15 +63,13 @@ class Pending:
         """Refuse what this order cannot come to.
 
         Raises:
-            ProtocolError: Another length, a hash that was not asked for, or none.
+            ProtocolError: Another length.
         """
         order = self.order
         if isinstance(order, AllocateBuffer | Move) and answer.done != _length(order):
             raise ProtocolError("a memory order is done at another length")
         if isinstance(order, Compare) and answer.done > _length(order):
             raise ProtocolError("a memory order is done beyond its length")
-        if (answer.sha256 is not None) is not (isinstance(order, Move) and order.hash):
-            raise ProtocolError("a memory order has a hash it was not to have, or none")
 
     def finish(self, outcome: Outcome) -> None:
         """It is over; the first outcome counts. From any thread."""

@@ -9,8 +9,8 @@ from typing import Protocol
 from domains.device.ports import TaskEvent
 from domains.device.types import DeviceFigures, LoadedComponent, SelfTestFacts
 from domains.inference.ports import Engine
-from domains.memory.backends.chunks import Watch
-from domains.memory.types import Compare, Move, Moved, Segment
+from domains.memory.backends.chunks import Guard
+from domains.memory.types import Compare, Move, Segment
 
 
 class Buffers(Protocol):
@@ -21,7 +21,7 @@ class Buffers(Protocol):
         """Sum of the sizes of all buffers."""
         ...
 
-    def allocate(self, buffer_id: str, size: int, *, zeroed: bool, watch: Watch) -> None:
+    def allocate(self, buffer_id: str, size: int, guard: Guard) -> None:
         """Take memory."""
         ...
 
@@ -29,11 +29,11 @@ class Buffers(Protocol):
         """Give it back; returns its bytes."""
         ...
 
-    def move(self, move: Move, watch: Watch) -> Moved:
+    def move(self, move: Move, guard: Guard) -> None:
         """Copy bytes."""
         ...
 
-    def compare(self, compare: Compare, watch: Watch) -> int:
+    def compare(self, compare: Compare, guard: Guard) -> int:
         """Compare bytes; how many are equal."""
         ...
 

@@ -28,7 +28,7 @@ from domains.device.types import (
 )
 from domains.errors import Cancelled, DomainError, Reason, Unavailable
 from domains.inference.types import GenerationReport, GenerationWork, RunEvent
-from domains.memory.types import Compare, Move, Moved, Segment
+from domains.memory.types import Compare, Move, Segment
 from server.worker import frames
 from server.worker.environment import worker_command
 from server.worker.place import Place
@@ -256,25 +256,20 @@ class WorkerPool:
 
     # Memory orders, beside the runs; see the port `DeviceBuffers`.
 
-    async def allocate(
-        self, device_id: str, buffer_id: str, size: int, *, zeroed: bool = False
-    ) -> None:
+    async def allocate(self, device_id: str, buffer_id: str, size: int) -> None:
         """Take device memory; waits for a worker that is starting or being replaced."""
-        order = frames.AllocateBuffer(buffer_id, size, zeroed)
+        order = frames.AllocateBuffer(buffer_id, size)
         await self._do(device_id, order, patience=self._options.timing.start)
 
     async def free(self, device_id: str, buffer_id: str) -> int:
         """Give device memory back; returns its bytes."""
         return (await self._do(device_id, frames.FreeBuffer(buffer_id))).done
 
-    async def move(self, device_id: str, move: Move) -> AsyncGenerator[int | Moved]:
-        """Copy bytes; yields how many are done so far, and `Moved` last."""
+    async def move(self, device_id: str, move: Move) -> AsyncGenerator[int]:
+        """Copy bytes; yields how many are done so far."""
         async with aclosing(self._place(device_id).order(move)) as steps:
             async for step in steps:
-                if isinstance(step, frames.MemoryDone):
-                    yield Moved(step.done, step.sha256)
-                else:
-                    yield step
+                yield step.done if isinstance(step, frames.MemoryDone) else step
 
     async def compare(self, device_id: str, compare: Compare) -> AsyncGenerator[int]:
         """Compare bytes; yields how many are equal so far, ends early at a difference."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,7 +26,6 @@ from domains.memory.types import (
     HeldComponent,
     HostMemory,
     Move,
-    Moved,
     Region,
     Segment,
 )
@@ -124,17 +122,14 @@ class FakeBuffers:
         for listener in tuple(self.listeners):
             listener(device_id)
 
-    async def allocate(
-        self, device_id: str, buffer_id: str, size: int, *, zeroed: bool = False
-    ) -> None:
+    async def allocate(self, device_id: str, buffer_id: str, size: int) -> None:
         await asyncio.sleep(0)
         self._alive(device_id)
         if (device_id, buffer_id) in self.buffers:
             raise AlreadyExists("There is one.", reason=Reason.NAME_TAKEN)
         if self.held(device_id) + size > self.capacity:
             raise ResourceExhausted("Full.", reason=Reason.DEVICE_OUT_OF_MEMORY)
-        fill = b"\0" if zeroed else b"\xee"
-        self.buffers[device_id, buffer_id] = bytearray(fill * size)
+        self.buffers[device_id, buffer_id] = bytearray(size)
 
     async def free(self, device_id: str, buffer_id: str) -> int:
         await asyncio.sleep(0)
@@ -147,18 +142,15 @@ class FakeBuffers:
         except KeyError:
             raise NotFound("Gone.", reason=Reason.ALLOCATION_NOT_FOUND) from None
 
-    async def move(self, device_id: str, move: Move) -> AsyncGenerator[int | Moved]:
+    async def move(self, device_id: str, move: Move) -> AsyncGenerator[int]:
         self.moves.append((device_id, move.length))
-        sha256 = hashlib.sha256()
         for offset in range(0, move.length, CHUNK):
             await self.gate.wait()
             self._alive(device_id)
             size = min(CHUNK, move.length - offset)
             data = self._read(device_id, move.source, offset, size)
-            sha256.update(data)
             self._write(device_id, move.target, offset, data)
             yield offset + size
-        yield Moved(move.length, sha256.hexdigest() if move.hash else None)
 
     def _read(self, device_id: str, region: Region, offset: int, size: int) -> bytes:
         begin = region.offset + offset

@@ -62,13 +62,13 @@ def misbehave(how: str) -> None:
 
 
 def _memory_answers(ticket: int, how: str) -> list[frames.MemoryAnswer]:
-    """Answers to a move of 1000 bytes that was to be hashed."""
+    """Answers to a move or comparison of 1000 bytes."""
 
     def progress(done: int) -> frames.MemoryAnswer:
         return frames.MemoryAnswer(ticket, frames.MemoryProgress(done))
 
-    def done(length: int, sha256: str | None = "0" * 64) -> frames.MemoryAnswer:
-        return frames.MemoryAnswer(ticket, frames.MemoryDone(length, sha256))
+    def done(length: int) -> frames.MemoryAnswer:
+        return frames.MemoryAnswer(ticket, frames.MemoryDone(length))
 
     match how:
         case "memory-unknown-ticket":
@@ -79,12 +79,10 @@ def _memory_answers(ticket: int, how: str) -> list[frames.MemoryAnswer]:
             return [progress(500), progress(499)]
         case "memory-too-short":
             return [done(999)]
-        case "memory-without-hash":
-            return [done(1000, None)]
         case "memory-twice":
             return [done(1000), done(1000)]
         case "memory-more-equal":
-            return [done(1001, None)]
+            return [done(1001)]
         case _:
             raise ValueError(how)
 

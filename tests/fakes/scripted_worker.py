@@ -36,9 +36,9 @@ from domains.inference.types import (
     ImageEncoded,
     Timings,
 )
-from domains.memory.backends.moving import Watch
+from domains.memory.backends.chunks import Guard
 from domains.memory.backends.process_buffers import ProcessBuffers
-from domains.memory.types import Move, Moved
+from domains.memory.types import Move
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
 from domains.values import ByteFigure, DataType, Degradation, DegradationKind
 from server.worker.loop import main
@@ -195,7 +195,7 @@ class ScriptedEngine:
 class ScriptedBuffers(ProcessBuffers):
     """Real buffers in the worker's memory; names say what else happens."""
 
-    def allocate(self, buffer_id: str, size: int, *, zeroed: bool, watch: Watch) -> None:
+    def allocate(self, buffer_id: str, size: int, guard: Guard) -> None:
         """See the port; "hang" never answers, "slow" takes half a second."""
         match buffer_id:
             case "hang":
@@ -206,14 +206,14 @@ class ScriptedBuffers(ProcessBuffers):
                 raise Unavailable("The device stopped working.", reason=Reason.DEVICE_LOST)
             case "defect":
                 raise ZeroDivisionError("secret path")
-        super().allocate(buffer_id, size, zeroed=zeroed, watch=watch)
+        super().allocate(buffer_id, size, guard)
 
-    def move(self, move: Move, watch: Watch) -> Moved:
+    def move(self, move: Move, guard: Guard) -> None:
         """See the port; a length of 77 goes on until it is stopped, byte by byte."""
         while move.length == 77:
-            watch.passed(1)
+            guard.passed(1)
             time.sleep(0.02)
-        return super().move(move, watch)
+        super().move(move, guard)
 
 
 class ScriptedGauge:

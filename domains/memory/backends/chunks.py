@@ -15,19 +15,19 @@ SPLIT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who is told how far a move is, and asked whether it goes on.
+class Guard:
+    """Watches over work on bytes: `progress` hears how far it is, `check_stop` may stop it.
 
-    `checkpoint` raises to stop the move; whatever it raises passes through.
+    `check_stop` raises to stop the work; whatever it raises passes through.
     """
 
     progress: Callable[[int], None]
-    checkpoint: Callable[[], None]
+    check_stop: Callable[[], None]
 
     def passed(self, done: int) -> None:
         """So many bytes are done."""
         self.progress(done)
-        self.checkpoint()
+        self.check_stop()
 
 
 def chunks(length: int, size: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:
@@ -36,7 +36,7 @@ def chunks(length: int, size: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:
         yield offset, min(size, length - offset)
 
 
-def in_two_threads(act: Callable[[int, int], bool], length: int, watch: Watch) -> int:
+def in_two_threads(act: Callable[[int, int], bool], length: int, guard: Guard) -> int:
     """Have `act(offset, size)` work on every chunk, in order but two at a time.
 
     Neither thread waits for the other before the end, so a processor that also does
@@ -47,7 +47,7 @@ def in_two_threads(act: Callable[[int, int], bool], length: int, watch: Watch) -
         act: Works on a chunk, from any thread; says whether all is well. After the first
             chunk that is not, no further one is begun.
         length: How many bytes there are.
-        watch: Told and asked, in the calling thread.
+        guard: Called in the calling thread.
 
     Returns:
         `length`, or the offset of the first chunk that was not well.
@@ -58,7 +58,7 @@ def in_two_threads(act: Callable[[int, int], bool], length: int, watch: Watch) -
     stopped = False
     done, well = 0, length
 
-    def work(tell: Callable[[int], None]) -> None:
+    def work(report: Callable[[int], None]) -> None:
         nonlocal done, well, stopped
         try:
             while True:
@@ -74,16 +74,16 @@ def in_two_threads(act: Callable[[int, int], bool], length: int, watch: Watch) -
                         well, stopped = min(well, offset), True
                     so_far = done
                 if so_far < length:
-                    tell(so_far)
+                    report(so_far)
         except BaseException:
             stopped = True
             raise
 
     with ThreadPoolExecutor(1, thread_name_prefix="chunks") as other:
         helper = other.submit(work, lambda _done: None) if split else None
-        work(watch.passed)
+        work(guard.passed)
         if helper is not None:
             helper.result()
     if well == length:
-        watch.passed(length)
+        guard.passed(length)
     return well

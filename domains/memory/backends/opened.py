@@ -9,10 +9,13 @@ import sys
 from collections.abc import Callable
 
 from domains.errors import FailedPrecondition
+from domains.memory.backends.chunks import chunks
 from domains.memory.backends.file_mapping import FileMapping
-from domains.memory.types import Segment
+from domains.memory.backends.spans import equal
+from domains.memory.types import Segment, SegmentRegion
 
 _FILES = "/proc/"
+_PIECE_BYTES = 256 << 10  # of a file being compared: stays in a core's own cache
 
 
 class OpenedSegment:
@@ -73,20 +76,21 @@ class OpenedSegment:
 
 
 class SegmentFile:
-    """A segment read and written as the file that it is on Linux.
+    """A segment's region read and written as the file that it is on Linux.
 
     Where its pages are small and it is copied once, this is faster than mapping it: no
-    page of it enters this process's tables.
+    page of it enters this process's tables. Offsets are from the region's first byte.
 
     Args:
-        segment: What to open; `offered` must be true of it.
+        region: What to open; `offered` must be true of its segment.
 
     Raises:
         FailedPrecondition: There is none of that name and size.
     """
 
-    def __init__(self, segment: Segment) -> None:
-        self._segment = segment
+    def __init__(self, region: SegmentRegion) -> None:
+        self._region = region
+        segment = region.segment
         try:
             self._handle = os.open(segment.name, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
@@ -101,27 +105,41 @@ class SegmentFile:
         return segment.name.startswith(_FILES)
 
     def read(self, address: int, offset: int, size: int) -> None:
-        """Copy bytes of the segment to an address of this process."""
+        """Copy bytes of the region to an address of this process."""
         self._all(os.preadv, address, offset, size)
 
     def write(self, address: int, offset: int, size: int) -> None:
-        """Copy bytes at an address of this process to the segment."""
+        """Copy bytes at an address of this process to the region."""
         self._all(os.pwritev, address, offset, size)
+
+    def equals(self, address: int, offset: int, size: int) -> bool:
+        """Whether bytes of the region are those at an address of this process."""
+        piece = ctypes.create_string_buffer(min(size, _PIECE_BYTES))
+        read = ctypes.addressof(piece)
+        for begin, count in chunks(size, _PIECE_BYTES):
+            self.read(read, offset + begin, count)
+            if not equal(read, address + begin, count):
+                return False
+        return True
 
     def close(self) -> None:
         """Let it go."""
         os.close(self._handle)
 
     def _all(
-        self, act: Callable[[int, list[memoryview], int], int], address: int, at: int, size: int
+        self,
+        act: Callable[[int, list[memoryview], int], int],
+        address: int,
+        offset: int,
+        size: int,
     ) -> None:
         # One call moves at most 2 GiB, and a signal may cut it short.
-        done = 0
+        done, begin = 0, self._region.offset + offset
         while done < size:
             there = (ctypes.c_char * (size - done)).from_address(address + done)
-            moved = act(self._handle, [memoryview(there)], at + done)
+            moved = act(self._handle, [memoryview(there)], begin + done)
             if moved == 0:
-                raise _gone(self._segment)
+                raise _gone(self._region.segment)
             done += moved
 
 

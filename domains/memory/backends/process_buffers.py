@@ -18,24 +18,14 @@ import psutil
 
 from domains.device.backends.cgroup import memory_limit
 from domains.errors import Reason, ResourceExhausted
-from domains.memory.backends.chunks import Watch, chunks, in_two_threads
-from domains.memory.backends.comparing import compare_spans, equal
-from domains.memory.backends.moving import HostSpan, copy_bytes, copy_in_chunks
+from domains.memory.backends.buffer_store import BufferStore, check_region
+from domains.memory.backends.chunks import Guard, chunks, in_two_threads
 from domains.memory.backends.opened import SegmentFile
-from domains.memory.backends.store import BufferStore, check_region
-from domains.memory.types import (
-    BufferRegion,
-    Compare,
-    Move,
-    Moved,
-    Region,
-    Segment,
-    SegmentRegion,
-)
+from domains.memory.backends.spans import HostSpan, compare_spans, copy_spans
+from domains.memory.types import BufferRegion, Compare, Move, Region, SegmentRegion
 
 RESERVE_BYTES = 256 << 20
 """Left to the system: who takes the last page is ended, not refused."""
-_PIECE_BYTES = 256 << 10  # of a file being compared: stays in a core's own cache
 
 
 def available_bytes() -> int:
@@ -66,7 +56,7 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
             if trim is not None:
                 trim(0)
 
-    def _take(self, size: int, zeroed: bool, watch: Watch) -> mmap.mmap:
+    def _take(self, size: int, guard: Guard) -> mmap.mmap:
         # The system would promise more than it has and end somebody when it is touched.
         free = max(0, self._available() - RESERVE_BYTES)
         if size > free:
@@ -77,88 +67,66 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
             raise _exhausted(size, free) from error
         address = _address(memory)
         for offset, length in chunks(size):
-            # Zeroed or not: this is what makes the system really hand out the pages.
+            # They are zero already: this makes the system really hand out the pages.
             ctypes.memset(address + offset, 0, length)
-            watch.passed(offset + length)
+            guard.passed(offset + length)
         return memory
 
-    def _move(self, move: Move, watch: Watch) -> Moved:
-        source, target = move.source, move.target
-        match source, target:
-            case BufferRegion(), SegmentRegion(segment) if _better_unmapped(segment):
-                return self._by_file(source, target, move, watch, outwards=True)
-            case SegmentRegion(segment), BufferRegion() if _better_unmapped(segment):
-                return self._by_file(target, source, move, watch, outwards=False)
-            case _:
-                return self._by_mapping(move, watch)
-
-    def _by_file(
-        self,
-        here: BufferRegion,
-        there: SegmentRegion,
-        move: Move,
-        watch: Watch,
-        *,
-        outwards: bool,
-    ) -> Moved:
-        memory = self._buffer(here, move.length)  # it stays for as long as the move takes
-        check_region(there.offset, move.length, there.segment.size_bytes)
-        address = _address(memory) + here.offset
-        with closing(SegmentFile(there.segment)) as file:
-            act = file.write if outwards else file.read
-
-            def copy(offset: int, size: int) -> None:
-                act(address + offset, there.offset + offset, size)
-
-            return copy_in_chunks(copy, address, move.length, watch, hash=move.hash)
-
-    def _by_mapping(self, move: Move, watch: Watch) -> Moved:
+    def _move(self, move: Move, guard: Guard) -> None:
+        source, target, length = move.source, move.target, move.length
         with ExitStack() as held:
-            source = self._span(move.source, move.length, held)
-            target = self._span(move.target, move.length, held)
-            return copy_bytes(source, target, move.length, watch, hash=move.hash)
+            pair = _better_unmapped(source, target)
+            if pair is None:
+                one, other = self._span(source, length, held), self._span(target, length, held)
+                return copy_spans(one, other, length, guard)
+            span, file = self._span(pair[0], length, held), _file(pair[1], length, held)
+            act = file.read if pair[0] is target else file.write
 
-    def _compare(self, compare: Compare, watch: Watch) -> int:
-        first, second, length = compare.first, compare.second, compare.length
-        match first, second:
-            case BufferRegion(), SegmentRegion(segment) if _better_unmapped(segment):
-                return self._compare_by_file(first, second, length, watch)
-            case SegmentRegion(segment), BufferRegion() if _better_unmapped(segment):
-                return self._compare_by_file(second, first, length, watch)
-        with ExitStack() as held:
-            one, other = self._span(first, length, held), self._span(second, length, held)
-            return compare_spans(one, other, length, watch)
-
-    def _compare_by_file(
-        self, here: BufferRegion, there: SegmentRegion, length: int, watch: Watch
-    ) -> int:
-        memory = self._buffer(here, length)  # it stays for as long as this takes
-        check_region(there.offset, length, there.segment.size_bytes)
-        address = _address(memory) + here.offset
-        with closing(SegmentFile(there.segment)) as file:
-
-            def same(offset: int, size: int) -> bool:
-                piece = ctypes.create_string_buffer(min(size, _PIECE_BYTES))
-                read = ctypes.addressof(piece)
-                for begin, count in chunks(size, _PIECE_BYTES):
-                    at = offset + begin
-                    file.read(read, there.offset + at, count)
-                    if not equal(read, address + at, count):
-                        return False
+            def copy(offset: int, size: int) -> bool:
+                act(span.address + offset, offset, size)
                 return True
 
-            return in_two_threads(same, length, watch)
+            in_two_threads(copy, length, guard)
+
+    def _compare(self, compare: Compare, guard: Guard) -> int:
+        first, second, length = compare.first, compare.second, compare.length
+        with ExitStack() as held:
+            pair = _better_unmapped(first, second)
+            if pair is None:
+                one, other = self._span(first, length, held), self._span(second, length, held)
+                return compare_spans(one, other, length, guard)
+            span, file = self._span(pair[0], length, held), _file(pair[1], length, held)
+
+            def same(offset: int, size: int) -> bool:
+                return file.equals(span.address + offset, offset, size)
+
+            return in_two_threads(same, length, guard)
 
     def _span(self, region: Region, length: int, held: ExitStack) -> HostSpan:
         if not isinstance(region, BufferRegion):
             return held.enter_context(self._segment(region, length))[0]
         memory = self._buffer(region, length)
-        held.callback(lambda: memory)  # it stays for as long as the move takes
+        held.callback(lambda: memory)  # it stays for as long as the work on it takes
         return HostSpan(_address(memory) + region.offset)
 
 
-def _better_unmapped(segment: Segment) -> bool:
-    return SegmentFile.offered(segment) and not segment.huge_pages
+def _better_unmapped(
+    first: Region, second: Region
+) -> tuple[BufferRegion, SegmentRegion] | None:
+    """The buffer and the segment of a pair whose segment is faster as a file than mapped."""
+    match first, second:
+        case (BufferRegion() as buffer, SegmentRegion() as there) | (
+            SegmentRegion() as there,
+            BufferRegion() as buffer,
+        ) if SegmentFile.offered(there.segment) and not there.segment.huge_pages:
+            return buffer, there
+        case _:
+            return None
+
+
+def _file(region: SegmentRegion, length: int, held: ExitStack) -> SegmentFile:
+    check_region(region.offset, length, region.segment.size_bytes)
+    return held.enter_context(closing(SegmentFile(region)))
 
 
 def _anonymous(size: int) -> mmap.mmap:

@@ -1,38 +1,32 @@
-"""Host buffers: shared segments of the front, copied, hashed and compared in threads."""
+"""Host buffers: shared segments of the front, copied and compared in threads."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import errno
-import os
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 
-from domains.memory.backends.chunks import CHUNK_BYTES, chunks
-from domains.memory.backends.comparing import equal
+from domains.errors import Cancelled
+from domains.finishing import finished
+from domains.memory.backends.chunks import Guard, in_two_threads
 from domains.memory.backends.mapping import Mapping
+from domains.memory.backends.spans import equal
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
 from domains.values import ByteFigure
 
-# One core cannot use all of memory's bandwidth.
-_LANES = min(2, os.cpu_count() or 1)
 _SPARE_FILES = 512  # file handles left for connections, workers and pictures
 _NO_ROOM = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
 
 
 class HostSegments:
-    """Every segment of this server; see the port `HostBuffers`.
+    """Every segment of this server; see the port `HostBuffers`."""
 
-    Args:
-        chunk_bytes: How much is copied, hashed or compared between two looks at whether to
-            stop.
-    """
-
-    def __init__(self, *, chunk_bytes: int = CHUNK_BYTES) -> None:
-        self._chunk_bytes = chunk_bytes
+    def __init__(self) -> None:
         self._mappings: dict[str, Mapping] = {}
         self._most = _raise_file_limit() - _SPARE_FILES
 
@@ -85,12 +79,6 @@ class HostSegments:
         """Bytes of a segment."""
         return ctypes.string_at(self._address(region, length), length)
 
-    def feed(
-        self, take: Callable[[memoryview], object], region: SegmentRegion, length: int
-    ) -> None:
-        """Show bytes of a segment to `take` without copying them."""
-        take(_view(self._address(region, length), length))
-
     def move(
         self, source: SegmentRegion, target: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
@@ -101,7 +89,7 @@ class HostSegments:
             ctypes.memmove(end + offset, begin + offset, size)
             return True
 
-        return self._steps(length, copy, lanes=_LANES)
+        return _steps(copy, length)
 
     def compare(
         self, first: SegmentRegion, second: SegmentRegion, length: int
@@ -112,50 +100,7 @@ class HostSegments:
         def same(offset: int, size: int) -> bool:
             return equal(one + offset, other + offset, size)
 
-        return self._steps(length, same, lanes=_LANES)
-
-    async def _steps(
-        self, length: int, step: Callable[[int, int], bool], *, lanes: int = 1
-    ) -> AsyncGenerator[int]:
-        """Run `step(offset, size)` over `length` bytes in threads; yields bytes done.
-
-        With one lane the steps go in order; with more, several chunks are worked on at
-        once. Ends when a step is False. Closed or cancelled, it returns when the threads
-        have ended, so that no memory is touched any more.
-        """
-        loop = asyncio.get_running_loop()
-        told: asyncio.Queue[int] = asyncio.Queue()
-        stop = threading.Event()
-        # One list: threads share it.
-        left = iter(list(chunks(length, self._chunk_bytes)))
-
-        def work() -> None:
-            try:
-                for offset, size in left:
-                    if stop.is_set():
-                        return
-                    if not step(offset, size):
-                        stop.set()
-                        return
-                    loop.call_soon_threadsafe(told.put_nowait, size)
-            finally:
-                loop.call_soon_threadsafe(told.put_nowait, 0)
-
-        working = [asyncio.ensure_future(asyncio.to_thread(work)) for _ in range(lanes)]
-        done, open_lanes = 0, lanes
-        try:
-            while open_lanes:
-                size = await told.get()
-                if size:
-                    done += size
-                    yield done
-                else:
-                    open_lanes -= 1
-        finally:
-            stop.set()
-            await _ended(working)
-        for lane in working:
-            lane.result()
+        return _steps(same, length)
 
     def _address(self, region: SegmentRegion, length: int) -> int:
         mapping = self._mappings[region.segment.name]
@@ -164,8 +109,39 @@ class HostSegments:
         return mapping.address + region.offset
 
 
-def _view(address: int, size: int) -> memoryview:
-    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
+async def _steps(act: Callable[[int, int], bool], length: int) -> AsyncGenerator[int]:
+    """Run `in_two_threads` beside the loop; yields how many bytes are done or well.
+
+    Closed or cancelled, it returns when the threads have ended, so that no memory is touched
+    any more.
+    """
+    loop = asyncio.get_running_loop()
+    steps: asyncio.Queue[int | None] = asyncio.Queue()
+    stop = threading.Event()
+
+    def report(done: int | None) -> None:
+        loop.call_soon_threadsafe(steps.put_nowait, done)
+
+    def check_stop() -> None:
+        if stop.is_set():
+            raise Cancelled("Nobody waits for it any more.")
+
+    def work() -> None:
+        try:
+            well = in_two_threads(act, length, Guard(report, check_stop))
+            if well < length:
+                report(well)
+        finally:
+            report(None)
+
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        while (done := await steps.get()) is not None:
+            yield done
+    finally:
+        stop.set()
+        with suppress(Cancelled):
+            await finished(working)
 
 
 def _make(size: int) -> Mapping:
@@ -182,18 +158,6 @@ def _make(size: int) -> Mapping:
 def _discard(making: asyncio.Future[Mapping]) -> None:
     if not making.cancelled() and making.exception() is None:
         making.result().close()
-
-
-async def _ended(working: Sequence[asyncio.Future[None]]) -> None:
-    """Wait for threads that were told to stop, whoever else wants to stop meanwhile."""
-    cancelled = False
-    while not all(one.done() for one in working):
-        try:
-            await asyncio.wait(working)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 def _raise_file_limit() -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from domains.device.core import DeviceInventory
-from domains.memory.core.finishing import finished
+from domains.finishing import finished
 from domains.memory.core.ledger import Lease, Ledger
 from domains.memory.core.lending import Lender
 from domains.memory.core.rules import check_allocation, check_place, check_renewal
@@ -102,9 +102,7 @@ class Leases:
         assert request.place is not None
         place = await self._lender.resolve(request.place)
         try:
-            taken = await self._lender.take(
-                client, place, request.size_bytes, zeroed=request.zeroed
-            )
+            taken = await self._lender.take(client, place, request.size_bytes)
         except OutOfMemory:
             self._exhausted(place)
             raise

@@ -64,9 +64,7 @@ class Lender:
             return place
         return Place((await self._devices.resolve(place.device_id)).device_id)
 
-    async def take(
-        self, client: str, place: Place, size: int, *, zeroed: bool = False
-    ) -> Taken:
+    async def take(self, client: str, place: Place, size: int) -> Taken:
         """Take `size` bytes in a resolved place.
 
         When the caller is cancelled nothing is kept.
@@ -81,15 +79,15 @@ class Lender:
         reservation = self._ledger.reserve(client, place, size, quota)
         try:
             await self._room.make(place, size, lambda: self._ledger.reserved(place) - size)
-            region = await self._allocate(place, size, zeroed)
+            region = await self._allocate(place, size)
         except BaseException:
             self._ledger.cancel(reservation)
             raise
         return Taken(reservation, place, region)
 
-    async def _allocate(self, place: Place, size: int, zeroed: bool) -> Region:
+    async def _allocate(self, place: Place, size: int) -> Region:
         try:
-            return await self._store.allocate(place, size, zeroed=zeroed)
+            return await self._store.allocate(place, size)
         except ResourceExhausted as error:
             if error.reason not in _OUT_OF_MEMORY:
                 raise

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from domains.memory.core.finishing import finished
+from domains.finishing import finished
 from domains.memory.ports import HostBuffers
 from domains.memory.types import SegmentRegion
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from domains.memory.core.finishing import finished
+from domains.finishing import finished
 from domains.memory.core.store import MemoryStore, at
 from domains.memory.core.uses import Uses
 from domains.memory.errors import AllocationBusy

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from domains.device.core import DeviceInventory
 from domains.errors import FailedPrecondition, NotFound, Unavailable
-from domains.memory.core.finishing import finished
+from domains.finishing import finished
 from domains.memory.core.ring import Piece, pieces
 from domains.memory.errors import PinningUnsupported
 from domains.memory.ports import DeviceBuffers, HostBuffers
@@ -19,7 +19,6 @@ from domains.memory.types import (
     BufferRegion,
     Compare,
     Move,
-    Moved,
     Place,
     Region,
     SegmentRegion,
@@ -52,8 +51,8 @@ class MemoryStore:
         self._devices = devices
         self._pins: dict[str, str] = {}  # the device a segment is pinned for, by its name
 
-    async def allocate(self, place: Place, size: int, *, zeroed: bool) -> Region:
-        """Take memory that is really there. When the caller is cancelled nothing is kept.
+    async def allocate(self, place: Place, size: int) -> Region:
+        """Take zeroed memory that is really there; nothing is kept of a cancelled call.
 
         Raises:
             ResourceExhausted: HOST_OUT_OF_MEMORY, DEVICE_OUT_OF_MEMORY.
@@ -62,7 +61,7 @@ class MemoryStore:
         """
         if not place.host:
             buffer_id = str(uuid.uuid4())
-            await self._buffers.allocate(place.device_id, buffer_id, size, zeroed=zeroed)
+            await self._buffers.allocate(place.device_id, buffer_id, size)
             return BufferRegion(buffer_id)
         if place.pinned:
             self._pinning_devices()  # raises before anything is taken
@@ -150,7 +149,7 @@ class MemoryStore:
             steps: AsyncGenerator[int] = self.host.move(begin, end, length)
         elif from_place.host or to_place.host or from_place == to_place:
             device_id = from_place.device_id or to_place.device_id
-            steps = self._by_worker(device_id, Move(begin, end, length))
+            steps = self._buffers.move(device_id, Move(begin, end, length))
         else:
             steps = self._between_devices(source, target, length)
         async with aclosing(steps):
@@ -223,8 +222,3 @@ class MemoryStore:
             async for so_far in steps:
                 equal = so_far
         return equal
-
-    async def _by_worker(self, device_id: str, move: Move) -> AsyncGenerator[int]:
-        async with aclosing(self._buffers.move(device_id, move)) as steps:
-            async for done in steps:
-                yield done.done if isinstance(done, Moved) else done

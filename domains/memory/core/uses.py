@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from domains.memory.core.finishing import finished
+from domains.finishing import finished
 from domains.memory.core.ledger import Lease, Ledger
 from domains.memory.core.lending import Taken
 from domains.memory.core.store import MemoryStore

@@ -27,7 +27,8 @@ class Allocation:
 class AllocationRequest:
     """What a client asks `Allocate` for; `lease_seconds` from now on.
 
-    `place` None is a request that names none.
+    `place` None is a request that names none. All memory is zeroed, asked for or not;
+    `zeroed` tells two requests of one request_id apart.
     """
 
     place: Place | None

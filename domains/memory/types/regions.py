@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta
@@ -47,14 +46,12 @@ Region = SegmentRegion | BufferRegion
 class Move(Value, frozen=True):
     """Copy `length` bytes between regions a device's worker reaches; the source stays.
 
-    At least one region is a buffer of that device. With `hash` the SHA-256 of the bytes
-    is computed as they are read.
+    At least one region is a buffer of that device, and they do not overlap.
     """
 
     source: Region
     target: Region
     length: ByteCount
-    hash: bool = False
 
 
 class Compare(Value, frozen=True):
@@ -66,11 +63,3 @@ class Compare(Value, frozen=True):
     first: Region
     second: Region
     length: ByteCount
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A move is over: bytes copied, and their SHA-256 in lower-case hexadecimal if asked."""
-
-    done: int
-    sha256: str | None = None

@@ -10,7 +10,7 @@ import pytest
 
 from domains.errors import Cancelled
 from domains.memory.backends import chunks
-from domains.memory.backends.chunks import Watch, in_two_threads
+from domains.memory.backends.chunks import Guard, in_two_threads
 
 CHUNK = 10
 LENGTH = 10 * CHUNK + 3
@@ -47,15 +47,15 @@ class Work:
         return self.wrong is None or not offset <= self.wrong < offset + size
 
 
-def silent(checkpoint: object = lambda: None) -> Watch:
-    return Watch(lambda _done: None, checkpoint)  # type: ignore[arg-type]
+def silent(check_stop: object = lambda: None) -> Guard:
+    return Guard(lambda _done: None, check_stop)  # type: ignore[arg-type]
 
 
 def test_each_chunk_is_worked_on_once_by_two_threads() -> None:
     work = Work()
     told: list[int] = []
 
-    assert in_two_threads(work, LENGTH, Watch(told.append, lambda: None)) == LENGTH
+    assert in_two_threads(work, LENGTH, Guard(told.append, lambda: None)) == LENGTH
 
     assert sorted(work.begun) == list(chunks.chunks(LENGTH, CHUNK))
     assert len(work.threads) == 2
@@ -80,7 +80,7 @@ def test_few_bytes_are_two_halves_and_very_few_are_one_chunk() -> None:
 def test_the_first_chunk_that_is_not_well_is_told(wrong: int) -> None:
     told: list[int] = []
 
-    found = in_two_threads(Work(wrong), LENGTH, Watch(told.append, lambda: None))
+    found = in_two_threads(Work(wrong), LENGTH, Guard(told.append, lambda: None))
 
     assert found == wrong // CHUNK * CHUNK
     assert LENGTH not in told
@@ -94,14 +94,14 @@ def test_a_chunk_that_is_not_well_ends_it() -> None:
     assert len(work.begun) < MANY
 
 
-def test_a_checkpoint_that_raises_stops_both_threads() -> None:
+def test_a_stop_ends_both_threads() -> None:
     work = Work()
 
-    def checkpoint() -> None:
+    def check_stop() -> None:
         raise Cancelled("Enough.")
 
     with pytest.raises(Cancelled):
-        in_two_threads(work, MANY * CHUNK, silent(checkpoint))
+        in_two_threads(work, MANY * CHUNK, silent(check_stop))
 
     assert len(work.begun) < MANY
 

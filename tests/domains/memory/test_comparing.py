@@ -13,9 +13,9 @@ from tests.domains.memory.test_buffers import (
     LENGTH,
     buffers,
     data,
+    guard,
     mapping,
     stopped_after,
-    watch,
     write,
 )
 
@@ -26,9 +26,9 @@ def filled(buffers: Any, mapping: Mapping, data: bytes) -> None:
     """`data` at 7 of the segment, at 1 of "one" and at 2 of "other"."""
     write(mapping, 7, data)
     for name, offset in (("one", 1), ("other", 2)):
-        buffers.allocate(name, LENGTH + 3, zeroed=True, watch=watch())
+        buffers.allocate(name, LENGTH + 3, guard())
         there = BufferRegion(name, offset)
-        buffers.move(Move(SegmentRegion(mapping.segment, 7), there, LENGTH), watch())
+        buffers.move(Move(SegmentRegion(mapping.segment, 7), there, LENGTH), guard())
 
 
 def test_the_same_bytes_are_equal_to_the_last(
@@ -42,7 +42,7 @@ def test_the_same_bytes_are_equal_to_the_last(
     )
     for first, second in ((segment, one), (one, segment), (one, other), (one, one)):
         steps: list[int] = []
-        assert buffers.compare(Compare(first, second, LENGTH), watch(steps)) == LENGTH
+        assert buffers.compare(Compare(first, second, LENGTH), guard(steps)) == LENGTH
         assert steps == sorted(steps)
         assert steps[-1] == LENGTH
 
@@ -60,9 +60,9 @@ def test_one_different_byte_is_found(
     )
     there = SegmentRegion(mapping.segment, 7 + place)
     for first, second in ((segment, one), (one, segment)):
-        assert buffers.compare(Compare(first, second, LENGTH), watch()) <= place
-    buffers.move(Move(there, BufferRegion("other", 2 + place), 1), watch())
-    assert buffers.compare(Compare(one, other, LENGTH), watch()) <= place
+        assert buffers.compare(Compare(first, second, LENGTH), guard()) <= place
+    buffers.move(Move(there, BufferRegion("other", 2 + place), 1), guard())
+    assert buffers.compare(Compare(one, other, LENGTH), guard()) <= place
 
 
 def test_a_stopped_comparison_stops_between_chunks(
@@ -73,11 +73,11 @@ def test_a_stopped_comparison_stops_between_chunks(
     compare = Compare(segment, one, LENGTH)
     with pytest.raises(Cancelled):
         buffers.compare(compare, stopped_after(1))
-    assert buffers.compare(compare, watch()) == LENGTH
+    assert buffers.compare(compare, guard()) == LENGTH
 
 
 def test_names_and_regions_are_checked(buffers: Any, mapping: Mapping) -> None:
-    buffers.allocate("small", 10, zeroed=True, watch=watch())
+    buffers.allocate("small", 10, guard())
     segment, small = SegmentRegion(mapping.segment), BufferRegion("small")
     end = SegmentRegion(mapping.segment, mapping.segment.size_bytes)
     gone = SegmentRegion(Segment("/proc/self/fd/9999", 10))
@@ -89,4 +89,4 @@ def test_names_and_regions_are_checked(buffers: Any, mapping: Mapping) -> None:
         (small, gone, FailedPrecondition),
     ):
         with pytest.raises(refusal):
-            buffers.compare(Compare(first, second, 1), watch())
+            buffers.compare(Compare(first, second, 1), guard())

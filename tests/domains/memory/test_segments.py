@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from domains.errors import Reason
-from domains.memory.backends import mapping, segments
+from domains.memory.backends import chunks, mapping, segments
 from domains.memory.backends.segments import HostSegments
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Segment, SegmentRegion
@@ -28,8 +28,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture
-def host() -> Iterator[HostSegments]:
-    made = HostSegments(chunk_bytes=MIB)
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostSegments]:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", MIB)
+    made = HostSegments()
     yield made
     made.close()
 
@@ -90,13 +91,13 @@ async def test_moves_and_comparisons_tell_how_far_they_are(host: HostSegments) -
 
     steps = [done async for done in host.move(source, target, len(data))]
 
-    assert len(steps) == 4  # in whatever order two threads finish their chunks
+    assert 1 < len(steps) <= 4  # in whatever order two threads finish their chunks
     assert steps == sorted(steps)
     assert steps[-1] == len(data)
     assert host.read(target, len(data)) == data
     assert await last(host.compare(source, target, len(data))) == len(data)
     host.write(SegmentRegion(target.segment, 99 + 2 * MIB), b"no")
-    assert await last(host.compare(source, target, len(data))) < len(data)
+    assert await last(host.compare(source, target, len(data))) == 2 * MIB
 
 
 async def test_a_closed_move_touches_nothing_any_more(

@@ -25,7 +25,7 @@ from tests.server.worker.workers import (
     work,
 )
 
-MOVE = Move(BufferRegion("one"), BufferRegion("other"), 1000, hash=True)
+MOVE = Move(BufferRegion("one"), BufferRegion("other"), 1000)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,6 @@ async def test_work_that_draws_nothing_tells_nothing_about_pictures(tmp_path: Pa
         ("memory-too-far", "further than it can be"),
         ("memory-backwards", "further than it can be"),
         ("memory-too-short", "done at another length"),
-        ("memory-without-hash", "a hash it was not to have, or none"),
     ],
 )
 async def test_a_broken_rule_about_memory_ends_the_worker(

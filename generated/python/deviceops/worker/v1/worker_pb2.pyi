@@ -553,23 +553,19 @@ class AllocateBuffer(_message.Message):
 
     BUFFER_ID_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    ZEROED_FIELD_NUMBER: _builtins.int
     buffer_id: _builtins.str
     """What it is called from now on."""
     size_bytes: _builtins.int
     """How much."""
-    zeroed: _builtins.bool
-    """Filled with zeros."""
     def __init__(
         self,
         *,
         buffer_id: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
-        zeroed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer_id", b"buffer_id", "size_bytes", b"size_bytes", "zeroed", b"zeroed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffer_id", b"buffer_id", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -670,11 +666,8 @@ class MoveBytes(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
-    HASH_FIELD_NUMBER: _builtins.int
     length_bytes: _builtins.int
     """How many."""
-    hash: _builtins.bool
-    """With their SHA-256."""
     @_builtins.property
     def source(self) -> Global___Region:
         """From here."""
@@ -689,11 +682,10 @@ class MoveBytes(_message.Message):
         source: Global___Region | None = ...,
         target: Global___Region | None = ...,
         length_bytes: _builtins.int = ...,
-        hash: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "length_bytes", b"length_bytes", "source", b"source", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "source", b"source", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -843,20 +835,16 @@ class MemoryDone(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DONE_BYTES_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
     done_bytes: _builtins.int
     """Bytes taken, given back, copied, equal, or given to the system."""
-    sha256: _builtins.str
-    """SHA-256 of bytes copied, lower-case hexadecimal, where it was asked for."""
     def __init__(
         self,
         *,
         done_bytes: _builtins.int = ...,
-        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_bytes", b"done_bytes", "sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_bytes", b"done_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,13 +1,24 @@
-"""Bytes compared, by the C library: exact, and several times faster than hashing both sides."""
+"""Bytes at addresses of this process, copied and compared by the C library.
+
+Comparing is exact, and several times faster than hashing both sides.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from domains.memory.backends.chunks import Watch, in_two_threads
-from domains.memory.backends.moving import HostSpan
+from domains.memory.backends.chunks import Guard, in_two_threads
+
+
+@dataclass(frozen=True)
+class HostSpan:
+    """Bytes at an address. `prepare(offset, length)` is called before they are touched."""
+
+    address: int
+    prepare: Callable[[int, int], None] = lambda _offset, _length: None
 
 
 def _load_memcmp() -> Callable[[int, int, int], int]:
@@ -33,7 +44,19 @@ def equal(one: int, other: int, size: int) -> bool:
     return _memcmp(one, other, size) == 0
 
 
-def compare_spans(first: HostSpan, second: HostSpan, length: int, watch: Watch) -> int:
+def copy_spans(source: HostSpan, target: HostSpan, length: int, guard: Guard) -> None:
+    """Copy bytes between spans that do not overlap."""
+
+    def copy(offset: int, size: int) -> bool:
+        source.prepare(offset, size)
+        target.prepare(offset, size)
+        ctypes.memmove(target.address + offset, source.address + offset, size)
+        return True
+
+    in_two_threads(copy, length, guard)
+
+
+def compare_spans(first: HostSpan, second: HostSpan, length: int, guard: Guard) -> int:
     """How many bytes of two spans are equal: those before the first chunk with a difference."""
 
     def same(offset: int, size: int) -> bool:
@@ -41,4 +64,4 @@ def compare_spans(first: HostSpan, second: HostSpan, length: int, watch: Watch) 
         second.prepare(offset, size)
         return equal(first.address + offset, second.address + offset, size)
 
-    return in_two_threads(same, length, watch)
+    return in_two_threads(same, length, guard)

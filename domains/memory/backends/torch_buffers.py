@@ -9,19 +9,18 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
 
 from domains.device.backends import faults
 from domains.errors import DomainError, FailedPrecondition, Reason, ResourceExhausted
-from domains.memory.backends.chunks import Watch
-from domains.memory.backends.comparisons import Comparisons
+from domains.memory.backends.buffer_store import BufferStore
+from domains.memory.backends.chunks import Guard
 from domains.memory.backends.opened import OpenedSegment
-from domains.memory.backends.store import BufferStore
-from domains.memory.backends.transfers import Stream, Transfers
-from domains.memory.types import BufferRegion, Compare, Move, Moved, SegmentRegion
+from domains.memory.backends.streams import Stream
+from domains.memory.backends.tensors import TensorBytes
+from domains.memory.types import BufferRegion, Compare, Move, SegmentRegion
 
 GIVE_BACK_BYTES = 16 << 20
 """A freed buffer of at least this size is given back to the driver at once. Smaller ones
@@ -45,64 +44,57 @@ class TorchBuffers(BufferStore[torch.Tensor]):
         self._device = device
         self._stream = stream or Stream(device)
         self._backend: Any = self._stream.backend
-        self._transfers = Transfers(self._stream)
-        self._comparisons = Comparisons(self._stream, self._transfers.bounces)
+        self._tensors = TensorBytes(self._stream)
 
     def release_cached(self) -> None:
         """Give the driver back what torch's allocator keeps for reuse."""
         gc.collect()
         if hasattr(self._backend, "empty_cache"):
-            self._guarded(self._backend.empty_cache)
+            self._on_device(self._backend.empty_cache)
 
-    def _take(self, size: int, zeroed: bool, watch: Watch) -> torch.Tensor:
+    def _take(self, size: int, guard: Guard) -> torch.Tensor:
         def take() -> torch.Tensor:
             with self._stream.work():
-                # Zeroed or not: nobody gets what another left, and drivers that promise
-                # more than they have must hand it out now.
+                # Nobody gets what another left, and drivers that promise more than they
+                # have must hand it out now.
                 return torch.zeros(size, dtype=torch.uint8, device=self._device)
 
-        watch.checkpoint()
-        return self._guarded(take, size)
+        guard.check_stop()
+        return self._on_device(take, size)
 
     def _gave(self, size: int) -> None:
         if size >= GIVE_BACK_BYTES:
             self.release_cached()
 
-    def _move(self, move: Move, watch: Watch) -> Moved:
-        source, target, length = move.source, move.target, move.length
-        with ExitStack() as held:
-            if isinstance(source, BufferRegion) and isinstance(target, BufferRegion):
+    def _move(self, move: Move, guard: Guard) -> None:
+        tensors, length = self._tensors, move.length
+        match move.source, move.target:
+            case BufferRegion() as source, BufferRegion() as target:
                 one, other = self._view(source, length), self._view(target, length)
-                return self._guarded(
-                    lambda: self._transfers.within(one, other, watch, hash=move.hash)
-                )
-            if isinstance(source, BufferRegion):
-                assert not isinstance(target, BufferRegion)
+                self._on_device(lambda: tensors.copy_within(one, other, guard))
+            case BufferRegion() as source, SegmentRegion() as target:
                 view = self._view(source, length)
-                span, pinned = held.enter_context(self._segment(target, length))
-                return self._guarded(
-                    lambda: self._transfers.out(view, span, pinned, watch, hash=move.hash)
-                )
-            span, pinned = held.enter_context(self._segment(source, length))
-            if isinstance(target, BufferRegion):
+                with self._segment(target, length) as (span, pinned):
+                    self._on_device(lambda: tensors.copy_out(view, span, pinned, guard))
+            case SegmentRegion() as source, BufferRegion() as target:
                 view = self._view(target, length)
-                return self._guarded(
-                    lambda: self._transfers.into(span, view, pinned, watch, hash=move.hash)
-                )
-            raise FailedPrecondition("A device's worker does not move bytes between segments.")
+                with self._segment(source, length) as (span, pinned):
+                    self._on_device(lambda: tensors.copy_in(span, view, pinned, guard))
+            case _:
+                raise _not_here("move")
 
-    def _compare(self, compare: Compare, watch: Watch) -> int:
+    def _compare(self, compare: Compare, guard: Guard) -> int:
         first, second, length = compare.first, compare.second, compare.length
         if isinstance(first, SegmentRegion):
             first, second = second, first
         if isinstance(first, SegmentRegion):
-            raise FailedPrecondition("A device's worker does not compare segments.")
+            raise _not_here("compare")
         one = self._view(first, length)
         if isinstance(second, BufferRegion):
             other = self._view(second, length)
-            return self._guarded(lambda: self._comparisons.within(one, other, watch))
+            return self._on_device(lambda: self._tensors.compare_within(one, other, guard))
         with self._segment(second, length) as (span, _pinned):
-            return self._guarded(lambda: self._comparisons.with_host(one, span, watch))
+            return self._on_device(lambda: self._tensors.compare_host(one, span, guard))
 
     def _view(self, region: BufferRegion, length: int) -> torch.Tensor:
         return self._buffer(region, length)[region.offset : region.offset + length]
@@ -113,7 +105,9 @@ class TorchBuffers(BufferStore[torch.Tensor]):
             super()._register(opened)
         size = opened.segment.size_bytes
         with self._stream.work():  # of the device's own context
-            code = int(self._guarded(lambda: runtime.cudaHostRegister(opened.address, size, 0)))
+            code = int(
+                self._on_device(lambda: runtime.cudaHostRegister(opened.address, size, 0))
+            )
         if code != _SUCCESS:
             self._clear_error()
         if code == _ERROR_MEMORY:
@@ -132,7 +126,7 @@ class TorchBuffers(BufferStore[torch.Tensor]):
         runtime = self._runtime()
         if runtime is not None:
             with self._stream.work():
-                self._guarded(lambda: runtime.cudaHostUnregister(opened.address))
+                self._on_device(lambda: runtime.cudaHostUnregister(opened.address))
 
     def _clear_error(self) -> None:
         """Have the driver forget its last error, which torch's next call would raise."""
@@ -144,8 +138,8 @@ class TorchBuffers(BufferStore[torch.Tensor]):
         ask = getattr(self._backend, "cudart", None)
         return None if ask is None else ask()
 
-    def _guarded(self, act: Callable[[], Result], needed: int = 0) -> Result:
-        """Run `act`, turning torch's errors into the domain's."""
+    def _on_device(self, act: Callable[[], Result], needed: int = 0) -> Result:
+        """Run `act`, which uses the device; torch's errors become the domain's."""
         fault: DomainError
         try:
             return act()
@@ -179,3 +173,7 @@ class TorchBuffers(BufferStore[torch.Tensor]):
             reason=Reason.DEVICE_OUT_OF_MEMORY,
             metadata=metadata,
         )
+
+
+def _not_here(verb: str) -> FailedPrecondition:
+    return FailedPrecondition(f"A device's worker does not {verb} bytes of two segments.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def finished(work: Coroutine[Any, Any, T]) -> T:
+async def finished(work: Awaitable[T]) -> T:
     """The result of `work`, which is never broken off; a cancellation is raised after it."""
     task = asyncio.ensure_future(work)
     cancelled = False

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from domains.errors import AlreadyExists, FailedPrecondition, NotFound, OutOfRange, Reason
-from domains.memory.backends.chunks import Watch
-from domains.memory.backends.moving import HostSpan
+from domains.memory.backends.chunks import Guard
 from domains.memory.backends.opened import OpenedSegment
+from domains.memory.backends.spans import HostSpan
 from domains.memory.types import (
     BufferRegion,
     Compare,
     Move,
-    Moved,
     Segment,
     SegmentRegion,
 )
@@ -43,8 +42,8 @@ class BufferStore(ABC, Generic[B]):
         """Sum of the sizes of all buffers, exactly."""
         return self._leased
 
-    def allocate(self, buffer_id: str, size: int, *, zeroed: bool, watch: Watch) -> None:
-        """Take `size` bytes that are really there; see the port `DeviceBuffers`.
+    def allocate(self, buffer_id: str, size: int, guard: Guard) -> None:
+        """Take `size` zero bytes that are really there; see the port `DeviceBuffers`.
 
         Raises:
             AlreadyExists: NAME_TAKEN.
@@ -54,7 +53,7 @@ class BufferStore(ABC, Generic[B]):
             taken = buffer_id in self._buffers
         if taken:
             raise AlreadyExists("There is a buffer of that name.", reason=Reason.NAME_TAKEN)
-        buffer = self._take(size, zeroed, watch)
+        buffer = self._take(size, guard)
         with self._lock:
             self._buffers[buffer_id] = (buffer, size)
             self._leased += size
@@ -75,7 +74,7 @@ class BufferStore(ABC, Generic[B]):
         self._gave(size)
         return size
 
-    def move(self, move: Move, watch: Watch) -> Moved:
+    def move(self, move: Move, guard: Guard) -> None:
         """Copy bytes; see the port `DeviceBuffers`.
 
         Raises:
@@ -83,10 +82,10 @@ class BufferStore(ABC, Generic[B]):
             OutOfRange: OFFSET_OUT_OF_RANGE.
             FailedPrecondition: A segment cannot be opened.
         """
-        watch.checkpoint()
-        return self._move(move, watch)
+        guard.check_stop()
+        self._move(move, guard)
 
-    def compare(self, compare: Compare, watch: Watch) -> int:
+    def compare(self, compare: Compare, guard: Guard) -> int:
         """Compare bytes; returns how many are equal; see the port `DeviceBuffers`.
 
         Raises:
@@ -94,8 +93,8 @@ class BufferStore(ABC, Generic[B]):
             OutOfRange: OFFSET_OUT_OF_RANGE.
             FailedPrecondition: A segment cannot be opened.
         """
-        watch.checkpoint()
-        return self._compare(compare, watch)
+        guard.check_stop()
+        return self._compare(compare, guard)
 
     def pin(self, segment: Segment) -> None:
         """Page-lock a segment for the device; nothing happens when it is.
@@ -128,15 +127,15 @@ class BufferStore(ABC, Generic[B]):
         """Give memory back that the allocator keeps for reuse."""
 
     @abstractmethod
-    def _take(self, size: int, zeroed: bool, watch: Watch) -> B:
-        """A new buffer whose memory is really there."""
+    def _take(self, size: int, guard: Guard) -> B:
+        """A new buffer of zeros whose memory is really there."""
 
     @abstractmethod
-    def _move(self, move: Move, watch: Watch) -> Moved:
+    def _move(self, move: Move, guard: Guard) -> None:
         """Copy bytes between regions."""
 
     @abstractmethod
-    def _compare(self, compare: Compare, watch: Watch) -> int:
+    def _compare(self, compare: Compare, guard: Guard) -> int:
         """Compare bytes of regions."""
 
     def _gave(self, size: int) -> None:
