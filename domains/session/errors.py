@@ -6,12 +6,12 @@ from domains.errors import (
     AlreadyExists,
     Cancelled,
     DomainError,
+    Failure,
     NotFound,
     OutOfRange,
     Reason,
     ResourceExhausted,
 )
-from domains.session.types import Failure
 
 
 class SessionNotFound(NotFound):
@@ -74,7 +74,11 @@ class SessionFailed(DomainError):
             violations=failure.violations,
             retry_after=failure.retry_after,
         )
-        self.failure = failure
+        self._failure = failure
+
+    def failure(self) -> Failure:
+        """As it was when it happened, incident and all."""
+        return self._failure
 
 
 class SessionCancelled(Cancelled):

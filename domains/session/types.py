@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
-from domains.errors import FieldViolation, Reason
+from domains.errors import Failure, Reason
 from domains.values import Degradation, ImageFormat
 
 
@@ -111,19 +111,6 @@ class ImageResult:
     width: int
     height: int
     size_bytes: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a session failed, as a client sees it; `status_code` is a google.rpc.Code."""
-
-    status_code: int
-    reason: Reason
-    message: str
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    violations: tuple[FieldViolation, ...] = ()
-    retry_after: float | None = None
-    incident_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from domains.errors import Reason
+from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
 from domains.session.errors import SessionCancelled, SessionFailed
 from domains.session.types import (
@@ -13,7 +13,6 @@ from domains.session.types import (
     Cancelled,
     Completed,
     Failed,
-    Failure,
     GenerationFacts,
     ImageFinished,
     ImageResult,

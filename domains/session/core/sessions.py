@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from domains.errors import (
+    Failure,
     Reason,
     Unavailable,
 )
@@ -23,7 +24,6 @@ from domains.session.errors import (
 from domains.session.ports import ArtifactReader
 from domains.session.types import (
     Accepted,
-    Failure,
     Heartbeat,
     ImageChunk,
     ImageFinished,

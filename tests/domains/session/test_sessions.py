@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from domains.errors import Reason, Unavailable
+from domains.errors import Failure, Reason, Unavailable
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import (
@@ -23,7 +23,6 @@ from domains.session.types import (
     Cancelled,
     Completed,
     Failed,
-    Failure,
     Heartbeat,
     ImageChunk,
     ImageFinished,
