@@ -11,7 +11,10 @@ from domains.errors import (
     OutOfRange,
     Reason,
     ResourceExhausted,
+    Unavailable,
 )
+
+_RESTART_SECONDS = 5.0
 
 
 class SessionNotFound(NotFound):
@@ -82,9 +85,28 @@ class SessionFailed(DomainError):
 
 
 class SessionCancelled(Cancelled):
-    """The end of a cancelled session, for the call that followed it."""
+    """Somebody wanted the session to stop, for the call that followed it."""
 
     def __init__(self, session_id: str, reason: Reason) -> None:
         super().__init__(
             "The session was cancelled.", reason=reason, metadata={"session_id": session_id}
         )
+
+
+class ShuttingDown(Unavailable):
+    """The server takes no work any more and ends what it has."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server is shutting down and its sessions end with it; connect again in a"
+            " moment and start the work anew.",
+            reason=Reason.SHUTTING_DOWN,
+            retry_after=_RESTART_SECONDS,
+        )
+
+
+def cancellation(session_id: str, reason: Reason) -> DomainError:
+    """What a call ends with whose session was cancelled for `reason`, of the reason's kind."""
+    if reason is Reason.SHUTTING_DOWN:
+        return ShuttingDown()
+    return SessionCancelled(session_id, reason)

@@ -476,7 +476,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DEADLINE_EXPIRED")] DeadlineExpired = 136,
     /// <summary>
-    /// UNAVAILABLE. The server is draining and takes no new work.
+    /// UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_SHUTTING_DOWN")] ShuttingDown = 137,
     /// <summary>

@@ -218,7 +218,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DEADLINE_EXPIRED: _ErrorReason.ValueType  # 136
     """DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 137
-    """UNAVAILABLE. The server is draining and takes no new work."""
+    """UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
     ERROR_REASON_NOT_BUILT: _ErrorReason.ValueType  # 138
     """UNIMPLEMENTED. The contract has it, this version does not do it yet."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 139
@@ -394,7 +394,7 @@ it: a detached session goes on and can be watched again.
 ERROR_REASON_DEADLINE_EXPIRED: ErrorReason.ValueType  # 136
 """DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 137
-"""UNAVAILABLE. The server is draining and takes no new work."""
+"""UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
 ERROR_REASON_NOT_BUILT: ErrorReason.ValueType  # 138
 """UNIMPLEMENTED. The contract has it, this version does not do it yet."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 139
