@@ -319,6 +319,7 @@ class Internal(DomainError):
     """A defect of ours."""
 
     code = 13
+    reason = Reason.INTERNAL
 
 
 KINDS: Mapping[int, type[DomainError]] = {

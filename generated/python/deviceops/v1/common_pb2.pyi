@@ -180,7 +180,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WORKER_HUNG: _ErrorReason.ValueType  # 96
     """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
     ERROR_REASON_NON_FINITE_OUTPUT: _ErrorReason.ValueType  # 97
-    """INTERNAL. The numbers ran off to NaN or infinity; there is no picture."""
+    """FAILED_PRECONDITION. The numbers ran off to NaN or infinity with this model and these
+    settings, and will again; there is no picture.
+    """
     ERROR_REASON_DATA_CORRUPTED: _ErrorReason.ValueType  # 98
     """DATA_LOSS. Bytes this server kept or copied are not what they were."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 110
@@ -356,7 +358,9 @@ ERROR_REASON_WORKER_CRASH_REPEATED: ErrorReason.ValueType  # 95
 ERROR_REASON_WORKER_HUNG: ErrorReason.ValueType  # 96
 """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
 ERROR_REASON_NON_FINITE_OUTPUT: ErrorReason.ValueType  # 97
-"""INTERNAL. The numbers ran off to NaN or infinity; there is no picture."""
+"""FAILED_PRECONDITION. The numbers ran off to NaN or infinity with this model and these
+settings, and will again; there is no picture.
+"""
 ERROR_REASON_DATA_CORRUPTED: ErrorReason.ValueType  # 98
 """DATA_LOSS. Bytes this server kept or copied are not what they were."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 110
