@@ -30,6 +30,8 @@ Name = Annotated[str, Meta(max_length=128, pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-
 Text = Annotated[str, Meta(max_length=_LONGEST_TEXT, pattern=_ONE_LINE)]
 """One line for people."""
 ModelId = Annotated[str, Meta(max_length=256, pattern=_ONE_LINE)]
+FieldPath = Annotated[str, Meta(max_length=256, pattern=_ONE_LINE)]
+"""Where in a request something stands: `settings.loras[1].weight`."""
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 """A SHA-256 in lower-case hexadecimal."""
 Texts = Annotated[Mapping[Name, Text], Meta(max_length=_MOST)]
@@ -89,10 +91,10 @@ def decode_json(kind: Any, data: bytes) -> Any:
     return _decoded(_json_decoder(kind), data)
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = _LONGEST_TEXT) -> str:
     """The text as a `Text`: cut, and with blanks for what is not printable."""
     return "".join(
-        character if character.isprintable() else " " for character in text[:_LONGEST_TEXT]
+        character if character.isprintable() else " " for character in text[:longest]
     )
 
 

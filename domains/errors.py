@@ -1,17 +1,28 @@
-"""The error kinds every domain's errors derive from.
+"""The error kinds every domain's errors derive from, and a failure as a value.
 
-A kind is one gRPC status code; a reason says what happened in a word a program can
-act on. Domains raise these; `server/errors.py` is the one table that turns a kind into
-a status and the details a client sees. Messages are shown to clients: they never hold
-a path, a token, a prompt or a traceback.
+A kind is one gRPC status code, stated here and nowhere else; a reason says what happened
+in a word a program can act on. Domains raise these. What crosses a process, ends a session
+or a call is the error's `Failure`. Messages are shown to clients: they never hold a path,
+a token, a prompt or a traceback.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from itertools import islice
+from typing import Annotated, ClassVar, Self
+
+import msgspec
+from msgspec import Meta
+
+from domains.codec import FEW, FieldPath, Seconds, Text, Texts, Value, one_line
+
+MAX_VIOLATIONS = 20
+"""Most violations that a client gets; more would not fit in a call's trailers."""
+_MOST_FACTS = 60  # leaves room for those that are added on the way
+_LONGEST_PATH = 256
+_LONGEST_DELAY = 1e9
 
 
 class Reason(StrEnum):
@@ -107,13 +118,43 @@ class Reason(StrEnum):
     INTERNAL = "INTERNAL"
 
 
-@dataclass(frozen=True)
-class FieldViolation:
+class FieldViolation(Value, frozen=True):
     """One broken rule: `field` is the path in snake_case (`settings.loras[1].weight`)."""
 
-    field: str
+    field: FieldPath
     reason: Reason
-    description: str
+    description: Text
+
+
+class Failure(Value, frozen=True):
+    """What went wrong, as a call's status or a session's last entry says it.
+
+    `code` is the google.rpc.Code of a kind. `retry_after` is in seconds, None when trying
+    again does not help; `incident_id` is the key to the server's log, empty unless the
+    fault is the server's.
+    """
+
+    code: Annotated[int, Meta(ge=1, le=16)]
+    reason: Reason
+    message: Text
+    metadata: Texts = msgspec.field(default_factory=dict)
+    violations: Annotated[tuple[FieldViolation, ...], FEW] = ()
+    retry_after: Seconds | None = None
+    incident_id: Text = ""
+
+    def __post_init__(self) -> None:
+        if self.code not in KINDS:
+            raise ValueError("no kind of error has this code")
+
+    def error(self) -> DomainError:
+        """The error again, of its kind but no subclass of it."""
+        return KINDS[self.code](
+            self.message,
+            reason=self.reason,
+            metadata=self.metadata,
+            violations=self.violations,
+            retry_after=self.retry_after,
+        )
 
 
 class DomainError(Exception):
@@ -128,6 +169,7 @@ class DomainError(Exception):
         retry_after: Seconds after which trying again is worthwhile.
     """
 
+    code: ClassVar[int] = 13
     reason: Reason = Reason.INTERNAL
 
     def __init__(
@@ -146,10 +188,38 @@ class DomainError(Exception):
         self.violations = tuple(violations)
         self.retry_after = retry_after
 
+    def failure(self) -> Failure:
+        """The error as a value: texts are cut, and `violations_omitted` in the metadata
+        counts the violations that are left out.
+        """
+        metadata = {
+            key: one_line(value) for key, value in islice(self.metadata.items(), _MOST_FACTS)
+        }
+        omitted = len(self.violations) - MAX_VIOLATIONS
+        if omitted > 0:
+            metadata["violations_omitted"] = str(omitted)
+        delay = self.retry_after
+        return Failure(
+            self.code,
+            self.reason,
+            one_line(self.message),
+            metadata,
+            tuple(
+                FieldViolation(
+                    one_line(broken.field, _LONGEST_PATH),
+                    broken.reason,
+                    one_line(broken.description),
+                )
+                for broken in self.violations[:MAX_VIOLATIONS]
+            ),
+            None if delay is None else min(max(delay, 0.0), _LONGEST_DELAY),
+        )
+
 
 class InvalidArgument(DomainError):
     """The request can never succeed as it is written."""
 
+    code = 3
     reason = Reason.FIELD_OUT_OF_RANGE
 
     @classmethod
@@ -172,58 +242,103 @@ class InvalidArgument(DomainError):
 class NotFound(DomainError):
     """Something the request names does not exist, or is not the caller's."""
 
+    code = 5
+
 
 class AlreadyExists(DomainError):
     """The name or request id is taken by something else."""
+
+    code = 6
 
 
 class FailedPrecondition(DomainError):
     """The request is well formed but the system's state forbids it."""
 
+    code = 9
     reason = Reason.STATE_CONFLICT
 
 
 class OutOfRange(DomainError):
     """A position lies outside what is kept."""
 
+    code = 11
+
 
 class PermissionDenied(DomainError):
     """Policy forbids it, whoever retries."""
+
+    code = 7
 
 
 class Unauthenticated(DomainError):
     """No valid token came with the call."""
 
+    code = 16
+
 
 class ResourceExhausted(DomainError):
     """Memory, disk, a queue or a quota is full."""
+
+    code = 8
 
 
 class Unavailable(DomainError):
     """A worker or device is gone for now; the same call may work later."""
 
+    code = 14
+
 
 class Cancelled(DomainError):
     """The work was stopped on request."""
 
+    code = 1
     reason = Reason.CANCELLED_BY_CLIENT
 
 
 class DeadlineExceeded(DomainError):
     """The work ran past its time limit."""
 
+    code = 4
     reason = Reason.DEADLINE_EXPIRED
 
 
 class DataLoss(DomainError):
     """Stored bytes are not what they were."""
 
+    code = 15
+
 
 class Unimplemented(DomainError):
     """The contract has it, this version does not do it yet."""
 
+    code = 12
     reason = Reason.NOT_BUILT
 
 
 class Internal(DomainError):
     """A defect of ours."""
+
+    code = 13
+    reason = Reason.INTERNAL
+
+
+KINDS: Mapping[int, type[DomainError]] = {
+    kind.code: kind
+    for kind in (
+        Cancelled,
+        InvalidArgument,
+        DeadlineExceeded,
+        NotFound,
+        AlreadyExists,
+        PermissionDenied,
+        ResourceExhausted,
+        FailedPrecondition,
+        OutOfRange,
+        Unimplemented,
+        Internal,
+        Unavailable,
+        DataLoss,
+        Unauthenticated,
+    )
+}
+"""Every kind by its code."""

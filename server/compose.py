@@ -23,7 +23,7 @@ from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
 from domains.device.servicer import DeviceServicer
 from domains.device.types import DeviceKind
-from domains.errors import DeadlineExceeded
+from domains.errors import DeadlineExceeded, Failure
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
@@ -59,11 +59,10 @@ from domains.processing.servicer import ProcessingServicer
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
-from domains.session.types import Failure
 from server.artifacts.servicer import ArtifactServicer
 from server.artifacts.store import ArtifactStore
 from server.config import Settings
-from server.errors import failure
+from server.errors import describe_failure
 from server.journal import Journal
 from server.worker.pool import WorkerOptions, WorkerPool
 from server.worker.timing import WorkerTiming
@@ -235,11 +234,11 @@ def compose(settings: Settings) -> Composition:
         catalogue,
         pool,
         artifacts,
-        describe=failure,
+        describe=describe_failure,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: pool.status(device_id).software_versions,
     )
-    tasks = Tasks(sessions, describe=failure)
+    tasks = Tasks(sessions, describe=describe_failure)
     store = MemoryStore(segments, pool, inventory)
     ledger = Ledger(pool=memory.pool, monotonic=time.monotonic, now=_now)
     uses = Uses(ledger, store)
@@ -327,7 +326,7 @@ def _now() -> datetime:
 
 def _expiry(session: Session) -> Failure:
     seconds = f"{session.options.timeout_seconds:g}"
-    return failure(
+    return describe_failure(
         DeadlineExceeded(
             f"The session waited longer than its timeout of {seconds} s and never started.",
             metadata={"session_id": session.session_id, "timeout_seconds": seconds},

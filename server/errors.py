@@ -1,4 +1,4 @@
-"""The one table from error kinds to gRPC status codes, and the details a client sees.
+"""What a client sees of any exception, and a failure as a gRPC status with details.
 
 Every failure of a call or a session goes through `describe_failure`, so both tell the
 same story; unknown exceptions get an incident id and leave their text in the log only.
@@ -10,8 +10,6 @@ import errno
 import math
 import sqlite3
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import grpc
 import structlog
@@ -19,14 +17,12 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
+from msgspec.structs import replace
 
 from domains import errors
-from domains.errors import DomainError, FieldViolation, Reason
-from domains.session.errors import SessionFailed
-from domains.session.types import Failure
+from domains.errors import DomainError, Failure, FieldViolation, Reason
 
 DOMAIN = "deviceops"
-MAX_VIOLATIONS = 20
 # Trailers over 8 KB break clients. Details travel in base64, the message a second time
 # in percent encoding; these sum to 7.6 KB.
 _DETAILS_BYTES = 4_600
@@ -34,105 +30,28 @@ _ENCODED_MESSAGE_BYTES = 1_500
 # Shortest texts last: (longest text in bytes, most violations), each step smaller.
 _FITS = ((800, 20), (300, 20), (120, 20), (60, 20), (60, 10), (40, 5), (40, 0))
 
+_SERVER_FAILED = "The server failed."
+
 _log = structlog.get_logger("deviceops.errors")
 
-STATUS_CODES: Mapping[type[BaseException], grpc.StatusCode] = {
-    errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
-    errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
-    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
-    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
-    errors.Cancelled: grpc.StatusCode.CANCELLED,
-    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    errors.DataLoss: grpc.StatusCode.DATA_LOSS,
-    errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
-    errors.Internal: grpc.StatusCode.INTERNAL,
-    DomainError: grpc.StatusCode.INTERNAL,
-}
-_CODES_BY_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
-
-@dataclass(frozen=True)
-class FailureParts:
-    """Why something failed, as a status or a session's Failure message says it."""
-
-    code: grpc.StatusCode
-    reason: Reason
-    message: str
-    metadata: Mapping[str, str]
-    violations: tuple[FieldViolation, ...]
-    """At most MAX_VIOLATIONS; metadata `violations_omitted` counts the rest."""
-    retry_after: float | None
-    """Seconds; None when trying again does not help."""
-    incident_id: str
-    """Key to the log; empty unless the fault is the server's."""
-
-
-def status_code(error: DomainError) -> grpc.StatusCode:
-    """The code of the nearest kind among its classes."""
-    return next(STATUS_CODES[kind] for kind in type(error).__mro__ if kind in STATUS_CODES)
-
-
-def describe_failure(error: BaseException) -> FailureParts:
+def describe_failure(error: BaseException) -> Failure:
     """What a client is told about any exception.
 
     A fault of the server is logged with its traceback when it is first described; asked
     again about the same exception, the incident id is the same.
     """
-    if isinstance(error, SessionFailed):
-        return _as_it_was(error.failure)
     known = _known(error)
-    code = status_code(known) if known is not None else grpc.StatusCode.INTERNAL
-    incident_id = _incident(error) if code is grpc.StatusCode.INTERNAL else ""
-    if known is None:
-        known = errors.Internal(
-            f"The server failed. Its log has the details under incident {incident_id}."
-        )
-    metadata = dict(known.metadata)
-    if incident_id:
-        metadata["incident_id"] = incident_id
-    omitted = len(known.violations) - MAX_VIOLATIONS
-    if omitted > 0:
-        metadata["violations_omitted"] = str(omitted)
-    return FailureParts(
-        code=code,
-        reason=known.reason,
-        message=known.message,
-        metadata=metadata,
-        violations=known.violations[:MAX_VIOLATIONS],
-        retry_after=known.retry_after,
+    failure = (known or errors.Internal(_SERVER_FAILED)).failure()
+    if failure.code != errors.Internal.code or failure.incident_id:
+        return failure
+    incident_id = _incident(error)
+    pointer = "" if known else f" Its log has the details under incident {incident_id}."
+    return replace(
+        failure,
+        message=failure.message + pointer,
+        metadata={**failure.metadata, "incident_id": incident_id},
         incident_id=incident_id,
-    )
-
-
-def failure(error: BaseException) -> Failure:
-    """What a session that ended so keeps of it."""
-    parts = describe_failure(error)
-    return Failure(
-        status_code=parts.code.value[0],
-        reason=parts.reason,
-        message=parts.message,
-        metadata=parts.metadata,
-        violations=parts.violations,
-        retry_after=parts.retry_after,
-        incident_id=parts.incident_id,
-    )
-
-
-def _as_it_was(failure: Failure) -> FailureParts:
-    """A session's failure for the call that followed it: described and logged before."""
-    return FailureParts(
-        code=_CODES_BY_NUMBER[failure.status_code],
-        reason=failure.reason,
-        message=failure.message,
-        metadata=failure.metadata,
-        violations=failure.violations,
-        retry_after=failure.retry_after,
-        incident_id=failure.incident_id,
     )
 
 
@@ -142,37 +61,37 @@ def to_status(error: BaseException) -> grpc.Status:
     return status
 
 
-def rich_status(parts: FailureParts) -> status_pb2.Status:
+def rich_status(failure: Failure) -> status_pb2.Status:
     """The google.rpc.Status, with texts and violations cut until the trailers fit."""
     status = status_pb2.Status()
     for longest, violations in _FITS:
-        status = _rich_status(parts, longest, violations)
+        status = _rich_status(failure, longest, violations)
         if status.ByteSize() <= _DETAILS_BYTES:
             break
     return status
 
 
-def _rich_status(parts: FailureParts, longest: int, violations: int) -> status_pb2.Status:
-    metadata = dict(parts.metadata)
-    if len(parts.violations) > violations:
+def _rich_status(failure: Failure, longest: int, violations: int) -> status_pb2.Status:
+    metadata = dict(failure.metadata)
+    if len(failure.violations) > violations:
         omitted = int(metadata.get("violations_omitted", "0"))
-        metadata["violations_omitted"] = str(omitted + len(parts.violations) - violations)
+        metadata["violations_omitted"] = str(omitted + len(failure.violations) - violations)
     details = [
         error_details_pb2.ErrorInfo(
-            reason=parts.reason,
+            reason=failure.reason,
             domain=DOMAIN,
             metadata={key: cut(value, longest) for key, value in metadata.items()},
         )
     ]
     packed = [_packed(detail) for detail in details]
-    if parts.violations[:violations]:
-        packed.append(_packed(_bad_request(parts.violations[:violations], longest)))
-    if parts.retry_after is not None:
+    if failure.violations[:violations]:
+        packed.append(_packed(_bad_request(failure.violations[:violations], longest)))
+    if failure.retry_after is not None:
         delay = duration_pb2.Duration()
-        delay.FromMilliseconds(math.ceil(max(parts.retry_after, 0) * 1000))
+        delay.FromMilliseconds(math.ceil(max(failure.retry_after, 0) * 1000))
         packed.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
-    message = cut(parts.message, _ENCODED_MESSAGE_BYTES, percent_encoded=True)
-    return status_pb2.Status(code=parts.code.value[0], message=message, details=packed)
+    message = cut(failure.message, _ENCODED_MESSAGE_BYTES, percent_encoded=True)
+    return status_pb2.Status(code=failure.code, message=message, details=packed)
 
 
 def _bad_request(

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, inference_pb2
 from domains.conversions import EnumMap
+from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.generations import Verdict
@@ -35,7 +36,6 @@ SPACINGS = EnumMap(
     "SIGMA_SPACING_",
     zero=types.SigmaSpacing.MODEL,
 )
-MAX_VIOLATIONS = 20
 
 
 def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:

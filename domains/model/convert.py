@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deviceops.v1 import model_pb2, session_pb2
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, timestamp
+from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
     Component,
@@ -22,7 +23,6 @@ ARCHITECTURES = EnumMap(Architecture, model_pb2.ModelArchitecture, "MODEL_ARCHIT
 FORMATS = EnumMap(ModelFormat, model_pb2.ModelFormat, "MODEL_FORMAT_")
 PREDICTIONS = EnumMap(PredictionType, model_pb2.PredictionType, "PREDICTION_TYPE_")
 ORDERS = EnumMap(ModelOrder, model_pb2.ModelOrder, "MODEL_ORDER_")
-_FAILED_PRECONDITION = 9  # google.rpc.Code: what every use of such a model is answered with
 
 
 def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
@@ -53,7 +53,7 @@ def problem_to_proto(problem: Problem | None) -> session_pb2.Failure | None:
     if problem is None:
         return None
     return session_pb2.Failure(
-        status_code=_FAILED_PRECONDITION,
+        status_code=ModelUnusable.code,
         reason=REASONS.to_proto(problem.reason),
         message=problem.message,
         metadata=problem.metadata,

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, session_pb2
 from domains.conversions import DATA_TYPES, EnumMap, duration, seconds, timestamp
-from domains.errors import FieldViolation, Reason
+from domains.errors import Failure, FieldViolation, Reason
 from domains.session import types
 from domains.session.core.log import EventLog
 from domains.values import DegradationKind, ImageFormat
@@ -69,16 +69,16 @@ def violation_to_proto(violation: FieldViolation) -> common_pb2.FieldViolation:
     )
 
 
-def failure_to_proto(failure: types.Failure | None) -> session_pb2.Failure | None:
+def failure_to_proto(failure: Failure | None) -> session_pb2.Failure | None:
     """Why a session failed."""
     if failure is None:
         return None
     return session_pb2.Failure(
-        status_code=failure.status_code,
+        status_code=failure.code,
         reason=REASONS.to_proto(failure.reason),
         message=failure.message,
         metadata=failure.metadata,
-        violations=[violation_to_proto(violation) for violation in failure.violations[:20]],
+        violations=[violation_to_proto(violation) for violation in failure.violations],
         retry_delay=duration(failure.retry_after),
         incident_id=failure.incident_id,
     )

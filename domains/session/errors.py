@@ -6,12 +6,15 @@ from domains.errors import (
     AlreadyExists,
     Cancelled,
     DomainError,
+    Failure,
     NotFound,
     OutOfRange,
     Reason,
     ResourceExhausted,
+    Unavailable,
 )
-from domains.session.types import Failure
+
+_RESTART_SECONDS = 5.0
 
 
 class SessionNotFound(NotFound):
@@ -74,13 +77,36 @@ class SessionFailed(DomainError):
             violations=failure.violations,
             retry_after=failure.retry_after,
         )
-        self.failure = failure
+        self._failure = failure
+
+    def failure(self) -> Failure:
+        """As it was when it happened, incident and all."""
+        return self._failure
 
 
 class SessionCancelled(Cancelled):
-    """The end of a cancelled session, for the call that followed it."""
+    """Somebody wanted the session to stop, for the call that followed it."""
 
     def __init__(self, session_id: str, reason: Reason) -> None:
         super().__init__(
             "The session was cancelled.", reason=reason, metadata={"session_id": session_id}
         )
+
+
+class ShuttingDown(Unavailable):
+    """The server takes no work any more and ends what it has."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server is shutting down and its sessions end with it; connect again in a"
+            " moment and start the work anew.",
+            reason=Reason.SHUTTING_DOWN,
+            retry_after=_RESTART_SECONDS,
+        )
+
+
+def cancellation(session_id: str, reason: Reason) -> DomainError:
+    """What a call ends with whose session was cancelled for `reason`, of the reason's kind."""
+    if reason is Reason.SHUTTING_DOWN:
+        return ShuttingDown()
+    return SessionCancelled(session_id, reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from domains.session.types import Failure
+from domains.errors import Failure
 
 
 class ArtifactReader(Protocol):

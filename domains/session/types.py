@@ -11,7 +11,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from domains.codec import ByteCount, Sha256, Text, Value
-from domains.errors import FieldViolation, Reason
+from domains.errors import Failure, Reason
 from domains.values import DataType, Degradation, ImageFormat
 
 MAX_PREVIEW_BYTES = 256 * 1024
@@ -122,19 +122,6 @@ class ImageResult(Value, frozen=True):
     width: Edge
     height: Edge
     size_bytes: FileSize
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a session failed, as a client sees it; `status_code` is a google.rpc.Code."""
-
-    status_code: int
-    reason: Reason
-    message: str
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    violations: tuple[FieldViolation, ...] = ()
-    retry_after: float | None = None
-    incident_id: str = ""
 
 
 @dataclass(frozen=True)

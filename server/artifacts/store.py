@@ -160,7 +160,7 @@ class ArtifactStore:
         if digest != sha256:
             raise DataLoss(
                 "A finished file is not what its maker announced.",
-                reason=Reason.CHECKSUM_MISMATCH,
+                reason=Reason.DATA_CORRUPTED,
             )
         size = path.stat().st_size
         if size > self._quota_bytes:
@@ -300,7 +300,7 @@ class ArtifactStore:
                     if not data:
                         raise DataLoss(
                             "The artifact's file is shorter than it was.",
-                            reason=Reason.CHECKSUM_MISMATCH,
+                            reason=Reason.DATA_CORRUPTED,
                         )
                     left -= len(data)
                     yield data

@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from domains.errors import Reason, ResourceExhausted, Unavailable
+from domains.errors import Reason, ResourceExhausted
+from domains.session.errors import ShuttingDown
 from server.interceptors import (
     Context,
     Continuation,
@@ -21,7 +22,6 @@ from server.interceptors import (
 )
 
 _RETRY_WHEN_FULL_SECONDS = 1.0
-_RETRY_WHEN_STOPPING_SECONDS = 5.0
 
 
 class CallClass(Enum):
@@ -73,11 +73,11 @@ class Admission:
             task.cancel()
 
     def check(self, kind: CallClass) -> None:
-        """Raise ResourceExhausted or Unavailable unless one more such call may begin."""
+        """Raise ResourceExhausted or ShuttingDown unless one more such call may begin."""
         if kind is CallClass.HEALTH:
             return
         if self._draining:
-            raise shutting_down()
+            raise ShuttingDown()
         if self._open[kind] >= self._limits[kind]:
             raise ResourceExhausted(
                 "Too many calls are open; close some, or try again shortly.",
@@ -123,7 +123,7 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
             return None
         kind = classify(handler_call_details.method)
         if self._admission.draining and kind is not CallClass.HEALTH:
-            return refusal(shutting_down())
+            return refusal(ShuttingDown())
         inner = behaviour_of(handler)
         admission = self._admission
 
@@ -136,17 +136,8 @@ class AdmissionInterceptor(grpc.aio.ServerInterceptor):
                 if not admission.was_ended(task):
                     raise
                 task.uncancel()
-                raise shutting_down() from None
+                raise ShuttingDown() from None
             finally:
                 admission.finish(kind, task)
 
         return with_behaviour(handler, admitted)
-
-
-def shutting_down() -> Unavailable:
-    """What calls are told while the server stops."""
-    return Unavailable(
-        "The server is shutting down; sessions it keeps can be watched again when it is back.",
-        reason=Reason.SHUTTING_DOWN,
-        retry_after=_RETRY_WHEN_STOPPING_SECONDS,
-    )

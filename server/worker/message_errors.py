@@ -2,53 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from deviceops.worker.v1 import worker_pb2
-from domains import errors
 from domains.conversions import REASONS
-from domains.errors import DomainError, FieldViolation
+from domains.errors import KINDS, DomainError, FieldViolation
 from server.worker.frames import ProtocolError
 from server.worker.message_checks import finite, known, printable, texts
 
-# google.rpc.Code of each kind. server/errors.py has the same table for gRPC, which the
-# worker's interpreter need not have; a test compares the two.
-CODES: Final[dict[type[DomainError], int]] = {
-    errors.Cancelled: 1,
-    errors.InvalidArgument: 3,
-    errors.DeadlineExceeded: 4,
-    errors.NotFound: 5,
-    errors.AlreadyExists: 6,
-    errors.PermissionDenied: 7,
-    errors.ResourceExhausted: 8,
-    errors.FailedPrecondition: 9,
-    errors.OutOfRange: 11,
-    errors.Unimplemented: 12,
-    errors.Internal: 13,
-    errors.Unavailable: 14,
-    errors.DataLoss: 15,
-    errors.Unauthenticated: 16,
-}
-_KINDS = {code: kind for kind, code in CODES.items()}
 _LONGEST_TEXT = 1000
 _MOST_VIOLATIONS = 64
 
 
 def error_to_proto(error: DomainError) -> worker_pb2.Failed:
-    """An error on its way to the front; texts are cut to what the link takes."""
-    code = next((CODES[kind] for kind in type(error).__mro__ if kind in CODES), 13)
+    """An error on its way to the front."""
+    failure = error.failure()
     message = worker_pb2.Failed(
-        status_code=code,
-        reason=REASONS.to_proto(error.reason),
-        message=_one_line(error.message),
-        metadata={key: _one_line(value) for key, value in error.metadata.items()},
-        retry_after_seconds=error.retry_after,
+        status_code=failure.code,
+        reason=REASONS.to_proto(failure.reason),
+        message=failure.message,
+        metadata=failure.metadata,
+        retry_after_seconds=failure.retry_after,
     )
-    for violation in error.violations[:_MOST_VIOLATIONS]:
+    for violation in failure.violations:
         message.violations.add(
             field=violation.field,
             reason=REASONS.to_proto(violation.reason),
-            description=_one_line(violation.description),
+            description=violation.description,
         )
     return message
 
@@ -59,7 +37,7 @@ def error_from_proto(message: worker_pb2.Failed) -> DomainError:
     Raises:
         ProtocolError: It breaks a rule of the link.
     """
-    kind = _KINDS.get(message.status_code)
+    kind = KINDS.get(message.status_code)
     if kind is None:
         raise ProtocolError("status_code is no code of an error")
     if len(message.violations) > _MOST_VIOLATIONS:
@@ -80,8 +58,3 @@ def error_from_proto(message: worker_pb2.Failed) -> DomainError:
         if message.HasField("retry_after_seconds")
         else None,
     )
-
-
-def _one_line(text: str) -> str:
-    cut = text[:_LONGEST_TEXT]
-    return "".join(character if character.isprintable() else " " for character in cut)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
 import grpc
 
 from deviceops.v1 import common_pb2
 from domains.errors import Reason
+from domains.session.errors import cancellation
 from tests.contract import protos
+from tests.contract.raised import ROOT, Code, Use
 
 PREFIX = "ERROR_REASON_"
 CODES = frozenset(code.name for code in grpc.StatusCode)
@@ -58,6 +61,88 @@ def inconsistencies(errors: str) -> list[str]:
             elif code_of_reason()[named] != code:
                 wrong.append(f"{named} is {code_of_reason()[named]}, not {code}")
     return wrong
+
+
+CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+def misraised(uses: Iterable[Use]) -> list[str]:
+    """Reasons that are raised with a code other than the one their comment states."""
+    wrong = []
+    for use in uses:
+        code = use.code
+        if use.cancels:
+            code = cancellation("session", Reason(use.reason)).code
+        name = CODE_NAMES[code] if code else "unknown"
+        if name != code_of_reason()[use.reason]:
+            wrong.append(
+                f"{use.where}: {use.reason} is {code_of_reason()[use.reason]}, not {name}"
+            )
+    return wrong
+
+
+def test_code_raises_every_reason_with_the_code_it_states() -> None:
+    uses = list(Code.of_the_product().uses())
+    assert len({use.reason for use in uses}) > 60
+    assert misraised(uses) == []
+
+
+def test_no_error_is_raised_with_a_reason_that_only_fits_its_base() -> None:
+    assert list(Code.of_the_product().unreasoned()) == []
+
+
+SAMPLE = """
+from domains import errors
+from domains.errors import FieldViolation, InvalidArgument, NotFound, Reason, Unavailable
+
+class Gone(Unavailable):
+    def __init__(self, lost: bool) -> None:
+        super().__init__("x", reason=Reason.DEVICE_LOST if lost else Reason.MODEL_NOT_FOUND)
+
+class Bad(InvalidArgument):
+    reason = Reason.QUEUE_FULL
+
+def refuse(why: str, reason: Reason = Reason.SEED_INVALID) -> None:
+    raise errors.NotFound(why, reason=reason)
+
+def calls(session):
+    refuse("x", Reason.DEVICE_NOT_FOUND)
+    refuse("x", reason=Reason.DISK_FULL)
+    InvalidArgument.of(FieldViolation("f", Reason.NAME_TAKEN, "No."))
+    session.request_cancel(Reason.SHUTTING_DOWN)
+    session.request_cancel(Reason.DISK_FULL)
+    print(Reason.INTERNAL)
+    if session.reason is Reason.INTERNAL:
+        raise NotFound("x")
+"""
+
+
+def test_code_that_raises_a_reason_with_another_code_is_found() -> None:
+    sources = {
+        "sample": SAMPLE,
+        "domains.errors": (ROOT / "domains" / "errors.py").read_text("utf-8"),
+    }
+    code = Code(sources)
+    found = {
+        line.partition(": ")[2] for line in misraised(code.uses()) if line.startswith("sample")
+    }
+    assert found == {
+        "MODEL_NOT_FOUND is NOT_FOUND, not UNAVAILABLE",
+        "QUEUE_FULL is RESOURCE_EXHAUSTED, not INVALID_ARGUMENT",
+        "SEED_INVALID is INVALID_ARGUMENT, not NOT_FOUND",
+        "DISK_FULL is RESOURCE_EXHAUSTED, not NOT_FOUND",
+        "NAME_TAKEN is ALREADY_EXISTS, not INVALID_ARGUMENT",
+        "DISK_FULL is RESOURCE_EXHAUSTED, not CANCELLED",
+        "INTERNAL is INTERNAL, not unknown",
+    }
+    assert len(list(code.unreasoned())) == 1
+
+
+def test_the_page_about_trouble_states_the_codes_of_the_contract() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \|", page, re.MULTILINE)
+    assert len(rows) > 10
+    assert [row for row in rows if code_of_reason()[row[0]] != row[1]] == []
 
 
 def test_python_and_proto_have_the_same_reasons() -> None:

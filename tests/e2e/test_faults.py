@@ -120,7 +120,9 @@ async def test_a_second_signal_ends_what_runs_at_once(tmp_path: Path) -> None:
                 await until_end(call)
             code = await asyncio.to_thread(server.process.wait, 30)
 
-    assert read(end.value).code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+    told = read(end.value)
+    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    assert told.retry_seconds
     assert code == 0
     assert not alive(worker)
 

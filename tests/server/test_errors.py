@@ -13,54 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domains import errors
-from domains.errors import DomainError, FieldViolation, InvalidArgument, Reason, Unavailable
-from server.errors import (
-    STATUS_CODES,
-    cut,
-    describe_failure,
-    rich_status,
-    status_code,
-    to_status,
-)
+from domains.errors import Failure, FieldViolation, InvalidArgument, Reason, Unavailable
+from domains.session.errors import SessionFailed
+from server.errors import cut, describe_failure, rich_status, to_status
 from tests.server.echo import failing, serving, told
 
 
-def kinds() -> list[type[DomainError]]:
-    found = [value for value in vars(errors).values() if isinstance(value, type)]
-    return [kind for kind in found if issubclass(kind, DomainError)]
-
-
-@pytest.mark.parametrize("kind", kinds())
-def test_every_kind_is_in_the_table(kind: type[DomainError]) -> None:
-    assert kind in STATUS_CODES
-
-
-def test_no_two_kinds_share_a_code_but_the_unspecific_one() -> None:
-    codes = [code for kind, code in STATUS_CODES.items() if kind is not DomainError]
-    assert len(codes) == len(set(codes)) == 14
-
-
-def test_code_is_that_of_the_nearest_kind() -> None:
-    class LoraMissing(errors.NotFound):
-        pass
-
-    class Odd(DomainError):
-        pass
-
-    assert status_code(LoraMissing("x")) is grpc.StatusCode.NOT_FOUND
-    assert status_code(Odd("x")) is grpc.StatusCode.INTERNAL
-
-
 def test_expected_failure_is_described_as_it_is(log_lines: list[dict[str, Any]]) -> None:
-    parts = describe_failure(
+    failure = describe_failure(
         Unavailable(
             "Lost.", reason=Reason.WORKER_LOST, metadata={"device_id": "cpu:0"}, retry_after=2
         )
     )
-    assert parts.code is grpc.StatusCode.UNAVAILABLE
-    assert (parts.reason, parts.message) == (Reason.WORKER_LOST, "Lost.")
-    assert parts.metadata == {"device_id": "cpu:0"}
-    assert (parts.retry_after, parts.incident_id) == (2, "")
+    assert failure.code == Unavailable.code
+    assert (failure.reason, failure.message) == (Reason.WORKER_LOST, "Lost.")
+    assert failure.metadata == {"device_id": "cpu:0"}
+    assert (failure.retry_after, failure.incident_id) == (2, "")
     assert log_lines == []
 
 
@@ -70,7 +38,7 @@ def test_unexpected_failure_is_one_incident_however_often_described(
     error = RuntimeError("private")
     first, second = describe_failure(error), describe_failure(error)
     assert first == second
-    assert first.code is grpc.StatusCode.INTERNAL
+    assert first.code == errors.Internal.code
     assert first.metadata["incident_id"] == first.incident_id
     assert "private" not in str(first)
     [line] = log_lines
@@ -81,10 +49,28 @@ def test_unexpected_failure_is_one_incident_however_often_described(
 def test_known_defect_keeps_its_words_and_gets_an_incident(
     log_lines: list[dict[str, Any]],
 ) -> None:
-    parts = describe_failure(errors.Internal("No.", reason=Reason.WORKER_CRASH_REPEATED))
-    assert (parts.message, parts.reason) == ("No.", Reason.WORKER_CRASH_REPEATED)
-    assert parts.incident_id
+    failure = describe_failure(errors.Internal("No.", reason=Reason.WORKER_CRASH_REPEATED))
+    assert (failure.message, failure.reason) == ("No.", Reason.WORKER_CRASH_REPEATED)
+    assert failure.incident_id
     assert len(log_lines) == 1
+
+
+@pytest.mark.parametrize("code", [13, 14])
+def test_a_failed_sessions_own_failure_is_told_again_as_it_was(
+    code: int, log_lines: list[dict[str, Any]]
+) -> None:
+    """Also that of a defect, which was logged under its incident when it happened."""
+    failure = Failure(
+        code,
+        Reason.WORKER_LOST,
+        "The worker was lost.",
+        {"device_id": "cpu:0", "incident_id": "1234"},
+        (FieldViolation("settings.seed", Reason.SEED_INVALID, "Must be a seed."),),
+        1.5,
+        "1234",
+    )
+    assert describe_failure(SessionFailed(failure)) == failure
+    assert log_lines == []
 
 
 def full_database() -> sqlite3.OperationalError:
@@ -106,8 +92,8 @@ def full_database() -> sqlite3.OperationalError:
     ids=["disk", "database", "memory"],
 )
 def test_full_resources_are_recognised(error: Exception, reason: Reason) -> None:
-    parts = describe_failure(error)
-    assert (parts.code, parts.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+    failure = describe_failure(error)
+    assert (failure.code, failure.reason) == (errors.ResourceExhausted.code, reason)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +107,9 @@ def test_other_failures_of_disk_and_database_are_incidents(
 
 def test_violations_beyond_twenty_are_counted() -> None:
     violations = [FieldViolation(f"f{i}", Reason.TEXT_INVALID, "No.") for i in range(23)]
-    parts = describe_failure(InvalidArgument("No.", violations=violations))
-    assert [violation.field for violation in parts.violations] == [f"f{i}" for i in range(20)]
-    assert parts.metadata["violations_omitted"] == "3"
+    failure = describe_failure(InvalidArgument("No.", violations=violations))
+    assert [violation.field for violation in failure.violations] == [f"f{i}" for i in range(20)]
+    assert failure.metadata["violations_omitted"] == "3"
 
 
 def wordy(text: str, count: int) -> InvalidArgument:

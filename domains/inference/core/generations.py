@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from domains.device.types import Device
-from domains.errors import Cancelled, DomainError, FieldViolation
+from domains.errors import Cancelled, DomainError, Failure, FieldViolation
 from domains.inference.core.resolution import (
     effective,
     expected_phases,
@@ -30,7 +30,6 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
 from domains.session.ports import FaultReporter
 from domains.session.types import (
-    Failure,
     GenerationFacts,
     ImageResult,
     Phase,

@@ -7,9 +7,9 @@ import heapq
 import itertools
 from collections.abc import Awaitable, Callable
 
+from domains.errors import Failure
 from domains.session.core.session import Session
 from domains.session.errors import QueueFull
-from domains.session.types import Failure
 
 Work = Callable[[Session], Awaitable[None]]
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from domains.errors import Reason
+from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
-from domains.session.errors import SessionCancelled, SessionFailed
+from domains.session.errors import SessionFailed, cancellation
 from domains.session.types import (
     Accepted,
     Cancelled,
     Completed,
     Failed,
-    Failure,
     GenerationFacts,
     ImageFinished,
     ImageResult,
@@ -209,7 +208,7 @@ class Session:
         if isinstance(end, Failed):
             raise SessionFailed(end.failure)
         if isinstance(end, Cancelled):
-            raise SessionCancelled(self.session_id, end.reason)
+            raise cancellation(self.session_id, end.reason)
 
     def _end(self, state: SessionState) -> None:
         self.state = state

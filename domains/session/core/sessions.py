@@ -9,21 +9,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from domains.errors import (
-    Reason,
-    Unavailable,
-)
+from domains.errors import Failure, Reason
 from domains.session.core.queue import DeviceQueue, Work
 from domains.session.core.session import Session
 from domains.session.errors import (
     EventsExpired,
     RequestIdReused,
     SessionNotFound,
+    ShuttingDown,
 )
 from domains.session.ports import ArtifactReader
 from domains.session.types import (
     Accepted,
-    Failure,
     Heartbeat,
     ImageChunk,
     ImageFinished,
@@ -179,15 +176,11 @@ class Sessions:
 
         Raises:
             QueueFull: The device's queue has no room; nothing is kept.
-            Unavailable: The server is draining (SHUTTING_DOWN).
+            ShuttingDown: The server takes no new work.
             DomainError: Whatever forbids the work now.
         """
         if self._closed:
-            raise Unavailable(
-                "The server is shutting down and takes no new work.",
-                reason=Reason.SHUTTING_DOWN,
-                retry_after=10.0,
-            )
+            raise ShuttingDown()
         self._admit(plan)
         session = Session(
             str(uuid.uuid4()),

@@ -17,12 +17,11 @@ from domains.device.core.profiles import DeviceProfiles
 from domains.device.core.restarts import Restarts
 from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
-from domains.errors import NotFound, Reason
+from domains.errors import Failure, NotFound, Reason
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
-from domains.session.types import Failure
 from domains.values import ByteFigure
-from server.errors import failure
+from server.errors import describe_failure
 from tests.domains.session.conftest import Artifacts
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.device_runs import FakeRuns, FakeTelemetry
@@ -85,7 +84,7 @@ class Domain:
         inventory = DeviceInventory(
             self.probe, workers, facts=self.facts, default_device=self.configured
         )
-        tasks = Tasks(self.sessions, describe=failure)
+        tasks = Tasks(self.sessions, describe=describe_failure)
         profiles = DeviceProfiles(self.facts)
         return DeviceService(
             inventory,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from domains.device.types import Device, DeviceKind
-from domains.errors import Cancelled, DomainError, NotFound, Reason
+from domains.errors import Cancelled, DomainError, Failure, NotFound, Reason
 from domains.inference.core.generations import Generations
 from domains.inference.types import (
     GenerationReport,
@@ -25,7 +25,6 @@ from domains.inference.types import (
 from domains.model.types import Architecture, Model, ModelFormat, ModelType
 from domains.session.core.sessions import Sessions
 from domains.session.types import (
-    Failure,
     Phase,
     PhaseStarted,
     Preview,

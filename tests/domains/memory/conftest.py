@@ -30,7 +30,7 @@ from domains.memory.core.watch import PressureWatch
 from domains.memory.types import Allocation, AllocationRequest, MemoryInterval, Place
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
-from server.errors import failure
+from server.errors import describe_failure
 from tests.domains.session.conftest import Artifacts
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.memory import FakeBuffers, FakeHost, FakeMeter, FakeModels, measured
@@ -100,7 +100,7 @@ def build(quota_bytes: int | None = 0) -> System:
     reactions = PressureReactions(watch, models, clock=time.now)
     sessions = Sessions(
         Artifacts(),
-        describe_expiry=lambda _: failure(TimeoutError()),
+        describe_expiry=lambda _: describe_failure(TimeoutError()),
         queue_length=8,
         retention=timedelta(hours=1),
         kept=100,
@@ -115,7 +115,7 @@ def build(quota_bytes: int | None = 0) -> System:
     lender = Lender(ledger, store, room, monitor, inventory, quota_bytes=quota_bytes)
     leases = Leases(ledger, lender, store, uses, inventory, meter, exhausted=exhausted.append)
     buffers.on_buffers_lost(leases.lose)
-    tasks = Tasks(sessions, describe=failure)
+    tasks = Tasks(sessions, describe=describe_failure)
     service = MemoryService(
         monitor,
         watch,
@@ -204,7 +204,7 @@ def models(system: System, recorder: MemoryRecorder) -> ModelsInMemory:
         system.service.monitor,
         system.inventory,
         CountedModels(system.models, recorder),
-        Tasks(system.sessions, describe=failure),
+        Tasks(system.sessions, describe=describe_failure),
         find=find,
     )
 

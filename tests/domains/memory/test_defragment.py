@@ -12,7 +12,7 @@ from domains.device.types import DeviceFigures, DeviceState, ReleaseReport, Rele
 from domains.memory.core.defragment import Defragmentation, DefragmentRequest, Depth
 from domains.session.core.tasks import Tasks
 from domains.session.types import SessionOptions
-from server.errors import failure
+from server.errors import describe_failure
 from tests.domains.memory.conftest import System, hold
 
 GIB = 1 << 30
@@ -45,7 +45,7 @@ async def defragment(
     system: System, depth: Depth, device: str = "cuda:0", *, request_id: str = ""
 ) -> tuple:
     runs = Runs(system)
-    tasks = Tasks(system.sessions, describe=failure)
+    tasks = Tasks(system.sessions, describe=describe_failure)
     monitor = system.service.monitor
     core = Defragmentation(system.inventory, runs, system.buffers, monitor, tasks)
     request = DefragmentRequest(device, depth, SessionOptions(request_id=request_id))

@@ -22,7 +22,7 @@ from domains.session.core.sessions import SessionPlan
 from domains.session.core.tasks import Tasks
 from domains.session.errors import SessionFailed
 from domains.session.types import SessionKind, SessionOptions
-from server.errors import failure
+from server.errors import describe_failure
 from tests.domains.memory.conftest import CARD, HOST, MIB, Store, System, build, hold
 
 GIB = 1 << 30
@@ -83,7 +83,7 @@ async def test_analytics_refuse_what_is_out_of_range(
 async def test_sessions_that_memory_failed_are_counted_once(
     system: System, recorder: MemoryRecorder
 ) -> None:
-    tasks = Tasks(system.sessions, describe=failure)
+    tasks = Tasks(system.sessions, describe=describe_failure)
     watch = ExhaustionWatch(system.sessions, recorder)
 
     async def fail(error: DomainError) -> None:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domains.errors import Reason
+from domains.errors import Failure, Reason
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
-from domains.session.types import Failure, ImageResult, Phase, SessionKind, SessionOptions
+from domains.session.types import ImageResult, Phase, SessionKind, SessionOptions
 from domains.values import ImageFormat
 
 

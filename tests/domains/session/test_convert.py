@@ -11,14 +11,14 @@ from google.protobuf.duration_pb2 import Duration
 
 from deviceops.v1 import common_pb2, session_pb2
 from domains import values
-from domains.errors import FieldViolation, Reason
+from domains.errors import Failure, FieldViolation, Reason
 from domains.session import types
 from domains.session.convert import event_to_proto, options_from_proto, options_to_proto
 from domains.values import DataType, Degradation, DegradationKind, ImageFormat
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
 IMAGE = types.ImageResult(1, 7, "a" * 64, ImageFormat.WEBP, 320, 256, 12)
-FAILURE = types.Failure(
+FAILURE = Failure(
     8,
     Reason.DEVICE_OUT_OF_MEMORY,
     "no room",

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from domains.errors import Reason, Unavailable
+from domains.errors import Failure, Reason, Unavailable
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import (
@@ -23,7 +23,6 @@ from domains.session.types import (
     Cancelled,
     Completed,
     Failed,
-    Failure,
     Heartbeat,
     ImageChunk,
     ImageFinished,
@@ -350,6 +349,21 @@ async def test_stopping_refuses_new_work_and_ends_what_is_left(sessions: Session
     assert end.reason is Reason.SHUTTING_DOWN
     with pytest.raises(Unavailable):
         sessions.open(plan(), idle)
+
+
+async def test_a_session_that_ends_with_the_server_tells_its_callers_to_come_again(
+    sessions: Sessions,
+) -> None:
+    """As every other call does then; nobody asked for it to be cancelled."""
+    running, waiting = await started(sessions), sessions.open(plan(), idle)
+
+    await sessions.stop(0)
+
+    for session in (running, waiting):
+        with pytest.raises(Unavailable) as end:
+            session.raise_for_end()
+        assert end.value.reason is Reason.SHUTTING_DOWN
+        assert end.value.retry_after
 
 
 async def test_progress_grows_to_one(sessions: Sessions) -> None:

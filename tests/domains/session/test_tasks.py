@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from domains.errors import Reason, Unavailable
+from domains.errors import Failure, Reason, Unavailable
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
@@ -16,7 +16,6 @@ from domains.session.errors import RequestIdReused, SessionCancelled, SessionFai
 from domains.session.types import (
     Completed,
     Failed,
-    Failure,
     OnDisconnect,
     SessionEvent,
     SessionOptions,

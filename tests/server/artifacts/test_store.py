@@ -113,7 +113,7 @@ async def test_content_that_is_not_what_was_announced_is_refused_and_removed(
     with pytest.raises(DataLoss) as refusal:
         await store.adopt(path, "0" * 64, "s")
 
-    assert refusal.value.reason is Reason.CHECKSUM_MISMATCH
+    assert refusal.value.reason is Reason.DATA_CORRUPTED
     assert not path.exists()
     assert store.usage().used_bytes == 0
 

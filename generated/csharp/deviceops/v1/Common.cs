@@ -406,7 +406,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_WORKER_HUNG")] WorkerHung = 96,
     /// <summary>
-    /// INTERNAL. The numbers ran off to NaN or infinity; there is no picture.
+    /// FAILED_PRECONDITION. The numbers ran off to NaN or infinity with this model and these
+    /// settings, and will again; there is no picture.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_NON_FINITE_OUTPUT")] NonFiniteOutput = 97,
     /// <summary>
@@ -476,7 +477,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DEADLINE_EXPIRED")] DeadlineExpired = 136,
     /// <summary>
-    /// UNAVAILABLE. The server is draining and takes no new work.
+    /// UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_SHUTTING_DOWN")] ShuttingDown = 137,
     /// <summary>

@@ -281,13 +281,13 @@ namespace DeviceOperations.V1 {
       /// ProcessingService.ControlSession: denoising stops after the current step.
       /// Errors: INVALID_ARGUMENT (any content reason), NOT_FOUND (MODEL_NOT_FOUND,
       /// DEVICE_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (any
-      /// MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS
-      /// (REQUEST_ID_REUSED),
+      /// MODEL_ reason, DEVICE_UNSUPPORTED, NON_FINITE_OUTPUT), DATA_LOSS
+      /// (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (REQUEST_ID_REUSED),
       /// RESOURCE_EXHAUSTED (QUEUE_FULL, CLIENT_QUOTA_EXCEEDED, HOST_OUT_OF_MEMORY,
       /// DEVICE_OUT_OF_MEMORY, DISK_FULL, STORAGE_QUOTA_EXCEEDED, SLOW_READER), UNAVAILABLE
       /// (WORKER_LOST, DEVICE_UNAVAILABLE, DEVICE_LOST, DEVICE_QUARANTINED),
       /// DEADLINE_EXCEEDED (DEADLINE_EXPIRED, WORKER_HUNG), CANCELLED, INTERNAL
-      /// (NON_FINITE_OUTPUT, WORKER_CRASH_REPEATED).
+      /// (WORKER_CRASH_REPEATED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -306,13 +306,13 @@ namespace DeviceOperations.V1 {
       /// ProcessingService.ControlSession: denoising stops after the current step.
       /// Errors: INVALID_ARGUMENT (any content reason), NOT_FOUND (MODEL_NOT_FOUND,
       /// DEVICE_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (any
-      /// MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS
-      /// (REQUEST_ID_REUSED),
+      /// MODEL_ reason, DEVICE_UNSUPPORTED, NON_FINITE_OUTPUT), DATA_LOSS
+      /// (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (REQUEST_ID_REUSED),
       /// RESOURCE_EXHAUSTED (QUEUE_FULL, CLIENT_QUOTA_EXCEEDED, HOST_OUT_OF_MEMORY,
       /// DEVICE_OUT_OF_MEMORY, DISK_FULL, STORAGE_QUOTA_EXCEEDED, SLOW_READER), UNAVAILABLE
       /// (WORKER_LOST, DEVICE_UNAVAILABLE, DEVICE_LOST, DEVICE_QUARANTINED),
       /// DEADLINE_EXCEEDED (DEADLINE_EXPIRED, WORKER_HUNG), CANCELLED, INTERNAL
-      /// (NON_FINITE_OUTPUT, WORKER_CRASH_REPEATED).
+      /// (WORKER_CRASH_REPEATED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -10605,7 +10605,9 @@ namespace DeviceOperations.V1 {
     public const int ReasonFieldNumber = 1;
     private global::DeviceOperations.V1.ErrorReason reason_ = global::DeviceOperations.V1.ErrorReason.Unspecified;
     /// <summary>
-    /// CANCELLED_BY_CLIENT or CLIENT_DISCONNECTED.
+    /// CANCELLED_BY_CLIENT, CLIENT_DISCONNECTED, DEADLINE_EXPIRED (of the call that ran the
+    /// session) or SHUTTING_DOWN. A stream that still runs the session ends with this reason
+    /// and its code.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -180,7 +180,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WORKER_HUNG: _ErrorReason.ValueType  # 96
     """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
     ERROR_REASON_NON_FINITE_OUTPUT: _ErrorReason.ValueType  # 97
-    """INTERNAL. The numbers ran off to NaN or infinity; there is no picture."""
+    """FAILED_PRECONDITION. The numbers ran off to NaN or infinity with this model and these
+    settings, and will again; there is no picture.
+    """
     ERROR_REASON_DATA_CORRUPTED: _ErrorReason.ValueType  # 98
     """DATA_LOSS. Bytes this server kept or copied are not what they were."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 110
@@ -218,7 +220,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DEADLINE_EXPIRED: _ErrorReason.ValueType  # 136
     """DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 137
-    """UNAVAILABLE. The server is draining and takes no new work."""
+    """UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
     ERROR_REASON_NOT_BUILT: _ErrorReason.ValueType  # 138
     """UNIMPLEMENTED. The contract has it, this version does not do it yet."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 139
@@ -356,7 +358,9 @@ ERROR_REASON_WORKER_CRASH_REPEATED: ErrorReason.ValueType  # 95
 ERROR_REASON_WORKER_HUNG: ErrorReason.ValueType  # 96
 """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
 ERROR_REASON_NON_FINITE_OUTPUT: ErrorReason.ValueType  # 97
-"""INTERNAL. The numbers ran off to NaN or infinity; there is no picture."""
+"""FAILED_PRECONDITION. The numbers ran off to NaN or infinity with this model and these
+settings, and will again; there is no picture.
+"""
 ERROR_REASON_DATA_CORRUPTED: ErrorReason.ValueType  # 98
 """DATA_LOSS. Bytes this server kept or copied are not what they were."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 110
@@ -394,7 +398,7 @@ it: a detached session goes on and can be watched again.
 ERROR_REASON_DEADLINE_EXPIRED: ErrorReason.ValueType  # 136
 """DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 137
-"""UNAVAILABLE. The server is draining and takes no new work."""
+"""UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
 ERROR_REASON_NOT_BUILT: ErrorReason.ValueType  # 138
 """UNIMPLEMENTED. The contract has it, this version does not do it yet."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 139

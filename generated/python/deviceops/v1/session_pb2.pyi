@@ -1529,7 +1529,10 @@ class SessionCancelled(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     reason: _common_pb2.ErrorReason.ValueType
-    """CANCELLED_BY_CLIENT or CLIENT_DISCONNECTED."""
+    """CANCELLED_BY_CLIENT, CLIENT_DISCONNECTED, DEADLINE_EXPIRED (of the call that ran the
+    session) or SHUTTING_DOWN. A stream that still runs the session ends with this reason
+    and its code.
+    """
     phase: Global___Phase.ValueType
     """The phase it was stopped in."""
     @_builtins.property
