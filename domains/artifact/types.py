@@ -14,8 +14,9 @@ class Artifact:
     size_bytes: int
     media_type: str
     create_time: datetime
-    expire_time: datetime | None
     session_id: str
+    expire_time: datetime | None = None
+    """None: kept for good."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deviceops.v1 import artifact_pb2
+from domains.artifact.types import Artifact
 from domains.conversions import timestamp
-from server.artifacts.types import Artifact
 
 
 def artifact_to_proto(artifact: Artifact) -> artifact_pb2.Artifact:

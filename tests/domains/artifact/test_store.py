@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from domains.artifact.backends.folder import ArtifactFolder
+from domains.artifact.core import CHUNK_BYTES, ArtifactStore
 from domains.errors import (
     DataLoss,
     FailedPrecondition,
@@ -19,7 +21,6 @@ from domains.errors import (
     Reason,
     ResourceExhausted,
 )
-from server.artifacts.store import CHUNK_BYTES, ArtifactStore, media_type
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 
@@ -41,7 +42,10 @@ def clock() -> Clock:
 
 async def opened(folder: Path, clock: Clock, quota_bytes: int = 10_000_000) -> ArtifactStore:
     store = ArtifactStore(
-        folder, quota_bytes=quota_bytes, retention=timedelta(seconds=60), now=clock
+        ArtifactFolder(folder),
+        quota_bytes=quota_bytes,
+        retention=timedelta(seconds=60),
+        now=clock,
     )
     await store.start()
     return store
@@ -193,8 +197,9 @@ async def test_a_file_cut_short_on_disk_is_data_loss(
     artifact_id = await keep(store, tmp_path, PNG)
     (tmp_path / "artifacts" / artifact_id).write_bytes(PNG[:3])
 
-    with pytest.raises(DataLoss):
+    with pytest.raises(DataLoss) as damage:
         await joined(store.read(artifact_id))
+    assert damage.value.reason is Reason.DATA_CORRUPTED
 
 
 async def test_a_full_disk_is_said_and_keeps_what_was_there(
@@ -206,7 +211,7 @@ async def test_a_full_disk_is_said_and_keeps_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr("server.artifacts.store.os.replace", full)
+        disk.setattr("domains.artifact.backends.folder.os.replace", full)
         with pytest.raises(ResourceExhausted) as refusal:
             await keep(store, tmp_path, b"more")
 
@@ -228,17 +233,3 @@ async def test_lists_are_newest_first_and_filtered(
     assert [artifact.artifact_id for artifact in everything.items] == [other, picture]
     assert [artifact.artifact_id for artifact in pictures.items] == [picture]
     assert [artifact.artifact_id for artifact in of_two.items] == [other]
-
-
-@pytest.mark.parametrize(
-    ("head", "expected"),
-    [
-        (PNG, "image/png"),
-        (b"\xff\xd8\xff\xe0rest", "image/jpeg"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
-        (b"", "application/octet-stream"),
-        (b"RIFF\x00\x00\x00\x00WAVE", "application/octet-stream"),
-    ],
-)
-def test_content_is_known_by_its_first_bytes(head: bytes, expected: str) -> None:
-    assert media_type(head) == expected

@@ -1,0 +1,38 @@
+"""What the artifact domain needs from outside its pure core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from domains.artifact.types import Artifact
+
+
+class ArtifactFiles(Protocol):
+    """Where the bytes lie, one whole file per artifact. Every method blocks on the disk."""
+
+    def scan(self) -> list[Artifact]:
+        """Everything that is kept, oldest first; what is not whole is removed."""
+        ...
+
+    def adopt(self, path: Path, artifact_id: str, session_id: str) -> Artifact:
+        """Take a finished file over; where the same content is kept, that one stays.
+
+        Args:
+            path: A complete file, synced to disk; moved away, or left where it is.
+            artifact_id: What its content must hash to.
+            session_id: The session that made it.
+
+        Raises:
+            DataLoss: CHECKSUM_MISMATCH.
+            DiskFull: There is no room on the disk.
+        """
+        ...
+
+    def open(self, artifact_id: str) -> BinaryIO:
+        """The content, for reading."""
+        ...
+
+    def remove(self, artifact_id: str) -> None:
+        """Delete the file; nothing happens when it is gone."""
+        ...
