@@ -15,5 +15,5 @@ def artifact_to_proto(artifact: Artifact) -> artifact_pb2.Artifact:
         media_type=artifact.media_type,
         create_time=timestamp(artifact.create_time),
         expire_time=timestamp(artifact.expire_time),
-        session_id=artifact.session_id,
+        session_id=artifact.session_ids[0] if artifact.session_ids else "",
     )

@@ -55,6 +55,7 @@ class ArtifactStore:
         self._retention = retention
         self._now = now
         self._entries: dict[str, _Entry] = {}  # least recently used first
+        self._changing = asyncio.Lock()
 
     async def start(self) -> None:
         """Find what is there and sweep what is not whole."""
@@ -77,15 +78,16 @@ class ArtifactStore:
             DiskFull: There is no room on the disk.
         """
         try:
-            found = await asyncio.to_thread(self._adopt, path, sha256, session_id)
+            async with self._changing:
+                found = await asyncio.to_thread(self._adopt, path, sha256, session_id)
+                artifact = self._renewed(found)
+                entry = self._entries.pop(sha256, None) or _Entry(artifact)
+                entry.artifact = artifact
+                self._entries[sha256] = entry
+                await self._make_room()
+            return artifact
         finally:
             await asyncio.to_thread(path.unlink, missing_ok=True)
-        artifact = self._renewed(found)
-        entry = self._entries.pop(sha256, None) or _Entry(artifact)
-        entry.artifact = artifact
-        self._entries[sha256] = entry
-        await self._make_room()
-        return artifact
 
     def _adopt(self, path: Path, sha256: str, session_id: str) -> Artifact:
         size = path.stat().st_size
@@ -139,7 +141,7 @@ class ArtifactStore:
         matching = [
             artifact
             for artifact in sorted(everything, key=lambda a: a.create_time, reverse=True)
-            if session_id in ("", artifact.session_id)
+            if (not session_id or session_id in artifact.session_ids)
             and artifact.media_type.startswith(media_type_prefix)
         ]
         scope = repr(("artifacts", session_id, media_type_prefix))
@@ -151,16 +153,17 @@ class ArtifactStore:
         return ArtifactUsage(used, self._quota_bytes)
 
     async def delete(self, artifact_id: str) -> None:
-        """Delete an artifact now.
+        """Delete an artifact now, whichever sessions made it.
 
         Raises:
             ArtifactNotFound: There is none of that id.
             ArtifactBeingRead: Somebody reads it.
         """
-        entry = self._entry(artifact_id)
-        if entry.readers:
-            raise ArtifactBeingRead
-        await self._remove(entry)
+        async with self._changing:
+            entry = self._entry(artifact_id)
+            if entry.readers:
+                raise ArtifactBeingRead
+            await self._remove(entry)
 
     async def read(
         self, artifact_id: str, *, offset: int = 0, length: int = 0

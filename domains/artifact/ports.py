@@ -16,7 +16,10 @@ class ArtifactFiles(Protocol):
         ...
 
     def adopt(self, path: Path, artifact_id: str, session_id: str) -> Artifact:
-        """Take a finished file over; where the same content is kept, that one stays.
+        """Take a finished file over and note its session.
+
+        Where the same content is kept, that file stays and belongs to one session more.
+        One call at a time, and none together with `remove`.
 
         Args:
             path: A complete file, synced to disk; moved away, or left where it is.

@@ -10,19 +10,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
+
+from msgspec import Meta
 
 from domains.artifact.errors import DiskFull
 from domains.artifact.types import Artifact
+from domains.codec import Malformed, Name, Text, Value, decode_json, encode_json
 from domains.errors import DataLoss, Reason
 
+MOST_SESSIONS = 1000
+"""Sessions remembered of one artifact: the first, and the newest."""
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 _HEAD_BYTES = 12
 _SIGNATURES = (
@@ -39,6 +43,14 @@ def media_type(head: bytes) -> str:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     return "application/octet-stream"
+
+
+class _Sidecar(Value, frozen=True):
+    """What the file itself cannot say."""
+
+    session_ids: Annotated[tuple[Name, ...], Meta(max_length=MOST_SESSIONS)] = ()
+    session_id: Text = ""
+    """Where version 0.1.0 wrote the only session that it knew; empty since."""
 
 
 class ArtifactFolder:
@@ -73,9 +85,12 @@ class ArtifactFolder:
                 reason=Reason.CHECKSUM_MISMATCH,
             )
         target = self._folder / artifact_id
-        if not target.exists():  # the same content may be being read right now
-            with _refusing_full_disk():
-                self._write_sidecar(target, session_id)
+        kept = target.exists()
+        before = _sessions(target) if kept else ()
+        with _refusing_full_disk():
+            if not kept or session_id not in before:
+                self._write_sidecar(target, _with(before, session_id))
+            if not kept:  # the same content may be being read right now
                 os.replace(path, target)
         return self._describe(target)
 
@@ -91,23 +106,19 @@ class ArtifactFolder:
         stat = path.stat()
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-        try:
-            session_id = str(json.loads(_sidecar(path).read_text())["session_id"])
-        except (OSError, ValueError, KeyError):
-            session_id = ""
         return Artifact(
             artifact_id=path.name,
             size_bytes=stat.st_size,
             media_type=media_type(head),
             create_time=datetime.fromtimestamp(stat.st_mtime, UTC),
-            session_id=session_id,
+            session_ids=_sessions(path),
         )
 
-    def _write_sidecar(self, target: Path, session_id: str) -> None:
+    def _write_sidecar(self, target: Path, session_ids: tuple[str, ...]) -> None:
         handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
         try:
-            with os.fdopen(handle, "w") as file:
-                json.dump({"session_id": session_id}, file)
+            with os.fdopen(handle, "wb") as file:
+                file.write(encode_json(_Sidecar(session_ids)))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, _sidecar(target))
@@ -118,6 +129,23 @@ class ArtifactFolder:
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def _sessions(path: Path) -> tuple[str, ...]:
+    """The sessions that made a file; none when its sidecar cannot be read."""
+    try:
+        sidecar = decode_json(_Sidecar, _sidecar(path).read_bytes())
+    except (OSError, Malformed):
+        return ()
+    return sidecar.session_ids or ((sidecar.session_id,) if sidecar.session_id else ())
+
+
+def _with(session_ids: tuple[str, ...], newest: str) -> tuple[str, ...]:
+    """One session more; of very many, the second is forgotten."""
+    kept = (
+        session_ids if len(session_ids) < MOST_SESSIONS else session_ids[:1] + session_ids[2:]
+    )
+    return (*kept, newest)
 
 
 @contextlib.contextmanager
