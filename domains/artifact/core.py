@@ -65,15 +65,17 @@ class ArtifactStore:
     # Keeping.
 
     async def adopt(self, path: Path, sha256: str, session_id: str) -> Artifact:
-        """Take a finished file into the store, by renaming it where that is possible.
+        """Take a finished file into the store by renaming it.
+
+        Its bytes are not read again: they were hashed when they were received.
 
         Args:
-            path: A complete file, synced to disk; it is gone afterwards, whatever happens.
-            sha256: What its content must hash to.
+            path: A complete file, synced to disk, on the same file system, and out of
+                everybody else's reach; it is gone afterwards, whatever happens.
+            sha256: The hash of its content.
             session_id: The session that made it.
 
         Raises:
-            DataLoss: The content is not what it should be.
             LargerThanQuota: It alone has more bytes than may be kept in all.
             DiskFull: There is no room on the disk.
         """

@@ -22,12 +22,12 @@ class ArtifactFiles(Protocol):
         One call at a time, and none together with `remove`.
 
         Args:
-            path: A complete file, synced to disk; moved away, or left where it is.
-            artifact_id: What its content must hash to.
+            path: A complete file, synced to disk, on the same file system, and out of
+                everybody else's reach; moved away, or left where it is.
+            artifact_id: The SHA-256 of its content, which is not computed again.
             session_id: The session that made it.
 
         Raises:
-            DataLoss: CHECKSUM_MISMATCH.
             DiskFull: There is no room on the disk.
         """
         ...
