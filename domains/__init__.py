@@ -1,1 +1,1 @@
-"""The six domains of device-operations, their shared error kinds and their limits."""
+"""The seven domains of device-operations, their shared error kinds and their limits."""

@@ -11,6 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from domains.artifact.backends.folder import ArtifactFolder
+from domains.artifact.core import ArtifactStore
+from domains.artifact.servicer import ArtifactServicer
 from domains.device.backends.probe_processes import ProbeProcesses
 from domains.device.backends.telemetry import PlatformTelemetry
 from domains.device.core import DeviceInventory, DeviceService
@@ -59,8 +62,6 @@ from domains.processing.servicer import ProcessingServicer
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
-from server.artifacts.servicer import ArtifactServicer
-from server.artifacts.store import ArtifactStore
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
@@ -213,7 +214,7 @@ def compose(settings: Settings) -> Composition:
         DiskScanner(settings.model_roots), default_model=settings.default_model, clock=_now
     )
     artifacts = ArtifactStore(
-        settings.data_dir / "artifacts",
+        ArtifactFolder(settings.data_dir / "artifacts"),
         quota_bytes=settings.artifact_quota_bytes,
         retention=timedelta(seconds=settings.artifact_retention_seconds),
         now=_now,

@@ -144,12 +144,15 @@ class Settings(_FromKeywordsOnly):
 
     max_message_bytes: Annotated[int, Field(ge=2**16, le=2**31 - 1)] = 4 * 2**20
     max_metadata_bytes: Annotated[int, Field(ge=2**12, le=2**20)] = 16 * 2**10
-    max_concurrent_streams: Count = 100
-    """HTTP/2 streams of one connection."""
+    max_concurrent_streams: Count = 1_000
+    """HTTP/2 streams of one connection. Calls beyond wait, also those that would cancel."""
     max_concurrent_calls: Count = 64
-    """Calls of all connections together, watches and health not counted."""
+    """Calls that move bytes or wait for a device, of all connections together."""
+    max_session_calls: Count = 256
+    """Calls that stream a session they started. A full queue can say so only while this is
+    more than the sessions that all devices' queues hold."""
     max_watch_calls: Count = 256
-    """Watch calls of all connections together: idle most of the time, counted apart."""
+    """Watch calls: idle most of the time."""
     queue_length_per_device: Count = 64
 
     sessions_kept: Count = 1_000

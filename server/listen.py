@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc.aio
 
 from server.config import Settings
+from server.interceptors.call_classes import CallClass
 from server.tls import server_credentials
 
-# Open but not admitted: waiting for a request's bytes, being refused, asking for health.
-_HEADROOM_CALLS = 64
+# Calls without a limit of their own (control, health), and those that are open but not
+# admitted: waiting for a request's bytes, being refused, ended but not taken by the client.
+_HEADROOM_CALLS = 256
 
 
 class PortTaken(Exception):
     """The address cannot be bound. Exit code 3."""
 
 
+def limits(settings: Settings) -> Mapping[CallClass, int]:
+    """Most open calls of each class that has a limit, of all connections together."""
+    return {
+        CallClass.WORK: settings.max_concurrent_calls,
+        CallClass.SESSION: settings.max_session_calls,
+        CallClass.WATCH: settings.max_watch_calls,
+    }
+
+
 def build_server(
     settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]
 ) -> grpc.aio.Server:
     """A server without services and ports."""
-    ceiling = settings.max_concurrent_calls + settings.max_watch_calls + _HEADROOM_CALLS
+    ceiling = sum(limits(settings).values()) + _HEADROOM_CALLS
     return grpc.aio.server(
         interceptors=interceptors,
         options=_options(settings),

@@ -27,7 +27,7 @@ from server.interceptors.content import ContentInterceptor
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
 from server.interceptors.stall import StallInterceptor
-from server.listen import PortTaken, bind, build_server
+from server.listen import PortTaken, bind, build_server, limits
 from server.lock import FolderInUse, FolderLock
 from server.metrics import Metrics, MetricsEndpoint, MetricsInterceptor
 from server.reflection import add_reflection
@@ -109,9 +109,7 @@ async def _serve(
     ready: Callable[[Ready], None] | None,
 ) -> int:
     """Everything between holding the data folder and letting it go."""
-    admission = Admission(
-        max_calls=settings.max_concurrent_calls, max_watches=settings.max_watch_calls
-    )
+    admission = Admission(limits(settings))
     metrics = Metrics()
     server = build_server(settings, _interceptors(settings, admission, metrics))
     health = Health(server)

@@ -89,6 +89,7 @@ def test_imports_keep_their_contracts() -> None:
         ("domains/device/types.py", "import domains.memory.types", "look downwards"),
         ("domains/processing/ports.py", "import domains.inference.types", "look downwards"),
         ("domains/session/ports.py", "import domains.device.types", "look downwards"),
+        ("domains/artifact/types.py", "import domains.session.types", "look downwards"),
         ("domains/inference/types.py", "import domains.postprocessing.types", "downwards"),
         ("domains/device/types.py", "import domains.device.ports", "modules of a domain"),
         ("domains/device/helpers.py", "", "modules of a domain"),

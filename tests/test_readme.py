@@ -22,6 +22,7 @@ from deviceops.v1 import (
     postprocessing_pb2,
     processing_pb2,
 )
+from domains.artifact.servicer import ArtifactServicer
 from domains.device.servicer import DeviceServicer
 from domains.errors import Reason
 from domains.inference.servicer import InferenceServicer
@@ -30,7 +31,6 @@ from domains.model.backends.model_card import read_card
 from domains.model.servicer import ModelServicer
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.processing.servicer import ProcessingServicer
-from server.artifacts.servicer import ArtifactServicer
 from server.cli.app import app
 from server.config import Settings
 from server.metrics import Metrics

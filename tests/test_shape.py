@@ -1,16 +1,20 @@
-"""The map of the code: every domain has the same files, and the README's tree is true."""
+"""The map of the code: files of the same names in every domain, a README tree that is true."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-DOMAINS = ("device", "memory", "model", "processing", "inference", "postprocessing")
-MODULES = {"__init__", "types", "errors", "ports", "core", "convert", "servicer"}
-OPTIONAL = {"backends"}
+DOMAINS = (
+    *("artifact", "device", "memory", "model"),
+    *("processing", "inference", "postprocessing"),
+)
+NEEDED = {"__init__", "types", "core", "convert", "servicer"}
+WHERE_NEEDED = {"errors", "ports", "backends"}
 GENERATED_BY_TOOLS = {"__pycache__"}
 
 
@@ -26,7 +30,20 @@ def _modules(folder: Path) -> set[str]:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_domain_has_the_common_modules_and_no_others(domain: str) -> None:
     """Knowing one domain is knowing the layout of all."""
-    assert _modules(ROOT / "domains" / domain) - OPTIONAL == MODULES
+    assert _modules(ROOT / "domains" / domain) - WHERE_NEEDED == NEEDED
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_no_module_of_a_domain_is_empty(domain: str) -> None:
+    """A file that only fills a place in the layout is a file to open for nothing."""
+    folder = ROOT / "domains" / domain
+    empty = [
+        path.name
+        for path in folder.glob("*.py")
+        if path.name != "__init__.py" and len(ast.parse(path.read_text("utf-8")).body) < 2
+    ]
+
+    assert empty == []
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -39,8 +56,8 @@ def test_nothing_but_modules_lies_in_a_domain(domain: str) -> None:
     assert entries - modules == set()
 
 
-def test_there_are_six_domains() -> None:
-    """A seventh is a decision, not an accident. Sessions are what all of them start."""
+def test_there_are_seven_domains() -> None:
+    """An eighth is a decision, not an accident. Sessions are what all of them start."""
     folders = {entry.name for entry in (ROOT / "domains").iterdir() if entry.is_dir()}
 
     assert folders - GENERATED_BY_TOOLS - {"session"} == set(DOMAINS)
@@ -73,5 +90,5 @@ def _readme_tree() -> list[str] | None:
 
 
 def _exists(path: str) -> bool:
-    """Whether it does; `<domain>` stands for each of the six."""
+    """Whether it does; `<domain>` stands for each of the seven."""
     return all((ROOT / path.replace("<domain>", domain)).exists() for domain in DOMAINS)

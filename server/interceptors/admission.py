@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from enum import Enum
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -20,32 +20,24 @@ from server.interceptors import (
     refusal,
     with_behaviour,
 )
+from server.interceptors.call_classes import CallClass, classify
 
 _RETRY_WHEN_FULL_SECONDS = 1.0
 
 
-class CallClass(Enum):
-    """What a call counts as."""
-
-    HEALTH = "health"
-    WATCH = "watch"
-    ORDINARY = "ordinary"
-
-
-def classify(method: str) -> CallClass:
-    """By full method name: `/package.Service/Method`."""
-    if method.startswith("/grpc.health.v1.Health/"):
-        return CallClass.HEALTH
-    if method.rpartition("/")[2].startswith("Watch"):
-        return CallClass.WATCH
-    return CallClass.ORDINARY
+# A drain does not wait for these: watches have no end to wait for.
+_ENDLESS = (CallClass.HEALTH, CallClass.WATCH)
 
 
 class Admission:
-    """Counts the open calls of a server and decides about new ones."""
+    """Counts the open calls of a server and decides about new ones.
 
-    def __init__(self, *, max_calls: int, max_watches: int) -> None:
-        self._limits = {CallClass.ORDINARY: max_calls, CallClass.WATCH: max_watches}
+    Args:
+        limits: Most open calls of each class; a class that is missing has no limit.
+    """
+
+    def __init__(self, limits: Mapping[CallClass, int]) -> None:
+        self._limits = limits
         self._open: Counter[CallClass] = Counter()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
@@ -63,7 +55,7 @@ class Admission:
         self._draining = True
 
     async def idle(self) -> None:
-        """Wait until no ordinary call is open; watches have no end to wait for."""
+        """Wait until no call is open that has an end to wait for."""
         await self._idle.wait()
 
     def end_all(self) -> None:
@@ -78,11 +70,12 @@ class Admission:
             return
         if self._draining:
             raise ShuttingDown()
-        if self._open[kind] >= self._limits[kind]:
+        limit = self._limits.get(kind)
+        if limit is not None and self._open[kind] >= limit:
             raise ResourceExhausted(
-                "Too many calls are open; close some, or try again shortly.",
+                "Too many calls of this kind are open; close some, or try again shortly.",
                 reason=Reason.TOO_MANY_STREAMS,
-                metadata={"limit": str(self._limits[kind]), "call_class": kind.value},
+                metadata={"limit": str(limit), "call_class": kind.value},
                 retry_after=_RETRY_WHEN_FULL_SECONDS,
             )
 
@@ -92,7 +85,7 @@ class Admission:
         assert task is not None
         self._open[kind] += 1
         self._tasks.add(task)
-        if kind is CallClass.ORDINARY:
+        if kind not in _ENDLESS:
             self._idle.clear()
         return task
 
@@ -101,7 +94,7 @@ class Admission:
         self._open[kind] -= 1
         self._tasks.discard(task)
         self._ended.discard(task)
-        if not self._open[CallClass.ORDINARY]:
+        if not any(count for kind, count in self._open.items() if kind not in _ENDLESS):
             self._idle.set()
 
     def was_ended(self, task: asyncio.Task[Any]) -> bool:

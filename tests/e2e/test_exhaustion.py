@@ -1,4 +1,4 @@
-"""Memory that runs out over a real server: what is told, what works next, what is kept."""
+"""Memory or room in a queue that runs out: what is said, what works next, what is kept."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import grpc.aio
 import psutil
 import pytest
 
-from deviceops.v1 import device_pb2, inference_pb2, memory_pb2
+from deviceops.v1 import device_pb2, inference_pb2, memory_pb2, processing_pb2
+from server.config import Settings
 from tests.e2e.errors import read, refusal_of
 from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
 from tests.running import Client, RunningServer, small_request, start_server
 
 TOO_MUCH = 1 << 40
+LENGTH = Settings.model_fields["queue_length_per_device"].default
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,42 @@ async def test_a_picture_too_large_for_the_worker_fails_and_the_next_smaller_is_
             await asyncio.sleep(0.1)
 
 
+async def test_a_full_queue_says_so_and_can_still_be_looked_at_and_emptied(
+    client: Client,
+) -> None:
+    """Streams that are open for their sessions keep nobody from list, get and control."""
+    long = small_request(steps=150, image_count=9)
+    running = client.generate(long)
+    accepted = [await _session_id(running, "phase_started")]
+    waiting = [client.generate(long) for _ in range(LENGTH)]
+    accepted += [await _session_id(stream, "accepted") for stream in waiting]
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.draw(long)
+    full = read(refused.value)
+    assert (full.code, full.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+    assert full.metadata["queue_length"] == str(LENGTH)
+
+    listed = await client.processing.ListSessions(
+        processing_pb2.ListSessionsRequest(), metadata=client.metadata
+    )
+    assert set(accepted) <= {session.session_id for session in listed.sessions}
+    async with asyncio.timeout(30):
+        for session_id in accepted:
+            cancelled = await client.processing.ControlSession(
+                processing_pb2.ControlSessionRequest(
+                    session_id=session_id, action=processing_pb2.CONTROL_ACTION_CANCEL
+                ),
+                metadata=client.metadata,
+            )
+            assert cancelled.session.session_id == session_id
+        for stream in (running, *waiting):
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                async for _ in stream:
+                    pass
+            assert read(ended.value).reason == "CANCELLED_BY_CLIENT"
+
+
 async def test_the_history_outlives_the_server_and_leases_do_not(
     tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
@@ -152,3 +190,16 @@ async def test_the_history_outlives_the_server_and_leases_do_not(
 
 def _peak(told: memory_pb2.MemoryHistory, owner: str) -> int:
     return max((one.peak_bytes for one in told.owners if one.owner == owner), default=0)
+
+
+async def _session_id(
+    stream: grpc.aio.UnaryStreamCall[
+        inference_pb2.GenerateRequest, inference_pb2.GenerateResponse
+    ],
+    event: str,
+) -> str:
+    """Of the session that the stream is about, when such an event has come."""
+    async for response in stream:
+        if response.event.WhichOneof("event") == event:
+            return response.event.session_id
+    raise AssertionError(f"the stream ended without {event}")

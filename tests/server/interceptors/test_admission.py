@@ -10,9 +10,13 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from server.interceptors.admission import Admission, AdmissionInterceptor, CallClass, classify
+from server.interceptors.admission import Admission, AdmissionInterceptor
+from server.interceptors.call_classes import CallClass
 from server.interceptors.errors import ErrorInterceptor
 from tests.server.echo import ARITIES, Echo, serving, told
+
+SERVICE = "deviceops.v1.ProcessingService"  # the four arities are no methods of it: work
+ONE_EACH = {CallClass.WORK: 1, CallClass.SESSION: 1, CallClass.WATCH: 1}
 
 
 class Gate:
@@ -39,7 +43,9 @@ class Gate:
             "ServerStream": self.stream,
             "ClientStream": self.unary,
             "Duplex": self.stream,
-            "WatchThings": self.stream,
+            "WatchSession": self.stream,
+            "RunWorkflow": self.stream,
+            "GetSession": self.stream,
         }
 
 
@@ -53,15 +59,9 @@ async def refused(echo: Echo, method: str) -> Any:
     return told(caught.value)
 
 
-def test_calls_are_told_apart_by_name() -> None:
-    assert classify("/grpc.health.v1.Health/Watch") is CallClass.HEALTH
-    assert classify("/deviceops.v1.DeviceService/WatchDevices") is CallClass.WATCH
-    assert classify("/deviceops.v1.DeviceService/ListDevices") is CallClass.ORDINARY
-
-
 @pytest.mark.parametrize("arity", ARITIES)
 async def test_one_call_too_many_is_refused_and_the_place_is_given_back(arity: str) -> None:
-    gate, admission = Gate(), Admission(max_calls=1, max_watches=1)
+    gate, admission = Gate(), Admission(ONE_EACH)
     async with serving(around(admission), gate.behaviours) as echo:
         held = asyncio.ensure_future(echo.call(arity))
         await gate.begun.get()
@@ -77,30 +77,48 @@ async def test_one_call_too_many_is_refused_and_the_place_is_given_back(arity: s
     assert what.metadata["limit"] == "1"
 
 
-async def test_watches_have_a_limit_of_their_own() -> None:
-    gate, admission = Gate(), Admission(max_calls=1, max_watches=1)
-    async with serving(around(admission), gate.behaviours) as echo:
-        watch = asyncio.ensure_future(echo.call("WatchThings"))
-        await gate.begun.get()
-        call = asyncio.ensure_future(echo.call("Unary"))
-        await gate.begun.get()
-        assert (await refused(echo, "WatchThings")).metadata["call_class"] == "watch"
-        assert (await refused(echo, "Unary")).metadata["call_class"] == "ordinary"
+async def test_every_class_has_a_limit_of_its_own() -> None:
+    gate, admission = Gate(), Admission(ONE_EACH)
+    classes = {"Unary": "work", "RunWorkflow": "session", "WatchSession": "watch"}
+    async with serving(around(admission), gate.behaviours, SERVICE) as echo:
+        open_calls = [asyncio.ensure_future(echo.call(method)) for method in classes]
+        for _ in classes:
+            await gate.begun.get()
+        for method, call_class in classes.items():
+            what = await refused(echo, method)
+            assert (what.reason, what.metadata["call_class"]) == (
+                "TOO_MANY_STREAMS",
+                call_class,
+            )
         gate.opened.set()
-        assert await watch == await call == ["through"]
+        assert await asyncio.gather(*open_calls) == [["through"]] * len(classes)
+
+
+async def test_control_always_gets_through_until_the_server_drains() -> None:
+    gate, admission = Gate(), Admission({**ONE_EACH, CallClass.WORK: 0})
+    async with serving(around(admission), gate.behaviours, SERVICE) as echo:
+        for call_class in CallClass:
+            admission.begin(call_class)
+        asked = [asyncio.ensure_future(echo.call("GetSession")) for _ in range(100)]
+        for _ in asked:
+            await gate.begun.get()
+        gate.opened.set()
+        assert await asyncio.gather(*asked) == [["through"]] * len(asked)
+        admission.drain()
+        assert (await refused(echo, "GetSession")).reason == "SHUTTING_DOWN"
 
 
 async def test_health_answers_when_the_server_is_full_and_when_it_drains() -> None:
-    admission = Admission(max_calls=1, max_watches=1)
+    admission = Admission(ONE_EACH)
     async with serving(around(admission), service="grpc.health.v1.Health") as echo:
-        admission.begin(CallClass.ORDINARY)
+        admission.begin(CallClass.WORK)
         assert await echo.call("Unary") == ["hi"]
         admission.drain()
         assert await echo.call("Unary") == ["hi"]
 
 
 async def test_a_cancelled_call_gives_its_place_back() -> None:
-    gate, admission = Gate(), Admission(max_calls=1, max_watches=1)
+    gate, admission = Gate(), Admission(ONE_EACH)
     async with serving(around(admission), gate.behaviours) as echo:
         call = echo.start("ServerStream")
         await gate.begun.get()
@@ -112,7 +130,7 @@ async def test_a_cancelled_call_gives_its_place_back() -> None:
 
 @pytest.mark.parametrize("arity", ARITIES)
 async def test_draining_refuses_new_calls_and_lets_open_ones_end(arity: str) -> None:
-    gate, admission = Gate(), Admission(max_calls=9, max_watches=9)
+    gate, admission = Gate(), Admission({})
     async with serving(around(admission), gate.behaviours) as echo:
         held = asyncio.ensure_future(echo.call(arity))
         await gate.begun.get()
@@ -126,20 +144,34 @@ async def test_draining_refuses_new_calls_and_lets_open_ones_end(arity: str) -> 
     assert what.retry_seconds == 5
 
 
+@pytest.mark.parametrize(
+    "counted", [CallClass.CONTROL, CallClass.WORK, CallClass.SESSION], ids=lambda c: c.value
+)
+async def test_a_drain_waits_for_every_call_that_has_an_end(counted: CallClass) -> None:
+    admission = Admission({})
+    first, second = admission.begin(counted), admission.begin(CallClass.CONTROL)
+    idle = asyncio.ensure_future(admission.idle())
+    admission.finish(CallClass.CONTROL, second)
+    await asyncio.sleep(0)
+    assert not idle.done()
+    admission.finish(counted, first)
+    await asyncio.wait_for(idle, 10)
+
+
 async def test_open_watches_do_not_keep_the_server_busy() -> None:
-    gate, admission = Gate(), Admission(max_calls=9, max_watches=9)
-    async with serving(around(admission), gate.behaviours) as echo:
-        watch = asyncio.ensure_future(echo.call("WatchThings"))
+    gate, admission = Gate(), Admission({})
+    async with serving(around(admission), gate.behaviours, SERVICE) as echo:
+        watch = asyncio.ensure_future(echo.call("WatchSession"))
         await gate.begun.get()
         await asyncio.wait_for(admission.idle(), 10)
         gate.opened.set()
         await watch
 
 
-@pytest.mark.parametrize("method", [*ARITIES, "WatchThings"])
+@pytest.mark.parametrize("method", [*ARITIES, "WatchSession", "RunWorkflow"])
 async def test_end_all_tells_clients_that_the_server_stops(method: str) -> None:
-    gate, admission = Gate(), Admission(max_calls=9, max_watches=9)
-    async with serving(around(admission), gate.behaviours) as echo:
+    gate, admission = Gate(), Admission({})
+    async with serving(around(admission), gate.behaviours, SERVICE) as echo:
         held = asyncio.ensure_future(echo.call(method))
         await gate.begun.get()
         admission.end_all()

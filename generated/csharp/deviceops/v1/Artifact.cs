@@ -219,7 +219,8 @@ namespace DeviceOperations.V1 {
     public const int SessionIdFieldNumber = 6;
     private string sessionId_ = "";
     /// <summary>
-    /// The session that made it; empty for uploads.
+    /// The session that made it; empty for uploads. Where several made the same bytes, the
+    /// first: ListArtifacts finds it for each of them.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2702,7 +2703,7 @@ namespace DeviceOperations.V1 {
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
     /// <summary>
-    /// Only those of this session; empty means all.
+    /// Only those that this session made, first or again; empty means all.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -39,7 +39,9 @@ class Artifact(_message.Message):
     media_type: _builtins.str
     """What the content is, found by its first bytes ("image/png"); never what a client said."""
     session_id: _builtins.str
-    """The session that made it; empty for uploads."""
+    """The session that made it; empty for uploads. Where several made the same bytes, the
+    first: ListArtifacts finds it for each of them.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was first stored."""
@@ -311,7 +313,7 @@ class ListArtifactsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Only those of this session; empty means all."""
+    """Only those that this session made, first or again; empty means all."""
     media_type_prefix: _builtins.str
     """Only those whose media type starts with this ("image/"); empty means all. At most 128
     characters.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deviceops.v1 import artifact_pb2
+from domains.artifact.types import Artifact
 from domains.conversions import timestamp
-from server.artifacts.types import Artifact
 
 
 def artifact_to_proto(artifact: Artifact) -> artifact_pb2.Artifact:
@@ -15,5 +15,5 @@ def artifact_to_proto(artifact: Artifact) -> artifact_pb2.Artifact:
         media_type=artifact.media_type,
         create_time=timestamp(artifact.create_time),
         expire_time=timestamp(artifact.expire_time),
-        session_id=artifact.session_id,
+        session_id=artifact.session_ids[0] if artifact.session_ids else "",
     )

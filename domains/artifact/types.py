@@ -14,8 +14,10 @@ class Artifact:
     size_bytes: int
     media_type: str
     create_time: datetime
-    expire_time: datetime | None
-    session_id: str
+    session_ids: tuple[str, ...] = ()
+    """The sessions that made these bytes, first to last; none for an upload."""
+    expire_time: datetime | None = None
+    """None: kept for good."""
 
 
 @dataclass(frozen=True)

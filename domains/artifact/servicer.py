@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc
-from server.artifacts import convert
-from server.artifacts.store import ArtifactStore
+from domains.artifact import convert
+from domains.artifact.core import ArtifactStore
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import hashlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from domains.artifact.backends.folder import ArtifactFolder
+from domains.artifact.core import CHUNK_BYTES, ArtifactStore
+from domains.artifact.types import Artifact
 from domains.errors import (
     DataLoss,
     FailedPrecondition,
@@ -19,7 +25,6 @@ from domains.errors import (
     Reason,
     ResourceExhausted,
 )
-from server.artifacts.store import CHUNK_BYTES, ArtifactStore, media_type
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 
@@ -39,9 +44,14 @@ def clock() -> Clock:
     return Clock()
 
 
-async def opened(folder: Path, clock: Clock, quota_bytes: int = 10_000_000) -> ArtifactStore:
+async def opened(
+    files: Path | ArtifactFolder, clock: Clock, quota_bytes: int = 10_000_000
+) -> ArtifactStore:
     store = ArtifactStore(
-        folder, quota_bytes=quota_bytes, retention=timedelta(seconds=60), now=clock
+        ArtifactFolder(files) if isinstance(files, Path) else files,
+        quota_bytes=quota_bytes,
+        retention=timedelta(seconds=60),
+        now=clock,
     )
     await store.start()
     return store
@@ -89,8 +99,40 @@ async def test_artifacts_survive_a_restart_with_their_session(
 
     again = await opened(tmp_path / "artifacts", clock)
 
-    assert again.get(artifact_id).session_id == "the-session"
+    assert again.get(artifact_id).session_ids == ("the-session",)
     assert await joined(again.read(artifact_id)) == PNG
+
+
+def listed(store: ArtifactStore, session_id: str) -> list[str]:
+    page = store.list(session_id=session_id, media_type_prefix="", page_size=0, page_token="")
+    return [artifact.artifact_id for artifact in page.items]
+
+
+async def test_the_same_picture_belongs_to_every_session_that_made_it(
+    store: ArtifactStore, tmp_path: Path, clock: Clock
+) -> None:
+    artifact_id = await keep(store, tmp_path, PNG, "one")
+    assert await keep(store, tmp_path, PNG, "two") == artifact_id
+    assert await keep(store, tmp_path, PNG, "one") == artifact_id
+
+    for kept in (store, await opened(tmp_path / "artifacts", clock)):
+        assert listed(kept, "one") == listed(kept, "two") == [artifact_id]
+        assert listed(kept, "three") == []
+        assert kept.get(artifact_id).session_ids == ("one", "two")
+        assert kept.usage().used_bytes == len(PNG)
+
+
+async def test_deleting_is_for_every_session_and_making_it_again_begins_anew(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    artifact_id = await keep(store, tmp_path, PNG, "one")
+    await keep(store, tmp_path, PNG, "two")
+
+    await store.delete(artifact_id)
+    assert listed(store, "one") == listed(store, "two") == []
+
+    await keep(store, tmp_path, PNG, "three")
+    assert store.get(artifact_id).session_ids == ("three",)
 
 
 async def test_leftovers_of_a_crash_are_swept(tmp_path: Path, clock: Clock) -> None:
@@ -104,18 +146,18 @@ async def test_leftovers_of_a_crash_are_swept(tmp_path: Path, clock: Clock) -> N
     assert list(folder.iterdir()) == []
 
 
-async def test_content_that_is_not_what_was_announced_is_refused_and_removed(
+async def test_the_hash_of_a_finished_file_is_not_computed_again(
     store: ArtifactStore, tmp_path: Path
 ) -> None:
+    """It lies in a folder of the front's own and was hashed when it came there."""
     path = tmp_path / "spooled"
     path.write_bytes(PNG)
+    known = "0" * 64
 
-    with pytest.raises(DataLoss) as refusal:
-        await store.adopt(path, "0" * 64, "s")
+    await store.adopt(path, known, "s")
 
-    assert refusal.value.reason is Reason.DATA_CORRUPTED
+    assert await joined(store.read(known)) == PNG
     assert not path.exists()
-    assert store.usage().used_bytes == 0
 
 
 async def test_the_least_recently_used_gives_way_to_the_quota(
@@ -176,6 +218,124 @@ async def test_nothing_that_is_read_is_deleted(store: ArtifactStore, tmp_path: P
         store.get(artifact_id)
 
 
+async def test_what_is_being_read_outlives_the_quota_and_its_retention(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """The least recently used goes first, unless somebody reads it just now."""
+    store = await opened(tmp_path / "artifacts", clock, quota_bytes=25)
+    read = await keep(store, tmp_path, b"a" * 10)
+    reading = store.read(read)
+    assert await anext(reading) == b"a" * 10
+    unread = await keep(store, tmp_path, b"b" * 10)
+
+    third = await keep(store, tmp_path, b"c" * 10)
+
+    assert {read, third} <= set(listed(store, ""))
+    assert unread not in listed(store, "")
+    clock.moment += timedelta(seconds=120)
+    fourth = await keep(store, tmp_path, b"d" * 5)
+    assert set(listed(store, "")) == {read, fourth}
+
+    await reading.aclose()  # type: ignore[attr-defined]
+    fifth = await keep(store, tmp_path, b"e" * 5)
+    assert set(listed(store, "")) == {fourth, fifth}
+
+
+class SlowFolder(ArtifactFolder):
+    """Changes wait for `go`, and are counted while they do."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.go = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.at_once = self.most_at_once = 0
+        self._counting = threading.Lock()
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        with self._counting:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        self.begun.release()
+        assert self.go.wait(20)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.at_once -= 1
+
+    def adopt(self, path: Path, artifact_id: str, session_id: str) -> Artifact:
+        with self._change():
+            return super().adopt(path, artifact_id, session_id)
+
+    def remove(self, artifact_id: str) -> None:
+        with self._change():
+            super().remove(artifact_id)
+
+
+async def test_two_sessions_that_finish_the_same_picture_at_once_both_have_it(
+    tmp_path: Path, clock: Clock
+) -> None:
+    files = SlowFolder(tmp_path / "artifacts")
+    store = await opened(files, clock)
+    names = ("one", "two", "three")
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.write_bytes(PNG)
+    digest = hashlib.sha256(PNG).hexdigest()
+    adopting = [asyncio.ensure_future(store.adopt(path, digest, path.name)) for path in paths]
+    await asyncio.to_thread(files.begun.acquire)
+    files.go.set()
+    await asyncio.gather(*adopting)
+
+    assert files.most_at_once == 1
+    assert set(store.get(digest).session_ids) == set(names)
+    again = await opened(tmp_path / "artifacts", clock)
+    assert set(again.get(digest).session_ids) == set(names)
+
+
+async def test_a_picture_made_again_while_it_is_deleted_is_there(
+    tmp_path: Path, clock: Clock
+) -> None:
+    files = SlowFolder(tmp_path / "artifacts")
+    files.go.set()
+    store = await opened(files, clock)
+    artifact_id = await keep(store, tmp_path, PNG, "one")
+    files.go.clear()
+    assert files.begun.acquire(timeout=20)
+
+    deleting = asyncio.ensure_future(store.delete(artifact_id))
+    await asyncio.to_thread(files.begun.acquire)
+    making = asyncio.ensure_future(keep(store, tmp_path, PNG, "two"))
+    assert not await asyncio.to_thread(files.begun.acquire, timeout=0.1)
+    files.go.set()
+    await asyncio.gather(deleting, making)
+
+    assert store.get(artifact_id).session_ids == ("two",)
+    assert await joined(store.read(artifact_id)) == PNG
+
+
+async def test_two_clients_delete_what_is_just_making_room(
+    tmp_path: Path, clock: Clock
+) -> None:
+    files = SlowFolder(tmp_path / "artifacts")
+    files.go.set()
+    store = await opened(files, clock, quota_bytes=25)
+    old = [await keep(store, tmp_path, bytes([n]) * 10) for n in range(2)]
+    for _ in old:
+        assert files.begun.acquire(timeout=20)
+    files.go.clear()
+
+    making = asyncio.ensure_future(keep(store, tmp_path, b"c" * 25))
+    await asyncio.to_thread(files.begun.acquire)
+    deleting = [asyncio.ensure_future(store.delete(old[1])) for _ in range(2)]
+    files.go.set()
+    results = await asyncio.gather(making, *deleting, return_exceptions=True)
+
+    assert listed(store, "") == [results[0]]
+    assert all(isinstance(result, NotFound) for result in results[1:])
+
+
 async def test_offsets_and_ids_are_checked(store: ArtifactStore, tmp_path: Path) -> None:
     artifact_id = await keep(store, tmp_path, PNG)
 
@@ -193,8 +353,9 @@ async def test_a_file_cut_short_on_disk_is_data_loss(
     artifact_id = await keep(store, tmp_path, PNG)
     (tmp_path / "artifacts" / artifact_id).write_bytes(PNG[:3])
 
-    with pytest.raises(DataLoss):
+    with pytest.raises(DataLoss) as damage:
         await joined(store.read(artifact_id))
+    assert damage.value.reason is Reason.DATA_CORRUPTED
 
 
 async def test_a_full_disk_is_said_and_keeps_what_was_there(
@@ -206,7 +367,7 @@ async def test_a_full_disk_is_said_and_keeps_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr("server.artifacts.store.os.replace", full)
+        disk.setattr("domains.artifact.backends.folder.os.replace", full)
         with pytest.raises(ResourceExhausted) as refusal:
             await keep(store, tmp_path, b"more")
 
@@ -228,17 +389,3 @@ async def test_lists_are_newest_first_and_filtered(
     assert [artifact.artifact_id for artifact in everything.items] == [other, picture]
     assert [artifact.artifact_id for artifact in pictures.items] == [picture]
     assert [artifact.artifact_id for artifact in of_two.items] == [other]
-
-
-@pytest.mark.parametrize(
-    ("head", "expected"),
-    [
-        (PNG, "image/png"),
-        (b"\xff\xd8\xff\xe0rest", "image/jpeg"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
-        (b"", "application/octet-stream"),
-        (b"RIFF\x00\x00\x00\x00WAVE", "application/octet-stream"),
-    ],
-)
-def test_content_is_known_by_its_first_bytes(head: bytes, expected: str) -> None:
-    assert media_type(head) == expected

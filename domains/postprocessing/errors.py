@@ -1,1 +1,0 @@
-"""Errors of postprocessing: listing has none of its own."""

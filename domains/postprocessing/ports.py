@@ -1,1 +1,0 @@
-"""What postprocessing needs from outside its pure core: nothing in this version."""

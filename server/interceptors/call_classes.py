@@ -1,0 +1,95 @@
+"""Which calls are counted together: the class of every RPC of the contract.
+
+Each class that has a limit has one of its own, so that no kind of call can keep another
+out: with as many sessions streamed as there may be, they can still be listed and cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+
+
+class CallClass(Enum):
+    """What a call counts as."""
+
+    HEALTH = "health"
+    """Answered also while the server drains."""
+    CONTROL = "control"
+    """Answered from what the server knows, without waiting for a device: no limit."""
+    WORK = "work"
+    """Moves bytes or waits for a device, and is no session."""
+    SESSION = "session"
+    """Starts a session and streams its events."""
+    WATCH = "watch"
+    """Streams what happens, without an end of its own; idle most of the time."""
+
+
+_CONTROL, _WORK = CallClass.CONTROL, CallClass.WORK
+_SESSION, _WATCH = CallClass.SESSION, CallClass.WATCH
+
+_RPCS: Mapping[str, Mapping[CallClass, str]] = {
+    "ArtifactService": {
+        _CONTROL: "GetArtifact ListArtifacts DeleteArtifact",
+        _WORK: "UploadArtifact DownloadArtifact",
+    },
+    "DeviceService": {
+        _CONTROL: "ListDevices GetDevice SetDefaultDevice GetDeviceMemory GetDeviceStatus",
+        _WORK: "GetDeviceCapabilities",
+        _SESSION: "OptimizeDevice RestartWorker",
+        _WATCH: "WatchDevices",
+    },
+    "InferenceService": {
+        _CONTROL: "GetCapabilities ValidateGeneration GetInferenceStatistics",
+        _WORK: "PreviewControlImage",
+        _SESSION: "Generate GenerateBatch",
+    },
+    "MemoryService": {
+        _CONTROL: "GetMemoryStatus GetMemoryPressure Deallocate RenewLease ListAllocations"
+        " GetModelMemory GetMemoryAnalytics GetMemoryRecommendations",
+        _WORK: "Allocate WriteAllocation ReadAllocation",
+        _SESSION: "Copy Transfer Defragment OptimizeModelMemory",
+        _WATCH: "WatchMemory",
+    },
+    "ModelService": {
+        _CONTROL: "ListModels SearchModels GetModel GetModelComponents GetModelStatus"
+        " EvictModel GetCacheStatus DeleteModel",
+        _WORK: "ImportModel",
+        _SESSION: "RefreshModels ValidateModel CacheModel LoadModel UnloadModel"
+        " OptimizeModel BenchmarkModel ConvertModel",
+        _WATCH: "WatchModels",
+    },
+    "PostprocessingService": {
+        _CONTROL: "ListPostprocessors CreatePolicy GetPolicy ListPolicies UpdatePolicy"
+        " DeletePolicy GetPostprocessingStatistics",
+        _WORK: "CheckSafety TestPolicy",
+        _SESSION: "Process ProcessBatch BenchmarkPostprocessor",
+    },
+    "ProcessingService": {
+        _CONTROL: "ListSessions GetSession ControlSession DeleteSession ListWorkflows"
+        " GetWorkflow CreateWorkflow DeleteWorkflow ValidateWorkflow CreateBatch"
+        " AddBatchItems GetBatch ListBatches ControlBatch DeleteBatch",
+        _SESSION: "RunWorkflow",
+        _WATCH: "WatchSession WatchBatch",
+    },
+}
+
+CALL_CLASSES: Mapping[str, CallClass] = MappingProxyType(
+    {
+        f"/deviceops.v1.{service}/{name}": call_class
+        for service, classes in _RPCS.items()
+        for call_class, names in classes.items()
+        for name in names.split()
+    }
+)
+"""By full method name: `/package.Service/Method`."""
+
+
+def classify(method: str) -> CallClass:
+    """The class of a method; what stands beside the contract has one as well."""
+    if method.startswith("/grpc.health."):
+        return CallClass.HEALTH
+    if method.startswith("/grpc.reflection."):
+        return CallClass.WATCH
+    return CALL_CLASSES.get(method, CallClass.WORK)

@@ -1,0 +1,94 @@
+"""Artifacts on disk: what a file is, and what lies beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from domains.artifact.backends.folder import MOST_SESSIONS, ArtifactFolder, media_type
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
+PNG_ID = hashlib.sha256(PNG).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ArtifactFolder:
+    folder = ArtifactFolder(tmp_path / "artifacts")
+    assert folder.scan() == []
+    return folder
+
+
+def finished(tmp_path: Path) -> Path:
+    path = tmp_path / "finished"
+    path.write_bytes(PNG)
+    return path
+
+
+def test_the_sidecar_of_the_first_version_is_still_read(
+    folder: ArtifactFolder, tmp_path: Path
+) -> None:
+    """It named one session, and knew no others."""
+    (tmp_path / "artifacts" / PNG_ID).write_bytes(PNG)
+    sidecar = tmp_path / "artifacts" / f"{PNG_ID}.json"
+    sidecar.write_text('{"session_id": "the-first"}')
+
+    assert [artifact.session_ids for artifact in folder.scan()] == [("the-first",)]
+
+    again = folder.adopt(finished(tmp_path), PNG_ID, "the-second")
+    assert again.session_ids == ("the-first", "the-second")
+    assert folder.scan() == [again]
+
+
+def test_an_upload_of_the_first_version_has_no_session(
+    folder: ArtifactFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "artifacts" / PNG_ID).write_bytes(PNG)
+    (tmp_path / "artifacts" / f"{PNG_ID}.json").write_text('{"session_id": ""}')
+
+    assert [artifact.session_ids for artifact in folder.scan()] == [()]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"sessions": 1}', '{"session_ids": ["../etc"]}', "\xff"]
+)
+def test_a_sidecar_that_cannot_be_read_costs_the_sessions_and_not_the_picture(
+    folder: ArtifactFolder, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "artifacts" / PNG_ID).write_bytes(PNG)
+    sidecar = tmp_path / "artifacts" / f"{PNG_ID}.json"
+    sidecar.write_text(content, "latin-1")
+
+    assert [artifact.session_ids for artifact in folder.scan()] == [()]
+
+    assert folder.adopt(finished(tmp_path), PNG_ID, "again").session_ids == ("again",)
+
+
+def test_of_very_many_sessions_the_first_and_the_newest_are_remembered(
+    folder: ArtifactFolder, tmp_path: Path
+) -> None:
+    folder.adopt(finished(tmp_path), PNG_ID, "s0")
+    sidecar = tmp_path / "artifacts" / f"{PNG_ID}.json"
+    names = [f"s{number}" for number in range(MOST_SESSIONS)]
+    sidecar.write_text(json.dumps({"session_ids": names}))
+
+    kept = folder.adopt(finished(tmp_path), PNG_ID, "newest")
+
+    assert kept.session_ids == ("s0", *names[2:], "newest")
+    assert folder.scan() == [kept]
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0rest", "image/jpeg"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"", "application/octet-stream"),
+        (b"RIFF\x00\x00\x00\x00WAVE", "application/octet-stream"),
+    ],
+)
+def test_content_is_known_by_its_first_bytes(head: bytes, expected: str) -> None:
+    assert media_type(head) == expected
