@@ -10,8 +10,8 @@ from deviceops.v1 import device_pb2
 from domains.conversions import DATA_TYPES, EnumMap, byte_figure, duration, timestamp
 from domains.device.core.optimizations import OptimizationRequest
 from domains.device.core.restarts import RestartRequest
+from domains.device.jobs import Capabilities, OptimizationReport
 from domains.device.types import (
-    Capabilities,
     DeviceEvent,
     DeviceEventKind,
     DeviceKind,
@@ -21,7 +21,6 @@ from domains.device.types import (
     DeviceState,
     DeviceStatus,
     OptimizationProfile,
-    OptimizationReport,
     ProbeOutcome,
     WorkerStatus,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
-from domains.device.ports import TaskEvent
 from domains.device.types import DeviceFigures
 from domains.memory.types import (
     Compare,
@@ -16,6 +15,7 @@ from domains.memory.types import (
     Segment,
     SegmentRegion,
 )
+from domains.session.jobs import JobEvent
 from domains.values import ByteFigure
 
 
@@ -179,7 +179,7 @@ class ModelMemory(Protocol):
         model_ids: tuple[str, ...],
         *,
         remaining: float,
-    ) -> AsyncGenerator[TaskEvent | tuple[HeldComponent, ...]]:
+    ) -> AsyncGenerator[JobEvent | tuple[HeldComponent, ...]]:
         """Let these models go, on that device; what was let go comes last.
 
         Raises:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from msgspec import structs
 
-from domains.device.ports import TaskEvent
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.errors import (
     AlreadyExists,
@@ -29,6 +28,7 @@ from domains.memory.types import (
     Region,
     Segment,
 )
+from domains.session.jobs import JobEvent
 from domains.values import ByteFigure, DataType
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -223,7 +223,7 @@ class FakeModels:
         model_ids: tuple[str, ...],
         *,
         remaining: float,
-    ) -> AsyncGenerator[TaskEvent | tuple[HeldComponent, ...]]:
+    ) -> AsyncGenerator[JobEvent | tuple[HeldComponent, ...]]:
         if self.busy:
             raise Unavailable("The worker was lost.", reason=Reason.WORKER_LOST)
         going = [

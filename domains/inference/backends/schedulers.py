@@ -14,6 +14,7 @@ from domains.inference.types import (
     Scheduler,
     SchedulerSettings,
     SigmaSpacing,
+    resolved,
 )
 from domains.model.backends.component_config import Config
 from domains.model.backends.constructor import accepted_by
@@ -52,10 +53,11 @@ def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) 
         FailedPrecondition: MODEL_CONFIG_INVALID when the class refuses the model's
             configuration.
     """
-    cls = _CLASSES[settings.scheduler]
+    chosen = resolved(settings.scheduler)
+    cls = _CLASSES[chosen]
     options = dict(config)
     if settings.spacing is not SigmaSpacing.MODEL:
-        if settings.spacing not in SPACINGS[settings.scheduler]:
+        if settings.spacing not in SPACINGS[chosen]:
             raise _unsupported(settings)
         for switch in (*_SWITCHES.values(), *_OTHER_SWITCHES):
             options[switch] = False
@@ -101,7 +103,7 @@ def _set_steps(scheduler: Any, steps: int) -> None:
 
 def _unsupported(settings: SchedulerSettings) -> InvalidArgument:
     message = (
-        f"{settings.scheduler.value} has no {settings.spacing.value} spacing; "
+        f"{resolved(settings.scheduler).value} has no {settings.spacing.value} spacing; "
         "leave the spacing to the model."
     )
     return InvalidArgument(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from domains.device.ports import TaskEvent
 from domains.errors import Reason
 from domains.memory.core.history import MemoryRecorder
 from domains.memory.ports import ModelMemory
 from domains.memory.types import HeldComponent, Place
 from domains.session.core.sessions import Sessions
+from domains.session.jobs import JobEvent
 from domains.session.types import Failed
 
 
@@ -37,7 +37,7 @@ class CountedModels:
         model_ids: tuple[str, ...],
         *,
         remaining: float,
-    ) -> AsyncGenerator[TaskEvent | tuple[HeldComponent, ...]]:
+    ) -> AsyncGenerator[JobEvent | tuple[HeldComponent, ...]]:
         """Let these models go and count them."""
         events = self._models.release(device_id, session_id, model_ids, remaining=remaining)
         async with aclosing(events):

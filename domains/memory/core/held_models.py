@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from domains.device.core import DeviceInventory
-from domains.device.ports import DeviceRuns, TaskEvent
-from domains.device.types import ReleaseReport, ReleaseWork
+from domains.device.jobs import ReleaseJob, ReleaseReport
+from domains.device.ports import DeviceRuns
 from domains.memory.types import HeldComponent
+from domains.session.jobs import JobEvent
 
 
 class HeldModels:
@@ -39,10 +40,10 @@ class HeldModels:
         model_ids: tuple[str, ...],
         *,
         remaining: float,
-    ) -> AsyncGenerator[TaskEvent | tuple[HeldComponent, ...]]:
+    ) -> AsyncGenerator[JobEvent | tuple[HeldComponent, ...]]:
         """Let these models go; see the port `ModelMemory`."""
-        work = ReleaseWork(model_ids)
-        events = self._runs.release(device_id, session_id, work, remaining=remaining)
+        job = ReleaseJob(model_ids)
+        events = self._runs.run(device_id, session_id, job, remaining=remaining)
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, ReleaseReport):

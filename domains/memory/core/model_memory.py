@@ -22,8 +22,10 @@ from domains.session.core.sessions import SessionPlan
 from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
     Phase,
+    PhaseStarted,
     SessionEvent,
     SessionKind,
+    StepFinished,
     TransferProgress,
 )
 from domains.values import ByteFigure, FigureQuality
@@ -194,7 +196,7 @@ class ModelsInMemory:
             async for event in events:
                 if isinstance(event, tuple):
                     gone = event
-                else:
+                elif isinstance(event, PhaseStarted | TransferProgress | StepFinished):
                     session.record(event)
         return gone
 
