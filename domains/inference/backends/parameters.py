@@ -8,25 +8,12 @@ from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
-from domains.inference.types import GenerationWork, Scheduler, SigmaSpacing
+from domains.inference.types import GenerationWork, SigmaSpacing
 from domains.values import DataType
 
 _FORMAT_VERSION = 1
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NEEDS_QUOTES = re.compile(r'[,:"]')
-# What other programs call these schedulers.
-_SAMPLER_NAMES = {
-    Scheduler.DPM_SOLVER_MULTISTEP: "DPM++ 2M",
-    Scheduler.DPM_SOLVER_SINGLESTEP: "DPM++ 2S",
-    Scheduler.DDIM: "DDIM",
-    Scheduler.EULER_DISCRETE: "Euler",
-    Scheduler.EULER_ANCESTRAL_DISCRETE: "Euler a",
-    Scheduler.KDPM2_DISCRETE: "DPM2",
-    Scheduler.KDPM2_ANCESTRAL_DISCRETE: "DPM2 a",
-    Scheduler.HEUN_DISCRETE: "Heun",
-    Scheduler.LMS_DISCRETE: "LMS",
-    Scheduler.UNIPC_MULTISTEP: "UniPC",
-}
 
 
 def shared_text(work: GenerationWork, seed: int) -> str:
@@ -37,7 +24,7 @@ def shared_text(work: GenerationWork, seed: int) -> str:
     """
     settings: dict[str, Any] = {
         "Steps": work.steps,
-        "Sampler": _SAMPLER_NAMES[work.scheduler.scheduler],
+        "Sampler": work.scheduler.scheduler.facts.sampler_name,
     }
     if work.scheduler.spacing is not SigmaSpacing.MODEL:
         settings["Schedule type"] = work.scheduler.spacing.value.capitalize()

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from domains import checks
 from domains.errors import FieldViolation, Reason
 from domains.inference.types import (
-    SPACINGS,
     GenerationRequest,
     GenerationSettings,
     Scheduler,
@@ -43,10 +42,9 @@ def check_scheduler(
 ) -> list[FieldViolation]:
     """Rules that depend on which scheduler the request comes to use."""
     violations = []
-    if settings.spacing not in SPACINGS[scheduler]:
-        has = ", ".join(
-            spacing.name for spacing in SigmaSpacing if spacing in SPACINGS[scheduler]
-        )
+    spacings = scheduler.facts.spacings
+    if settings.spacing not in spacings:
+        has = ", ".join(spacing.name for spacing in SigmaSpacing if spacing in spacings)
         violations.append(
             FieldViolation(
                 f"{path}.scheduler.spacing",
@@ -54,12 +52,13 @@ def check_scheduler(
                 f"{scheduler.name} does not have {settings.spacing.name}; it has {has}.",
             )
         )
-    if settings.eta and scheduler is not Scheduler.DDIM:
+    if settings.eta and not scheduler.facts.takes_eta:
+        others = ", ".join(other.name for other in Scheduler if other.facts.takes_eta)
         violations.append(
             FieldViolation(
                 f"{path}.scheduler.eta",
                 Reason.FIELDS_CONFLICT,
-                f"{scheduler.name} takes 0 only; DDIM takes up to 1.",
+                f"{scheduler.name} takes 0 only; {others} takes up to 1.",
             )
         )
     return violations
