@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 
 import diffusers
 import pytest
@@ -11,6 +12,7 @@ import torch
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.types import Scheduler, SchedulerSettings, SigmaSpacing
+from domains.model.backends.component_config import check_scheduler
 
 SWITCHES = {
     SigmaSpacing.KARRAS: "use_karras_sigmas",
@@ -57,6 +59,20 @@ def test_noise_is_added_by_those_that_are_said_to(scheduler):
 def test_every_scheduler_has_a_name_of_its_own_for_other_programs(scheduler):
     name = scheduler.facts.sampler_name
     assert [other for other in Scheduler if other.facts.sampler_name == name] == [scheduler]
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_a_model_may_come_with_any_scheduler(scheduler):
+    config = json.loads(getattr(diffusers, scheduler.value)().to_json_string())
+    check_scheduler(config)
+    for other in Scheduler:
+        try:
+            getattr(diffusers, other.value).from_config(config)
+        except ValueError:  # The library cannot take this one's configuration for that one.
+            with pytest.raises(FailedPrecondition):
+                build_scheduler(SchedulerSettings(other), config, steps=4)
+        else:
+            build_scheduler(SchedulerSettings(other), config, steps=4)
 
 
 def test_a_requested_spacing_replaces_the_models():
