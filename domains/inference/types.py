@@ -67,6 +67,7 @@ class Scheduler(Enum):
     HEUN_DISCRETE = "HeunDiscreteScheduler", SchedulerFacts("Heun", calls_per_step=2)
     LMS_DISCRETE = "LMSDiscreteScheduler", SchedulerFacts("LMS")
     UNIPC_MULTISTEP = "UniPCMultistepScheduler", SchedulerFacts("UniPC")
+    DEIS_MULTISTEP = "DEISMultistepScheduler", SchedulerFacts("DEIS")
 
     def __new__(cls, class_name: str, facts: SchedulerFacts) -> Scheduler:
         """A member whose value is the class name alone."""
