@@ -154,18 +154,19 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         modes=[inference_pb2.GENERATION_MODE_TEXT_TO_IMAGE],
         schedulers=[
             inference_pb2.SchedulerCapability(
-                scheduler=SCHEDULERS.to_proto(each.scheduler),
-                class_name=each.scheduler.value,
+                scheduler=SCHEDULERS.to_proto(scheduler),
+                class_name=scheduler.value,
                 spacings=[
                     SPACINGS.to_proto(spacing)
-                    for spacing in each.spacings
-                    if spacing is not types.SigmaSpacing.MODEL
+                    for spacing in types.SigmaSpacing
+                    if spacing in scheduler.facts.spacings
+                    and spacing is not types.SigmaSpacing.MODEL
                 ],
-                supports_eta=each.supports_eta,
-                stochastic=each.stochastic,
-                calls_per_step=each.calls_per_step,
+                supports_eta=scheduler.facts.takes_eta,
+                stochastic=scheduler.facts.stochastic,
+                calls_per_step=scheduler.facts.calls_per_step,
             )
-            for each in found.schedulers
+            for scheduler in found.schedulers
         ],
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,

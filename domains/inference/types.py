@@ -17,21 +17,6 @@ T = TypeVar("T")
 Prompt = Annotated[str, Meta(max_length=10_000)]
 
 
-class Scheduler(Enum):
-    """The ten samplers; the value is the class name in diffusers."""
-
-    DPM_SOLVER_MULTISTEP = "DPMSolverMultistepScheduler"
-    DPM_SOLVER_SINGLESTEP = "DPMSolverSinglestepScheduler"
-    DDIM = "DDIMScheduler"
-    EULER_DISCRETE = "EulerDiscreteScheduler"
-    EULER_ANCESTRAL_DISCRETE = "EulerAncestralDiscreteScheduler"
-    KDPM2_DISCRETE = "KDPM2DiscreteScheduler"
-    KDPM2_ANCESTRAL_DISCRETE = "KDPM2AncestralDiscreteScheduler"
-    HEUN_DISCRETE = "HeunDiscreteScheduler"
-    LMS_DISCRETE = "LMSDiscreteScheduler"
-    UNIPC_MULTISTEP = "UniPCMultistepScheduler"
-
-
 class SigmaSpacing(Enum):
     """How noise levels are spread over the steps."""
 
@@ -41,12 +26,54 @@ class SigmaSpacing(Enum):
     BETA = "beta"
 
 
-_ANY_SPACING = frozenset(SigmaSpacing)
-# What each scheduler can do; the engine's tests compare it with the library's classes.
-SPACINGS: dict[Scheduler, frozenset[SigmaSpacing]] = dict.fromkeys(Scheduler, _ANY_SPACING) | {
-    Scheduler.DDIM: frozenset({SigmaSpacing.MODEL}),
-    Scheduler.EULER_ANCESTRAL_DISCRETE: frozenset({SigmaSpacing.MODEL}),
-}
+@dataclass(frozen=True)
+class SchedulerFacts:
+    """What is known about a scheduler; tests hold it against the library's classes.
+
+    `sampler_name` is what other programs call it. A `stochastic` one adds fresh noise at
+    every step, one that `takes_eta` as much as it is asked to. `calls_per_step` counts UNet
+    calls in a step as the user counts them.
+    """
+
+    sampler_name: str
+    spacings: frozenset[SigmaSpacing] = frozenset(SigmaSpacing)
+    stochastic: bool = False
+    takes_eta: bool = False
+    calls_per_step: int = 1
+
+
+_ONLY_MODELS = frozenset({SigmaSpacing.MODEL})
+
+
+class Scheduler(Enum):
+    """The samplers, a row each; the value is the class name in diffusers."""
+
+    facts: SchedulerFacts
+
+    DPM_SOLVER_MULTISTEP = "DPMSolverMultistepScheduler", SchedulerFacts("DPM++ 2M")
+    DPM_SOLVER_SINGLESTEP = "DPMSolverSinglestepScheduler", SchedulerFacts("DPM++ 2S")
+    DDIM = "DDIMScheduler", SchedulerFacts("DDIM", _ONLY_MODELS, takes_eta=True)
+    EULER_DISCRETE = "EulerDiscreteScheduler", SchedulerFacts("Euler")
+    EULER_ANCESTRAL_DISCRETE = (
+        "EulerAncestralDiscreteScheduler",
+        SchedulerFacts("Euler a", _ONLY_MODELS, stochastic=True),
+    )
+    KDPM2_DISCRETE = "KDPM2DiscreteScheduler", SchedulerFacts("DPM2", calls_per_step=2)
+    KDPM2_ANCESTRAL_DISCRETE = (
+        "KDPM2AncestralDiscreteScheduler",
+        SchedulerFacts("DPM2 a", stochastic=True, calls_per_step=2),
+    )
+    HEUN_DISCRETE = "HeunDiscreteScheduler", SchedulerFacts("Heun", calls_per_step=2)
+    LMS_DISCRETE = "LMSDiscreteScheduler", SchedulerFacts("LMS")
+    UNIPC_MULTISTEP = "UniPCMultistepScheduler", SchedulerFacts("UniPC")
+    DEIS_MULTISTEP = "DEISMultistepScheduler", SchedulerFacts("DEIS")
+
+    def __new__(cls, class_name: str, facts: SchedulerFacts) -> Scheduler:
+        """A member whose value is the class name alone."""
+        member = object.__new__(cls)
+        member._value_ = class_name
+        member.facts = facts
+        return member
 
 
 class PrecisionMode(Enum):

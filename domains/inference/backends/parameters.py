@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from domains.codec import Value
-from domains.inference.types import GenerationSettings, Scheduler, SigmaSpacing, resolved
+from domains.inference.types import GenerationSettings, SigmaSpacing, resolved
 from domains.values import DataType
 
 _FORMAT_VERSION = 1
@@ -18,19 +18,6 @@ _FORMAT_VERSION = 1
 _NOT_OF_THE_PICTURE = ("seed", "seeds", "image_count", "preview", "output")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NEEDS_QUOTES = re.compile(r'[,:"]')
-# What other programs call these schedulers.
-_SAMPLER_NAMES = {
-    Scheduler.DPM_SOLVER_MULTISTEP: "DPM++ 2M",
-    Scheduler.DPM_SOLVER_SINGLESTEP: "DPM++ 2S",
-    Scheduler.DDIM: "DDIM",
-    Scheduler.EULER_DISCRETE: "Euler",
-    Scheduler.EULER_ANCESTRAL_DISCRETE: "Euler a",
-    Scheduler.KDPM2_DISCRETE: "DPM2",
-    Scheduler.KDPM2_ANCESTRAL_DISCRETE: "DPM2 a",
-    Scheduler.HEUN_DISCRETE: "Heun",
-    Scheduler.LMS_DISCRETE: "LMS",
-    Scheduler.UNIPC_MULTISTEP: "UniPC",
-}
 
 
 def shared_text(settings: GenerationSettings, seed: int) -> str:
@@ -42,7 +29,7 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
     width, height = settings.size
     entries: dict[str, Any] = {
         "Steps": settings.steps,
-        "Sampler": _SAMPLER_NAMES[resolved(settings.scheduler.scheduler)],
+        "Sampler": resolved(settings.scheduler.scheduler).facts.sampler_name,
     }
     if settings.scheduler.spacing is not SigmaSpacing.MODEL:
         entries["Schedule type"] = settings.scheduler.spacing.value.capitalize()

@@ -8,7 +8,6 @@ from domains import checks
 from domains.codec import Value
 from domains.errors import FieldViolation, Reason
 from domains.inference.types import (
-    SPACINGS,
     GenerationRequest,
     GenerationSettings,
     Scheduler,
@@ -46,11 +45,9 @@ def check_scheduler(
 ) -> list[FieldViolation]:
     """Rules that depend on which scheduler the request comes to use."""
     violations = []
-    asked = settings.scheduler.spacing
-    if asked not in SPACINGS[scheduler]:
-        has = ", ".join(
-            spacing.name for spacing in SigmaSpacing if spacing in SPACINGS[scheduler]
-        )
+    asked, spacings = settings.scheduler.spacing, scheduler.facts.spacings
+    if asked not in spacings:
+        has = ", ".join(spacing.name for spacing in SigmaSpacing if spacing in spacings)
         violations.append(
             FieldViolation(
                 f"{path}.scheduler.spacing",
@@ -58,12 +55,13 @@ def check_scheduler(
                 f"{scheduler.name} does not have {asked.name}; it has {has}.",
             )
         )
-    if settings.scheduler.eta and scheduler is not Scheduler.DDIM:
+    if settings.scheduler.eta and not scheduler.facts.takes_eta:
+        others = ", ".join(other.name for other in Scheduler if other.facts.takes_eta)
         violations.append(
             FieldViolation(
                 f"{path}.scheduler.eta",
                 Reason.FIELDS_CONFLICT,
-                f"{scheduler.name} takes 0 only; DDIM takes up to 1.",
+                f"{scheduler.name} takes 0 only; {others} takes up to 1.",
             )
         )
     return violations

@@ -14,7 +14,7 @@ from domains.inference.convert import (
     settings_from_proto,
     settings_to_proto,
 )
-from domains.inference.core.capabilities import UNBUILT, scheduler_capability
+from domains.inference.core.capabilities import UNBUILT
 from domains.inference.core.generations import Verdict
 from domains.limits import LIMITS
 from domains.values import ImageFormat, OutputSettings
@@ -152,14 +152,7 @@ def test_limits_arrive_with_everything_they_say() -> None:
     assert not message.HasField("max_elements")
 
 
-def test_every_scheduler_has_its_number_and_its_facts() -> None:
+def test_every_scheduler_has_its_number() -> None:
     numbers = {convert.SCHEDULERS.to_proto(scheduler) for scheduler in types.Scheduler}
 
     assert numbers == set(inference_pb2.Scheduler.values()) - {0}
-    facts = {scheduler: scheduler_capability(scheduler) for scheduler in types.Scheduler}
-    assert [s.name for s, fact in facts.items() if fact.calls_per_step == 2] == [
-        "KDPM2_DISCRETE",
-        "KDPM2_ANCESTRAL_DISCRETE",
-        "HEUN_DISCRETE",
-    ]
-    assert [s.name for s, fact in facts.items() if fact.supports_eta] == ["DDIM"]
