@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from domains.codec import Texts, Value
 from domains.device.core import facts as kept
@@ -13,17 +11,10 @@ from domains.device.core.inventory import DeviceInventory
 from domains.device.core.reporting import refuse_unusable
 from domains.device.ports import DeviceRuns, FactsStore, Workers
 from domains.device.types import Capabilities, Device, SelfTestFacts
+from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.runner import SessionRunner, record
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
-from domains.session.types import (
-    Phase,
-    PhaseStarted,
-    SessionKind,
-    SessionOptions,
-    StepFinished,
-    TransferProgress,
-)
+from domains.session.types import Phase, SessionKind, SessionOptions
 from domains.values import DataType
 
 
@@ -44,7 +35,7 @@ class SelfTests:
 
     Args:
         inventory: Finds the device.
-        tasks: Runs the self-test as a session in the device's queue.
+        runner: Runs the self-test as a session in the device's queue.
         runs: Does it on the device's worker.
         workers: Tell which libraries they have.
         facts: Keeps what was measured.
@@ -53,13 +44,13 @@ class SelfTests:
     def __init__(
         self,
         inventory: DeviceInventory,
-        tasks: Tasks,
+        runner: SessionRunner,
         runs: DeviceRuns,
         workers: Workers,
         facts: FactsStore,
     ) -> None:
         self._inventory = inventory
-        self._tasks = tasks
+        self._runner = runner
         self._runs = runs
         self._workers = workers
         self._facts = facts
@@ -112,37 +103,29 @@ class SelfTests:
         measured: list[SelfTestFacts] = []
 
         async def test(session: Session) -> None:
-            session.record(PhaseStarted(Phase.MEASURING))
-            facts = await self._run(device, session)
+            facts = await self._run(session)
             self._keep(device, facts)
             measured.append(facts)
 
-        plan = SessionPlan(
-            kind=SessionKind.DEVICE_TASK,
-            options=SessionOptions(),
-            digest=b"",
-            device_id=device.device_id,
-            model_id="",
-            expected_phases=(Phase.QUEUED, Phase.MEASURING),
-        )
-        async with aclosing(self._tasks.run(plan, test)) as events:
+        async def prepare() -> SessionPlan:
+            return SessionPlan(
+                kind=SessionKind.DEVICE_TASK,
+                device_id=device.device_id,
+                expected_phases=(Phase.QUEUED, Phase.MEASURING),
+                work=test,
+            )
+
+        request = SessionRequest(SessionOptions(), b"", prepare)
+        async with aclosing(self._runner.run(request)) as events:
             async for _ in events:
                 pass
         return measured[0]
 
-    async def _run(self, device: Device, session: Session) -> SelfTestFacts:
-        remaining = max(session.remaining(), 0.0)
-        events: AsyncGenerator[Any] = self._runs.self_test(
-            device.device_id, session.session_id, remaining=remaining
+    async def _run(self, session: Session) -> SelfTestFacts:
+        events = self._runs.self_test(
+            session.device_id, session.session_id, remaining=session.remaining()
         )
-        async with aclosing(events):
-            async for event in events:
-                match event:
-                    case SelfTestFacts():
-                        return event
-                    case TransferProgress() | StepFinished():
-                        session.record(event)
-        raise RuntimeError("a self-test ended without a report")
+        return await record(session, events, SelfTestFacts)
 
     # What is kept.
 
