@@ -260,7 +260,7 @@ Entry = (
 )
 Terminal = Completed | Failed | Cancelled
 Progress = PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded
-"""What work tells while it goes on."""
+"""What running work reports before its end."""
 
 
 # Passing events: sent, never kept.

@@ -108,7 +108,11 @@ async def _take_turn(plan: SessionPlan, session: Session) -> None:
 async def record(
     session: Session, events: AsyncGenerator[Progress | Report], kind: type[Report]
 ) -> Report:
-    """Record what work tells of its progress; returns the report that it ends with."""
+    """Record the progress of work on a device; returns the report that it ends with.
+
+    Raises:
+        RuntimeError: It ended without a report.
+    """
     async with aclosing(events):
         async for event in events:
             if isinstance(event, kind):
