@@ -26,7 +26,6 @@ from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
 from domains.device.servicer import DeviceServicer
 from domains.device.types import DeviceKind
-from domains.errors import DeadlineExceeded, Failure
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
@@ -59,7 +58,6 @@ from domains.postprocessing.core import PostprocessorInventory
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.processing.core import SessionControl
 from domains.processing.servicer import ProcessingServicer
-from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
 from server.config import Settings
@@ -221,7 +219,7 @@ def compose(settings: Settings) -> Composition:
     )
     sessions = Sessions(
         artifacts,
-        describe_expiry=_expiry,
+        describe=describe_failure,
         queue_length=settings.queue_length_per_device,
         retention=timedelta(seconds=settings.session_retention_seconds),
         kept=settings.sessions_kept,
@@ -323,13 +321,3 @@ def compose(settings: Settings) -> Composition:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _expiry(session: Session) -> Failure:
-    seconds = f"{session.options.timeout_seconds:g}"
-    return describe_failure(
-        DeadlineExceeded(
-            f"The session waited longer than its timeout of {seconds} s and never started.",
-            metadata={"session_id": session.session_id, "timeout_seconds": seconds},
-        )
-    )

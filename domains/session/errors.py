@@ -5,6 +5,7 @@ from __future__ import annotations
 from domains.errors import (
     AlreadyExists,
     Cancelled,
+    DeadlineExceeded,
     DomainError,
     Failure,
     NotFound,
@@ -59,6 +60,19 @@ class QueueFull(ResourceExhausted):
             reason=Reason.QUEUE_FULL,
             metadata={"device_id": device_id, "queue_length": str(length)},
             retry_after=5.0,
+        )
+
+
+class SessionTimedOut(DeadlineExceeded):
+    """The session's own timeout passed, waiting included."""
+
+    def __init__(self, session_id: str, timeout: float, *, began: bool = False) -> None:
+        seconds = f"{timeout:g}"
+        took = "The session took longer than" if began else "The session waited longer than"
+        never = "" if began else " and never started"
+        super().__init__(
+            f"{took} its timeout of {seconds} s{never}.",
+            metadata={"session_id": session_id, "timeout_seconds": seconds},
         )
 
 

@@ -7,9 +7,10 @@ import heapq
 import itertools
 from collections.abc import Awaitable, Callable
 
-from domains.errors import Failure
+from domains.errors import Cancelled
 from domains.session.core.session import Session
-from domains.session.errors import QueueFull
+from domains.session.errors import QueueFull, SessionTimedOut
+from domains.session.ports import FaultReporter
 
 Work = Callable[[Session], Awaitable[None]]
 
@@ -17,16 +18,19 @@ Work = Callable[[Session], Awaitable[None]]
 class DeviceQueue:
     """Runs sessions of one device one after another, by priority and then by arrival.
 
-    A session that is cancelled or whose time is over while it waits never starts. The
-    work itself must not raise: it ends its session.
+    A session that is cancelled or whose time is over while it waits never starts. Work
+    that raises ends its session and never the queue.
+
+    Args:
+        device_id: The device, or another name for what one piece of work uses at a time.
+        length: Sessions that may wait.
+        describe: What a client sees of an error.
     """
 
-    def __init__(
-        self, device_id: str, *, length: int, expired: Callable[[Session], Failure]
-    ) -> None:
+    def __init__(self, device_id: str, *, length: int, describe: FaultReporter) -> None:
         self.device_id = device_id
         self._length = length
-        self._expired = expired
+        self._describe = describe
         self._waiting: list[tuple[int, int, Session, Work]] = []
         self._arrivals = itertools.count()
         self._wake = asyncio.Event()
@@ -81,13 +85,29 @@ class DeviceQueue:
             self._tell_positions()
             try:
                 await work(session)
+            except Cancelled:
+                session.cancel()
+            except asyncio.CancelledError as error:
+                runner = asyncio.current_task()
+                if runner is not None and runner.cancelling():  # the queue itself is stopped
+                    session.cancel()
+                    raise
+                self._fail(session, error)
+            except Exception as error:
+                self._fail(session, error)
             finally:
                 self.running = None
+
+    def _fail(self, session: Session, error: BaseException) -> None:
+        session.fail(self._describe(error))
 
     def _drop_finished(self) -> None:
         for session in self.waiting():
             if not session.state.final and session.remaining() <= 0:
-                session.fail(self._expired(session))
+                self._fail(
+                    session,
+                    SessionTimedOut(session.session_id, session.options.timeout_seconds),
+                )
         kept = [place for place in self._waiting if not place[2].state.final]
         if len(kept) != len(self._waiting):
             self._waiting = kept

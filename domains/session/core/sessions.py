@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from domains.errors import Failure, Reason
+from domains.errors import Reason
 from domains.session.core.queue import DeviceQueue, Work
 from domains.session.core.session import Session
 from domains.session.errors import (
@@ -18,7 +18,7 @@ from domains.session.errors import (
     SessionNotFound,
     ShuttingDown,
 )
-from domains.session.ports import ArtifactReader
+from domains.session.ports import ArtifactReader, FaultReporter
 from domains.session.types import (
     Accepted,
     Heartbeat,
@@ -60,7 +60,7 @@ class Sessions:
 
     Args:
         artifacts: Where finished pictures are read back from for streams.
-        describe_expiry: What a session fails with whose time ended in the queue.
+        describe: What a client sees of an error.
         queue_length: Sessions that may wait for one device.
         retention: How long a final session is kept.
         kept: Most final sessions kept; older ones go first.
@@ -73,7 +73,7 @@ class Sessions:
         self,
         artifacts: ArtifactReader,
         *,
-        describe_expiry: Callable[[Session], Failure],
+        describe: FaultReporter,
         queue_length: int,
         retention: timedelta,
         kept: int,
@@ -83,7 +83,7 @@ class Sessions:
     ) -> None:
         self._artifacts = artifacts
         self._admit = admit
-        self._describe_expiry = describe_expiry
+        self._describe = describe
         self._queue_length = queue_length
         self._retention = retention
         self._kept = kept
@@ -154,7 +154,7 @@ class Sessions:
         """The queue of a device, made at first need."""
         if device_id not in self._queues:
             self._queues[device_id] = DeviceQueue(
-                device_id, length=self._queue_length, expired=self._describe_expiry
+                device_id, length=self._queue_length, describe=self._describe
             )
         return self._queues[device_id]
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-from domains.errors import Cancelled, DeadlineExceeded
+from domains.errors import Cancelled
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
+from domains.session.errors import SessionTimedOut
 from domains.session.ports import FaultReporter
 from domains.session.types import Completed, SessionEvent, SessionOptions
 
@@ -90,10 +91,8 @@ class Tasks:
             if running is not None and running.cancelling():
                 raise  # The queue itself is being ended.
         except TimeoutError:
-            seconds = f"{session.options.timeout_seconds:g}"
-            late = DeadlineExceeded(
-                f"The session took longer than its timeout of {seconds} s.",
-                metadata={"session_id": session.session_id, "timeout_seconds": seconds},
+            late = SessionTimedOut(
+                session.session_id, session.options.timeout_seconds, began=True
             )
             session.fail(self._describe(late))
         except Cancelled:

@@ -17,7 +17,7 @@ from domains.device.core.profiles import DeviceProfiles
 from domains.device.core.restarts import Restarts
 from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
-from domains.errors import Failure, NotFound, Reason
+from domains.errors import NotFound, Reason
 from domains.session.core.sessions import Sessions
 from domains.session.core.tasks import Tasks
 from domains.values import ByteFigure
@@ -110,7 +110,7 @@ async def sessions() -> AsyncIterator[Sessions]:
     """Real sessions, with room for two that wait in each queue."""
     registry = Sessions(
         Artifacts(),
-        describe_expiry=lambda _: Failure(4, Reason.DEADLINE_EXPIRED, "too late"),
+        describe=describe_failure,
         queue_length=2,
         retention=timedelta(seconds=60),
         kept=100,

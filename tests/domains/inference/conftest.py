@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from domains.device.types import Device, DeviceKind
-from domains.errors import Cancelled, DomainError, Failure, NotFound, Reason
+from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings
@@ -28,6 +28,7 @@ from domains.session.types import (
     StepFinished,
 )
 from domains.values import ByteFigure, DataType, ImageFormat
+from server.errors import describe_failure
 
 MODEL = Model(
     model_id="emoji",
@@ -152,18 +153,12 @@ class Bench:
     artifacts: FakeArtifacts
 
 
-def describe(error: BaseException) -> Failure:
-    """An error as data, code left out of account."""
-    reason = error.reason if isinstance(error, DomainError) else Reason.INTERNAL
-    return Failure(13, reason, str(error))
-
-
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     sessions = Sessions(
         artifacts,
-        describe_expiry=lambda _: Failure(4, Reason.DEADLINE_EXPIRED, "too late"),
+        describe=describe_failure,
         queue_length=8,
         retention=timedelta(seconds=60),
         kept=100,
@@ -176,7 +171,7 @@ async def bench() -> AsyncIterator[Bench]:
         models,
         pool,
         artifacts,
-        describe=describe,
+        describe=describe_failure,
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )

@@ -100,7 +100,7 @@ def build(quota_bytes: int | None = 0) -> System:
     reactions = PressureReactions(watch, models, clock=time.now)
     sessions = Sessions(
         Artifacts(),
-        describe_expiry=lambda _: describe_failure(TimeoutError()),
+        describe=describe_failure,
         queue_length=8,
         retention=timedelta(hours=1),
         kept=100,

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domains.errors import Failure, Reason
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
 from domains.session.types import ImageResult, Phase, SessionKind, SessionOptions
 from domains.values import ImageFormat
+from server.errors import describe_failure
 
 
 @dataclass
@@ -57,7 +57,7 @@ async def sessions(clock: Clock, artifacts: Artifacts) -> AsyncIterator[Sessions
     """A registry with room for three waiting sessions per device."""
     registry = Sessions(
         artifacts,
-        describe_expiry=lambda _: Failure(4, Reason.DEADLINE_EXPIRED, "too late"),
+        describe=describe_failure,
         queue_length=3,
         retention=timedelta(seconds=60),
         kept=5,

@@ -84,6 +84,30 @@ async def test_a_full_queue_refuses_and_keeps_nothing(sessions: Sessions) -> Non
     sessions.open(plan(), device.work)  # there is room again
 
 
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("private"), asyncio.CancelledError("private")], ids=type
+)
+async def test_work_that_raises_ends_its_session_and_the_next_one_runs(
+    sessions: Sessions, error: BaseException
+) -> None:
+    """A defect costs one session and never the device."""
+
+    async def broken(session: Session) -> None:
+        raise error
+
+    device = Device()
+    device.release.set()
+    first, second = sessions.open(plan(), broken), sessions.open(plan(), device.work)
+    await _all_final([first, second])
+
+    assert first.failure is not None
+    assert first.failure.reason is Reason.INTERNAL
+    assert first.failure.incident_id
+    assert "private" not in first.failure.message
+    assert second.state is SessionState.COMPLETED
+    assert sessions.queue("cpu:0").running is None
+
+
 async def test_a_session_cancelled_while_it_waits_never_starts(sessions: Sessions) -> None:
     device = Device()
     first = sessions.open(plan(), device.work)
@@ -113,7 +137,9 @@ async def test_a_session_whose_time_is_over_never_starts(
 
     assert late.state is SessionState.FAILED
     assert late.failure is not None
-    assert late.failure.message == "too late"
+    assert late.failure.reason is Reason.DEADLINE_EXPIRED
+    assert late.failure.metadata["timeout_seconds"] == "10"
+    assert "never started" in late.failure.message
     device.release.set()
     await _all_final([first])
     assert device.order == [first.session_id]
