@@ -5,6 +5,9 @@ Only convert modules import this: it knows protobuf, which cores do not.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import datetime
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
@@ -21,6 +24,8 @@ from domains.values import ByteFigure, DataType, FigureQuality
 E = TypeVar("E", bound=Enum)
 V = TypeVar("V", bound=int)
 V_co = TypeVar("V_co", bound=int, covariant=True)
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 class _Wrapper(Protocol[V_co]):
@@ -141,6 +146,18 @@ def duration(seconds: float | None) -> Duration | None:
 def seconds(message: Duration) -> float:
     """A Duration's seconds, whatever a client put into its fields."""
     return message.seconds + message.nanos / 1e9
+
+
+def digest(message: Message) -> bytes:
+    """Stands for a request, so that its request_id is not used for another one."""
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
+
+
+async def converted(items: AsyncGenerator[T], convert: Callable[[T], M]) -> AsyncGenerator[M]:
+    """Each item as its message; `items` is closed when this is, however that comes."""
+    async with aclosing(items):
+        async for item in items:
+            yield convert(item)
 
 
 DATA_TYPES = EnumMap(DataType, common_pb2.DataType, "DATA_TYPE_")

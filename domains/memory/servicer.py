@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
-from domains.conversions import seconds
+from domains.conversions import converted, seconds
 from domains.memory import convert
 from domains.memory.core import MemoryService
 from domains.memory.core.care import MemoryCare
 from domains.memory.core.rules import CLIENT_KEY, check_client
-from domains.session.convert import event_to_proto
+from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -22,9 +21,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     """What memory there is, how tight it is, who is lent how much of it, and its care."""
 
-    def __init__(self, core: MemoryService, care: MemoryCare) -> None:
+    def __init__(self, core: MemoryService, care: MemoryCare, streams: SessionStreams) -> None:
         self._core = core
         self._care = care
+        self._streams = streams
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
@@ -32,7 +32,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         status = await self._core.monitor.status(request.device_id)
         return memory_pb2.GetMemoryStatusResponse(status=convert.status_to_proto(status))
 
-    async def WatchMemory(
+    def WatchMemory(
         self, request: memory_pb2.WatchMemoryRequest, context: Context
     ) -> AsyncIterator[memory_pb2.WatchMemoryResponse]:
         readings = self._core.watch.stream(
@@ -40,9 +40,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
             interval=seconds(request.interval) if request.HasField("interval") else 1.0,
             pressure_only=request.pressure_only,
         )
-        async with aclosing(readings):
-            async for reading in readings:
-                yield convert.reading_to_proto(reading)
+        return converted(readings, convert.reading_to_proto)
 
     async def GetMemoryPressure(
         self, request: memory_pb2.GetMemoryPressureRequest, context: Context
@@ -93,39 +91,33 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         written = await self._core.access.write(_client(context), parts)
         return memory_pb2.WriteAllocationResponse(written_bytes=written)
 
-    async def ReadAllocation(
+    def ReadAllocation(
         self, request: memory_pb2.ReadAllocationRequest, context: Context
     ) -> AsyncIterator[memory_pb2.ReadAllocationResponse]:
         chunks = self._core.access.read(
             _client(context), request.allocation_id, request.offset_bytes, request.length_bytes
         )
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield convert.chunk_to_proto(chunk)
+        return converted(chunks, convert.chunk_to_proto)
 
-    async def Copy(
+    def Copy(
         self, request: memory_pb2.CopyRequest, context: Context
     ) -> AsyncIterator[memory_pb2.CopyResponse]:
-        wanted = convert.copy_from_proto(request)
-        async with aclosing(self._core.copies.copy(_client(context), wanted)) as events:
-            async for event in events:
-                yield memory_pb2.CopyResponse(event=event_to_proto(event))
+        wanted = self._core.copies.copy(_client(context), convert.copy_from_proto(request))
+        return self._streams.run(wanted, context, memory_pb2.CopyResponse)
 
-    async def Transfer(
+    def Transfer(
         self, request: memory_pb2.TransferRequest, context: Context
     ) -> AsyncIterator[memory_pb2.TransferResponse]:
-        wanted = convert.transfer_from_proto(request)
-        async with aclosing(self._core.copies.transfer(_client(context), wanted)) as events:
-            async for event in events:
-                yield memory_pb2.TransferResponse(event=event_to_proto(event))
+        wanted = self._core.copies.transfer(
+            _client(context), convert.transfer_from_proto(request)
+        )
+        return self._streams.run(wanted, context, memory_pb2.TransferResponse)
 
-    async def Defragment(
+    def Defragment(
         self, request: memory_pb2.DefragmentRequest, context: Context
     ) -> AsyncIterator[memory_pb2.DefragmentResponse]:
-        wanted = convert.defragment_from_proto(request)
-        async with aclosing(self._care.defragmentation.run(wanted)) as items:
-            async for item in items:
-                yield convert.defragment_answer_to_proto(item)
+        wanted = self._care.defragmentation.run(convert.defragment_from_proto(request))
+        return self._streams.run(wanted, context, memory_pb2.DefragmentResponse)
 
     async def GetModelMemory(
         self, request: memory_pb2.GetModelMemoryRequest, context: Context
@@ -135,13 +127,11 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
             components=[convert.component_to_proto(one) for one in held]
         )
 
-    async def OptimizeModelMemory(
+    def OptimizeModelMemory(
         self, request: memory_pb2.OptimizeModelMemoryRequest, context: Context
     ) -> AsyncIterator[memory_pb2.OptimizeModelMemoryResponse]:
-        wanted = convert.eviction_from_proto(request)
-        async with aclosing(self._care.models.optimize(wanted)) as items:
-            async for item in items:
-                yield convert.eviction_answer_to_proto(item)
+        wanted = self._care.models.optimize(convert.eviction_from_proto(request))
+        return self._streams.run(wanted, context, memory_pb2.OptimizeModelMemoryResponse)
 
     async def GetMemoryAnalytics(
         self, request: memory_pb2.GetMemoryAnalyticsRequest, context: Context

@@ -123,4 +123,9 @@ def cancellation(session_id: str, reason: Reason) -> DomainError:
     """What a call ends with whose session was cancelled for `reason`, of the reason's kind."""
     if reason is Reason.SHUTTING_DOWN:
         return ShuttingDown()
+    if reason is Reason.DEADLINE_EXPIRED:
+        return DeadlineExceeded(
+            "The deadline of the call that ran the session passed.",
+            metadata={"session_id": session_id},
+        )
     return SessionCancelled(session_id, reason)

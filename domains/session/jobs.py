@@ -13,21 +13,15 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
 from domains.codec import Value
 from domains.session.types import (
-    ImageDecoded,
     ImageResult,
     PhaseStarted,
-    Preview,
+    ProgressEvent,
     StepFinished,
-    TextEncoded,
     TransferProgress,
 )
 from domains.values import ImageFormat
 
 Report = TypeVar("Report")
-ProgressEvent = (
-    PhaseStarted | TransferProgress | TextEncoded | StepFinished | Preview | ImageDecoded
-)
-"""What a session records, or shows, as it is."""
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,20 @@ class GenerationFacts:
     software_versions: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a session's work came to, beside its pictures.
+
+    `timings` are seconds by phase; `report` is the typed result of work that makes no
+    pictures.
+    """
+
+    degradations: tuple[Degradation, ...] = ()
+    timings: Mapping[Phase, float] = field(default_factory=dict)
+    generation: GenerationFacts | None = None
+    report: object = None
+
+
 # Log entries, in the order in which they may appear.
 
 
@@ -265,6 +279,12 @@ class Preview(Value, frozen=True):
     width: Edge
     height: Edge
     jpeg: Annotated[bytes, Meta(min_length=1, max_length=MAX_PREVIEW_BYTES)]
+
+
+ProgressEvent = (
+    PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded | Preview
+)
+"""What running work reports before its end."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """Memory between proto and domain values."""
 
 from domains.memory.convert.care import (
+    REPORTS,
     component_to_proto,
-    defragment_answer_to_proto,
     defragment_from_proto,
-    eviction_answer_to_proto,
     eviction_from_proto,
     history_to_proto,
     points_from_proto,
@@ -31,14 +30,13 @@ from domains.memory.convert.leases import (
 )
 
 __all__ = [
+    "REPORTS",
     "allocation_request_from_proto",
     "allocation_to_proto",
     "chunk_to_proto",
     "component_to_proto",
     "copy_from_proto",
-    "defragment_answer_to_proto",
     "defragment_from_proto",
-    "eviction_answer_to_proto",
     "eviction_from_proto",
     "history_to_proto",
     "host_to_proto",

@@ -19,16 +19,9 @@ from domains.memory.types import (
     Place,
     TransferRequest,
 )
+from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
-from domains.session.types import (
-    Phase,
-    PhaseStarted,
-    SessionEvent,
-    SessionKind,
-    SessionOptions,
-)
+from domains.session.types import Phase, PhaseStarted, SessionKind
 
 
 class Copies:
@@ -38,7 +31,6 @@ class Copies:
     device's pictures.
 
     Args:
-        tasks: Runs the work as sessions.
         uses: Whose memory is where.
         lender: Takes the memory that a transfer moves to.
         store: Moves bytes and compares them.
@@ -46,58 +38,48 @@ class Copies:
 
     def __init__(
         self,
-        tasks: Tasks,
         uses: Uses,
         lender: Lender,
         store: MemoryStore,
     ) -> None:
-        self._tasks = tasks
         self._uses = uses
         self._lender = lender
         self._store = store
 
-    async def copy(self, client: str, request: CopyRequest) -> AsyncGenerator[SessionEvent]:
-        """Copy bytes of one allocation into another one, and follow the session.
+    def copy(self, client: str, request: CopyRequest) -> SessionRequest:
+        """Copying bytes of one allocation into another one, as a session.
 
-        Raises:
+        Preparing it raises:
             InvalidMemoryRequest: The content breaks rules, or source and target overlap.
             AllocationNotFound: One of them is not there.
             OffsetOutOfRange: The bytes do not lie within them.
-            DomainError: What the session ended with.
         """
-        check_copy(request)
-        digest = _digest(client, request.digest)
 
         async def work(session: Session) -> None:
             await self._copy(session, client, request)
 
-        async def begin() -> AsyncGenerator[SessionEvent]:
+        async def prepare() -> SessionPlan:
+            check_copy(request)
             self._extent(client, request)
             place = self._uses.get(client, request.target_id).allocation.place
-            return self._tasks.run(_plan(request.options, digest, place, request.verify), work)
+            return _plan(place, request.verify, work)
 
-        async with aclosing(self._tasks.once(request.options, digest, begin)) as events:
-            async for event in events:
-                yield event
+        return SessionRequest(request.options, _digest(client, request.digest), prepare)
 
-    async def transfer(
-        self, client: str, request: TransferRequest
-    ) -> AsyncGenerator[SessionEvent]:
-        """Move an allocation to another place, and follow the session.
+    def transfer(self, client: str, request: TransferRequest) -> SessionRequest:
+        """Moving an allocation to another place, as a session.
 
         It keeps its id. The old memory is given back once the new one has been verified;
         until then, and when anything fails, the allocation is where it was.
 
-        Raises:
+        Preparing it raises:
             InvalidMemoryRequest: The content breaks rules.
             AllocationNotFound: There is none.
             DeviceNotFound, DeviceUnavailable: The place cannot be used.
-            DomainError: What the session ended with, OutOfMemory among it.
         """
-        check_transfer(request)
-        digest = _digest(client, request.digest)
 
-        async def begin() -> AsyncGenerator[SessionEvent]:
+        async def prepare() -> SessionPlan:
+            check_transfer(request)
             assert request.place is not None
             self._uses.get(client, request.allocation_id)
             place = await self._lender.resolve(request.place)
@@ -105,11 +87,9 @@ class Copies:
             async def work(session: Session) -> None:
                 await self._transfer(session, client, replace(request, place=place))
 
-            return self._tasks.run(_plan(request.options, digest, place, request.verify), work)
+            return _plan(place, request.verify, work)
 
-        async with aclosing(self._tasks.once(request.options, digest, begin)) as events:
-            async for event in events:
-                yield event
+        return SessionRequest(request.options, _digest(client, request.digest), prepare)
 
     def _extent(self, client: str, request: CopyRequest) -> int:
         """How many bytes are to be copied, once everything has been checked."""
@@ -192,14 +172,15 @@ def _digest(client: str, request: bytes) -> bytes:
     return hashlib.sha256(client.encode() + b"\0" + request).digest()
 
 
-def _plan(options: SessionOptions, digest: bytes, place: Place, verify: bool) -> SessionPlan:
-    phases = (Phase.QUEUED, Phase.COPYING, *((Phase.VERIFYING,) if verify else ()))
+def _plan(place: Place, verify: bool, work: Work) -> SessionPlan:
     return SessionPlan(
         kind=SessionKind.MEMORY_TASK,
-        options=options,
-        digest=digest,
         device_id=place.device_id,
-        model_id="",
-        expected_phases=phases,
+        expected_phases=(
+            Phase.QUEUED,
+            Phase.COPYING,
+            *((Phase.VERIFYING,) if verify else ()),
+        ),
+        work=work,
         queue=f"copies to {Place(place.device_id)}",
     )

@@ -12,7 +12,7 @@ from domains.memory.core.watch import PressureWatch
 from domains.memory.errors import WorkRefused
 from domains.memory.ports import ModelMemory
 from domains.memory.types import Place, PressureLevel
-from domains.session.core.sessions import SessionPlan
+from domains.session.core.plan import SessionPlan
 from domains.session.types import SessionKind
 
 IDLE_SECONDS = 30.0

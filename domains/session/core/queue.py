@@ -12,7 +12,7 @@ from domains.session.core.session import Session
 from domains.session.errors import QueueFull, SessionTimedOut
 from domains.session.ports import FaultReporter
 
-Work = Callable[[Session], Awaitable[None]]
+Turn = Callable[[Session], Awaitable[None]]
 
 
 class DeviceQueue:
@@ -31,7 +31,7 @@ class DeviceQueue:
         self.device_id = device_id
         self._length = length
         self._describe = describe
-        self._waiting: list[tuple[int, int, Session, Work]] = []
+        self._waiting: list[tuple[int, int, Session, Turn]] = []
         self._arrivals = itertools.count()
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
@@ -46,7 +46,7 @@ class DeviceQueue:
         """How many sessions would be before a new one of normal priority."""
         return len(self._waiting) + (self.running is not None)
 
-    def submit(self, session: Session, work: Work) -> None:
+    def submit(self, session: Session, turn: Turn) -> None:
         """Put a session in; its queue position is known when this returns.
 
         Raises:
@@ -55,7 +55,7 @@ class DeviceQueue:
         self._drop_finished()
         if len(self._waiting) >= self._length:
             raise QueueFull(self.device_id, self._length)
-        place = (session.options.priority.value, next(self._arrivals), session, work)
+        place = (session.options.priority.value, next(self._arrivals), session, turn)
         heapq.heappush(self._waiting, place)
         self._tell_positions()
         if self._runner is None:
@@ -80,23 +80,30 @@ class DeviceQueue:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            _, _, session, work = heapq.heappop(self._waiting)
+            _, _, session, turn = heapq.heappop(self._waiting)
             self.running = session
             self._tell_positions()
             try:
-                await work(session)
-            except Cancelled:
-                session.cancel()
-            except asyncio.CancelledError as error:
-                runner = asyncio.current_task()
-                if runner is not None and runner.cancelling():  # the queue itself is stopped
-                    session.cancel()
-                    raise
-                self._fail(session, error)
-            except Exception as error:
-                self._fail(session, error)
+                await self._take(session, turn)
             finally:
                 self.running = None
+
+    async def _take(self, session: Session, turn: Turn) -> None:
+        """One session's turn. What it raises ends the session."""
+        try:
+            await turn(session)
+        except Cancelled:
+            session.cancel()
+        except asyncio.CancelledError as error:
+            runner = asyncio.current_task()
+            if runner is not None and runner.cancelling():  # the queue itself is stopped
+                session.cancel()
+                raise
+            if session.cancel_reason is None:  # nobody asked for it: a defect
+                self._fail(session, error)
+            session.cancel()
+        except Exception as error:
+            self._fail(session, error)
 
     def _fail(self, session: Session, error: BaseException) -> None:
         session.fail(self._describe(error))

@@ -24,11 +24,13 @@ from domains.session.types import (
     Phase,
     PhaseStarted,
     Preview,
+    SessionEvent,
     SessionOptions,
     StepFinished,
 )
 from domains.values import ByteFigure, DataType, ImageFormat
 from server.errors import describe_failure
+from tests.domains.sessions import runner_of
 
 MODEL = Model(
     model_id="emoji",
@@ -152,17 +154,19 @@ class Bench:
     models: FakeModels
     artifacts: FakeArtifacts
 
+    def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
+        """The generation's events, as its call gets them."""
+        return runner_of(self.sessions, self.artifacts).run(self.generations.generate(wanted))
+
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     sessions = Sessions(
-        artifacts,
         describe=describe_failure,
         queue_length=8,
         retention=timedelta(seconds=60),
         kept=100,
-        heartbeat_seconds=5,
         now=lambda: datetime.now(UTC),
     )
     generations = Generations(

@@ -29,9 +29,7 @@ from domains.memory.core.uses import Uses
 from domains.memory.core.watch import PressureWatch
 from domains.memory.types import Allocation, AllocationRequest, MemoryInterval, Place
 from domains.session.core.sessions import Sessions
-from domains.session.core.tasks import Tasks
 from server.errors import describe_failure
-from tests.domains.session.conftest import Artifacts
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.memory import FakeBuffers, FakeHost, FakeMeter, FakeModels, measured
 
@@ -99,12 +97,10 @@ def build(quota_bytes: int | None = 0) -> System:
     watch = PressureWatch(monitor, inventory, thresholds(0.8, 0.9, 0.95, 0.05))
     reactions = PressureReactions(watch, models, clock=time.now)
     sessions = Sessions(
-        Artifacts(),
         describe=describe_failure,
         queue_length=8,
         retention=timedelta(hours=1),
         kept=100,
-        heartbeat_seconds=5.0,
         now=time.now,
         admit=reactions.check_work,
     )
@@ -115,14 +111,13 @@ def build(quota_bytes: int | None = 0) -> System:
     lender = Lender(ledger, store, room, monitor, inventory, quota_bytes=quota_bytes)
     leases = Leases(ledger, lender, store, uses, inventory, meter, exhausted=exhausted.append)
     buffers.on_buffers_lost(leases.lose)
-    tasks = Tasks(sessions, describe=describe_failure)
     service = MemoryService(
         monitor,
         watch,
         reactions,
         leases,
         Access(uses, store),
-        Copies(tasks, uses, lender, store),
+        Copies(uses, lender, store),
     )
     return System(
         service,
@@ -204,7 +199,6 @@ def models(system: System, recorder: MemoryRecorder) -> ModelsInMemory:
         system.service.monitor,
         system.inventory,
         CountedModels(system.models, recorder),
-        Tasks(system.sessions, describe=describe_failure),
         find=find,
     )
 

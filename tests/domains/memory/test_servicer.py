@@ -11,8 +11,10 @@ import grpc
 import pytest
 
 from deviceops.v1 import common_pb2, memory_pb2, memory_pb2_grpc, session_pb2
+from domains.memory.convert import REPORTS
 from domains.memory.servicer import MemoryServicer
 from tests.domains.memory.conftest import MIB, System
+from tests.domains.sessions import streams_of
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "memory_pb2_grpc.MemoryServiceAsyncStub"
@@ -24,7 +26,7 @@ ANN = (("deviceops-client", "ann"),)
 @pytest.fixture
 async def stub(system: System) -> AsyncIterator[Stub]:
     care: Any = None  # what is behind the RPCs that have tests of their own
-    servicer = MemoryServicer(system.service, care)
+    servicer = MemoryServicer(system.service, care, streams_of(system.sessions, REPORTS))
     add = memory_pb2_grpc.add_MemoryServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield memory_pb2_grpc.MemoryServiceStub(channel)
