@@ -11,6 +11,7 @@ import pytest
 from deviceops.v1 import common_pb2, device_pb2, device_pb2_grpc, session_pb2
 from domains.device import convert
 from domains.device.convert import REPORTS
+from domains.device.errors import DeviceUnavailable
 from domains.device.servicer import DeviceServicer
 from domains.device.types import (
     DeviceEventKind,
@@ -251,6 +252,29 @@ async def test_a_restart_streams_its_session(stub: Stub, domain: Domain) -> None
     assert phases == [session_pb2.PHASE_DRAINING, session_pb2.PHASE_STARTING_WORKER]
     assert events[-1].WhichOneof("event") == "completed"
     assert domain.runs.restarted == [("cuda:0", True)]
+
+
+async def test_a_failed_sessions_own_status_reaches_its_client(
+    stub: Stub, domain: Domain
+) -> None:
+    """Also the second client's, whose call only finds the session."""
+    domain.runs.error = DeviceUnavailable("cuda:0", "It died again.")
+    options = session_pb2.SessionOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
+    request = device_pb2.RestartWorkerRequest(device_id="gpu", options=options)
+
+    for _ in range(2):
+        events: list[session_pb2.SessionEvent] = []
+
+        async def follow(into: list[session_pb2.SessionEvent]) -> None:
+            async for answer in stub.RestartWorker(request):
+                into.append(answer.event)
+
+        refused = await refusal(follow(events))
+        failure = events[-1].failed.failure
+        assert refused.code is grpc.StatusCode.UNAVAILABLE
+        assert failure.status_code == refused.code.value[0]
+        assert refused.reason == "DEVICE_UNAVAILABLE"
+        assert refused.message == failure.message
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,12 @@ from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
+from domains.session.errors import (
+    RequestIdReused,
+    SessionCancelled,
+    SessionFailed,
+    SessionNotFound,
+)
 from domains.session.types import (
     Completed,
     Failed,
@@ -22,7 +27,7 @@ from domains.session.types import (
     SessionState,
     TransferProgress,
 )
-from tests.domains.session.conftest import asked, collect, nothing, plan
+from tests.domains.session.conftest import Clock, asked, collect, nothing, plan
 from tests.domains.sessions import until_final
 
 REQUEST_ID = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111"
@@ -218,6 +223,43 @@ async def test_dropping_the_last_stream_does_what_the_options_say(
     if on_disconnect is OnDisconnect.CANCEL:
         await until_final(session)
     assert session.state is state
+
+
+async def test_a_session_is_kept_as_long_as_a_call_follows_it(
+    runner: SessionRunner, sessions: Sessions, clock: Clock
+) -> None:
+    """A slow client reads the last entry when others have long forgotten the session."""
+    options = SessionOptions(request_id=REQUEST_ID)
+    events = runner.run(asked(nothing, options))
+    await anext(events)
+    (session,) = sessions.all()
+    await until_final(session)
+
+    clock.move(61)
+    sessions.forget_expired()
+    assert sessions.get(session.session_id) is session
+    assert sessions.known(REQUEST_ID, b"") is session
+    assert isinstance((await collect(events))[-1].event, Completed)
+    sessions.forget_expired()
+    with pytest.raises(SessionNotFound):
+        sessions.get(session.session_id)
+    assert sessions.known(REQUEST_ID, b"") is None
+
+
+async def test_followed_sessions_are_kept_beyond_the_number_of_kept_ones(
+    runner: SessionRunner, sessions: Sessions
+) -> None:
+    streams = [runner.run(asked(nothing)) for _ in range(7)]
+    for stream in streams:
+        await anext(stream)
+        await until_final(sessions.all()[-1])
+
+    sessions.forget_expired()
+    assert len(sessions.all()) == 7
+    for stream in streams:
+        await stream.aclose()
+    sessions.forget_expired()
+    assert len(sessions.all()) == 5
 
 
 async def test_ending_the_queue_ends_what_runs(
