@@ -1,7 +1,7 @@
 """What a client sees of any exception, and a failure as a gRPC status with details.
 
-Every failure of a call or a session goes through `describe_failure`, so both tell the
-same story; unknown exceptions get an incident id and leave their text in the log only.
+Every failure of a call or a session goes through `describe_failure`, so both say the
+same; unknown exceptions get an incident id and leave their text in the log only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = structlog.get_logger("deviceops.errors")
 
 
 def describe_failure(error: BaseException) -> Failure:
-    """What a client is told about any exception.
+    """What a client sees of any exception.
 
     A fault of the server is logged with its traceback when it is first described; asked
     again about the same exception, the incident id is the same.

@@ -19,7 +19,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
-    """What memory there is, how tight it is, who is lent how much of it, and its care."""
+    """What memory there is, how tight it is, leases of it, and advice about it."""
 
     def __init__(self, core: MemoryService, care: MemoryCare, streams: SessionStreams) -> None:
         self._core = core

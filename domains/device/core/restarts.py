@@ -31,8 +31,8 @@ class Restarts:
 
     Args:
         inventory: Finds the device a request names.
-        runs: Replaces workers and says when their state changes.
-        workers: Tell whether there is one to replace.
+        runs: Replaces workers and reports changes of their state.
+        workers: The state of workers.
     """
 
     def __init__(self, inventory: DeviceInventory, runs: DeviceRuns, workers: Workers) -> None:

@@ -30,7 +30,7 @@ class _Measured(Value, frozen=True):
 
 
 class SelfTests:
-    """Answers what a device can do; measures it when nobody did with these libraries.
+    """Answers what a device can do; measures it once for a driver and its libraries.
 
     What was measured is kept by the adapter's identity and believed as long as its driver,
     its compute library and the libraries in its worker are those it was measured with.
@@ -39,7 +39,7 @@ class SelfTests:
         inventory: Finds the device.
         runner: Runs the self-test as a session in the device's queue.
         runs: Does it on the device's worker.
-        workers: Tell which libraries they have.
+        workers: The versions of their libraries.
         facts: Keeps what was measured.
     """
 

@@ -22,7 +22,7 @@ class DeviceQueue:
     that raises ends its session and never the queue.
 
     Args:
-        device_id: The device, or another name for what one piece of work uses at a time.
+        device_id: The device, or another name for what only one session may use at a time.
         length: Sessions that may wait.
         describe: What a client sees of an error.
     """
@@ -57,7 +57,7 @@ class DeviceQueue:
             raise QueueFull(self.device_id, self._length)
         place = (session.options.priority.value, next(self._arrivals), session, turn)
         heapq.heappush(self._waiting, place)
-        self._tell_positions()
+        self._update_positions()
         if self._runner is None:
             self._runner = asyncio.create_task(self._run(), name=f"queue {self.device_id}")
         self._wake.set()
@@ -82,7 +82,7 @@ class DeviceQueue:
                 continue
             _, _, session, turn = heapq.heappop(self._waiting)
             self.running = session
-            self._tell_positions()
+            self._update_positions()
             try:
                 await self._take(session, turn)
             finally:
@@ -119,13 +119,13 @@ class DeviceQueue:
         if len(kept) != len(self._waiting):
             self._waiting = kept
             heapq.heapify(self._waiting)
-            self._tell_positions()
+            self._update_positions()
 
     def expire(self) -> None:
         """End waiting sessions whose time is over; call now and then."""
         self._drop_finished()
 
-    def _tell_positions(self) -> None:
+    def _update_positions(self) -> None:
         before = 1 if self.running is not None else 0
         for position, session in enumerate(self.waiting()):
             session.move_in_queue(position + before)

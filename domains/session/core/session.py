@@ -36,7 +36,8 @@ class Session:
 
     It belongs to the event loop that made it. Every change of state goes through a
     method here, which also writes the log, so that the two cannot disagree; whatever
-    comes after the terminal entry is ignored, since a late worker may still talk.
+    comes after the terminal entry is ignored, since a worker may report late. `followers`
+    counts the calls that run the session and are still open.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Session:
         return max((self.deadline - self._now()).total_seconds(), 0.0)
 
     def start(self, cancel_work: Callable[[], object]) -> None:
-        """The device is free: work begins. `cancel_work` asks the worker to stop."""
+        """The session's turn has come. `cancel_work` asks the work to stop."""
         self.state = SessionState.RUNNING
         self.phase = None
         self.queue_position = 0
@@ -153,7 +154,7 @@ class Session:
         return True
 
     def complete(self, outcome: Outcome | None = None) -> None:
-        """End well."""
+        """End with a result."""
         if self.state.final:
             return
         outcome = outcome or Outcome()

@@ -25,7 +25,7 @@ class Sessions:
         retention: How long a final session is kept.
         kept: Most final sessions kept; older ones go first.
         now: The clock, timezone-aware.
-        admit: Raises when a plan's work must not begin now, with what its client is told.
+        admit: Raises the error of a plan whose work must not begin now.
     """
 
     def __init__(
