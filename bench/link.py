@@ -1,6 +1,6 @@
 """What a frame of the worker link costs, against a denoising step's time.
 
-    python -m bench.link
+python -m bench.link
 """
 
 from __future__ import annotations

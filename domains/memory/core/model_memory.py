@@ -23,9 +23,8 @@ from domains.session.core.session import Session
 from domains.session.types import (
     Outcome,
     Phase,
-    PhaseStarted,
+    ProgressEvent,
     SessionKind,
-    StepFinished,
     TransferProgress,
 )
 from domains.values import ByteFigure, FigureQuality
@@ -185,7 +184,7 @@ class ModelsInMemory:
             async for event in events:
                 if isinstance(event, tuple):
                     gone = event
-                elif isinstance(event, PhaseStarted | TransferProgress | StepFinished):
+                elif isinstance(event, ProgressEvent):
                     session.record(event)
         return gone
 
