@@ -259,8 +259,6 @@ Entry = (
     | Cancelled
 )
 Terminal = Completed | Failed | Cancelled
-Progress = PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded
-"""What running work reports before its end."""
 
 
 # Passing events: sent, never kept.
