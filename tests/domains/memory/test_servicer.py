@@ -169,17 +169,6 @@ async def test_pages_of_allocations_end_by_bytes_too(
     assert set(seen) == made
 
 
-async def test_a_client_must_have_a_decent_name(stub: Stub) -> None:
-    call = stub.ListAllocations(
-        memory_pb2.ListAllocationsRequest(), metadata=(("deviceops-client", "a b"),)
-    )
-
-    refused = await refusal(call)
-
-    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert (refused.reason, refused.fields) == ("METADATA_INVALID", ("deviceops-client",))
-
-
 @pytest.mark.parametrize(
     ("request_", "code", "reason"),
     [
