@@ -97,10 +97,9 @@ async def run(
 
 
 def _composed(settings: Settings) -> App:
-    from server.compose import compose
+    from server.compose import Composition
 
-    app: App = compose(settings)
-    return app
+    return Composition(settings)
 
 
 async def _serve(
