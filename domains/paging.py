@@ -1,29 +1,75 @@
-"""Paging of lists: opaque tokens that are good for one list and one filter."""
+"""Paging of lists: opaque tokens that are good for one list and one filter.
+
+A page ends by count and by bytes: an answer that outgrows what clients accept would fail
+for everybody who asks for it.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from domains.errors import FieldViolation, InvalidArgument, Reason
 
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_BYTES = 4 * 2**20 - 2**18
+"""Most bytes of a page's items: a message of the contract, less what else an answer holds."""
+_BYTES_AROUND = 8  # tag and length of an item in its answer, at most
+
+
+class Message(Protocol):
+    """What goes into an answer."""
+
+    def ByteSize(self) -> int:
+        """Its bytes on the wire."""
+        ...
+
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """One page, the token of the next (empty on the last), and the count of all pages."""
+    """One page of a list.
+
+    Args:
+        items: Its entries.
+        position: How many entries lie before it.
+        total_count: How many entries the whole list has.
+        scope: What the list is of and how it is filtered.
+    """
 
     items: tuple[T, ...]
-    next_page_token: str
+    position: int
     total_count: int
+    scope: str
+
+    @property
+    def next_page_token(self) -> str:
+        """Where the next page begins; empty on the last."""
+        end = self.position + len(self.items)
+        return _token(end, self.scope) if end < self.total_count else ""
+
+    def converted(self, to_proto: Callable[[T], M]) -> Page[M]:
+        """The page as messages, cut short where they would outgrow one answer.
+
+        It holds at least one, however large, so that the next page is another one.
+        """
+        messages: list[M] = []
+        left = MAX_PAGE_BYTES
+        for item in self.items:
+            message = to_proto(item)
+            left -= message.ByteSize() + _BYTES_AROUND
+            if messages and left < 0:
+                break
+            messages.append(message)
+        return Page(tuple(messages), self.position, self.total_count, self.scope)
 
 
 def paginate(items: Sequence[T], *, page_size: int, page_token: str, scope: str) -> Page[T]:
@@ -45,8 +91,7 @@ def paginate(items: Sequence[T], *, page_size: int, page_token: str, scope: str)
         )
     start = _position(page_token, scope) if page_token else 0
     end = start + (page_size or DEFAULT_PAGE_SIZE)
-    token = _token(end, scope) if end < len(items) else ""
-    return Page(tuple(items[start:end]), token, len(items))
+    return Page(tuple(items[start:end]), start, len(items), scope)
 
 
 def _mark(scope: str) -> str:

@@ -43,7 +43,7 @@ SERVICE_NAMES: tuple[str, ...] = tuple(
 
 
 class App(Protocol):
-    """The composed domains, as `server.compose.compose` returns them."""
+    """The composed domains, as `server.compose.Composition` has them."""
 
     @property
     def device(self) -> device_pb2_grpc.DeviceServiceServicer: ...

@@ -1,329 +1,121 @@
-"""The whole system, as constructor calls in the order of dependence."""
+"""The whole system in the order of dependence: what is built from what, begins and ends."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-import structlog
-
-from domains.artifact.backends.folder import ArtifactFolder
-from domains.artifact.core import ArtifactStore
-from domains.artifact.servicer import ArtifactServicer
-from domains.device.backends.probe_processes import ProbeProcesses
-from domains.device.backends.telemetry import PlatformTelemetry
-from domains.device.convert import REPORTS as DEVICE_REPORTS
-from domains.device.core import DeviceInventory, DeviceService
-from domains.device.core.changes import DeviceChanges
-from domains.device.core.optimizations import Optimizations
-from domains.device.core.profiles import DeviceProfiles
-from domains.device.core.rediscovery import Rediscovery
-from domains.device.core.restarts import Restarts
-from domains.device.core.self_tests import SelfTests
-from domains.device.core.status import DeviceMonitor
-from domains.device.servicer import DeviceServicer
+from domains.artifact import build as artifact
+from domains.device import build as device
 from domains.device.types import DeviceKind
-from domains.inference.core.capabilities import CapabilityInquiry
-from domains.inference.core.generations import Generations
-from domains.inference.core.validation import MAX_SEED
-from domains.inference.servicer import InferenceServicer
-from domains.memory.backends.host import HostMemoryMeter
-from domains.memory.backends.segments import HostSegments
-from domains.memory.convert import REPORTS as MEMORY_REPORTS
-from domains.memory.core import MemoryMonitor, MemoryService
-from domains.memory.core.access import Access
-from domains.memory.core.care import MemoryAdviser, MemoryCare
-from domains.memory.core.copies import Copies
-from domains.memory.core.defragment import Defragmentation
-from domains.memory.core.happenings import CountedModels, ExhaustionWatch
-from domains.memory.core.held_models import HeldModels
-from domains.memory.core.history import MemoryRecorder
-from domains.memory.core.leases import Leases
-from domains.memory.core.ledger import Ledger
-from domains.memory.core.lending import Lender
-from domains.memory.core.model_memory import ModelsInMemory
-from domains.memory.core.pressure import thresholds
-from domains.memory.core.reactions import PressureReactions
-from domains.memory.core.room import Room
-from domains.memory.core.store import MemoryStore
-from domains.memory.core.uses import Uses
-from domains.memory.core.watch import PressureWatch
-from domains.memory.servicer import MemoryServicer
-from domains.model.backends.disk_scanner import DiskScanner
-from domains.model.core import ModelCatalogue
-from domains.model.servicer import ModelServicer
-from domains.postprocessing.core import PostprocessorInventory
-from domains.postprocessing.servicer import PostprocessingServicer
-from domains.processing.core import SessionControl
-from domains.processing.servicer import ProcessingServicer
-from domains.session.convert import SessionConverter, SessionStreams
-from domains.session.core.reading import SessionReader
-from domains.session.core.runner import SessionRunner
-from domains.session.core.sessions import Sessions
+from domains.inference import build as inference
+from domains.memory import build as memory
+from domains.model import build as model
+from domains.postprocessing import build as postprocessing
+from domains.processing import build as processing
+from domains.session import build as session
+from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
 
-_CATALOGUE_SECONDS = 10.0
-_MEMORY_SECONDS = 0.5
-_RELIEF_SECONDS = 1.0
-_HISTORY_SECONDS = 1.0
 
-_log = structlog.get_logger("deviceops.compose")
-
-
-@dataclass(frozen=True)
 class Composition:
-    """The seven servicers, and what is started and stopped behind them."""
+    """The seven servicers, and what is started and stopped behind them.
 
-    device: DeviceServicer
-    memory: MemoryServicer
-    model: ModelServicer
-    processing: ProcessingServicer
-    inference: InferenceServicer
-    postprocessing: PostprocessingServicer
-    artifact: ArtifactServicer
-    _inventory: DeviceInventory
-    _rediscovery: Rediscovery
-    _catalogue: ModelCatalogue
-    _sessions: Sessions
-    _artifacts: ArtifactStore
-    _pool: WorkerPool
-    _memory: MemoryService
-    _care: MemoryCare
-    _segments: HostSegments
-    _journal: Journal
-    _background: set[asyncio.Task[None]] = field(default_factory=set)
+    Args:
+        settings: What the operator chose. Nothing runs before `start`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        kinds = {DeviceKind(kind): path for kind, path in settings.worker_python.items()}
+        timing = WorkerTiming(
+            start=settings.worker_start_seconds,
+            cancel_grace=settings.cancel_grace_seconds,
+            hang=settings.hang_seconds,
+        )
+        workers = WorkerOptions(
+            spool_dir=settings.data_dir / "spool",
+            python=kinds,
+            log_level=settings.log_level,
+            timing=timing,
+            hang={DeviceKind.CPU: settings.cpu_hang_seconds},
+        )
+        self._journal = journal = Journal(settings.data_dir / "journal.sqlite")
+        # What is named in a lambda is built below, and asked for when the system runs.
+        self._pool = pool = WorkerPool(
+            workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
+        )
+        self._main_memory = memory.main_memory()
+        self._artifact = artifact.build(settings, now=_now)
+        self._session = session.build(
+            settings,
+            self._artifact.store,
+            {**device.REPORTS, **memory.REPORTS},
+            describe=describe_failure,
+            admit=lambda plan: self._memory.reactions.check_work(plan),
+            now=_now,
+        )
+        self._model = model.build(settings, now=_now)
+        self._device = device.build(
+            settings,
+            kinds,
+            pool,
+            journal,
+            self._session,
+            self._model.catalogue,
+            self._main_memory.meter,
+            now=_now,
+        )
+        self._memory = memory.build(
+            settings,
+            self._main_memory,
+            pool,
+            journal,
+            self._session,
+            self._device,
+            find_model=self._model.catalogue.get,
+            now=_now,
+        )
+        self.artifact = self._artifact.servicer
+        self.device = self._device.servicer
+        self.memory = self._memory.servicer
+        self.model = self._model.servicer
+        self.processing = processing.build(self._session)
+        self.postprocessing = postprocessing.build()
+        self.inference = inference.build(
+            pool,
+            self._session,
+            self._device.inventory,
+            self._model.catalogue,
+            self._artifact.store,
+            describe=describe_failure,
+        )
+        self._background = Background()
 
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
-        await asyncio.to_thread(self._care.recorder.load)
-        await self._artifacts.start()
-        self._sessions.start()
-        await self._pool.start(self._inventory.devices)
-        for work in (
-            self._rediscovery.run(),
-            self._keep_catalogue(),
-            self._keep_memory(),
-            self._relieve_memory(),
-            self._keep_history(),
-        ):
-            task = asyncio.create_task(_reported(work))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+        await asyncio.to_thread(self._memory.recorder.load)
+        await self._artifact.store.start()
+        self._session.sessions.start()
+        await self._pool.start(self._device.inventory.devices)
+        for domain in (self._device, self._model, self._memory):
+            self._background.start(domain.loops)
 
     async def stop(self, grace_seconds: float) -> None:
         """Let sessions end within the grace; then end workers and discovery."""
-        await self._sessions.stop(grace_seconds)
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        await self._inventory.close()
-        await self._catalogue.close()
+        await self._session.sessions.stop(grace_seconds)
+        await self._background.stop()
+        await self._device.inventory.close()
+        await self._model.catalogue.close()
         await self._memory.leases.close()
         await self._pool.stop(0)
-        self._segments.close()
-        self._care.recorder.write()
+        self._main_memory.segments.close()
+        self._memory.recorder.write()
         await asyncio.to_thread(self._journal.close)
-
-    async def _keep_catalogue(self) -> None:
-        """See model files come and go; unchanged ones are not read again."""
-        while True:
-            await _reported(self._catalogue.refresh())
-            await asyncio.sleep(_CATALOGUE_SECONDS)
-
-    async def _keep_memory(self) -> None:
-        """See pressure rise and fall, and give back what nobody renewed."""
-        while True:
-            await _reported(self._memory.watch.sample())
-            await _reported(self._memory.leases.sweep())
-            await asyncio.sleep(_MEMORY_SECONDS)
-
-    async def _keep_history(self) -> None:
-        """Have the history of memory go on."""
-        while True:
-            self._care.failures.look()
-            await _reported(self._care.recorder.sample())
-            await asyncio.sleep(_HISTORY_SECONDS)
-
-    async def _relieve_memory(self) -> None:
-        """Let models go under pressure; a busy worker keeps nobody but this waiting."""
-        while True:
-            await _reported(self._memory.reactions.relieve())
-            await asyncio.sleep(_RELIEF_SECONDS)
-
-
-async def _reported(work: Awaitable[object]) -> None:
-    try:
-        await work
-    except Exception:
-        _log.exception("background_work_failed")
-
-
-def compose(settings: Settings) -> Composition:
-    """Build the system that `settings` describe; nothing runs yet."""
-    interpreters = {DeviceKind(kind): path for kind, path in settings.worker_python.items()}
-
-    journal = Journal(settings.data_dir / "journal.sqlite")
-    profiles = DeviceProfiles(journal)
-    pool = WorkerPool(
-        WorkerOptions(
-            spool_dir=settings.data_dir / "spool",
-            python=interpreters,
-            log_level=settings.log_level,
-            timing=WorkerTiming(
-                start=settings.worker_start_seconds,
-                cancel_grace=settings.cancel_grace_seconds,
-                hang=settings.hang_seconds,
-            ),
-            hang={DeviceKind.CPU: settings.cpu_hang_seconds},
-        ),
-        profile_of=profiles.of,
-    )
-    inventory = DeviceInventory(
-        ProbeProcesses(interpreters),
-        pool,
-        facts=journal,
-        default_device=settings.default_device,
-        now=_now,
-    )
-    segments = HostSegments()
-    host_memory = HostMemoryMeter(segments.lent)
-    memory = MemoryMonitor(host_memory, inventory, pool, clock=_now)
-    watch = PressureWatch(
-        memory,
-        inventory,
-        thresholds(
-            settings.pressure_elevated,
-            settings.pressure_high,
-            settings.pressure_critical,
-            settings.pressure_hysteresis,
-        ),
-    )
-    recorder = MemoryRecorder(
-        memory, pool, inventory, journal, host_leases=segments.lent, now=time.time
-    )
-    held = CountedModels(HeldModels(inventory, pool), recorder)
-    reactions = PressureReactions(watch, held, clock=_now)
-    catalogue = ModelCatalogue(
-        DiskScanner(settings.model_roots), default_model=settings.default_model, clock=_now
-    )
-    artifacts = ArtifactStore(
-        ArtifactFolder(settings.data_dir / "artifacts"),
-        quota_bytes=settings.artifact_quota_bytes,
-        retention=timedelta(seconds=settings.artifact_retention_seconds),
-        now=_now,
-    )
-    sessions = Sessions(
-        describe=describe_failure,
-        queue_length=settings.queue_length_per_device,
-        retention=timedelta(seconds=settings.session_retention_seconds),
-        kept=settings.sessions_kept,
-        now=_now,
-        admit=reactions.check_work,
-    )
-    reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, now=_now)
-    runner = SessionRunner(sessions, reader)
-    converter = SessionConverter({**DEVICE_REPORTS, **MEMORY_REPORTS})
-    streams = SessionStreams(runner, converter)
-    generations = Generations(
-        sessions,
-        inventory,
-        catalogue,
-        pool,
-        artifacts,
-        describe=describe_failure,
-        random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
-        software_versions=lambda device_id: pool.status(device_id).software_versions,
-    )
-    store = MemoryStore(segments, pool, inventory)
-    ledger = Ledger(pool=memory.pool, monotonic=time.monotonic, now=_now)
-    uses = Uses(ledger, store)
-    lender = Lender(
-        ledger,
-        store,
-        Room(memory, watch, held),
-        memory,
-        inventory,
-        quota_bytes=settings.allocation_quota_bytes,
-    )
-    leases = Leases(
-        ledger,
-        lender,
-        store,
-        uses,
-        inventory,
-        pool,
-        exhausted=recorder.count_out_of_memory,
-    )
-    pool.on_buffers_lost(leases.lose)
-    memory_service = MemoryService(
-        memory,
-        watch,
-        reactions,
-        leases,
-        Access(uses, store),
-        Copies(uses, lender, store),
-    )
-    device = DeviceService(
-        inventory,
-        DeviceMonitor(
-            inventory, pool, pool, sessions, profiles, PlatformTelemetry(), host_memory
-        ),
-        SelfTests(inventory, runner, pool, pool, journal),
-        DeviceChanges(inventory, pool, now=_now),
-        Optimizations(inventory, catalogue, pool, profiles),
-        Restarts(inventory, pool, pool),
-    )
-    care = MemoryCare(
-        recorder,
-        ExhaustionWatch(sessions, recorder),
-        MemoryAdviser(
-            recorder,
-            memory,
-            held,
-            half_precision=device.self_tests.half_precision,
-            profile=profiles.of,
-            clock=_now,
-        ),
-        ModelsInMemory(memory, inventory, held, find=catalogue.get),
-        Defragmentation(inventory, pool, pool, memory),
-    )
-    rediscovery = Rediscovery(
-        inventory,
-        pool,
-        pool,
-        busy=lambda: any(sessions.queue(d.device_id).running for d in inventory.devices),
-        interval=settings.device_refresh_seconds,
-    )
-    return Composition(
-        device=DeviceServicer(device, streams),
-        memory=MemoryServicer(memory_service, care, streams),
-        model=ModelServicer(catalogue),
-        processing=ProcessingServicer(sessions, SessionControl(sessions), reader, converter),
-        inference=InferenceServicer(
-            generations, CapabilityInquiry(inventory, catalogue), streams
-        ),
-        postprocessing=PostprocessingServicer(PostprocessorInventory()),
-        artifact=ArtifactServicer(artifacts),
-        _inventory=inventory,
-        _rediscovery=rediscovery,
-        _catalogue=catalogue,
-        _sessions=sessions,
-        _artifacts=artifacts,
-        _pool=pool,
-        _memory=memory_service,
-        _care=care,
-        _segments=segments,
-        _journal=journal,
-    )
 
 
 def _now() -> datetime:

@@ -17,13 +17,14 @@ from typing import Annotated, Any, Literal, Self
 import platformdirs
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from server.config_sources import (
     ConfigError,
@@ -98,26 +99,17 @@ Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
 
 
-class _FromKeywordsOnly(BaseSettings):
-    """Built from keywords alone; `load` and `load_client` gather them from every source."""
+_IMMUTABLE = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
+
+class Settings(BaseModel):
+    """Everything an operator can set; immutable. Units are in the names.
+
+    Made from keywords; `load` gathers them from every source.
+    """
+
+    model_config = _IMMUTABLE
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
-
-
-class Settings(_FromKeywordsOnly):
-    """Everything the server can be told; immutable. Units are in the names."""
 
     host: str = "127.0.0.1"
     port: Port = 50051
@@ -162,11 +154,11 @@ class Settings(_FromKeywordsOnly):
     allocation_quota_bytes: Annotated[int, Field(ge=0)] | None = None
     """Most bytes of one memory that one client may hold; empty: half of it, 0: no limit."""
     pressure_elevated: Share = 0.80
-    """Used share of a memory from which idle models give way."""
+    """Used share of a memory from which idle models are unloaded."""
     pressure_high: Share = 0.90
-    """Used share from which nothing is lent there."""
+    """Used share from which nothing more is allocated there."""
     pressure_critical: Share = 0.95
-    """Used share from which new work is refused; of main memory no more is ever lent."""
+    """Used share from which new work is refused; of main memory no more is ever allocated."""
     pressure_hysteresis: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.05
     """A level ends this far below the share where it begins."""
 
@@ -255,8 +247,10 @@ class Settings(_FromKeywordsOnly):
         return self
 
 
-class ClientSettings(_FromKeywordsOnly):
+class ClientSettings(BaseModel):
     """How the command line reaches a server. Variables: DEVICEOPS_ADDRESS and so on."""
+
+    model_config = _IMMUTABLE
 
     address: str = ""
     """`host:port`; empty: the port file of the server on this machine."""

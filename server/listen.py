@@ -14,6 +14,8 @@ from server.tls import server_credentials
 # Calls without a limit of their own (control, health), and those that are open but not
 # admitted: waiting for a request's bytes, being refused, ended but not taken by the client.
 _HEADROOM_CALLS = 256
+# What the contract promises of an answer: chunks and pages fill it, whatever is accepted.
+_ANSWER_BYTES = 4 * 2**20
 
 
 class PortTaken(Exception):
@@ -72,7 +74,7 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         # Up to twice the limit a message is read and refused with details; beyond that
         # the transport refuses it with a bare RESOURCE_EXHAUSTED.
         ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, 2**31 - 1)),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", max(settings.max_message_bytes, _ANSWER_BYTES)),
         # Equal limits: between a soft and a hard one, refusals are a matter of chance.
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),

@@ -10,14 +10,13 @@ import time
 from typing import Any
 
 import grpc
-import grpc.aio
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from server.interceptors import (
     Context,
-    Continuation,
     Handler,
+    Interceptor,
     behaviour_of,
     outcome,
     with_behaviour,
@@ -64,20 +63,14 @@ class Metrics:
         self._durations.labels(method).observe(seconds)
 
 
-class MetricsInterceptor(grpc.aio.ServerInterceptor):
+class MetricsInterceptor(Interceptor):
     """Counts methods the server has; invented names would make endless labels."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+    def wrap(self, handler: Handler, method: str) -> Handler:
         inner, metrics = behaviour_of(handler), self._metrics
-        method = handler_call_details.method
 
         async def counted(request: Any, context: Context) -> Any:
             metrics.begin(method)

@@ -26,6 +26,7 @@ from server.interceptors.auth import AuthInterceptor
 from server.interceptors.content import ContentInterceptor
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
+from server.interceptors.metadata import MetadataInterceptor
 from server.interceptors.stall import StallInterceptor
 from server.listen import PortTaken, bind, build_server, limits
 from server.lock import FolderInUse, FolderLock
@@ -96,10 +97,9 @@ async def run(
 
 
 def _composed(settings: Settings) -> App:
-    from server.compose import compose
+    from server.compose import Composition
 
-    app: App = compose(settings)
-    return app
+    return Composition(settings)
 
 
 async def _serve(
@@ -208,6 +208,7 @@ def _interceptors(
         ErrorInterceptor(settings.max_message_bytes),
         StallInterceptor(settings.slow_reader_seconds),
         *_auth(settings),
+        MetadataInterceptor(),
         AdmissionInterceptor(admission),
         ContentInterceptor(),
     ]

@@ -13,7 +13,7 @@ DOMAINS = (
     *("artifact", "device", "memory", "model"),
     *("processing", "inference", "postprocessing"),
 )
-NEEDED = {"__init__", "types", "core", "convert", "servicer"}
+NEEDED = {"__init__", "types", "core", "convert", "servicer", "build"}
 WHERE_NEEDED = {"errors", "jobs", "ports", "backends"}
 GENERATED_BY_TOOLS = {"__pycache__"}
 

@@ -48,10 +48,10 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             media_type_prefix=request.media_type_prefix,
             page_size=request.page_size,
             page_token=request.page_token,
-        )
+        ).converted(convert.artifact_to_proto)
         usage = self._store.usage()
         return artifact_pb2.ListArtifactsResponse(
-            artifacts=[convert.artifact_to_proto(artifact) for artifact in page.items],
+            artifacts=page.items,
             next_page_token=page.next_page_token,
             used_bytes=usage.used_bytes,
             quota_bytes=usage.quota_bytes,

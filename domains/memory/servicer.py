@@ -8,14 +8,15 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
+from domains.checks import CLIENT_KEY
 from domains.conversions import converted, seconds
 from domains.memory import convert
 from domains.memory.core import MemoryService
 from domains.memory.core.care import MemoryCare
-from domains.memory.core.rules import CLIENT_KEY, check_client
 from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_DEFAULT_CLIENT = "default"
 
 
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
@@ -153,6 +154,6 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
 
 
 def _client(context: Context) -> str:
-    """Whose leases a call is about."""
+    """Whose leases a call is about; the server has checked the name."""
     metadata = dict(context.invocation_metadata() or ())
-    return check_client(str(metadata.get(CLIENT_KEY, "")))
+    return str(metadata.get(CLIENT_KEY) or _DEFAULT_CLIENT)

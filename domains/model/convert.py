@@ -88,7 +88,7 @@ def model_to_proto(model: Model) -> model_pb2.Model:
 
 
 def listed_model_to_proto(model: Model) -> model_pb2.Model:
-    """A model without its header's metadata: a full page stays within 4 MB."""
+    """A model without its header's metadata, which GetModel gives: pages stay long."""
     message = model_to_proto(model)
     message.ClearField("header_metadata")
     return message

@@ -23,14 +23,15 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     async def ListModels(
         self, request: model_pb2.ListModelsRequest, context: Context
     ) -> model_pb2.ListModelsResponse:
-        page = await self._catalogue.list(
+        found = await self._catalogue.list(
             convert.list_filter_from_proto(request),
             order=convert.ORDERS.from_proto(request.order, ModelOrder.NAME, field="order"),
             page_size=request.page_size,
             page_token=request.page_token,
         )
+        page = found.converted(convert.listed_model_to_proto)
         return model_pb2.ListModelsResponse(
-            models=[convert.listed_model_to_proto(model) for model in page.items],
+            models=page.items,
             next_page_token=page.next_page_token,
             total_count=page.total_count,
         )
@@ -38,15 +39,15 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     async def SearchModels(
         self, request: model_pb2.SearchModelsRequest, context: Context
     ) -> model_pb2.SearchModelsResponse:
-        page = await self._catalogue.search(
+        found = await self._catalogue.search(
             request.query,
             convert.search_filter_from_proto(request),
             page_size=request.page_size,
             page_token=request.page_token,
         )
+        page = found.converted(convert.match_to_proto)
         return model_pb2.SearchModelsResponse(
-            matches=[convert.match_to_proto(match) for match in page.items],
-            next_page_token=page.next_page_token,
+            matches=page.items, next_page_token=page.next_page_token
         )
 
     async def GetModel(

@@ -39,10 +39,9 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
             convert.filter_from_proto(request),
             page_size=request.page_size,
             page_token=request.page_token,
-        )
+        ).converted(snapshot_to_proto)
         return processing_pb2.ListSessionsResponse(
-            sessions=[snapshot_to_proto(session) for session in page.items],
-            next_page_token=page.next_page_token,
+            sessions=page.items, next_page_token=page.next_page_token
         )
 
     async def GetSession(

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped]
@@ -30,6 +30,14 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 10_000),
 )
 R = TypeVar("R")
+
+
+class _Page(Protocol):
+    @property
+    def next_page_token(self) -> str: ...
+
+
+P = TypeVar("P", bound=_Page)
 START_ADVICE = "Start a server with: deviceops serve"
 
 
@@ -85,6 +93,15 @@ class Client:
             return method(request, timeout=timeout, **named)
         except grpc.RpcError as error:
             raise CallFailed(self.explain(error)) from error
+
+    def pages(self, method: Callable[..., P], request: Any) -> Iterator[P]:
+        """The answers of a list RPC, page after page; `request` is moved on."""
+        while True:
+            page = self.ask(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     def explain(self, error: grpc.RpcError) -> CallFailure:
         """A failed call, with advice where the transport and not the server failed."""

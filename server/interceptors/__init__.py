@@ -1,4 +1,4 @@
-"""What every call passes on its way to a servicer: log, metrics, errors, auth, admission.
+"""What every call passes on its way to a servicer: log, errors, auth, metadata, admission.
 
 One interceptor per file. They share one view of a handler: a coroutine function that
 takes the request (or the iterator of requests) and the context, and either returns the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,20 @@ else:
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 Codec = Callable[[Any], Any] | None
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Puts something around every method that the server has."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        return None if handler is None else self.wrap(handler, handler_call_details.method)
+
+    @abstractmethod
+    def wrap(self, handler: Handler, method: str) -> Handler:
+        """The handler of `/package.Service/Method` with more around it."""
 
 
 def behaviour_of(handler: Handler) -> Behaviour:

@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import grpc
-import grpc.aio
-
 from domains.errors import Reason, ResourceExhausted
 from domains.session.errors import ShuttingDown
 from server.interceptors import (
     Context,
-    Continuation,
     Handler,
+    Interceptor,
     behaviour_of,
     refusal,
     with_behaviour,
@@ -102,19 +99,14 @@ class Admission:
         return task in self._ended
 
 
-class AdmissionInterceptor(grpc.aio.ServerInterceptor):
+class AdmissionInterceptor(Interceptor):
     """Innermost: counts only calls that could be authenticated."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        kind = classify(handler_call_details.method)
+    def wrap(self, handler: Handler, method: str) -> Handler:
+        kind = classify(method)
         if self._admission.draining and kind is not CallClass.HEALTH:
             return refusal(ShuttingDown())
         inner = behaviour_of(handler)

@@ -12,26 +12,20 @@ import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import grpc.aio
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from domains.errors import FieldViolation, InvalidArgument, Reason
-from server.interceptors import Context, Continuation, Handler, behaviour_of, with_behaviour
+from server.interceptors import Context, Handler, Interceptor, behaviour_of, with_behaviour
 
 _MOST_VIOLATIONS = 100  # a client sees twenty and a count
 _FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 
 
-class ContentInterceptor(grpc.aio.ServerInterceptor):
+class ContentInterceptor(Interceptor):
     """Looks at every request message, streamed ones one by one."""
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+    def wrap(self, handler: Handler, method: str) -> Handler:
         inner = behaviour_of(handler)
 
         async def checked(request: Any, context: Context) -> Any:

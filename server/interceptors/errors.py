@@ -21,7 +21,7 @@ from domains.errors import (
     Unimplemented,
 )
 from server.errors import to_status
-from server.interceptors import Context, Continuation, Handler, behaviour_of, with_codec
+from server.interceptors import Context, Handler, Interceptor, behaviour_of, with_codec
 
 
 class MalformedMessage(InvalidArgument):
@@ -36,18 +36,13 @@ class MessageTooLarge(ResourceExhausted):
     reason = Reason.MESSAGE_TOO_LARGE
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
+class ErrorInterceptor(Interceptor):
     """Outside of everything that may raise; inside of what only observes."""
 
     def __init__(self, max_message_bytes: int = 4 * 2**20) -> None:
         self._max_message_bytes = max_message_bytes
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+    def wrap(self, handler: Handler, method: str) -> Handler:
         inner = behaviour_of(handler)
         serializer = handler.response_serializer
 

@@ -6,14 +6,13 @@ import time
 from typing import Any
 
 import grpc
-import grpc.aio
 import structlog
 
 from server import logs
 from server.interceptors import (
     Context,
-    Continuation,
     Handler,
+    Interceptor,
     behaviour_of,
     outcome,
     with_behaviour,
@@ -27,16 +26,10 @@ _SERVER_FAULTS = (
 )
 
 
-class LogInterceptor(grpc.aio.ServerInterceptor):
+class LogInterceptor(Interceptor):
     """Outermost. Messages themselves are never logged: they hold prompts and pictures."""
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        method = handler_call_details.method
+    def wrap(self, handler: Handler, method: str) -> Handler:
         inner = behaviour_of(handler)
 
         async def logged(request: Any, context: Context) -> Any:

@@ -3,7 +3,7 @@
 Flow control stops a stream after a few megabytes; without an end to the patience, a
 client that hangs would keep its generator and its place among the calls for ever. Both
 are given back at once. The call itself can end only when the waiting message has been
-taken, since a status cannot overtake it: a client that reads again is told why.
+taken, since a status cannot overtake it: a client that reads again learns why.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-import grpc
-import grpc.aio
 import structlog
 
 from domains.errors import Reason, ResourceExhausted
-from server.interceptors import Context, Continuation, Handler, behaviour_of, with_behaviour
+from server.interceptors import Context, Handler, Interceptor, behaviour_of, with_behaviour
 
 _log = structlog.get_logger("deviceops.calls")
 
 
-class StallInterceptor(grpc.aio.ServerInterceptor):
+class StallInterceptor(Interceptor):
     """Outside of admission, so that a stalled call does not count as open.
 
     Args:
@@ -31,11 +29,8 @@ class StallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, patience_seconds: float) -> None:
         self._patience_seconds = patience_seconds
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler.response_streaming:
+    def wrap(self, handler: Handler, method: str) -> Handler:
+        if not handler.response_streaming:
             return handler
         inner = behaviour_of(handler)
         patience = self._patience_seconds

@@ -19,7 +19,7 @@ from server import portfile, serve, token
 from server.app import SERVICE_NAMES
 from server.config import Settings
 from server.lock import FolderLock
-from tests.server.apps import Running, SteeredApp, running
+from tests.server.apps import Devices, Running, SteeredApp, running
 from tests.server.echo import told
 from tests.server.test_metrics import scrape
 
@@ -117,6 +117,21 @@ async def test_message_over_the_limit_is_refused(
         assert told(caught.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert told(caught.value).reason == reason
         assert await health(server) == SERVING
+
+
+async def test_the_limit_of_requests_is_none_of_answers(settings: Settings) -> None:
+    """Chunks and pages have the sizes of the contract."""
+
+    class Talkative(Devices):
+        async def ListDevices(
+            self, request: Any, context: Any
+        ) -> device_pb2.ListDevicesResponse:
+            return device_pb2.ListDevicesResponse(default_device_id="x" * 3 * 2**20)
+
+    settings = settings.model_copy(update={"max_message_bytes": 2**16})
+    async with running(settings, SteeredApp(device=Talkative())) as server:
+        answer = await server.devices.ListDevices(LIST, metadata=server.metadata)
+        assert len(answer.default_device_id) == 3 * 2**20
 
 
 async def test_metadata_over_the_limit_is_refused(settings: Settings) -> None:

@@ -78,9 +78,10 @@ def listing_to_proto(
     page: Page[Allocation], reconciliations: Sequence[Reconciliation]
 ) -> memory_pb2.ListAllocationsResponse:
     """One page of allocations, and the ledger against the allocators."""
+    allocations = page.converted(allocation_to_proto)
     return memory_pb2.ListAllocationsResponse(
-        allocations=[allocation_to_proto(allocation) for allocation in page.items],
-        next_page_token=page.next_page_token,
+        allocations=allocations.items,
+        next_page_token=allocations.next_page_token,
         reconciliations=[
             memory_pb2.LedgerReconciliation(
                 place=place_to_proto(one.place),

@@ -4,31 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from msgspec.structs import replace
-
 from domains import checks
-from domains.errors import FieldViolation, InvalidArgument, Reason
+from domains.errors import FieldViolation
 from domains.limits import LIMITS
 from domains.memory.errors import InvalidMemoryRequest, OffsetOutOfRange
 from domains.memory.types import AllocationRequest, CopyRequest, Place, TransferRequest
 from domains.session.core.options import check_options
-
-CLIENT_KEY = "deviceops-client"
-DEFAULT_CLIENT = "default"
-
-
-def check_client(name: str) -> str:
-    """The client's name: what it said, or "default" when it said nothing.
-
-    Raises:
-        InvalidArgument: METADATA_INVALID.
-    """
-    if not name:
-        return DEFAULT_CLIENT
-    broken = checks.name(CLIENT_KEY, name)
-    if broken is not None:
-        raise InvalidArgument.of(replace(broken, reason=Reason.METADATA_INVALID))
-    return name
 
 
 def check_allocation(request: AllocationRequest) -> None:

@@ -64,26 +64,25 @@ def check_devices(client: Client) -> list[Finding]:
 def check_models(client: Client) -> list[Finding]:
     """Whether there is anything to draw with, and what is wrong with the rest."""
     try:
-        answer = client.ask(
+        pages = client.pages(
             client.models.ListModels, model_pb2.ListModelsRequest(page_size=1000)
         )
+        models = [model for page in pages for model in page.models]
     except CallFailed as error:
         return [_refused("models", error)]
     usable = [
-        m.model_id
-        for m in answer.models
-        if m.usable and m.type == model_pb2.MODEL_TYPE_CHECKPOINT
+        m.model_id for m in models if m.usable and m.type == model_pb2.MODEL_TYPE_CHECKPOINT
     ]
     found = [
         ok("models", f"checkpoints: {', '.join(usable)}")
         if usable
         else problem(
             "models",
-            f"no usable checkpoint among {answer.total_count} models",
+            f"no usable checkpoint among {len(models)} models",
             "Put one into a model folder (deviceops config tells which), then look again.",
         )
     ]
-    for model in answer.models:
+    for model in models:
         if not model.usable:
             found.append(note(f"model {model.model_id}", model.problem.message))
     return found

@@ -55,13 +55,9 @@ def models(
         request.order = choose(model_pb2.ModelOrder, "MODEL_ORDER_", order)
     whole = model_pb2.ListModelsResponse()
     with connected(context) as client:
-        while True:
-            page = client.ask(client.models.ListModels, request)
+        for page in client.pages(client.models.ListModels, request):
             whole.models.extend(page.models)
             whole.total_count = page.total_count
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
     if as_json:
         write_message(whole)
         return

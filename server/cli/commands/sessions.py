@@ -47,8 +47,14 @@ def sessions(
     )
     if kind:
         request.kind = choose(session_pb2.SessionKind, "SESSION_KIND_", kind)
+    found = processing_pb2.ListSessionsResponse()
     with connected(context) as client:
-        found = client.ask(client.processing.ListSessions, request)
+        for page in client.pages(client.processing.ListSessions, request):
+            found.sessions.extend(page.sessions)
+            found.next_page_token = page.next_page_token
+            request.page_size = limit - len(found.sessions)
+            if not request.page_size:
+                break
     if as_json:
         write_message(found)
         return

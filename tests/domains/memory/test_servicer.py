@@ -151,15 +151,22 @@ async def test_clients_are_told_apart_by_their_name(stub: Stub) -> None:
         assert list(listed.allocations) == []
 
 
-async def test_a_client_must_have_a_decent_name(stub: Stub) -> None:
-    call = stub.ListAllocations(
-        memory_pb2.ListAllocationsRequest(), metadata=(("deviceops-client", "a b"),)
-    )
+async def test_pages_of_allocations_end_by_bytes_too(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {(await lend(stub)).allocation_id for _ in range(3)}
+    monkeypatch.setattr("domains.paging.MAX_PAGE_BYTES", 1)
+    request = memory_pb2.ListAllocationsRequest()
 
-    refused = await refusal(call)
+    seen: list[str] = []
+    while len(seen) < 1 or request.page_token:
+        page = await stub.ListAllocations(request, metadata=ANN)
+        (one,) = page.allocations
+        seen.append(one.allocation_id)
+        request.page_token = page.next_page_token
 
-    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert (refused.reason, refused.fields) == ("METADATA_INVALID", ("deviceops-client",))
+    assert len(seen) == len(made)
+    assert set(seen) == made
 
 
 @pytest.mark.parametrize(

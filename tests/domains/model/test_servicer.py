@@ -71,6 +71,27 @@ async def test_list_models_filters_orders_and_pages(stub: Stub) -> None:
     assert [m.model_id for m in usable.models] == ["emoji-xl"]
 
 
+async def test_pages_of_models_end_by_bytes_too(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domains.paging.MAX_PAGE_BYTES", 1)
+    listing, searching = model_pb2.ListModelsRequest(), model_pb2.SearchModelsRequest(query="i")
+
+    listed, found = [], []
+    while not listed or listing.page_token:
+        page = await stub.ListModels(listing)
+        listed.append([model.model_id for model in page.models])
+        listing.page_token = page.next_page_token
+    while not found or searching.page_token:
+        matches = await stub.SearchModels(searching)
+        found.append([match.model.model_id for match in matches.matches])
+        searching.page_token = matches.next_page_token
+
+    assert listed == [["emoji-xl"], ["ink"], ["old"]]
+    assert len(found) > 1
+    assert {len(page) for page in found} == {1}
+
+
 @pytest.mark.parametrize(
     ("request_", "reason", "field"),
     [

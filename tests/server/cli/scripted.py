@@ -225,7 +225,12 @@ class _Processing(processing_pb2_grpc.ProcessingServiceServicer):
 
     def ListSessions(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
-        return processing_pb2.ListSessionsResponse(sessions=self._script.sessions)
+        first = int(request.page_token or 0)
+        end = first + min(request.page_size, 2)  # a server may end a page early
+        return processing_pb2.ListSessionsResponse(
+            sessions=self._script.sessions[first:end],
+            next_page_token=str(end) if end < len(self._script.sessions) else "",
+        )
 
     def GetSession(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)

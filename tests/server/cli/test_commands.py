@@ -121,6 +121,20 @@ def test_sessions_are_listed_and_filtered(against: Run, machine: ScriptedServer)
     ]
 
 
+@pytest.mark.parametrize(("limit", "shown"), [(5, 5), (9, 5), (3, 3), (1, 1)])
+def test_sessions_are_listed_over_pages_up_to_the_limit(
+    against: Run, machine: ScriptedServer, limit: int, shown: int
+) -> None:
+    """A page may be shorter than was asked for."""
+    machine.sessions = [session_pb2.Session(session_id=f"s{number}") for number in range(5)]
+
+    done = against("sessions", "--limit", limit)
+
+    rows = [line.split("\t")[0] for line in done.stdout.splitlines()[1:]]
+    assert rows == [f"s{number}" for number in range(shown)]
+    assert (f"more than {limit}" in done.stderr) is (limit < 5)
+
+
 def test_a_session_is_shown_with_its_failure(against: Run, machine: ScriptedServer) -> None:
     """As the same block that a failing command ends with."""
     machine.sessions[0].state = session_pb2.SESSION_STATE_FAILED

@@ -31,7 +31,8 @@ Rules that hold for the whole contract:
 - A message in either direction has at most 4194304 bytes, gRPC's default; what is larger
   comes in chunks or as an artifact.
 - Bytes, pixels and milliseconds are in a field's name; times are Timestamps and
-  Durations. Lists page with page_size and page_token.
+  Durations. Lists page with page_size and page_token. A page ends earlier where it would
+  outgrow a message: only an empty next_page_token says that it is the last.
 """
 
 from google.protobuf import descriptor as _descriptor

@@ -1,0 +1,191 @@
+"""The memory domain, put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from domains.device import build as device_build
+from domains.device.ports import DeviceRuns
+from domains.loops import Loop
+from domains.memory.backends.host import HostMemoryMeter
+from domains.memory.backends.segments import HostSegments
+from domains.memory.convert import REPORTS
+from domains.memory.core import MemoryMonitor, MemoryService
+from domains.memory.core.access import Access
+from domains.memory.core.care import MemoryAdviser, MemoryCare
+from domains.memory.core.copies import Copies
+from domains.memory.core.defragment import Defragmentation
+from domains.memory.core.happenings import CountedModels, ExhaustionWatch
+from domains.memory.core.held_models import HeldModels
+from domains.memory.core.history import MemoryRecorder
+from domains.memory.core.leases import Leases
+from domains.memory.core.ledger import Ledger
+from domains.memory.core.lending import Lender
+from domains.memory.core.model_memory import ModelsInMemory
+from domains.memory.core.pressure import thresholds
+from domains.memory.core.reactions import PressureReactions
+from domains.memory.core.room import Room
+from domains.memory.core.store import MemoryStore
+from domains.memory.core.uses import Uses
+from domains.memory.core.watch import PressureWatch
+from domains.memory.ports import DeviceBuffers, DeviceMeter, HistoryStore
+from domains.memory.servicer import MemoryServicer
+from domains.session import build as session_build
+
+__all__ = ["REPORTS", "Built", "MainMemory", "build", "main_memory"]
+
+_LOOK_SECONDS = 0.5
+_RELIEF_SECONDS = 1.0
+_HISTORY_SECONDS = 1.0
+
+
+class Settings(Protocol):
+    """The settings that are read here."""
+
+    @property
+    def allocation_quota_bytes(self) -> int | None: ...
+    @property
+    def pressure_elevated(self) -> float: ...
+    @property
+    def pressure_high(self) -> float: ...
+    @property
+    def pressure_critical(self) -> float: ...
+    @property
+    def pressure_hysteresis(self) -> float: ...
+
+
+class Pool(DeviceRuns, DeviceMeter, DeviceBuffers, Protocol):
+    """The worker processes and what they do for this domain."""
+
+    def on_buffers_lost(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Have `listener` called with the device whose worker and buffers are gone."""
+        ...
+
+
+@dataclass(frozen=True)
+class MainMemory:
+    """Main memory: what is allocated of it, and how much there is."""
+
+    segments: HostSegments
+    meter: HostMemoryMeter
+
+
+@dataclass(frozen=True)
+class Built:
+    """What other domains and the server need of it."""
+
+    reactions: PressureReactions
+    leases: Leases
+    recorder: MemoryRecorder
+    servicer: MemoryServicer
+    loops: tuple[Loop, ...]
+
+
+def main_memory() -> MainMemory:
+    """The part that needs no device; devices are measured with it."""
+    segments = HostSegments()
+    return MainMemory(segments, HostMemoryMeter(segments.lent))
+
+
+def build(
+    settings: Settings,
+    main: MainMemory,
+    pool: Pool,
+    store: HistoryStore,
+    session: session_build.Built,
+    device: device_build.Built,
+    *,
+    find_model: Callable[[str], Awaitable[object]],
+    now: Callable[[], datetime],
+) -> Built:
+    """The domain as `settings` describe it; nothing runs yet.
+
+    Args:
+        settings: What the operator chose.
+        main: Main memory.
+        pool: The workers.
+        store: Keeps the history of memory.
+        session: What runs copies and the like, and whose failures are counted.
+        device: The machine's devices, what they can do and run with.
+        find_model: Raises when there is no model of that id.
+        now: The wall clock, timezone-aware.
+    """
+    devices = device.inventory
+    monitor = MemoryMonitor(main.meter, devices, pool, clock=now)
+    watch = PressureWatch(
+        monitor,
+        devices,
+        thresholds(
+            settings.pressure_elevated,
+            settings.pressure_high,
+            settings.pressure_critical,
+            settings.pressure_hysteresis,
+        ),
+    )
+    recorder = MemoryRecorder(
+        monitor, pool, devices, store, host_leases=main.segments.lent, now=time.time
+    )
+    models = CountedModels(HeldModels(devices, pool), recorder)
+    reactions = PressureReactions(watch, models, clock=now)
+    space = MemoryStore(main.segments, pool, devices)
+    ledger = Ledger(pool=monitor.pool, monotonic=time.monotonic, now=now)
+    uses = Uses(ledger, space)
+    lender = Lender(
+        ledger,
+        space,
+        Room(monitor, watch, models),
+        monitor,
+        devices,
+        quota_bytes=settings.allocation_quota_bytes,
+    )
+    leases = Leases(
+        ledger,
+        lender,
+        space,
+        uses,
+        devices,
+        pool,
+        exhausted=recorder.count_out_of_memory,
+    )
+    pool.on_buffers_lost(leases.lose)
+    service = MemoryService(
+        monitor,
+        watch,
+        reactions,
+        leases,
+        Access(uses, space),
+        Copies(uses, lender, space),
+    )
+    care = MemoryCare(
+        recorder,
+        ExhaustionWatch(session.sessions, recorder),
+        MemoryAdviser(
+            recorder,
+            monitor,
+            models,
+            half_precision=device.self_tests.half_precision,
+            profile=device.profiles.of,
+            clock=now,
+        ),
+        ModelsInMemory(monitor, devices, models, find=find_model),
+        Defragmentation(devices, pool, pool, monitor),
+    )
+
+    async def record() -> None:
+        care.failures.look()
+        await recorder.sample()
+
+    loops = (
+        Loop("memory pressure", _LOOK_SECONDS, watch.sample),
+        Loop("expired leases", _LOOK_SECONDS, leases.sweep),
+        # Apart from the look at pressure: it waits for workers that are busy.
+        Loop("relief of memory", _RELIEF_SECONDS, reactions.relieve),
+        Loop("history of memory", _HISTORY_SECONDS, record),
+    )
+    return Built(
+        reactions, leases, recorder, MemoryServicer(service, care, session.streams), loops
+    )

@@ -1,0 +1,72 @@
+"""Sessions, put together; they have no service of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from domains.session.convert import Reports, SessionConverter, SessionStreams
+from domains.session.core.plan import SessionPlan
+from domains.session.core.reading import SessionReader
+from domains.session.core.runner import SessionRunner
+from domains.session.core.sessions import Sessions
+from domains.session.ports import ArtifactReader, FaultReporter
+
+
+class Settings(Protocol):
+    """The settings that are read here."""
+
+    @property
+    def queue_length_per_device(self) -> int: ...
+    @property
+    def session_retention_seconds(self) -> float: ...
+    @property
+    def sessions_kept(self) -> int: ...
+    @property
+    def heartbeat_seconds(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Built:
+    """What other domains and the server need of it."""
+
+    sessions: Sessions
+    reader: SessionReader
+    runner: SessionRunner
+    converter: SessionConverter
+    streams: SessionStreams
+
+
+def build(
+    settings: Settings,
+    artifacts: ArtifactReader,
+    reports: Reports,
+    *,
+    describe: FaultReporter,
+    admit: Callable[[SessionPlan], None],
+    now: Callable[[], datetime],
+) -> Built:
+    """Sessions as `settings` describe them; nothing runs yet.
+
+    Args:
+        settings: What the operator chose.
+        artifacts: Where finished pictures are read back from.
+        reports: What sessions of other domains report, as messages.
+        describe: What a client sees of an error.
+        admit: Raises when a plan's work must not begin now.
+        now: The wall clock, timezone-aware.
+    """
+    sessions = Sessions(
+        describe=describe,
+        queue_length=settings.queue_length_per_device,
+        retention=timedelta(seconds=settings.session_retention_seconds),
+        kept=settings.sessions_kept,
+        now=now,
+        admit=admit,
+    )
+    reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, now=now)
+    runner = SessionRunner(sessions, reader)
+    converter = SessionConverter(reports)
+    return Built(sessions, reader, runner, converter, SessionStreams(runner, converter))
