@@ -1,0 +1,85 @@
+"""ProcessingService through a real channel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TypeAlias
+
+import grpc.aio
+import pytest
+
+from deviceops.v1 import processing_pb2, processing_pb2_grpc
+from domains.processing.core import SessionControl
+from domains.processing.servicer import ProcessingServicer
+from domains.session.convert import SessionConverter
+from domains.session.core.reading import SessionReader
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.types import SessionOptions
+from tests.domains.session.conftest import (
+    artifacts,
+    clock,
+    finish,
+    reader,
+    sessions,
+    started,
+    submit,
+)
+from tests.domains.sessions import until_final
+from tests.domains.wire import channel_to
+
+__all__ = ["artifacts", "clock", "reader", "sessions"]
+
+Stub: TypeAlias = "processing_pb2_grpc.ProcessingServiceAsyncStub"
+
+
+@pytest.fixture
+async def stub(sessions: Sessions, reader: SessionReader) -> AsyncIterator[Stub]:
+    servicer = ProcessingServicer(
+        sessions, SessionControl(sessions), reader, SessionConverter({})
+    )
+    add = processing_pb2_grpc.add_ProcessingServiceServicer_to_server
+    async with channel_to(add, servicer) as channel:
+        yield processing_pb2_grpc.ProcessingServiceStub(channel)
+
+
+async def test_sessions_with_all_the_metadata_they_may_have_are_listed(
+    stub: Stub, sessions: Sessions
+) -> None:
+    """Fifty of them outgrow a message: pages end before, and together hold every one."""
+    most = {f"key{number}": "\N{ROBOT FACE}" * 1024 for number in range(32)}
+    options = SessionOptions(tags=("\N{ROBOT FACE}" * 64,) * 32, metadata=most)
+    opened = []
+
+    async def at_once(session: Session) -> None:
+        finish(session)
+
+    for _ in range(50):
+        opened.append(submit(sessions, at_once, options))
+        await until_final(opened[-1])
+
+    listed: list[str] = []
+    token = ""
+    while token or not listed:
+        request = processing_pb2.ListSessionsRequest(page_size=1000, page_token=token)
+        page = await stub.ListSessions(request)  # with the channel's own limit of 4 MiB
+        listed += [session.session_id for session in page.sessions]
+        token = page.next_page_token
+
+    assert listed == [session.session_id for session in reversed(opened)]
+
+
+async def test_a_watch_shows_the_session_and_leaves_it_alone(
+    stub: Stub, sessions: Sessions
+) -> None:
+    session = await started(sessions)
+    watch = stub.WatchSession(processing_pb2.WatchSessionRequest(session_id=session.session_id))
+    first = (await watch.read()).event
+    finish(session)
+    last = (await watch.read()).event
+
+    assert first.WhichOneof("event") == "accepted"
+    assert last.WhichOneof("event") == "completed"
+    assert await watch.read() is grpc.aio.EOF
+    got = await stub.GetSession(processing_pb2.GetSessionRequest(session_id=session.session_id))
+    assert got.terminal_event == last
