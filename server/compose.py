@@ -35,21 +35,19 @@ from domains.memory.backends.host import HostMemoryMeter
 from domains.memory.backends.segments import HostSegments
 from domains.memory.core import MemoryMonitor, MemoryService
 from domains.memory.core.access import Access
-from domains.memory.core.care import MemoryAdviser, MemoryCare
+from domains.memory.core.address_space import AddressSpace
+from domains.memory.core.adviser import MemoryAdviser
 from domains.memory.core.copies import Copies
 from domains.memory.core.defragment import Defragmentation
-from domains.memory.core.happenings import CountedModels, ExhaustionWatch
-from domains.memory.core.held_models import HeldModels
-from domains.memory.core.history import MemoryRecorder
+from domains.memory.core.exhaustion import ExhaustionWatch
+from domains.memory.core.headroom import Headroom
 from domains.memory.core.leases import Leases
 from domains.memory.core.ledger import Ledger
-from domains.memory.core.lending import Lender
 from domains.memory.core.model_memory import ModelsInMemory
+from domains.memory.core.models import HeldModels
 from domains.memory.core.pressure import thresholds
 from domains.memory.core.reactions import PressureReactions
-from domains.memory.core.room import Room
-from domains.memory.core.store import MemoryStore
-from domains.memory.core.uses import Uses
+from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.core.watch import PressureWatch
 from domains.memory.servicer import MemoryServicer
 from domains.model.backends.disk_scanner import DiskScanner
@@ -94,7 +92,8 @@ class Composition:
     _artifacts: ArtifactStore
     _pool: WorkerPool
     _memory: MemoryService
-    _care: MemoryCare
+    _reactions: PressureReactions
+    _exhaustion: ExhaustionWatch
     _segments: HostSegments
     _journal: Journal
     _background: set[asyncio.Task[None]] = field(default_factory=set)
@@ -102,7 +101,6 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
-        await asyncio.to_thread(self._care.recorder.load)
         await self._artifacts.start()
         self._sessions.start()
         await self._pool.start(self._inventory.devices)
@@ -128,7 +126,6 @@ class Composition:
         await self._memory.leases.close()
         await self._pool.stop(0)
         self._segments.close()
-        self._care.recorder.write()
         await asyncio.to_thread(self._journal.close)
 
     async def _keep_catalogue(self) -> None:
@@ -147,14 +144,14 @@ class Composition:
     async def _keep_history(self) -> None:
         """Have the history of memory go on."""
         while True:
-            self._care.failures.look()
-            await _reported(self._care.recorder.sample())
+            self._exhaustion.look()
+            await _reported(self._memory.recorder.sample())
             await asyncio.sleep(_HISTORY_SECONDS)
 
     async def _relieve_memory(self) -> None:
         """Let models go under pressure; a busy worker keeps nobody but this waiting."""
         while True:
-            await _reported(self._memory.reactions.relieve())
+            await _reported(self._reactions.relieve())
             await asyncio.sleep(_RELIEF_SECONDS)
 
 
@@ -208,7 +205,7 @@ def compose(settings: Settings) -> Composition:
     recorder = MemoryRecorder(
         memory, pool, inventory, journal, host_leases=segments.lent, now=time.time
     )
-    held = CountedModels(HeldModels(inventory, pool), recorder)
+    held = HeldModels(inventory, pool, evicted=recorder.count_eviction)
     reactions = PressureReactions(watch, held, clock=_now)
     catalogue = ModelCatalogue(
         DiskScanner(settings.model_roots), default_model=settings.default_model, clock=_now
@@ -240,35 +237,18 @@ def compose(settings: Settings) -> Composition:
         software_versions=lambda device_id: pool.status(device_id).software_versions,
     )
     tasks = Tasks(sessions, describe=describe_failure)
-    store = MemoryStore(segments, pool, inventory)
+    space = AddressSpace(segments, pool, inventory)
     ledger = Ledger(pool=memory.pool, monotonic=time.monotonic, now=_now)
-    uses = Uses(ledger, store)
-    lender = Lender(
-        ledger,
-        store,
-        Room(memory, watch, held),
-        memory,
-        inventory,
-        quota_bytes=settings.allocation_quota_bytes,
-    )
     leases = Leases(
         ledger,
-        lender,
-        store,
-        uses,
+        space,
+        Headroom(memory, watch, held),
         inventory,
         pool,
+        quota_bytes=settings.allocation_quota_bytes,
         exhausted=recorder.count_out_of_memory,
     )
     pool.on_buffers_lost(leases.lose)
-    memory_service = MemoryService(
-        memory,
-        watch,
-        reactions,
-        leases,
-        Access(uses, store),
-        Copies(tasks, uses, lender, store),
-    )
     device = DeviceService(
         inventory,
         DeviceMonitor(
@@ -279,9 +259,15 @@ def compose(settings: Settings) -> Composition:
         Optimizations(inventory, catalogue, tasks, pool, profiles),
         Restarts(inventory, tasks, pool, pool),
     )
-    care = MemoryCare(
+    memory_service = MemoryService(
+        memory,
+        watch,
+        leases,
+        Access(ledger, space),
+        Copies(tasks, ledger, leases, space),
+        Defragmentation(inventory, pool, pool, memory, tasks),
+        ModelsInMemory(memory, inventory, held, tasks, find=catalogue.get),
         recorder,
-        ExhaustionWatch(sessions, recorder),
         MemoryAdviser(
             recorder,
             memory,
@@ -290,8 +276,6 @@ def compose(settings: Settings) -> Composition:
             profile=profiles.of,
             clock=_now,
         ),
-        ModelsInMemory(memory, inventory, held, tasks, find=catalogue.get),
-        Defragmentation(inventory, pool, pool, memory, tasks),
     )
     rediscovery = Rediscovery(
         inventory,
@@ -302,7 +286,7 @@ def compose(settings: Settings) -> Composition:
     )
     return Composition(
         device=DeviceServicer(device),
-        memory=MemoryServicer(memory_service, care),
+        memory=MemoryServicer(memory_service),
         model=ModelServicer(catalogue),
         processing=ProcessingServicer(sessions, SessionControl(sessions)),
         inference=InferenceServicer(generations, CapabilityInquiry(inventory, catalogue)),
@@ -315,7 +299,8 @@ def compose(settings: Settings) -> Composition:
         _artifacts=artifacts,
         _pool=pool,
         _memory=memory_service,
-        _care=care,
+        _reactions=reactions,
+        _exhaustion=ExhaustionWatch(sessions, recorder),
         _segments=segments,
         _journal=journal,
     )

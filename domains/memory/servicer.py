@@ -12,7 +12,6 @@ from deviceops.v1 import memory_pb2, memory_pb2_grpc
 from domains.conversions import seconds
 from domains.memory import convert
 from domains.memory.core import MemoryService
-from domains.memory.core.care import MemoryCare
 from domains.memory.core.rules import CLIENT_KEY, check_client
 from domains.session.convert import event_to_proto
 
@@ -20,11 +19,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
-    """What memory there is, how tight it is, who is lent how much of it, and its care."""
+    """What memory there is, how tight it is, who holds how much of it, and its upkeep."""
 
-    def __init__(self, core: MemoryService, care: MemoryCare) -> None:
+    def __init__(self, core: MemoryService) -> None:
         self._core = core
-        self._care = care
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
@@ -123,14 +121,14 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.DefragmentRequest, context: Context
     ) -> AsyncIterator[memory_pb2.DefragmentResponse]:
         wanted = convert.defragment_from_proto(request)
-        async with aclosing(self._care.defragmentation.run(wanted)) as items:
+        async with aclosing(self._core.defragmentation.run(wanted)) as items:
             async for item in items:
                 yield convert.defragment_answer_to_proto(item)
 
     async def GetModelMemory(
         self, request: memory_pb2.GetModelMemoryRequest, context: Context
     ) -> memory_pb2.GetModelMemoryResponse:
-        held = await self._care.models.held(request.model_id, request.device_id)
+        held = await self._core.models.held(request.model_id, request.device_id)
         return memory_pb2.GetModelMemoryResponse(
             components=[convert.component_to_proto(one) for one in held]
         )
@@ -139,14 +137,14 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.OptimizeModelMemoryRequest, context: Context
     ) -> AsyncIterator[memory_pb2.OptimizeModelMemoryResponse]:
         wanted = convert.eviction_from_proto(request)
-        async with aclosing(self._care.models.optimize(wanted)) as items:
+        async with aclosing(self._core.models.optimize(wanted)) as items:
             async for item in items:
                 yield convert.eviction_answer_to_proto(item)
 
     async def GetMemoryAnalytics(
         self, request: memory_pb2.GetMemoryAnalyticsRequest, context: Context
     ) -> memory_pb2.GetMemoryAnalyticsResponse:
-        histories = await self._care.recorder.analytics(
+        histories = await self._core.recorder.analytics(
             request.device_id,
             window=convert.window_from_proto(request),
             points=convert.points_from_proto(request),
@@ -158,7 +156,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     async def GetMemoryRecommendations(
         self, request: memory_pb2.GetMemoryRecommendationsRequest, context: Context
     ) -> memory_pb2.GetMemoryRecommendationsResponse:
-        found = await self._care.adviser.recommendations(request.device_id)
+        found = await self._core.adviser.recommendations(request.device_id)
         return convert.recommendations_to_proto(found)
 
 

@@ -9,10 +9,9 @@ from domains.conversions import DATA_TYPES, EnumMap, byte_figure, seconds, times
 from domains.limits import LIMITS
 from domains.memory.convert.figures import place_to_proto
 from domains.memory.convert.leases import digest_of, place_from_proto
-from domains.memory.core.analytics import History
 from domains.memory.core.defragment import DefragmentReport, DefragmentRequest, Depth
 from domains.memory.core.recommendations import Advice, Recommendation
-from domains.memory.types import EvictionReport, EvictionRequest, HeldComponent, Place
+from domains.memory.types import EvictionReport, EvictionRequest, HeldComponent, History, Place
 from domains.session.convert import event_to_proto, options_from_proto, register_report
 from domains.session.types import SessionEvent
 

@@ -11,10 +11,9 @@ from domains import checks
 from domains.device.core import DeviceInventory
 from domains.errors import FailedPrecondition, Reason
 from domains.limits import LIMITS
-from domains.memory.core.models import IdleModel, idle_models
+from domains.memory.core.models import HeldModels, IdleModel
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
-from domains.memory.ports import ModelMemory
 from domains.memory.types import EvictionReport, EvictionRequest, HeldComponent, Place
 from domains.session.core.options import check_options
 from domains.session.core.session import Session
@@ -46,7 +45,7 @@ class ModelsInMemory:
         self,
         monitor: MemoryMonitor,
         devices: DeviceInventory,
-        models: ModelMemory,
+        models: HeldModels,
         tasks: Tasks,
         *,
         find: Callable[[str], Awaitable[object]],
@@ -136,7 +135,7 @@ class ModelsInMemory:
         held = [one for one in self._models.held() if one.device_id == device_id]
         missing = None if free is None else target - free
         chosen: list[IdleModel] = []
-        for model in idle_models(held, device_id):
+        for model in self._models.idle(device_id):
             if missing is not None and missing <= 0:
                 return chosen
             chosen.append(model)
@@ -169,7 +168,12 @@ class ModelsInMemory:
             # Another allocation may have been given back meanwhile.
             if free is not None and free >= request.target_free:
                 break
-            evicted += await self._release(session, device_id, model)
+            evicted += await self._models.evict(
+                model,
+                remaining=max(session.remaining(), 0.0),
+                session_id=session.session_id,
+                record=session.record,
+            )
             done = sum(one.component.size.value or 0 for one in evicted)
             session.record(TransferProgress(model.model_id, min(done, total), total))
             free = (await self._monitor.extent(place)).free
@@ -179,24 +183,6 @@ class ModelsInMemory:
             _measured(free),
             free is not None and free >= request.target_free,
         )
-
-    async def _release(
-        self, session: Session, device_id: str, model: IdleModel
-    ) -> tuple[HeldComponent, ...]:
-        events = self._models.release(
-            device_id,
-            session.session_id,
-            (model.model_id,),
-            remaining=max(session.remaining(), 0.0),
-        )
-        gone: tuple[HeldComponent, ...] = ()
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, tuple):
-                    gone = event
-                else:
-                    session.record(event)
-        return gone
 
     def _forecast(
         self, device_id: str, plan: list[IdleModel], before: int | None, target: int

@@ -1,16 +1,18 @@
-"""Models that may give way: which, in which order, and letting one go."""
+"""The models that the devices' workers hold: which may be evicted, and evicting them."""
 
 from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
-from domains.memory.ports import ModelMemory
-from domains.memory.types import HeldComponent
+from domains.device.core import DeviceInventory
+from domains.device.ports import DeviceRuns, TaskEvent
+from domains.device.types import LoadedComponent, ReleaseReport, ReleaseWork
+from domains.memory.types import HeldComponent, Place
 
 
 @dataclass(frozen=True)
@@ -23,35 +25,83 @@ class IdleModel:
     last_use_time: datetime
 
 
-def idle_models(held: Iterable[HeldComponent], device_id: str) -> list[IdleModel]:
-    """Models of a device of which no component is used, least recently used first."""
-    parts: dict[str, list[HeldComponent]] = defaultdict(list)
-    for one in held:
-        if one.device_id == device_id:
-            parts[one.component.model_id].append(one)
-    models = [
-        IdleModel(
-            device_id,
-            model_id,
-            sum(one.component.size.value or 0 for one in components),
-            max(one.component.last_use_time for one in components),
-        )
-        for model_id, components in parts.items()
-        if all(one.idle for one in components)
-    ]
-    return sorted(models, key=lambda model: model.last_use_time)
+class HeldModels:
+    """Knows the models in the devices' memory, and lets some go.
 
-
-async def release(models: ModelMemory, model: IdleModel, *, remaining: float) -> None:
-    """Let a model go; the memory is free when this returns.
-
-    Raises:
-        Unavailable: The worker is lost or there is none.
-        DeadlineExceeded: It could not begin within `remaining` seconds.
+    Args:
+        devices: Knows the devices.
+        runs: The devices' workers.
+        evicted: Called with the place of each model that was evicted.
     """
-    events = models.release(
-        model.device_id, str(uuid.uuid4()), (model.model_id,), remaining=remaining
-    )
-    async with aclosing(events):
-        async for _ in events:
-            pass
+
+    def __init__(
+        self,
+        devices: DeviceInventory,
+        runs: DeviceRuns,
+        *,
+        evicted: Callable[[Place], None] = lambda place: None,
+    ) -> None:
+        self._devices = devices
+        self._runs = runs
+        self._evicted = evicted
+
+    def held(self) -> tuple[HeldComponent, ...]:
+        """Every component in a device's memory, as of its worker's last figures."""
+        return tuple(
+            HeldComponent(device.device_id, component)
+            for device in self._devices.devices
+            if (figures := self._runs.figures(device.device_id)) is not None
+            for component in figures.models
+        )
+
+    def idle(self, device_id: str) -> list[IdleModel]:
+        """Models of a device of which no component is used, least recently used first."""
+        parts: dict[str, list[LoadedComponent]] = defaultdict(list)
+        for one in self.held():
+            if one.device_id == device_id:
+                parts[one.component.model_id].append(one.component)
+        models = [
+            IdleModel(
+                device_id,
+                model_id,
+                sum(part.size.value or 0 for part in components),
+                max(part.last_use_time for part in components),
+            )
+            for model_id, components in parts.items()
+            if not any(part.in_use for part in components)
+        ]
+        return sorted(models, key=lambda model: model.last_use_time)
+
+    async def evict(
+        self,
+        model: IdleModel,
+        *,
+        remaining: float,
+        session_id: str = "",
+        record: Callable[[TaskEvent], object] = lambda event: None,
+    ) -> tuple[HeldComponent, ...]:
+        """Let a model go; its memory is free when this returns, with what was let go.
+
+        Args:
+            model: Which.
+            remaining: Seconds that it may take.
+            session_id: The session that it belongs to, if any.
+            record: Called with what happens meanwhile.
+
+        Raises:
+            Unavailable: The worker is lost or there is none.
+            DeadlineExceeded: `remaining` seconds did not suffice.
+        """
+        device_id, session_id = model.device_id, session_id or str(uuid.uuid4())
+        work = ReleaseWork((model.model_id,))
+        gone: tuple[LoadedComponent, ...] = ()
+        events = self._runs.release(device_id, session_id, work, remaining=remaining)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, ReleaseReport):
+                    gone = event.released
+                else:
+                    record(event)
+        if gone:
+            self._evicted(Place(device_id))
+        return tuple(HeldComponent(device_id, part) for part in gone)

@@ -8,9 +8,8 @@ from datetime import datetime
 from enum import Enum
 
 from domains.device.types import LoadedComponent
-from domains.memory.core.analytics import History
-from domains.memory.core.history import NO_MODELS
-from domains.memory.types import Place
+from domains.memory.core.recorder import NO_MODELS
+from domains.memory.types import History, Place
 from domains.values import ByteFigure, DataType, FigureQuality
 
 # From these on a place is short of memory, fragmented, or a model is not used.
@@ -174,7 +173,7 @@ def _resize(facts: PlaceFacts) -> Iterable[Recommendation]:
     if evictions < MANY_EVICTIONS:
         return
     owners = {usage.owner: usage.peak_bytes for usage in facts.history.owners}
-    models = {n: b for n, b in owners.items() if n not in ("leases", "workers", "others")}
+    models = {n: b for n, b in owners.items() if n not in NO_MODELS}
     largest = max(models.values(), default=0)
     yield Recommendation(
         Advice.RESIZE_CACHE,

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from domains.finishing import finished
-from domains.memory.core.store import MemoryStore, at
-from domains.memory.core.uses import Uses
+from domains.memory.core.address_space import AddressSpace, at
+from domains.memory.core.ledger import Ledger
 from domains.memory.errors import AllocationBusy
 from domains.memory.types import Place, SegmentRegion, WriteHeader
 
@@ -22,8 +22,8 @@ class Sink:
     For a device they are gathered in one slot while the other one is on its way.
 
     Args:
-        uses: Where the allocation lies.
-        store: Moves bytes.
+        ledger: Knows where the allocation lies.
+        space: Moves bytes.
         client: Whose allocation it is.
         header: Which, and where its first byte goes.
         room: Most bytes that may come.
@@ -31,14 +31,14 @@ class Sink:
 
     def __init__(
         self,
-        uses: Uses,
-        store: MemoryStore,
+        ledger: Ledger,
+        space: AddressSpace,
         client: str,
         header: WriteHeader,
         room: int,
     ) -> None:
-        self._uses = uses
-        self._store = store
+        self._ledger = ledger
+        self._space = space
         self._client = client
         self._allocation_id = header.allocation_id
         self._position = header.offset  # of the next byte
@@ -66,7 +66,7 @@ class Sink:
             AllocationBusy: A copy uses the allocation.
             Unavailable: The device's worker is lost.
         """
-        async with self._uses.touching(self._client, self._allocation_id) as lease:
+        async with self._ledger.touching(self._client, self._allocation_id) as lease:
             if lease.copied:
                 raise AllocationBusy(self._allocation_id, "written")
             if isinstance(lease.region, SegmentRegion) and not self._gathered:
@@ -85,7 +85,7 @@ class Sink:
     async def _gather(self, data: bytes, see: Callable[[bytes], object]) -> None:
         if not self._slots:
             for _ in range(2):
-                segment = await self._store.host.allocate(self._slot_bytes)
+                segment = await self._space.host.allocate(self._slot_bytes)
                 self._slots.append(SegmentRegion(segment))
         if self._gathered + len(data) > self._slot_bytes:
             await self._send()
@@ -108,16 +108,16 @@ class Sink:
             self._flushing = None
 
     async def _move(self, slot: SegmentRegion, count: int, position: int) -> None:
-        async with self._uses.touching(self._client, self._allocation_id) as lease:
+        async with self._ledger.touching(self._client, self._allocation_id) as lease:
             if lease.copied:
                 raise AllocationBusy(self._allocation_id, "written")
             target = (lease.allocation.place, at(lease.region, position))
-            await self._store.move_whole((Place(), slot), target, count)
+            await self._space.move_whole((Place(), slot), target, count)
 
     def _write(
         self, target: SegmentRegion, data: bytes, see: Callable[[bytes], object]
     ) -> None:
-        self._store.host.write(target, data)
+        self._space.host.write(target, data)
         see(data)
 
     async def _close(self) -> None:
@@ -125,4 +125,4 @@ class Sink:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
         for slot in self._slots:
-            await self._store.host.free(slot.segment)
+            await self._space.host.free(slot.segment)

@@ -8,8 +8,10 @@ from domains.memory.types.figures import (
     Threshold,
 )
 from domains.memory.types.history import (
-    MemoryInterval,
-    OwnerInterval,
+    History,
+    OwnerUsage,
+    Reading,
+    Sample,
 )
 from domains.memory.types.leases import (
     Allocation,
@@ -28,7 +30,6 @@ from domains.memory.types.models import (
     HeldComponent,
 )
 from domains.memory.types.places import (
-    HOST_PLACE,
     Extent,
     Place,
 )
@@ -42,7 +43,6 @@ from domains.memory.types.regions import (
 )
 
 __all__ = [
-    "HOST_PLACE",
     "Allocation",
     "AllocationRequest",
     "BufferRegion",
@@ -52,17 +52,19 @@ __all__ = [
     "EvictionRequest",
     "Extent",
     "HeldComponent",
+    "History",
     "HostMemory",
-    "MemoryInterval",
     "MemoryStatus",
     "Move",
-    "OwnerInterval",
+    "OwnerUsage",
     "Place",
     "Pressure",
     "PressureLevel",
     "ReadChunk",
+    "Reading",
     "Reconciliation",
     "Region",
+    "Sample",
     "Segment",
     "SegmentRegion",
     "Threshold",

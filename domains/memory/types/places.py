@@ -30,7 +30,3 @@ class Extent:
 
     total: int | None
     free: int | None
-
-
-HOST_PLACE = "host"
-"""Main memory, where places are named by a text; devices are named by their ids."""

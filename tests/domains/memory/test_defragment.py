@@ -33,7 +33,7 @@ class Runs:
     ) -> AsyncGenerator[TaskEvent | ReleaseReport]:
         assert work.reload
         self.done.append("reload")
-        parts = tuple(one.component for one in self.system.models.held())
+        parts = tuple(one.component for one in self.system.models.components)
         yield ReleaseReport(parts, parts)
 
     async def restart(self, device_id: str, force: bool = False) -> None:

@@ -158,8 +158,7 @@ async def test_freeing_twice_is_not_found(system: System) -> None:
 
 async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System) -> None:
     one, other = await system.lend(HOST), await system.lend(HOST)
-    uses = system.service.access._uses
-    async with uses.copying("ann", one.allocation_id, other.allocation_id):
+    async with system.ledger.copying("ann", one.allocation_id, other.allocation_id):
         for busy in (one, other):
             with pytest.raises(AllocationBusy) as refused:
                 await system.service.leases.deallocate("ann", busy.allocation_id)
@@ -174,7 +173,7 @@ async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System)
 
 async def test_freeing_waits_for_a_read_under_way(system: System) -> None:
     one = await system.lend(HOST)
-    async with system.service.access._uses.touching("ann", one.allocation_id):
+    async with system.ledger.touching("ann", one.allocation_id):
         freeing = asyncio.create_task(
             system.service.leases.deallocate("ann", one.allocation_id)
         )

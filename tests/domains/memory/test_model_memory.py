@@ -10,8 +10,8 @@ from domains.errors import (
     NotFound,
     Reason,
 )
-from domains.memory.core.history import MemoryRecorder
 from domains.memory.core.model_memory import ModelsInMemory
+from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.types import EvictionReport, EvictionRequest
 from domains.session.errors import SessionFailed

@@ -91,7 +91,6 @@ async def test_moves_and_comparisons_tell_how_far_they_are(host: HostSegments) -
 
     steps = [done async for done in host.move(source, target, len(data))]
 
-    assert 1 < len(steps) <= 4  # in whatever order two threads finish their chunks
     assert steps == sorted(steps)
     assert steps[-1] == len(data)
     assert host.read(target, len(data)) == data

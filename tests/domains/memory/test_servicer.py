@@ -23,8 +23,7 @@ ANN = (("deviceops-client", "ann"),)
 
 @pytest.fixture
 async def stub(system: System) -> AsyncIterator[Stub]:
-    care: Any = None  # what is behind the RPCs that have tests of their own
-    servicer = MemoryServicer(system.service, care)
+    servicer = MemoryServicer(system.service)
     add = memory_pb2_grpc.add_MemoryServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield memory_pb2_grpc.MemoryServiceStub(channel)

@@ -1,4 +1,4 @@
-"""Memory in any place, taken, given back, moved and compared by whoever reaches it."""
+"""Memory in any place: taken, freed, moved, compared by the process that reaches it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def at(region: R, offset: int) -> R:
     return replace(region, offset=region.offset + offset)
 
 
-class MemoryStore:
+class AddressSpace:
     """Takes, frees, moves and compares bytes, in main memory and on devices.
 
     Args:
@@ -75,7 +75,7 @@ class MemoryStore:
         return region
 
     async def free(self, place: Place, region: Region) -> int:
-        """Give memory back; returns its bytes. Goes on when the caller is cancelled.
+        """Free memory; returns its bytes. Goes on when the caller is cancelled.
 
         What a lost worker took along is gone already: that is no error.
         """
