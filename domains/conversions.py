@@ -5,11 +5,13 @@ Only convert modules import this: it knows protobuf, which cores do not.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deviceops.v1 import common_pb2
@@ -109,6 +111,11 @@ def duration(seconds: float | None) -> Duration | None:
 def seconds(message: Duration) -> float:
     """A Duration's seconds, whatever a client put into its fields."""
     return message.seconds + message.nanos / 1e9
+
+
+def digest_of(message: Message) -> bytes:
+    """Stands for a request, so that its request_id is not used for another."""
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
 
 
 DATA_TYPES = EnumMap(DataType, common_pb2.DataType, "DATA_TYPE_")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-
-from google.protobuf.message import Message
-
 from deviceops.v1 import device_pb2
-from domains.conversions import DATA_TYPES, EnumMap, byte_figure, duration, timestamp
+from domains.conversions import (
+    DATA_TYPES,
+    EnumMap,
+    byte_figure,
+    digest_of,
+    duration,
+    timestamp,
+)
 from domains.device.core.optimizations import OptimizationRequest
 from domains.device.core.restarts import RestartRequest
 from domains.device.types import (
@@ -154,7 +157,7 @@ def optimization_from_proto(message: device_pb2.OptimizeDeviceRequest) -> Optimi
         ),
         model_id=message.model_id,
         options=options_from_proto(message.options),
-        digest=_digest(message),
+        digest=digest_of(message),
     )
 
 
@@ -190,7 +193,7 @@ def restart_from_proto(message: device_pb2.RestartWorkerRequest) -> RestartReque
         device_id=message.device_id,
         force=message.force,
         options=options_from_proto(message.options),
-        digest=_digest(message),
+        digest=digest_of(message),
     )
 
 
@@ -209,11 +212,6 @@ def _worker(worker: WorkerStatus, *, busy: bool) -> device_pb2.WorkerStatus:
         resident_memory=byte_figure(resident),
         software_versions=worker.software_versions,
     )
-
-
-def _digest(message: Message) -> bytes:
-    """Stands for a request, so that its request_id is not used for another."""
-    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
 
 
 register_report(OptimizationReport, optimization_to_proto)

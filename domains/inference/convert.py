@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, inference_pb2
-from domains.conversions import EnumMap
+from domains.conversions import EnumMap, digest_of
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
@@ -47,7 +46,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         settings=settings,
         options=options_from_proto(message.options),
         device_id=message.device_id,
-        digest=hashlib.sha256(message.SerializeToString(deterministic=True)).digest(),
+        digest=digest_of(message),
         image_data=not message.omit_image_data,
     )
 

@@ -10,7 +10,7 @@ import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
 from domains.conversions import seconds
-from domains.memory import convert
+from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
 from domains.memory.core.rules import CLIENT_KEY, check_client
 from domains.session.convert import event_to_proto
@@ -27,8 +27,8 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
     ) -> memory_pb2.GetMemoryStatusResponse:
-        status = await self._core.monitor.status(request.device_id)
-        return memory_pb2.GetMemoryStatusResponse(status=convert.status_to_proto(status))
+        now = await self._core.monitor.status(request.device_id)
+        return memory_pb2.GetMemoryStatusResponse(status=status.status_to_proto(now))
 
     async def WatchMemory(
         self, request: memory_pb2.WatchMemoryRequest, context: Context
@@ -40,20 +40,20 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         )
         async with aclosing(readings):
             async for reading in readings:
-                yield convert.reading_to_proto(reading)
+                yield status.reading_to_proto(reading)
 
     async def GetMemoryPressure(
         self, request: memory_pb2.GetMemoryPressureRequest, context: Context
     ) -> memory_pb2.GetMemoryPressureResponse:
         pressures = await self._core.watch.ask(request.device_id)
-        return convert.pressures_to_proto(pressures, self._core.watch.thresholds)
+        return status.pressures_to_proto(pressures, self._core.watch.thresholds)
 
     async def Allocate(
         self, request: memory_pb2.AllocateRequest, context: Context
     ) -> memory_pb2.AllocateResponse:
-        wanted = convert.allocation_request_from_proto(request)
+        wanted = leases.allocation_request_from_proto(request)
         allocation = await self._core.leases.allocate(_client(context), wanted)
-        return memory_pb2.AllocateResponse(allocation=convert.allocation_to_proto(allocation))
+        return memory_pb2.AllocateResponse(allocation=leases.allocation_to_proto(allocation))
 
     async def Deallocate(
         self, request: memory_pb2.DeallocateRequest, context: Context
@@ -65,10 +65,10 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.RenewLeaseRequest, context: Context
     ) -> memory_pb2.RenewLeaseResponse:
         field = "RenewLeaseRequest.lease"
-        lease = convert.lease_from_proto(request.lease, request.HasField("lease"), field)
+        lease = leases.lease_from_proto(request.lease, request.HasField("lease"), field)
         renewed = self._core.leases.renew(_client(context), request.allocation_ids, lease)
         return memory_pb2.RenewLeaseResponse(
-            allocations=[convert.allocation_to_proto(allocation) for allocation in renewed]
+            allocations=[leases.allocation_to_proto(allocation) for allocation in renewed]
         )
 
     async def ListAllocations(
@@ -76,18 +76,18 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     ) -> memory_pb2.ListAllocationsResponse:
         page = await self._core.leases.list(
             _client(context),
-            convert.place_from_proto(request.place),
+            leases.place_from_proto(request.place),
             page_size=request.page_size,
             page_token=request.page_token,
         )
-        return convert.listing_to_proto(page, self._core.leases.reconcile())
+        return leases.listing_to_proto(page, self._core.leases.reconcile())
 
     async def WriteAllocation(
         self,
         request_iterator: AsyncIterator[memory_pb2.WriteAllocationRequest],
         context: Context,
     ) -> memory_pb2.WriteAllocationResponse:
-        parts = convert.parts_from_proto(request_iterator)
+        parts = leases.parts_from_proto(request_iterator)
         written = await self._core.access.write(_client(context), parts)
         return memory_pb2.WriteAllocationResponse(written_bytes=written)
 
@@ -99,12 +99,12 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         )
         async with aclosing(chunks):
             async for chunk in chunks:
-                yield convert.chunk_to_proto(chunk)
+                yield leases.chunk_to_proto(chunk)
 
     async def Copy(
         self, request: memory_pb2.CopyRequest, context: Context
     ) -> AsyncIterator[memory_pb2.CopyResponse]:
-        wanted = convert.copy_from_proto(request)
+        wanted = leases.copy_from_proto(request)
         async with aclosing(self._core.copies.copy(_client(context), wanted)) as events:
             async for event in events:
                 yield memory_pb2.CopyResponse(event=event_to_proto(event))
@@ -112,7 +112,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     async def Transfer(
         self, request: memory_pb2.TransferRequest, context: Context
     ) -> AsyncIterator[memory_pb2.TransferResponse]:
-        wanted = convert.transfer_from_proto(request)
+        wanted = leases.transfer_from_proto(request)
         async with aclosing(self._core.copies.transfer(_client(context), wanted)) as events:
             async for event in events:
                 yield memory_pb2.TransferResponse(event=event_to_proto(event))
@@ -120,44 +120,44 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     async def Defragment(
         self, request: memory_pb2.DefragmentRequest, context: Context
     ) -> AsyncIterator[memory_pb2.DefragmentResponse]:
-        wanted = convert.defragment_from_proto(request)
+        wanted = upkeep.defragment_from_proto(request)
         async with aclosing(self._core.defragmentation.run(wanted)) as items:
             async for item in items:
-                yield convert.defragment_answer_to_proto(item)
+                yield upkeep.defragment_answer_to_proto(item)
 
     async def GetModelMemory(
         self, request: memory_pb2.GetModelMemoryRequest, context: Context
     ) -> memory_pb2.GetModelMemoryResponse:
         held = await self._core.models.held(request.model_id, request.device_id)
         return memory_pb2.GetModelMemoryResponse(
-            components=[convert.component_to_proto(one) for one in held]
+            components=[upkeep.component_to_proto(one) for one in held]
         )
 
     async def OptimizeModelMemory(
         self, request: memory_pb2.OptimizeModelMemoryRequest, context: Context
     ) -> AsyncIterator[memory_pb2.OptimizeModelMemoryResponse]:
-        wanted = convert.eviction_from_proto(request)
+        wanted = upkeep.eviction_from_proto(request)
         async with aclosing(self._core.models.optimize(wanted)) as items:
             async for item in items:
-                yield convert.eviction_answer_to_proto(item)
+                yield upkeep.eviction_answer_to_proto(item)
 
     async def GetMemoryAnalytics(
         self, request: memory_pb2.GetMemoryAnalyticsRequest, context: Context
     ) -> memory_pb2.GetMemoryAnalyticsResponse:
         histories = await self._core.recorder.analytics(
             request.device_id,
-            window=convert.window_from_proto(request),
-            points=convert.points_from_proto(request),
+            window=upkeep.window_from_proto(request),
+            points=upkeep.points_from_proto(request),
         )
         return memory_pb2.GetMemoryAnalyticsResponse(
-            histories=[convert.history_to_proto(history) for history in histories]
+            histories=[upkeep.history_to_proto(history) for history in histories]
         )
 
     async def GetMemoryRecommendations(
         self, request: memory_pb2.GetMemoryRecommendationsRequest, context: Context
     ) -> memory_pb2.GetMemoryRecommendationsResponse:
         found = await self._core.adviser.recommendations(request.device_id)
-        return convert.recommendations_to_proto(found)
+        return upkeep.recommendations_to_proto(found)
 
 
 def _client(context: Context) -> str:

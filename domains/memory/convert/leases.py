@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Sequence
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 
 from deviceops.v1 import memory_pb2
-from domains.conversions import byte_figure, seconds, timestamp
+from domains.conversions import byte_figure, digest_of, seconds, timestamp
 from domains.limits import LIMITS
-from domains.memory.convert.figures import place_to_proto
+from domains.memory.convert.status import place_to_proto
 from domains.memory.types import (
     Allocation,
     AllocationRequest,
@@ -141,8 +139,3 @@ def transfer_from_proto(message: memory_pb2.TransferRequest) -> TransferRequest:
         options=options_from_proto(message.options),
         digest=digest_of(message),
     )
-
-
-def digest_of(message: Message) -> bytes:
-    """Stands for a request, so that its request_id is not used for another."""
-    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()

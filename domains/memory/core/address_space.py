@@ -1,9 +1,9 @@
-"""Memory in any place: taken, freed, moved, compared by the process that reaches it."""
+"""Memory in any place: taken, freed, moved and compared by the process that reaches it."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from domains.device.core import DeviceInventory
 from domains.errors import FailedPrecondition, NotFound, Unavailable
 from domains.finishing import finished
-from domains.memory.core.ring import Piece, pieces
+from domains.memory.core.ring import pieces
 from domains.memory.errors import PinningUnsupported
 from domains.memory.ports import DeviceBuffers, HostBuffers
 from domains.memory.types import (
@@ -21,6 +21,7 @@ from domains.memory.types import (
     Move,
     Place,
     Region,
+    Segment,
     SegmentRegion,
 )
 
@@ -60,19 +61,18 @@ class AddressSpace:
             PinningUnsupported: No device can pin.
         """
         if not place.host:
-            buffer_id = str(uuid.uuid4())
-            await self._buffers.allocate(place.device_id, buffer_id, size)
-            return BufferRegion(buffer_id)
-        if place.pinned:
-            self._pinning_devices()  # raises before anything is taken
-        region = SegmentRegion(await self.host.allocate(size))
+            region = BufferRegion(str(uuid.uuid4()))
+            await self._buffers.allocate(place.device_id, region.buffer_id, size)
+            return region
+        pinning = self._pinning_devices() if place.pinned else []
+        segment = await self.host.allocate(size)
         if place.pinned:
             try:
-                await self.pin(region)
+                await self._pin(segment, pinning)
             except BaseException:
-                await finished(self.host.free(region.segment))
+                await finished(self.host.free(segment))
                 raise
-        return region
+        return SegmentRegion(segment)
 
     async def free(self, place: Place, region: Region) -> int:
         """Free memory; returns its bytes. Goes on when the caller is cancelled.
@@ -82,37 +82,15 @@ class AddressSpace:
         return await finished(self._free(place, region))
 
     async def _free(self, place: Place, region: Region) -> int:
-        if isinstance(region, SegmentRegion):
-            await self.unpin(region)
-            return await self.host.free(region.segment)
-        with suppress(NotFound, Unavailable):
-            return await self._buffers.free(place.device_id, region.buffer_id)
-        return 0
-
-    async def pin(self, region: SegmentRegion) -> None:
-        """Page-lock main memory for the first device that can; the bytes stay.
-
-        Raises:
-            PinningUnsupported: No device can.
-            ResourceExhausted: HOST_OUT_OF_MEMORY.
-        """
-        refusals = []
-        for device_id in self._pinning_devices():
-            try:
-                await self._buffers.pin(device_id, region.segment)
-            except (FailedPrecondition, Unavailable) as error:
-                refusals.append(error.message)
-                continue
-            self._pins[region.segment.name] = device_id
-            return
-        raise PinningUnsupported(" ".join(refusals))
-
-    async def unpin(self, region: SegmentRegion) -> None:
-        """Undo `pin`; nothing happens when it is not pinned or its worker is gone."""
+        if isinstance(region, BufferRegion):
+            with suppress(NotFound, Unavailable):
+                return await self._buffers.free(place.device_id, region.buffer_id)
+            return 0
         device_id = self._pins.pop(region.segment.name, None)
         if device_id is not None:
             with suppress(FailedPrecondition, Unavailable):
                 await self._buffers.unpin(device_id, region.segment)
+        return await self.host.free(region.segment)
 
     def forget_pins(self, device_id: str) -> frozenset[str]:
         """A device's worker ended: names of the segments that are not pinned any more."""
@@ -120,6 +98,19 @@ class AddressSpace:
         for name in names:
             del self._pins[name]
         return names
+
+    async def _pin(self, segment: Segment, devices: list[str]) -> None:
+        """Page-lock main memory for the first device that can."""
+        refusals = []
+        for device_id in devices:
+            try:
+                await self._buffers.pin(device_id, segment)
+            except (FailedPrecondition, Unavailable) as error:
+                refusals.append(error.message)
+                continue
+            self._pins[segment.name] = device_id
+            return
+        raise PinningUnsupported(" ".join(refusals))
 
     def _pinning_devices(self) -> list[str]:
         devices = [
@@ -133,7 +124,7 @@ class AddressSpace:
 
     # Bytes.
 
-    async def move(self, source: Located, target: Located, length: int) -> AsyncGenerator[int]:
+    def move(self, source: Located, target: Located, length: int) -> AsyncGenerator[int]:
         """Copy bytes between any two regions that do not overlap; yields how many are done.
 
         Between two devices reading and writing overlap in time. Closing it stops within a
@@ -144,27 +135,18 @@ class AddressSpace:
             ResourceExhausted: HOST_OUT_OF_MEMORY: no room for bytes on their way between
                 devices.
         """
-        (from_place, begin), (to_place, end) = source, target
+        begin, end = source[1], target[1]
         if isinstance(begin, SegmentRegion) and isinstance(end, SegmentRegion):
-            steps: AsyncGenerator[int] = self.host.move(begin, end, length)
-        elif from_place.host or to_place.host or from_place == to_place:
-            device_id = from_place.device_id or to_place.device_id
-            steps = self._buffers.move(device_id, Move(begin, end, length))
-        else:
-            steps = self._between_devices(source, target, length)
-        async with aclosing(steps):
-            async for done in steps:
-                yield done
+            return self.host.move(begin, end, length)
+        if device_id := _reaching_both(source, target):
+            return self._buffers.move(device_id, Move(begin, end, length))
+        return self._piecewise(self.move, source, target, length)
 
     async def move_whole(self, source: Located, target: Located, length: int) -> None:
         """`move` to its end."""
-        async with aclosing(self.move(source, target, length)) as steps:
-            async for _ in steps:
-                pass
+        await _last(self.move(source, target, length))
 
-    async def compare(
-        self, first: Located, second: Located, length: int
-    ) -> AsyncGenerator[int]:
+    def compare(self, first: Located, second: Located, length: int) -> AsyncGenerator[int]:
         """Compare bytes of any two regions; yields how many are equal so far.
 
         Ends early at a difference. Closing it stops within a chunk.
@@ -172,53 +154,43 @@ class AddressSpace:
         Raises:
             Unavailable, ResourceExhausted: As for `move`.
         """
-        (one_place, one), (other_place, other) = first, second
+        one, other = first[1], second[1]
         if isinstance(one, SegmentRegion) and isinstance(other, SegmentRegion):
-            steps = self.host.compare(one, other, length)
-        elif one_place.host or other_place.host or one_place == other_place:
-            device_id = one_place.device_id or other_place.device_id
-            steps = self._buffers.compare(device_id, Compare(one, other, length))
-        else:
-            steps = self._compare_devices(first, second, length)
-        async with aclosing(steps):
-            async for equal in steps:
-                yield equal
+            return self.host.compare(one, other, length)
+        if device_id := _reaching_both(first, second):
+            return self._buffers.compare(device_id, Compare(one, other, length))
+        return self._piecewise(self.compare, first, second, length)
 
-    def _pieces(self, located: Located, length: int) -> AsyncGenerator[Piece]:
-        """A region's bytes in order, in shared slots; see `ring.pieces`."""
-        place, region = located
+    async def _piecewise(
+        self,
+        act: Callable[[Located, Located, int], AsyncGenerator[int]],
+        source: Located,
+        target: Located,
+        length: int,
+    ) -> AsyncGenerator[int]:
+        """Have `act` work on bytes of two devices, once those of the source are in slots."""
 
         async def fill(slot: SegmentRegion, offset: int, size: int) -> None:
-            await self.move_whole((place, at(region, offset)), (Place(), slot), size)
+            await self.move_whole((source[0], at(source[1], offset)), (Place(), slot), size)
 
-        return pieces(self.host, fill, length)
-
-    async def _between_devices(
-        self, source: Located, target: Located, length: int
-    ) -> AsyncGenerator[int]:
-        place, region = target
-        async with aclosing(self._pieces(source, length)) as arriving:
+        async with aclosing(pieces(self.host, fill, length)) as arriving:
             async for piece in arriving:
-                part = (place, at(region, piece.offset))
-                await self.move_whole((Place(), piece.slot), part, piece.size)
-                yield piece.offset + piece.size
-
-    async def _compare_devices(
-        self, first: Located, second: Located, length: int
-    ) -> AsyncGenerator[int]:
-        place, region = second
-        async with aclosing(self._pieces(first, length)) as arriving:
-            async for piece in arriving:
-                there = at(region, piece.offset)
-                order = Compare(piece.slot, there, piece.size)
-                equal = await self._equal(place.device_id, order)
-                yield piece.offset + equal
-                if equal != piece.size:
+                there = target[0], at(target[1], piece.offset)
+                done = await _last(act((Place(), piece.slot), there, piece.size))
+                yield piece.offset + done
+                if done != piece.size:
                     return
 
-    async def _equal(self, device_id: str, order: Compare) -> int:
-        equal = 0
-        async with aclosing(self._buffers.compare(device_id, order)) as steps:
-            async for so_far in steps:
-                equal = so_far
-        return equal
+
+def _reaching_both(first: Located, second: Located) -> str:
+    """The device whose worker reaches both regions; empty where each is on one of its own."""
+    devices = {place.device_id for place, _ in (first, second) if place.device_id}
+    return devices.pop() if len(devices) == 1 else ""
+
+
+async def _last(steps: AsyncGenerator[int]) -> int:
+    done = 0
+    async with aclosing(steps):
+        async for done in steps:  # noqa: B007 - the last one counts
+            pass
+    return done

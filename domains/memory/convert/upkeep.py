@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deviceops.v1 import memory_pb2
-from domains.conversions import DATA_TYPES, EnumMap, byte_figure, seconds, timestamp
+from domains.conversions import (
+    DATA_TYPES,
+    EnumMap,
+    byte_figure,
+    digest_of,
+    seconds,
+    timestamp,
+)
 from domains.limits import LIMITS
-from domains.memory.convert.figures import place_to_proto
-from domains.memory.convert.leases import digest_of, place_from_proto
+from domains.memory.convert.leases import place_from_proto
+from domains.memory.convert.status import place_to_proto
 from domains.memory.core.defragment import DefragmentReport, DefragmentRequest, Depth
+from domains.memory.core.model_memory import EvictionReport, EvictionRequest
 from domains.memory.core.recommendations import Advice, Recommendation
-from domains.memory.types import EvictionReport, EvictionRequest, HeldComponent, History, Place
+from domains.memory.types import HeldComponent, History, Place
 from domains.session.convert import event_to_proto, options_from_proto, register_report
 from domains.session.types import SessionEvent
 
