@@ -190,7 +190,7 @@ def compose(settings: Settings) -> Composition:
         now=_now,
     )
     segments = HostSegments()
-    host_memory = HostMemoryMeter(segments.lent)
+    host_memory = HostMemoryMeter(segments.leased_bytes)
     memory = MemoryMonitor(host_memory, inventory, pool, clock=_now)
     watch = PressureWatch(
         memory,
@@ -203,7 +203,7 @@ def compose(settings: Settings) -> Composition:
         ),
     )
     recorder = MemoryRecorder(
-        memory, pool, inventory, journal, host_leases=segments.lent, now=time.time
+        memory, pool, inventory, journal, host_leases=segments.leased_bytes, now=time.time
     )
     held = HeldModels(inventory, pool, evicted=recorder.count_eviction)
     reactions = PressureReactions(watch, held, clock=_now)

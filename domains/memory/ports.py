@@ -42,7 +42,8 @@ class DeviceBuffers(Protocol):
 
         Raises:
             ResourceExhausted: DEVICE_OUT_OF_MEMORY (HOST_OUT_OF_MEMORY where the device's
-                memory is main memory) with `needed_bytes` and `free_bytes`.
+                memory is main memory) with `needed_bytes` and
+                `free_bytes` where they are known.
             AlreadyExists: NAME_TAKEN.
         """
         ...
@@ -109,10 +110,10 @@ class DeviceBuffers(Protocol):
 
 
 class DeviceMeter(Protocol):
-    """Tells device memory as the devices' workers last did."""
+    """Device memory as of the last figures of the devices' workers."""
 
     def figures(self, device_id: str) -> DeviceFigures | None:
-        """None when no worker lives there or it has not told yet. Never waits."""
+        """None when no worker lives there or it has sent none yet. Never waits."""
         ...
 
 

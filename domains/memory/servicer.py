@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
-from domains.conversions import seconds
+from domains.conversions import given
 from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
 from domains.memory.core.rules import CLIENT_KEY, check_client
@@ -35,7 +35,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     ) -> AsyncIterator[memory_pb2.WatchMemoryResponse]:
         readings = self._core.watch.stream(
             request.device_id,
-            interval=seconds(request.interval) if request.HasField("interval") else 1.0,
+            interval=given(request, "interval"),
             pressure_only=request.pressure_only,
         )
         async with aclosing(readings):
@@ -64,9 +64,8 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     async def RenewLease(
         self, request: memory_pb2.RenewLeaseRequest, context: Context
     ) -> memory_pb2.RenewLeaseResponse:
-        field = "RenewLeaseRequest.lease"
-        lease = leases.lease_from_proto(request.lease, request.HasField("lease"), field)
-        renewed = self._core.leases.renew(_client(context), request.allocation_ids, lease)
+        ids, lease = request.allocation_ids, given(request, "lease")
+        renewed = self._core.leases.renew(_client(context), ids, lease)
         return memory_pb2.RenewLeaseResponse(
             allocations=[leases.allocation_to_proto(allocation) for allocation in renewed]
         )
@@ -146,8 +145,8 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     ) -> memory_pb2.GetMemoryAnalyticsResponse:
         histories = await self._core.recorder.analytics(
             request.device_id,
-            window=upkeep.window_from_proto(request),
-            points=upkeep.points_from_proto(request),
+            window=given(request, "window"),
+            points=int(given(request, "points")),
         )
         return memory_pb2.GetMemoryAnalyticsResponse(
             histories=[upkeep.history_to_proto(history) for history in histories]

@@ -31,19 +31,14 @@ class HostSegments:
         self._most = _raise_file_limit() - _SPARE_FILES
 
     def figure(self) -> ByteFigure:
-        """Bytes of all segments that are not freed, in whole pages where the system tells."""
+        """Bytes of all segments, in whole pages where the system counts them."""
         mappings = tuple(self._mappings.values())
         source = mappings[0].source if mappings else "no segment exists"
         return ByteFigure.measured(sum(one.taken_bytes() for one in mappings), source)
 
-    def lent(self) -> int:
-        """Bytes of all segments, as they were asked for."""
+    def leased_bytes(self) -> int:
+        """Sum of the sizes of all segments, exactly."""
         return sum(one.segment.size_bytes for one in tuple(self._mappings.values()))
-
-    @property
-    def count(self) -> int:
-        """How many segments there are."""
-        return len(self._mappings)
 
     async def allocate(self, size: int) -> Segment:
         """Take `size` bytes whose pages are there; see the port for what is raised."""
@@ -124,7 +119,7 @@ async def _steps(act: Callable[[int, int], bool], length: int) -> AsyncGenerator
 
     def check_stop() -> None:
         if stop.is_set():
-            raise Cancelled("Nobody waits for it any more.")
+            raise Cancelled("Its caller has gone.")
 
     def work() -> None:
         try:

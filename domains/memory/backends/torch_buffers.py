@@ -37,7 +37,7 @@ class TorchBuffers(BufferStore[torch.Tensor]):
 
     Args:
         device: The device.
-        stream: Where its copies go on; by default one of its own.
+        stream: For its copies; by default one of its own.
     """
 
     def __init__(self, device: torch.device, stream: Stream | None = None) -> None:
@@ -56,8 +56,8 @@ class TorchBuffers(BufferStore[torch.Tensor]):
     def _take(self, size: int, guard: Guard) -> torch.Tensor:
         def take() -> torch.Tensor:
             with self._stream.work():
-                # Nobody gets what another left, and drivers that promise more than they
-                # have must hand it out now.
+                # No client gets what another left, and drivers that promise more than
+                # they have must provide it now.
                 return torch.zeros(size, dtype=torch.uint8, device=self._device)
 
         guard.check_stop()
@@ -67,7 +67,9 @@ class TorchBuffers(BufferStore[torch.Tensor]):
         if size >= GIVE_BACK_BYTES:
             self.release_cached()
 
-    def _move(self, move: Move, guard: Guard) -> None:
+    def move(self, move: Move, guard: Guard) -> None:
+        """Copy bytes."""
+        guard.check_stop()
         tensors, length = self._tensors, move.length
         match move.source, move.target:
             case BufferRegion() as source, BufferRegion() as target:
@@ -84,7 +86,9 @@ class TorchBuffers(BufferStore[torch.Tensor]):
             case _:
                 raise _not_here("move")
 
-    def _compare(self, compare: Compare, guard: Guard) -> int:
+    def compare(self, compare: Compare, guard: Guard) -> int:
+        """Compare bytes; returns how many are equal."""
+        guard.check_stop()
         first, second, length = compare.first, compare.second, compare.length
         if isinstance(first, SegmentRegion):
             first, second = second, first

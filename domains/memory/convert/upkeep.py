@@ -10,10 +10,8 @@ from domains.conversions import (
     EnumMap,
     byte_figure,
     digest_of,
-    seconds,
     timestamp,
 )
-from domains.limits import LIMITS
 from domains.memory.convert.leases import place_from_proto
 from domains.memory.convert.status import place_to_proto
 from domains.memory.core.defragment import DefragmentReport, DefragmentRequest, Depth
@@ -25,20 +23,6 @@ from domains.session.types import SessionEvent
 
 DEPTHS = EnumMap(Depth, memory_pb2.DefragmentDepth, "DEFRAGMENT_DEPTH_")
 ADVICE = EnumMap(Advice, memory_pb2.RecommendationKind, "RECOMMENDATION_KIND_")
-_WINDOW = LIMITS["GetMemoryAnalyticsRequest.window"]
-_POINTS = LIMITS["GetMemoryAnalyticsRequest.points"]
-
-
-def window_from_proto(request: memory_pb2.GetMemoryAnalyticsRequest) -> float:
-    """How many seconds back; the default when the client said nothing."""
-    if request.HasField("window"):
-        return seconds(request.window)
-    return float(_WINDOW.default or 0)
-
-
-def points_from_proto(request: memory_pb2.GetMemoryAnalyticsRequest) -> int:
-    """Points per series; the default when the client said nothing."""
-    return request.points if request.HasField("points") else int(_POINTS.default or 0)
 
 
 def history_to_proto(history: History) -> memory_pb2.MemoryHistory:

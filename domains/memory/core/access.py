@@ -51,7 +51,7 @@ class Access:
 
         Bytes are written as they come. A write that fails or is broken off leaves those
         that had come by then, perhaps without the last few megabytes; what lies before
-        and after them is as it was, and the allocation stays lent.
+        and after them is as it was, and the allocation stays.
 
         Returns:
             How many bytes were written.

@@ -135,7 +135,7 @@ class Copies:
                 return
             taken = await self._leases.take(client, request.place, size)
             try:
-                new = taken.place, taken.region
+                new = request.place, taken.region
                 await self._move(session, _item(lease), old, new, size, request.verify)
                 self._ledger.get(client, request.allocation_id)  # its worker may have died
             except BaseException:

@@ -38,8 +38,8 @@ class Headroom:
     async def make(self, place: Place, size: int, taken: Callable[[], int]) -> None:
         """Return when `size` bytes fit in a place, evicting idle models if need be.
 
-        Models go least recently used first and only as many as are needed; when all of
-        them would not suffice, none goes.
+        Least recently used first and no more than needed; when evicting all of them would
+        not suffice, none is.
 
         Args:
             place: Where.

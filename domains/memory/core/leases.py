@@ -36,7 +36,6 @@ class Taken:
     """Memory that is there and that no lease names yet; the reservation counts it."""
 
     reservation: Reservation
-    place: Place
     region: Region
 
 
@@ -118,12 +117,9 @@ class Leases:
         except OutOfMemory:
             self._exhausted(place)
             raise
+        label, seconds = request.label, request.lease_seconds
         return self._ledger.admit(
-            taken.reservation,
-            place,
-            taken.region,
-            label=request.label,
-            lease_seconds=request.lease_seconds,
+            taken.reservation, taken.region, label=label, lease_seconds=seconds
         )
 
     def _stands(self, known: _Keyed) -> bool:
@@ -223,7 +219,7 @@ class Leases:
         except BaseException:
             self._ledger.cancel(reservation)
             raise
-        return Taken(reservation, place, region)
+        return Taken(reservation, region)
 
     async def _backed(self, place: Place, size: int) -> Region:
         try:
@@ -243,12 +239,12 @@ class Leases:
     async def give_up(self, taken: Taken) -> None:
         """Free what no lease came to name."""
         self._ledger.cancel(taken.reservation)
-        await self._space.free(taken.place, taken.region)
+        await self._space.free(taken.reservation.place, taken.region)
 
     async def relocate(self, lease: Lease, taken: Taken) -> None:
         """The allocation lies where `taken` does from now on; what it lay in is freed."""
         before = lease.allocation.place, lease.region
-        self._ledger.relocate(lease, taken.reservation, taken.place, taken.region)
+        self._ledger.relocate(lease, taken.reservation, taken.region)
         await finished(self._free(lease, *before))
 
     # Ends that no client asks for.

@@ -1,4 +1,4 @@
-"""Who holds which memory until when, and who uses it now: book-keeping, no memory is moved."""
+"""Which client holds which memory until when, and what uses it now: the books alone."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Reservation:
     """Room that a client's quota counts although nothing is allocated there yet."""
 
     client: str
-    pool: str
+    place: Place
     size_bytes: int
 
 
 @dataclass
 class Lease:
-    """An allocation, the memory behind it, and who uses it now.
+    """An allocation, the memory behind it, and its uses now.
 
     `touches` are short reads and writes, `readers` and `writer` copies that take long.
     """
@@ -84,8 +84,11 @@ class Ledger:
             for one in self.of(client)
             if self._pool(one.allocation.place) == pool
         )
-        reserved = (r for r in self._reservations if (r.client, r.pool) == (client, pool))
-        return allocated + sum(r.size_bytes for r in reserved)
+        return allocated + sum(
+            one.size_bytes
+            for one in self._reservations
+            if one.client == client and self._pool(one.place) == pool
+        )
 
     def reserve(self, client: str, place: Place, size: int, quota: int | None) -> Reservation:
         """Set room aside while memory is being taken; `admit` or `cancel` ends it.
@@ -99,14 +102,15 @@ class Ledger:
         held = self.held(client, pool)
         if quota is not None and held + size > quota:
             raise QuotaExceeded(client, pool, size, held, quota)
-        reservation = Reservation(client, pool, size)
+        reservation = Reservation(client, place, size)
         self._reservations.append(reservation)
         return reservation
 
     def reserved(self, place: Place) -> int:
         """Bytes of a place's pool that are being taken now, for any client."""
         pool = self._pool(place)
-        return sum(r.size_bytes for r in self._reservations if r.pool == pool)
+        here = (one for one in self._reservations if self._pool(one.place) == pool)
+        return sum(one.size_bytes for one in here)
 
     def cancel(self, reservation: Reservation) -> None:
         """Nothing came of it."""
@@ -115,13 +119,7 @@ class Ledger:
     # Leases.
 
     def admit(
-        self,
-        reservation: Reservation,
-        place: Place,
-        region: Region,
-        *,
-        label: str,
-        lease_seconds: float,
+        self, reservation: Reservation, region: Region, *, label: str, lease_seconds: float
     ) -> Allocation:
         """The memory is there: the client holds it from now on."""
         self.cancel(reservation)
@@ -130,7 +128,7 @@ class Ledger:
             allocation_id=str(uuid.uuid4()),
             client=reservation.client,
             label=label,
-            place=place,
+            place=reservation.place,
             size_bytes=reservation.size_bytes,
             create_time=now,
             lease_expire_time=now + timedelta(seconds=lease_seconds),
@@ -186,12 +184,10 @@ class Ledger:
         now = self._monotonic()
         return [one for one in self._leases.values() if one.expires <= now and not one.busy]
 
-    def relocate(
-        self, lease: Lease, reservation: Reservation, place: Place, region: Region
-    ) -> None:
+    def relocate(self, lease: Lease, reservation: Reservation, region: Region) -> None:
         """The allocation lies elsewhere from now on."""
         self.cancel(reservation)
-        lease.allocation = replace(lease.allocation, place=place)
+        lease.allocation = replace(lease.allocation, place=reservation.place)
         lease.region = region
 
     def remove(self, lease: Lease, cause: str, why: str) -> None:
@@ -248,7 +244,7 @@ class Ledger:
 
     @asynccontextmanager
     async def moving(self, client: str, allocation_id: str) -> AsyncIterator[Lease]:
-        """A transfer, or a copy into it: nobody else writes, copies or frees it.
+        """A transfer: nothing else writes, copies or frees it.
 
         Raises:
             AllocationNotFound: There is none.

@@ -26,7 +26,7 @@ class IdleModel:
 
 
 class HeldModels:
-    """Knows the models in the devices' memory, and lets some go.
+    """Knows the models in the devices' memory, and evicts some.
 
     Args:
         devices: Knows the devices.
@@ -80,7 +80,7 @@ class HeldModels:
         session_id: str = "",
         record: Callable[[TaskEvent], object] = lambda event: None,
     ) -> tuple[HeldComponent, ...]:
-        """Let a model go; its memory is free when this returns, with what was let go.
+        """Evict a model; its memory is free when this returns, with what was evicted.
 
         Args:
             model: Which.

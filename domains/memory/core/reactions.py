@@ -42,8 +42,8 @@ class PressureReactions:
     async def relieve(self) -> tuple[str, ...]:
         """Evict models as the pressure demands, now; returns their ids in order.
 
-        At ELEVATED at most one per call, so that the effect is seen before the next goes.
-        A worker that is lost or busy is asked again by the next call.
+        At ELEVATED at most one per call, so that its effect is seen before the next one.
+        A worker that is lost or busy gets another chance at the next call.
         """
         gone: list[str] = []
         for device_id in {held.device_id for held in self._models.held()}:

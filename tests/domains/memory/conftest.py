@@ -97,7 +97,9 @@ class System:
 
     def backed(self) -> int:
         """Bytes that segments and buffers really are."""
-        return self.segments.lent() + sum(len(data) for data in self.buffers.buffers.values())
+        return self.segments.leased_bytes() + sum(
+            len(data) for data in self.buffers.buffers.values()
+        )
 
 
 def build(quota_bytes: int | None = 0) -> System:
@@ -117,7 +119,7 @@ def build(quota_bytes: int | None = 0) -> System:
         meter,
         inventory,
         FakeHistory(),
-        host_leases=segments.lent,
+        host_leases=segments.leased_bytes,
         now=lambda: time.now().timestamp(),
     )
     held = HeldModels(inventory, models, evicted=recorder.count_eviction)

@@ -75,7 +75,7 @@ async def test_the_same_request_again_finds_what_it_took(system: System) -> None
 
     assert one == same == later
     assert other_client.allocation_id != one.allocation_id
-    assert system.segments.lent() == 2 * MIB
+    assert system.segments.leased_bytes() == 2 * MIB
     with pytest.raises(AllocationRequestReused) as reused:
         await allocate("ann", replace(wanted, size_bytes=1))
     assert reused.value.metadata["allocation_id"] == one.allocation_id
