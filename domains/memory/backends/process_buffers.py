@@ -80,7 +80,8 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
             pair = _better_unmapped(source, target)
             if pair is None:
                 one, other = self._span(source, length, held), self._span(target, length, held)
-                return copy_spans(one, other, length, guard)
+                copy_spans(one, other, length, guard)
+                return
             span, file = self._span(pair[0], length, held), _file(pair[1], length, held)
             act = file.read if pair[0] is target else file.write
 

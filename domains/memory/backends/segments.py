@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from domains.errors import Cancelled
 from domains.finishing import finished
-from domains.memory.backends.chunks import Guard, in_two_threads
+from domains.memory.backends.chunks import Guard
 from domains.memory.backends.mapping import Mapping
-from domains.memory.backends.spans import equal
+from domains.memory.backends.spans import HostSpan, compare_spans, copy_spans
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
 from domains.values import ByteFigure
@@ -78,24 +78,18 @@ class HostSegments:
         self, source: SegmentRegion, target: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
         """Copy bytes between regions that do not overlap; yields how many are done."""
-        begin, end = self._address(source, length), self._address(target, length)
-
-        def copy(offset: int, size: int) -> bool:
-            ctypes.memmove(end + offset, begin + offset, size)
-            return True
-
-        return _steps(copy, length)
+        begin, end = self._span(source, length), self._span(target, length)
+        return _steps(lambda guard: copy_spans(begin, end, length, guard), length)
 
     def compare(
         self, first: SegmentRegion, second: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
         """Compare bytes; yields how many are equal so far, ends early at a difference."""
-        one, other = self._address(first, length), self._address(second, length)
+        one, other = self._span(first, length), self._span(second, length)
+        return _steps(lambda guard: compare_spans(one, other, length, guard), length)
 
-        def same(offset: int, size: int) -> bool:
-            return equal(one + offset, other + offset, size)
-
-        return _steps(same, length)
+    def _span(self, region: SegmentRegion, length: int) -> HostSpan:
+        return HostSpan(self._address(region, length))
 
     def _address(self, region: SegmentRegion, length: int) -> int:
         mapping = self._mappings[region.segment.name]
@@ -104,11 +98,11 @@ class HostSegments:
         return mapping.address + region.offset
 
 
-async def _steps(act: Callable[[int, int], bool], length: int) -> AsyncGenerator[int]:
-    """Run `in_two_threads` beside the loop; yields how many bytes are done or well.
+async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[int]:
+    """Have `work` done beside the loop; yields how many bytes are, and what it returns.
 
-    Closed or cancelled, it returns when the threads have ended, so that no memory is touched
-    any more.
+    Closed or cancelled, it returns when the work has ended, so that no memory is touched any
+    more.
     """
     loop = asyncio.get_running_loop()
     steps: asyncio.Queue[int | None] = asyncio.Queue()
@@ -121,15 +115,15 @@ async def _steps(act: Callable[[int, int], bool], length: int) -> AsyncGenerator
         if stop.is_set():
             raise Cancelled("Its caller has gone.")
 
-    def work() -> None:
+    def run() -> None:
         try:
-            well = in_two_threads(act, length, Guard(report, check_stop))
+            well = work(Guard(report, check_stop))
             if well < length:
                 report(well)
         finally:
             report(None)
 
-    working = asyncio.ensure_future(asyncio.to_thread(work))
+    working = asyncio.ensure_future(asyncio.to_thread(run))
     try:
         while (done := await steps.get()) is not None:
             yield done

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from domains.errors import Reason
-from domains.memory.backends import chunks, mapping, segments
+from domains.memory.backends import chunks, mapping, segments, spans
 from domains.memory.backends.segments import HostSegments
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Segment, SegmentRegion
@@ -129,7 +129,7 @@ async def test_a_cancelled_comparison_ends_before_its_caller_does(
         time.sleep(0.01)
         return True
 
-    monkeypatch.setattr(segments, "equal", slowly)
+    monkeypatch.setattr(spans, "equal", slowly)
     region = SegmentRegion(await host.allocate(64 * MIB))
     task = asyncio.create_task(last(host.compare(region, region, 64 * MIB)))
     await asyncio.sleep(0.01)
