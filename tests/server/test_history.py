@@ -61,6 +61,12 @@ def test_every_resolution_is_bounded() -> None:
     assert [row[:3] for row in owners] == [row[:3] for row in intervals]
 
 
+def test_intervals_of_two_resolutions_do_not_overlap() -> None:
+    rows = sorted((start, resolution) for _, resolution, start, *_ in filled(1_290).rows()[0])
+    assert {resolution for _, resolution in rows} == {1, 60}
+    assert [start + resolution for start, resolution in rows][:-1] == [s for s, _ in rows[1:]]
+
+
 def test_a_month_is_kept_and_no_more() -> None:
     tables = empty()
     for day in range(40):
@@ -175,7 +181,9 @@ def test_a_series_has_the_peak_of_each_part() -> None:
 def test_unknown_fragmentation_hides_none_that_is_known() -> None:
     tables = empty()
     for second, fragmentation in enumerate((None, 0.5, None)):
-        tables.add(START + second, [Reading(HOST, 1, fragmentation)])
+        for _ in range(2):
+            tables.add(START + second, [Reading(HOST, 1, fragmentation)])
+            tables.add(START + second, [Reading(HOST, 1)])
     tables.add(START + 1_000, [Reading(HOST, 1, 0.25)])  # the first three are a minute now
     found = history(tables, START, START + 1_001, 1000)
     assert [sample.fragmentation for sample in found.samples] == [0.5, 0.25]

@@ -277,15 +277,19 @@ def fill_disk(journal: Journal) -> None:
 
 def test_history_waits_for_a_full_disk(path: Path, reopened: Reopen) -> None:
     journal = reopened()
+    write(journal, NOW - 20, READING)
     fill_disk(journal)
     many = [Reading(Place(f"cuda:{number}"), 5) for number in range(1, 500)]
     write(journal, NOW - 10, READING, *many)
     assert len(history(journal)) == 500
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT * FROM memory_intervals").fetchall() == []
+        found = connection.execute("SELECT place, start FROM memory_intervals").fetchall()
     connection.close()
+    assert found == [("cuda:0", NOW - 20)]
     write(journal, NOW, READING)
-    assert len(history(reopened())) == 500
+    before = history(journal)
+    assert before[CARD].eviction_count == 3  # the file was opened twice and read once
+    assert history(reopened()) == before
     assert set_aside(path) == []
 
 
