@@ -68,11 +68,11 @@ class HostSegments:
 
     def write(self, region: SegmentRegion, data: bytes) -> None:
         """Put bytes into a segment."""
-        ctypes.memmove(self._address(region, len(data)), data, len(data))
+        ctypes.memmove(self._span(region, len(data)).address, data, len(data))
 
     def read(self, region: SegmentRegion, length: int) -> bytes:
         """Bytes of a segment."""
-        return ctypes.string_at(self._address(region, length), length)
+        return ctypes.string_at(self._span(region, length).address, length)
 
     def move(
         self, source: SegmentRegion, target: SegmentRegion, length: int
@@ -89,13 +89,10 @@ class HostSegments:
         return _steps(lambda guard: compare_spans(one, other, length, guard), length)
 
     def _span(self, region: SegmentRegion, length: int) -> HostSpan:
-        return HostSpan(self._address(region, length))
-
-    def _address(self, region: SegmentRegion, length: int) -> int:
         mapping = self._mappings[region.segment.name]
         if not 0 <= region.offset <= region.offset + length <= mapping.segment.size_bytes:
             raise ValueError("the region does not lie within its segment")
-        return mapping.address + region.offset
+        return HostSpan(mapping.address + region.offset)
 
 
 async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[int]:

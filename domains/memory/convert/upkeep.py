@@ -85,9 +85,8 @@ def component_to_proto(held: HeldComponent) -> memory_pb2.ComponentMemory:
 
 def eviction_from_proto(message: memory_pb2.OptimizeModelMemoryRequest) -> EvictionRequest:
     """What to free where, unchecked."""
-    named = message.HasField("place")
     return EvictionRequest(
-        place_from_proto(message.place) if named else None,
+        place_from_proto(message.place),
         message.target_free_bytes,
         message.dry_run,
         options_from_proto(message.options),

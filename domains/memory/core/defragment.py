@@ -10,7 +10,8 @@ from enum import Enum
 
 from domains.device.core import DeviceInventory
 from domains.device.ports import DeviceRuns
-from domains.device.types import Device, ReleaseReport, ReleaseWork
+from domains.device.types import Device, ReleaseWork
+from domains.memory.core.models import report_of
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceBuffers
@@ -152,20 +153,14 @@ class Defragmentation:
         return [f"The allocator gave back {max(0, before - after)} bytes of unused blocks."]
 
     async def _reload(self, session: Session, device_id: str) -> list[str]:
-        report: ReleaseReport | None = None
         events = self._runs.release(
             device_id,
             session.session_id,
             ReleaseWork(reload=True),
             remaining=max(session.remaining(), 0.0),
         )
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, ReleaseReport):
-                    report = event
-                else:
-                    session.record(event)
-        names = [] if report is None else dict.fromkeys(p.model_id for p in report.released)
+        released = (await report_of(events, session.record)).released
+        names = dict.fromkeys(part.model_id for part in released)
         if not names:
             return ["No model was loaded, so none was moved."]
         return [f"{', '.join(names)} left the device and came back."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,14 +94,22 @@ class HeldModels:
         """
         device_id, session_id = model.device_id, session_id or str(uuid.uuid4())
         work = ReleaseWork((model.model_id,))
-        gone: tuple[LoadedComponent, ...] = ()
         events = self._runs.release(device_id, session_id, work, remaining=remaining)
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, ReleaseReport):
-                    gone = event.released
-                else:
-                    record(event)
+        gone = (await report_of(events, record)).released
         if gone:
             self._evicted(Place(device_id))
         return tuple(HeldComponent(device_id, part) for part in gone)
+
+
+async def report_of(
+    events: AsyncGenerator[TaskEvent | ReleaseReport], record: Callable[[TaskEvent], object]
+) -> ReleaseReport:
+    """What a release ends with; `record` is called with what happens before."""
+    report = ReleaseReport(())
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, ReleaseReport):
+                report = event
+            else:
+                record(event)
+    return report

@@ -216,11 +216,5 @@ def _use(facts: PlaceFacts) -> dict[str, str]:
     }
 
 
-RULES: tuple[Callable[[PlaceFacts], Iterable[Recommendation]], ...] = (
-    _unload,
-    _smaller_type,
-    _tile,
-    _defragment,
-    _resize,
-    _add_memory,
-)
+Rule = Callable[[PlaceFacts], Iterable[Recommendation]]
+RULES: tuple[Rule, ...] = (_unload, _smaller_type, _tile, _defragment, _resize, _add_memory)

@@ -239,7 +239,7 @@ async def test_copies_are_nearly_as_fast_as_memcpy() -> None:
     host = HostSegments()
     size = 256 * MIB
     one, other = [SegmentRegion(await host.allocate(size)) for _ in range(2)]
-    begin, end = host._address(one, size), host._address(other, size)
+    begin, end = host._span(one, size).address, host._span(other, size).address
     plain, ours = [], []
     for _ in range(25):
         started = time.perf_counter()
