@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from server.worker.environment import child_environment
+from server.worker.front.environment import child_environment
 
 PACKAGES = (
     *("torch", "diffusers", "transformers", "grpcio", "protobuf", "numpy", "pillow"),

@@ -17,49 +17,57 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.work import MODEL_ID, MODEL_PATH, Work, pixel_hash
-from server.worker.environment import settle_environment
+from server.worker.child.environment import settle_environment
 
 Draw = Callable[[Work, str], dict[str, Any]]
+
+
+class _Listener:
+    """A job's context that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def emit(self, event: Any) -> None:
+        self.events.append(event)
+
+    def check_stop(self) -> None:
+        """Nothing is to stop."""
 
 
 def engine() -> Draw:
     """The product's engine, called as its worker calls it."""
     settle_environment()
     from domains.inference.backends.engine import Engine
+    from domains.inference.jobs import GenerationJob
     from domains.inference.types import (
-        GenerationEvent,
-        GenerationWork,
-        ImageEncoded,
+        GenerationSettings,
         PrecisionMode,
         Scheduler,
         SchedulerSettings,
     )
+    from domains.session.jobs import EncodedImage
 
     drawing = Engine("cpu")
 
     def draw(work: Work, precision: str) -> dict[str, Any]:
-        events: list[GenerationEvent] = []
-        start = time.perf_counter()
-        report = drawing.generate(
-            GenerationWork(
-                model_id=MODEL_ID,
-                model_path=MODEL_PATH,
-                prompt=work.prompt,
-                negative_prompt="",
-                width=work.width,
-                height=work.height,
-                steps=work.steps,
-                guidance_scale=work.guidance_scale,
-                scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
-                seeds=(work.seed,),
-                precision=PrecisionMode(precision),
-            ),
-            emit=events.append,
-            checkpoint=lambda: None,
+        heard = _Listener()
+        settings = GenerationSettings(
+            model_id=MODEL_ID,
+            prompt=work.prompt,
+            width=work.width,
+            height=work.height,
+            steps=work.steps,
+            guidance_scale=work.guidance_scale,
+            scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
+            seeds=(work.seed,),
+            precision=PrecisionMode(precision),
         )
+        start = time.perf_counter()
+        report = drawing.generate(GenerationJob(settings, MODEL_PATH), heard)
         seconds = time.perf_counter() - start
         timings = report.timings
-        (image,) = (event for event in events if isinstance(event, ImageEncoded))
+        (image,) = (event for event in heard.events if isinstance(event, EncodedImage))
         return {
             "seconds": seconds,
             "facts": {

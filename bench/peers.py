@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.measure import Sample
 from bench.work import Work
-from server.worker.environment import child_environment
+from server.worker.front.environment import child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deviceops.v1 import common_pb2
+from domains.codec import Value
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.limits import LIMITS
 from domains.values import ByteFigure, DataType, FigureQuality
@@ -89,6 +90,36 @@ class EnumMap(Generic[E, V]):
         where = field or self._prefix.rstrip("_").lower()
         rule = f"Must be one of {known}."
         return InvalidArgument.of(FieldViolation(where, Reason.ENUM_VALUE_UNKNOWN, rule))
+
+
+def scalars_from(message: Message, kind: type[Value]) -> dict[str, Any]:
+    """What `message` sets of the plain fields that `kind` has under the same names.
+
+    Numbers, texts and lists of such; an absent `optional` field is left out, so that the
+    default of `kind` holds. Enums and messages are the caller's.
+    """
+    found: dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        if field.name not in kind.__struct_fields__ or not _plain(field):
+            continue
+        if field.is_repeated:
+            found[field.name] = tuple(getattr(message, field.name))
+        elif not field.has_presence or message.HasField(field.name):
+            found[field.name] = getattr(message, field.name)
+    return found
+
+
+def scalars_of(value: Value, message: type[Message]) -> dict[str, Any]:
+    """The plain fields of `value` that `message` has under the same names."""
+    return {
+        field.name: getattr(value, field.name)
+        for field in message.DESCRIPTOR.fields
+        if field.name in value.__struct_fields__ and _plain(field)
+    }
+
+
+def _plain(field: Any) -> bool:
+    return field.enum_type is None and field.message_type is None
 
 
 def timestamp(moment: datetime | None) -> Timestamp | None:

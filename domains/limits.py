@@ -220,3 +220,15 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("ListBatchesRequest.page_size", minimum=0, maximum=1000, default=100),
 )
 # fmt: on
+
+
+def default_of(field: str) -> float:
+    """What an absent field means.
+
+    Raises:
+        LookupError: It has no default.
+    """
+    default = LIMITS[field].default
+    if default is None:
+        raise LookupError(f"{field} has no default")
+    return default

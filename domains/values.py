@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from domains.codec import ByteCount, Text, Value
+from domains.codec import ByteCount, Count, Text, Value
+from domains.limits import default_of
 
 
 class DataType(Enum):
@@ -58,6 +59,15 @@ class ImageFormat(Enum):
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
+
+
+class OutputSettings(Value, frozen=True):
+    """How finished pictures are encoded; `quality` is for JPEG and lossy WebP."""
+
+    format: ImageFormat = ImageFormat.PNG
+    quality: Count = int(default_of("OutputSettings.quality"))
+    lossless: bool = False
+    omit_parameters: bool = False
 
 
 class DegradationKind(Enum):

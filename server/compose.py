@@ -63,8 +63,8 @@ from domains.session.core.tasks import Tasks
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
-from server.worker.pool import WorkerOptions, WorkerPool
-from server.worker.timing import WorkerTiming
+from server.worker.front.pool import WorkerOptions, WorkerPool
+from server.worker.front.timing import WorkerTiming
 
 _CATALOGUE_SECONDS = 10.0
 _MEMORY_SECONDS = 0.5

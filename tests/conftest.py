@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from server.worker.environment import settle_environment
+from server.worker.child.environment import settle_environment
 from tests.running import RunningServer, start_server
 
 # Tests of the engine run in this process, in the environment of a worker.

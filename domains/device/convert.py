@@ -13,8 +13,8 @@ from domains.conversions import (
 )
 from domains.device.core.optimizations import OptimizationRequest
 from domains.device.core.restarts import RestartRequest
+from domains.device.jobs import Capabilities, OptimizationReport
 from domains.device.types import (
-    Capabilities,
     DeviceEvent,
     DeviceEventKind,
     DeviceKind,
@@ -24,7 +24,6 @@ from domains.device.types import (
     DeviceState,
     DeviceStatus,
     OptimizationProfile,
-    OptimizationReport,
     ProbeOutcome,
     WorkerStatus,
 )

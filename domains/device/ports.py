@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,18 +12,11 @@ from domains.device.types import (
     DeviceFigures,
     Discovery,
     Load,
-    OptimizationReport,
-    OptimizationWork,
-    ReleaseReport,
-    ReleaseWork,
-    SelfTestFacts,
     WorkerStatus,
 )
-from domains.session.types import PhaseStarted, StepFinished, TransferProgress
+from domains.session.jobs import JobRunner
 from domains.values import ByteFigure
 
-TaskEvent = PhaseStarted | TransferProgress | StepFinished
-"""What a worker tells of work that makes no pictures."""
 StatusListener = Callable[[str, WorkerStatus], None]
 """Told a device's id and how its worker is now."""
 
@@ -95,37 +88,8 @@ class Models(Protocol):
         ...
 
 
-class DeviceRuns(StatusSource, Protocol):
-    """The workers, as devices see them: work that makes no pictures, one run at a time.
-
-    Every generator yields events as they happen and its report last; closing it early
-    stops the work as `cancel` does and returns when the worker is idle or replaced.
-    `remaining` is in seconds. All raise
-
-    - Unavailable: the worker was lost (WORKER_LOST), there is none (DEVICE_UNAVAILABLE),
-      or the device is quarantined (DEVICE_QUARANTINED);
-    - Cancelled: `cancel` was called;
-    - DeadlineExceeded: `remaining` is over, or the work hung (WORKER_HUNG);
-    - DomainError: whatever the work itself raised in the worker.
-    """
-
-    def self_test(
-        self, device_id: str, session_id: str, *, remaining: float
-    ) -> AsyncGenerator[TaskEvent | SelfTestFacts]:
-        """Measure what the device can do."""
-        ...
-
-    def optimize(
-        self, device_id: str, session_id: str, work: OptimizationWork, *, remaining: float
-    ) -> AsyncGenerator[TaskEvent | OptimizationReport]:
-        """Apply a profile and measure its effect."""
-        ...
-
-    def release(
-        self, device_id: str, session_id: str, work: ReleaseWork, *, remaining: float
-    ) -> AsyncGenerator[TaskEvent | ReleaseReport]:
-        """Let loaded models go."""
-        ...
+class DeviceRuns(StatusSource, JobRunner, Protocol):
+    """The workers, as devices see them."""
 
     async def restart(self, device_id: str, force: bool = False) -> None:
         """Replace the worker, after its run or at once; returns when the new one is ready.
@@ -133,10 +97,6 @@ class DeviceRuns(StatusSource, Protocol):
         Raises:
             Unavailable: There is no worker, or the new one died too.
         """
-        ...
-
-    def cancel(self, device_id: str, session_id: str) -> None:
-        """Ask a run to stop; nothing happens when `session_id` is not what runs there."""
         ...
 
     def figures(self, device_id: str) -> DeviceFigures | None:

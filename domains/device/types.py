@@ -6,22 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from pathlib import Path
 from typing import Annotated
-
-from msgspec import Meta
 
 from domains.codec import (
     FEW,
     ByteCount,
-    Measure,
     ModelId,
     Moment,
     Name,
     Names,
-    Seconds,
     Text,
-    Texts,
     Value,
 )
 from domains.values import ByteFigure, DataType
@@ -247,103 +241,12 @@ class DeviceMemory:
     peak_allocated: ByteFigure
 
 
-class DataTypeFacts(Value, frozen=True):
-    """How a device computes in one data type.
-
-    `max_relative_error` is the greatest of ||out - reference|| / ||reference|| over the
-    operations tried, the reference being float64 on the processor; `matmul_tflops` is in
-    10^12 operations per second, 0 where the type does not work.
-    """
-
-    data_type: DataType
-    works: bool
-    max_relative_error: Annotated[float, Meta(ge=0.0)]
-    matmul_tflops: Measure
-
-
-class SelfTestWork(Value, frozen=True):
-    """Measure what the device can do."""
-
-
-class SelfTestFacts(Value, frozen=True):
-    """What a device can do, as measured in its worker; speeds in 10^9 bytes per second."""
-
-    data_types: Annotated[tuple[DataTypeFacts, ...], FEW]
-    largest_allocation: ByteFigure
-    attention_backends: Names
-    has_float64: bool
-    host_to_device_gbps: Measure
-    device_to_host_gbps: Measure
-    has_pinned_memory: bool
-    has_compilation: bool
-    measure_time: Moment
-    software_versions: Texts = field(default_factory=dict)
-    problems: Annotated[tuple[Text, ...], FEW] = ()
-
-
 class OptimizationProfile(Enum):
     """A named set of choices between memory and speed."""
 
     BALANCED = "balanced"
     LOW_MEMORY = "low-memory"
     FAST = "fast"
-
-
-class OptimizationWork(Value, frozen=True):
-    """Apply a profile and measure its effect on a real step of that model.
-
-    With an empty `model_id` the profile is applied and nothing is measured, as after the
-    start of a new worker: the report's times are 0 and its figures unknown.
-    """
-
-    profile: OptimizationProfile
-    model_id: Annotated[str, Meta(max_length=256)] = ""
-    model_path: Path = Path()
-
-
-class OptimizationChange(Value, frozen=True):
-    """One thing that a profile set otherwise than it was."""
-
-    setting: Name
-    before: Text
-    after: Text
-
-
-class OptimizationReport(Value, frozen=True):
-    """A profile's effect; `step_before` and `step_after` are seconds of one step."""
-
-    profile: OptimizationProfile
-    changes: Annotated[tuple[OptimizationChange, ...], FEW]
-    step_before: Seconds
-    step_after: Seconds
-    peak_memory_before: ByteFigure
-    peak_memory_after: ByteFigure
-
-
-class ReleaseWork(Value, frozen=True):
-    """Let loaded models go; no ids means every one. With `reload`, load them again."""
-
-    model_ids: Annotated[tuple[ModelId, ...], Meta(max_length=1_000)] = ()
-    reload: bool = False
-
-
-class ReleaseReport(Value, frozen=True):
-    """What was let go, in that order, and what was loaded again.
-
-    Free memory before and after is in the worker's figures: a fresh reading precedes
-    every report.
-    """
-
-    released: Components
-    reloaded: Components = ()
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a device can do, as its self-test found."""
-
-    device_id: str
-    facts: SelfTestFacts
 
 
 @dataclass(frozen=True)

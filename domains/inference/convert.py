@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, inference_pb2
-from domains.conversions import EnumMap, digest_of
+from domains.conversions import EnumMap, digest_of, scalars_from, scalars_of
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
@@ -20,7 +18,7 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
-from domains.values import ImageFormat
+from domains.values import ImageFormat, OutputSettings
 
 SCHEDULERS = EnumMap(types.Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
 PRECISIONS = EnumMap(
@@ -39,53 +37,35 @@ SPACINGS = EnumMap(
 
 def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:
     """One call of Generate, unchecked."""
-    settings = settings_from_proto(message.settings)
+    unbuilt = [f"settings.{field}" for field in UNBUILT if _is_set(message.settings, field)]
     if message.postprocessing:
-        settings = replace(settings, unbuilt=(*settings.unbuilt, "postprocessing"))
+        unbuilt.append("postprocessing")
     return types.GenerationRequest(
-        settings=settings,
+        settings=settings_from_proto(message.settings),
         options=options_from_proto(message.options),
         device_id=message.device_id,
         digest=digest_of(message),
         image_data=not message.omit_image_data,
+        unbuilt=tuple(unbuilt),
     )
 
 
 def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.GenerationSettings:
-    """What a client asks for, unchecked; absent fields become None."""
-
-    def given(name: str) -> bool:
-        return message.HasField(name)  # type: ignore[arg-type]
-
-    output, preview, scheduler = message.output, message.preview, message.scheduler
+    """What a client asks for, unchecked; absent fields are left to their defaults."""
+    scheduler, output = message.scheduler, message.output
     return types.GenerationSettings(
-        prompt=message.prompt,
-        negative_prompt=message.negative_prompt,
-        prompt_2=message.prompt_2 if given("prompt_2") else None,
-        negative_prompt_2=message.negative_prompt_2 if given("negative_prompt_2") else None,
-        model_id=message.model_id,
-        width=message.width if given("width") else None,
-        height=message.height if given("height") else None,
-        steps=message.steps if given("steps") else None,
-        guidance_scale=message.guidance_scale if given("guidance_scale") else None,
-        guidance_rescale=message.guidance_rescale if given("guidance_rescale") else None,
-        clip_skip=message.clip_skip if given("clip_skip") else None,
-        scheduler=SCHEDULERS.optional_from_proto(scheduler.scheduler),
-        spacing=SPACINGS.from_proto(scheduler.spacing, types.SigmaSpacing.MODEL),
-        eta=scheduler.eta if scheduler.HasField("eta") else None,
-        image_count=message.image_count if given("image_count") else None,
-        seed=message.seed if given("seed") else None,
-        seeds=tuple(message.seeds),
+        **scalars_from(message, types.GenerationSettings),
+        scheduler=types.SchedulerSettings(
+            **scalars_from(scheduler, types.SchedulerSettings),
+            scheduler=SCHEDULERS.optional_from_proto(scheduler.scheduler),
+            spacing=SPACINGS.from_proto(scheduler.spacing, types.SigmaSpacing.MODEL),
+        ),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
-        format=FORMATS.from_proto(output.format, ImageFormat.PNG),
-        quality=output.quality if output.HasField("quality") else None,
-        lossless=output.lossless,
-        omit_parameters=output.omit_parameters,
-        preview_every_steps=preview.every_steps,
-        preview_max_edge=preview.max_edge_pixels
-        if preview.HasField("max_edge_pixels")
-        else None,
-        unbuilt=tuple(f"settings.{field}" for field in UNBUILT if _is_set(message, field)),
+        preview=types.PreviewSettings(**scalars_from(message.preview, types.PreviewSettings)),
+        output=OutputSettings(
+            **scalars_from(output, OutputSettings),
+            format=FORMATS.from_proto(output.format, ImageFormat.PNG),
+        ),
     )
 
 
@@ -110,36 +90,21 @@ def _is_set(message: Message, path: str) -> bool:
 
 def settings_to_proto(settings: types.GenerationSettings) -> inference_pb2.GenerationSettings:
     """Settings as a client would send them; None becomes absent."""
+    scheduler, output = settings.scheduler, settings.output
     return inference_pb2.GenerationSettings(
-        prompt=settings.prompt,
-        negative_prompt=settings.negative_prompt,
-        prompt_2=settings.prompt_2,
-        negative_prompt_2=settings.negative_prompt_2,
-        model_id=settings.model_id,
-        width=settings.width,
-        height=settings.height,
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
-        guidance_rescale=settings.guidance_rescale,
-        clip_skip=settings.clip_skip,
+        **scalars_of(settings, inference_pb2.GenerationSettings),
         scheduler=inference_pb2.SchedulerSettings(
-            scheduler=SCHEDULERS.to_proto(settings.scheduler),
-            spacing=SPACINGS.to_proto(settings.spacing),
-            eta=settings.eta,
+            **scalars_of(scheduler, inference_pb2.SchedulerSettings),
+            scheduler=SCHEDULERS.to_proto(scheduler.scheduler),
+            spacing=SPACINGS.to_proto(scheduler.spacing),
         ),
-        image_count=settings.image_count,
-        seed=settings.seed,
-        seeds=settings.seeds,
         precision=inference_pb2.Precision(mode=PRECISIONS.to_proto(settings.precision)),
-        output=common_pb2.OutputSettings(
-            format=FORMATS.to_proto(settings.format),
-            quality=settings.quality,
-            lossless=settings.lossless,
-            omit_parameters=settings.omit_parameters,
-        ),
         preview=inference_pb2.PreviewSettings(
-            every_steps=settings.preview_every_steps,
-            max_edge_pixels=settings.preview_max_edge,
+            **scalars_of(settings.preview, inference_pb2.PreviewSettings)
+        ),
+        output=common_pb2.OutputSettings(
+            **scalars_of(output, common_pb2.OutputSettings),
+            format=FORMATS.to_proto(output.format),
         ),
     )
 
@@ -187,18 +152,19 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         modes=[inference_pb2.GENERATION_MODE_TEXT_TO_IMAGE],
         schedulers=[
             inference_pb2.SchedulerCapability(
-                scheduler=SCHEDULERS.to_proto(each.scheduler),
-                class_name=each.scheduler.value,
+                scheduler=SCHEDULERS.to_proto(scheduler),
+                class_name=scheduler.value,
                 spacings=[
                     SPACINGS.to_proto(spacing)
-                    for spacing in each.spacings
-                    if spacing is not types.SigmaSpacing.MODEL
+                    for spacing in types.SigmaSpacing
+                    if spacing in scheduler.facts.spacings
+                    and spacing is not types.SigmaSpacing.MODEL
                 ],
-                supports_eta=each.supports_eta,
-                stochastic=each.stochastic,
-                calls_per_step=each.calls_per_step,
+                supports_eta=scheduler.facts.takes_eta,
+                stochastic=scheduler.facts.stochastic,
+                calls_per_step=scheduler.facts.calls_per_step,
             )
-            for each in found.schedulers
+            for scheduler in found.schedulers
         ],
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Protocol
 
-from domains.device.ports import TaskEvent
-from domains.device.types import (
-    Device,
-    LoadedComponent,
-    OptimizationReport,
-    OptimizationWork,
-    ReleaseReport,
-    ReleaseWork,
-)
-from domains.inference.types import (
-    GenerationEvent,
-    GenerationReport,
-    GenerationWork,
-    RunEvent,
-)
+from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
+from domains.device.types import Device, LoadedComponent
+from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.model.types import Model, ModelType
+from domains.session.jobs import JobContext
 
 
 class Engine(Protocol):
     """Draws pictures on one device; one call at a time, in the device's own process."""
 
-    def generate(
-        self,
-        work: GenerationWork,
-        *,
-        emit: Callable[[GenerationEvent], None],
-        checkpoint: Callable[[], None],
-    ) -> GenerationReport:
-        """Draw every picture of `work`.
+    def generate(self, job: GenerationJob, context: JobContext) -> GenerationReport:
+        """Draw every picture of `job`.
 
-        Args:
-            work: The resolved request.
-            emit: Called with each event as it happens; must not block for long.
-            checkpoint: Called before and after loading each component, at every
-                denoising step, before and after decoding; raises to stop the work
-                (`Cancelled`, `DeadlineExceeded`). Whatever it raises passes through.
+        The context's `check_stop` is called before and after loading each component, at
+        every denoising step, before and after decoding.
 
         Raises:
             DomainError: The model cannot be loaded, memory ran out, or the result
@@ -49,31 +27,19 @@ class Engine(Protocol):
         """
         ...
 
-    def optimize(
-        self,
-        work: OptimizationWork,
-        *,
-        emit: Callable[[TaskEvent], None],
-        checkpoint: Callable[[], None],
-    ) -> OptimizationReport:
+    def optimize(self, job: OptimizationJob, context: JobContext) -> OptimizationReport:
         """Run with a profile from here on, and measure one real step before and after.
 
-        Loads the model of `work` and leaves it loaded. When it raises, the profile is the
-        one before. `emit` and `checkpoint` are as for `generate`.
+        Loads the model of `job` and leaves it loaded. When it raises, the profile is the
+        one before.
 
         Raises:
             DomainError: As `generate`.
         """
         ...
 
-    def release(
-        self,
-        work: ReleaseWork,
-        *,
-        emit: Callable[[TaskEvent], None],
-        checkpoint: Callable[[], None],
-    ) -> ReleaseReport:
-        """Let loaded models go, and load them again where `work` says so.
+    def release(self, job: ReleaseJob, context: JobContext) -> ReleaseReport:
+        """Let loaded models go, and load them again where `job` says so.
 
         Models that are not loaded are no error: they are not in the report.
 
@@ -84,40 +50,6 @@ class Engine(Protocol):
 
     def held(self) -> tuple[LoadedComponent, ...]:
         """The networks that are loaded, as of now. From any thread; never waits."""
-        ...
-
-
-class GenerationPool(Protocol):
-    """The workers, as image generation sees them: one run at a time on each device."""
-
-    def run_generation(
-        self, device_id: str, session_id: str, work: GenerationWork, *, remaining: float
-    ) -> AsyncGenerator[RunEvent | GenerationReport]:
-        """Run `work` on a device's worker, waiting for a starting or recovering worker.
-
-        Yields events as they happen and the report last. Closing the generator early
-        stops the work as `cancel` does and returns when the worker is idle or replaced.
-
-        Args:
-            device_id: The device; the caller's queue has made sure it is free.
-            session_id: Names the run for `cancel`.
-            work: The resolved request.
-            remaining: Seconds left; the run is stopped when they are over.
-
-        Raises:
-            Unavailable: The worker was lost (WORKER_LOST) or the device is quarantined.
-            Cancelled: `cancel` was called.
-            DeadlineExceeded: `remaining` is over, or the work hung (WORKER_HUNG).
-            DomainError: Whatever the engine raised.
-        """
-        ...
-
-    def cancel(self, device_id: str, session_id: str) -> None:
-        """Ask a run to stop; nothing happens when `session_id` is not what runs there.
-
-        The run's generator raises `Cancelled` after the current step, at the latest when
-        the worker had to be killed because it did not answer.
-        """
         ...
 
 

@@ -81,7 +81,7 @@ def server_options(
 
 
 app.command("serve")(serve.serve)
-app.command("generate")(generate.generate)
+app.command("generate", cls=generate.GenerateCommand)(generate.generate)
 app.add_typer(devices.app, name="devices")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")

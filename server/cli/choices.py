@@ -7,6 +7,7 @@ of the contract itself, with and without prefix, are accepted everywhere.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,26 +17,16 @@ if TYPE_CHECKING:
 V = TypeVar("V", bound=int)
 
 # Friendly name -> contract name without its prefix. The first name of a value is the one
-# that help texts show.
+# that help texts show; a scheduler without one goes by the beginning of its contract name.
 SCHEDULERS: Mapping[str, str] = {
     "dpm++2m": "DPM_SOLVER_MULTISTEP",
     "dpm++2s": "DPM_SOLVER_SINGLESTEP",
-    "ddim": "DDIM",
-    "euler": "EULER_DISCRETE",
     "euler-a": "EULER_ANCESTRAL_DISCRETE",
     "dpm2": "KDPM2_DISCRETE",
     "dpm2-a": "KDPM2_ANCESTRAL_DISCRETE",
-    "heun": "HEUN_DISCRETE",
-    "lms": "LMS_DISCRETE",
-    "unipc": "UNIPC_MULTISTEP",
     "dpmpp-2m": "DPM_SOLVER_MULTISTEP",
     "dpmpp-2s": "DPM_SOLVER_SINGLESTEP",
-    "dpm-solver-multistep": "DPM_SOLVER_MULTISTEP",
-    "dpm-solver-singlestep": "DPM_SOLVER_SINGLESTEP",
-    "euler-ancestral": "EULER_ANCESTRAL_DISCRETE",
-    "kdpm2": "KDPM2_DISCRETE",
     "kdpm2-a": "KDPM2_ANCESTRAL_DISCRETE",
-    "kdpm2-ancestral": "KDPM2_ANCESTRAL_DISCRETE",
 }
 SPACINGS: Mapping[str, str] = {
     "karras": "KARRAS",
@@ -44,6 +35,8 @@ SPACINGS: Mapping[str, str] = {
 }
 FORMATS: Mapping[str, str] = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
 PRECISIONS: Mapping[str, str] = {"exact": "EXACT", "fastest": "FASTEST"}
+# What schedulers' names end in says how they compute; people leave it out.
+_ENDINGS = re.compile("_(DISCRETE|MULTISTEP|SINGLESTEP)$")
 PRIORITIES: Mapping[str, str] = {"low": "LOW", "normal": "NORMAL", "high": "HIGH"}
 
 
@@ -67,8 +60,10 @@ def choose(
     """
     friendly = names or {}
     known = {_plain(name): number for name, number in enum.items() if number}
-    known |= {_plain(name.removeprefix(prefix)): n for name, n in enum.items() if n}
     known |= {_plain(name): enum.Value(prefix + value) for name, value in friendly.items()}
+    for name, short in _short_names(enum, prefix).items():
+        known |= {_plain(name): enum.Value(prefix + name)}
+        known.setdefault(_plain(short), enum.Value(prefix + name))
     plain = _plain(word)
     # diffusers' class names end so.
     for candidate in (plain, plain.removesuffix("scheduler")):
@@ -82,8 +77,19 @@ def offered(enum: _EnumTypeWrapper[V], prefix: str, names: Mapping[str, str]) ->
     first: dict[str, str] = {}
     for name, value in names.items():
         first.setdefault(value, name)
+    shorts = _short_names(enum, prefix)
+    return [first.get(name, short.lower().replace("_", "-")) for name, short in shorts.items()]
+
+
+def _short_names(enum: _EnumTypeWrapper[V], prefix: str) -> dict[str, str]:
+    """Each contract name without its prefix, and without its ending where that is clear."""
     values = [name.removeprefix(prefix) for name, number in enum.items() if number]
-    return [first.get(value, value.lower().replace("_", "-")) for value in values]
+    beginnings = Counter(_ENDINGS.sub("", value) for value in values)
+    return {
+        value: beginning if beginnings[beginning] == 1 else value
+        for value in values
+        for beginning in [_ENDINGS.sub("", value)]
+    }
 
 
 def _plain(word: str) -> str:

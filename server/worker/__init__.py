@@ -1,7 +1,6 @@
 """Worker processes: one per device, supervised from the front, killed when they hang.
 
-The front's side is `pool` (the devices' workers), `supervisor` (one life of one worker)
-and `restart` (when to try again); the child's side is `loop`. `link` and `messages` are
-what they say to each other. Only the child imports torch. What a worker says is not
-trusted: a frame that breaks the rules ends the worker.
+`front` runs in the server's process, `child` in a worker's, `link` in both. Only the child
+imports torch; it imports neither gRPC nor protobuf. What a worker says is not trusted: a
+frame that breaks the rules ends the worker.
 """

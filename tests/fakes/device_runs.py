@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
+from typing import Any
 
-from domains.device.ports import StatusListener, TaskEvent
-from domains.device.types import (
+from domains.device.jobs import (
     DataTypeFacts,
-    DeviceFigures,
-    DeviceState,
-    Load,
-    LoadedComponent,
     OptimizationChange,
+    OptimizationJob,
     OptimizationReport,
-    OptimizationWork,
-    ReleaseReport,
-    ReleaseWork,
     SelfTestFacts,
+    SelfTestJob,
 )
+from domains.device.ports import StatusListener
+from domains.device.types import DeviceFigures, DeviceState, Load, LoadedComponent
+from domains.session.jobs import Job
 from domains.session.types import Phase, PhaseStarted, StepFinished
 from domains.values import ByteFigure, DataType
 from tests.fakes.device import FakeWorkers
@@ -51,7 +49,7 @@ def facts(problem: str = "") -> SelfTestFacts:
     )
 
 
-def report(work: OptimizationWork) -> OptimizationReport:
+def report(work: OptimizationJob) -> OptimizationReport:
     """What applying a profile came to."""
     return OptimizationReport(
         profile=work.profile,
@@ -102,7 +100,7 @@ class FakeRuns:
     def __init__(self, workers: FakeWorkers) -> None:
         self.workers = workers
         self.tests = 0
-        self.optimized: list[tuple[str, OptimizationWork]] = []
+        self.optimized: list[tuple[str, OptimizationJob]] = []
         self.restarted: list[tuple[str, bool]] = []
         self.told: dict[str, DeviceFigures] = {}
         self.error: Exception | None = None
@@ -128,30 +126,24 @@ class FakeRuns:
         if self.error is not None:
             raise self.error
 
-    async def self_test(
-        self, device_id: str, session_id: str, *, remaining: float
-    ) -> AsyncGenerator[TaskEvent | SelfTestFacts]:
+    async def run(
+        self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
+    ) -> AsyncGenerator[Any]:
         assert remaining > 0
-        self.tests += 1
-        await self._work()
-        yield StepFinished(0, 1, 1)
-        yield facts(self.problem)
-
-    async def optimize(
-        self, device_id: str, session_id: str, work: OptimizationWork, *, remaining: float
-    ) -> AsyncGenerator[TaskEvent | OptimizationReport]:
-        assert remaining > 0
-        self.optimized.append((device_id, work))
-        yield PhaseStarted(Phase.LOADING_MODEL)
-        await self._work()
-        yield PhaseStarted(Phase.MEASURING)
-        yield report(work)
-
-    async def release(
-        self, device_id: str, session_id: str, work: ReleaseWork, *, remaining: float
-    ) -> AsyncGenerator[TaskEvent | ReleaseReport]:
-        raise NotImplementedError
-        yield
+        match job:
+            case SelfTestJob():
+                self.tests += 1
+                await self._work()
+                yield StepFinished(0, 1, 1)
+                yield facts(self.problem)
+            case OptimizationJob():
+                self.optimized.append((device_id, job))
+                yield PhaseStarted(Phase.LOADING_MODEL)
+                await self._work()
+                yield PhaseStarted(Phase.MEASURING)
+                yield report(job)
+            case _:
+                raise NotImplementedError
 
     async def restart(self, device_id: str, force: bool = False) -> None:
         self.restarted.append((device_id, force))

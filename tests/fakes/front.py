@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 from msgspec.structs import replace
 
-from server.worker.pool import WorkerOptions, WorkerPool
+from server.worker.front.pool import WorkerOptions, WorkerPool
 from tests.server.worker.workers import DEVICE, eventually, ready, scripted, work
 
 
@@ -34,7 +34,7 @@ async def main() -> None:
     await pool.start([replace(DEVICE, device_id=name) for name in names])
     await ready(pool, "cpu:0")
     runs = [
-        pool.run_generation(name, "session", work(prompt), remaining=600.0)
+        pool.run(name, "session", work(prompt), remaining=600.0)
         for name, prompt in (("cpu:1", "spin"), ("cpu:3", "seize"))
     ]
     for run in runs:

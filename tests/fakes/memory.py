@@ -7,16 +7,12 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec import structs
 
-from domains.device.ports import TaskEvent
-from domains.device.types import (
-    DeviceFigures,
-    LoadedComponent,
-    ReleaseReport,
-    ReleaseWork,
-)
+from domains.device.jobs import ReleaseJob, ReleaseReport
+from domains.device.types import DeviceFigures, LoadedComponent
 from domains.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -37,6 +33,7 @@ from domains.memory.types import (
     Region,
     Segment,
 )
+from domains.session.jobs import Job
 from domains.values import ByteFigure, DataType
 from server.history import HistoryTables
 from server.journal_file import migrate
@@ -229,15 +226,16 @@ class FakeModels:
         models = (one.component for one in self.components if one.device_id == device_id)
         return structs.replace(known.known[device_id], models=tuple(models))
 
-    async def release(
-        self, device_id: str, session_id: str, work: ReleaseWork, *, remaining: float
-    ) -> AsyncGenerator[TaskEvent | ReleaseReport]:
+    async def run(
+        self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
+    ) -> AsyncGenerator[Any]:
+        assert isinstance(job, ReleaseJob)
         if self.busy:
             raise Unavailable("The worker was lost.", reason=Reason.WORKER_LOST)
         going = [
             one
             for one in self.components
-            if one.device_id == device_id and one.component.model_id in work.model_ids
+            if one.device_id == device_id and one.component.model_id in job.model_ids
         ]
         self.components = [one for one in self.components if one not in going]
         for one in going:

@@ -12,18 +12,19 @@ import os
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
-from deviceops.worker.v1 import worker_pb2
-from domains.device.types import ReleaseReport
-from domains.inference.types import GenerationReport, GenerationWork, Timings
-from domains.session.types import StepFinished, TextEncoded
+import msgspec
+from msgspec.structs import replace
+
+from domains.codec import decode, encode
+from domains.device.jobs import ReleaseReport
+from domains.inference.jobs import GenerationJob, GenerationReport, Timings
+from domains.session.types import ImageResult, Phase, PhaseStarted, StepFinished, TextEncoded
 from domains.values import DataType, ImageFormat
-from server.worker import frames
-from server.worker.link import Link, connect
-from server.worker.messages import decode_to_worker, encode_from_worker
-from server.worker.startup import StartRecord
+from server.worker.link import frames
+from server.worker.link.connection import Link, connect
+from server.worker.link.start_record import StartRecord
 
 _PICTURE = b"a picture"
 
@@ -40,25 +41,25 @@ def misbehave(how: str) -> None:
     version = frames.PROTOCOL_VERSION + (how == "wrong-version")
     device_id = "cuda:7" if how == "wrong-device" else record.device_id
     if how == "no-hello-first":
-        link.send(encode_from_worker(frames.Beat(1)))
+        link.send(encode(frames.Beat(1)))
         _wait()
-    link.send(encode_from_worker(frames.Hello(version, device_id, os.getpid())))
+    link.send(encode(frames.Hello(version, device_id, os.getpid())))
     if how == "close-link":
         link.close()
         _wait()
     if how == "hello-twice":
-        link.send(encode_from_worker(frames.Hello(version, device_id, os.getpid())))
+        link.send(encode(frames.Hello(version, device_id, os.getpid())))
     if how == "garbage-when-idle":
         link.send(b"\xff\xff\xff\xff")
     if how == "stop-reading":
         _beat_forever(link)
     while True:
-        order = decode_to_worker(link.receive())
-        if isinstance(order, frames.Run):
+        order = frames.decode_to_worker(link.receive())
+        if isinstance(order, frames.RunOrder):
             _answer(link, order, how, record.spool_dir)
         if isinstance(order, frames.MemoryOrder):
             for answer in _memory_answers(order.ticket, how):
-                link.send(encode_from_worker(answer))
+                link.send(encode(answer))
 
 
 def _memory_answers(ticket: int, how: str) -> list[frames.MemoryAnswer]:
@@ -87,13 +88,13 @@ def _memory_answers(ticket: int, how: str) -> list[frames.MemoryAnswer]:
             raise ValueError(how)
 
 
-def _answer(link: Link, run: frames.Run, how: str, spool: Path) -> None:
+def _answer(link: Link, run: frames.RunOrder, how: str, spool: Path) -> None:
     def progress(
-        event: StepFinished | TextEncoded | frames.SpooledFile,
+        event: StepFinished | TextEncoded | ImageResult,
         session_id: str = run.session_id,
         epoch: int = run.epoch,
     ) -> None:
-        link.send(encode_from_worker(frames.Progress(session_id, epoch, event)))
+        link.send(encode(frames.Progress(session_id, epoch, event)))
 
     step = StepFinished(0, 1, 10)
     match how:
@@ -108,20 +109,22 @@ def _answer(link: Link, run: frames.Run, how: str, spool: Path) -> None:
         case "future-epoch":
             progress(step, epoch=run.epoch + 1)
         case "unknown-enum":
-            message = worker_pb2.FromWorker()
-            message.progress.session_id = run.session_id
-            message.progress.epoch = run.epoch
-            message.progress.phase_started.phase = 999  # type: ignore[assignment]
-            link.send(message.SerializeToString())
+            plain = msgspec.msgpack.decode(
+                encode(
+                    frames.Progress(run.session_id, run.epoch, PhaseStarted(Phase.DENOISING))
+                )
+            )
+            plain["event"]["phase"] = "dreaming"
+            link.send(msgspec.msgpack.encode(plain))
         case "unknown-picture":
             progress(StepFinished(5, 1, 10))
         case "stale-epoch":
             for _ in range(3):
                 progress(step, epoch=run.epoch - 1)
-            link.send(encode_from_worker(_done(run)))
+            link.send(encode(_done(run)))
         case "other-report":
-            report = ReleaseReport(())
-            link.send(encode_from_worker(frames.Done(run.session_id, run.epoch, report)))
+            report = frames.raw(ReleaseReport(()))
+            link.send(encode(frames.Done(run.session_id, run.epoch, report)))
         case "other-event":
             progress(TextEncoded(cached=False))
         case "endless-events":
@@ -129,40 +132,34 @@ def _answer(link: Link, run: frames.Run, how: str, spool: Path) -> None:
             while True:
                 progress(TextEncoded(cached=False))
         case _:
-            progress(_file(run, how, spool))
-            link.send(encode_from_worker(_done(run)))
+            progress(_image(run, how, spool))
+            link.send(encode(_done(run)))
 
 
-def _file(run: frames.Run, how: str, spool: Path) -> frames.SpooledFile:
-    assert isinstance(run.work, GenerationWork)
-    path = spool / "1-0.png"
+def _image(run: frames.RunOrder, how: str, spool: Path) -> ImageResult:
+    job = decode(GenerationJob, bytes(run.job))
+    path = spool / f"{run.epoch}-0.png"
     path.write_bytes(_PICTURE)
-    file = frames.SpooledFile(
-        name="1-0.png",
-        sha256=hashlib.sha256(_PICTURE).hexdigest(),
-        size_bytes=len(_PICTURE),
+    image = ImageResult(
         image_index=0,
-        seed=run.work.seeds[0],
+        seed=job.settings.seeds[0],
+        artifact_id=hashlib.sha256(_PICTURE).hexdigest(),
+        format=ImageFormat.PNG,
         width=256,
         height=256,
-        format=ImageFormat.PNG,
+        size_bytes=len(_PICTURE),
     )
     match how:
-        case "path-in-name":
-            (spool.parent / "outside.png").write_bytes(_PICTURE)
-            return replace(file, name="../outside.png")
-        case "absolute-name":
-            return replace(file, name=str(path))
         case "wrong-hash":
-            return replace(file, sha256="0" * 64)
+            return replace(image, artifact_id="0" * 64)
         case "hash-is-no-hash":
-            return replace(file, sha256="../../etc/passwd")
+            return replace(image, artifact_id="../../etc/passwd")
         case "wrong-size":
-            return replace(file, size_bytes=len(_PICTURE) + 1)
+            return replace(image, size_bytes=len(_PICTURE) + 1)
         case "wrong-seed":
-            return replace(file, seed=file.seed + 1)
+            return replace(image, seed=image.seed + 1)
         case "wrong-format":
-            return replace(file, format=ImageFormat.JPEG)
+            return replace(image, format=ImageFormat.JPEG)
         case "missing-file":
             path.unlink()
         case "link-for-file":
@@ -175,12 +172,12 @@ def _file(run: frames.Run, how: str, spool: Path) -> frames.SpooledFile:
             os.mkfifo(path)
         case _:
             raise ValueError(how)
-    return file
+    return image
 
 
-def _done(run: frames.Run) -> frames.Done:
+def _done(run: frames.RunOrder) -> frames.Done:
     report = GenerationReport(Timings(), DataType.FLOAT32, DataType.FLOAT32, False)
-    return frames.Done(run.session_id, run.epoch, report)
+    return frames.Done(run.session_id, run.epoch, frames.raw(report))
 
 
 def _send_raw(link: Link, data: bytes) -> None:
@@ -189,7 +186,7 @@ def _send_raw(link: Link, data: bytes) -> None:
 
 def _beat_forever(link: Link) -> None:
     while True:
-        link.send(encode_from_worker(frames.Beat(1)))
+        link.send(encode(frames.Beat(1)))
         time.sleep(0.05)
 
 

@@ -16,36 +16,30 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from domains.device.ports import TaskEvent
-from domains.device.types import (
+from domains.device.jobs import (
     DataTypeFacts,
-    DeviceFigures,
-    LoadedComponent,
     OptimizationChange,
+    OptimizationJob,
     OptimizationReport,
-    OptimizationWork,
+    ReleaseJob,
     ReleaseReport,
-    ReleaseWork,
     SelfTestFacts,
+    SelfTestJob,
 )
+from domains.device.types import DeviceFigures, LoadedComponent
 from domains.errors import FieldViolation, InvalidArgument, Reason, Unavailable
-from domains.inference.types import (
-    GenerationEvent,
-    GenerationReport,
-    GenerationWork,
-    ImageEncoded,
-    Timings,
-)
+from domains.inference.jobs import GenerationJob, GenerationReport, Timings
+from domains.inference.types import GenerationSettings
 from domains.memory.backends.chunks import Guard
 from domains.memory.backends.process_buffers import ProcessBuffers
 from domains.memory.types import Move
+from domains.session.jobs import EncodedImage, JobContext, ProgressEvent
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
 from domains.values import ByteFigure, DataType, Degradation, DegradationKind
-from server.worker.loop import main
-from server.worker.parts import Parts
+from server.worker.child.loop import main
+from server.worker.child.parts import Parts
 
-Emit = Callable[[GenerationEvent], None]
-TaskEmit = Callable[[TaskEvent], None]
+Emit = Callable[[ProgressEvent | EncodedImage], None]
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 FLOOD = 20_000  # events
 
@@ -53,13 +47,11 @@ FLOOD = 20_000  # events
 class ScriptedEngine:
     """Obeys the prompt; "draw" is honest work."""
 
-    def generate(
-        self, work: GenerationWork, *, emit: Emit, checkpoint: Callable[[], None]
-    ) -> GenerationReport:
+    def generate(self, job: GenerationJob, context: JobContext) -> GenerationReport:
         """See the port."""
-        emit(PhaseStarted(Phase.DENOISING))
-        act = getattr(self, "_" + work.prompt.replace("-", "_"))
-        act(work, emit, checkpoint)
+        context.emit(PhaseStarted(Phase.DENOISING))
+        act = getattr(self, "_" + job.settings.prompt.replace("-", "_"))
+        act(job.settings, context.emit, context.check_stop)
         return GenerationReport(
             timings=Timings(denoise=0.25),
             unet_data_type=DataType.FLOAT32,
@@ -68,26 +60,22 @@ class ScriptedEngine:
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
 
-    def optimize(
-        self, work: OptimizationWork, *, emit: TaskEmit, checkpoint: Callable[[], None]
-    ) -> OptimizationReport:
+    def optimize(self, job: OptimizationJob, context: JobContext) -> OptimizationReport:
         """Obeys the model id as `generate` does the prompt; "" is honest work."""
-        if work.model_id == "refuse":
+        if job.model_id == "refuse":
             raise InvalidArgument("It does not go.")
         for step in (1, 2):
-            checkpoint()
-            emit(StepFinished(0, step, 2))
+            context.check_stop()
+            context.emit(StepFinished(0, step, 2))
         unknown = ByteFigure.unknown("a fake")
         changes = (OptimizationChange("vae_tiling", "off", "on"),)
-        return OptimizationReport(work.profile, changes, 0.5, 0.25, unknown, unknown)
+        return OptimizationReport(job.profile, changes, 0.5, 0.25, unknown, unknown)
 
-    def release(
-        self, work: ReleaseWork, *, emit: TaskEmit, checkpoint: Callable[[], None]
-    ) -> ReleaseReport:
+    def release(self, job: ReleaseJob, context: JobContext) -> ReleaseReport:
         """Lets go of what it holds, unless others are asked for."""
-        emit(PhaseStarted(Phase.RELEASING))
-        asked = [item for item in self.components if item.model_id in work.model_ids]
-        released = tuple(asked) if work.model_ids else self.components
+        context.emit(PhaseStarted(Phase.RELEASING))
+        asked = [item for item in self.components if item.model_id in job.model_ids]
+        released = tuple(asked) if job.model_ids else self.components
         self.components = tuple(item for item in self.components if item not in released)
         return ReleaseReport(released)
 
@@ -101,35 +89,42 @@ class ScriptedEngine:
         ),
     )
 
-    def _draw(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _draw(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         for index, seed in enumerate(work.seeds):
             for step in range(1, work.steps + 1):
-                checkpoint()
+                check_stop()
                 emit(StepFinished(index, step, work.steps))
             emit(Preview(index, work.steps, 8, 8, b"\xff\xd8\xff preview"))
             emit(ImageDecoded(index))
             data = b"picture of %d" % seed
-            emit(ImageEncoded(index, seed, work.width, work.height, work.output.format, data))
+            width, height = work.size
+            emit(EncodedImage(index, seed, width, height, work.output.format, data))
 
-    def _slowly(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _slowly(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         """Steps until it is stopped."""
         step = 0
         while True:
-            checkpoint()
+            check_stop()
             step += 1
             emit(StepFinished(0, step, 10_000))
             time.sleep(0.02)
 
-    def _checkpoints_only(
-        self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]
+    def _checks_only(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
         """Works without news for as long as `guidance_scale` says, in seconds."""
         end = time.monotonic() + work.guidance_scale
         while time.monotonic() < end:
-            checkpoint()
+            check_stop()
             time.sleep(0.02)
 
-    def _pause(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _pause(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         """Steps of a tenth of a second, and one of seven tenths."""
         for step in range(1, 6):
             emit(StepFinished(0, step, 6))
@@ -137,37 +132,55 @@ class ScriptedEngine:
         time.sleep(0.6)
         emit(StepFinished(0, 6, 6))
 
-    def _hang(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _hang(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         while True:
             time.sleep(0.01)
 
-    def _spin(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _spin(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         while True:
             pass
 
-    def _stop(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _stop(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    def _seize(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _seize(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         """No thread of this process runs Python any more."""
         ctypes.PyDLL(None).sleep(600)
 
-    def _exit(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _exit(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         os._exit(0)
 
-    def _crash(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _crash(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         ctypes.string_at(0)
 
-    def _flood(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _flood(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         preview = b"\xff\xd8\xff" + bytes(64 * 1024)
         for step in range(1, FLOOD // 2 + 1):
             emit(StepFinished(0, step, FLOOD // 2))
             emit(Preview(0, step, 8, 8, preview if step % 100 == 0 else b"\xff\xd8\xff"))
 
-    def _defect(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _defect(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         raise ZeroDivisionError("secret path")
 
-    def _refuse(self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]) -> None:
+    def _refuse(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
         raise InvalidArgument(
             "It does not go.",
             reason=Reason.FIELDS_CONFLICT,
@@ -177,17 +190,17 @@ class ScriptedEngine:
         )
 
     def _lose_device(
-        self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
         raise Unavailable("The device stopped working.", reason=Reason.DEVICE_LOST)
 
     def _fill_disk(
-        self, work: GenerationWork, emit: Emit, checkpoint: Callable[[], None]
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
         try:
-            self._draw(work, emit, checkpoint)
+            self._draw(work, emit, check_stop)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -229,9 +242,9 @@ class ScriptedGauge:
         )
 
 
-def _self_test(*, emit: TaskEmit, checkpoint: Callable[[], None]) -> SelfTestFacts:
-    emit(PhaseStarted(Phase.MEASURING))
-    checkpoint()
+def _self_test(job: SelfTestJob, context: JobContext) -> SelfTestFacts:
+    context.emit(PhaseStarted(Phase.MEASURING))
+    context.check_stop()
     return SelfTestFacts(
         data_types=(DataTypeFacts(DataType.FLOAT32, True, 1e-7, 0.1),),
         largest_allocation=ByteFigure.measured(1 << 20, "a fake"),
@@ -262,11 +275,21 @@ def build(torch_device: str) -> Parts:
             # As long as that file is there.
             if os.path.exists(flag.partition("=")[2]):
                 os._exit(8)
+    return parts(ScriptedEngine())
+
+
+def parts(engine: ScriptedEngine) -> Parts:
+    """Parts around that engine."""
     return Parts(
-        ScriptedEngine(),
+        {
+            GenerationJob: engine.generate,
+            OptimizationJob: engine.optimize,
+            ReleaseJob: engine.release,
+            SelfTestJob: _self_test,
+        },
+        engine.held,
         ScriptedBuffers(),
         ScriptedGauge(),
-        _self_test,
         single_threaded=sys.argv[1:] == ["single-threaded"],
     )
 

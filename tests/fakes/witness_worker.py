@@ -8,33 +8,30 @@ A line for the device it opened, and one for each profile it was told to run wit
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from domains.device.types import OptimizationReport, OptimizationWork
+from domains.device.jobs import OptimizationJob, OptimizationReport
 from domains.errors import InvalidArgument
-from server.worker.loop import main
-from server.worker.parts import Parts
-from tests.fakes.scripted_worker import ScriptedEngine, TaskEmit, build
+from domains.session.jobs import JobContext
+from server.worker.child.loop import main
+from server.worker.child.parts import Parts
+from tests.fakes.scripted_worker import ScriptedEngine, parts
 
 
 class WitnessEngine(ScriptedEngine):
     """Writes profiles down; with `refuse` it takes none."""
 
-    def optimize(
-        self, work: OptimizationWork, *, emit: TaskEmit, checkpoint: Callable[[], None]
-    ) -> OptimizationReport:
+    def optimize(self, job: OptimizationJob, context: JobContext) -> OptimizationReport:
         """See the port."""
-        _note(f"profile {work.profile.value} {work.model_id}".strip())
+        _note(f"profile {job.profile.value} {job.model_id}".strip())
         if "refuse" in sys.argv:
             raise InvalidArgument("It does not go.")
-        return super().optimize(work, emit=emit, checkpoint=checkpoint)
+        return super().optimize(job, context)
 
 
 def _witness(torch_device: str) -> Parts:
     _note(f"device {torch_device}")
-    return replace(build(torch_device), engine=WitnessEngine())
+    return parts(WitnessEngine())
 
 
 def _note(line: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from domains.device.backends.torch_gauge import in_main_memory
-from domains.device.types import DataTypeFacts
+from domains.device.jobs import DataTypeFacts
 from domains.values import DataType
 
 # Torch's types, and the greatest relative error that is right:

@@ -80,15 +80,16 @@ def domain_error(
         return None
     if fault is Fault.LOST:
         return device_lost()
-    reason, where, free = (
-        (Reason.HOST_OUT_OF_MEMORY, "this machine", free_host_bytes())
-        if fault is Fault.HOST_MEMORY
-        else (Reason.DEVICE_OUT_OF_MEMORY, "the device", free_bytes(device))
-    )
+    if fault is Fault.HOST_MEMORY:
+        return ResourceExhausted(
+            f"Memory of this machine ran out; {advice}.",
+            reason=Reason.HOST_OUT_OF_MEMORY,
+            metadata=_amounts(str(error), free_host_bytes()),
+        )
     return ResourceExhausted(
-        f"Memory of {where} ran out; {advice}.",
-        reason=reason,
-        metadata=_amounts(str(error), free),
+        f"Memory of the device ran out; {advice}.",
+        reason=Reason.DEVICE_OUT_OF_MEMORY,
+        metadata=_amounts(str(error), free_bytes(device)),
     )
 
 

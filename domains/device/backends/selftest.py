@@ -23,9 +23,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from domains.device.backends.arithmetic import Arithmetic, relative_error, words_of
 from domains.device.backends.torch_gauge import backend_of, in_main_memory
-from domains.device.ports import TaskEvent
-from domains.device.types import DataTypeFacts, SelfTestFacts
+from domains.device.jobs import DataTypeFacts, SelfTestFacts, SelfTestJob
 from domains.errors import DomainError, Reason, Unavailable
+from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ByteFigure, DataType, FigureQuality
 
@@ -57,44 +57,42 @@ class SelfTest:
         self._backend = backend_of(device)
         self._problems: list[str] = []
 
-    def __call__(
-        self, *, emit: Callable[[TaskEvent], None], checkpoint: Callable[[], None]
-    ) -> SelfTestFacts:
+    def __call__(self, job: SelfTestJob, context: JobContext) -> SelfTestFacts:
         """Measure.
 
         Args:
-            emit: Told when it begins.
-            checkpoint: Called between checks; raises to stop.
+            job: Asks for nothing in particular.
+            context: Hears when it begins, and is asked between checks whether to stop.
 
         Raises:
             Unavailable: DEVICE_LOST: after a check the device computes nothing any more.
         """
         self._problems = []
-        emit(PhaseStarted(Phase.MEASURING))
+        context.emit(PhaseStarted(Phase.MEASURING))
         arithmetic = Arithmetic(self._device, self._synchronize)
         data_types: list[DataTypeFacts] = []
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch explains there what it cannot do
             for data_type in arithmetic.candidates():
-                checkpoint()
+                context.check_stop()
                 facts, problem = arithmetic.measure(data_type)
                 data_types.append(facts)
                 self._problems += [problem] if problem else []
             working = {facts.data_type for facts in data_types if facts.works}
-            checkpoint()
+            context.check_stop()
             inwards, outwards, pinned = self._checked(
                 "copying", self._copies, (0.0, 0.0, False)
             )
             attention: list[str] = []
             for name in _ATTENTION:
-                checkpoint()
+                context.check_stop()
                 if self._attends(name, working):
                     attention.append(name)
-            checkpoint()
+            context.check_stop()
             largest = self._checked(
                 "allocating", self._largest, ByteFigure.unknown("the check failed")
             )
-            checkpoint()
+            context.check_stop()
             self._still_there()
         return SelfTestFacts(
             data_types=tuple(data_types),

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 from domains.device.core.figures import loaded_model
 from domains.device.core.inventory import DeviceInventory
 from domains.device.core.profiles import DeviceProfiles
 from domains.device.errors import InvalidTask
+from domains.device.jobs import OptimizationJob, OptimizationReport
 from domains.device.ports import DeviceRuns, Models
-from domains.device.types import OptimizationProfile, OptimizationReport, OptimizationWork
+from domains.device.types import OptimizationProfile
 from domains.session.core.options import check_options
+from domains.session.core.running import run_job
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
 from domains.session.core.tasks import Tasks, with_report
@@ -87,7 +88,7 @@ class Optimizations:
         device = await self._inventory.resolve(request.device_id)
         named = request.model_id or loaded_model(self._runs.figures(device.device_id))
         model = await self._models.resolve(named)
-        work = OptimizationWork(request.profile, model.model_id, model.path)
+        job = OptimizationJob(request.profile, model.model_id, model.path)
         plan = SessionPlan(
             kind=SessionKind.DEVICE_TASK,
             options=request.options,
@@ -98,22 +99,8 @@ class Optimizations:
         )
 
         async def run(session: Session) -> OptimizationReport:
-            report = await self._run(session, work)
-            self._profiles.remember(device.device_id, work.profile)
+            report = await run_job(self._runs, device.device_id, session, job)
+            self._profiles.remember(device.device_id, job.profile)
             return report
 
         return self._tasks.run(plan, run)
-
-    async def _run(self, session: Session, work: OptimizationWork) -> OptimizationReport:
-        events: AsyncGenerator[Any] = self._runs.optimize(
-            session.device_id,
-            session.session_id,
-            work,
-            remaining=max(session.remaining(), 0.0),
-        )
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, OptimizationReport):
-                    return event
-                session.record(event)
-        raise RuntimeError("an optimisation ended without a report")

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from domains.codec import Texts, Value
 from domains.device.core import facts as kept
 from domains.device.core.inventory import DeviceInventory
 from domains.device.core.reporting import refuse_unusable
+from domains.device.jobs import Capabilities, SelfTestFacts, SelfTestJob
 from domains.device.ports import DeviceRuns, FactsStore, Workers
-from domains.device.types import Capabilities, Device, SelfTestFacts
+from domains.device.types import Device
+from domains.session.core.running import run_job
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
 from domains.session.core.tasks import Tasks
 from domains.session.types import (
     Phase,
-    PhaseStarted,
     SessionKind,
     SessionOptions,
-    StepFinished,
-    TransferProgress,
 )
 from domains.values import DataType
 
@@ -112,8 +109,7 @@ class SelfTests:
         measured: list[SelfTestFacts] = []
 
         async def test(session: Session) -> None:
-            session.record(PhaseStarted(Phase.MEASURING))
-            facts = await self._run(device, session)
+            facts = await run_job(self._runs, device.device_id, session, SelfTestJob())
             self._keep(device, facts)
             measured.append(facts)
 
@@ -129,20 +125,6 @@ class SelfTests:
             async for _ in events:
                 pass
         return measured[0]
-
-    async def _run(self, device: Device, session: Session) -> SelfTestFacts:
-        remaining = max(session.remaining(), 0.0)
-        events: AsyncGenerator[Any] = self._runs.self_test(
-            device.device_id, session.session_id, remaining=remaining
-        )
-        async with aclosing(events):
-            async for event in events:
-                match event:
-                    case SelfTestFacts():
-                        return event
-                    case TransferProgress() | StepFinished():
-                        session.record(event)
-        raise RuntimeError("a self-test ended without a report")
 
     # What is kept.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,14 +27,9 @@ from domains.inference.backends.previews import (
 from domains.inference.backends.room import with_room
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.backends.speed import settle_numerics
-from domains.inference.types import (
-    GenerationEvent,
-    GenerationReport,
-    GenerationWork,
-    ImageEncoded,
-    PrecisionMode,
-    Timings,
-)
+from domains.inference.jobs import GenerationReport, Timings
+from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.session.jobs import EncodedImage, JobContext
 from domains.session.types import (
     ImageDecoded,
     Phase,
@@ -69,15 +64,14 @@ class Clock:
 
 @dataclass
 class Drawing:
-    """Draws every picture of `work` with `model`, each as if alone.
+    """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `may_tile` allows a picture to be decoded in tiles where memory is short.
     """
 
     model: LoadedModel
-    work: GenerationWork
-    emit: Callable[[GenerationEvent], None]
-    check_stop: Callable[[], None]
+    settings: GenerationSettings
+    context: JobContext
     clock: Clock
     may_tile: bool = False
     _degradations: list[Degradation] = field(default_factory=list)
@@ -90,14 +84,15 @@ class Drawing:
         """
         model = self.model
         conditioning = self._conditioning()
-        if self.work.precision is PrecisionMode.FASTEST and not model.measured:
+        if self.settings.precision is PrecisionMode.FASTEST and not model.measured:
+            width, height = self.settings.size
             with self.clock.time("load"):
                 settle_numerics(
                     model,
                     conditioning,
-                    width=self.work.width,
-                    height=self.work.height,
-                    check_stop=self.check_stop,
+                    width=width,
+                    height=height,
+                    check_stop=self.context.check_stop,
                 )
         conditioning = conditioning.to(model.unet_numerics.data_type)
         if model.plain_attention is not None:
@@ -107,7 +102,7 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        for index, seed in enumerate(self.work.seeds):
+        for index, seed in enumerate(self.settings.seeds):
             self._draw(index, seed, conditioning)
         return GenerationReport(
             timings=self.clock.timings(),
@@ -118,12 +113,12 @@ class Drawing:
         )
 
     def _conditioning(self) -> Conditioning:
-        self.emit(PhaseStarted(Phase.ENCODING_TEXT))
+        self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
         with self.clock.time("encode_text"):
             family = family_of(self.model.plan.architecture)
-            encode = partial(family.encode_text, self.model, self.work)
+            encode = partial(family.encode_text, self.model, self.settings)
             text = with_room(encode, self.model.make_room)
-        self.emit(TextEncoded(text.cached))
+        self.context.emit(TextEncoded(text.cached))
         if text.lost_tokens:
             self._degradations.append(
                 Degradation(
@@ -134,84 +129,90 @@ class Drawing:
         return text.conditioning
 
     def _draw(self, index: int, seed: int, conditioning: Conditioning) -> None:
-        self.emit(PhaseStarted(Phase.DENOISING, index))
+        self.context.emit(PhaseStarted(Phase.DENOISING, index))
         with self.clock.time("denoise"):
             latents = self._denoise(index, seed, conditioning)
             check_latents(latents)
-        self.check_stop()
-        self.emit(PhaseStarted(Phase.DECODING, index))
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
             pixels, degradations = decode_pixels(
-                self.model, latents, check_stop=self.check_stop, may_tile=self.may_tile
+                self.model, latents, check_stop=self.context.check_stop, may_tile=self.may_tile
             )
         # Each is told once, however many pictures it is about.
         self._degradations += [new for new in degradations if new not in self._degradations]
-        self.emit(ImageDecoded(index))
-        self.check_stop()
-        self.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
+        self.context.emit(ImageDecoded(index))
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
         with self.clock.time("encode_image"):
             shared, full = self._texts(seed)
-            data = encode_image(pixels, self.work.output, shared_text=shared, full_text=full)
+            data = encode_image(
+                pixels, self.settings.output, shared_text=shared, full_text=full
+            )
         height, width = pixels.shape[:2]
-        self.emit(ImageEncoded(index, seed, width, height, self.work.output.format, data))
+        self.context.emit(
+            EncodedImage(index, seed, width, height, self.settings.output.format, data)
+        )
 
     def _denoise(self, index: int, seed: int, conditioning: Conditioning) -> torch.Tensor:
-        work, model = self.work, self.model
+        settings, model = self.settings, self.model
+        width, height = settings.size
         generator = seeded_generator(seed)
         scheduler = build_scheduler(
-            work.scheduler, model.plan.scheduler_config, steps=work.steps
+            settings.scheduler, model.plan.scheduler_config, steps=settings.steps
         )
         noise = initial_noise(
             channels=model.plan_config("unet")["in_channels"],
-            height=work.height,
-            width=work.width,
+            height=height,
+            width=width,
             scale=model.pixels_per_latent,
             generator=generator,
         )
 
         def on_step(state: StepState) -> None:
-            self.emit(StepFinished(index, state.step, state.steps))
+            self.context.emit(StepFinished(index, state.step, state.steps))
             preview = self._preview(index, state, scheduler)
             if preview is not None:
-                self.emit(preview)
+                self.context.emit(preview)
 
         return denoise(
             model.networks["unet"],
             scheduler,
             noise.to(model.device),
             conditioning,
-            Guidance(work.guidance_scale, work.guidance_rescale),
-            steps=work.steps,
+            Guidance(settings.guidance_scale, settings.guidance_rescale),
+            steps=settings.steps,
             numerics=model.unet_numerics,
-            step_options=step_options(scheduler, work.scheduler, generator),
+            step_options=step_options(scheduler, settings.scheduler, generator),
             on_step=on_step,
-            check_stop=self.check_stop,
+            check_stop=self.context.check_stop,
             make_room=model.make_room,
         )
 
     def _preview(self, index: int, state: StepState, scheduler: Any) -> Preview | None:
-        settings = self.work.preview
-        if settings.every_steps <= 0 or state.step % settings.every_steps:
+        wanted = self.settings.preview
+        if wanted.every_steps <= 0 or state.step % wanted.every_steps:
             return None
         if self.model.preview_matrix is None:
             self.model.preview_matrix = fit_preview_matrix(self.model)
+        width, height = self.settings.size
         return draw_preview(
             estimate_clean(state, scheduler),
             self.model.preview_matrix,
             image_index=index,
             step=state.step,
-            width=self.work.width,
-            height=self.work.height,
-            max_edge=settings.max_edge,
+            width=width,
+            height=height,
+            max_edge=wanted.max_edge_pixels,
         )
 
     def _texts(self, seed: int) -> tuple[str, str]:
-        if not self.work.output.embed_parameters:
+        if self.settings.output.omit_parameters:
             return "", ""
         full = full_text(
-            self.work,
+            self.settings,
             seed,
             unet_data_type=data_type_of(self.model.unet_numerics.data_type),
             vae_data_type=data_type_of(self.model.vae_numerics.data_type),
         )
-        return shared_text(self.work, seed), full
+        return shared_text(self.settings, seed), full

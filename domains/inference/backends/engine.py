@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from msgspec import structs
 
 from domains.device.backends import faults
-from domains.device.ports import TaskEvent
-from domains.device.types import (
-    LoadedComponent,
-    OptimizationReport,
-    OptimizationWork,
-    ReleaseReport,
-    ReleaseWork,
-)
+from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
+from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
@@ -27,14 +21,11 @@ from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.loading import load_model
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.profiles import ProfileSettings, bring_into
-from domains.inference.types import (
-    GenerationEvent,
-    GenerationReport,
-    GenerationWork,
-    PrecisionMode,
-)
+from domains.inference.jobs import GenerationJob, GenerationReport
+from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import fingerprint
 from domains.model.backends.libraries import settle_libraries
+from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 
 # What to do when memory ran out.
@@ -72,16 +63,12 @@ class Engine:
         if not working:
             return components
         now = datetime.now(UTC)
-        return tuple(replace(part, in_use=True, last_use_time=now) for part in components)
+        return tuple(
+            structs.replace(part, in_use=True, last_use_time=now) for part in components
+        )
 
-    def generate(
-        self,
-        work: GenerationWork,
-        *,
-        emit: Callable[[GenerationEvent], None],
-        checkpoint: Callable[[], None],
-    ) -> GenerationReport:
-        """Draw every picture of `work`; see the port for arguments and errors.
+    def generate(self, job: GenerationJob, context: JobContext) -> GenerationReport:
+        """Draw every picture of `job`; see the port for errors.
 
         When memory runs out, what can be computed again is dropped and the one call that
         failed is made once more; a decoding that still fails is done in tiles, unless the
@@ -97,15 +84,16 @@ class Engine:
             Unavailable: DEVICE_LOST; only a new process can use the device again.
         """
         clock = Clock()
-        may_tile = work.precision is not PrecisionMode.EXACT
-        if work.precision is PrecisionMode.OPEN:
-            work = replace(work, precision=self._settings.open_precision)
+        settings = job.settings
+        may_tile = settings.precision is not PrecisionMode.EXACT
+        if settings.precision is PrecisionMode.OPEN:
+            settings = structs.replace(settings, precision=self._settings.open_precision)
 
         def draw() -> GenerationReport:
             model = self._loaded(
-                work.model_id, work.model_path, work.precision, emit, checkpoint, clock
+                settings.model_id, job.model_path, settings.precision, context, clock
             )
-            return Drawing(model, work, emit, checkpoint, clock, may_tile).run()
+            return Drawing(model, settings, context, clock, may_tile).run()
 
         return self._guarded(draw)
 
@@ -114,18 +102,14 @@ class Engine:
         model_id: str,
         path: Path,
         precision: PrecisionMode,
-        *,
-        emit: Callable[[TaskEvent], None],
-        check_stop: Callable[[], None],
+        context: JobContext,
     ) -> None:
         """Have the model of folder `path` ready, so that the next call need not load it.
 
         Raises:
             DomainError: As `generate`, as far as it is about loading.
         """
-        self._guarded(
-            lambda: self._loaded(model_id, path, precision, emit, check_stop, Clock())
-        )
+        self._guarded(lambda: self._loaded(model_id, path, precision, context, Clock()))
 
     def unload(self) -> None:
         """Let the loaded model go and give its memory back."""
@@ -133,43 +117,29 @@ class Engine:
         self._components = ()
         release_memory(self._device)
 
-    def release(
-        self,
-        work: ReleaseWork,
-        *,
-        emit: Callable[[TaskEvent], None],
-        checkpoint: Callable[[], None],
-    ) -> ReleaseReport:
+    def release(self, job: ReleaseJob, context: JobContext) -> ReleaseReport:
         """Let loaded models go; see the port. A stop leaves nothing half loaded."""
         model = self._model
-        if model is None or (work.model_ids and model.model_id not in work.model_ids):
+        if model is None or (job.model_ids and model.model_id not in job.model_ids):
             return ReleaseReport(())
-        emit(PhaseStarted(Phase.RELEASING))
-        checkpoint()
+        context.emit(PhaseStarted(Phase.RELEASING))
+        context.check_stop()
         released = self._components
         again = (model.model_id, model.path, model.precision)
         del model
         self.unload()
-        if not work.reload:
+        if not job.reload:
             return ReleaseReport(released)
-        self.load(*again, emit=emit, check_stop=checkpoint)
+        self.load(*again, context)
         return ReleaseReport(released, self._components)
 
-    def optimize(
-        self,
-        work: OptimizationWork,
-        *,
-        emit: Callable[[TaskEvent], None],
-        checkpoint: Callable[[], None],
-    ) -> OptimizationReport:
+    def optimize(self, job: OptimizationJob, context: JobContext) -> OptimizationReport:
         """Run with a profile from here on and measure its effect; see the port."""
 
         def loaded(precision: PrecisionMode) -> LoadedModel:
-            return self._loaded(
-                work.model_id, work.model_path, precision, emit, checkpoint, Clock()
-            )
+            return self._loaded(job.model_id, job.model_path, precision, context, Clock())
 
-        optimization = Optimization(work, self._settings, self._set, emit, checkpoint)
+        optimization = Optimization(job, self._settings, self._set, context)
         return self._guarded(lambda: optimization.run(lambda: self._model, loaded))
 
     def _set(self, settings: ProfileSettings) -> None:
@@ -182,8 +152,7 @@ class Engine:
         model_id: str,
         path: Path,
         precision: PrecisionMode,
-        emit: Callable[[TaskEvent], None],
-        check_stop: Callable[[], None],
+        context: JobContext,
         clock: Clock,
     ) -> LoadedModel:
         model = self._model
@@ -194,12 +163,17 @@ class Engine:
         ):
             return model
         del model
-        emit(PhaseStarted(Phase.LOADING_MODEL))
+        context.emit(PhaseStarted(Phase.LOADING_MODEL))
         with clock.time("load"):
             # The old one first: there may not be room for both.
             self.unload()
             self._model = load_model(
-                model_id, path, precision, self._device, emit=emit, check_stop=check_stop
+                model_id,
+                path,
+                precision,
+                self._device,
+                emit=context.emit,
+                check_stop=context.check_stop,
             )
         bring_into(self._model, self._settings)
         self._count()

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from domains.inference.backends.png_text import insert_text
-from domains.inference.types import OutputSettings
-from domains.values import ImageFormat
+from domains.values import ImageFormat, OutputSettings
 
 try:
     import fpng_py  # type: ignore[import-untyped]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from domains.device.ports import TaskEvent
-from domains.device.types import OptimizationReport, OptimizationWork
+from domains.device.jobs import OptimizationJob, OptimizationReport
 from domains.inference.backends import compilation
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.profiles import (
@@ -18,6 +17,7 @@ from domains.inference.backends.profiles import (
 from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.step_trial import StepCost, StepTrial
 from domains.inference.types import PrecisionMode
+from domains.session.jobs import JobContext
 from domains.values import ByteFigure
 
 _UNMEASURED = ByteFigure.unknown("nothing was measured: no model was named")
@@ -25,16 +25,15 @@ _UNMEASURED = ByteFigure.unknown("nothing was measured: no model was named")
 
 @dataclass
 class Optimization:
-    """From the settings `before` to those of the profile that `work` names.
+    """From the settings `before` to those of the profile that `job` names.
 
     `apply` has the engine and its model run with settings from then on.
     """
 
-    work: OptimizationWork
+    job: OptimizationJob
     before: ProfileSettings
     apply: Callable[[ProfileSettings], None]
-    emit: Callable[[TaskEvent], None]
-    check_stop: Callable[[], None]
+    context: JobContext
 
     def run(
         self,
@@ -45,13 +44,13 @@ class Optimization:
 
         Args:
             held: Tells the model that is loaded already.
-            loaded: Has the model of `work` loaded for a precision.
+            loaded: Has the model of `job` loaded for a precision.
 
         Raises:
             Exception: As torch raises it; DomainError as `Engine.optimize`.
         """
-        settings = PROFILES[self.work.profile]
-        if not self.work.model_id:
+        settings = PROFILES[self.job.profile]
+        if not self.job.model_id:
             return self._unmeasured(held(), settings)
         model = loaded(self.before.open_precision)
         cost_before = self._cost(model)
@@ -66,7 +65,7 @@ class Optimization:
             self.apply(self.before)
             raise
         return OptimizationReport(
-            profile=self.work.profile,
+            profile=self.job.profile,
             changes=changes(described, describe(settings, model)),
             step_before=cost_before.seconds,
             step_after=cost.seconds,
@@ -80,7 +79,7 @@ class Optimization:
         described = describe(self.before, held)
         self.apply(settings)
         return OptimizationReport(
-            profile=self.work.profile,
+            profile=self.job.profile,
             changes=changes(described, describe(settings, held)),
             step_before=0.0,
             step_after=0.0,
@@ -91,7 +90,7 @@ class Optimization:
     def _cost(self, model: LoadedModel) -> StepCost:
         trial = StepTrial(model)
         self._settle_numerics(model, trial)
-        return trial.measure(self.emit, self.check_stop)
+        return trial.measure(self.context)
 
     def _settle_numerics(self, model: LoadedModel, trial: StepTrial) -> None:
         """As the first request with this precision would."""
@@ -101,7 +100,7 @@ class Optimization:
                 trial.conditioning(),
                 width=trial.edge,
                 height=trial.edge,
-                check_stop=self.check_stop,
+                check_stop=self.context.check_stop,
             )
 
     def _settle_code(self, model: LoadedModel, settings: ProfileSettings) -> None:
@@ -114,5 +113,5 @@ class Optimization:
             model.networks["unet"],
             trial.predictor(),
             model.device,
-            check_stop=self.check_stop,
+            check_stop=self.context.check_stop,
         )

@@ -4,72 +4,65 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from enum import Enum
 from typing import Any
 
-from domains.inference.types import GenerationWork, Scheduler, SigmaSpacing
+from msgspec.structs import asdict
+
+from domains.codec import Value
+from domains.inference.types import GenerationSettings, SigmaSpacing, resolved
 from domains.values import DataType
 
 _FORMAT_VERSION = 1
+# How it was asked for and handed out, not what it looks like.
+_NOT_OF_THE_PICTURE = ("seed", "seeds", "image_count", "preview", "output")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NEEDS_QUOTES = re.compile(r'[,:"]')
-# What other programs call these schedulers.
-_SAMPLER_NAMES = {
-    Scheduler.DPM_SOLVER_MULTISTEP: "DPM++ 2M",
-    Scheduler.DPM_SOLVER_SINGLESTEP: "DPM++ 2S",
-    Scheduler.DDIM: "DDIM",
-    Scheduler.EULER_DISCRETE: "Euler",
-    Scheduler.EULER_ANCESTRAL_DISCRETE: "Euler a",
-    Scheduler.KDPM2_DISCRETE: "DPM2",
-    Scheduler.KDPM2_ANCESTRAL_DISCRETE: "DPM2 a",
-    Scheduler.HEUN_DISCRETE: "Heun",
-    Scheduler.LMS_DISCRETE: "LMS",
-    Scheduler.UNIPC_MULTISTEP: "UniPC",
-}
 
 
-def shared_text(work: GenerationWork, seed: int) -> str:
+def shared_text(settings: GenerationSettings, seed: int) -> str:
     """The form other image programs read: prompt, negative prompt, one line of settings.
 
     Line breaks and control characters of a prompt become spaces, so that no prompt can
     pass itself off as a setting; `full_text` has the prompt as it was.
     """
-    settings: dict[str, Any] = {
-        "Steps": work.steps,
-        "Sampler": _SAMPLER_NAMES[work.scheduler.scheduler],
+    width, height = settings.size
+    entries: dict[str, Any] = {
+        "Steps": settings.steps,
+        "Sampler": resolved(settings.scheduler.scheduler).facts.sampler_name,
     }
-    if work.scheduler.spacing is not SigmaSpacing.MODEL:
-        settings["Schedule type"] = work.scheduler.spacing.value.capitalize()
-    settings |= {
-        "CFG scale": f"{work.guidance_scale:g}",
+    if settings.scheduler.spacing is not SigmaSpacing.MODEL:
+        entries["Schedule type"] = settings.scheduler.spacing.value.capitalize()
+    entries |= {
+        "CFG scale": f"{settings.guidance_scale:g}",
         "Seed": seed,
-        "Size": f"{work.width}x{work.height}",
-        "Model": _quoted(_one_line(work.model_id)),
+        "Size": f"{width}x{height}",
+        "Model": _quoted(_one_line(settings.model_id)),
     }
-    if work.guidance_rescale > 0:
-        settings["CFG rescale"] = f"{work.guidance_rescale:g}"
-    lines = [_one_line(work.prompt)]
-    if work.negative_prompt:
-        lines.append(f"Negative prompt: {_one_line(work.negative_prompt)}")
-    lines.append(", ".join(f"{name}: {value}" for name, value in settings.items()))
+    if settings.guidance_rescale > 0:
+        entries["CFG rescale"] = f"{settings.guidance_rescale:g}"
+    lines = [_one_line(settings.prompt)]
+    if settings.negative_prompt:
+        lines.append(f"Negative prompt: {_one_line(settings.negative_prompt)}")
+    lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
     return "\n".join(lines)
 
 
 def full_text(
-    work: GenerationWork, seed: int, *, unet_data_type: DataType, vae_data_type: DataType
+    settings: GenerationSettings,
+    seed: int,
+    *,
+    unet_data_type: DataType,
+    vae_data_type: DataType,
 ) -> str:
-    """Everything needed to draw the picture again, as one JSON object in ASCII.
-
-    The model's place on disk is left out: a picture is passed on to others.
-    """
-    settings = asdict(work)
-    for name in ("model_path", "seeds", "preview", "output"):
-        del settings[name]
+    """Everything needed to draw the picture again, as one JSON object in ASCII."""
+    entries = asdict(settings)
+    for name in _NOT_OF_THE_PICTURE:
+        del entries[name]
     return json.dumps(
         {
             "format_version": _FORMAT_VERSION,
-            **settings,
+            **entries,
             "seed": seed,
             "unet_data_type": unet_data_type,
             "vae_data_type": vae_data_type,
@@ -79,6 +72,8 @@ def full_text(
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, Value):
+        return asdict(value)
     if isinstance(value, Enum):
         return value.value
     raise TypeError(f"no JSON form of {type(value).__name__}")

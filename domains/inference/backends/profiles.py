@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from domains.device.types import OptimizationChange, OptimizationProfile
+from domains.device.jobs import OptimizationChange
+from domains.device.types import OptimizationProfile
 from domains.inference.backends import compilation
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.loaded import LoadedModel

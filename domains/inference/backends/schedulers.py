@@ -9,27 +9,10 @@ import diffusers
 import torch
 
 from domains.errors import FailedPrecondition, FieldViolation, InvalidArgument, Reason
-from domains.inference.types import (
-    SPACINGS,
-    Scheduler,
-    SchedulerSettings,
-    SigmaSpacing,
-)
+from domains.inference.types import SchedulerSettings, SigmaSpacing, resolved
 from domains.model.backends.component_config import Config
 from domains.model.backends.constructor import accepted_by
 
-_CLASSES: dict[Scheduler, Any] = {
-    Scheduler.DPM_SOLVER_MULTISTEP: diffusers.DPMSolverMultistepScheduler,
-    Scheduler.DPM_SOLVER_SINGLESTEP: diffusers.DPMSolverSinglestepScheduler,
-    Scheduler.DDIM: diffusers.DDIMScheduler,
-    Scheduler.EULER_DISCRETE: diffusers.EulerDiscreteScheduler,
-    Scheduler.EULER_ANCESTRAL_DISCRETE: diffusers.EulerAncestralDiscreteScheduler,
-    Scheduler.KDPM2_DISCRETE: diffusers.KDPM2DiscreteScheduler,
-    Scheduler.KDPM2_ANCESTRAL_DISCRETE: diffusers.KDPM2AncestralDiscreteScheduler,
-    Scheduler.HEUN_DISCRETE: diffusers.HeunDiscreteScheduler,
-    Scheduler.LMS_DISCRETE: diffusers.LMSDiscreteScheduler,
-    Scheduler.UNIPC_MULTISTEP: diffusers.UniPCMultistepScheduler,
-}
 _SWITCHES = {
     SigmaSpacing.KARRAS: "use_karras_sigmas",
     SigmaSpacing.EXPONENTIAL: "use_exponential_sigmas",
@@ -52,10 +35,11 @@ def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) 
         FailedPrecondition: MODEL_CONFIG_INVALID when the class refuses the model's
             configuration.
     """
-    cls = _CLASSES[settings.scheduler]
+    chosen = resolved(settings.scheduler)
+    cls: Any = getattr(diffusers, chosen.value)
     options = dict(config)
     if settings.spacing is not SigmaSpacing.MODEL:
-        if settings.spacing not in SPACINGS[settings.scheduler]:
+        if settings.spacing not in chosen.facts.spacings:
             raise _unsupported(settings)
         for switch in (*_SWITCHES.values(), *_OTHER_SWITCHES):
             options[switch] = False
@@ -101,7 +85,7 @@ def _set_steps(scheduler: Any, steps: int) -> None:
 
 def _unsupported(settings: SchedulerSettings) -> InvalidArgument:
     message = (
-        f"{settings.scheduler.value} has no {settings.spacing.value} spacing; "
+        f"{resolved(settings.scheduler).value} has no {settings.spacing.value} spacing; "
         "leave the spacing to the model."
     )
     return InvalidArgument(

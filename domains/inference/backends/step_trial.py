@@ -8,13 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 
 from domains.device.backends.peaks import Stretch
 from domains.device.backends.torch_gauge import backend_of
-from domains.device.ports import TaskEvent
 from domains.inference.backends.denoise import (
     Conditioning,
     Guidance,
@@ -28,7 +26,8 @@ from domains.inference.backends.finish import decode_pixels
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
-from domains.inference.types import GenerationWork, Scheduler, SchedulerSettings
+from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
+from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, StepFinished
 from domains.values import ByteFigure
 
@@ -66,25 +65,22 @@ class StepTrial:
         """Texts for it, in the type that the UNet has now."""
         model = self._model
         if self._conditioning is None:
-            encoded = family_of(model.plan.architecture).encode_text(model, self._work())
+            encoded = family_of(model.plan.architecture).encode_text(model, self._drawn())
             self._conditioning = encoded.conditioning
         return self._conditioning.to(model.unet_numerics.data_type)
 
-    def measure(
-        self, emit: Callable[[TaskEvent], None], check_stop: Callable[[], None]
-    ) -> StepCost:
+    def measure(self, context: JobContext) -> StepCost:
         """Draw it once.
 
         Args:
-            emit: Told each step.
-            check_stop: As for `Engine.generate`.
+            context: Hears of each step and stops it.
 
         Raises:
             Exception: As torch raises it; DomainError as `decode_pixels`.
         """
         model = self._model
         conditioning = self.conditioning()
-        emit(PhaseStarted(Phase.MEASURING))
+        context.emit(PhaseStarted(Phase.MEASURING))
         synchronize(model.device)
         stretch = Stretch(backend_of(model.device), str(model.device))
         moments = [time.perf_counter()]
@@ -92,11 +88,11 @@ class StepTrial:
         def on_step(state: StepState) -> None:
             synchronize(model.device)
             moments.append(time.perf_counter())
-            emit(StepFinished(0, state.step, state.steps))
+            context.emit(StepFinished(0, state.step, state.steps))
 
         latents = denoise(
             model.networks["unet"],
-            build_scheduler(self._work().scheduler, model.plan.scheduler_config, steps=_STEPS),
+            build_scheduler(self._drawn().scheduler, model.plan.scheduler_config, steps=_STEPS),
             self._noise(),
             conditioning,
             Guidance(_GUIDANCE),
@@ -104,10 +100,10 @@ class StepTrial:
             numerics=model.unet_numerics,
             step_options={},
             on_step=on_step,
-            check_stop=check_stop,
+            check_stop=context.check_stop,
             make_room=model.make_room,
         )
-        decode_pixels(model, latents, check_stop=check_stop, may_tile=False)
+        decode_pixels(model, latents, check_stop=context.check_stop, may_tile=False)
         synchronize(model.device)
         seconds = [later - sooner for sooner, later in pairwise(moments)]
         return StepCost(statistics.median(seconds[1:]), stretch.peak())
@@ -140,12 +136,10 @@ class StepTrial:
         )
         return noise.to(model.device)
 
-    def _work(self) -> GenerationWork:
-        return GenerationWork(
+    def _drawn(self) -> GenerationSettings:
+        return GenerationSettings(
             model_id=self._model.model_id,
-            model_path=Path(),
             prompt="a red apple",
-            negative_prompt="",
             width=self._edge,
             height=self._edge,
             steps=_STEPS,

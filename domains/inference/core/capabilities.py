@@ -6,13 +6,7 @@ from dataclasses import dataclass
 
 from domains.inference.core.resolution import scheduler_of
 from domains.inference.ports import Devices, Models
-from domains.inference.types import (
-    SPACINGS,
-    GenerationSettings,
-    PrecisionMode,
-    Scheduler,
-    SigmaSpacing,
-)
+from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
 from domains.values import ImageFormat
 
@@ -40,27 +34,6 @@ _LIMITED_MESSAGES = (
     "OutputSettings",
     "SessionOptions",
 )
-_STOCHASTIC = frozenset(
-    {Scheduler.EULER_ANCESTRAL_DISCRETE, Scheduler.KDPM2_ANCESTRAL_DISCRETE}
-)
-_SECOND_ORDER = frozenset(
-    {
-        Scheduler.KDPM2_DISCRETE,
-        Scheduler.KDPM2_ANCESTRAL_DISCRETE,
-        Scheduler.HEUN_DISCRETE,
-    }
-)
-
-
-@dataclass(frozen=True)
-class SchedulerCapability:
-    """What a scheduler can be asked for; `calls_per_step` counts UNet calls."""
-
-    scheduler: Scheduler
-    spacings: tuple[SigmaSpacing, ...]
-    supports_eta: bool
-    stochastic: bool
-    calls_per_step: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +50,7 @@ class Capabilities:
 
     model_id: str
     device_id: str
-    schedulers: tuple[SchedulerCapability, ...]
+    schedulers: tuple[Scheduler, ...]
     default_scheduler: Scheduler
     native_width: int
     native_height: int
@@ -85,17 +58,6 @@ class Capabilities:
     unbuilt: tuple[Feature, ...]
     output_formats: tuple[ImageFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
-
-
-def scheduler_capability(scheduler: Scheduler) -> SchedulerCapability:
-    """What one scheduler can be asked for."""
-    return SchedulerCapability(
-        scheduler,
-        tuple(s for s in SigmaSpacing if s in SPACINGS[scheduler]),
-        supports_eta=scheduler is Scheduler.DDIM,
-        stochastic=scheduler in _STOCHASTIC,
-        calls_per_step=2 if scheduler in _SECOND_ORDER else 1,
-    )
 
 
 class CapabilityInquiry:
@@ -116,7 +78,7 @@ class CapabilityInquiry:
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
-            schedulers=tuple(map(scheduler_capability, Scheduler)),
+            schedulers=tuple(Scheduler),
             default_scheduler=scheduler_of(GenerationSettings(), model),
             native_width=model.native_width,
             native_height=model.native_height,

@@ -16,22 +16,16 @@ from domains.inference.core.resolution import (
 )
 from domains.inference.core.validation import check_request, check_scheduler
 from domains.inference.errors import FeatureNotBuilt, InvalidGeneration
-from domains.inference.ports import ArtifactKeeper, Devices, GenerationPool, Models
-from domains.inference.types import (
-    GenerationReport,
-    GenerationRequest,
-    GenerationSettings,
-    GenerationWork,
-    RunEvent,
-    SpooledImage,
-)
+from domains.inference.jobs import GenerationJob, GenerationReport
+from domains.inference.ports import ArtifactKeeper, Devices, Models
+from domains.inference.types import GenerationRequest, GenerationSettings
 from domains.model.types import Model
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan, Sessions
+from domains.session.jobs import JobEvent, JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import (
     GenerationFacts,
-    ImageResult,
     Phase,
     Preview,
     SessionEvent,
@@ -55,7 +49,7 @@ class Verdict:
 class _Resolved:
     device: Device
     model: Model
-    work: GenerationWork
+    job: GenerationJob
 
 
 class Generations:
@@ -77,7 +71,7 @@ class Generations:
         sessions: Sessions,
         devices: Devices,
         models: Models,
-        pool: GenerationPool,
+        pool: JobRunner,
         artifacts: ArtifactKeeper,
         *,
         describe: FaultReporter,
@@ -111,7 +105,7 @@ class Generations:
             session,
             existing=existing,
             image_data=request.image_data,
-            previews=request.settings.preview_every_steps > 0,
+            previews=request.settings.preview.every_steps > 0,
         )
         async with aclosing(events):
             async for event in events:
@@ -128,7 +122,7 @@ class Generations:
             return Verdict(failure=self._describe(error))
         device_id = resolved.device.device_id
         return Verdict(
-            settings=effective(request.settings, resolved.work),
+            settings=effective(request.settings, resolved.job.settings),
             phases=expected_phases(),
             device_id=device_id,
             queue_position=self._sessions.queue(device_id).position_of_next(),
@@ -139,14 +133,15 @@ class Generations:
         if violations:
             raise InvalidGeneration.of(*violations)
         settings = request.settings
-        if settings.unbuilt:
-            raise FeatureNotBuilt(settings.unbuilt)
+        if request.unbuilt:
+            raise FeatureNotBuilt(request.unbuilt)
         device = await self._devices.resolve(request.device_id)
         model = await self._models.resolve(settings.model_id)
         violations = check_scheduler(settings, scheduler_of(settings, model), "settings")
         if violations:
             raise InvalidGeneration.of(*violations)
-        return _Resolved(device, model, resolve(settings, model, self._random_seed))
+        job = GenerationJob(resolve(settings, model, self._random_seed), model.path)
+        return _Resolved(device, model, job)
 
     async def _find_or_start(self, request: GenerationRequest) -> tuple[Session, bool]:
         """The session, and whether an earlier call had opened it."""
@@ -158,7 +153,7 @@ class Generations:
         known = self._sessions.known(request.options.request_id, request.digest)
         if known is not None:
             return known, True
-        work = resolved.work
+        job = resolved.job
         plan = SessionPlan(
             kind=SessionKind.GENERATION,
             options=request.options,
@@ -166,51 +161,41 @@ class Generations:
             device_id=resolved.device.device_id,
             model_id=resolved.model.model_id,
             expected_phases=expected_phases(),
-            seeds=work.seeds,
-            steps=work.steps,
+            seeds=job.settings.seeds,
+            steps=job.settings.steps,
         )
 
         async def run(session: Session) -> None:
-            await self._run(session, work)
+            await self._run(session, job)
 
         return self._sessions.open(plan, run), False
 
-    async def _run(self, session: Session, work: GenerationWork) -> None:
+    async def _run(self, session: Session, job: GenerationJob) -> None:
         """The session's turn on its device. Ends the session, whatever happens."""
-        self._models.record_use(work.model_id)
+        self._models.record_use(job.settings.model_id)
         session.start(lambda: self._pool.cancel(session.device_id, session.session_id))
         try:
-            events = self._pool.run_generation(
+            events = self._pool.run(
                 session.device_id,
                 session.session_id,
-                work,
+                job,
                 remaining=max(session.remaining(), 0.0),
             )
             async with aclosing(events):
                 async for event in events:
-                    await self._apply(session, work, event)
+                    await self._apply(session, job.settings, event)
         except Cancelled:
             session.cancel()
         except Exception as error:
             session.fail(self._describe(error))
 
     async def _apply(
-        self, session: Session, work: GenerationWork, event: RunEvent | GenerationReport
+        self, session: Session, settings: GenerationSettings, event: JobEvent | GenerationReport
     ) -> None:
         match event:
-            case SpooledImage():
-                await self._artifacts.adopt(event.path, event.sha256, session.session_id)
-                session.finish_image(
-                    ImageResult(
-                        image_index=event.image_index,
-                        seed=event.seed,
-                        artifact_id=event.sha256,
-                        format=event.format,
-                        width=event.width,
-                        height=event.height,
-                        size_bytes=event.size_bytes,
-                    )
-                )
+            case SpooledImage(image, path):
+                await self._artifacts.adopt(path, image.artifact_id, session.session_id)
+                session.finish_image(image)
             case GenerationReport():
                 session.complete(
                     degradations=event.degradations,
@@ -222,11 +207,11 @@ class Generations:
                         Phase.ENCODING_IMAGE: event.timings.encode_image,
                     },
                     generation=GenerationFacts(
-                        model_id=work.model_id,
+                        model_id=settings.model_id,
                         unet_data_type=event.unet_data_type,
                         vae_data_type=event.vae_data_type,
                         channels_last=event.channels_last,
-                        steps=work.steps,
+                        steps=settings.steps,
                         software_versions=dict(self._software_versions(session.device_id)),
                     ),
                 )

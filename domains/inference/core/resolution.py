@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.types import (
     GenerationSettings,
-    GenerationWork,
-    OutputSettings,
-    PreviewSettings,
     Scheduler,
-    SchedulerSettings,
 )
-from domains.limits import LIMITS
+from domains.limits import default_of
 from domains.model.types import Model
 from domains.session.types import Phase
 
@@ -23,8 +20,8 @@ FALLBACK_SCHEDULER = Scheduler.DPM_SOLVER_MULTISTEP
 
 def scheduler_of(settings: GenerationSettings, model: Model) -> Scheduler:
     """The scheduler asked for, or the model's own, or DPM-Solver++ 2M."""
-    if settings.scheduler is not None:
-        return settings.scheduler
+    if settings.scheduler.scheduler is not None:
+        return settings.scheduler.scheduler
     named = {scheduler.value: scheduler for scheduler in Scheduler}
     return named.get(model.default_scheduler, FALLBACK_SCHEDULER)
 
@@ -34,72 +31,39 @@ def seeds_of(settings: GenerationSettings, random_seed: Callable[[], int]) -> tu
     if settings.seeds:
         return settings.seeds
     first = random_seed() if settings.seed is None else settings.seed
-    count = _default(settings.image_count, "GenerationSettings.image_count")
-    return tuple((first + k) % (MAX_SEED + 1) for k in range(int(count)))
+    count = settings.image_count
+    if count is None:
+        count = int(default_of("GenerationSettings.image_count"))
+    return tuple((first + k) % (MAX_SEED + 1) for k in range(count))
 
 
 def resolve(
     settings: GenerationSettings, model: Model, random_seed: Callable[[], int]
-) -> GenerationWork:
-    """Checked settings with every default filled in.
+) -> GenerationSettings:
+    """Checked settings with nothing left open, so that the same are the same picture.
 
     Args:
         settings: What the client asked for, without violations.
         model: The model it names.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
     """
-    return GenerationWork(
-        model_id=model.model_id,
-        model_path=model.path,
-        prompt=settings.prompt,
-        negative_prompt=settings.negative_prompt,
-        prompt_2=settings.prompt_2,
-        negative_prompt_2=settings.negative_prompt_2,
-        width=settings.width or model.native_width,
-        height=settings.height or model.native_height,
-        steps=int(_default(settings.steps, "GenerationSettings.steps")),
-        guidance_scale=_default(settings.guidance_scale, "GenerationSettings.guidance_scale"),
-        guidance_rescale=_default(
-            settings.guidance_rescale, "GenerationSettings.guidance_rescale"
-        ),
-        clip_skip=int(_default(settings.clip_skip, "GenerationSettings.clip_skip")),
-        scheduler=SchedulerSettings(
-            scheduler_of(settings, model),
-            settings.spacing,
-            _default(settings.eta, "SchedulerSettings.eta"),
-        ),
-        seeds=seeds_of(settings, random_seed),
-        precision=settings.precision,
-        preview=PreviewSettings(
-            settings.preview_every_steps,
-            int(_default(settings.preview_max_edge, "PreviewSettings.max_edge_pixels")),
-        ),
-        output=OutputSettings(
-            settings.format,
-            int(_default(settings.quality, "OutputSettings.quality")),
-            settings.lossless,
-            not settings.omit_parameters,
-        ),
-    )
-
-
-def effective(settings: GenerationSettings, work: GenerationWork) -> GenerationSettings:
-    """The settings as `work` will use them, seeds excepted unless the client chose them."""
+    seeds = seeds_of(settings, random_seed)
+    scheduler = scheduler_of(settings, model)
     return replace(
         settings,
-        model_id=work.model_id,
-        width=work.width,
-        height=work.height,
-        steps=work.steps,
-        guidance_scale=work.guidance_scale,
-        guidance_rescale=work.guidance_rescale,
-        clip_skip=work.clip_skip,
-        scheduler=work.scheduler.scheduler,
-        eta=work.scheduler.eta,
-        image_count=len(work.seeds),
-        quality=work.output.quality,
-        preview_max_edge=work.preview.max_edge,
+        model_id=model.model_id,
+        width=settings.width or model.native_width,
+        height=settings.height or model.native_height,
+        scheduler=replace(settings.scheduler, scheduler=scheduler),
+        image_count=len(seeds),
+        seed=None,
+        seeds=seeds,
     )
+
+
+def effective(asked: GenerationSettings, resolved: GenerationSettings) -> GenerationSettings:
+    """The resolved settings, with seeds only where the client chose them."""
+    return replace(resolved, seed=asked.seed, seeds=asked.seeds)
 
 
 def expected_phases() -> tuple[Phase, ...]:
@@ -112,12 +76,3 @@ def expected_phases() -> tuple[Phase, ...]:
         Phase.DECODING,
         Phase.ENCODING_IMAGE,
     )
-
-
-def _default(value: float | None, field: str) -> float:
-    if value is not None:
-        return value
-    default = LIMITS[field].default
-    if default is None:
-        raise LookupError(f"{field} has no default")
-    return default

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from domains import checks
+from domains.codec import Value
 from domains.errors import FieldViolation, Reason
 from domains.inference.types import (
-    SPACINGS,
     GenerationRequest,
     GenerationSettings,
     Scheduler,
@@ -32,8 +32,10 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
 def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolation]:
     """Every rule `settings` breaks; `path` is where they stand in the request."""
     return [
-        *_texts(settings, path),
-        *_numbers(settings, path),
+        *_plain(settings, "GenerationSettings", path),
+        *_plain(settings.scheduler, "SchedulerSettings", f"{path}.scheduler"),
+        *_plain(settings.output, "OutputSettings", f"{path}.output"),
+        *_plain(settings.preview, "PreviewSettings", f"{path}.preview"),
         *_seeds(settings, path),
     ]
 
@@ -43,23 +45,23 @@ def check_scheduler(
 ) -> list[FieldViolation]:
     """Rules that depend on which scheduler the request comes to use."""
     violations = []
-    if settings.spacing not in SPACINGS[scheduler]:
-        has = ", ".join(
-            spacing.name for spacing in SigmaSpacing if spacing in SPACINGS[scheduler]
-        )
+    asked, spacings = settings.scheduler.spacing, scheduler.facts.spacings
+    if asked not in spacings:
+        has = ", ".join(spacing.name for spacing in SigmaSpacing if spacing in spacings)
         violations.append(
             FieldViolation(
                 f"{path}.scheduler.spacing",
                 Reason.FIELDS_CONFLICT,
-                f"{scheduler.name} does not have {settings.spacing.name}; it has {has}.",
+                f"{scheduler.name} does not have {asked.name}; it has {has}.",
             )
         )
-    if settings.eta and scheduler is not Scheduler.DDIM:
+    if settings.scheduler.eta and not scheduler.facts.takes_eta:
+        others = ", ".join(other.name for other in Scheduler if other.facts.takes_eta)
         violations.append(
             FieldViolation(
                 f"{path}.scheduler.eta",
                 Reason.FIELDS_CONFLICT,
-                f"{scheduler.name} takes 0 only; DDIM takes up to 1.",
+                f"{scheduler.name} takes 0 only; {others} takes up to 1.",
             )
         )
     return violations
@@ -69,42 +71,23 @@ def _found(violation: FieldViolation | None) -> list[FieldViolation]:
     return [] if violation is None else [violation]
 
 
-def _texts(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
-    for field in ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2"):
-        text = getattr(settings, field)
-        if text is not None:
-            limit = LIMITS[f"GenerationSettings.{field}"]
-            yield from _found(checks.prose(f"{path}.{field}", text, limit))
+# Why a number is refused, where it is not merely out of range; seeds have their own rules.
+_REASONS = {"width": Reason.DIMENSIONS_INVALID, "height": Reason.DIMENSIONS_INVALID}
+_SEEDS = ("seed", "seeds")
 
 
-def _numbers(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
-    sizes = ("width", "height")
-    for field in (
-        *sizes,
-        "steps",
-        "guidance_scale",
-        "guidance_rescale",
-        "clip_skip",
-        "image_count",
-    ):
-        value = getattr(settings, field)
-        if value is not None:
-            reason = Reason.DIMENSIONS_INVALID if field in sizes else Reason.FIELD_OUT_OF_RANGE
-            limit = LIMITS[f"GenerationSettings.{field}"]
-            yield from _found(checks.number(f"{path}.{field}", value, limit, reason=reason))
-    nested = (
-        ("scheduler.eta", "SchedulerSettings.eta", settings.eta),
-        ("output.quality", "OutputSettings.quality", settings.quality),
-        ("preview.every_steps", "PreviewSettings.every_steps", settings.preview_every_steps),
-        (
-            "preview.max_edge_pixels",
-            "PreviewSettings.max_edge_pixels",
-            settings.preview_max_edge,
-        ),
-    )
-    for field, name, value in nested:
-        if value is not None:
-            yield from _found(checks.number(f"{path}.{field}", value, LIMITS[name]))
+def _plain(values: Value, message: str, path: str) -> Iterator[FieldViolation]:
+    """Every text and number beyond its entry in the table of limits."""
+    for name in values.__struct_fields__:
+        limit, value = LIMITS.get(f"{message}.{name}"), getattr(values, name)
+        if limit is None or value is None or name in _SEEDS:
+            continue
+        field = f"{path}.{name}"
+        if isinstance(value, str):
+            yield from _found(checks.prose(field, value, limit))
+        else:
+            reason = _REASONS.get(name, Reason.FIELD_OUT_OF_RANGE)
+            yield from _found(checks.number(field, value, limit, reason=reason))
 
 
 def _seeds(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:

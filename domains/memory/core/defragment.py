@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from domains.device.core import DeviceInventory
+from domains.device.jobs import ReleaseJob
 from domains.device.ports import DeviceRuns
-from domains.device.types import Device, ReleaseWork
-from domains.memory.core.models import report_of
+from domains.device.types import Device
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceBuffers
 from domains.session.core.options import check_options
+from domains.session.core.running import run_job
 from domains.session.core.session import Session
 from domains.session.core.sessions import SessionPlan
 from domains.session.core.tasks import Tasks, with_report
@@ -153,14 +154,8 @@ class Defragmentation:
         return [f"The allocator gave back {max(0, before - after)} bytes of unused blocks."]
 
     async def _reload(self, session: Session, device_id: str) -> list[str]:
-        events = self._runs.release(
-            device_id,
-            session.session_id,
-            ReleaseWork(reload=True),
-            remaining=max(session.remaining(), 0.0),
-        )
-        released = (await report_of(events, session.record)).released
-        names = dict.fromkeys(part.model_id for part in released)
+        report = await run_job(self._runs, device_id, session, ReleaseJob(reload=True))
+        names = dict.fromkeys(part.model_id for part in report.released)
         if not names:
             return ["No model was loaded, so none was moved."]
         return [f"{', '.join(names)} left the device and came back."]

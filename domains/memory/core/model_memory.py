@@ -203,12 +203,7 @@ class ModelsInMemory:
             # Another allocation may have been freed meanwhile.
             if free is not None and free >= request.target_free:
                 break
-            evicted += await self._models.evict(
-                model,
-                remaining=max(session.remaining(), 0.0),
-                session_id=session.session_id,
-                record=session.record,
-            )
+            evicted += await self._models.evict_in(session, model)
             done = sum(one.component.size.value or 0 for one in evicted)
             session.record(TransferProgress(model.model_id, min(done, total), total))
             free = (await self._monitor.extent(place)).free

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 
 from domains.device.core import DeviceInventory
-from domains.device.ports import DeviceRuns, TaskEvent
-from domains.device.types import LoadedComponent, ReleaseReport, ReleaseWork
+from domains.device.jobs import ReleaseJob, ReleaseReport
+from domains.device.ports import DeviceRuns
+from domains.device.types import LoadedComponent
 from domains.memory.types import HeldComponent, Place
+from domains.session.core.running import run_job
+from domains.session.core.session import Session
 
 
 @dataclass(frozen=True)
@@ -72,44 +75,30 @@ class HeldModels:
         ]
         return sorted(models, key=lambda model: model.last_use_time)
 
-    async def evict(
-        self,
-        model: IdleModel,
-        *,
-        remaining: float,
-        session_id: str = "",
-        record: Callable[[TaskEvent], object] = lambda event: None,
-    ) -> tuple[HeldComponent, ...]:
-        """Evict a model; its memory is free when this returns, with what was evicted.
-
-        Args:
-            model: Which.
-            remaining: Seconds that it may take.
-            session_id: The session that it belongs to, if any.
-            record: Called with what happens meanwhile.
+    async def evict(self, model: IdleModel, *, remaining: float) -> None:
+        """Evict a model; its memory is free when this returns.
 
         Raises:
             Unavailable: The worker is lost or there is none.
             DeadlineExceeded: `remaining` seconds did not suffice.
         """
-        device_id, session_id = model.device_id, session_id or str(uuid.uuid4())
-        work = ReleaseWork((model.model_id,))
-        events = self._runs.release(device_id, session_id, work, remaining=remaining)
-        gone = (await report_of(events, record)).released
-        if gone:
-            self._evicted(Place(device_id))
-        return tuple(HeldComponent(device_id, part) for part in gone)
+        job, session_id = ReleaseJob((model.model_id,)), str(uuid.uuid4())
+        events = self._runs.run(model.device_id, session_id, job, remaining=remaining)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, ReleaseReport):
+                    self._left(model, event)
 
+    async def evict_in(self, session: Session, model: IdleModel) -> tuple[HeldComponent, ...]:
+        """Evict a model as part of a session; returns what left the device.
 
-async def report_of(
-    events: AsyncGenerator[TaskEvent | ReleaseReport], record: Callable[[TaskEvent], object]
-) -> ReleaseReport:
-    """What a release ends with; `record` is called with what happens before."""
-    report = ReleaseReport(())
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, ReleaseReport):
-                report = event
-            else:
-                record(event)
-    return report
+        Raises:
+            DomainError: What `run_job` raises.
+        """
+        job = ReleaseJob((model.model_id,))
+        return self._left(model, await run_job(self._runs, model.device_id, session, job))
+
+    def _left(self, model: IdleModel, report: ReleaseReport) -> tuple[HeldComponent, ...]:
+        if report.released:
+            self._evicted(Place(model.device_id))
+        return tuple(HeldComponent(model.device_id, part) for part in report.released)

@@ -91,7 +91,7 @@ _SCHEDULER_WORDS: dict[str, set[Any]] = {
     "prediction_type": {"epsilon", "v_prediction", "sample"},
     "beta_schedule": {"linear", "scaled_linear", "squaredcos_cap_v2"},
     "timestep_spacing": {"linspace", "leading", "trailing"},
-    "algorithm_type": {"dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"},
+    "algorithm_type": {"deis", "dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"},
     "final_sigmas_type": {"zero", "sigma_min"},
 }
 _SIGMA_SWITCHES = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")

@@ -1,8 +1,9 @@
 """The header of a safetensors file, checked before a byte of tensor data is touched.
 
 Format: an 8-byte little-endian length, that many bytes of JSON, then the data. The
-library that usually reads it accepts duplicate keys, overlapping tensors and headers of
-90 MB; this reader does not. Plain Python, so any process may use it.
+safetensors library refuses overlapping tensors, gaps and wrong sizes as this reader does;
+it accepts duplicate keys, names of any form, any number of tensors and headers of 100 MB,
+and says only in its own words what is wrong. Plain Python, so any process may use it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _NAME = re.compile(r"[\x21-\x7e]{1,512}")
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor: `offset` is in bytes from the start of the file."""
+    """One tensor: `offset` is in bytes from the start of the file. A dimension may be 0."""
 
     name: str
     data_type: str
@@ -196,7 +197,7 @@ def _entry(name: str, value: Any, data_start: int) -> TensorEntry:
             f"holds tensors of type {data_type if known else 'unknown'}",
         )
     if len(shape) > MAX_DIMENSIONS or any(
-        type(size) is not int or not 1 <= size <= MAX_DIMENSION for size in shape
+        type(size) is not int or not 0 <= size <= MAX_DIMENSION for size in shape
     ):
         _refuse(Reason.MODEL_SHAPE_INVALID, "has a tensor of impossible shape")
     if (

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
-from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SCHEDULERS, SPACINGS
+from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SPACINGS
 from server.cli.commands.options import AsJson, connected
 from server.cli.reporting import leave, reported
 
-_FRIENDLY_SCHEDULERS = ", ".join(dict.fromkeys(list(SCHEDULERS)[:10]))
+
+class GenerateCommand(TyperCommand):
+    """Reads the schedulers from the contract when its help is shown, and not before."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, every scheduler named."""
+        from deviceops.v1 import inference_pb2
+        from server.cli.choices import SCHEDULERS, offered
+
+        names = ", ".join(offered(inference_pb2.Scheduler, "SCHEDULER_", SCHEDULERS))
+        for option in self.params:
+            if option.name == "scheduler" and isinstance(option, TyperOption):
+                option.help = f"{names}; or the contract's name."
+        super().format_options(ctx, formatter)
 
 
 @reported
@@ -45,10 +59,7 @@ def generate(
         str, typer.Option(metavar="N,N,...", help="A seed for each picture.")
     ] = "",
     count: Annotated[int | None, typer.Option(metavar="N", help="Pictures to draw.")] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help=f"{_FRIENDLY_SCHEDULERS}; or the contract's name."),
-    ] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="NAME", help="The sampler.")] = None,
     spacing: Annotated[
         str | None, typer.Option(metavar="NAME", help=", ".join(SPACINGS))
     ] = None,

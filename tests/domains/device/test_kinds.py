@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 ALLOWED = (
     "domains/device/backends/",
     "domains/inference/backends/device.py",
-    "domains/memory/backends/transfers.py",
+    "domains/memory/backends/streams.py",
 )
 _TORCH_KINDS = {"cpu", "cuda", "hip", "xpu", "mps", "privateuseone", "dml", "directml"}
 

@@ -13,11 +13,12 @@ from domains.device.backends import selftest
 from domains.device.backends.arithmetic import Arithmetic, relative_error
 from domains.device.backends.selftest import SelfTest
 from domains.device.backends.torch_gauge import ProcessGauge, TorchGauge, gauge_for
-from domains.device.ports import TaskEvent
-from domains.device.types import LoadedComponent, SelfTestFacts
+from domains.device.jobs import SelfTestFacts, SelfTestJob
+from domains.device.types import LoadedComponent
 from domains.errors import Cancelled, Reason, Unavailable
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ByteFigure, DataType, FigureQuality
+from tests.fakes.jobs import Listener
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -30,9 +31,9 @@ def nothing() -> None:
 
 @pytest.fixture(scope="module")
 def facts() -> SelfTestFacts:
-    events: list[TaskEvent] = []
-    facts = SelfTest(PROCESSOR)(emit=events.append, checkpoint=nothing)
-    assert events == [PhaseStarted(Phase.MEASURING)]
+    heard = Listener()
+    facts = SelfTest(PROCESSOR)(SelfTestJob(), heard)
+    assert heard.events == [PhaseStarted(Phase.MEASURING)]
     return facts
 
 
@@ -78,7 +79,7 @@ def test_it_stops_between_two_checks() -> None:
         raise Cancelled("Enough.")
 
     with pytest.raises(Cancelled):
-        SelfTest(PROCESSOR)(emit=lambda _event: None, checkpoint=stop)
+        SelfTest(PROCESSOR)(SelfTestJob(), Listener(stop))
     assert time.monotonic() - begun < 1
 
 
@@ -131,7 +132,7 @@ def test_a_check_that_fails_is_a_sentence_and_the_others_go_on(
     monkeypatch.setattr(SelfTest, "_copies", broken)
     monkeypatch.setattr(SelfTest, "_largest", broken)
     monkeypatch.setattr(Arithmetic, "candidates", lambda _self: ())
-    facts = SelfTest(PROCESSOR)(emit=lambda _event: None, checkpoint=nothing)
+    facts = SelfTest(PROCESSOR)(SelfTestJob(), Listener())
     assert facts.problems == (
         "The check of copying failed: driver says.",
         "The check of allocating failed: driver says.",
@@ -149,7 +150,7 @@ def test_a_device_that_is_gone_afterwards_is_lost(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(SelfTest, "_copies", lambda _self: (1.0, 1.0, False))
     monkeypatch.setattr(torch, "ones", gone)
     with pytest.raises(Unavailable) as lost:
-        SelfTest(PROCESSOR)(emit=lambda _event: None, checkpoint=nothing)
+        SelfTest(PROCESSOR)(SelfTestJob(), Listener())
     assert lost.value.reason is Reason.DEVICE_LOST
 
 

@@ -12,7 +12,8 @@ import pytest
 from domains.device.core.optimizations import OptimizationRequest
 from domains.device.core.restarts import RestartRequest
 from domains.device.errors import DeviceUnavailable, InvalidTask
-from domains.device.types import DeviceState, OptimizationProfile, OptimizationReport
+from domains.device.jobs import OptimizationReport
+from domains.device.types import DeviceState, OptimizationProfile
 from domains.errors import NotFound, Reason, Unavailable
 from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
 from domains.session.types import (

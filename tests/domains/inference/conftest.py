@@ -7,24 +7,20 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from domains.device.types import Device, DeviceKind
 from domains.errors import Cancelled, DomainError, Failure, NotFound, Reason
 from domains.inference.core.generations import Generations
-from domains.inference.types import (
-    GenerationReport,
-    GenerationRequest,
-    GenerationSettings,
-    GenerationWork,
-    RunEvent,
-    SpooledImage,
-    Timings,
-)
+from domains.inference.jobs import GenerationJob, GenerationReport, Timings
+from domains.inference.types import GenerationRequest, GenerationSettings
 from domains.model.types import Architecture, Model, ModelFormat, ModelType
 from domains.session.core.sessions import Sessions
+from domains.session.jobs import Job, SpooledImage
 from domains.session.types import (
+    ImageResult,
     Phase,
     PhaseStarted,
     Preview,
@@ -60,16 +56,18 @@ DEVICE = Device(
 class FakePool:
     """A worker that draws pictures of nothing, holds when told, and fails when told."""
 
-    works: list[GenerationWork] = field(default_factory=list)
+    works: list[GenerationJob] = field(default_factory=list)
     failure: Exception | None = None
     hold: asyncio.Event | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run_generation(
-        self, device_id: str, session_id: str, work: GenerationWork, *, remaining: float
-    ) -> AsyncGenerator[RunEvent | GenerationReport]:
-        self.works.append(work)
+    async def run(
+        self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
+    ) -> AsyncGenerator[Any]:
+        assert isinstance(job, GenerationJob)
+        self.works.append(job)
+        settings = job.settings
         yield PhaseStarted(Phase.DENOISING, 0)
         if self.hold is not None:
             self.holding.set()
@@ -81,15 +79,15 @@ class FakePool:
                 wait.cancel()
             if self.cancelled.is_set():
                 raise Cancelled("stopped")
-        for step in range(1, work.steps + 1):
-            yield StepFinished(0, step, work.steps)
+        for step in range(1, settings.steps + 1):
+            yield StepFinished(0, step, settings.steps)
             yield Preview(0, step, 8, 8, b"jpeg")
         if self.failure is not None:
             raise self.failure
-        for index, seed in enumerate(work.seeds):
-            yield SpooledImage(
-                index, seed, work.width, work.height, ImageFormat.PNG, Path("x"), "a" * 64, 10
-            )
+        for index, seed in enumerate(settings.seeds):
+            width, height = settings.size
+            image = ImageResult(index, seed, "a" * 64, ImageFormat.PNG, width, height, 10)
+            yield SpooledImage(image, Path("x"))
         yield GenerationReport(
             Timings(denoise=1.0), DataType.FLOAT32, DataType.FLOAT32, channels_last=False
         )

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from domains.errors import (
     DomainError,
@@ -21,7 +22,9 @@ from domains.inference.types import (
     GenerationRequest,
     GenerationSettings,
     PrecisionMode,
+    PreviewSettings,
     Scheduler,
+    SchedulerSettings,
     SigmaSpacing,
 )
 from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
@@ -38,6 +41,7 @@ from domains.session.types import (
     SessionOptions,
     SessionState,
 )
+from domains.values import OutputSettings
 from tests.domains.inference.conftest import Bench, request
 
 REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
@@ -67,7 +71,8 @@ async def fate(
 async def test_a_generation_is_resolved_run_and_told(bench: Bench) -> None:
     events = await draw(bench, request())
 
-    (work,) = bench.pool.works
+    (job,) = bench.pool.works
+    work = job.settings
     assert (work.width, work.height) == (256, 320)
     assert (work.steps, work.guidance_scale) == (2, 7.5)
     assert work.scheduler.scheduler is Scheduler.EULER_DISCRETE
@@ -94,7 +99,7 @@ async def test_pictures_can_be_left_out_of_the_stream(bench: Bench) -> None:
 
 async def test_previews_come_only_when_asked_for(bench: Bench) -> None:
     without = await draw(bench, request())
-    settings = GenerationSettings(steps=2, seed=1, preview_every_steps=1)
+    settings = GenerationSettings(steps=2, seed=1, preview=PreviewSettings(1))
     bench.pool.hold = asyncio.Event()
     reader = asyncio.create_task(draw(bench, request(settings)))
     await bench.pool.holding.wait()
@@ -102,7 +107,7 @@ async def test_previews_come_only_when_asked_for(bench: Bench) -> None:
     with_previews = await reader
 
     assert not any(isinstance(event.event, Preview) for event in without)
-    assert bench.pool.works[-1].preview.every_steps == 1
+    assert bench.pool.works[-1].settings.preview.every_steps == 1
     assert isinstance(with_previews[-1].event, Completed)
 
 
@@ -119,9 +124,9 @@ async def test_previews_come_only_when_asked_for(bench: Bench) -> None:
 async def test_seeds_count_up_from_the_first(
     bench: Bench, settings: GenerationSettings, seeds: tuple[int, ...]
 ) -> None:
-    await draw(bench, request(replace(settings, steps=1)))
+    await draw(bench, request(structs.replace(settings, steps=1)))
 
-    assert bench.pool.works[0].seeds == seeds
+    assert bench.pool.works[0].settings.seeds == seeds
 
 
 @pytest.mark.parametrize(
@@ -156,18 +161,28 @@ async def test_seeds_count_up_from_the_first(
             "settings.negative_prompt",
             Reason.TEXT_TOO_LONG,
         ),
-        (GenerationSettings(quality=0), "settings.output.quality", Reason.FIELD_OUT_OF_RANGE),
         (
-            GenerationSettings(preview_max_edge=1),
+            GenerationSettings(output=OutputSettings(quality=0)),
+            "settings.output.quality",
+            Reason.FIELD_OUT_OF_RANGE,
+        ),
+        (
+            GenerationSettings(preview=PreviewSettings(max_edge_pixels=1)),
             "settings.preview.max_edge_pixels",
             Reason.FIELD_OUT_OF_RANGE,
         ),
         (
-            GenerationSettings(scheduler=Scheduler.DDIM, spacing=SigmaSpacing.KARRAS),
+            GenerationSettings(
+                scheduler=SchedulerSettings(Scheduler.DDIM, SigmaSpacing.KARRAS)
+            ),
             "settings.scheduler.spacing",
             Reason.FIELDS_CONFLICT,
         ),
-        (GenerationSettings(eta=0.5), "settings.scheduler.eta", Reason.FIELDS_CONFLICT),
+        (
+            GenerationSettings(scheduler=SchedulerSettings(eta=0.5)),
+            "settings.scheduler.eta",
+            Reason.FIELDS_CONFLICT,
+        ),
     ],
 )
 async def test_a_broken_rule_is_refused_before_anything_starts(
@@ -206,7 +221,13 @@ async def test_broken_options_are_refused(
 
 async def test_the_edges_of_every_range_are_accepted(bench: Bench) -> None:
     low = GenerationSettings(
-        width=256, height=256, steps=1, guidance_scale=1, clip_skip=0, seed=0, quality=1
+        width=256,
+        height=256,
+        steps=1,
+        guidance_scale=1,
+        clip_skip=0,
+        seed=0,
+        output=OutputSettings(quality=1),
     )
     high = GenerationSettings(
         width=2048, height=2048, steps=150, guidance_scale=30, clip_skip=8, seed=2**32 - 1
@@ -240,7 +261,7 @@ async def test_what_is_not_there_is_not_found(
 
 
 async def test_what_is_not_built_names_its_fields(bench: Bench) -> None:
-    _, error = await fate(bench, request(GenerationSettings(unbuilt=("settings.loras",))))
+    _, error = await fate(bench, replace(request(), unbuilt=("settings.loras",)))
 
     assert isinstance(error, Unimplemented)
     assert error.metadata["fields"] == "settings.loras"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
 from domains.device.errors import DeviceNotFound, DeviceUnavailable
-from domains.device.ports import TaskEvent
-from domains.device.types import DeviceFigures, DeviceState, ReleaseReport, ReleaseWork
+from domains.device.jobs import ReleaseJob, ReleaseReport
+from domains.device.types import DeviceFigures, DeviceState
 from domains.memory.core.defragment import Defragmentation, DefragmentRequest, Depth
 from domains.session.core.tasks import Tasks
+from domains.session.jobs import Job
 from domains.session.types import SessionOptions
 from server.errors import describe_failure
 from tests.domains.memory.conftest import System, hold
@@ -28,10 +30,10 @@ class Runs:
     def figures(self, device_id: str) -> DeviceFigures | None:
         return self.system.meter.figures(device_id)
 
-    async def release(
-        self, device_id: str, session_id: str, work: ReleaseWork, *, remaining: float
-    ) -> AsyncGenerator[TaskEvent | ReleaseReport]:
-        assert work.reload
+    async def run(
+        self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
+    ) -> AsyncGenerator[Any]:
+        assert job == ReleaseJob(reload=True)
         self.done.append("reload")
         parts = tuple(one.component for one in self.system.models.components)
         yield ReleaseReport(parts, parts)

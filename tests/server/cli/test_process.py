@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deviceops.v1 import inference_pb2
+from server.cli.choices import SCHEDULERS, offered
 from server.cli.serving import announcement
 from server.config import Settings
 from tests.server.cli.scripted import ScriptedServer, png, sha256, whole
@@ -43,6 +45,15 @@ def test_help_answers_at_once_and_lists_every_command() -> None:
     for command in ("serve", "generate", "devices", "models", "sessions", "doctor"):
         assert f"  {command} " in done.stdout
     assert "130 cancelled" in done.stdout
+
+
+def test_help_names_every_scheduler_of_the_contract() -> None:
+    """Also those that have come since."""
+    done = _run("generate", "--help")
+
+    shown = " ".join(done.stdout.split())
+    names = offered(inference_pb2.Scheduler, "SCHEDULER_", SCHEDULERS)
+    assert f"{', '.join(names)}; or the contract's name." in shown
 
 
 def test_help_imports_nothing_heavy_and_no_command_imports_torch(own_settings: Path) -> None:

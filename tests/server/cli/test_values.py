@@ -36,6 +36,13 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
         ("UniPCMultistepScheduler", "UNIPC_MULTISTEP"),
         ("SCHEDULER_HEUN_DISCRETE", "HEUN_DISCRETE"),
         ("lms_discrete", "LMS_DISCRETE"),
+        ("heun", "HEUN_DISCRETE"),
+        ("unipc", "UNIPC_MULTISTEP"),
+        ("euler-ancestral", "EULER_ANCESTRAL_DISCRETE"),
+        ("kdpm2", "KDPM2_DISCRETE"),
+        ("kdpm2-ancestral", "KDPM2_ANCESTRAL_DISCRETE"),
+        ("kdpm2-a", "KDPM2_ANCESTRAL_DISCRETE"),
+        ("dpm-solver-multistep", "DPM_SOLVER_MULTISTEP"),
     ],
 )
 def test_schedulers_answer_to_every_usual_name(word: str, value: str) -> None:
@@ -46,14 +53,18 @@ def test_schedulers_answer_to_every_usual_name(word: str, value: str) -> None:
 
 
 def test_every_scheduler_has_a_name_that_finds_it() -> None:
-    """What the help offers is accepted, and all ten are offered."""
+    """What the help offers is accepted, and every one is offered by a short name."""
     names = offered(inference_pb2.Scheduler, "SCHEDULER_", SCHEDULERS)
     found = [choose(inference_pb2.Scheduler, "SCHEDULER_", n, SCHEDULERS) for n in names]
 
-    assert found == list(range(1, 11))
+    assert found == [number for number in inference_pb2.Scheduler.values() if number]
+    assert names[:5] == ["dpm++2m", "dpm++2s", "ddim", "euler", "euler-a"]
+    assert all(len(name) <= 8 for name in names)
 
 
-@pytest.mark.parametrize("word", ["", "unspecified", "SCHEDULER_UNSPECIFIED", "magic", "+"])
+@pytest.mark.parametrize(
+    "word", ["", "unspecified", "SCHEDULER_UNSPECIFIED", "magic", "+", "dpm-solver"]
+)
 def test_what_names_no_value_is_refused(word: str) -> None:
     """The message lists what would do."""
     with pytest.raises(UnusableOptions, match=r"is none of: .*euler-a"):

@@ -12,26 +12,22 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from domains.device.types import ReleaseReport, ReleaseWork, SelfTestFacts
+from domains.device.jobs import ReleaseJob, ReleaseReport, SelfTestFacts, SelfTestJob
 from domains.errors import Cancelled, FailedPrecondition, ResourceExhausted
-from domains.inference.types import (
-    GenerationWork,
-    PreviewSettings,
-    Scheduler,
-    SchedulerSettings,
-)
+from domains.inference.jobs import GenerationJob
+from domains.inference.types import PreviewSettings, Scheduler, SchedulerSettings
 from domains.memory.backends.segments import HostSegments
 from domains.memory.types import BufferRegion, Compare, Move, SegmentRegion
 from domains.session.types import Phase, PhaseStarted, Preview, StepFinished
 from domains.values import DataType
-from server.worker.pool import WorkerPool
-from server.worker.timing import WorkerTiming
+from server.worker.front.pool import WorkerPool
+from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import lives, outcome, ready, running, work
 
 MODEL = Path(__file__).parents[3] / "demo" / "models" / "emoji-xl"
 
 
-def drawing(**changes: object) -> GenerationWork:
+def drawing(**changes: object) -> GenerationJob:
     values: dict[str, object] = {
         "model_path": MODEL,
         "height": 256,
@@ -170,7 +166,7 @@ async def test_models_it_holds_are_told_and_let_go(pool: WorkerPool) -> None:
     weights = sum(component.size.value or 0 for component in held.values())
     assert weights > 10 << 20
     assert not any(component.in_use for component in held.values())
-    run = pool.release("cpu:0", "session", ReleaseWork(), remaining=60.0)
+    run = pool.run("cpu:0", "session", ReleaseJob(), remaining=60.0)
     *_, report = [event async for event in run]
     assert isinstance(report, ReleaseReport)
     assert {component.component for component in report.released} == held.keys()
@@ -181,7 +177,7 @@ async def test_models_it_holds_are_told_and_let_go(pool: WorkerPool) -> None:
 
 async def test_its_self_test_takes_seconds(pool: WorkerPool) -> None:
     began = time.monotonic()
-    run = pool.self_test("cpu:0", "session", remaining=60.0)
+    run = pool.run("cpu:0", "session", SelfTestJob(), remaining=60.0)
     *_, facts = [event async for event in run]
     assert isinstance(facts, SelfTestFacts)
     assert {fact.data_type for fact in facts.data_types if fact.works} >= {DataType.FLOAT32}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from server.worker.link import (
+from server.worker.link.connection import (
     MAX_FRAME_BYTES,
     Link,
     LinkClosed,

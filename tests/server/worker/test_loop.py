@@ -9,19 +9,19 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
+from domains.codec import encode
 from domains.errors import Cancelled, DeadlineExceeded
-from server.worker import frames
-from server.worker.environment import child_environment
-from server.worker.link import Link, LinkListener
-from server.worker.loop import EXIT_OK, EXIT_ORPHANED
-from server.worker.messages import decode_from_worker, encode_to_worker
-from server.worker.startup import StartRecord
+from server.worker.child.loop import EXIT_OK, EXIT_ORPHANED
+from server.worker.front.environment import child_environment
+from server.worker.link import frames
+from server.worker.link.connection import Link, LinkListener
+from server.worker.link.start_record import StartRecord
 from tests.server.worker.workers import eventually, lives, scripted, work
 
 
@@ -62,12 +62,12 @@ class Worker:
     def order(self, order: frames.ToWorker) -> None:
         """Send it an order."""
         assert self.link is not None
-        self.link.send(encode_to_worker(order))
+        self.link.send(encode(order))
 
     def heard(self) -> frames.FromWorker:
         """What it says next, beats left out."""
         assert self.link is not None
-        while isinstance(frame := decode_from_worker(self.link.receive()), frames.Beat):
+        while isinstance(frame := frames.decode_from_worker(self.link.receive()), frames.Beat):
             pass
         return frame
 
@@ -76,6 +76,11 @@ class Worker:
         while isinstance(frame := self.heard(), frames.Progress):
             pass
         return frame
+
+
+def run(session_id: str, epoch: int, remaining: float, prompt: str = "draw") -> frames.RunOrder:
+    """An order to draw."""
+    return frames.RunOrder(session_id, epoch, remaining, frames.raw(work(prompt)))
 
 
 @pytest.fixture
@@ -93,7 +98,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 
 def test_it_beats_and_ends_when_told(worker: Worker) -> None:
     link = worker.start()
-    beats = [decode_from_worker(link.receive()) for _ in range(2)]
+    beats = [frames.decode_from_worker(link.receive()) for _ in range(2)]
     assert all(isinstance(beat, frames.Beat) for beat in beats)
     worker.order(frames.Shutdown())
     assert worker.process.wait(10) == EXIT_OK
@@ -101,7 +106,7 @@ def test_it_beats_and_ends_when_told(worker: Worker) -> None:
 
 def test_it_finishes_its_run_before_it_ends(worker: Worker) -> None:
     worker.start()
-    worker.order(frames.Run("a", 1, 30.0, work()))
+    worker.order(run("a", 1, 30.0))
     worker.order(frames.Shutdown())
     assert isinstance(worker.answer(), frames.Done)
     assert worker.process.wait(10) == EXIT_OK
@@ -109,7 +114,7 @@ def test_it_finishes_its_run_before_it_ends(worker: Worker) -> None:
 
 def test_it_ends_when_the_link_breaks_even_in_mid_work(worker: Worker) -> None:
     link = worker.start()
-    worker.order(frames.Run("a", 1, 30.0, work("spin")))
+    worker.order(run("a", 1, 30.0, "spin"))
     assert isinstance(worker.heard(), frames.Progress)
     link.close()
     assert worker.process.wait(10) == EXIT_ORPHANED
@@ -123,32 +128,32 @@ def test_it_ends_when_an_order_makes_no_sense(worker: Worker) -> None:
 
 def test_a_second_run_at_once_is_a_fault_it_does_not_survive(worker: Worker) -> None:
     worker.start()
-    worker.order(frames.Run("a", 1, 30.0, work("slowly")))
-    worker.order(frames.Run("b", 2, 30.0, work()))
+    worker.order(run("a", 1, 30.0, "slowly"))
+    worker.order(run("b", 2, 30.0))
     assert worker.process.wait(10) == EXIT_ORPHANED
 
 
 def test_a_cancel_that_comes_right_after_the_run_is_heard(worker: Worker) -> None:
     worker.start()
-    worker.order(frames.Run("a", 1, 30.0, work("slowly")))
+    worker.order(run("a", 1, 30.0, "slowly"))
     worker.order(frames.Cancel("a"))
     failed = worker.answer()
     assert isinstance(failed, frames.Failed)
-    assert isinstance(failed.error, Cancelled)
+    assert isinstance(failed.failure.error(), Cancelled)
     assert (failed.session_id, failed.epoch, failed.sticky) == ("a", 1, False)
     # It does not stick to the next one.
     worker.order(frames.Cancel("a"))
-    worker.order(frames.Run("b", 2, 30.0, work()))
+    worker.order(run("b", 2, 30.0))
     assert isinstance(worker.answer(), frames.Done)
 
 
 def test_it_keeps_to_the_deadline_by_itself(worker: Worker) -> None:
     worker.start()
     begun = time.monotonic()
-    worker.order(frames.Run("a", 1, 0.3, work("slowly")))
+    worker.order(run("a", 1, 0.3, "slowly"))
     failed = worker.answer()
     assert isinstance(failed, frames.Failed)
-    assert isinstance(failed.error, DeadlineExceeded)
+    assert isinstance(failed.failure.error(), DeadlineExceeded)
     assert 0.25 < time.monotonic() - begun < 2
 
 

@@ -14,11 +14,11 @@ import pytest
 
 from domains.device.types import DeviceKind, DeviceState, WorkerStatus
 from domains.errors import Reason, Unavailable
-from domains.inference.types import GenerationWork
-from server.worker.environment import child_environment
-from server.worker.pool import WorkerOptions
-from server.worker.restart import RestartRules
-from server.worker.timing import WorkerTiming
+from domains.inference.jobs import GenerationJob
+from server.worker.front.environment import child_environment
+from server.worker.front.pool import WorkerOptions
+from server.worker.front.restart import RestartRules
+from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import (
     DEVICE,
     SECOND,
@@ -325,8 +325,18 @@ async def test_listeners_can_leave(tmp_path: Path) -> None:
 
 def test_the_front_side_needs_no_torch() -> None:
     code = (
-        "import sys, server.worker.pool; "
+        "import sys, server.worker.front.pool; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'diffusers', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=child_environment()).returncode == 0
+
+
+def test_the_workers_side_needs_neither_grpc_nor_protobuf() -> None:
+    """Their interpreters may be older than the front's and have other libraries."""
+    code = (
+        "import sys, server.worker.child.__main__, server.worker.child.loop; "
+        "ours = ('grpc', 'google.protobuf', 'deviceops'); "
+        "sys.exit(any(name in sys.modules for name in ours))"
     )
     assert subprocess.run([sys.executable, "-c", code], env=child_environment()).returncode == 0
 
@@ -341,7 +351,7 @@ def settled(**given: str) -> list[str]:
     """What a worker's libraries find in the environment, with these variables given."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE")
     code = (
-        "import os; from server.worker.environment import settle_environment as s; s();"
+        "import os; from server.worker.child.environment import settle_environment as s; s();"
         f"print(*(os.environ.get(name, 'unset') for name in {(*names, 'GOMP_SPINCOUNT')}))"
     )
     done = subprocess.run(
@@ -370,5 +380,5 @@ def test_a_kind_of_device_can_be_given_more_patience() -> None:
     assert options.timing_of(DeviceKind.CUDA) == options.timing
 
 
-def _long(seconds: float) -> GenerationWork:
-    return work("checkpoints-only", guidance_scale=seconds)
+def _long(seconds: float) -> GenerationJob:
+    return work("checks-only", guidance_scale=seconds)

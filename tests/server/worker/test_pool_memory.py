@@ -35,8 +35,8 @@ from domains.memory.types import (
     SegmentRegion,
 )
 from domains.values import DataType
-from server.worker.pool import WorkerPool
-from server.worker.timing import WorkerTiming
+from server.worker.front.pool import WorkerPool
+from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import (
     PATIENCE,
     eventually,

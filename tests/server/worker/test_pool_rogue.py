@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from domains.device.jobs import SelfTestJob
 from domains.device.types import DeviceState
 from domains.errors import DeadlineExceeded, Reason, Unavailable
 from domains.memory.types import BufferRegion, Compare, Move
-from server.worker.restart import RestartRules
-from server.worker.timing import WorkerTiming
+from server.worker.front.restart import RestartRules
+from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import (
     accepted,
     lives,
@@ -31,22 +32,20 @@ MOVE = Move(BufferRegion("one"), BufferRegion("other"), 1000)
 @pytest.mark.parametrize(
     ("how", "rule"),
     [
-        ("garbage", "bytes that are no frame"),
-        ("empty-frame", "a frame of no kind"),
+        ("garbage", "not as declared at `$`"),
+        ("empty-frame", "bytes that are no value"),
         ("oversized", "a frame is too large"),
         ("other-session", "about another session"),
         ("future-epoch", "a run that was never ordered"),
-        ("unknown-enum", "phase holds an unknown number"),
+        ("unknown-enum", "not as declared at `$.event.phase`"),
         ("unknown-picture", "a picture that is not drawn"),
         ("endless-events", "more events than any run has"),
-        ("other-report", "a report of another kind than the work"),
-        ("path-in-name", "file name is not of the agreed form"),
-        ("absolute-name", "file name is not of the agreed form"),
+        ("other-report", "not as declared at `$.type`"),
         ("wrong-hash", "another hash than announced"),
-        ("hash-is-no-hash", "sha256 is no hash"),
+        ("hash-is-no-hash", "not as declared at `$.event.artifact_id`"),
         ("wrong-size", "another size than announced"),
-        ("wrong-seed", "another seed than asked for"),
-        ("wrong-format", "another format than asked for"),
+        ("wrong-seed", "not one that was asked for"),
+        ("wrong-format", "not one that was asked for"),
         ("missing-file", "cannot be opened"),
         ("link-for-file", "cannot be opened"),
         ("pipe-for-file", "another size than announced"),
@@ -59,7 +58,7 @@ async def test_a_broken_rule_ends_the_worker(tmp_path: Path, how: str, rule: str
         explained = asyncio.create_task(
             until(pool, lambda status: status.state is DeviceState.RECOVERING)
         )
-        run = pool.run_generation("cpu:0", "session", work(), remaining=20.0)
+        run = pool.run("cpu:0", "session", work(), remaining=20.0)
         # The caller looks once and no more: other events wait.
         first_look = asyncio.ensure_future(anext(run))
         explanation = (await explained).explanation
@@ -85,9 +84,11 @@ async def test_work_that_draws_nothing_tells_nothing_about_pictures(tmp_path: Pa
             until(pool, lambda status: status.state is DeviceState.RECOVERING)
         )
         with pytest.raises(Unavailable) as lost:
-            await _rest(asyncio.sleep(0), pool.self_test("cpu:0", "session", remaining=20.0))
+            await _rest(
+                asyncio.sleep(0), pool.run("cpu:0", "session", SelfTestJob(), remaining=20.0)
+            )
         assert lost.value.reason is Reason.WORKER_LOST
-        assert "an event that this work does not have" in (await explained).explanation
+        assert "an event that this job does not have" in (await explained).explanation
 
 
 @pytest.mark.parametrize(
@@ -139,8 +140,8 @@ async def test_a_second_last_answer_ends_the_worker(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("hello-twice", "broke the protocol: it said hello twice"),
-        ("garbage-when-idle", "broke the protocol: bytes that are no frame"),
+        ("hello-twice", "broke the protocol: it began twice"),
+        ("garbage-when-idle", "broke the protocol: a value is not as declared at `$`"),
         ("close-link", "closed its link and did not end"),
     ],
 )

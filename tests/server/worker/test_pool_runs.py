@@ -24,12 +24,12 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from domains.inference.types import GenerationReport, Timings
+from domains.inference.jobs import GenerationReport, Timings
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
 from domains.values import DataType, Degradation, DegradationKind, ImageFormat
-from server.worker.pool import WorkerPool
-from server.worker.restart import RestartRules
-from server.worker.timing import WorkerTiming
+from server.worker.front.pool import WorkerPool
+from server.worker.front.restart import RestartRules
+from server.worker.front.timing import WorkerTiming
 from tests.fakes.scripted_worker import FLOOD
 from tests.server.worker.workers import (
     Outcome,
@@ -70,10 +70,10 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
         for index, seed in enumerate((7, 8)):
-            image = images[index]
-            assert image.path.read_bytes() == b"picture of %d" % seed
-            assert image.sha256 == hashlib.sha256(image.path.read_bytes()).hexdigest()
-            assert image.size_bytes == image.path.stat().st_size
+            image, path = images[index].image, images[index].path
+            assert path.read_bytes() == b"picture of %d" % seed
+            assert image.artifact_id == hashlib.sha256(path.read_bytes()).hexdigest()
+            assert image.size_bytes == path.stat().st_size
             assert (image.image_index, image.seed) == (index, seed)
             assert (image.width, image.height) == (256, 320)
             assert image.format is ImageFormat.PNG
@@ -271,7 +271,7 @@ async def test_work_too_large_for_the_link_is_refused(tmp_path: Path) -> None:
 async def test_passing_checkpoints_is_progress(tmp_path: Path) -> None:
     timing = WorkerTiming(hang=2.6)
     async with running(tmp_path, scripted(), timing=timing) as pool:
-        result = await outcome(pool, work("checkpoints-only", guidance_scale=3.6))
+        result = await outcome(pool, work("checks-only", guidance_scale=3.6))
         assert result.report is not None
         assert result.events == [PhaseStarted(Phase.DENOISING)]
 
@@ -279,7 +279,7 @@ async def test_passing_checkpoints_is_progress(tmp_path: Path) -> None:
 async def test_closing_early_returns_when_the_worker_is_idle(tmp_path: Path) -> None:
     async with running(tmp_path, scripted()) as pool:
         process_id = (await ready(pool)).process_id
-        events = pool.run_generation("cpu:0", "session", work("slowly"), remaining=20.0)
+        events = pool.run("cpu:0", "session", work("slowly"), remaining=20.0)
         async with aclosing(events):
             await anext(events)
         assert len((await outcome(pool, session_id="next")).images) == 2
@@ -288,7 +288,7 @@ async def test_closing_early_returns_when_the_worker_is_idle(tmp_path: Path) -> 
 
 async def test_pictures_that_nobody_took_are_deleted(tmp_path: Path) -> None:
     async with running(tmp_path, scripted()) as pool:
-        events = pool.run_generation("cpu:0", "session", work(), remaining=20.0)
+        events = pool.run("cpu:0", "session", work(), remaining=20.0)
         async with aclosing(events):
             await anext(events)
             # The whole run is over before the caller looks at its second event.

@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from domains.device.types import (
-    OptimizationProfile,
+from domains.device.jobs import (
+    OptimizationJob,
     OptimizationReport,
-    OptimizationWork,
+    ReleaseJob,
     ReleaseReport,
-    ReleaseWork,
     SelfTestFacts,
+    SelfTestJob,
 )
+from domains.device.types import OptimizationProfile
 from domains.errors import InvalidArgument
 from domains.session.types import Phase, PhaseStarted, StepFinished
 from domains.values import DataType
-from server.worker.pool import WorkerPool
+from server.worker.front.pool import WorkerPool
 from tests.server.worker.workers import outcome, running, scripted
 
 DEVICE = "cpu:0"
@@ -37,7 +38,9 @@ async def everything(run: AsyncGenerator[object]) -> list[object]:
 
 
 async def test_a_self_test_tells_its_facts(pool: WorkerPool) -> None:
-    *events, facts = await everything(pool.self_test(DEVICE, "session", remaining=60.0))
+    *events, facts = await everything(
+        pool.run(DEVICE, "session", SelfTestJob(), remaining=60.0)
+    )
     assert events == [PhaseStarted(Phase.MEASURING)]
     assert isinstance(facts, SelfTestFacts)
     [data_type] = facts.data_types
@@ -52,8 +55,8 @@ async def test_a_self_test_tells_its_facts(pool: WorkerPool) -> None:
 
 
 async def test_a_profile_tells_what_it_changed(pool: WorkerPool) -> None:
-    work = OptimizationWork(OptimizationProfile.LOW_MEMORY, "model", Path("model"))
-    *events, report = await everything(pool.optimize(DEVICE, "session", work, remaining=60.0))
+    work = OptimizationJob(OptimizationProfile.LOW_MEMORY, "model", Path("model"))
+    *events, report = await everything(pool.run(DEVICE, "session", work, remaining=60.0))
     assert events == [StepFinished(0, 1, 2), StepFinished(0, 2, 2)]
     assert isinstance(report, OptimizationReport)
     assert report.profile is OptimizationProfile.LOW_MEMORY
@@ -64,23 +67,21 @@ async def test_a_profile_tells_what_it_changed(pool: WorkerPool) -> None:
 
 
 async def test_a_profile_that_fails_is_an_error(pool: WorkerPool) -> None:
-    work = OptimizationWork(OptimizationProfile.FAST, "refuse", Path("model"))
+    work = OptimizationJob(OptimizationProfile.FAST, "refuse", Path("model"))
     with pytest.raises(InvalidArgument):
-        await everything(pool.optimize(DEVICE, "session", work, remaining=60.0))
+        await everything(pool.run(DEVICE, "session", work, remaining=60.0))
 
 
 async def test_models_let_go_are_gone_from_the_figures(tmp_path: Path) -> None:
     async with running(tmp_path, scripted()) as pool:
         other = await everything(
-            pool.release(DEVICE, "session", ReleaseWork(("other",)), remaining=60.0)
+            pool.run(DEVICE, "session", ReleaseJob(("other",)), remaining=60.0)
         )
         assert other[-1] == ReleaseReport(())
         figures = pool.figures(DEVICE)
         assert figures is not None
         assert len(figures.models) == 1
-        *_, report = await everything(
-            pool.release(DEVICE, "session", ReleaseWork(), remaining=60.0)
-        )
+        *_, report = await everything(pool.run(DEVICE, "session", ReleaseJob(), remaining=60.0))
         assert isinstance(report, ReleaseReport)
         assert [item.model_id for item in report.released] == ["model"]
         # Not a beat later: figures are never older than a report.
@@ -95,7 +96,9 @@ async def test_every_kind_of_run_waits_for_the_one_before(pool: WorkerPool) -> N
         outcome(pool, "slowly", session_id="drawing", on_event=lambda _event: stepping.set())
     )
     await stepping.wait()
-    testing = asyncio.create_task(everything(pool.self_test(DEVICE, "testing", remaining=60.0)))
+    testing = asyncio.create_task(
+        everything(pool.run(DEVICE, "testing", SelfTestJob(), remaining=60.0))
+    )
     await asyncio.sleep(0.2)
     assert not testing.done()
     pool.cancel(DEVICE, "drawing")

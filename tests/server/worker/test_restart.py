@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.worker.restart import RestartPolicy, RestartRules, Verdict
+from server.worker.front.restart import RestartPolicy, RestartRules, Verdict
 
 
 class Clock:

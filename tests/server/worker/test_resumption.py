@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from domains.device.types import Device, OptimizationProfile
-from server.worker.pool import WorkerOptions, WorkerPool
+from server.worker.front.pool import WorkerOptions, WorkerPool
 from tests.server.worker.workers import DEVICE, LENIENT, QUICK, outcome, ready
 
 Pools = Callable[..., AbstractAsyncContextManager[WorkerPool]]

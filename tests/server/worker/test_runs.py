@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 
 from domains.errors import Cancelled, Unavailable
-from domains.inference.types import GenerationReport, RunEvent, SpooledImage, Timings
+from domains.inference.jobs import GenerationReport, Timings
+from domains.session.jobs import JobEvent, SpooledImage
 from domains.session.types import (
     ImageDecoded,
+    ImageResult,
     Preview,
     StepFinished,
     TextEncoded,
     TransferProgress,
 )
 from domains.values import DataType, ImageFormat
-from server.worker import frames
-from server.worker.frames import ProtocolError
-from server.worker.runs import Run
+from server.worker.front.runs import Run
+from server.worker.link.frames import ProtocolError
 from tests.server.worker.workers import work
 
 REPORT = GenerationReport(Timings(), DataType.FLOAT32, DataType.FLOAT32, False)
@@ -31,22 +32,28 @@ def new_run() -> Run:
     return Run("session", 1, work(), time.monotonic() + 60)
 
 
+def spooled(index: int, path: Path) -> SpooledImage:
+    """A picture in that file."""
+    image = ImageResult(index, 7 + index, "0" * 64, ImageFormat.PNG, 8, 8, 1)
+    return SpooledImage(image, path)
+
+
 def preview(step: int) -> Preview:
     return Preview(0, step, 8, 8, b"jpeg")
 
 
-async def everything(run: Run) -> list[RunEvent]:
+async def everything(run: Run) -> list[JobEvent]:
     """What waits in a run that is over."""
-    events: list[RunEvent] = []
-    while not isinstance(item := await run.next(), frames.Report | Exception):
+    events: list[JobEvent] = []
+    while not isinstance(item := await run.next(), GenerationReport | Exception):
         events.append(item)
     return events
 
 
 async def test_events_come_before_the_end_whatever_the_thread_does() -> None:
     run = new_run()
-    sent: list[RunEvent] = [StepFinished(0, step, 500) for step in range(1, 501)]
-    received: list[RunEvent] = []
+    sent: list[JobEvent] = [StepFinished(0, step, 500) for step in range(1, 501)]
+    received: list[JobEvent] = []
 
     def talk() -> None:
         for event in sent:
@@ -69,7 +76,7 @@ async def test_events_come_before_the_end_whatever_the_thread_does() -> None:
 
 async def test_few_waiting_events_are_all_kept() -> None:
     run = new_run()
-    sent: list[RunEvent] = [StepFinished(0, step, 60) for step in range(1, 61)]
+    sent: list[JobEvent] = [StepFinished(0, step, 60) for step in range(1, 61)]
     for event in sent:
         run.offer(event)
     run.finish(REPORT)
@@ -145,7 +152,7 @@ async def test_pictures_are_deleted_when_nobody_listens(tmp_path: Path) -> None:
     for index in (0, 1):
         path = tmp_path / f"{index}.png"
         path.touch()
-        images.append(SpooledImage(index, 7 + index, 8, 8, ImageFormat.PNG, path, "0" * 64, 0))
+        images.append(spooled(index, path))
     run.offer(images[0])
     run.close()
     assert not images[0].path.exists()
@@ -158,7 +165,7 @@ async def test_the_mean_step_is_known_from_the_second_on(
 ) -> None:
     run = new_run()
     now = 100.0
-    monkeypatch.setattr("server.worker.runs.time.monotonic", lambda: now)
+    monkeypatch.setattr("server.worker.front.runs.time.monotonic", lambda: now)
     means = []
     for step in (1, 2, 3):
         run.offer(StepFinished(0, step, 3))

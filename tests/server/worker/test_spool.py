@@ -6,13 +6,18 @@ import hashlib
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
+from domains.errors import Reason, ResourceExhausted
+from domains.session.jobs import EncodedImage
+from domains.session.types import ImageResult
 from domains.values import ImageFormat
-from server.worker import spool
-from server.worker.frames import ProtocolError, SpooledFile
-from server.worker.spool import Spool
+from server.worker.child import spool
+from server.worker.front.spool import Spool, discard
+from server.worker.link.frames import ProtocolError
 
 DATA = b"a picture"
 
@@ -24,25 +29,29 @@ def front(tmp_path: Path) -> Spool:
     return front
 
 
-def announced(name: str = "1-0.png", data: bytes = DATA) -> SpooledFile:
+PICTURE = EncodedImage(0, 7, 256, 320, ImageFormat.PNG, DATA)
+
+
+def announced(data: bytes = DATA, **changes: object) -> ImageResult:
     digest = hashlib.sha256(data).hexdigest()
-    return SpooledFile(name, digest, len(data), 0, 7, 256, 320, ImageFormat.PNG)
+    image = ImageResult(0, 7, digest, ImageFormat.PNG, 256, 320, len(data))
+    return structs.replace(image, **changes)
 
 
 def test_a_picture_moves_from_the_worker_to_the_front(front: Spool) -> None:
     folder = front.folder_of("cpu:0")
-    digest = spool.write(folder, "1-0.png", DATA)
-    assert digest == hashlib.sha256(DATA).hexdigest()
-    image = front.accept(folder, announced())
-    assert image.path.read_bytes() == DATA
-    assert image.path.suffix == ".png"
+    told = spool.put(folder, 1, PICTURE)
+    assert told == announced()
+    spooled = front.accept(folder, 1, told)
+    assert spooled.image == told
+    assert spooled.path.read_bytes() == DATA
+    assert spooled.path.suffix == ".png"
     assert list(folder.iterdir()) == []
-    assert (image.seed, image.width, image.height) == (7, 256, 320)
     # The same announcement again finds nothing.
     with pytest.raises(ProtocolError):
-        front.accept(folder, announced())
-    spool.discard(image)
-    assert not image.path.exists()
+        front.accept(folder, 1, announced())
+    discard(spooled)
+    assert not spooled.path.exists()
 
 
 def test_folders_of_workers_are_private_and_their_own(front: Spool) -> None:
@@ -56,23 +65,24 @@ def test_folders_of_workers_are_private_and_their_own(front: Spool) -> None:
     [
         ({"data": b"another"}, "another size"),
         ({"data": b"A picture"}, "another hash"),
-        ({"name": "2-0.png"}, "cannot be opened"),
+        ({"image_index": 1}, "cannot be opened"),
+        ({"format": ImageFormat.WEBP}, "cannot be opened"),
     ],
 )
 def test_what_is_not_as_announced_is_refused(
-    front: Spool, change: dict[str, str], words: str
+    front: Spool, change: dict[str, Any], words: str
 ) -> None:
     folder = front.folder_of("cpu:0")
-    spool.write(folder, "1-0.png", DATA)
+    spool.put(folder, 1, PICTURE)
     with pytest.raises(ProtocolError, match=words):
-        front.accept(folder, announced(**change))  # type: ignore[arg-type]
+        front.accept(folder, 1, announced(**change))
 
 
 def test_a_folder_for_a_picture_is_refused(front: Spool) -> None:
     folder = front.folder_of("cpu:0")
     (folder / "1-0.png").mkdir()
     with pytest.raises(ProtocolError):
-        front.accept(folder, announced())
+        front.accept(folder, 1, announced())
 
 
 def test_writing_that_fails_leaves_nothing(front: Spool) -> None:
@@ -80,8 +90,9 @@ def test_writing_that_fails_leaves_nothing(front: Spool) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
-            spool.write(folder, "1-0.png", DATA)
+        with pytest.raises(ResourceExhausted) as full:
+            spool.put(folder, 1, PICTURE)
+        assert full.value.reason is Reason.DISK_FULL
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(folder.iterdir()) == []

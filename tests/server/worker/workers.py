@@ -13,18 +13,13 @@ import psutil
 
 from domains.device.types import Device, DeviceKind, DeviceState, WorkerStatus
 from domains.errors import DomainError
-from domains.inference.types import (
-    GenerationReport,
-    GenerationWork,
-    RunEvent,
-    Scheduler,
-    SchedulerSettings,
-    SpooledImage,
-)
+from domains.inference.jobs import GenerationJob, GenerationReport
+from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
+from domains.session.jobs import JobEvent, SpooledImage
 from domains.values import ByteFigure
-from server.worker.pool import WorkerOptions, WorkerPool
-from server.worker.restart import RestartRules
-from server.worker.timing import WorkerTiming
+from server.worker.front.pool import WorkerOptions, WorkerPool
+from server.worker.front.restart import RestartRules
+from server.worker.front.timing import WorkerTiming
 
 PATIENCE = 120.0  # never waited for, except on a machine that is very busy
 DEVICE = Device("cpu:0", DeviceKind.CPU, "CPU", "Maker", "cpu", ByteFigure.unknown("a test"))
@@ -44,13 +39,11 @@ def rogue(how: str) -> list[str]:
     return [sys.executable, "-m", "tests.fakes.rogue_worker", how]
 
 
-def work(prompt: str = "draw", **changes: object) -> GenerationWork:
+def work(prompt: str = "draw", **changes: object) -> GenerationJob:
     """Work for a scripted engine: what to do, and two pictures."""
     values: dict[str, object] = {
         "model_id": "model",
-        "model_path": Path("model"),
         "prompt": prompt,
-        "negative_prompt": "",
         "width": 256,
         "height": 320,
         "steps": 4,
@@ -58,14 +51,15 @@ def work(prompt: str = "draw", **changes: object) -> GenerationWork:
         "scheduler": SchedulerSettings(Scheduler.DDIM),
         "seeds": (7, 8),
     }
-    return GenerationWork(**(values | changes))  # type: ignore[arg-type]
+    settings = GenerationSettings(**(values | changes))  # type: ignore[arg-type]
+    return GenerationJob(settings, Path("model"))
 
 
 @dataclass
 class Outcome:
     """Everything a run gave."""
 
-    events: list[RunEvent] = field(default_factory=list)
+    events: list[JobEvent] = field(default_factory=list)
     report: GenerationReport | None = None
     error: DomainError | None = None
 
@@ -83,17 +77,17 @@ class Outcome:
 
 async def outcome(
     pool: WorkerPool,
-    prompt: str | GenerationWork = "draw",
+    prompt: str | GenerationJob = "draw",
     *,
     session_id: str = "session",
     remaining: float = PATIENCE,
     device_id: str = DEVICE.device_id,
-    on_event: Callable[[RunEvent], None] = lambda _: None,
+    on_event: Callable[[JobEvent], None] = lambda _: None,
 ) -> Outcome:
     """Run to the end and keep what came."""
     result = Outcome()
     wanted = work(prompt) if isinstance(prompt, str) else prompt
-    events = pool.run_generation(device_id, session_id, wanted, remaining=remaining)
+    events = pool.run(device_id, session_id, wanted, remaining=remaining)
     try:
         async with asyncio.timeout(PATIENCE), aclosing(events):
             async for event in events:

@@ -8,7 +8,7 @@ from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.families import sdxl
 from domains.inference.backends.families.clip_text import EncodedText
 from domains.inference.backends.loaded import LoadedModel
-from domains.inference.types import GenerationWork
+from domains.inference.types import GenerationSettings
 from domains.model.backends.diffusers_folder import FolderPlan
 from domains.model.types import Architecture
 
@@ -24,8 +24,8 @@ class Family(Protocol):
         """
         ...
 
-    def encode_text(self, model: LoadedModel, work: GenerationWork) -> EncodedText:
-        """Turn the texts and the size of `work` into what steers the UNet.
+    def encode_text(self, model: LoadedModel, settings: GenerationSettings) -> EncodedText:
+        """Turn the texts and the size of `settings` into what steers the UNet.
 
         Raises:
             InvalidArgument: `clip_skip` leaves no layer to take.

@@ -17,7 +17,7 @@ from domains.inference.backends.families.clip_text import (
     run_clip,
 )
 from domains.inference.backends.loaded import LoadedModel, TextEmbedding
-from domains.inference.types import GenerationWork
+from domains.inference.types import GenerationSettings
 from domains.model.backends.diffusers_folder import FolderPlan
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
@@ -53,26 +53,30 @@ def check(plan: FolderPlan) -> None:
         raise _incompatible("its UNet and VAE disagree about the latents")
 
 
-def encode_text(model: LoadedModel, work: GenerationWork) -> EncodedText:
+def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText:
     """See `Family.encode_text`.
 
     An empty negative prompt becomes zeros where the model's index says so
     (`force_zeros_for_empty_prompt`). `clip_skip` applies to the prompt alone.
     """
-    layer = _LAYER + work.clip_skip
+    layer = _LAYER + settings.clip_skip
     check_clip_skip(model, tuple(name for _, name in _ENCODERS), layer)
-    prompt = (work.prompt, work.prompt_2 or work.prompt)
+    prompt = (settings.prompt, settings.prompt_2 or settings.prompt)
     positive, cached = _embed(model, prompt, layer)
     parts = [positive]
-    if work.guidance_scale > 1:
-        negative = (work.negative_prompt, work.negative_prompt_2 or work.negative_prompt)
+    if settings.guidance_scale > 1:
+        negative = (
+            settings.negative_prompt,
+            settings.negative_prompt_2 or settings.negative_prompt,
+        )
         if not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True):
             parts.insert(0, _zeros_like(positive))
         else:
             embedding, negative_cached = _embed(model, negative, _LAYER)
             parts.insert(0, embedding)
             cached = cached and negative_cached
-    size = (work.height, work.width)
+    width, height = settings.size
+    size = (height, width)
     # Original size, offset of the crop, target size: a picture that was never cropped.
     time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).to(model.device)
     added = {

@@ -51,6 +51,8 @@ class _SchedulerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheduler.V
     """Linear multistep."""
     SCHEDULER_UNIPC_MULTISTEP: _Scheduler.ValueType  # 10
     """UniPC."""
+    SCHEDULER_DEIS_MULTISTEP: _Scheduler.ValueType  # 11
+    """DEIS."""
 
 class Scheduler(_Scheduler, metaclass=_SchedulerEnumTypeWrapper):
     """The samplers, named as their diffusers classes."""
@@ -77,6 +79,8 @@ SCHEDULER_LMS_DISCRETE: Scheduler.ValueType  # 9
 """Linear multistep."""
 SCHEDULER_UNIPC_MULTISTEP: Scheduler.ValueType  # 10
 """UniPC."""
+SCHEDULER_DEIS_MULTISTEP: Scheduler.ValueType  # 11
+"""DEIS."""
 Global___Scheduler: _TypeAlias = Scheduler  # noqa: Y015
 
 class _SigmaSpacing:

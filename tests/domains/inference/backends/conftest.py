@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ from PIL import Image
 
 from domains.inference.backends import drawing
 from domains.inference.backends.engine import Engine
+from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import (
-    GenerationEvent,
-    GenerationReport,
-    GenerationWork,
-    ImageEncoded,
+    GenerationSettings,
+    PrecisionMode,
     Scheduler,
     SchedulerSettings,
 )
+from domains.session.jobs import EncodedImage, ProgressEvent
 from domains.session.types import Preview, StepFinished
+from tests.fakes.jobs import Listener, changed
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 APPLE = "a red apple on a blue background"
@@ -36,13 +37,13 @@ APPLE = "a red apple on a blue background"
 class Drawn:
     """What one call of the engine gave."""
 
-    events: list[GenerationEvent]
+    events: list[ProgressEvent | EncodedImage]
     report: GenerationReport
     latents: list[torch.Tensor]
 
     @property
-    def images(self) -> list[ImageEncoded]:
-        return [event for event in self.events if isinstance(event, ImageEncoded)]
+    def images(self) -> list[EncodedImage]:
+        return [event for event in self.events if isinstance(event, EncodedImage)]
 
     @property
     def pixels(self) -> list[npt.NDArray[np.uint8]]:
@@ -58,19 +59,19 @@ class Drawn:
 
 
 @pytest.fixture(scope="session")
-def work() -> GenerationWork:
-    return GenerationWork(
+def work() -> GenerationJob:
+    settings = GenerationSettings(
         model_id="emoji-xl",
-        model_path=MODEL,
         prompt=APPLE,
-        negative_prompt="",
         width=256,
         height=256,
         steps=4,
         guidance_scale=6.0,
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
         seeds=(7,),
+        precision=PrecisionMode.EXACT,
     )
+    return GenerationJob(settings, MODEL)
 
 
 @pytest.fixture(scope="session")
@@ -94,17 +95,15 @@ def latents(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
 
 @pytest.fixture
 def draw(
-    engine: Engine, work: GenerationWork, latents: list[torch.Tensor]
+    engine: Engine, work: GenerationJob, latents: list[torch.Tensor]
 ) -> Callable[..., Drawn]:
     """Draw with the shared engine; keyword arguments change the shared work."""
 
     def call(**changes: Any) -> Drawn:
         latents.clear()
-        events: list[GenerationEvent] = []
-        report = engine.generate(
-            replace(work, **changes), emit=events.append, checkpoint=lambda: None
-        )
-        return Drawn(events, report, list(latents))
+        heard = Listener()
+        report = engine.generate(changed(work, **changes), heard)
+        return Drawn(heard.events, report, list(latents))
 
     return call
 
@@ -121,7 +120,7 @@ def pipeline() -> StableDiffusionXLPipeline:
 
 @pytest.fixture
 def reference(
-    pipeline: StableDiffusionXLPipeline, work: GenerationWork
+    pipeline: StableDiffusionXLPipeline, work: GenerationJob
 ) -> Iterator[Callable[..., tuple[npt.NDArray[np.uint8], torch.Tensor]]]:
     """Pixels and final latents of the reference pipeline."""
     own = pipeline.scheduler
@@ -140,12 +139,12 @@ def reference(
             return state
 
         settings = {
-            "prompt": work.prompt,
-            "width": work.width,
-            "height": work.height,
-            "num_inference_steps": work.steps,
-            "guidance_scale": work.guidance_scale,
-            "generator": torch.Generator("cpu").manual_seed(work.seeds[0]),
+            "prompt": work.settings.prompt,
+            "width": work.settings.width,
+            "height": work.settings.height,
+            "num_inference_steps": work.settings.steps,
+            "guidance_scale": work.settings.guidance_scale,
+            "generator": torch.Generator("cpu").manual_seed(work.settings.seeds[0]),
         }
         images = pipeline(**(settings | arguments), callback_on_step_end=keep).images
         return np.asarray(images[0]), last[0]

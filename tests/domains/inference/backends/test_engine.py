@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +23,13 @@ from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.precision import apply
 from domains.inference.types import (
-    ImageEncoded,
     PrecisionMode,
     PreviewSettings,
     Scheduler,
     SchedulerSettings,
     SigmaSpacing,
 )
+from domains.session.jobs import EncodedImage
 from domains.session.types import (
     ImageDecoded,
     Phase,
@@ -40,16 +39,15 @@ from domains.session.types import (
     TransferProgress,
 )
 from domains.values import DataType, DegradationKind
+from tests.fakes.jobs import Listener, changed
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 
 
 def run(engine, work, check_stop=lambda: None, **changes):
-    events = []
-    report = engine.generate(
-        replace(work, **changes), emit=events.append, checkpoint=check_stop
-    )
-    return events, report
+    heard = Listener(check_stop)
+    report = engine.generate(changed(work, **changes), heard)
+    return heard.events, report
 
 
 def stop_after(calls):
@@ -76,7 +74,7 @@ def test_events_come_in_order(draw):
     for index in (0, 1):
         expected += [(Phase.DENOISING, index), StepFinished, StepFinished]
         expected += [(Phase.DECODING, index), ImageDecoded]
-        expected += [(Phase.ENCODING_IMAGE, index), ImageEncoded]
+        expected += [(Phase.ENCODING_IMAGE, index), EncodedImage]
     assert kinds == expected
 
 
@@ -114,14 +112,10 @@ def test_a_stop_in_denoising_never_decodes(work, monkeypatch):
     events, _ = run(engine, work, steps=1, width=64, height=64)
     whole = events[-1].data
     monkeypatch.setattr(drawing, "decode_pixels", lambda *_, **__: pytest.fail("decoded"))
-    seen = []
+    heard = Listener(stop_after(3))
     with pytest.raises(Cancelled):
-        engine.generate(
-            replace(work, width=64, height=64),
-            emit=seen.append,
-            checkpoint=stop_after(3),
-        )
-    assert sum(isinstance(event, StepFinished) for event in seen) == 2
+        engine.generate(changed(work, width=64, height=64), heard)
+    assert sum(isinstance(event, StepFinished) for event in heard.events) == 2
     monkeypatch.undo()
     events, _ = run(engine, work, steps=1, width=64, height=64)
     assert events[-1].data == whole
@@ -140,7 +134,7 @@ def test_a_stop_while_loading_leaves_nothing_half_loaded(work):
         run(engine, work, stop_after(4))
     assert engine.loaded_path is None
     events, _ = run(engine, work, steps=1, width=64, height=64)
-    assert isinstance(events[-1], ImageEncoded)
+    assert isinstance(events[-1], EncodedImage)
 
 
 def test_whatever_check_stop_raises_passes_through(engine, work):
@@ -188,7 +182,7 @@ def test_a_changed_file_is_loaded_again(work, tmp_path):
         run(engine, work, model_path=folder, steps=1, width=64, height=64)
     assert caught.value.reason is Reason.MODEL_INCOMPLETE
     events, _ = run(engine, work, steps=1, width=64, height=64)
-    assert isinstance(events[-1], ImageEncoded)
+    assert isinstance(events[-1], EncodedImage)
 
 
 def test_no_socket_is_ever_opened(work, monkeypatch):
@@ -300,7 +294,7 @@ def test_running_out_of_memory_is_told_and_survived(engine, work, monkeypatch):
     assert caught.value.__context__ is None
     monkeypatch.undo()
     events, _ = run(engine, work, steps=1, width=64, height=64)
-    assert isinstance(events[-1], ImageEncoded)
+    assert isinstance(events[-1], EncodedImage)
 
 
 def test_a_defect_stays_a_defect(engine, work, monkeypatch):
@@ -314,9 +308,7 @@ def test_a_defect_stays_a_defect(engine, work, monkeypatch):
 
 def test_unloading_lets_the_model_go(work):
     engine = Engine("cpu")
-    engine.load(
-        "emoji-xl", MODEL, PrecisionMode.EXACT, emit=lambda _: None, check_stop=lambda: None
-    )
+    engine.load("emoji-xl", MODEL, PrecisionMode.EXACT, Listener())
     assert engine.loaded_path == MODEL
     events, _ = run(engine, work, steps=1, width=64, height=64)
     assert not any(isinstance(event, TransferProgress) for event in events)

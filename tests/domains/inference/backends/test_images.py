@@ -6,19 +6,19 @@ import io
 import json
 import struct
 import zlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
 
 from domains.inference.backends import images
 from domains.inference.backends.images import encode_image, encode_png_with_pillow, to_pixels
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.png_text import insert_text
-from domains.inference.types import OutputSettings, SchedulerSettings, SigmaSpacing
-from domains.values import DataType, ImageFormat
+from domains.inference.types import SchedulerSettings, SigmaSpacing
+from domains.values import DataType, ImageFormat, OutputSettings
 
 NASTY = [
     "plain",
@@ -105,7 +105,7 @@ def test_pixels_are_rounded_and_clipped():
 
 
 def test_the_shared_text_has_the_common_form(work):
-    text = shared_text(replace(work, negative_prompt="ugly"), 42)
+    text = shared_text(replace(work.settings, negative_prompt="ugly"), 42)
     assert text == (
         "a red apple on a blue background\n"
         "Negative prompt: ugly\n"
@@ -114,7 +114,7 @@ def test_the_shared_text_has_the_common_form(work):
 
 
 def test_no_prompt_passes_itself_off_as_settings(work):
-    text = shared_text(replace(work, prompt="apple\nSteps: 99\u2028Seed: 1"), 42)
+    text = shared_text(replace(work.settings, prompt="apple\nSteps: 99\u2028Seed: 1"), 42)
     first, last = text.split("\n")
     assert first == "apple Steps: 99 Seed: 1"
     assert last.startswith("Steps: 4, ")
@@ -122,9 +122,9 @@ def test_no_prompt_passes_itself_off_as_settings(work):
 
 def test_a_spacing_and_an_odd_model_name_are_written(work):
     changed = replace(
-        work,
+        work.settings,
         model_id='a, "b"',
-        scheduler=SchedulerSettings(work.scheduler.scheduler, SigmaSpacing.KARRAS),
+        scheduler=SchedulerSettings(work.settings.scheduler.scheduler, SigmaSpacing.KARRAS),
     )
     text = shared_text(changed, 1)
     assert "Schedule type: Karras" in text
@@ -132,11 +132,13 @@ def test_a_spacing_and_an_odd_model_name_are_written(work):
 
 
 def test_the_full_text_draws_the_picture_again_and_names_no_path(work):
-    text = full_text(work, 42, unet_data_type=DataType.FLOAT32, vae_data_type=DataType.FLOAT32)
+    text = full_text(
+        work.settings, 42, unet_data_type=DataType.FLOAT32, vae_data_type=DataType.FLOAT32
+    )
     settings = json.loads(text)
     assert settings["seed"] == 42
     assert settings["scheduler"]["scheduler"] == "EulerDiscreteScheduler"
-    assert settings["prompt"] == work.prompt
+    assert settings["prompt"] == work.settings.prompt
     assert str(work.model_path) not in text
     assert text.isascii()
 
@@ -146,6 +148,6 @@ def test_a_finished_file_holds_its_settings(draw):
     image = Image.open(io.BytesIO(drawn.images[0].data))
     assert "Seed: 7" in image.text["parameters"]
     assert json.loads(image.text["deviceops"])["unet_data_type"] == "float32"
-    plain = draw(steps=1, width=64, height=64, output=OutputSettings(embed_parameters=False))
+    plain = draw(steps=1, width=64, height=64, output=OutputSettings(omit_parameters=True))
     assert Image.open(io.BytesIO(plain.images[0].data)).text == {}
     assert np.array_equal(plain.pixels[0], drawn.pixels[0])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from domains.inference.types import SPACINGS, Scheduler, SchedulerSettings, SigmaSpacing
+from domains.inference.types import Scheduler, SchedulerSettings, SigmaSpacing
 
 SWITCHES = {
     SigmaSpacing.MODEL: {},
@@ -20,7 +20,7 @@ SPACED = [
     (scheduler, spacing)
     for scheduler in Scheduler
     for spacing in SigmaSpacing
-    if spacing in SPACINGS[scheduler] and spacing is not SigmaSpacing.MODEL
+    if spacing in scheduler.facts.spacings and spacing is not SigmaSpacing.MODEL
 ]
 
 

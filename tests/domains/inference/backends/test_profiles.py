@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from domains.device.types import OptimizationProfile, OptimizationWork, ReleaseWork
+from domains.device.jobs import OptimizationJob, ReleaseJob
+from domains.device.types import OptimizationProfile
 from domains.errors import Cancelled
 from domains.inference.backends import compilation, optimization, step_trial
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.sliced_attention import SlicedAttention
-from domains.inference.types import ImageEncoded, PrecisionMode
+from domains.inference.types import PrecisionMode
+from domains.session.jobs import EncodedImage
 from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
-from domains.values import DegradationKind, FigureQuality
+from domains.values import DataType, DegradationKind, FigureQuality
+from tests.fakes import jobs
+from tests.fakes.jobs import Listener
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 COMPILE_IF_IT_PAYS = compilation.compile_if_it_pays
@@ -47,20 +50,16 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def optimize(engine, profile, *, measured=False, check_stop=lambda: None):
-    events = []
-    work = (
-        OptimizationWork(profile, "emoji-xl", MODEL) if measured else OptimizationWork(profile)
-    )
-    return events, engine.optimize(work, emit=events.append, checkpoint=check_stop)
+    heard = Listener(check_stop)
+    job = OptimizationJob(profile, "emoji-xl", MODEL) if measured else OptimizationJob(profile)
+    return heard.events, engine.optimize(job, heard)
 
 
 def draw(engine, work, **changes):
-    events = []
-    small = replace(work, steps=1, width=64, height=64)
-    report = engine.generate(
-        replace(small, **changes), emit=events.append, checkpoint=lambda: None
-    )
-    return next(e.data for e in events if isinstance(e, ImageEncoded)), report
+    heard = Listener()
+    small = jobs.changed(work, steps=1, width=64, height=64)
+    report = engine.generate(jobs.changed(small, **changes), heard)
+    return next(e.data for e in heard.events if isinstance(e, EncodedImage)), report
 
 
 def changed(report):
@@ -232,11 +231,11 @@ def test_a_stop_while_compiling_leaves_no_compiled_code(engine, work):
 def test_what_is_held_is_told_with_its_bytes(own, work):
     assert own.held() == ()
     seen = []
-    own.generate(
-        replace(work, steps=1, width=64, height=64),
-        emit=lambda event: seen.append(own.held()) if isinstance(event, StepFinished) else None,
-        checkpoint=lambda: None,
+    context = Listener()
+    context.emit = lambda event: (
+        seen.append(own.held()) if isinstance(event, StepFinished) else None
     )
+    own.generate(jobs.changed(work, steps=1, width=64, height=64), context)
     assert {part.component for part in own.held()} == {
         "text_encoder",
         "text_encoder_2",
@@ -246,33 +245,32 @@ def test_what_is_held_is_told_with_its_bytes(own, work):
     unet = next(part for part in own.held() if part.component == "unet")
     parameters = own._model.networks["unet"].parameters()
     assert unet.size.value == sum(parameter.numel() * 4 for parameter in parameters)
-    assert (unet.model_id, unet.data_type, unet.in_use) == ("emoji-xl", "float32", False)
+    assert (unet.model_id, unet.data_type, unet.in_use) == ("emoji-xl", DataType.FLOAT32, False)
     assert all(part.in_use for part in seen[0])
     assert own.held()[0].last_use_time >= seen[0][0].last_use_time
 
 
 def test_released_models_are_named_and_gone(own, work):
-    nothing = own.release(ReleaseWork(), emit=lambda _: None, checkpoint=lambda: None)
+    nothing = own.release(ReleaseJob(), Listener())
     assert nothing.released == ()
     draw(own, work)
     held = own.held()
-    other = ReleaseWork(("another",))
-    assert own.release(other, emit=print, checkpoint=lambda: None).released == ()
+    other = ReleaseJob(("another",))
+    assert own.release(other, Listener()).released == ()
     assert own.held() == held
-    report = own.release(ReleaseWork(), emit=lambda _: None, checkpoint=lambda: None)
+    report = own.release(ReleaseJob(), Listener())
     assert report.released == held
     assert report.reloaded == own.held() == ()
 
 
 def test_a_reload_brings_the_same_model_back(own, work):
     before, _ = draw(own, work)
-    events = []
-    work_order = ReleaseWork(("emoji-xl",), reload=True)
-    report = own.release(work_order, emit=events.append, checkpoint=lambda: None)
+    heard = Listener()
+    report = own.release(ReleaseJob(("emoji-xl",), reload=True), heard)
     assert [part.component for part in report.reloaded] == [
         part.component for part in report.released
     ]
-    assert any(isinstance(event, TransferProgress) for event in events)
+    assert any(isinstance(event, TransferProgress) for event in heard.events)
     after, facts = draw(own, work)
     assert after == before
     assert facts.timings.load == 0
@@ -289,6 +287,6 @@ def test_a_stopped_reload_leaves_nothing_half_loaded(own, work):
             raise Cancelled("stopped")
 
     with pytest.raises(Cancelled):
-        own.release(ReleaseWork(reload=True), emit=lambda _: None, checkpoint=check_stop)
+        own.release(ReleaseJob(reload=True), Listener(check_stop))
     assert own.held() == ()
     assert np.frombuffer(draw(own, work)[0][:8], np.uint8)[0] == 0x89

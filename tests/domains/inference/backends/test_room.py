@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,10 @@ from domains.errors import Reason, ResourceExhausted
 from domains.inference.backends import denoise, finish, speed
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.room import with_room
-from domains.inference.types import ImageEncoded, PrecisionMode
+from domains.inference.types import PrecisionMode
+from domains.session.jobs import EncodedImage
 from domains.values import DegradationKind
+from tests.fakes.jobs import Listener, changed
 
 
 def starve() -> torch.Tensor:
@@ -26,12 +27,10 @@ def starve() -> torch.Tensor:
 
 
 def draw(engine, work, **changes):
-    events = []
-    small = replace(work, steps=1, width=64, height=64)
-    report = engine.generate(
-        replace(small, **changes), emit=events.append, checkpoint=lambda: None
-    )
-    return [event.data for event in events if isinstance(event, ImageEncoded)], report
+    heard = Listener()
+    small = changed(work, steps=1, width=64, height=64)
+    report = engine.generate(changed(small, **changes), heard)
+    return [event.data for event in heard.events if isinstance(event, EncodedImage)], report
 
 
 def failing(real, times):
@@ -153,15 +152,20 @@ import resource
 from pathlib import Path
 from domains.errors import ResourceExhausted
 from domains.inference.backends.engine import Engine
+from domains.inference.jobs import GenerationJob
 from domains.inference.types import *
+from tests.fakes.jobs import Listener
 
 engine = Engine("cpu")
 def draw(edge):
-    work = GenerationWork(
-        "m", Path("demo/models/emoji-xl").resolve(), "a red apple", "", edge, edge, 1, 1.0,
-        SchedulerSettings(Scheduler.EULER_DISCRETE), (1,), precision=PrecisionMode.EXACT,
+    settings = GenerationSettings(
+        prompt="a red apple", model_id="m",
+        width=edge, height=edge, steps=1, guidance_scale=1.0,
+        scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE), seeds=(1,),
+        precision=PrecisionMode.EXACT,
     )
-    engine.generate(work, emit=lambda _: None, checkpoint=lambda: None)
+    job = GenerationJob(settings, Path("demo/models/emoji-xl").resolve())
+    engine.generate(job, Listener())
 
 draw(64)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

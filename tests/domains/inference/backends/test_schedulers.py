@@ -1,15 +1,18 @@
-"""The table of spacings is the library's, and odd configurations are refused."""
+"""What is said of each scheduler is true of the library's, and odd ones are refused."""
 
 from __future__ import annotations
 
 import inspect
+import json
 
 import diffusers
 import pytest
+import torch
 
 from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends.schedulers import build_scheduler
-from domains.inference.types import SPACINGS, Scheduler, SchedulerSettings, SigmaSpacing
+from domains.inference.backends.schedulers import build_scheduler, step_options
+from domains.inference.types import Scheduler, SchedulerSettings, SigmaSpacing
+from domains.model.backends.component_config import check_scheduler
 
 SWITCHES = {
     SigmaSpacing.KARRAS: "use_karras_sigmas",
@@ -22,7 +25,54 @@ SWITCHES = {
 def test_spacings_are_what_the_class_takes(scheduler):
     parameters = inspect.signature(getattr(diffusers, scheduler.value)).parameters
     taken = {spacing for spacing, switch in SWITCHES.items() if switch in parameters}
-    assert SPACINGS[scheduler] == taken | {SigmaSpacing.MODEL}
+    assert scheduler.facts.spacings == taken | {SigmaSpacing.MODEL}
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_the_unet_is_called_as_often_as_is_said(scheduler):
+    built = build_scheduler(SchedulerSettings(scheduler), {}, steps=6)
+    assert built.order == scheduler.facts.calls_per_step
+    called = len(built.timesteps)
+    # The last step needs no second call.
+    assert called in {6 * built.order, 6 * built.order - 1}
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_noise_is_added_by_those_that_are_said_to(scheduler):
+    def steps(seed, eta=0.0):
+        settings = SchedulerSettings(scheduler, eta=eta)
+        built = build_scheduler(settings, {}, steps=4)
+        options = step_options(built, settings, torch.Generator().manual_seed(seed))
+        latents = torch.ones(1, 4, 8, 8)
+        for timestep in built.timesteps[:3]:
+            built.scale_model_input(latents, timestep)
+            latents = built.step(latents / 2, timestep, latents, **options).prev_sample
+        return latents
+
+    facts = scheduler.facts
+    assert torch.equal(steps(1), steps(2)) != facts.stochastic
+    takes_eta = not torch.equal(steps(1), steps(1, eta=1.0))
+    assert takes_eta == facts.takes_eta
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_every_scheduler_has_a_name_of_its_own_for_other_programs(scheduler):
+    name = scheduler.facts.sampler_name
+    assert [other for other in Scheduler if other.facts.sampler_name == name] == [scheduler]
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_a_model_may_come_with_any_scheduler(scheduler):
+    config = json.loads(getattr(diffusers, scheduler.value)().to_json_string())
+    check_scheduler(config)
+    for other in Scheduler:
+        try:
+            getattr(diffusers, other.value).from_config(config)
+        except ValueError:  # The library cannot take this one's configuration for that one.
+            with pytest.raises(FailedPrecondition):
+                build_scheduler(SchedulerSettings(other), config, steps=4)
+        else:
+            build_scheduler(SchedulerSettings(other), config, steps=4)
 
 
 def test_a_requested_spacing_replaces_the_models():

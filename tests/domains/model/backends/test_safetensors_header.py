@@ -7,6 +7,7 @@ import json
 import struct
 
 import pytest
+import safetensors
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.safetensors_header import (
@@ -93,6 +94,55 @@ def test_a_good_header_tells_where_everything_is():
 )
 def test_bad_headers(content, reason):
     assert reason_of(content) is reason
+
+
+def test_empty_tensors_take_no_place():
+    """Also where they begin with, between and behind others, and alone."""
+    content = file_of(
+        {
+            "behind": entry(shape=(3, 0), start=12, end=12),
+            "full": entry(start=0, end=12),
+            "before": entry(dtype="F32", shape=(0,), start=0, end=0),
+        }
+    )
+    header = parse(content)
+    assert [tensor.name for tensor in header.tensors] == ["before", "full", "behind"]
+    assert [tensor.parameter_count for tensor in header.tensors] == [0, 6, 0]
+    (alone,) = parse(file_of({"a": entry(shape=(0, 4), end=0)}, b"")).tensors
+    assert (alone.shape, alone.size_bytes) == ((0, 4), 0)
+
+
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        pytest.param({"a": entry(), "b": entry()}, 12, id="overlap"),
+        pytest.param({"a": entry(start=2, end=14)}, 14, id="gap"),
+        pytest.param({"a": entry()}, 13, id="bytes of no tensor"),
+        pytest.param({"a": entry(end=14)}, 14, id="size of another shape"),
+        pytest.param({"a": entry(shape=(0,), start=4, end=4), "b": entry()}, 12, id="inside"),
+        pytest.param({"a": entry(shape=(0,), end=0), "b": entry()}, 12, id="empty"),
+        pytest.param({"a": entry()}, 12, id="good"),
+    ],
+)
+def test_places_are_judged_as_the_usual_library_does(header, size):
+    content = file_of(header, bytes(size))
+    try:
+        safetensors.deserialize(content)
+    except safetensors.SafetensorError:
+        assert reason_of(content) is Reason.MODEL_SHAPE_INVALID
+    else:
+        assert len(parse(content).tensors) == len(header)
+
+
+def test_what_the_usual_library_lets_pass_is_refused():
+    one = json.dumps(entry())
+    for content in (
+        file_of(f'{{"a": {one}, "a": {one}}}'.encode()),
+        file_of({"../a": entry()}),
+        file_of({"a": entry(), "__metadata__": {"x": "y" * MAX_HEADER_BYTES}}),
+    ):
+        assert safetensors.deserialize(content)
+        reason_of(content)
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity"])

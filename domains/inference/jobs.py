@@ -1,0 +1,69 @@
+"""What a device's worker can be asked to draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from domains.codec import FEW, Seconds, Value
+from domains.inference.types import GenerationSettings
+from domains.session.jobs import Job
+from domains.session.types import (
+    ImageDecoded,
+    ImageResult,
+    PhaseStarted,
+    Preview,
+    StepFinished,
+    TextEncoded,
+    TransferProgress,
+)
+from domains.values import DataType, Degradation
+
+
+class Timings(Value, frozen=True):
+    """Seconds spent per phase, summed over pictures."""
+
+    load: Seconds = 0.0
+    encode_text: Seconds = 0.0
+    denoise: Seconds = 0.0
+    decode: Seconds = 0.0
+    encode_image: Seconds = 0.0
+
+
+class GenerationReport(Value, frozen=True):
+    """What was used and how long it took, once every picture is out."""
+
+    timings: Timings
+    unet_data_type: DataType
+    vae_data_type: DataType
+    channels_last: bool
+    degradations: Annotated[tuple[Degradation, ...], FEW] = ()
+
+
+class GenerationJob(Job[GenerationReport], frozen=True):
+    """Draw one picture per seed of resolved settings, each as if alone."""
+
+    events: ClassVar[tuple[type, ...]] = (
+        PhaseStarted,
+        TransferProgress,
+        TextEncoded,
+        StepFinished,
+        Preview,
+        ImageDecoded,
+    )
+
+    settings: GenerationSettings
+    model_path: Path
+
+    @property
+    def image_count(self) -> int:
+        """One for each seed."""
+        return len(self.settings.seeds)
+
+    def accepts(self, image: ImageResult) -> bool:
+        """Whether seed and format are those asked for."""
+        settings = self.settings
+        return (
+            image.seed == settings.seeds[image.image_index]
+            and image.format is settings.output.format
+        )

@@ -1,0 +1,133 @@
+"""Work on a device, as values: what is asked, what happens meanwhile, what it comes to.
+
+A job crosses to the device's worker as it is; a handler there does it. What the worker says
+about it is checked against the job before anybody sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
+
+from domains.codec import Value
+from domains.session.types import (
+    ImageDecoded,
+    ImageResult,
+    PhaseStarted,
+    Preview,
+    StepFinished,
+    TextEncoded,
+    TransferProgress,
+)
+from domains.values import ImageFormat
+
+Report = TypeVar("Report")
+ProgressEvent = (
+    PhaseStarted | TransferProgress | TextEncoded | StepFinished | Preview | ImageDecoded
+)
+"""What a session records, or shows, as it is."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """One finished picture as its handler has it: the bytes of a complete file."""
+
+    image_index: int
+    seed: int
+    width: int
+    height: int
+    format: ImageFormat
+    data: bytes
+
+
+@dataclass(frozen=True)
+class SpooledImage:
+    """One finished picture as the front has it: a complete file that its receiver owns."""
+
+    image: ImageResult
+    path: Path
+
+
+JobEvent = ProgressEvent | SpooledImage
+"""What the front receives while a job is done."""
+
+
+class Job(Value, Generic[Report], frozen=True):
+    """What is to be done on a device; `Report` is the type of what it comes to.
+
+    A job that has more events than these, or pictures, says so by overriding what is here.
+    """
+
+    events: ClassVar[tuple[type, ...]] = (PhaseStarted, TransferProgress, StepFinished)
+    """The kinds of events that it has."""
+
+    @property
+    def image_count(self) -> int:
+        """How many pictures its events can be about."""
+        return 0
+
+    def accepts(self, image: ImageResult) -> bool:
+        """Whether it asked for this picture."""
+        return False
+
+    @classmethod
+    def report_type(cls) -> Any:
+        """The type of what it comes to."""
+        for base in cls.__orig_bases__:  # type: ignore[attr-defined]
+            if get_args(base):
+                return get_args(base)[0]
+        raise TypeError(f"{cls.__name__} does not say what it comes to")
+
+
+class JobContext(Protocol):
+    """How a handler speaks to whoever asked for its job."""
+
+    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+        """Say what happened; does not block for long."""
+        ...
+
+    def check_stop(self) -> None:
+        """Call between pieces of work: raises what the job is to be stopped with."""
+        ...
+
+
+Handler = Callable[[Any, JobContext], Any]
+"""Does the jobs of one type in a device's worker, one at a time; raises DomainError."""
+
+
+class JobRunner(Protocol):
+    """The workers, as domains see them: one job at a time on each device."""
+
+    def run(
+        self, device_id: str, session_id: str, job: Job[Report], *, remaining: float
+    ) -> AsyncGenerator[JobEvent | Report]:
+        """Do `job` on a device's worker, waiting for a starting or recovering worker.
+
+        Yields events as they happen and the report last. Pictures that were yielded are
+        the caller's files. Closing the generator early stops the job as `cancel` does and
+        returns when the worker is idle or replaced.
+
+        Args:
+            device_id: The device; the caller's queue has made sure that it is free.
+            session_id: Names the run for `cancel`.
+            job: What to do.
+            remaining: Seconds left; the job is stopped when they are over.
+
+        Raises:
+            Unavailable: The worker was lost (WORKER_LOST), there is none
+                (DEVICE_UNAVAILABLE), or the device is quarantined (DEVICE_QUARANTINED).
+            Cancelled: `cancel` was called.
+            DeadlineExceeded: `remaining` is over, or the work hung (WORKER_HUNG).
+            DomainError: Whatever the job's handler raised.
+        """
+        ...
+
+    def cancel(self, device_id: str, session_id: str) -> None:
+        """Ask a job to stop; nothing happens when `session_id` is not what runs there.
+
+        Its generator raises `Cancelled` after the current step, at the latest when the
+        worker had to be killed because it did not answer.
+        """
+        ...

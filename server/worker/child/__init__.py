@@ -1,0 +1,1 @@
+"""A worker's side: one process that owns a device."""

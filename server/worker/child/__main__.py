@@ -1,0 +1,42 @@
+"""`python -m server.worker.child`: a worker with the product's parts."""
+
+from __future__ import annotations
+
+from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
+from domains.inference.jobs import GenerationJob
+from server.worker.child.loop import main
+from server.worker.child.parts import Buffers, Parts
+
+
+def build_parts(torch_device: str) -> Parts:
+    """The parts for that device; imports torch."""
+    from domains.device.backends.selftest import SelfTest
+    from domains.device.backends.torch_gauge import (
+        device_named,
+        gauge_for,
+        in_main_memory,
+        single_threaded,
+    )
+    from domains.inference.backends.engine import Engine
+    from domains.memory.backends.process_buffers import ProcessBuffers
+    from domains.memory.backends.torch_buffers import TorchBuffers
+
+    device = device_named(torch_device)
+    engine = Engine(torch_device)
+    buffers: Buffers = ProcessBuffers() if in_main_memory(device) else TorchBuffers(device)
+    return Parts(
+        handlers={
+            GenerationJob: engine.generate,
+            OptimizationJob: engine.optimize,
+            ReleaseJob: engine.release,
+            SelfTestJob: SelfTest(device),
+        },
+        held=engine.held,
+        buffers=buffers,
+        gauge=gauge_for(device),
+        single_threaded=single_threaded(device),
+    )
+
+
+if __name__ == "__main__":
+    main(build_parts)

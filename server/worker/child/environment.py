@@ -1,0 +1,46 @@
+"""What a worker's libraries read from its environment, settled before they are imported.
+
+Beside server/config.py only this and the front's `environment` touch it: not for settings
+of ours, but for those of libraries.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
+}
+_SPINS = "GOMP_SPINCOUNT"
+# With it torch unpickles whatever it is given, whatever our code asks for.
+_FORBIDDEN = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+class UnsafeEnvironment(Exception):
+    """A variable is set with which no model file may be opened; the text names it."""
+
+
+def settle_environment() -> None:
+    """Settle what this process's libraries read from the environment, before they do.
+
+    They are kept off the network, and considerate of other programs.
+
+    Raises:
+        UnsafeEnvironment: It would make them run what model files say.
+    """
+    environment = os.environ  # noqa: TID251 - see the module
+    if environment.get(_FORBIDDEN):
+        raise UnsafeEnvironment(f"{_FORBIDDEN} is set; unset it to start workers.")
+    environment.update(_OFFLINE)
+    if sys.platform == "linux":
+        # By default GNU OpenMP's threads spin long at every barrier; beside other busy
+        # programs that makes a denoising step several times slower than spinning briefly.
+        # Spinning too briefly costs an idle machine: 1000 took 12 % there, 3000 took 1 %
+        # (bench/openmp.py).
+        if not any(name in environment for name in ("OMP_WAIT_POLICY", _SPINS)):
+            environment[_SPINS] = "3000"

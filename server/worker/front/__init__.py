@@ -1,0 +1,1 @@
+"""The server's side: workers started, watched, replaced, given work."""

@@ -1,0 +1,49 @@
+"""The rules by which a worker counts as hung."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from server.worker.front.conversation import Conversation
+from server.worker.front.timing import WorkerTiming
+
+
+@dataclass(frozen=True)
+class Hang:
+    """What a worker fails to do; `words` complete "The worker ...".
+
+    With `about_run` its run hangs, else something beside the run does.
+    """
+
+    words: str
+    about_run: bool = True
+
+
+def find_hang(
+    conversation: Conversation, timing: WorkerTiming, blocked: float, *, one_lane: bool
+) -> Hang | None:
+    """What the worker fails to do now; None while all is well.
+
+    Args:
+        conversation: With the worker.
+        timing: How long to wait for what.
+        blocked: Seconds for which it has not taken the order that is being sent.
+        one_lane: Its memory orders wait for each other and for its run's checkpoints.
+    """
+    now, run = time.monotonic(), conversation.run
+    if now - conversation.alive_at > timing.beat:
+        return Hang(f"gave no sign of life for {timing.beat:g} s")
+    if blocked > timing.send:
+        return Hang(f"took no order for {timing.send:g} s")
+    if run is not None and run.stop_error is None:
+        patience = max(timing.hang, timing.hang_steps * run.mean_step)
+        if now - run.last_progress > patience:
+            return Hang(f"made no progress for {patience:.0f} s")
+    since = conversation.orders.stuck_since(one_lane=one_lane)
+    if since is not None and one_lane and run is not None:
+        since = max(since, run.last_progress)
+    if since is not None and now - since > timing.hang:
+        words = f"did not answer a memory order for {timing.hang:g} s"
+        return Hang(words, about_run=False)
+    return None

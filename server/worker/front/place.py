@@ -1,0 +1,377 @@
+"""A device's place for a worker: keeps one there, and gives it one run at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from functools import partial
+
+from domains.device.types import (
+    Device,
+    DeviceFigures,
+    DeviceState,
+    OptimizationProfile,
+    WorkerStatus,
+)
+from domains.errors import DeadlineExceeded, DomainError, Reason, Unavailable
+from server.worker.front.environment import child_environment
+from server.worker.front.memory_orders import Pending
+from server.worker.front.restart import RestartPolicy, RestartRules, Verdict
+from server.worker.front.runs import Run
+from server.worker.front.spool import Spool
+from server.worker.front.supervisor import Death, Supervisor
+from server.worker.front.timing import WorkerTiming
+from server.worker.link.frames import AllocateBuffer, FreeBuffer, MemoryDone, Order
+
+
+class Place:
+    """Starts the device's worker, starts another when it dies, and knows how it stands.
+
+    Args:
+        device: Whose place it is.
+        command: Starts a worker.
+        spool: Where pictures go.
+        log_level: Of the worker's log.
+        timing: How long to wait for what.
+        rules: When to start again.
+        on_change: Told, on the loop, of each change of state.
+        on_end: Told, on the loop, of each worker's end: its buffers are gone.
+        profile_of: Which profile each new worker of a device is to run with.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        command: Sequence[str],
+        spool: Spool,
+        *,
+        log_level: str,
+        timing: WorkerTiming,
+        rules: RestartRules,
+        on_change: Callable[[str, WorkerStatus], None],
+        on_end: Callable[[str], None],
+        profile_of: Callable[[str], OptimizationProfile],
+    ) -> None:
+        self._device = device
+        self._command = command
+        self._spool = spool
+        self._log_level = log_level
+        self._timing = timing
+        self._policy = RestartPolicy(rules, time.monotonic)
+        self._on_change = on_change
+        self._on_end = on_end
+        self._profile_of = profile_of
+        self._state = DeviceState.STARTING
+        self._explanation = ""
+        self._retry_at = 0.0
+        self._start_seconds = 0.0
+        self._lives = 0  # workers started
+        self._settled = 0  # the last of them that became ready or died
+        self._worker: Supervisor | None = None
+        self._runs: list[Run] = []  # the first may have begun, the others wait
+        self._settling: set[asyncio.Task[None]] = set()
+        self._replacing = 0
+        self._closing = False
+        self._changed = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+
+    def status(self) -> WorkerStatus:
+        """How the worker is now."""
+        worker = self._worker
+        if worker is None:
+            return WorkerStatus(self._state, self._explanation)
+        return WorkerStatus(
+            self._state,
+            self._explanation,
+            process_id=0 if worker.ended.done() else worker.process_id,
+            start_time=worker.start_time,
+            restart_count=self._lives - 1,
+            heartbeat_time=worker.conversation.heartbeat_time,
+            progress_time=worker.conversation.progress_time,
+            resident_bytes=worker.conversation.resident_bytes,
+            software_versions=worker.software_versions,
+        )
+
+    def figures(self) -> DeviceFigures | None:
+        """The device's memory as the living worker last told."""
+        worker = self._worker
+        if worker is None or self._state is not DeviceState.READY or worker.ended.done():
+            return None
+        return worker.conversation.figures
+
+    @property
+    def stale_frames(self) -> int:
+        """Frames from this worker about runs that were over."""
+        return 0 if self._worker is None else self._worker.conversation.stale_frames
+
+    # Life.
+
+    def describe(self, device: Device) -> None:
+        """Know the device as it was found last: its driver may number it otherwise now.
+
+        Counts for the next worker; the one that lives keeps the number it began with.
+        """
+        self._device = device
+
+    def open(self) -> None:
+        """Start the worker and keep one there from now on."""
+        self._keeping = asyncio.get_running_loop().create_task(self._keep())
+
+    async def close(self, grace: float) -> None:
+        """End the worker, letting its run finish for `grace` seconds; none comes after."""
+        self._closing = True
+        self._hurried.set()
+        self._notify()
+        if self._worker is not None:
+            await self._worker.stop(grace)
+        if self._keeping is not None:
+            await self._keeping
+
+    async def replace(self, force: bool) -> None:
+        """Put a new worker in the place; see `WorkerPool.restart` for errors."""
+        self._replacing += 1  # runs that have not begun wait for the new worker
+        try:
+            if self._runs and self._runs[0].begun and not force:
+                await self._runs[0].finished.wait()
+            awaited = self._lives + 1
+            self._policy.forgive()
+            if self._worker is not None:
+                self._worker.kill("was replaced on request", deliberate=True)
+            self._hurried.set()
+            while self._settled < awaited and not self._closing:
+                await self._change()
+        finally:
+            self._replacing -= 1
+            self._notify()
+        if self._state is not DeviceState.READY:
+            raise self._unavailable()
+
+    async def _keep(self) -> None:
+        while not self._closing:
+            death = await self._live()
+            if self._closing:
+                break
+            verdict = Verdict(0.0, quarantined=False)
+            if not death.deliberate:
+                verdict = self._policy.died()
+            self._retry_at = time.monotonic() + verdict.delay
+            state = DeviceState.QUARANTINED if verdict.quarantined else DeviceState.RECOVERING
+            self._settled = self._lives
+            self._become(state, death.explanation)
+            self._end_work(partial(self._lost, death))
+            await self._pause(verdict.delay)
+        self._become(DeviceState.UNAVAILABLE, "The server is shutting down.")
+        self._end_work(self._unavailable)
+
+    async def _live(self) -> Death:
+        """One worker from its start to its end."""
+        self._hurried.clear()
+        began = time.monotonic()
+        try:
+            spool_dir = await asyncio.to_thread(self._spool.folder_of, self._device.device_id)
+        except OSError as error:
+            self._lives += 1
+            why = f"its spool folder cannot be made ({error.strerror})"
+            return Death(f"The worker cannot start: {why}.")
+        if self._closing:
+            return Death("The worker was not started.", deliberate=True)
+        self._worker = worker = Supervisor(
+            self._device,
+            self._command,
+            child_environment(),
+            self._spool,
+            spool_dir,
+            log_level=self._log_level,
+            timing=self._timing,
+            profile=self._profile_of(self._device.device_id),
+        )
+        self._lives += 1
+        if await worker.start() and not self._closing:
+            self._start_seconds = time.monotonic() - began
+            self._settled = self._lives
+            self._become(DeviceState.READY, "")
+        return await worker.ended
+
+    async def _pause(self, delay: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._hurried.wait()
+
+    def _become(self, state: DeviceState, explanation: str) -> None:
+        self._state, self._explanation = state, explanation
+        self._notify()
+        self._on_change(self._device.device_id, self.status())
+
+    # Runs.
+
+    async def begin(self, run: Run) -> None:
+        """Give `run` to the worker once there is one and it is idle.
+
+        Raises:
+            Unavailable: The device is quarantined, or the server is shutting down.
+            DeadlineExceeded: The run's time is over.
+            DomainError: What the run was cancelled with.
+        """
+        self._runs.append(run)
+        while (worker := self._worker_for(run)) is None:
+            remaining = run.deadline - time.monotonic()
+            if remaining <= 0:
+                raise DeadlineExceeded(
+                    "The time given to this work was over before its device was ready."
+                )
+            await self._change(remaining)
+        worker.begin(run)
+
+    def _worker_for(self, run: Run) -> Supervisor | None:
+        """The worker, if it can take `run` now; raises when `run` is not to wait."""
+        if run.stop_error is not None:
+            raise run.stop_error
+        if self._closing or self._state is DeviceState.QUARANTINED:
+            raise self._unavailable()
+        worker = self._worker
+        ready = self._state is DeviceState.READY and not self._replacing
+        if not ready or worker is None or not worker.usable or self._runs[0] is not run:
+            return None
+        return None if run.deadline <= time.monotonic() else worker
+
+    def cancel(self, session_id: str, error: DomainError) -> None:
+        """Stop the run of that session with `error`; nothing happens when it is not here."""
+        for run in self._runs:
+            if run.session_id == session_id:
+                self._stop(run, error)
+
+    async def settle(self, run: Run, error: DomainError) -> None:
+        """Stop `run` unless it is over; returns when the worker is idle or gone."""
+        # Goes on when the caller is cancelled: the place stays taken until it is done.
+        await self._shielded(self._settle(run, error))
+
+    async def _shielded(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        await asyncio.shield(task)
+
+    async def _settle(self, run: Run, error: DomainError) -> None:
+        if run.begun:
+            self._stop(run, error)
+            await run.finished.wait()
+            if self._worker is not None and self._worker.usable:
+                self._policy.worked()
+        if run in self._runs:
+            self._runs.remove(run)
+        self._notify()
+
+    def _stop(self, run: Run, error: DomainError) -> None:
+        if run.begun and self._worker is not None:
+            self._worker.stop_run(run, error)
+        elif run.stop_error is None:
+            run.stop_error = error
+            self._notify()
+
+    def _end_work(self, error: Callable[[], DomainError]) -> None:
+        """The worker is gone, and with it its run, its memory orders and its buffers."""
+        if self._runs and self._runs[0].begun:
+            self._runs[0].finish(error())
+        if self._worker is not None:
+            self._worker.conversation.orders.fail_all(error)
+            self._on_end(self._device.device_id)
+
+    # Memory orders.
+
+    async def order(
+        self, order: Order, *, patience: float = 0.0
+    ) -> AsyncGenerator[int | MemoryDone]:
+        """Have the worker do `order`; yields bytes done so far, and how it ended last.
+
+        Closing the generator early stops the order and returns when it has stopped. Waits
+        `patience` seconds for a worker that is starting or being replaced.
+
+        Raises:
+            Unavailable: There is no worker, or it was lost.
+            DeadlineExceeded: WORKER_HUNG.
+            DomainError: Whatever the worker refused with.
+        """
+        worker = await self._awake(patience)
+        pending = worker.order(order)
+        try:
+            while True:
+                match await pending.next():
+                    case DomainError() as error:
+                        raise error
+                    case MemoryDone() as done:
+                        yield done
+                        return
+                    case progress:
+                        yield progress
+        finally:
+            if pending.outcome is None:
+                await self._shielded(self._abandon(worker, pending))
+
+    async def _awake(self, patience: float) -> Supervisor:
+        """The worker, once it can be given a memory order."""
+        until = time.monotonic() + patience
+        while True:
+            worker = self._worker
+            if worker is not None and self._state is DeviceState.READY and worker.usable:
+                return worker
+            remaining = until - time.monotonic()
+            if (
+                remaining <= 0
+                or self._closing
+                or self._state in (DeviceState.QUARANTINED, DeviceState.UNAVAILABLE)
+            ):
+                raise self._unavailable()
+            await self._change(remaining)
+
+    async def _abandon(self, worker: Supervisor, pending: Pending) -> None:
+        """Stop an order that nobody waits for, and undo an allocation that came anyway."""
+        worker.stop_order(pending)
+        await pending.over.wait()
+        order, came = pending.order, isinstance(pending.outcome, MemoryDone)
+        if isinstance(order, AllocateBuffer) and came and worker.usable:
+            await worker.order(FreeBuffer(order.buffer_id)).over.wait()
+
+    # Words.
+
+    def _lost(self, death: Death) -> DomainError:
+        device_id = self._device.device_id
+        return Unavailable(
+            f"The worker of device {device_id} was lost in mid-work and is being replaced.",
+            reason=Reason.WORKER_LOST,
+            metadata={"device_id": device_id, **death.facts},
+            retry_after=self._retry_after(),
+        )
+
+    def _unavailable(self) -> DomainError:
+        if self._closing:
+            return Unavailable(
+                "The server is shutting down; try again in a moment.",
+                reason=Reason.SHUTTING_DOWN,
+            )
+        device_id = self._device.device_id
+        quarantined = self._state is DeviceState.QUARANTINED
+        how = (
+            "failed too often and is kept out of use for now" if quarantined else "is not ready"
+        )
+        return Unavailable(
+            f"Device {device_id} {how}. {self._explanation}".strip(),
+            reason=Reason.DEVICE_QUARANTINED if quarantined else Reason.DEVICE_UNAVAILABLE,
+            metadata={"device_id": device_id},
+            retry_after=self._retry_after(),
+        )
+
+    def _retry_after(self) -> float:
+        return max(self._retry_at - time.monotonic(), 0.0) + self._start_seconds
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _change(self, patience: float | None = None) -> None:
+        """Wait until something changes, or for `patience` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._changed.wait()

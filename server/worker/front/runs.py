@@ -1,0 +1,189 @@
+"""One run on a worker as the front sees it: its events on their way to the caller.
+
+A reader thread puts events in, the event loop takes them out. A worker that talks faster
+than the caller listens is summed up, not queued without end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from domains.errors import DomainError
+from domains.session.jobs import Job, JobEvent, ProgressEvent, SpooledImage
+from domains.session.types import (
+    ImageDecoded,
+    ImageResult,
+    Preview,
+    StepFinished,
+    TransferProgress,
+)
+from server.worker.front.spool import discard
+from server.worker.link.frames import ProtocolError
+
+# Beyond this many waiting events, news replaces what it makes old.
+_RELAXED = 64
+_MOST_PREVIEWS = 4
+# An honest run has a handful of lasting events for each picture.
+_MOST_WAITING = 4096
+
+
+class Run:
+    """One run: what it is, how it stands, and what the caller has not yet seen.
+
+    Args:
+        session_id: Names it for `cancel`.
+        epoch: Its number; later runs have higher ones.
+        job: What is done.
+        deadline: When it must be over, in `time.monotonic` seconds.
+    """
+
+    def __init__(self, session_id: str, epoch: int, job: Job[Any], deadline: float) -> None:
+        self.session_id = session_id
+        self.epoch = epoch
+        self.job = job
+        self.deadline = deadline
+        self.begun = False
+        self.stop_error: DomainError | None = None
+        """Why the front wants it to end; it then ends with this, whatever else happens."""
+        self.finished = asyncio.Event()
+        """The worker is done with it, or gone."""
+        self.last_progress = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._waiting: deque[JobEvent] = deque()
+        self._outcome: object | None = None
+        self._closed = False
+        self._woken = asyncio.Event()
+        self._wake_posted = False
+        self._first_step = 0.0
+        self._steps = 0
+        self._images: set[int] = set()
+
+    # From the reader thread.
+
+    def touch(self, now: float) -> None:
+        """The work moved on at `now`, in `time.monotonic` seconds."""
+        self.last_progress = now
+
+    def check(self, event: ProgressEvent | ImageResult) -> None:
+        """Refuse what this run cannot have made.
+
+        Raises:
+            ProtocolError: Another picture than the job asks for, or an event that a job of
+                its kind does not have.
+        """
+        job = self.job
+        index = getattr(event, "image_index", None)
+        if index is not None and index >= job.image_count:
+            raise ProtocolError("an event is about a picture that is not drawn")
+        if isinstance(event, ImageResult):
+            if event.image_index in self._images:
+                raise ProtocolError("a picture came twice")
+            self._images.add(event.image_index)
+            if not job.accepts(event):
+                raise ProtocolError("a picture is not one that was asked for")
+        elif not isinstance(event, job.events):
+            raise ProtocolError("an event that this job does not have")
+
+    def offer(self, event: JobEvent) -> None:
+        """Hand an event to the caller; deletes a picture that nobody waits for.
+
+        Raises:
+            ProtocolError: There are more events than any honest run has.
+        """
+        with self._lock:
+            if isinstance(event, StepFinished):
+                self._count_step()
+            closed = self._closed
+            if not closed:
+                self._sum_up(event)
+                self._waiting.append(event)
+                if len(self._waiting) > _MOST_WAITING:
+                    raise ProtocolError("more events than any run has")
+                self._post_wake()
+        if closed and isinstance(event, SpooledImage):
+            discard(event)
+
+    def finish(self, outcome: object) -> None:
+        """The run is over with a report or an error; the first counts. From any thread."""
+        with self._lock:
+            if self._outcome is not None:
+                return
+            self._outcome = self.stop_error or outcome
+            self._post_wake()
+        self._post(self.finished.set)
+
+    # From the event loop.
+
+    async def next(self) -> object:
+        """The next event, or how the run ended once every event is out."""
+        # A caller that always finds something waiting must not keep the loop for itself.
+        await asyncio.sleep(0)
+        while True:
+            with self._lock:
+                if self._waiting:
+                    return self._waiting.popleft()
+                if self._outcome is not None:
+                    return self._outcome
+                self._woken.clear()
+                self._wake_posted = False
+            await self._woken.wait()
+
+    def close(self) -> None:
+        """The caller listens no more: pictures that wait, and any that come, are deleted."""
+        with self._lock:
+            self._closed = True
+            left = [event for event in self._waiting if isinstance(event, SpooledImage)]
+            self._waiting.clear()
+        for image in left:
+            discard(image)
+
+    @property
+    def mean_step(self) -> float:
+        """Seconds from one step to the next so far; 0 while nobody knows."""
+        with self._lock:
+            if self._steps < 2:
+                return 0.0
+            return (self._last_step - self._first_step) / (self._steps - 1)
+
+    def _count_step(self) -> None:
+        now = time.monotonic()
+        if self._steps == 0:
+            self._first_step = now
+        self._last_step = now
+        self._steps += 1
+
+    def _sum_up(self, event: JobEvent) -> None:
+        """Drop what `event` makes old; steps only when many wait."""
+        waiting = self._waiting
+        if isinstance(event, Preview):
+            previews = [item for item in waiting if isinstance(item, Preview)]
+            if len(previews) >= _MOST_PREVIEWS:
+                waiting.remove(previews[0])
+        if len(waiting) < _RELAXED:
+            return
+        if isinstance(event, StepFinished | TransferProgress):
+            old: deque[JobEvent] = deque()
+            while waiting and isinstance(waiting[-1], type(event) | Preview):
+                last = waiting.pop()
+                if isinstance(last, Preview):
+                    old.appendleft(last)
+            waiting.extend(old)
+        elif isinstance(event, ImageDecoded) and event in waiting:
+            waiting.remove(event)
+
+    def _post_wake(self) -> None:
+        if not self._wake_posted:
+            self._wake_posted = True
+            self._post(self._woken.set)
+
+    def _post(self, call: Callable[[], None]) -> None:
+        # The loop may be closed already when the process ends.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)

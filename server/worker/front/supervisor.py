@@ -1,0 +1,385 @@
+"""One life of one worker, from its start to its end, seen from the front.
+
+A thread reads the link and hands what matters to the event loop; sending happens in a
+thread too, so that a worker that stops reading blocks nobody. Everything public belongs
+to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from domains.codec import encode
+from domains.device.types import Device, OptimizationProfile
+from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
+from server.worker.front.conversation import Conversation, StartRefused
+from server.worker.front.hang import Hang, find_hang
+from server.worker.front.memory_orders import Pending
+from server.worker.front.process import WorkerProcess, describe_exit
+from server.worker.front.runs import Run
+from server.worker.front.sender import Sender
+from server.worker.front.spool import Spool
+from server.worker.front.timing import WorkerTiming
+from server.worker.link import frames
+from server.worker.link.connection import (
+    MAX_FRAME_BYTES,
+    Link,
+    LinkClosed,
+    LinkListener,
+    OversizedFrame,
+)
+from server.worker.link.frames import ProtocolError
+from server.worker.link.start_record import StartRecord
+
+_log = structlog.get_logger("deviceops.worker")
+
+
+@dataclass(frozen=True)
+class Death:
+    """How a worker ended.
+
+    `deliberate`: on the front's wish, so it does not count against the device.
+    `facts` has `exit_code` or `signal`.
+    """
+
+    explanation: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    deliberate: bool = False
+
+
+@dataclass(frozen=True)
+class _EndReason:
+    """Why the front ends a worker."""
+
+    why: str
+    deliberate: bool
+
+
+class Supervisor:
+    """One worker process. `ended` is set, exactly once, when it is gone.
+
+    Args:
+        device: What it is to own.
+        command: Starts it.
+        environment: Of its process.
+        spool: Where its pictures go.
+        spool_dir: The worker's own folder in it.
+        log_level: Of the worker's own log.
+        timing: How long to wait for what.
+        profile: What it is to run with from its start.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        spool: Spool,
+        spool_dir: Path,
+        *,
+        log_level: str,
+        timing: WorkerTiming,
+        profile: OptimizationProfile = OptimizationProfile.BALANCED,
+    ) -> None:
+        self._device = device
+        self._profile = profile
+        self._command = command
+        self._environment = environment
+        self._spool_dir = spool_dir
+        self._log_level = log_level
+        self._timing = timing
+        self._loop = asyncio.get_running_loop()
+        self._log = _log.bind(device_id=device.device_id)
+        self._process: WorkerProcess | None = None
+        self._sender: Sender | None = None
+        self._end_reason: _EndReason | None = None
+        self._deciding = threading.Lock()
+        self._conversation = Conversation(
+            device.device_id,
+            spool,
+            spool_dir,
+            on_sticky=lambda: self._note_end("lost its device"),
+            log=self._log,
+        )
+        self._watching: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        # Whether it said hello before it ended.
+        self._greeted: asyncio.Future[bool] = self._loop.create_future()
+        self.ended: asyncio.Future[Death] = self._loop.create_future()
+        self.start_time = datetime.now(UTC)
+        self.software_versions: Mapping[str, str] = {}
+        self._memory_waits = False
+
+    @property
+    def conversation(self) -> Conversation:
+        """What it says: signs of life, its device's memory, its answers."""
+        return self._conversation
+
+    @property
+    def process_id(self) -> int:
+        """The process, or 0 before it was spawned."""
+        return 0 if self._process is None else self._process.process_id
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be given work: it lives and is not about to end."""
+        return self._end_reason is None and not self.ended.done()
+
+    # Its life.
+
+    async def start(self) -> bool:
+        """Spawn it and wait for its hello; False when it ended instead (see `ended`)."""
+        try:
+            listener = LinkListener()
+        except OSError as error:
+            self._never_started(f"its link could not be made ({error.strerror})")
+            return False
+        record = StartRecord(
+            address=listener.address,
+            key=listener.key,
+            device_id=self._device.device_id,
+            torch_device=self._device.torch_device,
+            spool_dir=self._spool_dir,
+            log_level=self._log_level,
+            parent_process_id=os.getpid(),
+            profile=self._profile,
+        )
+        try:
+            self._process = WorkerProcess(
+                self._command,
+                self._environment,
+                record.to_bytes(),
+                on_line=self._relay,
+                on_exit=listener.abandon,
+            )
+        except OSError as error:
+            listener.close()
+            self._never_started(f"its program cannot be run ({error.strerror})")
+            return False
+        self._log.info("worker_spawned", process_id=self.process_id)
+        threading.Thread(
+            target=self._read, args=(listener, self._process), name="worker-link", daemon=True
+        ).start()
+        await asyncio.wait([self._greeted], timeout=self._timing.start)
+        if not self._greeted.done():
+            self.kill(f"did not say hello within {self._timing.start:g} s")
+            await asyncio.wait([self._greeted])
+        if not self._greeted.result():
+            return False
+        self._watching = self._loop.create_task(self._watch())
+        return not self.ended.done()
+
+    def kill(self, why: str, *, deliberate: bool = False) -> None:
+        """End it at once. `why` completes "The worker ...". The first reason counts."""
+        self._note_end(why, deliberate=deliberate)
+        if self._process is not None:
+            self._process.kill()
+
+    async def stop(self, grace: float) -> None:
+        """Let it finish what it runs for `grace` seconds, then end it; returns when gone."""
+        self._note_end("was told to end", deliberate=True)
+        if self._sender is not None:
+            self._sender.put(encode(frames.Shutdown()))
+            await asyncio.wait([self.ended], timeout=grace)
+        self.kill("was told to end", deliberate=True)
+        if not self.ended.done():
+            await asyncio.wait([self.ended])
+
+    # Its runs.
+
+    def begin(self, run: Run) -> None:
+        """Give it a run; it must be idle.
+
+        Raises:
+            ResourceExhausted: The order is larger than the link takes.
+        """
+        assert self._conversation.run is None, "the worker has a run"
+        assert self._sender is not None, "the worker said hello"
+        remaining = run.deadline - time.monotonic()
+        order = encode(
+            frames.RunOrder(run.session_id, run.epoch, max(remaining, 0.0), frames.raw(run.job))
+        )
+        if len(order) > MAX_FRAME_BYTES:
+            raise ResourceExhausted(
+                "The work is too large to hand to a worker; shorten its texts.",
+                reason=Reason.MESSAGE_TOO_LARGE,
+                metadata={"size_bytes": str(len(order)), "limit_bytes": str(MAX_FRAME_BYTES)},
+            )
+        for timer in self._timers:
+            timer.cancel()  # those of earlier runs
+        self._timers.clear()
+        run.begun = True
+        run.touch(time.monotonic())
+        self._conversation.begin(run)
+        self._sender.put(order)
+        self._after(remaining, run, self._deadline_passed)
+
+    def stop_run(self, run: Run, error: DomainError) -> None:
+        """Ask the run to end with `error`, and end the worker if it does not in time."""
+        if run.stop_error is None and not run.finished.is_set():
+            run.stop_error = error
+            self._ask_to_stop(run)
+
+    def _ask_to_stop(self, run: Run) -> None:
+        if self._sender is not None and self._conversation.run is run:
+            self._sender.put(encode(frames.Cancel(run.session_id)))
+            self._after(self._timing.cancel_grace, run, self._grace_over)
+
+    def _deadline_passed(self, run: Run) -> None:
+        self.stop_run(run, DeadlineExceeded("The time given to this work is over."))
+
+    def _grace_over(self, run: Run) -> None:
+        # Slow is not broken: a long step on a slow device is not held against it.
+        why = f"did not stop its work within {self._timing.cancel_grace:g} s"
+        self.kill(why, deliberate=True)
+
+    def _after(self, delay: float, run: Run, act: Callable[[Run], None]) -> None:
+        def due() -> None:
+            if self._conversation.run is run:
+                act(run)
+
+        self._timers.append(self._loop.call_later(max(delay, 0.0), due))
+
+    # Its memory orders.
+
+    def order(self, order: frames.Order) -> Pending:
+        """Give it a memory order; it must be usable."""
+        assert self._sender is not None, "the worker said hello"
+        pending = self._conversation.orders.issue(order)
+        self._sender.put(encode(frames.MemoryOrder(pending.ticket, order)))
+        return pending
+
+    def stop_order(self, pending: Pending) -> None:
+        """Ask it to stop an order; `pending` is over when it has."""
+        if self._sender is not None and not pending.over.is_set():
+            self._sender.put(encode(frames.MemoryCancel(pending.ticket)))
+
+    # Watching it.
+
+    async def _watch(self) -> None:
+        """End it when it hangs. What is late must be late twice: the front may have slept."""
+        timing = self._timing
+        pause = min(1.0, min(timing.hang, timing.beat, timing.send) / 4)
+        suspected: Hang | None = None
+        while not self.ended.done():
+            await asyncio.sleep(pause)
+            blocked = 0.0
+            if self._sender is not None:
+                blocked = self._sender.blocked(time.monotonic())
+            hang = find_hang(self._conversation, timing, blocked, one_lane=self._memory_waits)
+            if hang is not None and hang == suspected:
+                self._hung(hang)
+            suspected = hang
+
+    def _hung(self, hang: Hang) -> None:
+        def error() -> DeadlineExceeded:
+            return DeadlineExceeded(
+                f"The worker of device {self._device.device_id} {hang.words} and was ended.",
+                reason=Reason.WORKER_HUNG,
+                metadata={"device_id": self._device.device_id},
+            )
+
+        run = self._conversation.run
+        if hang.about_run and run is not None and run.stop_error is None:
+            run.stop_error = error()
+        self._conversation.orders.fail_all(error)
+        self.kill(hang.words)
+
+    # In the reader's thread.
+
+    def _read(self, listener: LinkListener, process: WorkerProcess) -> None:
+        link: Link | None = None
+        try:
+            link = listener.accept()
+            listener.close()
+            hello = self._conversation.greet(link)
+            self._post(self._on_hello, hello, link)
+            self._conversation.follow(link)
+        except LinkClosed:
+            pass
+        except StartRefused as refusal:
+            self._note_end(f"cannot start: {refusal}")
+        except ProtocolError as error:
+            self._note_end(f"broke the protocol: {error}")
+            process.kill()
+        except OversizedFrame:
+            self._note_end("broke the protocol: a frame is too large")
+            process.kill()
+        except Exception:
+            self._log.exception("worker_link_failed")
+            self._note_end("could not be understood")
+            process.kill()
+        listener.close()
+        if not process.wait(self._timing.exit):
+            self._note_end("closed its link and did not end")
+            process.kill()
+            process.wait()
+        if link is not None:
+            link.close()
+        process.release()
+        self._post(self._on_end, self._death(process))
+
+    def _note_end(self, why: str, *, deliberate: bool = False) -> None:
+        """Remember why it ends; the first reason counts."""
+        with self._deciding:
+            self._end_reason = self._end_reason or _EndReason(why, deliberate)
+
+    def _death(self, process: WorkerProcess) -> Death:
+        words, facts = describe_exit(process.exit_code)
+        reason = self._end_reason
+        why = reason.why if reason else words
+        death = Death(
+            f"The worker {why}.", facts, deliberate=reason is not None and reason.deliberate
+        )
+        if not death.deliberate:
+            self._log.error(
+                "worker_lost",
+                why=why,
+                exit=words,
+                process_id=process.process_id,
+                last_output=process.last_lines,
+            )
+        return death
+
+    def _relay(self, line: str) -> None:
+        level = line.partition(" ")[0].lower()
+        write = self._log.warning if level in ("warning", "error") else self._log.debug
+        write("worker_output", line=line)
+
+    def _post(self, call: Callable[..., None], *arguments: object) -> None:
+        # The loop may be closed already when the process ends.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    # Back on the loop.
+
+    def _on_hello(self, hello: frames.Hello, link: Link) -> None:
+        self.software_versions = hello.software_versions
+        self._memory_waits = hello.memory_waits_for_runs
+        self._sender = Sender(link)
+        self._greeted.set_result(True)
+
+    def _on_end(self, death: Death) -> None:
+        if self._sender is not None:
+            self._sender.close()
+        for timer in self._timers:
+            timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        if not self._greeted.done():
+            self._greeted.set_result(False)
+        self.ended.set_result(death)
+
+    def _never_started(self, why: str) -> None:
+        self._log.error("worker_lost", why=why)
+        self.ended.set_result(Death(f"The worker cannot start: {why}."))

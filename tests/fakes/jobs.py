@@ -1,0 +1,34 @@
+"""What tests of handlers need: somebody to speak to, and jobs that differ a little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from domains.inference.jobs import GenerationJob
+from domains.session.jobs import EncodedImage, ProgressEvent
+
+
+def _go_on() -> None:
+    """Nothing is to stop."""
+
+
+class Listener:
+    """A job's context that keeps what it hears."""
+
+    def __init__(self, check_stop: Callable[[], None] = _go_on) -> None:
+        self.events: list[ProgressEvent | EncodedImage] = []
+        self.check_stop = check_stop
+
+    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+        self.events.append(event)
+
+
+def changed(
+    job: GenerationJob, *, model_path: Path | None = None, **settings: Any
+) -> GenerationJob:
+    """The same job with other settings, or for another folder."""
+    return GenerationJob(replace(job.settings, **settings), model_path or job.model_path)
