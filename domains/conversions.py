@@ -6,6 +6,8 @@ Only convert modules import this: it knows protobuf, which cores do not.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import datetime
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,6 +25,8 @@ from domains.values import ByteFigure, DataType, FigureQuality
 E = TypeVar("E", bound=Enum)
 V = TypeVar("V", bound=int)
 V_co = TypeVar("V_co", bound=int, covariant=True)
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 class _Wrapper(Protocol[V_co]):
@@ -155,9 +159,16 @@ def given(message: Message, field: str) -> float:
     return seconds(value) if isinstance(value, Duration) else value
 
 
-def digest_of(message: Message) -> bytes:
-    """Stands for a request, so that its request_id is not used for another."""
+def digest(message: Message) -> bytes:
+    """Stands for a request, so that its request_id is not used for another one."""
     return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
+
+
+async def converted(items: AsyncGenerator[T], convert: Callable[[T], M]) -> AsyncGenerator[M]:
+    """Each item as its message; `items` is closed when this is, however that comes."""
+    async with aclosing(items):
+        async for item in items:
+            yield convert(item)
 
 
 DATA_TYPES = EnumMap(DataType, common_pb2.DataType, "DATA_TYPE_")

@@ -224,7 +224,7 @@ class InvalidArgument(DomainError):
 
     @classmethod
     def of(cls, *violations: FieldViolation) -> Self:
-        """What a client is told of broken rules: the first gives message and reason."""
+        """An error with these broken rules; the first gives message and reason."""
         first, more = violations[0], len(violations) - 1
         message = f"{first.field}: {first.description}" + (
             f" (and {more} more)" if more else ""
@@ -265,7 +265,7 @@ class OutOfRange(DomainError):
 
 
 class PermissionDenied(DomainError):
-    """Policy forbids it, whoever retries."""
+    """Policy forbids it; trying again does not help."""
 
     code = 7
 

@@ -16,6 +16,7 @@ from domains.artifact.core import ArtifactStore
 from domains.artifact.servicer import ArtifactServicer
 from domains.device.backends.probe_processes import ProbeProcesses
 from domains.device.backends.telemetry import PlatformTelemetry
+from domains.device.convert import REPORTS as DEVICE_REPORTS
 from domains.device.core import DeviceInventory, DeviceService
 from domains.device.core.changes import DeviceChanges
 from domains.device.core.optimizations import Optimizations
@@ -26,13 +27,13 @@ from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
 from domains.device.servicer import DeviceServicer
 from domains.device.types import DeviceKind
-from domains.errors import DeadlineExceeded, Failure
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.servicer import InferenceServicer
 from domains.memory.backends.host import HostMemoryMeter
 from domains.memory.backends.segments import HostSegments
+from domains.memory.convert.upkeep import REPORTS as MEMORY_REPORTS
 from domains.memory.core import MemoryMonitor, MemoryService
 from domains.memory.core.access import Access
 from domains.memory.core.address_space import AddressSpace
@@ -57,9 +58,10 @@ from domains.postprocessing.core import PostprocessorInventory
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.processing.core import SessionControl
 from domains.processing.servicer import ProcessingServicer
-from domains.session.core.session import Session
+from domains.session.convert import SessionConverter, SessionStreams
+from domains.session.core.reading import SessionReader
+from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
-from domains.session.core.tasks import Tasks
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
@@ -217,15 +219,17 @@ def compose(settings: Settings) -> Composition:
         now=_now,
     )
     sessions = Sessions(
-        artifacts,
-        describe_expiry=_expiry,
+        describe=describe_failure,
         queue_length=settings.queue_length_per_device,
         retention=timedelta(seconds=settings.session_retention_seconds),
         kept=settings.sessions_kept,
-        heartbeat_seconds=settings.heartbeat_seconds,
         now=_now,
         admit=reactions.check_work,
     )
+    reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, now=_now)
+    runner = SessionRunner(sessions, reader)
+    converter = SessionConverter({**DEVICE_REPORTS, **MEMORY_REPORTS})
+    streams = SessionStreams(runner, converter)
     generations = Generations(
         sessions,
         inventory,
@@ -236,7 +240,6 @@ def compose(settings: Settings) -> Composition:
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: pool.status(device_id).software_versions,
     )
-    tasks = Tasks(sessions, describe=describe_failure)
     space = AddressSpace(segments, pool, inventory)
     ledger = Ledger(pool=memory.pool, monotonic=time.monotonic, now=_now)
     leases = Leases(
@@ -254,19 +257,19 @@ def compose(settings: Settings) -> Composition:
         DeviceMonitor(
             inventory, pool, pool, sessions, profiles, PlatformTelemetry(), host_memory
         ),
-        SelfTests(inventory, tasks, pool, pool, journal),
+        SelfTests(inventory, runner, pool, pool, journal),
         DeviceChanges(inventory, pool, now=_now),
-        Optimizations(inventory, catalogue, tasks, pool, profiles),
-        Restarts(inventory, tasks, pool, pool),
+        Optimizations(inventory, catalogue, pool, profiles),
+        Restarts(inventory, pool, pool),
     )
     memory_service = MemoryService(
         memory,
         watch,
         leases,
         Access(ledger, space),
-        Copies(tasks, ledger, leases, space),
-        Defragmentation(inventory, pool, pool, memory, tasks),
-        ModelsInMemory(memory, inventory, held, tasks, find=catalogue.get),
+        Copies(ledger, leases, space),
+        Defragmentation(inventory, pool, pool, memory),
+        ModelsInMemory(memory, inventory, held, find=catalogue.get),
         recorder,
         MemoryAdviser(
             recorder,
@@ -285,11 +288,13 @@ def compose(settings: Settings) -> Composition:
         interval=settings.device_refresh_seconds,
     )
     return Composition(
-        device=DeviceServicer(device),
-        memory=MemoryServicer(memory_service),
+        device=DeviceServicer(device, streams),
+        memory=MemoryServicer(memory_service, streams),
         model=ModelServicer(catalogue),
-        processing=ProcessingServicer(sessions, SessionControl(sessions)),
-        inference=InferenceServicer(generations, CapabilityInquiry(inventory, catalogue)),
+        processing=ProcessingServicer(sessions, SessionControl(sessions), reader, converter),
+        inference=InferenceServicer(
+            generations, CapabilityInquiry(inventory, catalogue), streams
+        ),
         postprocessing=PostprocessingServicer(PostprocessorInventory()),
         artifact=ArtifactServicer(artifacts),
         _inventory=inventory,
@@ -308,13 +313,3 @@ def compose(settings: Settings) -> Composition:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _expiry(session: Session) -> Failure:
-    seconds = f"{session.options.timeout_seconds:g}"
-    return describe_failure(
-        DeadlineExceeded(
-            f"The session waited longer than its timeout of {seconds} s and never started.",
-            metadata={"session_id": session.session_id, "timeout_seconds": seconds},
-        )
-    )

@@ -1,4 +1,4 @@
-"""The wish to stop: from a signal or from code, and the second one that means at once."""
+"""Requests to stop, by signals or from code; a second one means at once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StopRequests:
                 task.result()
                 return True
             task.cancel()
-            # One more second to put things in order; whoever ignores it is left behind.
+            # One more second to clean up; what ignores the cancellation is not waited for.
             await asyncio.wait({task}, timeout=1)
             return False
         finally:

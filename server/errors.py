@@ -1,7 +1,7 @@
 """What a client sees of any exception, and a failure as a gRPC status with details.
 
-Every failure of a call or a session goes through `describe_failure`, so both tell the
-same story; unknown exceptions get an incident id and leave their text in the log only.
+Every failure of a call or a session goes through `describe_failure`, so both say the
+same; unknown exceptions get an incident id and leave their text in the log only.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ _ENCODED_MESSAGE_BYTES = 1_500
 # Shortest texts last: (longest text in bytes, most violations), each step smaller.
 _FITS = ((800, 20), (300, 20), (120, 20), (60, 20), (60, 10), (40, 5), (40, 0))
 
+_PUSHBACK = "grpc-retry-pushback-ms"
 _SERVER_FAILED = "The server failed."
 
 _log = structlog.get_logger("deviceops.errors")
 
 
 def describe_failure(error: BaseException) -> Failure:
-    """What a client is told about any exception.
+    """What a client sees of any exception.
 
     A fault of the server is logged with its traceback when it is first described; asked
     again about the same exception, the incident id is the same.
@@ -56,9 +57,18 @@ def describe_failure(error: BaseException) -> Failure:
 
 
 def to_status(error: BaseException) -> grpc.Status:
-    """The status of a call that failed so, for `context.abort_with_status`."""
-    status: grpc.Status = rpc_status.to_status(rich_status(describe_failure(error)))
-    return status
+    """The status of a call that failed so, for `context.abort_with_status`.
+
+    How long to wait stands in RetryInfo for programs, and in milliseconds in a trailer that
+    gRPC clients read by themselves when they have a retry policy.
+    """
+    failure = describe_failure(error)
+    status = rpc_status.to_status(rich_status(failure))
+    if failure.retry_after is not None:
+        pushback = (_PUSHBACK, str(_milliseconds(failure.retry_after)))
+        status = status._replace(trailing_metadata=(*status.trailing_metadata, pushback))
+    result: grpc.Status = status
+    return result
 
 
 def rich_status(failure: Failure) -> status_pb2.Status:
@@ -88,10 +98,14 @@ def _rich_status(failure: Failure, longest: int, violations: int) -> status_pb2.
         packed.append(_packed(_bad_request(failure.violations[:violations], longest)))
     if failure.retry_after is not None:
         delay = duration_pb2.Duration()
-        delay.FromMilliseconds(math.ceil(max(failure.retry_after, 0) * 1000))
+        delay.FromMilliseconds(_milliseconds(failure.retry_after))
         packed.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     message = cut(failure.message, _ENCODED_MESSAGE_BYTES, percent_encoded=True)
     return status_pb2.Status(code=failure.code, message=message, details=packed)
+
+
+def _milliseconds(seconds: float) -> int:
+    return math.ceil(max(seconds, 0) * 1000)
 
 
 def _bad_request(

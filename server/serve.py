@@ -1,4 +1,4 @@
-"""The life of the server: get hold of everything, serve, drain, let everything go.
+"""The life of the server: acquire everything, serve, drain, release everything.
 
 Nothing here imports torch, and `compose` is imported when it is called, so that the
 command line starts quickly and health answers within a second.
@@ -57,7 +57,7 @@ _log = structlog.get_logger("deviceops.server")
 
 @dataclass(frozen=True)
 class Ready:
-    """What a caller of `run` is told when the server answers."""
+    """What the caller of `run` gets once the server answers."""
 
     address: str
     """`host:port` as it was bound."""
@@ -67,7 +67,7 @@ class Ready:
 
 
 def main(settings: Settings) -> int:
-    """Serve until told to stop; the process's exit code."""
+    """Serve until asked to stop; returns the process's exit code."""
     logs.configure(settings)
     return asyncio.run(run(settings))
 
@@ -88,7 +88,7 @@ async def run(
     requests = StopRequests()
     with requests.on_signals():
         try:
-            with _held(settings):
+            with _folders(settings):
                 return await _serve(settings, compose or _composed, requests, ready)
         except tuple(_EXIT_CODES) as error:
             _log.error(str(error))
@@ -108,7 +108,7 @@ async def _serve(
     requests: StopRequests,
     ready: Callable[[Ready], None] | None,
 ) -> int:
-    """Everything between holding the data folder and letting it go."""
+    """Everything while the data folder is locked."""
     admission = Admission(limits(settings))
     metrics = Metrics()
     server = build_server(settings, _interceptors(settings, admission, metrics))
@@ -116,10 +116,10 @@ async def _serve(
     await health.starting()
     if settings.reflection:
         add_reflection(server)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as closing:
         endpoint = _metrics_endpoint(settings, metrics)
         if endpoint is not None:
-            held.callback(endpoint.close)
+            closing.callback(endpoint.close)
         address = bind(server, settings)
         app: App | None = None
         try:
@@ -134,7 +134,7 @@ async def _serve(
             await server.stop(0)
             return EXIT_FAILED
         await health.serving()
-        held.callback(portfile.remove, settings.runtime_dir, os.getpid())
+        closing.callback(portfile.remove, settings.runtime_dir, os.getpid())
         location = portfile.ServerLocation(address, os.getpid(), settings.tls, settings.auth)
         portfile.write(settings.runtime_dir, location)
         _log.info("serving", address=address, tls=settings.tls, auth=settings.auth)
@@ -142,7 +142,7 @@ async def _serve(
             ready(Ready(address, endpoint.address if endpoint else None, requests.request))
         try:
             await requests.wait()
-        except asyncio.CancelledError:  # whoever embeds this server ends it at once
+        except asyncio.CancelledError:  # the embedding program ends it at once
             requests.request()
             requests.request()
             await _drain(settings, requests, server, health, admission, app)
@@ -163,8 +163,8 @@ async def _drain(
 ) -> bool:
     """Refuse new calls, let open ones end, stop the domains, end what is left.
 
-    Returns whether the domains stopped as they should. Streams outlive the domains' stop:
-    ended before, a session would take it for its client's wish to cancel.
+    Returns whether the domains stopped as they should. Streams are ended after the
+    domains: otherwise their sessions would count as cancelled by their clients.
     """
     deadline = time.monotonic() + settings.drain_seconds
     admission.drain()
@@ -232,8 +232,8 @@ def _metrics_endpoint(settings: Settings, metrics: Metrics) -> MetricsEndpoint |
 
 
 @contextlib.contextmanager
-def _held(settings: Settings) -> Iterator[None]:
-    """The folders, made if need be, and the lock on the data folder."""
+def _folders(settings: Settings) -> Iterator[None]:
+    """Create the folders where needed, and hold the lock on the data folder."""
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         if settings.own_models in settings.model_roots:

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from deviceops.v1 import device_pb2
-from domains.conversions import (
-    DATA_TYPES,
-    EnumMap,
-    byte_figure,
-    digest_of,
-    duration,
-    timestamp,
-)
+from domains.conversions import DATA_TYPES, EnumMap, byte_figure, digest, duration, timestamp
 from domains.device.core.optimizations import OptimizationRequest
 from domains.device.core.restarts import RestartRequest
 from domains.device.jobs import Capabilities, OptimizationReport
@@ -27,8 +20,7 @@ from domains.device.types import (
     ProbeOutcome,
     WorkerStatus,
 )
-from domains.session.convert import event_to_proto, options_from_proto, register_report
-from domains.session.types import SessionEvent
+from domains.session.convert import Reports, options_from_proto
 from domains.values import ByteFigure
 
 KINDS = EnumMap(DeviceKind, device_pb2.DeviceKind, "DEVICE_KIND_")
@@ -156,7 +148,7 @@ def optimization_from_proto(message: device_pb2.OptimizeDeviceRequest) -> Optimi
         ),
         model_id=message.model_id,
         options=options_from_proto(message.options),
-        digest=digest_of(message),
+        digest=digest(message),
     )
 
 
@@ -177,22 +169,13 @@ def optimization_to_proto(report: OptimizationReport) -> device_pb2.Optimization
     )
 
 
-def optimize_answer_to_proto(
-    item: SessionEvent | OptimizationReport,
-) -> device_pb2.OptimizeDeviceResponse:
-    """One message of an optimisation's stream."""
-    if isinstance(item, OptimizationReport):
-        return device_pb2.OptimizeDeviceResponse(report=optimization_to_proto(item))
-    return device_pb2.OptimizeDeviceResponse(event=event_to_proto(item))
-
-
 def restart_from_proto(message: device_pb2.RestartWorkerRequest) -> RestartRequest:
     """Whose worker to replace, as a client sent it."""
     return RestartRequest(
         device_id=message.device_id,
         force=message.force,
         options=options_from_proto(message.options),
-        digest=digest_of(message),
+        digest=digest(message),
     )
 
 
@@ -213,4 +196,5 @@ def _worker(worker: WorkerStatus, *, busy: bool) -> device_pb2.WorkerStatus:
     )
 
 
-register_report(OptimizationReport, optimization_to_proto)
+REPORTS: Reports = {OptimizationReport: optimization_to_proto}
+"""What sessions of this domain report, as their messages."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import device_pb2, device_pb2_grpc
+from domains.conversions import converted
 from domains.device import convert
 from domains.device.core import DeviceService
-from domains.session.convert import event_to_proto
+from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -19,8 +19,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
     """Devices: which there are, what they can do, how they are, and what to change."""
 
-    def __init__(self, core: DeviceService) -> None:
+    def __init__(self, core: DeviceService, streams: SessionStreams) -> None:
         self._core = core
+        self._streams = streams
 
     async def ListDevices(
         self, request: device_pb2.ListDevicesRequest, context: Context
@@ -61,25 +62,20 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
         status = await self._core.monitor.status(request.device_id)
         return convert.status_to_proto(status)
 
-    async def WatchDevices(
+    def WatchDevices(
         self, request: device_pb2.WatchDevicesRequest, context: Context
     ) -> AsyncIterator[device_pb2.WatchDevicesResponse]:
-        async with aclosing(self._core.changes.watch(request.device_id)) as events:
-            async for event in events:
-                yield convert.event_of_device_to_proto(event)
+        events = self._core.changes.watch(request.device_id)
+        return converted(events, convert.event_of_device_to_proto)
 
-    async def OptimizeDevice(
+    def OptimizeDevice(
         self, request: device_pb2.OptimizeDeviceRequest, context: Context
     ) -> AsyncIterator[device_pb2.OptimizeDeviceResponse]:
-        wanted = convert.optimization_from_proto(request)
-        async with aclosing(self._core.optimizations.optimize(wanted)) as items:
-            async for item in items:
-                yield convert.optimize_answer_to_proto(item)
+        wanted = self._core.optimizations.optimize(convert.optimization_from_proto(request))
+        return self._streams.run(wanted, context, device_pb2.OptimizeDeviceResponse)
 
-    async def RestartWorker(
+    def RestartWorker(
         self, request: device_pb2.RestartWorkerRequest, context: Context
     ) -> AsyncIterator[device_pb2.RestartWorkerResponse]:
-        wanted = convert.restart_from_proto(request)
-        async with aclosing(self._core.restarts.restart(wanted)) as events:
-            async for event in events:
-                yield device_pb2.RestartWorkerResponse(event=event_to_proto(event))
+        wanted = self._core.restarts.restart(convert.restart_from_proto(request))
+        return self._streams.run(wanted, context, device_pb2.RestartWorkerResponse)

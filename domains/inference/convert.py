@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, inference_pb2
-from domains.conversions import EnumMap, digest_of, scalars_from, scalars_of
+from domains.conversions import EnumMap, digest, scalars_from, scalars_of
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
@@ -44,7 +44,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         settings=settings_from_proto(message.settings),
         options=options_from_proto(message.options),
         device_id=message.device_id,
-        digest=digest_of(message),
+        digest=digest(message),
         image_data=not message.omit_image_data,
         unbuilt=tuple(unbuilt),
     )
@@ -119,7 +119,7 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         expected_phases=[PHASES.to_proto(phase) for phase in verdict.phases],
         device_id=verdict.device_id,
         queue_position=verdict.queue_position,
-        failure=failure_to_proto(verdict.failure),
+        failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         memory=common_pb2.ByteFigure(
             quality=common_pb2.FIGURE_QUALITY_UNKNOWN,
             source="no estimate is made in this version",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -12,7 +11,7 @@ from deviceops.v1 import inference_pb2, inference_pb2_grpc
 from domains.inference import convert
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
-from domains.session.convert import event_to_proto
+from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -20,9 +19,12 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Text-to-image; the rest is answered by the generated base."""
 
-    def __init__(self, generations: Generations, capabilities: CapabilityInquiry) -> None:
+    def __init__(
+        self, generations: Generations, capabilities: CapabilityInquiry, streams: SessionStreams
+    ) -> None:
         self._generations = generations
         self._capabilities = capabilities
+        self._streams = streams
 
     async def GetCapabilities(
         self, request: inference_pb2.GetCapabilitiesRequest, context: Context
@@ -36,10 +38,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         verdict = await self._generations.validate(convert.request_from_proto(request.request))
         return convert.verdict_to_proto(verdict)
 
-    async def Generate(
+    def Generate(
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        events = self._generations.generate(convert.request_from_proto(request))
-        async with aclosing(events):
-            async for event in events:
-                yield inference_pb2.GenerateResponse(event=event_to_proto(event))
+        wanted = self._generations.generate(convert.request_from_proto(request))
+        return self._streams.run(wanted, context, inference_pb2.GenerateResponse)

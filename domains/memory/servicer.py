@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
-from domains.conversions import given
+from domains.conversions import converted, given
 from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
 from domains.memory.core.rules import CLIENT_KEY, check_client
-from domains.session.convert import event_to_proto
+from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
-    """What memory there is, how tight it is, who holds how much of it, and its upkeep."""
+    """What memory there is, how tight it is, leases of it, and advice about it."""
 
-    def __init__(self, core: MemoryService) -> None:
+    def __init__(self, core: MemoryService, streams: SessionStreams) -> None:
         self._core = core
+        self._streams = streams
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
@@ -30,7 +30,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         now = await self._core.monitor.status(request.device_id)
         return memory_pb2.GetMemoryStatusResponse(status=status.status_to_proto(now))
 
-    async def WatchMemory(
+    def WatchMemory(
         self, request: memory_pb2.WatchMemoryRequest, context: Context
     ) -> AsyncIterator[memory_pb2.WatchMemoryResponse]:
         readings = self._core.watch.stream(
@@ -38,9 +38,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
             interval=given(request, "interval"),
             pressure_only=request.pressure_only,
         )
-        async with aclosing(readings):
-            async for reading in readings:
-                yield status.reading_to_proto(reading)
+        return converted(readings, status.reading_to_proto)
 
     async def GetMemoryPressure(
         self, request: memory_pb2.GetMemoryPressureRequest, context: Context
@@ -90,39 +88,33 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         written = await self._core.access.write(_client(context), parts)
         return memory_pb2.WriteAllocationResponse(written_bytes=written)
 
-    async def ReadAllocation(
+    def ReadAllocation(
         self, request: memory_pb2.ReadAllocationRequest, context: Context
     ) -> AsyncIterator[memory_pb2.ReadAllocationResponse]:
         chunks = self._core.access.read(
             _client(context), request.allocation_id, request.offset_bytes, request.length_bytes
         )
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                yield leases.chunk_to_proto(chunk)
+        return converted(chunks, leases.chunk_to_proto)
 
-    async def Copy(
+    def Copy(
         self, request: memory_pb2.CopyRequest, context: Context
     ) -> AsyncIterator[memory_pb2.CopyResponse]:
-        wanted = leases.copy_from_proto(request)
-        async with aclosing(self._core.copies.copy(_client(context), wanted)) as events:
-            async for event in events:
-                yield memory_pb2.CopyResponse(event=event_to_proto(event))
+        wanted = self._core.copies.copy(_client(context), leases.copy_from_proto(request))
+        return self._streams.run(wanted, context, memory_pb2.CopyResponse)
 
-    async def Transfer(
+    def Transfer(
         self, request: memory_pb2.TransferRequest, context: Context
     ) -> AsyncIterator[memory_pb2.TransferResponse]:
-        wanted = leases.transfer_from_proto(request)
-        async with aclosing(self._core.copies.transfer(_client(context), wanted)) as events:
-            async for event in events:
-                yield memory_pb2.TransferResponse(event=event_to_proto(event))
+        wanted = self._core.copies.transfer(
+            _client(context), leases.transfer_from_proto(request)
+        )
+        return self._streams.run(wanted, context, memory_pb2.TransferResponse)
 
-    async def Defragment(
+    def Defragment(
         self, request: memory_pb2.DefragmentRequest, context: Context
     ) -> AsyncIterator[memory_pb2.DefragmentResponse]:
-        wanted = upkeep.defragment_from_proto(request)
-        async with aclosing(self._core.defragmentation.run(wanted)) as items:
-            async for item in items:
-                yield upkeep.defragment_answer_to_proto(item)
+        wanted = self._core.defragmentation.run(upkeep.defragment_from_proto(request))
+        return self._streams.run(wanted, context, memory_pb2.DefragmentResponse)
 
     async def GetModelMemory(
         self, request: memory_pb2.GetModelMemoryRequest, context: Context
@@ -132,13 +124,11 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
             components=[upkeep.component_to_proto(one) for one in held]
         )
 
-    async def OptimizeModelMemory(
+    def OptimizeModelMemory(
         self, request: memory_pb2.OptimizeModelMemoryRequest, context: Context
     ) -> AsyncIterator[memory_pb2.OptimizeModelMemoryResponse]:
-        wanted = upkeep.eviction_from_proto(request)
-        async with aclosing(self._core.models.optimize(wanted)) as items:
-            async for item in items:
-                yield upkeep.eviction_answer_to_proto(item)
+        wanted = self._core.models.optimize(upkeep.eviction_from_proto(request))
+        return self._streams.run(wanted, context, memory_pb2.OptimizeModelMemoryResponse)
 
     async def GetMemoryAnalytics(
         self, request: memory_pb2.GetMemoryAnalyticsRequest, context: Context

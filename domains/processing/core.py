@@ -1,4 +1,4 @@
-"""What clients do with sessions that run, wait or are over."""
+"""Listing, cancelling and deleting sessions."""
 
 from __future__ import annotations
 

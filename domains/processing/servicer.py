@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -11,7 +10,8 @@ import grpc.aio
 from deviceops.v1 import processing_pb2, processing_pb2_grpc
 from domains.processing import convert
 from domains.processing.core import SessionControl
-from domains.session.convert import event_to_proto, snapshot_to_proto, terminal_to_proto
+from domains.session.convert import SessionConverter, snapshot_to_proto
+from domains.session.core.reading import SessionReader
 from domains.session.core.sessions import Sessions
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -20,9 +20,17 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     """Sessions; workflows and batches are answered by the generated base."""
 
-    def __init__(self, sessions: Sessions, control: SessionControl) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        control: SessionControl,
+        reader: SessionReader,
+        converter: SessionConverter,
+    ) -> None:
         self._sessions = sessions
         self._control = control
+        self._reader = reader
+        self._converter = converter
 
     async def ListSessions(
         self, request: processing_pb2.ListSessionsRequest, context: Context
@@ -43,22 +51,19 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
         session = self._sessions.get(request.session_id)
         return processing_pb2.GetSessionResponse(
             session=snapshot_to_proto(session.snapshot()),
-            terminal_event=terminal_to_proto(session.log),
+            terminal_event=self._converter.terminal(session.log),
         )
 
-    async def WatchSession(
+    def WatchSession(
         self, request: processing_pb2.WatchSessionRequest, context: Context
     ) -> AsyncIterator[processing_pb2.WatchSessionResponse]:
-        session = self._sessions.get(request.session_id)
-        events = self._sessions.events(
-            session,
+        events = self._reader.events(
+            self._sessions.get(request.session_id),
             request.from_sequence,
             image_data=request.include_image_data,
             previews=request.include_previews,
         )
-        async with aclosing(events):
-            async for event in events:
-                yield processing_pb2.WatchSessionResponse(event=event_to_proto(event))
+        return self._converter.responses(events, processing_pb2.WatchSessionResponse)
 
     async def ControlSession(
         self, request: processing_pb2.ControlSessionRequest, context: Context

@@ -5,6 +5,7 @@ from __future__ import annotations
 from domains.errors import (
     AlreadyExists,
     Cancelled,
+    DeadlineExceeded,
     DomainError,
     Failure,
     NotFound,
@@ -40,7 +41,7 @@ class RequestIdReused(AlreadyExists):
 
 
 class EventsExpired(OutOfRange):
-    """Events are asked for that are not there."""
+    """The event to start from does not exist."""
 
     def __init__(self, from_sequence: int, first: int, last: int) -> None:
         super().__init__(
@@ -62,6 +63,19 @@ class QueueFull(ResourceExhausted):
         )
 
 
+class SessionTimedOut(DeadlineExceeded):
+    """The session's own timeout passed, waiting included."""
+
+    def __init__(self, session_id: str, timeout: float, *, began: bool = False) -> None:
+        seconds = f"{timeout:g}"
+        took = "The session took longer than" if began else "The session waited longer than"
+        never = "" if began else " and never started"
+        super().__init__(
+            f"{took} its timeout of {seconds} s{never}.",
+            metadata={"session_id": session_id, "timeout_seconds": seconds},
+        )
+
+
 class SessionFailed(DomainError):
     """The end of a failed session, for the call that followed it.
 
@@ -80,12 +94,12 @@ class SessionFailed(DomainError):
         self._failure = failure
 
     def failure(self) -> Failure:
-        """As it was when it happened, incident and all."""
+        """As it was when it happened, with its incident."""
         return self._failure
 
 
 class SessionCancelled(Cancelled):
-    """Somebody wanted the session to stop, for the call that followed it."""
+    """The end of a session that was stopped on request, for the call that followed it."""
 
     def __init__(self, session_id: str, reason: Reason) -> None:
         super().__init__(
@@ -94,7 +108,7 @@ class SessionCancelled(Cancelled):
 
 
 class ShuttingDown(Unavailable):
-    """The server takes no work any more and ends what it has."""
+    """The server takes no new work and ends its sessions."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -106,7 +120,12 @@ class ShuttingDown(Unavailable):
 
 
 def cancellation(session_id: str, reason: Reason) -> DomainError:
-    """What a call ends with whose session was cancelled for `reason`, of the reason's kind."""
+    """The error of the call whose session was cancelled: its kind is that of the reason."""
     if reason is Reason.SHUTTING_DOWN:
         return ShuttingDown()
+    if reason is Reason.DEADLINE_EXPIRED:
+        return DeadlineExceeded(
+            "The deadline of the call that ran the session passed.",
+            metadata={"session_id": session_id},
+        )
     return SessionCancelled(session_id, reason)

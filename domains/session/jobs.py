@@ -13,20 +13,17 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
 from domains.codec import Value
 from domains.session.types import (
-    ImageDecoded,
     ImageResult,
     PhaseStarted,
     Preview,
+    Progress,
     StepFinished,
-    TextEncoded,
     TransferProgress,
 )
 from domains.values import ImageFormat
 
 Report = TypeVar("Report")
-ProgressEvent = (
-    PhaseStarted | TransferProgress | TextEncoded | StepFinished | Preview | ImageDecoded
-)
+ProgressEvent = Progress | Preview
 """What a session records, or shows, as it is."""
 
 

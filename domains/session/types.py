@@ -136,6 +136,20 @@ class GenerationFacts:
     software_versions: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a session's work came to, beside its pictures.
+
+    `timings` are seconds by phase; `report` is the typed result of work that makes no
+    pictures.
+    """
+
+    degradations: tuple[Degradation, ...] = ()
+    timings: Mapping[Phase, float] = field(default_factory=dict)
+    generation: GenerationFacts | None = None
+    report: object = None
+
+
 # Log entries, in the order in which they may appear.
 
 
@@ -245,6 +259,8 @@ Entry = (
     | Cancelled
 )
 Terminal = Completed | Failed | Cancelled
+Progress = PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded
+"""What running work reports before its end."""
 
 
 # Passing events: sent, never kept.

@@ -9,11 +9,10 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import device_pb2
 from server.cli.client import Client
+from server.cli.endings import conclude
 from server.cli.exits import Exit
-from server.cli.failures import as_json as failure_json
 from server.cli.following import Ending, EventCall, Follower, Manner
 from server.cli.narration import sentence
-from server.cli.reporting import show
 from server.cli.views import chosen, message_facts
 from server.cli.wording import byte_figure, duration, seconds_of
 
@@ -42,7 +41,7 @@ def _run(
     client: Client,
     start: Callable[[], Any],
     report: device_pb2.OptimizationReport | None,
-    tell: Callable[[device_pb2.OptimizationReport], list[str]] | None,
+    effect: Callable[[device_pb2.OptimizationReport], list[str]] | None,
     *,
     as_json: bool,
 ) -> Exit:
@@ -51,21 +50,12 @@ def _run(
             client, handle=view.event, note=view.note, manner=Manner(images=False)
         )
         ending = follower.follow(lambda: _EventsOnly(start()))
-    facts: dict[str, object] = {
-        "state": ending.state,
-        "session_id": ending.session_id,
-        "exit_code": int(ending.exit),
-    }
+    facts: dict[str, object] = {}
     lines = [_outcome(ending)]
-    if report is not None and tell is not None and _unpacked(ending, report):
+    if report is not None and effect is not None and _unpacked(ending, report):
         facts["report"] = message_facts(report)
-        lines += tell(report)
-    if ending.failure is not None:
-        facts["error"] = failure_json(ending.failure)
-    view.summary(facts, lines)
-    if ending.failure is not None and not as_json:
-        show(ending.failure, json_wanted=False)
-    return ending.exit
+        lines += effect(report)
+    return conclude(view, ending, lines, facts, as_json=as_json)
 
 
 def _outcome(ending: Ending) -> str:

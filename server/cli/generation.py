@@ -10,14 +10,13 @@ from google.protobuf import json_format
 from deviceops.v1 import inference_pb2, session_pb2
 from server.cli.choices import FORMATS, UnusableOptions
 from server.cli.client import Client
+from server.cli.endings import conclude
 from server.cli.exits import Exit
 from server.cli.failures import CallFailed, CallFailure
-from server.cli.failures import as_json as failure_json
 from server.cli.following import Ending, Follower, Manner
 from server.cli.live import draws_previews, terminal
 from server.cli.narration import degradations
 from server.cli.pictures import Assembly, SavedPicture, name_for, names_file, save
-from server.cli.reporting import show
 from server.cli.request import GenerationOptions, format_of_suffix, generate_request
 from server.cli.views import View, chosen, picture_facts
 from server.cli.wording import duration, seconds_of
@@ -49,8 +48,12 @@ def run(client: Client, options: GenerationOptions, output: Path, *, as_json: bo
             ending = follower.follow(lambda: client.inference.Generate(request))
         except CallFailed as error:
             raise CallFailed(_repeatable(error.failure, request)) from error
-    _report(view, ending, keeper.saved, request, as_json=as_json)
-    return ending.exit
+    facts = {
+        "request_id": request.options.request_id,
+        "pictures": [picture_facts(picture) for picture in keeper.saved],
+        **_facts(ending),
+    }
+    return conclude(view, ending, _lines(ending, len(keeper.saved)), facts, as_json=as_json)
 
 
 class PictureKeeper:
@@ -120,44 +123,35 @@ def _completed(options: GenerationOptions, output: Path, *, as_json: bool) -> Ge
     return replace(options, format=options.format or ending, preview_every=previews)
 
 
-def _report(
-    view: View,
-    ending: Ending,
-    saved: list[SavedPicture],
-    request: inference_pb2.GenerateRequest,
-    *,
-    as_json: bool,
-) -> None:
-    lines: list[str] = []
-    facts: dict[str, object] = {
-        "state": ending.state,
-        "session_id": ending.session_id,
-        "request_id": request.options.request_id,
-        "pictures": [picture_facts(picture) for picture in saved],
-        "exit_code": int(ending.exit),
+def _facts(ending: Ending) -> dict[str, object]:
+    """What a completed generation came to, for programs."""
+    if ending.terminal is None or ending.state != "completed":
+        return {}
+    completed = ending.terminal.completed
+    return {
+        "device_id": completed.device_id,
+        "degradations": degradations(completed),
+        "timings": json_format.MessageToDict(
+            completed.timings, preserving_proto_field_name=True
+        ),
     }
-    if ending.terminal is not None and ending.state == "completed":
-        completed = ending.terminal.completed
-        facts |= {
-            "device_id": completed.device_id,
-            "degradations": degradations(completed),
-            "timings": json_format.MessageToDict(
-                completed.timings, preserving_proto_field_name=True
-            ),
-        }
-        total = duration(seconds_of(completed.timings.total))
-        noun = "picture" if len(saved) == 1 else "pictures"
-        lines.append(f"{len(saved)} {noun} in {total} on {completed.device_id}")
-        lines += [f"  note: {line}" for line in degradations(completed)]
-    elif ending.state == "cancelled":
-        lines.append(f"Cancelled session {ending.session_id}; pictures saved: {len(saved)}.")
-    elif ending.state == "left":
-        lines.append("Left before the session's end.")
-    if ending.failure is not None:
-        facts["error"] = failure_json(ending.failure)
-    view.summary(facts, lines)
-    if ending.failure is not None and not as_json:
-        show(ending.failure, json_wanted=False)
+
+
+def _lines(ending: Ending, saved: int) -> list[str]:
+    """What the generation came to, for people; a failure is shown by itself."""
+    if ending.terminal is None:
+        return ["Left before the session's end."]
+    if ending.state == "cancelled":
+        return [f"Cancelled session {ending.session_id}; pictures saved: {saved}."]
+    if ending.state != "completed":
+        return []
+    completed = ending.terminal.completed
+    total = duration(seconds_of(completed.timings.total))
+    noun = "picture" if saved == 1 else "pictures"
+    return [
+        f"{saved} {noun} in {total} on {completed.device_id}",
+        *(f"  note: {line}" for line in degradations(completed)),
+    ]
 
 
 def _repeatable(failure: CallFailure, request: inference_pb2.GenerateRequest) -> CallFailure:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from deviceops.v1 import processing_pb2
 from server.cli.client import Client
+from server.cli.endings import conclude
 from server.cli.exits import Exit
-from server.cli.failures import as_json as failure_json
 from server.cli.following import Follower, Manner
 from server.cli.live import draws_previews, terminal
 from server.cli.narration import sentence
-from server.cli.reporting import show
 from server.cli.views import chosen
 
 
@@ -33,19 +32,9 @@ def run(client: Client, session_id: str, first: int, *, as_json: bool) -> Exit:
             ),
         )
         ending = follower.follow(lambda: client.processing.WatchSession(request))
-    facts: dict[str, object] = {
-        "state": ending.state,
-        "session_id": session_id,
-        "exit_code": int(ending.exit),
-    }
-    if ending.failure is not None:
-        facts["error"] = failure_json(ending.failure)
     outcome = (
         f"Left session {session_id}; it goes on."
         if ending.terminal is None
         else f"Session {session_id}: {sentence(ending.terminal)}"
     )
-    view.summary(facts, [outcome])
-    if ending.failure is not None and not as_json:
-        show(ending.failure, json_wanted=False)
-    return ending.exit
+    return conclude(view, ending, [outcome], {"session_id": session_id}, as_json=as_json)

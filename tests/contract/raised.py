@@ -212,6 +212,8 @@ class Code:
         where = f"{module.name}:{getattr(start, 'lineno', 0)}"
         scope = module.around(node, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if isinstance(target, ast.Tuple) and node.value is not None:
+            target = target.elts[_place_in_tuple(node.value, start)]
         if isinstance(scope, ast.ClassDef):
             yield Use(reason, where, self._code_of((module.name, scope.name)))
         elif scope is not None and isinstance(target, ast.Name):
@@ -285,6 +287,17 @@ def _is_super_init(function: ast.Attribute) -> bool:
         and isinstance(owner, ast.Call)
         and isinstance(owner.func, ast.Name)
         and owner.func.id == "super"
+    )
+
+
+def _place_in_tuple(value: ast.expr, wanted: ast.AST) -> int:
+    """Which element of the tuples in an expression holds a node."""
+    return next(
+        place
+        for node in ast.walk(value)
+        if isinstance(node, ast.Tuple)
+        for place, element in enumerate(node.elts)
+        if wanted in ast.walk(element)
     )
 
 

@@ -105,6 +105,10 @@ class Bad(InvalidArgument):
 def refuse(why: str, reason: Reason = Reason.SEED_INVALID) -> None:
     raise errors.NotFound(why, reason=reason)
 
+def unpacked(gone: bool) -> NotFound:
+    why, reason = ("x", Reason.BATCH_NOT_FOUND) if gone else ("y", Reason.ROLE_REQUIRED)
+    return NotFound(why, reason=reason)
+
 def calls(session):
     refuse("x", Reason.DEVICE_NOT_FOUND)
     refuse("x", reason=Reason.DISK_FULL)
@@ -133,6 +137,7 @@ def test_code_that_raises_a_reason_with_another_code_is_found() -> None:
         "DISK_FULL is RESOURCE_EXHAUSTED, not NOT_FOUND",
         "NAME_TAKEN is ALREADY_EXISTS, not INVALID_ARGUMENT",
         "DISK_FULL is RESOURCE_EXHAUSTED, not CANCELLED",
+        "ROLE_REQUIRED is PERMISSION_DENIED, not NOT_FOUND",
         "INTERNAL is INTERNAL, not unknown",
     }
     assert len(list(code.unreasoned())) == 1

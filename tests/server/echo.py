@@ -119,14 +119,15 @@ async def serving(
     interceptors: Sequence[grpc.aio.ServerInterceptor],
     behaviours: dict[str, Callable[..., Any]] | None = None,
     service: str = "test.Echo",
+    options: Sequence[tuple[str, Any]] = (),
 ) -> AsyncIterator[Echo]:
-    """A server with those interceptors around the service, and a client of it."""
+    """A server with those interceptors around the service, and a client with the options."""
     server = grpc.aio.server(interceptors=interceptors)
     server.add_generic_rpc_handlers((handlers({**ECHO, **(behaviours or {})}, service),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
             yield Echo(channel, service)
     finally:
         await server.stop(0)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from domains.device.core.figures import loaded_model
 from domains.device.core.inventory import DeviceInventory
 from domains.device.core.profiles import DeviceProfiles
 from domains.device.errors import InvalidTask
-from domains.device.jobs import OptimizationJob, OptimizationReport
+from domains.device.jobs import OptimizationJob
 from domains.device.ports import DeviceRuns, Models
 from domains.device.types import OptimizationProfile
+from domains.session.core.device_work import run_job
 from domains.session.core.options import check_options
-from domains.session.core.running import run_job
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks, with_report
-from domains.session.types import (
-    Phase,
-    SessionEvent,
-    SessionKind,
-    SessionOptions,
-)
+from domains.session.types import Outcome, Phase, SessionKind, SessionOptions
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,6 @@ class Optimizations:
     Args:
         inventory: Finds the device a request names.
         models: Finds the model a request names.
-        tasks: Runs the work as a session.
         runs: Does it on the device's worker.
         profiles: Remembers what was applied.
     """
@@ -55,52 +47,40 @@ class Optimizations:
         self,
         inventory: DeviceInventory,
         models: Models,
-        tasks: Tasks,
         runs: DeviceRuns,
         profiles: DeviceProfiles,
     ) -> None:
         self._inventory = inventory
         self._models = models
-        self._tasks = tasks
         self._runs = runs
         self._profiles = profiles
 
-    async def optimize(
-        self, request: OptimizationRequest
-    ) -> AsyncGenerator[SessionEvent | OptimizationReport]:
-        """Start the optimisation, or find the one its request_id started; follow it.
+    def optimize(self, request: OptimizationRequest) -> SessionRequest:
+        """The optimisation as a session, which reports an `OptimizationReport`.
 
-        Yields the session's events, and the report right before the last of them; then
-        raises what a failed or cancelled session ended with.
-
-        Raises:
+        Preparing it raises:
             InvalidTask: The options break rules.
-            DomainError: Device or model cannot be used, the queue is full, the session
-                failed or was cancelled.
+            DomainError: Device or model cannot be used.
         """
-        InvalidTask.check(*check_options(request.options, "options"))
-        events = self._tasks.once(request.options, request.digest, lambda: self._begin(request))
-        async with aclosing(with_report(events, OptimizationReport)) as items:
-            async for item in items:
-                yield item
+        prepare = partial(self._prepare, request)
+        return SessionRequest(request.options, request.digest, prepare)
 
-    async def _begin(self, request: OptimizationRequest) -> AsyncGenerator[SessionEvent]:
+    async def _prepare(self, request: OptimizationRequest) -> SessionPlan:
+        InvalidTask.check(*check_options(request.options, "options"))
         device = await self._inventory.resolve(request.device_id)
         named = request.model_id or loaded_model(self._runs.figures(device.device_id))
         model = await self._models.resolve(named)
-        job = OptimizationJob(request.profile, model.model_id, model.path)
-        plan = SessionPlan(
+        return SessionPlan(
             kind=SessionKind.DEVICE_TASK,
-            options=request.options,
-            digest=request.digest,
             device_id=device.device_id,
             model_id=model.model_id,
             expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL, Phase.MEASURING),
+            work=partial(
+                self._run, OptimizationJob(request.profile, model.model_id, model.path)
+            ),
         )
 
-        async def run(session: Session) -> OptimizationReport:
-            report = await run_job(self._runs, device.device_id, session, job)
-            self._profiles.remember(device.device_id, job.profile)
-            return report
-
-        return self._tasks.run(plan, run)
+    async def _run(self, job: OptimizationJob, session: Session) -> Outcome:
+        report = await run_job(self._runs, session, job)
+        self._profiles.remember(session.device_id, job.profile)
+        return Outcome(report=report)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from domains.device.core.inventory import DeviceInventory
 from domains.device.core.reporting import sentence
@@ -12,16 +11,9 @@ from domains.device.errors import DeviceUnavailable, InvalidTask
 from domains.device.ports import DeviceRuns, Workers
 from domains.device.types import DeviceState, WorkerStatus
 from domains.session.core.options import check_options
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
-from domains.session.types import (
-    Phase,
-    PhaseStarted,
-    SessionEvent,
-    SessionKind,
-    SessionOptions,
-)
+from domains.session.types import Phase, PhaseStarted, SessionKind, SessionOptions
 
 
 @dataclass(frozen=True)
@@ -39,59 +31,44 @@ class Restarts:
 
     Args:
         inventory: Finds the device a request names.
-        tasks: Runs the restart as a session.
-        runs: Replaces workers and says when their state changes.
-        workers: Tell whether there is one to replace.
+        runs: Replaces workers and reports changes of their state.
+        workers: The state of workers.
     """
 
-    def __init__(
-        self, inventory: DeviceInventory, tasks: Tasks, runs: DeviceRuns, workers: Workers
-    ) -> None:
+    def __init__(self, inventory: DeviceInventory, runs: DeviceRuns, workers: Workers) -> None:
         self._inventory = inventory
-        self._tasks = tasks
         self._runs = runs
         self._workers = workers
 
-    async def restart(self, request: RestartRequest) -> AsyncGenerator[SessionEvent]:
-        """Start the restart, or find the one its request_id started; follow it.
+    def restart(self, request: RestartRequest) -> SessionRequest:
+        """The restart as a session.
 
-        Yields the session's events; then raises what a failed or cancelled session ended
-        with. A quarantine is lifted. Without `force` what runs ends first; a cancelled
-        restart then lets the worker live.
+        A quarantine is lifted. Without `force` what runs ends first; a cancelled restart
+        then lets the worker live.
 
-        Raises:
+        Preparing it raises:
             InvalidTask: The options break rules.
             DeviceNotFound: There is none of that name.
             DeviceUnavailable: It has no worker.
-            DomainError: The queue is full, the session failed or was cancelled.
         """
-        InvalidTask.check(*check_options(request.options, "options"))
-        events = self._tasks.once(request.options, request.digest, lambda: self._begin(request))
-        async with aclosing(events) as following:
-            async for event in following:
-                yield event
+        prepare = partial(self._prepare, request)
+        return SessionRequest(request.options, request.digest, prepare)
 
-    async def _begin(self, request: RestartRequest) -> AsyncGenerator[SessionEvent]:
+    async def _prepare(self, request: RestartRequest) -> SessionPlan:
+        InvalidTask.check(*check_options(request.options, "options"))
         report = await self._inventory.get(request.device_id)
         device_id = report.device.device_id
         if self._workers.status(device_id).state is DeviceState.UNAVAILABLE:
             raise DeviceUnavailable(device_id, sentence(report.explanation))
-        plan = SessionPlan(
+        return SessionPlan(
             kind=SessionKind.DEVICE_TASK,
-            options=request.options,
-            digest=request.digest,
             device_id=device_id,
-            model_id="",
             expected_phases=(Phase.QUEUED, Phase.DRAINING, Phase.STARTING_WORKER),
+            work=partial(self._run, request.force),
             queue=f"{device_id} restarts",
         )
 
-        async def run(session: Session) -> None:
-            await self._run(session, request.force)
-
-        return self._tasks.run(plan, run)
-
-    async def _run(self, session: Session, force: bool) -> None:
+    async def _run(self, force: bool, session: Session) -> None:
         starting = PhaseStarted(Phase.STARTING_WORKER)
 
         def changed(device_id: str, status: WorkerStatus) -> None:

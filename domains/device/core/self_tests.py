@@ -12,15 +12,11 @@ from domains.device.core.reporting import refuse_unusable
 from domains.device.jobs import Capabilities, SelfTestFacts, SelfTestJob
 from domains.device.ports import DeviceRuns, FactsStore, Workers
 from domains.device.types import Device
-from domains.session.core.running import run_job
+from domains.session.core.device_work import run_job
+from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
-from domains.session.types import (
-    Phase,
-    SessionKind,
-    SessionOptions,
-)
+from domains.session.types import Phase, SessionKind, SessionOptions
 from domains.values import DataType
 
 
@@ -34,29 +30,29 @@ class _Measured(Value, frozen=True):
 
 
 class SelfTests:
-    """Answers what a device can do; measures it when nobody did with these libraries.
+    """Answers what a device can do; measures it once for a driver and its libraries.
 
     What was measured is kept by the adapter's identity and believed as long as its driver,
     its compute library and the libraries in its worker are those it was measured with.
 
     Args:
         inventory: Finds the device.
-        tasks: Runs the self-test as a session in the device's queue.
+        runner: Runs the self-test as a session in the device's queue.
         runs: Does it on the device's worker.
-        workers: Tell which libraries they have.
+        workers: The versions of their libraries.
         facts: Keeps what was measured.
     """
 
     def __init__(
         self,
         inventory: DeviceInventory,
-        tasks: Tasks,
+        runner: SessionRunner,
         runs: DeviceRuns,
         workers: Workers,
         facts: FactsStore,
     ) -> None:
         self._inventory = inventory
-        self._tasks = tasks
+        self._runner = runner
         self._runs = runs
         self._workers = workers
         self._facts = facts
@@ -109,19 +105,20 @@ class SelfTests:
         measured: list[SelfTestFacts] = []
 
         async def test(session: Session) -> None:
-            facts = await run_job(self._runs, device.device_id, session, SelfTestJob())
+            facts = await run_job(self._runs, session, SelfTestJob())
             self._keep(device, facts)
             measured.append(facts)
 
-        plan = SessionPlan(
-            kind=SessionKind.DEVICE_TASK,
-            options=SessionOptions(),
-            digest=b"",
-            device_id=device.device_id,
-            model_id="",
-            expected_phases=(Phase.QUEUED, Phase.MEASURING),
-        )
-        async with aclosing(self._tasks.run(plan, test)) as events:
+        async def prepare() -> SessionPlan:
+            return SessionPlan(
+                kind=SessionKind.DEVICE_TASK,
+                device_id=device.device_id,
+                expected_phases=(Phase.QUEUED, Phase.MEASURING),
+                work=test,
+            )
+
+        request = SessionRequest(SessionOptions(), b"", prepare)
+        async with aclosing(self._runner.run(request)) as events:
             async for _ in events:
                 pass
         return measured[0]

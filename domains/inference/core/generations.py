@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from domains.device.types import Device
-from domains.errors import Cancelled, DomainError, Failure, FieldViolation
+from domains.errors import DomainError, Failure, FieldViolation
 from domains.inference.core.resolution import (
     effective,
     expected_phases,
@@ -20,15 +21,16 @@ from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.ports import ArtifactKeeper, Devices, Models
 from domains.inference.types import GenerationRequest, GenerationSettings
 from domains.model.types import Model
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan, Sessions
-from domains.session.jobs import JobEvent, JobRunner, SpooledImage
+from domains.session.core.sessions import Sessions
+from domains.session.jobs import JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import (
     GenerationFacts,
+    Outcome,
     Phase,
     Preview,
-    SessionEvent,
     SessionKind,
 )
 
@@ -56,7 +58,7 @@ class Generations:
     """Accepts generations and runs them when their device's turn comes.
 
     Args:
-        sessions: Where sessions are opened and wait.
+        sessions: Where generations wait.
         devices: Finds the device a request names.
         models: Finds the model a request names.
         pool: Runs work on a device's worker.
@@ -87,30 +89,21 @@ class Generations:
         self._random_seed = random_seed
         self._software_versions = software_versions
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[SessionEvent]:
-        """Start the generation, or find the one its request_id started, and follow it.
+    def generate(self, request: GenerationRequest) -> SessionRequest:
+        """The generation as a session.
 
-        Yields the session's events from the first to the last; then raises what a failed
-        or cancelled session ended with.
-
-        Raises:
+        Preparing it raises:
             InvalidGeneration: The content breaks rules.
             FeatureNotBuilt: The request uses what this version does not do.
-            RequestIdReused: The request_id belongs to another request.
-            DomainError: Device or model cannot be used, the queue is full, the session
-                failed or was cancelled.
+            DomainError: Device or model cannot be used.
         """
-        session, existing = await self._find_or_start(request)
-        events = self._sessions.follow(
-            session,
-            existing=existing,
+        return SessionRequest(
+            request.options,
+            request.digest,
+            partial(self._prepare, request),
             image_data=request.image_data,
             previews=request.settings.preview.every_steps > 0,
         )
-        async with aclosing(events):
-            async for event in events:
-                yield event
-        session.raise_for_end()
 
     async def validate(self, request: GenerationRequest) -> Verdict:
         """What `generate` would make of the request, without starting anything."""
@@ -143,79 +136,59 @@ class Generations:
         job = GenerationJob(resolve(settings, model, self._random_seed), model.path)
         return _Resolved(device, model, job)
 
-    async def _find_or_start(self, request: GenerationRequest) -> tuple[Session, bool]:
-        """The session, and whether an earlier call had opened it."""
-        known = self._sessions.known(request.options.request_id, request.digest)
-        if known is not None:
-            return known, True
+    async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
-        # The same request may have come twice at once: the first to get here opened it.
-        known = self._sessions.known(request.options.request_id, request.digest)
-        if known is not None:
-            return known, True
         job = resolved.job
-        plan = SessionPlan(
+        return SessionPlan(
             kind=SessionKind.GENERATION,
-            options=request.options,
-            digest=request.digest,
             device_id=resolved.device.device_id,
             model_id=resolved.model.model_id,
             expected_phases=expected_phases(),
             seeds=job.settings.seeds,
             steps=job.settings.steps,
+            work=partial(self._draw, job),
+            # The worker ends its step; only then is it free for the next session.
+            stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
         )
 
-        async def run(session: Session) -> None:
-            await self._run(session, job)
-
-        return self._sessions.open(plan, run), False
-
-    async def _run(self, session: Session, job: GenerationJob) -> None:
-        """The session's turn on its device. Ends the session, whatever happens."""
+    async def _draw(self, job: GenerationJob, session: Session) -> Outcome:
         self._models.record_use(job.settings.model_id)
-        session.start(lambda: self._pool.cancel(session.device_id, session.session_id))
-        try:
-            events = self._pool.run(
-                session.device_id,
-                session.session_id,
-                job,
-                remaining=max(session.remaining(), 0.0),
-            )
-            async with aclosing(events):
-                async for event in events:
-                    await self._apply(session, job.settings, event)
-        except Cancelled:
-            session.cancel()
-        except Exception as error:
-            session.fail(self._describe(error))
+        events = self._pool.run(
+            session.device_id, session.session_id, job, remaining=session.remaining()
+        )
+        async with aclosing(events):
+            async for event in events:
+                match event:
+                    case GenerationReport():
+                        return self._outcome(session, job.settings, event)
+                    case SpooledImage(image, path):
+                        await self._artifacts.adopt(path, image.artifact_id, session.session_id)
+                        session.finish_image(image)
+                    case Preview():
+                        session.show(event)
+                    case _:
+                        session.record(event)
+        raise RuntimeError("a generation ended without its report")
 
-    async def _apply(
-        self, session: Session, settings: GenerationSettings, event: JobEvent | GenerationReport
-    ) -> None:
-        match event:
-            case SpooledImage(image, path):
-                await self._artifacts.adopt(path, image.artifact_id, session.session_id)
-                session.finish_image(image)
-            case GenerationReport():
-                session.complete(
-                    degradations=event.degradations,
-                    timings={
-                        Phase.LOADING_MODEL: event.timings.load,
-                        Phase.ENCODING_TEXT: event.timings.encode_text,
-                        Phase.DENOISING: event.timings.denoise,
-                        Phase.DECODING: event.timings.decode,
-                        Phase.ENCODING_IMAGE: event.timings.encode_image,
-                    },
-                    generation=GenerationFacts(
-                        model_id=settings.model_id,
-                        unet_data_type=event.unet_data_type,
-                        vae_data_type=event.vae_data_type,
-                        channels_last=event.channels_last,
-                        steps=settings.steps,
-                        software_versions=dict(self._software_versions(session.device_id)),
-                    ),
-                )
-            case Preview():
-                session.show(event)
-            case _:
-                session.record(event)
+    def _outcome(
+        self, session: Session, settings: GenerationSettings, report: GenerationReport
+    ) -> Outcome:
+        times = report.timings
+        return Outcome(
+            degradations=report.degradations,
+            timings={
+                Phase.LOADING_MODEL: times.load,
+                Phase.ENCODING_TEXT: times.encode_text,
+                Phase.DENOISING: times.denoise,
+                Phase.DECODING: times.decode,
+                Phase.ENCODING_IMAGE: times.encode_image,
+            },
+            generation=GenerationFacts(
+                model_id=settings.model_id,
+                unet_data_type=report.unet_data_type,
+                vae_data_type=report.vae_data_type,
+                channels_last=report.channels_last,
+                steps=settings.steps,
+                software_versions=dict(self._software_versions(session.device_id)),
+            ),
+        )

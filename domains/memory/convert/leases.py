@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from deviceops.v1 import memory_pb2
-from domains.conversions import byte_figure, digest_of, given, timestamp
+from domains.conversions import byte_figure, digest, given, timestamp
 from domains.memory.convert.status import place_to_proto
 from domains.memory.types import (
     Allocation,
@@ -113,7 +113,7 @@ def copy_from_proto(message: memory_pb2.CopyRequest) -> CopyRequest:
         length=message.length_bytes,
         verify=not message.skip_verification,
         options=options_from_proto(message.options),
-        digest=digest_of(message),
+        digest=digest(message),
     )
 
 
@@ -124,5 +124,5 @@ def transfer_from_proto(message: memory_pb2.TransferRequest) -> TransferRequest:
         place=place_from_proto(message.place),
         verify=not message.skip_verification,
         options=options_from_proto(message.options),
-        digest=digest_of(message),
+        digest=digest(message),
     )

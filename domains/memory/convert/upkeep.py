@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deviceops.v1 import memory_pb2
-from domains.conversions import (
-    DATA_TYPES,
-    EnumMap,
-    byte_figure,
-    digest_of,
-    timestamp,
-)
+from domains.conversions import DATA_TYPES, EnumMap, byte_figure, digest, timestamp
 from domains.memory.convert.leases import place_from_proto
 from domains.memory.convert.status import place_to_proto
 from domains.memory.core.defragment import DefragmentReport, DefragmentRequest, Depth
 from domains.memory.core.model_memory import EvictionReport, EvictionRequest
 from domains.memory.core.recommendations import Advice, Recommendation
 from domains.memory.types import HeldComponent, History, Place
-from domains.session.convert import event_to_proto, options_from_proto, register_report
-from domains.session.types import SessionEvent
+from domains.session.convert import Reports, options_from_proto
 
 DEPTHS = EnumMap(Depth, memory_pb2.DefragmentDepth, "DEFRAGMENT_DEPTH_")
 ADVICE = EnumMap(Advice, memory_pb2.RecommendationKind, "RECOMMENDATION_KIND_")
@@ -90,7 +83,7 @@ def eviction_from_proto(message: memory_pb2.OptimizeModelMemoryRequest) -> Evict
         message.target_free_bytes,
         message.dry_run,
         options_from_proto(message.options),
-        digest_of(message),
+        digest(message),
     )
 
 
@@ -104,22 +97,13 @@ def eviction_to_proto(report: EvictionReport) -> memory_pb2.ModelEvictionReport:
     )
 
 
-def eviction_answer_to_proto(
-    item: SessionEvent | EvictionReport,
-) -> memory_pb2.OptimizeModelMemoryResponse:
-    """One message of the stream."""
-    if isinstance(item, EvictionReport):
-        return memory_pb2.OptimizeModelMemoryResponse(report=eviction_to_proto(item))
-    return memory_pb2.OptimizeModelMemoryResponse(event=event_to_proto(item))
-
-
 def defragment_from_proto(message: memory_pb2.DefragmentRequest) -> DefragmentRequest:
     """Where and how far, unchecked."""
     return DefragmentRequest(
         message.device_id,
         DEPTHS.from_proto(message.depth, Depth.RELEASE, field="depth"),
         options_from_proto(message.options),
-        digest_of(message),
+        digest(message),
     )
 
 
@@ -135,14 +119,8 @@ def defragment_to_proto(report: DefragmentReport) -> memory_pb2.DefragmentReport
     )
 
 
-def defragment_answer_to_proto(
-    item: SessionEvent | DefragmentReport,
-) -> memory_pb2.DefragmentResponse:
-    """One message of the stream."""
-    if isinstance(item, DefragmentReport):
-        return memory_pb2.DefragmentResponse(report=defragment_to_proto(item))
-    return memory_pb2.DefragmentResponse(event=event_to_proto(item))
-
-
-register_report(EvictionReport, eviction_to_proto)
-register_report(DefragmentReport, defragment_to_proto)
+REPORTS: Reports = {
+    EvictionReport: eviction_to_proto,
+    DefragmentReport: defragment_to_proto,
+}
+"""What sessions of this domain report, as their messages."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -14,17 +13,9 @@ from domains.memory.core.ledger import Lease, Ledger
 from domains.memory.core.rules import check_copy, check_transfer, length_within
 from domains.memory.errors import CopyCorrupted, InvalidMemoryRequest, OffsetOutOfRange
 from domains.memory.types import CopyRequest, Place, TransferRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
-from domains.session.types import (
-    Phase,
-    PhaseStarted,
-    SessionEvent,
-    SessionKind,
-    SessionOptions,
-    TransferProgress,
-)
+from domains.session.types import Phase, PhaseStarted, SessionKind, TransferProgress
 
 
 class Copies:
@@ -34,62 +25,50 @@ class Copies:
     device's pictures.
 
     Args:
-        tasks: Runs the work as sessions.
         ledger: Knows whose memory is where.
         leases: Takes the memory that a transfer moves to.
         space: Moves bytes and compares them.
     """
 
-    def __init__(
-        self, tasks: Tasks, ledger: Ledger, leases: Leases, space: AddressSpace
-    ) -> None:
-        self._tasks = tasks
+    def __init__(self, ledger: Ledger, leases: Leases, space: AddressSpace) -> None:
         self._ledger = ledger
         self._leases = leases
         self._space = space
 
-    async def copy(self, client: str, request: CopyRequest) -> AsyncGenerator[SessionEvent]:
-        """Copy bytes of one allocation into another one, and follow the session.
+    def copy(self, client: str, request: CopyRequest) -> SessionRequest:
+        """Copying bytes of one allocation into another one, as a session.
 
-        Raises:
+        Preparing it raises:
             InvalidMemoryRequest: The content breaks rules, or source and target overlap.
             AllocationNotFound: One of them is not there.
             OffsetOutOfRange: The bytes do not lie within them.
-            DomainError: What the session ended with.
         """
-        check_copy(request)
-        digest = _digest(client, request.digest)
 
         async def work(session: Session) -> None:
             await self._copy(session, client, request)
 
-        async def begin() -> AsyncGenerator[SessionEvent]:
+        async def prepare() -> SessionPlan:
+            check_copy(request)
             self._extent(client, request)
             place = self._ledger.get(client, request.target_id).allocation.place
-            return self._tasks.run(_plan(request.options, digest, place, request.verify), work)
+            return _plan(place, request.verify, work)
 
-        async with aclosing(self._tasks.once(request.options, digest, begin)) as events:
-            async for event in events:
-                yield event
+        return SessionRequest(request.options, _digest(client, request.digest), prepare)
 
-    async def transfer(
-        self, client: str, request: TransferRequest
-    ) -> AsyncGenerator[SessionEvent]:
-        """Move an allocation to another place, and follow the session.
+    def transfer(self, client: str, request: TransferRequest) -> SessionRequest:
+        """Moving an allocation to another place, as a session.
 
         It keeps its id. The old memory is given back once the new one has been verified;
         until then, and when anything fails, the allocation is where it was.
 
-        Raises:
+        Preparing it raises:
             InvalidMemoryRequest: The content breaks rules.
             AllocationNotFound: There is none.
             DeviceNotFound, DeviceUnavailable: The place cannot be used.
-            DomainError: What the session ended with, OutOfMemory among it.
         """
-        check_transfer(request)
-        digest = _digest(client, request.digest)
 
-        async def begin() -> AsyncGenerator[SessionEvent]:
+        async def prepare() -> SessionPlan:
+            check_transfer(request)
             assert request.place is not None
             self._ledger.get(client, request.allocation_id)
             place = await self._leases.resolve(request.place)
@@ -97,11 +76,9 @@ class Copies:
             async def work(session: Session) -> None:
                 await self._transfer(session, client, replace(request, place=place))
 
-            return self._tasks.run(_plan(request.options, digest, place, request.verify), work)
+            return _plan(place, request.verify, work)
 
-        async with aclosing(self._tasks.once(request.options, digest, begin)) as events:
-            async for event in events:
-                yield event
+        return SessionRequest(request.options, _digest(client, request.digest), prepare)
 
     def _extent(self, client: str, request: CopyRequest) -> int:
         """How many bytes are to be copied, once everything has been checked."""
@@ -184,14 +161,15 @@ def _digest(client: str, request: bytes) -> bytes:
     return hashlib.sha256(client.encode() + b"\0" + request).digest()
 
 
-def _plan(options: SessionOptions, digest: bytes, place: Place, verify: bool) -> SessionPlan:
-    phases = (Phase.QUEUED, Phase.COPYING, *((Phase.VERIFYING,) if verify else ()))
+def _plan(place: Place, verify: bool, work: Work) -> SessionPlan:
     return SessionPlan(
         kind=SessionKind.MEMORY_TASK,
-        options=options,
-        digest=digest,
         device_id=place.device_id,
-        model_id="",
-        expected_phases=phases,
+        expected_phases=(
+            Phase.QUEUED,
+            Phase.COPYING,
+            *((Phase.VERIFYING,) if verify else ()),
+        ),
+        work=work,
         queue=f"copies to {Place(place.device_id)}",
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from domains.device.core import DeviceInventory
 from domains.device.jobs import ReleaseJob
@@ -15,15 +14,14 @@ from domains.device.types import Device
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceBuffers
+from domains.session.core.device_work import run_job
 from domains.session.core.options import check_options
-from domains.session.core.running import run_job
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
+    Outcome,
     Phase,
     PhaseStarted,
-    SessionEvent,
     SessionKind,
     SessionOptions,
 )
@@ -71,7 +69,6 @@ class Defragmentation:
         runs: The devices' workers.
         buffers: Gives back what their allocators keep.
         monitor: Reads what is free.
-        tasks: Runs the work as sessions.
     """
 
     def __init__(
@@ -80,47 +77,37 @@ class Defragmentation:
         runs: DeviceRuns,
         buffers: DeviceBuffers,
         monitor: MemoryMonitor,
-        tasks: Tasks,
     ) -> None:
         self._monitor = monitor
         self._devices = devices
         self._runs = runs
         self._buffers = buffers
-        self._tasks = tasks
 
-    async def run(
-        self, request: DefragmentRequest
-    ) -> AsyncGenerator[SessionEvent | DefragmentReport]:
-        """Defragment and follow it; yields the report right before the last event.
+    def run(self, request: DefragmentRequest) -> SessionRequest:
+        """Defragmenting as a session, which reports a `DefragmentReport`.
 
         Recycling a worker loses what clients have allocated there.
 
-        Raises:
+        Preparing it raises:
             InvalidMemoryRequest: The options break rules.
             DeviceNotFound, DeviceUnavailable: The device cannot be used.
-            DomainError: What the session ended with.
         """
-        InvalidMemoryRequest.check(*check_options(request.options, "options"))
-        events = self._tasks.once(request.options, request.digest, lambda: self._begin(request))
-        async with aclosing(with_report(events, DefragmentReport)) as items:
-            async for item in items:
-                yield item
+        prepare = partial(self._prepare, request)
+        return SessionRequest(request.options, request.digest, prepare)
 
-    async def _begin(self, request: DefragmentRequest) -> AsyncGenerator[SessionEvent]:
+    async def _prepare(self, request: DefragmentRequest) -> SessionPlan:
+        InvalidMemoryRequest.check(*check_options(request.options, "options"))
         device = await self._devices.resolve(request.device_id)
 
-        async def work(session: Session) -> DefragmentReport:
-            return await self._work(session, device, request.depth)
+        async def work(session: Session) -> Outcome:
+            return Outcome(report=await self._work(session, device, request.depth))
 
-        plan = SessionPlan(
+        return SessionPlan(
             kind=SessionKind.MEMORY_TASK,
-            options=request.options,
-            digest=request.digest,
             device_id=device.device_id,
-            model_id="",
             expected_phases=_PHASES[request.depth],
+            work=work,
         )
-        return self._tasks.run(plan, work)
 
     async def _work(self, session: Session, device: Device, depth: Depth) -> DefragmentReport:
         free_before, largest_before = await self._figures(device.device_id)
@@ -154,7 +141,7 @@ class Defragmentation:
         return [f"The allocator gave back {max(0, before - after)} bytes of unused blocks."]
 
     async def _reload(self, session: Session, device_id: str) -> list[str]:
-        report = await run_job(self._runs, device_id, session, ReleaseJob(reload=True))
+        report = await run_job(self._runs, session, ReleaseJob(reload=True))
         names = dict.fromkeys(part.model_id for part in report.released)
         if not names:
             return ["No model was loaded, so none was moved."]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from domains import checks
 from domains.device.core import DeviceInventory
@@ -15,12 +15,11 @@ from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.types import HeldComponent, Place
 from domains.session.core.options import check_options
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks, with_report
 from domains.session.types import (
+    Outcome,
     Phase,
-    SessionEvent,
     SessionKind,
     SessionOptions,
     TransferProgress,
@@ -62,7 +61,6 @@ class ModelsInMemory:
         monitor: Reads how much is free.
         devices: Finds the device that a request names.
         models: Knows what is held, and evicts it.
-        tasks: Runs the work as sessions.
         find: Raises MODEL_NOT_FOUND when there is no model of that id at all.
     """
 
@@ -71,14 +69,12 @@ class ModelsInMemory:
         monitor: MemoryMonitor,
         devices: DeviceInventory,
         models: HeldModels,
-        tasks: Tasks,
         *,
         find: Callable[[str], Awaitable[object]],
     ) -> None:
         self._monitor = monitor
         self._devices = devices
         self._models = models
-        self._tasks = tasks
         self._find = find
 
     async def held(self, model_id: str = "", device: str = "") -> tuple[HeldComponent, ...]:
@@ -99,45 +95,37 @@ class ModelsInMemory:
             if model_id in ("", one.component.model_id) and device_id in ("", one.device_id)
         )
 
-    async def optimize(
-        self, request: EvictionRequest
-    ) -> AsyncGenerator[SessionEvent | EvictionReport]:
-        """Evict models, least recently used first, until so much is free; follow it.
+    def optimize(self, request: EvictionRequest) -> SessionRequest:
+        """Evicting models, least recently used first, until so much is free: a session.
 
-        Yields the session's events, and the report right before the last of them. Nothing
-        is evicted when the target can be reached only with a model in use.
+        It reports an `EvictionReport`. Nothing is evicted when the target can be reached
+        only with a model in use.
 
-        Raises:
+        Preparing it raises:
             InvalidMemoryRequest: The content breaks rules.
             DeviceNotFound: There is no such device.
             FailedPrecondition: MODEL_IN_USE.
-            DomainError: What the session ended with.
         """
-        _check(request)
-        events = self._tasks.once(request.options, request.digest, lambda: self._begin(request))
-        async with aclosing(with_report(events, EvictionReport)) as items:
-            async for item in items:
-                yield item
+        prepare = partial(self._prepare, request)
+        return SessionRequest(request.options, request.digest, prepare)
 
-    async def _begin(self, request: EvictionRequest) -> AsyncGenerator[SessionEvent]:
+    async def _prepare(self, request: EvictionRequest) -> SessionPlan:
+        _check(request)
         place = await self._resolved(request.place)
         device_id = self._home(place)
         free = (await self._monitor.extent(place)).free
         self._plan(device_id, free, request.target_free)
 
-        async def work(session: Session) -> EvictionReport:
-            return await self._evict(session, place, device_id, request)
+        async def work(session: Session) -> Outcome:
+            return Outcome(report=await self._evict(session, place, device_id, request))
 
-        plan = SessionPlan(
+        return SessionPlan(
             kind=SessionKind.MEMORY_TASK,
-            options=request.options,
-            digest=request.digest,
             device_id=device_id,
-            model_id="",
             expected_phases=(Phase.QUEUED, Phase.RELEASING),
+            work=work,
             queue=f"{device_id} plans" if request.dry_run else "",
         )
-        return self._tasks.run(plan, work)
 
     async def _resolved(self, place: Place | None) -> Place:
         assert place is not None

@@ -14,7 +14,7 @@ from domains.device.jobs import ReleaseJob, ReleaseReport
 from domains.device.ports import DeviceRuns
 from domains.device.types import LoadedComponent
 from domains.memory.types import HeldComponent, Place
-from domains.session.core.running import run_job
+from domains.session.core.device_work import run_job
 from domains.session.core.session import Session
 
 
@@ -96,7 +96,7 @@ class HeldModels:
             DomainError: What `run_job` raises.
         """
         job = ReleaseJob((model.model_id,))
-        return self._left(model, await run_job(self._runs, model.device_id, session, job))
+        return self._left(model, await run_job(self._runs, session, job))
 
     def _left(self, model: IdleModel, report: ReleaseReport) -> tuple[HeldComponent, ...]:
         if report.released:

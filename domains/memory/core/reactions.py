@@ -11,7 +11,7 @@ from domains.memory.core.models import HeldModels
 from domains.memory.core.watch import PressureWatch
 from domains.memory.errors import WorkRefused
 from domains.memory.types import Place, PressureLevel
-from domains.session.core.sessions import SessionPlan
+from domains.session.core.plan import SessionPlan
 from domains.session.types import SessionKind
 
 IDLE_SECONDS = 30.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from domains.errors import Failure, Reason
@@ -13,22 +13,20 @@ from domains.session.types import (
     Cancelled,
     Completed,
     Failed,
-    GenerationFacts,
     ImageFinished,
     ImageResult,
+    Outcome,
     Phase,
     PhaseStarted,
     Preview,
+    Progress,
     SessionKind,
     SessionOptions,
     SessionSnapshot,
     SessionState,
     StepFinished,
-    TextEncoded,
     TransferProgress,
 )
-from domains.session.types import ImageDecoded as ImageDecodedEntry
-from domains.values import Degradation
 
 Clock = Callable[[], datetime]
 
@@ -38,7 +36,8 @@ class Session:
 
     It belongs to the event loop that made it. Every change of state goes through a
     method here, which also writes the log, so that the two cannot disagree; whatever
-    comes after the terminal entry is ignored, since a late worker may still talk.
+    comes after the terminal entry is ignored, since a worker may report late. `followers`
+    counts the calls that run the session and are still open.
     """
 
     def __init__(
@@ -71,7 +70,8 @@ class Session:
         self.deadline = self.create_time + timedelta(seconds=options.timeout_seconds)
         self.log = EventLog(session_id, now)
         self.cancel_reason: Reason | None = None
-        self._cancel_work: Callable[[], None] | None = None
+        self.followers = 0
+        self._cancel_work: Callable[[], object] | None = None
         self._total_steps = total_steps
         self._done_steps = 0
         self._moved_share = 0.0  # of the bytes of what is moved now
@@ -101,11 +101,11 @@ class Session:
             self.log.wake()
 
     def remaining(self) -> float:
-        """Seconds until the session's timeout; negative when it is over."""
-        return (self.deadline - self._now()).total_seconds()
+        """Seconds until the session's timeout; 0 when it is over."""
+        return max((self.deadline - self._now()).total_seconds(), 0.0)
 
-    def start(self, cancel_work: Callable[[], None]) -> None:
-        """The device is free: work begins. `cancel_work` asks the worker to stop."""
+    def start(self, cancel_work: Callable[[], object]) -> None:
+        """The session's turn has come. `cancel_work` asks the work to stop."""
         self.state = SessionState.RUNNING
         self.phase = None
         self.queue_position = 0
@@ -113,10 +113,7 @@ class Session:
         self._cancel_work = cancel_work
         self.log.wake()
 
-    def record(
-        self,
-        entry: PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecodedEntry,
-    ) -> None:
+    def record(self, entry: Progress) -> None:
         """Note progress."""
         if self.state.final:
             return
@@ -158,28 +155,22 @@ class Session:
                 self._cancel_work()
         return True
 
-    def complete(
-        self,
-        *,
-        degradations: tuple[Degradation, ...] = (),
-        timings: Mapping[Phase, float] | None = None,
-        generation: GenerationFacts | None = None,
-        report: object = None,
-    ) -> None:
-        """End well. `report` is the typed result of work that makes no pictures."""
+    def complete(self, outcome: Outcome | None = None) -> None:
+        """End with a result."""
         if self.state.final:
             return
+        outcome = outcome or Outcome()
         started = self.start_time or self.create_time
         queued = (started - self.create_time).total_seconds()
         total = (self._now() - self.create_time).total_seconds()
         entry = Completed(
             self.images,
-            degradations,
-            {Phase.QUEUED: queued, **(timings or {})},
+            outcome.degradations,
+            {Phase.QUEUED: queued, **outcome.timings},
             total,
             self.device_id,
-            generation,
-            report,
+            outcome.generation,
+            outcome.report,
         )
         self._end(SessionState.COMPLETED)
         self.log.append(entry)

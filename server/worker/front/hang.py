@@ -20,6 +20,18 @@ class Hang:
     about_run: bool = True
 
 
+class Suspicion:
+    """What is late must be late twice in a row: the front itself may have slept."""
+
+    def __init__(self) -> None:
+        self._last: Hang | None = None
+
+    def confirm(self, hang: Hang | None) -> Hang | None:
+        """The hang that is seen now, if it was seen the time before as well."""
+        last, self._last = self._last, hang
+        return hang if hang == last else None
+
+
 def find_hang(
     conversation: Conversation, timing: WorkerTiming, blocked: float, *, one_lane: bool
 ) -> Hang | None:

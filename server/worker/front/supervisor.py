@@ -23,7 +23,7 @@ from domains.codec import encode
 from domains.device.types import Device, OptimizationProfile
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
 from server.worker.front.conversation import Conversation, StartRefused
-from server.worker.front.hang import Hang, find_hang
+from server.worker.front.hang import Hang, Suspicion, find_hang
 from server.worker.front.memory_orders import Pending
 from server.worker.front.process import WorkerProcess, describe_exit
 from server.worker.front.runs import Run
@@ -267,19 +267,19 @@ class Supervisor:
     # Watching it.
 
     async def _watch(self) -> None:
-        """End it when it hangs. What is late must be late twice: the front may have slept."""
+        """End it when it hangs."""
         timing = self._timing
         pause = min(1.0, min(timing.hang, timing.beat, timing.send) / 4)
-        suspected: Hang | None = None
+        suspicion = Suspicion()
         while not self.ended.done():
             await asyncio.sleep(pause)
             blocked = 0.0
             if self._sender is not None:
                 blocked = self._sender.blocked(time.monotonic())
-            hang = find_hang(self._conversation, timing, blocked, one_lane=self._memory_waits)
-            if hang is not None and hang == suspected:
+            seen = find_hang(self._conversation, timing, blocked, one_lane=self._memory_waits)
+            hang = suspicion.confirm(seen)
+            if hang is not None:
                 self._hung(hang)
-            suspected = hang
 
     def _hung(self, hang: Hang) -> None:
         def error() -> DeadlineExceeded:

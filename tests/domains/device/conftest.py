@@ -17,12 +17,11 @@ from domains.device.core.profiles import DeviceProfiles
 from domains.device.core.restarts import Restarts
 from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
-from domains.errors import Failure, NotFound, Reason
+from domains.errors import NotFound, Reason
 from domains.session.core.sessions import Sessions
-from domains.session.core.tasks import Tasks
 from domains.values import ByteFigure
 from server.errors import describe_failure
-from tests.domains.session.conftest import Artifacts
+from tests.domains.sessions import runner_of
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.device_runs import FakeRuns, FakeTelemetry
 
@@ -84,7 +83,7 @@ class Domain:
         inventory = DeviceInventory(
             self.probe, workers, facts=self.facts, default_device=self.configured
         )
-        tasks = Tasks(self.sessions, describe=describe_failure)
+        runner = runner_of(self.sessions)
         profiles = DeviceProfiles(self.facts)
         return DeviceService(
             inventory,
@@ -98,10 +97,10 @@ class Domain:
                 FakeMainMemory(),
                 patience=0.05,
             ),
-            SelfTests(inventory, tasks, runs, workers, self.facts),
+            SelfTests(inventory, runner, runs, workers, self.facts),
             DeviceChanges(inventory, runs, now=_now, heartbeat_seconds=self.heartbeat_seconds),
-            Optimizations(inventory, FakeModels(), tasks, runs, profiles),
-            Restarts(inventory, tasks, runs, workers),
+            Optimizations(inventory, FakeModels(), runs, profiles),
+            Restarts(inventory, runs, workers),
         )
 
 
@@ -109,12 +108,10 @@ class Domain:
 async def sessions() -> AsyncIterator[Sessions]:
     """Real sessions, with room for two that wait in each queue."""
     registry = Sessions(
-        Artifacts(),
-        describe_expiry=lambda _: Failure(4, Reason.DEADLINE_EXPIRED, "too late"),
+        describe=describe_failure,
         queue_length=2,
         retention=timedelta(seconds=60),
         kept=100,
-        heartbeat_seconds=5,
         now=_now,
     )
     yield registry

@@ -10,6 +10,8 @@ import pytest
 
 from deviceops.v1 import common_pb2, device_pb2, device_pb2_grpc, session_pb2
 from domains.device import convert
+from domains.device.convert import REPORTS
+from domains.device.errors import DeviceUnavailable
 from domains.device.servicer import DeviceServicer
 from domains.device.types import (
     DeviceEventKind,
@@ -19,7 +21,10 @@ from domains.device.types import (
     OptimizationProfile,
     WorkerStatus,
 )
+from domains.errors import Reason
+from domains.session.types import Cancelled
 from tests.domains.device.conftest import Domain
+from tests.domains.sessions import streams_of, until_final
 from tests.domains.wire import channel_to, refusal
 from tests.fakes.device import FakeProbe, card
 from tests.fakes.device_runs import MOMENT, component, figures
@@ -38,7 +43,8 @@ def domain(make_domain: Callable[..., Domain]) -> Domain:
 @pytest.fixture
 async def stub(domain: Domain) -> AsyncIterator[Stub]:
     add = device_pb2_grpc.add_DeviceServiceServicer_to_server
-    async with channel_to(add, DeviceServicer(domain.service)) as channel:
+    servicer = DeviceServicer(domain.service, streams_of(domain.sessions, REPORTS))
+    async with channel_to(add, servicer) as channel:
         yield device_pb2_grpc.DeviceServiceStub(channel)
 
 
@@ -246,6 +252,50 @@ async def test_a_restart_streams_its_session(stub: Stub, domain: Domain) -> None
     assert phases == [session_pb2.PHASE_DRAINING, session_pb2.PHASE_STARTING_WORKER]
     assert events[-1].WhichOneof("event") == "completed"
     assert domain.runs.restarted == [("cuda:0", True)]
+
+
+async def test_a_failed_sessions_own_status_reaches_its_client(
+    stub: Stub, domain: Domain
+) -> None:
+    """Also the second client's, whose call only finds the session."""
+    domain.runs.error = DeviceUnavailable("cuda:0", "It died again.")
+    options = session_pb2.SessionOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
+    request = device_pb2.RestartWorkerRequest(device_id="gpu", options=options)
+
+    for _ in range(2):
+        events: list[session_pb2.SessionEvent] = []
+
+        async def follow(into: list[session_pb2.SessionEvent]) -> None:
+            async for answer in stub.RestartWorker(request):
+                into.append(answer.event)
+
+        refused = await refusal(follow(events))
+        failure = events[-1].failed.failure
+        assert refused.code is grpc.StatusCode.UNAVAILABLE
+        assert failure.status_code == refused.code.value[0]
+        assert refused.reason == "DEVICE_UNAVAILABLE"
+        assert refused.message == failure.message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason"),
+    [(0.3, Reason.DEADLINE_EXPIRED), (60, Reason.CLIENT_DISCONNECTED)],
+    ids=["deadline", "cancel"],
+)
+async def test_a_dropped_call_leaves_a_session_that_says_why(
+    stub: Stub, domain: Domain, seconds: float, reason: Reason
+) -> None:
+    domain.runs.hold()
+    call = stub.RestartWorker(device_pb2.RestartWorkerRequest(), timeout=seconds)
+    await call.read()
+    (session,) = domain.sessions.all()
+    if reason is Reason.CLIENT_DISCONNECTED:
+        await domain.runs.began.wait()
+        call.cancel()
+    await until_final(session)
+
+    assert isinstance(session.log.terminal, Cancelled)
+    assert session.log.terminal.reason is reason
 
 
 def test_enums_map_completely() -> None:

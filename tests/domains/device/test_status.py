@@ -11,23 +11,21 @@ from msgspec.structs import replace
 
 from domains.device.core.figures import device_memory, loaded_model
 from domains.device.types import DeviceState, Load, OptimizationProfile
-from domains.session.core.sessions import SessionPlan
-from domains.session.types import SessionKind, SessionOptions
 from domains.values import ByteFigure, FigureQuality
 from tests.domains.device.conftest import Domain, FakeMainMemory
+from tests.domains.session.conftest import submit
 from tests.fakes.device import card
 from tests.fakes.device_runs import FakeTelemetry, component, figures
 
 
 async def test_the_queue_and_the_session_are_the_devices_own(domain: Domain) -> None:
     domain.runs.hold()
-    plan = SessionPlan(SessionKind.GENERATION, SessionOptions(), b"", "cuda:0", "", ())
 
     async def work(session: object) -> None:
         await domain.runs._work()
 
-    first = domain.sessions.open(plan, work)
-    domain.sessions.open(plan, work)
+    first = submit(domain.sessions, work, device_id="cuda:0")
+    submit(domain.sessions, work, device_id="cuda:0")
     await domain.runs.began.wait()
 
     busy = await domain.service.monitor.status("cuda:0")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from domains.device.types import Device, DeviceKind
-from domains.errors import Cancelled, DomainError, Failure, NotFound, Reason
+from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings
@@ -24,10 +24,13 @@ from domains.session.types import (
     Phase,
     PhaseStarted,
     Preview,
+    SessionEvent,
     SessionOptions,
     StepFinished,
 )
 from domains.values import ByteFigure, DataType, ImageFormat
+from server.errors import describe_failure
+from tests.domains.sessions import runner_of
 
 MODEL = Model(
     model_id="emoji",
@@ -151,23 +154,19 @@ class Bench:
     models: FakeModels
     artifacts: FakeArtifacts
 
-
-def describe(error: BaseException) -> Failure:
-    """An error as data, code left out of account."""
-    reason = error.reason if isinstance(error, DomainError) else Reason.INTERNAL
-    return Failure(13, reason, str(error))
+    def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
+        """The generation's events, as its call gets them."""
+        return runner_of(self.sessions, self.artifacts).run(self.generations.generate(wanted))
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     sessions = Sessions(
-        artifacts,
-        describe_expiry=lambda _: Failure(4, Reason.DEADLINE_EXPIRED, "too late"),
+        describe=describe_failure,
         queue_length=8,
         retention=timedelta(seconds=60),
         kept=100,
-        heartbeat_seconds=5,
         now=lambda: datetime.now(UTC),
     )
     generations = Generations(
@@ -176,7 +175,7 @@ async def bench() -> AsyncIterator[Bench]:
         models,
         pool,
         artifacts,
-        describe=describe,
+        describe=describe_failure,
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )

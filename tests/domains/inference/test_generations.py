@@ -50,7 +50,7 @@ REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
 async def draw(bench: Bench, wanted: GenerationRequest) -> list[SessionEvent]:
     """Every event of a generation that works."""
     async with asyncio.timeout(5):
-        return [event async for event in bench.generations.generate(wanted)]
+        return [event async for event in bench.run(wanted)]
 
 
 async def fate(
@@ -60,7 +60,7 @@ async def fate(
     events: list[SessionEvent] = []
 
     async def follow() -> None:
-        async for event in bench.generations.generate(wanted):
+        async for event in bench.run(wanted):
             events.append(event)
 
     with pytest.raises(DomainError) as end:
@@ -320,7 +320,7 @@ async def test_cancelling_asks_the_worker_and_ends_as_cancelled(bench: Bench) ->
 
 async def test_leaving_the_stream_cancels_the_work(bench: Bench) -> None:
     bench.pool.hold = asyncio.Event()
-    stream = bench.generations.generate(request())
+    stream = bench.run(request())
     async with aclosing(stream):
         await anext(stream)
         await bench.pool.holding.wait()

@@ -30,9 +30,7 @@ from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.core.watch import PressureWatch
 from domains.memory.types import Allocation, AllocationRequest, Place
 from domains.session.core.sessions import Sessions
-from domains.session.core.tasks import Tasks
 from server.errors import describe_failure
-from tests.domains.session.conftest import Artifacts
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.memory import (
     FakeBuffers,
@@ -125,16 +123,13 @@ def build(quota_bytes: int | None = 0) -> System:
     held = HeldModels(inventory, models, evicted=recorder.count_eviction)
     reactions = PressureReactions(watch, held, clock=time.now)
     sessions = Sessions(
-        Artifacts(),
-        describe_expiry=lambda _: describe_failure(TimeoutError()),
+        describe=describe_failure,
         queue_length=8,
         retention=timedelta(hours=1),
         kept=100,
-        heartbeat_seconds=5.0,
         now=time.now,
         admit=reactions.check_work,
     )
-    tasks = Tasks(sessions, describe=describe_failure)
     space = AddressSpace(segments, buffers, inventory)
     ledger = Ledger(pool=monitor.pool, monotonic=time.monotonic, now=time.now)
     leases = Leases(
@@ -152,9 +147,9 @@ def build(quota_bytes: int | None = 0) -> System:
         watch,
         leases,
         Access(ledger, space),
-        Copies(tasks, ledger, leases, space),
-        Defragmentation(inventory, models, buffers, monitor, tasks),
-        ModelsInMemory(monitor, inventory, held, tasks, find=find),
+        Copies(ledger, leases, space),
+        Defragmentation(inventory, models, buffers, monitor),
+        ModelsInMemory(monitor, inventory, held, find=find),
         recorder,
         MemoryAdviser(
             recorder,

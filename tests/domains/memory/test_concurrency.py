@@ -12,9 +12,7 @@ from domains.memory.errors import AllocationBusy, OutOfMemory
 from domains.memory.types import (
     Allocation,
     AllocationRequest,
-    CopyRequest,
     Move,
-    TransferRequest,
     WriteEnd,
     WriteHeader,
     WritePart,
@@ -22,6 +20,7 @@ from domains.memory.types import (
 from domains.session.errors import SessionFailed
 from tests.domains.memory.conftest import CARD, HOST, MIB, OTHER_CARD, USED, System
 from tests.domains.memory.test_access import read, sha256, write
+from tests.domains.memory.test_copies import copy, run, transfer
 
 KEY = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a333"
 
@@ -105,15 +104,11 @@ Use = Callable[[System, Allocation, Allocation], Awaitable[None]]
 
 
 async def _copy(system: System, source: Allocation, target: Allocation) -> None:
-    ids = source.allocation_id, target.allocation_id
-    async for _ in system.service.copies.copy("ann", CopyRequest(*ids)):
-        pass
+    await run(copy(system, source.allocation_id, target.allocation_id))
 
 
 async def _transfer(system: System, source: Allocation, target: Allocation) -> None:
-    moved = TransferRequest(source.allocation_id, OTHER_CARD)
-    async for _ in system.service.copies.transfer("ann", moved):
-        pass
+    await run(transfer(system, source.allocation_id, OTHER_CARD))
 
 
 async def _deallocate(system: System, source: Allocation, target: Allocation) -> None:
@@ -198,11 +193,9 @@ async def test_a_worker_that_dies_at_the_end_of_a_transfer_leaves_nothing(
         system.buffers.lose(device_id)
 
     monkeypatch.setattr(system.buffers, "move", dying)
-    asked = TransferRequest(one.allocation_id, HOST, verify=False)
 
     with pytest.raises(SessionFailed) as failed:
-        async for _ in system.service.copies.transfer("ann", asked):
-            pass
+        await run(transfer(system, one.allocation_id, HOST, verify=False))
 
     assert failed.value.reason is Reason.ALLOCATION_NOT_FOUND
     assert failed.value.metadata["cause"] == "worker_lost"

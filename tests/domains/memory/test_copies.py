@@ -31,6 +31,7 @@ from domains.session.types import (
 )
 from tests.domains.memory.conftest import CARD, CPU, HOST, MIB, OTHER_CARD, System, build
 from tests.domains.memory.test_access import DATA, read, write
+from tests.domains.sessions import follow
 
 EVERYWHERE = (HOST, CPU, CARD, OTHER_CARD, Place(pinned=True))
 KEY = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a222"
@@ -42,12 +43,13 @@ async def run(events: AsyncGenerator[SessionEvent]) -> list[object]:
 
 
 def copy(system: System, *args: object, **more: object) -> AsyncGenerator[SessionEvent]:
-    return system.service.copies.copy("ann", CopyRequest(*args, **more))  # type: ignore[arg-type]
+    wanted = CopyRequest(*args, **more)  # type: ignore[arg-type]
+    return follow(system.sessions, system.service.copies.copy("ann", wanted))
 
 
 def transfer(system: System, *args: object, **more: object) -> AsyncGenerator[SessionEvent]:
     wanted = TransferRequest(*args, **more)  # type: ignore[arg-type]
-    return system.service.copies.transfer("ann", wanted)
+    return follow(system.sessions, system.service.copies.transfer("ann", wanted))
 
 
 @pytest.mark.parametrize(

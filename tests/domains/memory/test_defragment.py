@@ -11,11 +11,10 @@ from domains.device.errors import DeviceNotFound, DeviceUnavailable
 from domains.device.jobs import ReleaseJob, ReleaseReport
 from domains.device.types import DeviceFigures, DeviceState
 from domains.memory.core.defragment import Defragmentation, DefragmentRequest, Depth
-from domains.session.core.tasks import Tasks
 from domains.session.jobs import Job
 from domains.session.types import SessionOptions
-from server.errors import describe_failure
 from tests.domains.memory.conftest import System, hold
+from tests.domains.sessions import report_of
 
 GIB = 1 << 30
 
@@ -47,12 +46,10 @@ async def defragment(
     system: System, depth: Depth, device: str = "cuda:0", *, request_id: str = ""
 ) -> tuple:
     runs = Runs(system)
-    tasks = Tasks(system.sessions, describe=describe_failure)
     monitor = system.service.monitor
-    core = Defragmentation(system.inventory, runs, system.buffers, monitor, tasks)
+    core = Defragmentation(system.inventory, runs, system.buffers, monitor)
     request = DefragmentRequest(device, depth, SessionOptions(request_id=request_id))
-    items = [item async for item in core.run(request)]
-    return items[-2], runs.done
+    return await report_of(system.sessions, core.run(request)), runs.done
 
 
 async def test_release_says_what_the_allocator_gave_back(system: System) -> None:

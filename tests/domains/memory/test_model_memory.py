@@ -16,6 +16,7 @@ from domains.memory.errors import InvalidMemoryRequest
 from domains.session.errors import SessionFailed
 from domains.session.types import SessionOptions
 from tests.domains.memory.conftest import CARD, HOST, USED, System, hold
+from tests.domains.sessions import report_of
 
 GIB = 1 << 30
 
@@ -23,11 +24,13 @@ GIB = 1 << 30
 KEY = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111"
 
 
-async def evict(models: ModelsInMemory, target: int, **request: object) -> EvictionReport:
+async def evict(
+    system: System, models: ModelsInMemory, target: int, **request: object
+) -> EvictionReport:
     wanted = EvictionRequest(**{"place": CARD, "target_free": target} | request)
-    items = [item async for item in models.optimize(wanted)]
-    assert isinstance(items[-2], EvictionReport)
-    return items[-2]
+    report = await report_of(system.sessions, models.optimize(wanted))
+    assert isinstance(report, EvictionReport)
+    return report
 
 
 async def test_models_are_told_by_model_and_device(
@@ -49,7 +52,7 @@ async def test_the_least_recently_used_go_until_the_target(
     system: System, models: ModelsInMemory
 ) -> None:
     hold(system, "a", "b", "c")
-    report = await evict(models, 350)
+    report = await evict(system, models, 350)
     assert system.models.released == ["a", "b"]
     assert [one.component.model_id for one in report.evicted] == ["a", "b"]
     assert (report.free_before.value, report.free_after.value) == (200, 400)
@@ -58,7 +61,7 @@ async def test_the_least_recently_used_go_until_the_target(
 
 async def test_a_dry_run_lets_nothing_go(system: System, models: ModelsInMemory) -> None:
     hold(system, "a", "b", "c")
-    report = await evict(models, 350, dry_run=True)
+    report = await evict(system, models, 350, dry_run=True)
     assert system.models.released == []
     assert [one.component.model_id for one in report.evicted] == ["a", "b"]
     assert report.free_after.value == 400
@@ -69,7 +72,7 @@ async def test_what_is_free_already_needs_nobody(
     system: System, models: ModelsInMemory
 ) -> None:
     hold(system, "a")
-    report = await evict(models, 200)
+    report = await evict(system, models, 200)
     assert (report.evicted, report.target_reached) == ((), True)
 
 
@@ -78,11 +81,11 @@ async def test_a_target_that_needs_a_model_in_use_moves_nothing(
 ) -> None:
     hold(system, "a", "b", in_use=["a"])
     with pytest.raises(FailedPrecondition) as caught:
-        await evict(models, 350)
+        await evict(system, models, 350)
     assert caught.value.reason is Reason.MODEL_IN_USE
     assert caught.value.metadata == {"model_ids": "a", "missing_bytes": "50"}
     assert system.models.released == []
-    report = await evict(models, 300)
+    report = await evict(system, models, 300)
     assert report.target_reached
 
 
@@ -90,7 +93,7 @@ async def test_a_target_beyond_every_model_is_told_as_missed(
     system: System, models: ModelsInMemory
 ) -> None:
     hold(system, "a", "b")
-    report = await evict(models, 900)
+    report = await evict(system, models, 900)
     assert len(report.evicted) == 2
     assert not report.target_reached
 
@@ -101,7 +104,7 @@ async def test_a_worker_that_is_lost_ends_the_session(
     hold(system, "a")
     system.models.busy = True
     with pytest.raises(SessionFailed) as caught:
-        await evict(models, 300)
+        await evict(system, models, 300)
     assert caught.value.reason is Reason.WORKER_LOST
 
 
@@ -115,10 +118,10 @@ async def test_a_worker_that_is_lost_ends_the_session(
     ],
 )
 async def test_bad_requests_name_the_field(
-    models: ModelsInMemory, request_: dict[str, object], field: str
+    system: System, models: ModelsInMemory, request_: dict[str, object], field: str
 ) -> None:
     with pytest.raises(InvalidMemoryRequest) as caught:
-        await evict(models, **{"target": 100} | request_)  # type: ignore[arg-type]
+        await evict(system, models, **{"target": 100} | request_)  # type: ignore[arg-type]
     assert caught.value.violations[0].field == field
 
 
@@ -126,7 +129,7 @@ async def test_main_memory_is_freed_on_the_processor(
     system: System, models: ModelsInMemory
 ) -> None:
     system.models.hold("cpu:0", "a", 100, used=USED)
-    report = await evict(models, 1 << 40, place=HOST)
+    report = await evict(system, models, 1 << 40, place=HOST)
     assert [one.device_id for one in report.evicted] == ["cpu:0"]
     assert report.free_before.value == 48 * GIB
 
@@ -135,7 +138,7 @@ async def test_evictions_are_counted_where_they_happen(
     system: System, models: ModelsInMemory, recorder: MemoryRecorder
 ) -> None:
     hold(system, "a", "b", "c")
-    await evict(models, 350)
+    await evict(system, models, 350)
     await recorder.sample()
     system.time.seconds += 1
     (card,) = [one for one in await recorder.analytics() if one.place == CARD]
@@ -147,10 +150,10 @@ async def test_the_same_request_is_answered_though_it_could_not_begin_any_more(
 ) -> None:
     hold(system, "a", "b")
     options = SessionOptions(request_id=KEY)
-    report = await evict(models, 300, options=options)
+    report = await evict(system, models, 300, options=options)
     hold(system, "a", "b", in_use=["a", "b"])
     with pytest.raises(FailedPrecondition):
-        await evict(models, 300)
+        await evict(system, models, 300)
 
-    assert await evict(models, 300, options=options) is report
+    assert await evict(system, models, 300, options=options) is report
     assert system.models.released == ["a"]

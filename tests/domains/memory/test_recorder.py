@@ -20,13 +20,12 @@ from domains.memory.core.recommendations import Advice
 from domains.memory.core.recorder import MemoryRecorder, fragmentation_of
 from domains.memory.errors import InvalidMemoryRequest, OutOfMemory, QuotaExceeded
 from domains.memory.types import Place
-from domains.session.core.sessions import SessionPlan
-from domains.session.core.tasks import Tasks
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.errors import SessionFailed
 from domains.session.types import SessionKind, SessionOptions
 from domains.values import ByteFigure
-from server.errors import describe_failure
 from tests.domains.memory.conftest import CARD, HOST, MIB, System, build, hold
+from tests.domains.sessions import report_of
 
 GIB = 1 << 30
 
@@ -70,17 +69,17 @@ async def test_analytics_refuse_what_is_out_of_range(
 async def test_sessions_that_memory_failed_are_counted_once(
     system: System, recorder: MemoryRecorder
 ) -> None:
-    tasks = Tasks(system.sessions, describe=describe_failure)
     watch = ExhaustionWatch(system.sessions, recorder)
 
     async def fail(error: DomainError) -> None:
         async def work(session: object) -> None:
             raise error
 
-        plan = SessionPlan(SessionKind.MEMORY_TASK, SessionOptions(), b"", "cuda:0", "", ())
+        async def prepare() -> SessionPlan:
+            return SessionPlan(SessionKind.MEMORY_TASK, "cuda:0", (), work)
+
         with suppress(SessionFailed):
-            async for _ in tasks.run(plan, work):
-                pass
+            await report_of(system.sessions, SessionRequest(SessionOptions(), b"", prepare))
 
     await fail(ResourceExhausted("full", reason=Reason.DEVICE_OUT_OF_MEMORY))
     await fail(ResourceExhausted("full", reason=Reason.HOST_OUT_OF_MEMORY))

@@ -15,7 +15,7 @@ from domains.device.errors import DeviceNotFound
 from domains.errors import Reason
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel
-from domains.session.types import SessionKind
+from domains.session.types import SessionKind, SessionOptions
 from domains.values import ByteFigure
 from tests.domains.memory.conftest import CARD, CPU, HOST, OTHER_CARD, System
 from tests.domains.session.conftest import plan
@@ -194,20 +194,21 @@ async def test_a_worker_that_cannot_answer_is_asked_again_later(system: System) 
 async def test_critical_refuses_new_work_there_and_takes_what_frees(system: System) -> None:
     system.meter.tell("cuda:0", 100, 4)
     await system.service.watch.sample()
-    here, elsewhere = plan(device_id="cuda:0"), plan(device_id="cuda:1")
+    here, elsewhere = plan("cuda:0"), plan("cuda:1")
 
     async def nothing(session: object) -> None:
         return None
 
     with pytest.raises(WorkRefused) as refused:
-        system.sessions.open(here, nothing)
+        system.sessions.open(here, nothing, options=SessionOptions())
     assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY
     assert refused.value.retry_after
     assert system.sessions.all() == ()
-    system.sessions.open(elsewhere, nothing)
-    system.sessions.open(dataclasses.replace(here, kind=SessionKind.MEMORY_TASK), nothing)
+    system.sessions.open(elsewhere, nothing, options=SessionOptions())
+    freeing = dataclasses.replace(here, kind=SessionKind.MEMORY_TASK)
+    system.sessions.open(freeing, nothing, options=SessionOptions())
     system.host.use(0.97)
     await system.service.watch.sample()
     with pytest.raises(WorkRefused) as everywhere:
-        system.sessions.open(elsewhere, nothing)
+        system.sessions.open(elsewhere, nothing, options=SessionOptions())
     assert everywhere.value.reason is Reason.HOST_OUT_OF_MEMORY

@@ -14,10 +14,9 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import SessionNotFound
 from domains.session.types import Completed, SessionOptions, SessionState
-from tests.domains.session.conftest import artifacts, clock, finish, plan, sessions
-from tests.domains.session.test_sessions import started
+from tests.domains.session.conftest import clock, finish, sessions, started, submit
 
-__all__ = ["artifacts", "clock", "sessions"]
+__all__ = ["clock", "sessions"]
 
 
 async def test_cancelling_a_final_session_changes_nothing(sessions: Sessions) -> None:
@@ -60,7 +59,7 @@ async def test_lists_are_newest_first_filtered_and_paged(sessions: Sessions) -> 
         finish(session)
 
     opened = [
-        sessions.open(plan(SessionOptions(tags=(("odd",) if k % 2 else ()))), at_once)
+        submit(sessions, at_once, SessionOptions(tags=(("odd",) if k % 2 else ())))
         for k in range(3)
     ]
     await asyncio.sleep(0.01)

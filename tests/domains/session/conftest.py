@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from domains.errors import Failure, Reason
+from domains.session.core.plan import SessionPlan, SessionRequest, Work
+from domains.session.core.queue import Turn
+from domains.session.core.reading import SessionReader
+from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
-from domains.session.core.sessions import SessionPlan, Sessions
-from domains.session.types import ImageResult, Phase, SessionKind, SessionOptions
+from domains.session.core.sessions import Sessions
+from domains.session.types import (
+    ImageResult,
+    Phase,
+    SessionEvent,
+    SessionKind,
+    SessionOptions,
+    SessionState,
+)
 from domains.values import ImageFormat
+from server.errors import describe_failure
+from tests.domains.sessions import Artifacts
 
 
 @dataclass
@@ -28,20 +41,6 @@ class Clock:
         self.moment += timedelta(seconds=seconds)
 
 
-@dataclass
-class Artifacts:
-    """Artifacts in memory, read in small chunks."""
-
-    content: dict[str, bytes] = field(default_factory=dict)
-
-    async def read(
-        self, artifact_id: str, *, offset: int = 0, length: int = 0
-    ) -> AsyncIterator[bytes]:
-        data = self.content[artifact_id]
-        for start in range(0, len(data), 4):
-            yield data[start : start + 4]
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -53,35 +52,72 @@ def artifacts() -> Artifacts:
 
 
 @pytest.fixture
-async def sessions(clock: Clock, artifacts: Artifacts) -> AsyncIterator[Sessions]:
+async def sessions(clock: Clock) -> AsyncIterator[Sessions]:
     """A registry with room for three waiting sessions per device."""
     registry = Sessions(
-        artifacts,
-        describe_expiry=lambda _: Failure(4, Reason.DEADLINE_EXPIRED, "too late"),
+        describe=describe_failure,
         queue_length=3,
         retention=timedelta(seconds=60),
         kept=5,
-        heartbeat_seconds=0.05,
         now=clock,
     )
     yield registry
     await registry.stop(0)
 
 
-def plan(
-    options: SessionOptions | None = None, *, digest: bytes = b"", device_id: str = "cpu:0"
-) -> SessionPlan:
+@pytest.fixture
+def reader(clock: Clock, artifacts: Artifacts) -> SessionReader:
+    return SessionReader(artifacts, heartbeat_seconds=0.05, now=clock)
+
+
+@pytest.fixture
+def runner(sessions: Sessions, reader: SessionReader) -> SessionRunner:
+    return SessionRunner(sessions, reader)
+
+
+async def nothing(session: Session) -> None:
+    """Work that is done at once."""
+
+
+def plan(device_id: str = "cpu:0", work: Work = nothing) -> SessionPlan:
     """A generation of two pictures with two steps each."""
     return SessionPlan(
         kind=SessionKind.GENERATION,
-        options=options or SessionOptions(),
-        digest=digest,
         device_id=device_id,
         model_id="model",
         expected_phases=(Phase.QUEUED, Phase.DENOISING),
+        work=work,
         seeds=(1, 2),
         steps=2,
     )
+
+
+def submit(
+    sessions: Sessions,
+    turn: Turn,
+    options: SessionOptions | None = None,
+    *,
+    digest: bytes = b"",
+    device_id: str = "cpu:0",
+) -> Session:
+    """A session that does in its turn what it is told here."""
+    options = options or SessionOptions()
+    return sessions.open(plan(device_id), turn, options=options, digest=digest)
+
+
+def asked(
+    work: Work,
+    options: SessionOptions | None = None,
+    *,
+    digest: bytes = b"",
+    stop: Callable[[Session], None] | None = None,
+) -> SessionRequest:
+    """What a call asks for whose session does that work."""
+
+    async def prepare() -> SessionPlan:
+        return replace(plan(work=work), seeds=(), steps=0, stop=stop)
+
+    return SessionRequest(options or SessionOptions(), digest, prepare)
 
 
 def picture(index: int = 0) -> ImageResult:
@@ -91,4 +127,29 @@ def picture(index: int = 0) -> ImageResult:
 
 def finish(session: Session) -> None:
     """Complete a session as its work would."""
-    session.complete(degradations=(), timings={}, generation=None)
+    session.complete()
+
+
+async def idle(session: Session) -> None:
+    """Work that starts and does nothing by itself."""
+    session.start(lambda: None)
+
+
+async def started(sessions: Sessions, options: SessionOptions | None = None) -> Session:
+    """A session that runs and does nothing by itself."""
+    session = submit(sessions, idle, options)
+    await until_started(session)
+    return session
+
+
+async def until_started(session: Session) -> None:
+    """Its turn has come."""
+    async with asyncio.timeout(5):
+        while session.state is SessionState.QUEUED:
+            await session.log.change().wait()
+
+
+async def collect(events: AsyncIterator[SessionEvent]) -> list[SessionEvent]:
+    """All of them, soon."""
+    async with asyncio.timeout(5):
+        return [event async for event in events]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from deviceops.v1 import common_pb2, session_pb2
+from deviceops.v1 import common_pb2, device_pb2, processing_pb2, session_pb2
 from domains import values
 from domains.errors import Failure, FieldViolation, Reason
 from domains.session import types
-from domains.session.convert import event_to_proto, options_from_proto, options_to_proto
+from domains.session.convert import SessionConverter, options_from_proto, options_to_proto
 from domains.values import DataType, Degradation, DegradationKind, ImageFormat
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
@@ -62,13 +62,19 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
 }
 
 
+# Any type can be a report, and any message.
+CONVERTER = SessionConverter(
+    {int: lambda steps: device_pb2.OptimizationReport(changes=[{"setting": str(steps)}])}
+)
+
+
 def test_every_kind_of_event_has_its_place_in_the_contract() -> None:
     assert {type(event) for event in EVENTS.values()} == {
         *get_args(types.Entry),
         *get_args(types.Passing),
     }
     for name, event in EVENTS.items():
-        message = event_to_proto(types.SessionEvent("s", 3, NOW, event))
+        message = CONVERTER.event(types.SessionEvent("s", 3, NOW, event))
         assert message.WhichOneof("event") == name
         assert (message.session_id, message.sequence) == ("s", 3)
         assert message.event_time.ToDatetime(UTC) == NOW
@@ -76,7 +82,7 @@ def test_every_kind_of_event_has_its_place_in_the_contract() -> None:
 
 def test_every_field_of_an_event_arrives() -> None:
     def of(name: str) -> session_pb2.SessionEvent:
-        return event_to_proto(types.SessionEvent("s", 3, NOW, EVENTS[name]))
+        return CONVERTER.event(types.SessionEvent("s", 3, NOW, EVENTS[name]))
 
     accepted = of("accepted").accepted
     assert list(accepted.seeds) == [1, 2**32 - 1]
@@ -101,10 +107,57 @@ def test_every_field_of_an_event_arrives() -> None:
     assert of("cancelled").cancelled.phase == session_pb2.PHASE_DENOISING
 
 
+async def stream(report: object) -> AsyncGenerator[types.SessionEvent]:
+    started = types.PhaseStarted(types.Phase.MEASURING)
+    yield types.SessionEvent("s", 1, NOW, started)
+    yield types.SessionEvent(
+        "s", 2, NOW, types.Completed((), (), {}, 1.0, "cpu:0", None, report)
+    )
+
+
+async def test_a_report_comes_in_its_own_field_before_the_last_event() -> None:
+    responses = CONVERTER.responses(stream(7), device_pb2.OptimizeDeviceResponse)
+
+    phase, report, completed = [response async for response in responses]
+
+    assert phase.event.phase_started.phase == session_pb2.PHASE_MEASURING
+    assert report.WhichOneof("content") == "report"
+    assert report.report.changes[0].setting == "7"
+    packed = device_pb2.OptimizationReport()
+    assert completed.event.completed.report.Unpack(packed)
+    assert packed == report.report
+
+
+@pytest.mark.parametrize(
+    ("report", "response"),
+    [
+        (7, processing_pb2.WatchSessionResponse),
+        (None, device_pb2.OptimizeDeviceResponse),
+    ],
+)
+async def test_streams_without_a_place_for_a_report_have_it_in_the_last_event_alone(
+    report: object, response: type
+) -> None:
+    responses = [one async for one in CONVERTER.responses(stream(report), response)]
+
+    assert [one.event.sequence for one in responses] == [1, 2]
+    assert responses[-1].event.completed.HasField("report") is (report is not None)
+
+
+async def test_a_stream_of_responses_closes_its_session_stream() -> None:
+    events = stream(7)
+    responses = CONVERTER.responses(events, device_pb2.OptimizeDeviceResponse)
+    await anext(responses)
+    await responses.aclose()
+
+    with pytest.raises(StopAsyncIteration):
+        await anext(events)
+
+
 def test_only_a_second_call_is_told_that_the_session_existed() -> None:
     for existing in (False, True):
         event = types.SessionEvent("s", 1, NOW, EVENTS["accepted"], existing)
-        assert event_to_proto(event).accepted.existing is existing
+        assert CONVERTER.event(event).accepted.existing is existing
 
 
 @pytest.mark.parametrize(

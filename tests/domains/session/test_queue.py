@@ -11,7 +11,8 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull
 from domains.session.types import Priority, SessionOptions, SessionState
-from tests.domains.session.conftest import Clock, finish, plan
+from tests.domains.session.conftest import Clock, finish, submit
+from tests.domains.sessions import until_final
 
 
 class Device:
@@ -32,7 +33,7 @@ class Device:
 
 async def test_one_session_runs_at_a_time_in_order_of_arrival(sessions: Sessions) -> None:
     device = Device()
-    opened = [sessions.open(plan(), device.work) for _ in range(3)]
+    opened = [submit(sessions, device.work) for _ in range(3)]
     await device.started.wait()
 
     assert device.order == [opened[0].session_id]
@@ -45,10 +46,10 @@ async def test_one_session_runs_at_a_time_in_order_of_arrival(sessions: Sessions
 
 async def test_priority_goes_before_arrival_but_never_interrupts(sessions: Sessions) -> None:
     device = Device()
-    first = sessions.open(plan(), device.work)
+    first = submit(sessions, device.work)
     await device.started.wait()
-    low = sessions.open(plan(SessionOptions(priority=Priority.LOW)), device.work)
-    high = sessions.open(plan(SessionOptions(priority=Priority.HIGH)), device.work)
+    low = submit(sessions, device.work, SessionOptions(priority=Priority.LOW))
+    high = submit(sessions, device.work, SessionOptions(priority=Priority.HIGH))
 
     assert (high.queue_position, low.queue_position) == (1, 2)
     device.release.set()
@@ -58,8 +59,8 @@ async def test_priority_goes_before_arrival_but_never_interrupts(sessions: Sessi
 
 async def test_devices_do_not_wait_for_each_other(sessions: Sessions) -> None:
     one, two = Device(), Device()
-    sessions.open(plan(device_id="cpu:0"), one.work)
-    sessions.open(plan(device_id="cuda:0"), two.work)
+    submit(sessions, one.work, device_id="cpu:0")
+    submit(sessions, two.work, device_id="cuda:0")
 
     async with asyncio.timeout(5):
         await one.started.wait()
@@ -70,26 +71,50 @@ async def test_devices_do_not_wait_for_each_other(sessions: Sessions) -> None:
 
 async def test_a_full_queue_refuses_and_keeps_nothing(sessions: Sessions) -> None:
     device = Device()
-    opened = [sessions.open(plan(), device.work)]
+    opened = [submit(sessions, device.work)]
     await device.started.wait()
-    opened += [sessions.open(plan(), device.work) for _ in range(3)]
+    opened += [submit(sessions, device.work) for _ in range(3)]
 
     with pytest.raises(QueueFull) as refusal:
-        sessions.open(plan(), device.work)
+        submit(sessions, device.work)
 
     assert refusal.value.retry_after
     assert len(opened) == 4
     device.release.set()
     await _all_final(opened)
-    sessions.open(plan(), device.work)  # there is room again
+    submit(sessions, device.work)  # there is room again
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("private"), asyncio.CancelledError("private")], ids=type
+)
+async def test_work_that_raises_ends_its_session_and_the_next_one_runs(
+    sessions: Sessions, error: BaseException
+) -> None:
+    """A defect costs one session and never the device."""
+
+    async def broken(session: Session) -> None:
+        raise error
+
+    device = Device()
+    device.release.set()
+    first, second = submit(sessions, broken), submit(sessions, device.work)
+    await _all_final([first, second])
+
+    assert first.failure is not None
+    assert first.failure.reason is Reason.INTERNAL
+    assert first.failure.incident_id
+    assert "private" not in first.failure.message
+    assert second.state is SessionState.COMPLETED
+    assert sessions.queue("cpu:0").running is None
 
 
 async def test_a_session_cancelled_while_it_waits_never_starts(sessions: Sessions) -> None:
     device = Device()
-    first = sessions.open(plan(), device.work)
+    first = submit(sessions, device.work)
     await device.started.wait()
-    second = sessions.open(plan(), device.work)
-    third = sessions.open(plan(), device.work)
+    second = submit(sessions, device.work)
+    third = submit(sessions, device.work)
 
     assert second.request_cancel(Reason.CANCELLED_BY_CLIENT)
     assert second.state is SessionState.CANCELLED
@@ -104,25 +129,23 @@ async def test_a_session_whose_time_is_over_never_starts(
     sessions: Sessions, clock: Clock
 ) -> None:
     device = Device()
-    first = sessions.open(plan(), device.work)
+    first = submit(sessions, device.work)
     await device.started.wait()
-    late = sessions.open(plan(SessionOptions(timeout_seconds=10)), device.work)
+    late = submit(sessions, device.work, SessionOptions(timeout_seconds=10))
 
     clock.move(11)
     sessions.queue("cpu:0").expire()
 
     assert late.state is SessionState.FAILED
     assert late.failure is not None
-    assert late.failure.message == "too late"
+    assert late.failure.reason is Reason.DEADLINE_EXPIRED
+    assert late.failure.metadata["timeout_seconds"] == "10"
+    assert "never started" in late.failure.message
     device.release.set()
     await _all_final([first])
     assert device.order == [first.session_id]
 
 
-async def _all_final(opened: list[Session]) -> None:
-    async with asyncio.timeout(5):
-        for session in opened:
-            while not session.state.final:
-                change = session.log.change()
-                if not session.state.final:
-                    await change.wait()
+async def _all_final(sessions: list[Session]) -> None:
+    for session in sessions:
+        await until_final(session)

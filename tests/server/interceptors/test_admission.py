@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+from server.interceptors import behaviour_of, with_behaviour
 from server.interceptors.admission import Admission, AdmissionInterceptor
 from server.interceptors.call_classes import CallClass
 from server.interceptors.errors import ErrorInterceptor
@@ -179,3 +180,33 @@ async def test_end_all_tells_clients_that_the_server_stops(method: str) -> None:
             await asyncio.wait_for(held, 10)
     what = told(caught.value)
     assert (what.code, what.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+
+
+async def test_what_lies_around_an_ended_call_is_not_cancelled_with_it() -> None:
+    """A call that was ended has only failed: its task can wait, with time limits of its own."""
+    still_cancelled: list[int] = []
+
+    class Outer(grpc.aio.ServerInterceptor):
+        async def intercept_service(self, continuation: Any, details: Any) -> Any:
+            handler = await continuation(details)
+            inner = behaviour_of(handler)
+
+            async def watched(request: Any, context: Any) -> Any:
+                task = asyncio.current_task()
+                assert task is not None
+                try:
+                    return await inner(request, context)
+                finally:
+                    still_cancelled.append(task.cancelling())
+
+            return with_behaviour(handler, watched)
+
+    gate, admission = Gate(), Admission({})
+    interceptors = [ErrorInterceptor(), Outer(), AdmissionInterceptor(admission)]
+    async with serving(interceptors, gate.behaviours, SERVICE) as echo:
+        held = asyncio.ensure_future(echo.call("RunWorkflow"))
+        await gate.begun.get()
+        admission.end_all()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await asyncio.wait_for(held, 10)
+    assert still_cancelled == [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,14 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from deviceops.v1 import device_pb2, device_pb2_grpc
-from domains.errors import FieldViolation, InvalidArgument, NotFound, Reason, ResourceExhausted
+from domains.errors import (
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+)
 from server.interceptors.errors import ErrorInterceptor
 from tests.server.echo import ARITIES, UNREADABLE, failing, serving, told
 
@@ -53,6 +61,50 @@ async def test_violations_and_retry_delay_reach_the_client() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await echo.call("Unary")
     assert told(caught.value).retry_seconds == 1.25
+    assert dict(caught.value.trailing_metadata() or ())["grpc-retry-pushback-ms"] == "1250"
+
+
+# As Grpc.Net.Client and others are configured, with a back-off that no test would wait for.
+RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "300s",
+                "maxBackoff": "300s",
+                "backoffMultiplier": 1,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
+
+async def test_a_clients_own_retry_policy_waits_as_long_as_it_is_told() -> None:
+    calls: list[float] = []
+
+    async def recovering(request: Any, context: Any) -> Any:
+        calls.append(asyncio.get_running_loop().time())
+        if len(calls) == 1:
+            raise Unavailable("Gone.", reason=Reason.WORKER_LOST, retry_after=0.25)
+        return request
+
+    options = [("grpc.enable_retries", 1), ("grpc.service_config", json.dumps(RETRIES))]
+    async with serving([ErrorInterceptor()], {"Unary": recovering}, options=options) as echo:
+        assert await asyncio.wait_for(echo.call("Unary"), 20) == ["hi"]
+    first, second = calls
+    assert 0.25 <= second - first < 10
+
+
+async def test_a_failure_without_a_time_to_wait_tells_none() -> None:
+    gone = Unavailable("Gone.", reason=Reason.DEVICE_LOST)
+    async with serving([ErrorInterceptor()], failing(gone)) as echo:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await echo.call("Unary")
+    trailers = dict(caught.value.trailing_metadata() or ())
+    assert "grpc-retry-pushback-ms" not in trailers
+    assert told(caught.value).retry_seconds is None
 
 
 @pytest.mark.parametrize("arity", ARITIES)

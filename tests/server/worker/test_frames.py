@@ -35,7 +35,8 @@ def all_jobs() -> tuple[type[Job[Any]], ...]:
     for domain in pkgutil.iter_modules(domains.__path__, "domains."):
         if domain.ispkg and importlib.util.find_spec(f"{domain.name}.jobs"):
             importlib.import_module(f"{domain.name}.jobs")
-    return tuple(Job.__subclasses__())
+    jobs = Job.__subclasses__()
+    return tuple(job for job in jobs if job.__module__.startswith("domains."))
 
 
 JOBS = all_jobs()

@@ -10,8 +10,9 @@ Rules that hold for the whole contract:
   "deviceops" and whose `reason` is a value of ErrorReason without its prefix. Broken
   fields come as google.rpc.BadRequest (20 at most; ErrorInfo.metadata
   "violations_omitted" counts the rest). RESOURCE_EXHAUSTED and UNAVAILABLE carry
-  google.rpc.RetryInfo when waiting helps. Unknown faults are INTERNAL with metadata
-  "incident_id", the key to the server's log.
+  google.rpc.RetryInfo when waiting helps, and the same time in milliseconds in the trailer
+  "grpc-retry-pushback-ms", which gRPC clients with a retry policy keep by themselves.
+  Unknown faults are INTERNAL with metadata "incident_id", the key to the server's log.
 - Every RPC may also answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID),
   PERMISSION_DENIED (ROLE_REQUIRED; REMOTE_SOURCE_FORBIDDEN where a model id is a URL or
   names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE, METADATA_INVALID),

@@ -1,0 +1,188 @@
+"""Events of sessions as messages, one by one and as streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from deviceops.v1 import common_pb2, session_pb2
+from domains.conversions import DATA_TYPES, REASONS, duration, timestamp
+from domains.session import types
+from domains.session.convert.values import (
+    DEGRADATIONS,
+    KINDS,
+    PHASES,
+    failure_to_proto,
+    image_to_proto,
+)
+from domains.session.core.log import EventLog
+
+R = TypeVar("R", bound=Message)
+Reports = Mapping[type, Callable[[Any], Message]]
+
+
+class SessionConverter:
+    """Turns events into messages.
+
+    Args:
+        reports: By type of report, what turns one into its message.
+    """
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+
+    async def responses(
+        self, events: AsyncGenerator[types.SessionEvent], response: type[R]
+    ) -> AsyncGenerator[R]:
+        """Each event as a message of an RPC's stream, in its field `event`.
+
+        A report comes right before the event that ends its session, in the field of its
+        type, where the response has one.
+        """
+        async with aclosing(events):
+            async for event in events:
+                report = self._report(event.event)
+                if report is not None:
+                    for field in response.DESCRIPTOR.fields:
+                        if field.message_type is report.DESCRIPTOR:
+                            yield response(**{field.name: report})
+                yield response(event=self.event(event))
+
+    def terminal(self, log: EventLog) -> session_pb2.SessionEvent | None:
+        """The entry that ended a log; None while it has not ended."""
+        if log.terminal is None:
+            return None
+        return self.event(log.entry(log.last_sequence))
+
+    def event(self, item: types.SessionEvent) -> session_pb2.SessionEvent:
+        """One event of a session."""
+        result = session_pb2.SessionEvent(
+            session_id=item.session_id,
+            sequence=item.sequence,
+            event_time=timestamp(item.event_time),
+        )
+        match item.event:
+            case types.Accepted() as accepted:
+                result.accepted.CopyFrom(_accepted(accepted, item.existing))
+            case types.QueueMoved(position):
+                result.queue_moved.queue_position = position
+            case types.PhaseStarted(phase, image_index):
+                result.phase_started.phase = PHASES.to_proto(phase)
+                if image_index is not None:
+                    result.phase_started.image_index = image_index
+            case types.TransferProgress(name, done, total):
+                result.transfer_progress.item = name
+                result.transfer_progress.done_bytes = done
+                result.transfer_progress.total_bytes = total
+            case types.TextEncoded(cached):
+                result.text_encoded.cached = cached
+                result.text_encoded.SetInParent()
+            case types.StepFinished(image_index, step, steps):
+                result.step_finished.image_index = image_index
+                result.step_finished.step = step
+                result.step_finished.steps = steps
+            case types.Preview() as preview:
+                result.preview.CopyFrom(
+                    session_pb2.Preview(
+                        image_index=preview.image_index,
+                        step=preview.step,
+                        width=preview.width,
+                        height=preview.height,
+                        jpeg=preview.jpeg,
+                    )
+                )
+            case types.ImageDecoded(image_index):
+                result.image_decoded.image_index = image_index
+                result.image_decoded.SetInParent()
+            case types.ImageChunk(image_index, offset, total_bytes, data):
+                result.image_chunk.CopyFrom(
+                    session_pb2.ImageChunk(
+                        image_index=image_index,
+                        offset_bytes=offset,
+                        total_bytes=total_bytes,
+                        data=data,
+                    )
+                )
+            case types.ImageFinished(image):
+                result.image_finished.image.CopyFrom(image_to_proto(image))
+            case types.Heartbeat(heartbeat_phase):
+                result.heartbeat.phase = PHASES.to_proto(heartbeat_phase)
+                result.heartbeat.SetInParent()
+            case types.Completed() as completed:
+                result.completed.CopyFrom(self._completed(completed))
+            case types.Failed(failure, images):
+                result.failed.failure.CopyFrom(failure_to_proto(failure))
+                result.failed.images.extend(map(image_to_proto, images))
+            case types.Cancelled(reason, cancelled_phase, images):
+                result.cancelled.reason = REASONS.to_proto(reason)
+                result.cancelled.phase = PHASES.to_proto(cancelled_phase)
+                result.cancelled.images.extend(map(image_to_proto, images))
+        return result
+
+    def _completed(self, completed: types.Completed) -> session_pb2.SessionCompleted:
+        result = session_pb2.SessionCompleted(
+            images=[image_to_proto(image) for image in completed.images],
+            degradations=[
+                common_pb2.Degradation(
+                    kind=DEGRADATIONS.to_proto(degradation.kind), detail=degradation.detail
+                )
+                for degradation in completed.degradations
+            ],
+            timings=_timings(completed),
+            device_id=completed.device_id,
+            generation=_generation(completed.generation),
+        )
+        report = self._report(completed)
+        if report is not None:
+            result.report.Pack(report)
+        return result
+
+    def _report(self, event: types.Entry | types.Passing) -> Message | None:
+        """The report that an event brings, if it brings one."""
+        if not isinstance(event, types.Completed) or event.report is None:
+            return None
+        return self._reports[type(event.report)](event.report)
+
+
+def _accepted(accepted: types.Accepted, existing: bool) -> session_pb2.SessionAccepted:
+    return session_pb2.SessionAccepted(
+        kind=KINDS.to_proto(accepted.kind),
+        device_id=accepted.device_id,
+        queue_position=accepted.queue_position,
+        expected_phases=[PHASES.to_proto(phase) for phase in accepted.expected_phases],
+        seeds=accepted.seeds,
+        steps=accepted.steps,
+        deadline=timestamp(accepted.deadline),
+        existing=existing,
+    )
+
+
+def _timings(completed: types.Completed) -> session_pb2.SessionTimings:
+    phases, times = types.Phase, completed.timings
+    return session_pb2.SessionTimings(
+        queue=duration(times.get(phases.QUEUED)),
+        load=duration(times.get(phases.LOADING_MODEL)),
+        encode_text=duration(times.get(phases.ENCODING_TEXT)),
+        prepare_input=duration(times.get(phases.PREPARING_INPUT)),
+        denoise=duration(times.get(phases.DENOISING)),
+        decode=duration(times.get(phases.DECODING)),
+        postprocess=duration(times.get(phases.POSTPROCESSING)),
+        encode_image=duration(times.get(phases.ENCODING_IMAGE)),
+        total=duration(completed.total_seconds),
+    )
+
+
+def _generation(facts: types.GenerationFacts | None) -> session_pb2.GenerationFacts | None:
+    if facts is None:
+        return None
+    return session_pb2.GenerationFacts(
+        model_id=facts.model_id,
+        unet_data_type=DATA_TYPES.to_proto(facts.unet_data_type),
+        vae_data_type=DATA_TYPES.to_proto(facts.vae_data_type),
+        channels_last=facts.channels_last,
+        steps=facts.steps,
+        software_versions=facts.software_versions,
+    )

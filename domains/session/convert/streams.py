@@ -1,0 +1,61 @@
+"""The one way in which an RPC's stream is a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+from domains.session.convert.events import SessionConverter
+from domains.session.core.plan import SessionRequest
+from domains.session.core.runner import SessionRunner
+
+R = TypeVar("R", bound=Message)
+
+# A client ends its call at its own deadline, often before the server sees the same moment:
+# the time left travels rounded up by as much as a hundredth, and then it takes its way.
+_ROUNDED_SHARE = 0.02
+_TRAVEL_SECONDS = 0.1
+
+
+class Call(Protocol):
+    """What is needed of a call's context."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the call's deadline; None without one."""
+        ...
+
+
+class SessionStreams:
+    """Runs sessions for calls and gives their events as the calls' responses.
+
+    Args:
+        runner: Runs them.
+        converter: Turns events and reports into messages.
+    """
+
+    def __init__(self, runner: SessionRunner, converter: SessionConverter) -> None:
+        self._runner = runner
+        self._converter = converter
+
+    def run(self, request: SessionRequest, call: Call, response: type[R]) -> AsyncGenerator[R]:
+        """The session that a call asks for, as its responses.
+
+        Raises what `SessionRunner.run` does.
+        """
+        events = self._runner.run(request, expired=_deadline_of(call))
+        return self._converter.responses(events, response)
+
+
+def _deadline_of(call: Call) -> Callable[[], bool]:
+    """Whether the call, which just ended, ended because its deadline passed."""
+    whole = call.time_remaining()
+
+    def passed() -> bool:
+        left = call.time_remaining()
+        if whole is None or left is None:
+            return False
+        return left <= max(_TRAVEL_SECONDS, whole * _ROUNDED_SHARE)
+
+    return passed

@@ -1,0 +1,98 @@
+"""Reading a session's events, at each reader's own pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from datetime import datetime
+
+from domains.session.core.session import Session
+from domains.session.errors import EventsExpired
+from domains.session.ports import ArtifactReader
+from domains.session.types import (
+    Heartbeat,
+    ImageChunk,
+    ImageFinished,
+    Passing,
+    QueueMoved,
+    SessionEvent,
+)
+
+
+class SessionReader:
+    """Streams of events; reading neither keeps nor ends a session.
+
+    Args:
+        artifacts: Where finished pictures are read back from.
+        heartbeat_seconds: Silence after which a stream gets a heartbeat.
+        now: The clock, timezone-aware.
+    """
+
+    def __init__(
+        self,
+        artifacts: ArtifactReader,
+        *,
+        heartbeat_seconds: float,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._artifacts = artifacts
+        self._heartbeat_seconds = heartbeat_seconds
+        self._now = now
+
+    async def events(
+        self,
+        session: Session,
+        from_sequence: int = 1,
+        *,
+        image_data: bool = False,
+        previews: bool = False,
+    ) -> AsyncGenerator[SessionEvent]:
+        """Entries from `from_sequence` on (0 and 1: all) to the last, with passing events.
+
+        Raises:
+            EventsExpired: `from_sequence` is more than one past the newest entry.
+        """
+        log = session.log
+        cursor = max(from_sequence, 1)
+        if cursor > log.last_sequence + 1:
+            raise EventsExpired(from_sequence, 1, log.last_sequence)
+        shown: SessionEvent | None = None
+        position = session.queue_position
+        while True:
+            change = log.change()
+            while cursor <= log.last_sequence:
+                entry = log.entry(cursor)
+                if image_data and isinstance(entry.event, ImageFinished):
+                    async with aclosing(self._chunks(entry, entry.event)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                yield entry
+                cursor += 1
+            if log.terminal is not None:
+                return
+            if session.queue_position != position:
+                position = session.queue_position
+                yield self._passing(session, QueueMoved(position))
+            if previews and log.preview is not None and log.preview is not shown:
+                shown = log.preview
+                yield shown
+            try:
+                async with asyncio.timeout(self._heartbeat_seconds):
+                    await change.wait()
+            except TimeoutError:
+                yield self._passing(session, Heartbeat(session.phase))
+
+    def _passing(self, session: Session, event: Passing) -> SessionEvent:
+        return SessionEvent(session.session_id, session.log.last_sequence, self._now(), event)
+
+    async def _chunks(
+        self, entry: SessionEvent, finished: ImageFinished
+    ) -> AsyncGenerator[SessionEvent]:
+        """The picture's file, numbered like the entry before it so that it is resent."""
+        offset = 0
+        image = finished.image
+        async for data in self._artifacts.read(image.artifact_id):
+            chunk = ImageChunk(image.image_index, offset, image.size_bytes, data)
+            yield SessionEvent(entry.session_id, entry.sequence - 1, entry.event_time, chunk)
+            offset += len(data)

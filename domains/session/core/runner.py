@@ -1,0 +1,102 @@
+"""The one way in which work becomes a session: found or opened, run in its turn, followed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+
+from domains.errors import Reason
+from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.reading import SessionReader
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.errors import SessionTimedOut
+from domains.session.types import Accepted, OnDisconnect, SessionEvent
+
+
+def _never() -> bool:
+    return False
+
+
+class SessionRunner:
+    """Runs what calls ask for as sessions, and streams their events.
+
+    Args:
+        sessions: Where sessions are opened and wait.
+        reader: Reads their events.
+    """
+
+    def __init__(self, sessions: Sessions, reader: SessionReader) -> None:
+        self._sessions = sessions
+        self._reader = reader
+
+    async def run(
+        self, request: SessionRequest, *, expired: Callable[[], bool] = _never
+    ) -> AsyncGenerator[SessionEvent]:
+        """Start the session, or find the one that its request_id started; follow it.
+
+        Yields the session's events from the first to the last; then raises what a failed
+        or cancelled session ended with. When the last call that follows a session is
+        dropped, the session is cancelled, unless its options say otherwise.
+
+        Args:
+            request: What the call asks for.
+            expired: Whether the call is dropped because its own deadline passed.
+
+        Raises:
+            RequestIdReused: The request_id belongs to another request.
+            DomainError: The request cannot be prepared, the queue is full, the server is
+                shutting down, the session failed or was cancelled.
+        """
+        session, existing = await self._find_or_open(request)
+        events = self._reader.events(
+            session, image_data=request.image_data, previews=request.previews
+        )
+        session.followers += 1
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if existing and isinstance(event.event, Accepted):
+                        event = replace(event, existing=True)
+                    yield event
+        finally:
+            session.followers -= 1
+            if not session.followers and session.options.on_disconnect is OnDisconnect.CANCEL:
+                reason = Reason.DEADLINE_EXPIRED if expired() else Reason.CLIENT_DISCONNECTED
+                session.request_cancel(reason)
+        session.raise_for_end()
+
+    async def _find_or_open(self, request: SessionRequest) -> tuple[Session, bool]:
+        """The session, and whether an earlier call had opened it."""
+        options, digest = request.options, request.digest
+        if known := self._sessions.known(options.request_id, digest):
+            return known, True
+        plan = await request.prepare()
+        # The same request may have come twice at once: the first to get here opened it.
+        if known := self._sessions.known(options.request_id, digest):
+            return known, True
+        turn = partial(_take_turn, plan)
+        return self._sessions.open(plan, turn, options=options, digest=digest), False
+
+
+async def _take_turn(plan: SessionPlan, session: Session) -> None:
+    """The session's turn; its queue ends the session with what this raises."""
+    work = asyncio.ensure_future(plan.work(session))
+    if plan.stop is None:
+        session.start(work.cancel)
+        limit = asyncio.timeout(session.remaining())
+    else:
+        session.start(partial(plan.stop, session))
+        limit = asyncio.timeout(None)
+    try:
+        async with limit:
+            outcome = await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        seconds = session.options.timeout_seconds
+        raise SessionTimedOut(session.session_id, seconds, began=True) from None
+    session.complete(outcome)
