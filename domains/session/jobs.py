@@ -15,16 +15,13 @@ from domains.codec import Value
 from domains.session.types import (
     ImageResult,
     PhaseStarted,
-    Preview,
-    Progress,
+    ProgressEvent,
     StepFinished,
     TransferProgress,
 )
 from domains.values import ImageFormat
 
 Report = TypeVar("Report")
-ProgressEvent = Progress | Preview
-"""What a session records, or shows, as it is."""
 
 
 @dataclass(frozen=True)

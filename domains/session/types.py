@@ -283,6 +283,12 @@ class Preview(Value, frozen=True):
     jpeg: Annotated[bytes, Meta(min_length=1, max_length=MAX_PREVIEW_BYTES)]
 
 
+ProgressEvent = (
+    PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded | Preview
+)
+"""What running work reports before its end."""
+
+
 @dataclass(frozen=True)
 class ImageChunk:
     """Part of a finished picture's file."""

@@ -200,7 +200,17 @@ class Code:
                 assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
                 name = _defaulted(outer, node)
                 yield from self._parameter(module, function, name, reason, start)
-            case ast.IfExp() | ast.BoolOp() | ast.keyword() | ast.Tuple() | ast.List():
+            case ast.Attribute(attr="get"):  # of a table that holds the reason
+                yield from self._follow(module, module.parents[outer], reason, start)
+            case (
+                ast.IfExp()
+                | ast.BoolOp()
+                | ast.keyword()
+                | ast.Tuple()
+                | ast.List()
+                | ast.Dict()
+                | ast.Subscript()
+            ):
                 yield from self._follow(module, outer, reason, start)
             case _:
                 yield Use(reason, where, None)
@@ -216,8 +226,8 @@ class Code:
             target = target.elts[_place_in_tuple(node.value, start)]
         if isinstance(scope, ast.ClassDef):
             yield Use(reason, where, self._code_of((module.name, scope.name)))
-        elif scope is not None and isinstance(target, ast.Name):
-            yield from self._reads(module, scope, target.id, reason, start)
+        elif isinstance(target, ast.Name):
+            yield from self._reads(module, scope or module.tree, target.id, reason, start)
         else:
             yield Use(reason, where, None)
 
@@ -232,7 +242,7 @@ class Code:
         if name in CANCELLING or meaning in CANCELLING:
             yield Use(reason, where, None, cancels=True)
             return
-        if meaning in _TRANSPARENT:
+        if meaning in _TRANSPARENT or name == "get":
             yield from self._follow(module, call, reason, start)
             return
         code = self._code_of(meaning)

@@ -109,6 +109,11 @@ def unpacked(gone: bool) -> NotFound:
     why, reason = ("x", Reason.BATCH_NOT_FOUND) if gone else ("y", Reason.ROLE_REQUIRED)
     return NotFound(why, reason=reason)
 
+TABLE = {"a": Reason.TOKEN_MISSING}
+
+def looked_up(key: str) -> NotFound:
+    return NotFound("x", reason=TABLE.get(key, Reason.SLOW_READER))
+
 def calls(session):
     refuse("x", Reason.DEVICE_NOT_FOUND)
     refuse("x", reason=Reason.DISK_FULL)
@@ -138,6 +143,8 @@ def test_code_that_raises_a_reason_with_another_code_is_found() -> None:
         "NAME_TAKEN is ALREADY_EXISTS, not INVALID_ARGUMENT",
         "DISK_FULL is RESOURCE_EXHAUSTED, not CANCELLED",
         "ROLE_REQUIRED is PERMISSION_DENIED, not NOT_FOUND",
+        "TOKEN_MISSING is UNAUTHENTICATED, not NOT_FOUND",
+        "SLOW_READER is RESOURCE_EXHAUSTED, not NOT_FOUND",
         "INTERNAL is INTERNAL, not unknown",
     }
     assert len(list(code.unreasoned())) == 1

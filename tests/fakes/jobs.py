@@ -9,7 +9,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from domains.inference.jobs import GenerationJob
-from domains.session.jobs import EncodedImage, ProgressEvent
+from domains.session.jobs import EncodedImage
+from domains.session.types import ProgressEvent
 
 
 def _go_on() -> None:

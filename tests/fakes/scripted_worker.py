@@ -33,8 +33,15 @@ from domains.inference.types import GenerationSettings
 from domains.memory.backends.chunks import Guard
 from domains.memory.backends.process_buffers import ProcessBuffers
 from domains.memory.types import Move
-from domains.session.jobs import EncodedImage, JobContext, ProgressEvent
-from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
+from domains.session.jobs import EncodedImage, JobContext
+from domains.session.types import (
+    ImageDecoded,
+    Phase,
+    PhaseStarted,
+    Preview,
+    ProgressEvent,
+    StepFinished,
+)
 from domains.values import ByteFigure, DataType, Degradation, DegradationKind
 from server.worker.child.loop import main
 from server.worker.child.parts import Parts

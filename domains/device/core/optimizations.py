@@ -12,7 +12,7 @@ from domains.device.errors import InvalidTask
 from domains.device.jobs import OptimizationJob
 from domains.device.ports import DeviceRuns, Models
 from domains.device.types import OptimizationProfile
-from domains.session.core.device_work import run_job
+from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
@@ -70,14 +70,13 @@ class Optimizations:
         device = await self._inventory.resolve(request.device_id)
         named = request.model_id or loaded_model(self._runs.figures(device.device_id))
         model = await self._models.resolve(named)
+        job = OptimizationJob(request.profile, model.model_id, model.path)
         return SessionPlan(
             kind=SessionKind.DEVICE_TASK,
             device_id=device.device_id,
             model_id=model.model_id,
             expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL, Phase.MEASURING),
-            work=partial(
-                self._run, OptimizationJob(request.profile, model.model_id, model.path)
-            ),
+            work=partial(self._run, job),
         )
 
     async def _run(self, job: OptimizationJob, session: Session) -> Outcome:

@@ -12,7 +12,7 @@ from domains.device.core.reporting import refuse_unusable
 from domains.device.jobs import Capabilities, SelfTestFacts, SelfTestJob
 from domains.device.ports import DeviceRuns, FactsStore, Workers
 from domains.device.types import Device
-from domains.session.core.device_work import run_job
+from domains.session.core.jobs import run_job
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session

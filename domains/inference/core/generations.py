@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +20,7 @@ from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.ports import ArtifactKeeper, Devices, Models
 from domains.inference.types import GenerationRequest, GenerationSettings
 from domains.model.types import Model
+from domains.session.core.jobs import run_job
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -30,7 +30,6 @@ from domains.session.types import (
     GenerationFacts,
     Outcome,
     Phase,
-    Preview,
     SessionKind,
 )
 
@@ -153,22 +152,13 @@ class Generations:
 
     async def _draw(self, job: GenerationJob, session: Session) -> Outcome:
         self._models.record_use(job.settings.model_id)
-        events = self._pool.run(
-            session.device_id, session.session_id, job, remaining=session.remaining()
-        )
-        async with aclosing(events):
-            async for event in events:
-                match event:
-                    case GenerationReport():
-                        return self._outcome(session, job.settings, event)
-                    case SpooledImage(image, path):
-                        await self._artifacts.adopt(path, image.artifact_id, session.session_id)
-                        session.finish_image(image)
-                    case Preview():
-                        session.show(event)
-                    case _:
-                        session.record(event)
-        raise RuntimeError("a generation ended without its report")
+        report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
+        return self._outcome(session, job.settings, report)
+
+    async def _keep(self, session: Session, spooled: SpooledImage) -> None:
+        image = spooled.image
+        await self._artifacts.adopt(spooled.path, image.artifact_id, session.session_id)
+        session.finish_image(image)
 
     def _outcome(
         self, session: Session, settings: GenerationSettings, report: GenerationReport

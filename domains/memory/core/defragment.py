@@ -14,7 +14,7 @@ from domains.device.types import Device
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceBuffers
-from domains.session.core.device_work import run_job
+from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
@@ -114,7 +114,7 @@ class Defragmentation:
         session.record(PhaseStarted(Phase.RELEASING))
         actions: list[str] = []
         if depth is Depth.RELOAD:
-            actions += await self._reload(session, device.device_id)
+            actions += await self._reload(session)
         if depth is Depth.RECYCLE_WORKER:
             actions += await self._recycle(session, device.device_id)
         else:
@@ -140,7 +140,7 @@ class Defragmentation:
             ]
         return [f"The allocator gave back {max(0, before - after)} bytes of unused blocks."]
 
-    async def _reload(self, session: Session, device_id: str) -> list[str]:
+    async def _reload(self, session: Session) -> list[str]:
         report = await run_job(self._runs, session, ReleaseJob(reload=True))
         names = dict.fromkeys(part.model_id for part in report.released)
         if not names:

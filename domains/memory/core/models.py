@@ -14,7 +14,7 @@ from domains.device.jobs import ReleaseJob, ReleaseReport
 from domains.device.ports import DeviceRuns
 from domains.device.types import LoadedComponent
 from domains.memory.types import HeldComponent, Place
-from domains.session.core.device_work import run_job
+from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
 
 

@@ -19,7 +19,7 @@ from domains.session.types import (
     Phase,
     PhaseStarted,
     Preview,
-    Progress,
+    ProgressEvent,
     SessionKind,
     SessionOptions,
     SessionSnapshot,
@@ -113,22 +113,20 @@ class Session:
         self._cancel_work = cancel_work
         self.log.wake()
 
-    def record(self, entry: Progress) -> None:
-        """Note progress."""
+    def record(self, event: ProgressEvent) -> None:
+        """Note progress. A preview replaces the one before it."""
         if self.state.final:
             return
-        if isinstance(entry, PhaseStarted):
-            self.phase = entry.phase
-        elif isinstance(entry, StepFinished):
+        if isinstance(event, Preview):
+            self.log.show(event)
+            return
+        if isinstance(event, PhaseStarted):
+            self.phase = event.phase
+        elif isinstance(event, StepFinished):
             self._done_steps += 1
-        elif isinstance(entry, TransferProgress) and entry.total_bytes:
-            self._moved_share = entry.done_bytes / entry.total_bytes
-        self.log.append(entry)
-
-    def show(self, preview: Preview) -> None:
-        """Replace the preview."""
-        if not self.state.final:
-            self.log.show(preview)
+        elif isinstance(event, TransferProgress) and event.total_bytes:
+            self._moved_share = event.done_bytes / event.total_bytes
+        self.log.append(event)
 
     def finish_image(self, image: ImageResult) -> None:
         """A picture is kept."""

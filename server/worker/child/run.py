@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from domains.errors import Cancelled, DeadlineExceeded
-from domains.session.jobs import EncodedImage, Job, ProgressEvent
-from domains.session.types import MAX_PREVIEW_BYTES, ImageResult, Preview
+from domains.session.jobs import EncodedImage, Job
+from domains.session.types import MAX_PREVIEW_BYTES, ImageResult, Preview, ProgressEvent
 from server.worker.child import spool
 from server.worker.link import frames
 

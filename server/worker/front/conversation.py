@@ -10,8 +10,7 @@ from typing import Any
 
 from domains.device.types import DeviceFigures
 from domains.errors import Failure, Reason
-from domains.session.jobs import ProgressEvent
-from domains.session.types import ImageResult
+from domains.session.types import ImageResult, ProgressEvent
 from server.worker.front.memory_orders import Orders
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 from domains.errors import DomainError
-from domains.session.jobs import Job, JobEvent, ProgressEvent, SpooledImage
+from domains.session.jobs import Job, JobEvent, SpooledImage
 from domains.session.types import (
     ImageDecoded,
     ImageResult,
     Preview,
+    ProgressEvent,
     StepFinished,
     TransferProgress,
 )

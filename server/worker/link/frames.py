@@ -25,8 +25,7 @@ from domains.codec import (
 from domains.device.types import DeviceFigures
 from domains.errors import Failure
 from domains.memory.types import Compare, Move, Segment
-from domains.session.jobs import ProgressEvent
-from domains.session.types import ImageResult
+from domains.session.types import ImageResult, ProgressEvent
 
 PROTOCOL_VERSION = 3
 LONGEST_TRACEBACK = 64 * 1024

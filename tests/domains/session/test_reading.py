@@ -125,7 +125,7 @@ async def test_only_the_newest_preview_is_sent_and_only_to_those_who_asked(
     session = await started(sessions)
     for step in (1, 2):
         session.record(StepFinished(0, step, 2))
-        session.show(Preview(0, step, 8, 8, b"jpeg"))
+        session.record(Preview(0, step, 8, 8, b"jpeg"))
     with_previews = reader.events(session, previews=True)
     async with aclosing(with_previews):
         seen = [await anext(with_previews) for _ in range(4)]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any
 
 import pytest
 
 from domains.errors import Cancelled, Reason, Unavailable
-from domains.session.core.device_work import run_job
 from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
@@ -20,14 +17,11 @@ from domains.session.errors import (
     SessionFailed,
     SessionNotFound,
 )
-from domains.session.jobs import Job
 from domains.session.types import (
     Completed,
     Failed,
     OnDisconnect,
     Outcome,
-    Phase,
-    PhaseStarted,
     SessionEvent,
     SessionOptions,
     SessionState,
@@ -279,52 +273,3 @@ async def test_ending_the_queue_ends_what_runs(
     assert work.cleaned.is_set()
     with pytest.raises(SessionCancelled):
         await asyncio.wait_for(call, 5)
-
-
-# Jobs on a device.
-
-
-class Worker:
-    """Does every job by giving these events, and then fails if it is asked for more."""
-
-    def __init__(self, *events: object) -> None:
-        self.events = events
-
-    async def run(
-        self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
-    ) -> AsyncGenerator[Any]:
-        for event in self.events:
-            yield event
-        if isinstance(self.events[-1], str):
-            raise AssertionError("nothing is asked of it after its report")
-
-    def cancel(self, device_id: str, session_id: str) -> None:
-        raise NotImplementedError
-
-
-class Task(Job[str], frozen=True):
-    """A job that comes to a text."""
-
-
-async def test_progress_of_a_job_is_recorded_until_its_report(runner: SessionRunner) -> None:
-    worker = Worker(PhaseStarted(Phase.COPYING), "report")
-
-    async def work(session: Session) -> Outcome:
-        return Outcome(report=await run_job(worker, session, Task()))
-
-    events = [event.event for event in await follow(runner, work)]
-
-    assert events[1] == PhaseStarted(Phase.COPYING)
-    assert isinstance(events[-1], Completed)
-    assert events[-1].report == "report"
-
-
-async def test_a_job_that_ends_without_its_report_is_a_defect(runner: SessionRunner) -> None:
-    async def work(session: Session) -> Outcome:
-        worker = Worker(PhaseStarted(Phase.COPYING))
-        return Outcome(report=await run_job(worker, session, Task()))
-
-    with pytest.raises(SessionFailed) as end:
-        await follow(runner, work)
-
-    assert end.value.reason is Reason.INTERNAL

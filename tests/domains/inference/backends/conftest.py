@@ -25,8 +25,8 @@ from domains.inference.types import (
     Scheduler,
     SchedulerSettings,
 )
-from domains.session.jobs import EncodedImage, ProgressEvent
-from domains.session.types import Preview, StepFinished
+from domains.session.jobs import EncodedImage
+from domains.session.types import Preview, ProgressEvent, StepFinished
 from tests.fakes.jobs import Listener, changed
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"

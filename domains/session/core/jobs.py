@@ -1,0 +1,51 @@
+"""Doing a job on a device as the work of a session."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from domains.session.core.session import Session
+from domains.session.jobs import Job, JobRunner, SpooledImage
+from domains.session.types import ProgressEvent
+
+Report = TypeVar("Report")
+
+
+async def run_job(
+    runner: JobRunner,
+    session: Session,
+    job: Job[Report],
+    *,
+    keep: Callable[[SpooledImage], Awaitable[None]] | None = None,
+) -> Report:
+    """Do a job on the session's device: its progress is the session's, its report is returned.
+
+    Args:
+        runner: The workers.
+        session: Whose work it is.
+        job: What to do.
+        keep: Takes a finished picture; None for jobs without pictures.
+
+    Raises:
+        DomainError: What the port raises.
+    """
+    report: Any = None
+    events: AsyncGenerator[Any] = runner.run(
+        session.device_id, session.session_id, job, remaining=session.remaining()
+    )
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, ProgressEvent):
+                session.record(event)
+            elif not isinstance(event, SpooledImage):
+                report = event
+            elif keep is not None:
+                await keep(event)
+            else:
+                raise TypeError("a job without pictures made one")
+    if report is None:
+        raise RuntimeError("a job ended without a report")
+    done: Report = report
+    return done

@@ -1,0 +1,78 @@
+"""A job on a device as the work of a session: its progress, its pictures, its report."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domains.session.core.jobs import run_job
+from domains.session.core.sessions import Sessions
+from domains.session.jobs import Job, SpooledImage
+from domains.session.types import Phase, PhaseStarted, Preview
+from tests.domains.session.conftest import picture, started
+
+SPOOLED = SpooledImage(picture(), Path("x"))
+
+
+class Task(Job[str], frozen=True):
+    """Comes to a word."""
+
+
+class Worker:
+    """Tells those events, and remembers what it was asked."""
+
+    def __init__(self, *events: Any) -> None:
+        self.events = events
+        self.asked: list[tuple[str, str, Job[Any]]] = []
+
+    async def run(
+        self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
+    ) -> AsyncGenerator[Any]:
+        assert remaining > 0
+        self.asked.append((device_id, session_id, job))
+        for event in self.events:
+            yield event
+
+    def cancel(self, device_id: str, session_id: str) -> None:
+        raise AssertionError("nobody cancels")
+
+
+async def test_its_progress_is_the_sessions_and_its_report_is_returned(
+    sessions: Sessions,
+) -> None:
+    session = await started(sessions)
+    preview = Preview(0, 1, 8, 8, b"jpeg")
+    worker = Worker(PhaseStarted(Phase.COPYING), preview, "done")
+
+    assert await run_job(worker, session, Task()) == "done"
+
+    assert worker.asked == [("cpu:0", session.session_id, Task())]
+    assert session.phase is Phase.COPYING
+    assert session.log.entry(2).event == PhaseStarted(Phase.COPYING)
+    assert session.log.preview is not None
+    assert session.log.preview.event == preview
+
+
+async def test_pictures_go_to_who_keeps_them(sessions: Sessions) -> None:
+    kept: list[SpooledImage] = []
+
+    async def keep(image: SpooledImage) -> None:
+        kept.append(image)
+
+    session = await started(sessions)
+    await run_job(Worker(SPOOLED, "done"), session, Task(), keep=keep)
+
+    assert kept == [SPOOLED]
+
+
+async def test_a_picture_that_nobody_keeps_is_a_defect(sessions: Sessions) -> None:
+    with pytest.raises(TypeError):
+        await run_job(Worker(SPOOLED, "done"), await started(sessions), Task())
+
+
+async def test_a_job_that_ends_without_its_report_is_a_defect(sessions: Sessions) -> None:
+    with pytest.raises(RuntimeError):
+        await run_job(Worker(PhaseStarted(Phase.COPYING)), await started(sessions), Task())
