@@ -14,10 +14,10 @@ BASELINE := protos/baseline.binpb
 ARGS ?=
 JOBS ?= 2
 
-.PHONY: help setup run generate baseline format lint types test check bench clean
+.PHONY: help setup run generate baseline format lint types test test-quick test-full coverage check bench clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Create .venv with everything installed (PYTHON=python3.12 to choose)
 	@:
@@ -55,7 +55,16 @@ types: setup ## Types, strictly
 	$(BIN)/mypy
 
 test: setup ## The tests, two at a time (ARGS="-k words" for some, JOBS=8 where there are cores)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --tier usual $(ARGS)
+
+test-quick: setup ## What needs neither torch nor a worker, for daily work: about a minute
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --tier quick $(ARGS)
+
+test-full: setup ## What `test` leaves out: trainings, benchmarks' own tests, long oracles
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --tier demonstrations $(ARGS)
+
+coverage: setup ## Which branches `test` takes, written to htmlcov/
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --tier usual --cov --cov-branch --cov-report html --cov-report term:skip-covered $(ARGS)
 
 check: setup ## All of it, as CI runs it: generated code is current, lint, types, test
 	@$(BIN)/python tools/generate.py --check
@@ -65,6 +74,6 @@ bench: setup ## Benchmarks, as ratios against baselines measured in the same run
 	@$(BIN)/python -m bench $(ARGS)
 
 clean: ## Remove what tools left behind; .venv and pictures in out/ stay
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf clients/csharp/*/bin clients/csharp/*/obj
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

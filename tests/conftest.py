@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from server.worker.child.environment import settle_environment
+from tests import tiers
 from tests.running import RunningServer, start_server
+from tests.tiers import Tier
 
 # Tests of the engine run in this process, in the environment of a worker.
 settle_environment()
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--tier`: which tests run; see `tests/tiers.py`."""
+    parser.addoption("--tier", choices=[tier.value for tier in Tier], default=Tier.ALL.value)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the promise that the quick tests do without torch."""
+    if Tier(config.getoption("tier")) is Tier.QUICK:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # importing it fails
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read files of other tiers: some of them import for seconds."""
+    path = collection_path.relative_to(config.rootpath).as_posix()
+    if collection_path.is_dir():
+        quick = config.getoption("tier") == Tier.QUICK.value
+        return True if quick and tiers.needs_torch(f"{path}/") else None
+    if not collection_path.name.startswith("test_"):
+        return None
+    tier = Tier(config.getoption("tier"))
+    if tier is Tier.DEMONSTRATIONS:
+        return None  # single tests of any file may be marked
+    return None if tiers.belongs(path, tier) else True
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not of the tier."""
+    tiers.select(config, items)
 
 
 @pytest.fixture(scope="session")

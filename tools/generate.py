@@ -36,7 +36,7 @@ class GenerationFailed(Exception):
 
 
 def generate_python(protos: Path, into: Path) -> None:
-    """Messages, typed stubs and gRPC code of every proto, the worker link included.
+    """Messages, typed stubs and gRPC code of every proto.
 
     Only protos with a service get gRPC files: for the others these would be empty.
 

@@ -1,0 +1,91 @@
+"""Which tests run when.
+
+- quick: no torch, no worker process; for every save. `make test-quick`.
+- usual: every guard of what the product promises. `make test`.
+- demonstrations: what shows rather than guards, or takes long for what it guards: that
+  trainings run and their products do what they are for, benchmarks' own tests, long oracles.
+  `make test-full`, and CI runs them too.
+
+A new test is usual until it is named here or marked `@pytest.mark.demonstration`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import pytest
+
+
+class Tier(Enum):
+    """A choice of tests."""
+
+    QUICK = "quick"
+    USUAL = "usual"
+    DEMONSTRATIONS = "demonstrations"
+    ALL = "all"
+
+
+_QUICK = ("tests/contract/", "tests/domains/", "tests/server/", "tests/test_")
+_NOT_QUICK = (
+    # They need torch.
+    "tests/domains/inference/backends/",
+    "tests/domains/device/test_faults.py",
+    "tests/domains/device/test_selftest.py",
+    "tests/domains/memory/test_buffers.py",
+    "tests/domains/memory/test_comparing.py",
+    "tests/domains/model/backends/test_diffusers_folder.py",
+    "tests/domains/model/backends/test_safetensors_header.py",
+    "tests/domains/model/backends/test_weights.py",
+    # They start processes, or wait for real time.
+    "tests/contract/test_sketches.py",
+    "tests/domains/device/test_probe_processes.py",
+    "tests/server/cli/test_process.py",
+    "tests/server/test_fuzz.py",
+    "tests/server/test_process.py",
+    "tests/server/test_serve.py",
+    "tests/server/worker/test_engine_worker.py",
+    "tests/server/worker/test_frames.py",
+    "tests/server/worker/test_loop.py",
+    "tests/server/worker/test_pool",
+    "tests/server/worker/test_resumption.py",
+)
+_DEMONSTRATIONS = ("tests/bench/", "tests/demo/")
+
+
+def belongs(path: str, tier: Tier, *, marked: bool = False) -> bool:
+    """Whether a test of the file at `path` (from the root, with `/`) is of that tier.
+
+    Args:
+        path: Where the test is.
+        tier: The choice.
+        marked: Whether the test itself is marked as a demonstration.
+    """
+    demonstration = marked or path.startswith(_DEMONSTRATIONS)
+    match tier:
+        case Tier.ALL:
+            return True
+        case Tier.DEMONSTRATIONS:
+            return demonstration
+        case Tier.USUAL:
+            return not demonstration
+        case Tier.QUICK:
+            quick = path.startswith(_QUICK) and not path.startswith(_NOT_QUICK)
+            return quick and not demonstration
+
+
+def needs_torch(folder: str) -> bool:
+    """Whether what a folder's tests share imports torch; its path ends with `/`."""
+    return folder == "tests/domains/inference/backends/"
+
+
+def select(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what is not of the tier that was asked for."""
+    tier = Tier(config.getoption("tier"))
+    chosen, others = [], []
+    for item in items:
+        path = item.path.relative_to(config.rootpath).as_posix()
+        marked = item.get_closest_marker("demonstration") is not None
+        (chosen if belongs(path, tier, marked=marked) else others).append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = chosen
