@@ -154,11 +154,11 @@ class Settings(BaseModel):
     allocation_quota_bytes: Annotated[int, Field(ge=0)] | None = None
     """Most bytes of one memory that one client may hold; empty: half of it, 0: no limit."""
     pressure_elevated: Share = 0.80
-    """Used share of a memory from which idle models give way."""
+    """Used share of a memory from which idle models are unloaded."""
     pressure_high: Share = 0.90
-    """Used share from which nothing is lent there."""
+    """Used share from which nothing more is allocated there."""
     pressure_critical: Share = 0.95
-    """Used share from which new work is refused; of main memory no more is ever lent."""
+    """Used share from which new work is refused; of main memory no more is ever allocated."""
     pressure_hysteresis: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.05
     """A level ends this far below the share where it begins."""
 

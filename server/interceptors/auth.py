@@ -1,7 +1,7 @@
 """Lets in calls that carry the server's token.
 
-Health passes without one: supervisors and load balancers ask it, and it tells nothing
-but "serving". Reflection tells what can be called and needs the token like all else;
+Health passes without one: supervisors and load balancers ask it, and it says nothing but
+"serving". Reflection describes what can be called and needs the token like all else;
 grpcurl sends it with `-H "authorization: Bearer TOKEN"`, which covers its reflection
 calls too.
 """

@@ -3,7 +3,7 @@
 Flow control stops a stream after a few megabytes; without an end to the patience, a
 client that hangs would keep its generator and its place among the calls for ever. Both
 are given back at once. The call itself can end only when the waiting message has been
-taken, since a status cannot overtake it: a client that reads again is told why.
+taken, since a status cannot overtake it: a client that reads again learns why.
 """
 
 from __future__ import annotations
