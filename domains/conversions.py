@@ -19,6 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from deviceops.v1 import common_pb2
 from domains.codec import Value
 from domains.errors import FieldViolation, InvalidArgument, Reason
+from domains.limits import LIMITS
 from domains.values import ByteFigure, DataType, FigureQuality
 
 E = TypeVar("E", bound=Enum)
@@ -146,6 +147,16 @@ def duration(seconds: float | None) -> Duration | None:
 def seconds(message: Duration) -> float:
     """A Duration's seconds, whatever a client put into its fields."""
     return message.seconds + message.nanos / 1e9
+
+
+def given(message: Message, field: str) -> float:
+    """A number, or a duration in seconds; the contract's default where the client set none."""
+    if not message.HasField(field):
+        default = LIMITS[f"{message.DESCRIPTOR.name}.{field}"].default
+        assert default is not None
+        return default
+    value = getattr(message, field)
+    return seconds(value) if isinstance(value, Duration) else value
 
 
 def digest(message: Message) -> bytes:

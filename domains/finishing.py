@@ -23,3 +23,9 @@ async def finished(work: Awaitable[T]) -> T:
             task.exception()  # It is known; nobody waits for it any more.
         raise asyncio.CancelledError
     return task.result()
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task and return when it is over; what it raised is of no interest."""
+    task.cancel()
+    await finished(asyncio.gather(task, return_exceptions=True))

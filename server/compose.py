@@ -98,7 +98,6 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
-        await asyncio.to_thread(self._memory.recorder.load)
         await self._artifact.store.start()
         self._session.sessions.start()
         await self._pool.start(self._device.inventory.devices)
@@ -114,7 +113,6 @@ class Composition:
         await self._memory.leases.close()
         await self._pool.stop(0)
         self._main_memory.segments.close()
-        self._memory.recorder.write()
         await asyncio.to_thread(self._journal.close)
 
 

@@ -1,47 +1,59 @@
 """The journal: what outlives the server, in one SQLite file that a thread of its own writes.
 
-It holds facts (small values by key) and the history of memory. Everything is read once,
-at the start; afterwards reading is from memory and writing goes to disk. Losing the disk
-loses what is written meanwhile and never takes the server down.
+It holds facts (small values by key) and the history of memory. Both are read once, at the
+start; afterwards they are in memory, and changes go to disk. Losing the disk loses what is
+written meanwhile and never takes the server down.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
 import sqlite3
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from domains.errors import Reason, ResourceExhausted
-from domains.memory.types import MemoryInterval, OwnerInterval
-from server.journal_file import JournalFile
+import structlog
 
-# Intervals that wait for a disk that takes nothing; the oldest go beyond that.
-_MOST_WAITING = 20_000
-_Key = tuple[str, int, int]
+from domains.errors import Reason, ResourceExhausted
+from domains.memory.types import History, Reading
+from server.history import HistoryTables, Rows
+from server.journal_file import JournalFile, migrate, transaction
+
+# Moments that wait for a disk that takes nothing; the oldest go beyond that.
+_MOST_WAITING = 7_200
+_WRITE_SECONDS = 5.0
+
+_log = structlog.get_logger("deviceops.journal")
 
 
 class Journal:
     """Facts and history on disk; see the ports `FactsStore` and `HistoryStore`.
 
-    Any thread may call it; one connection in one thread does the work, in order.
+    Any thread may call it. One thread uses the file, another one the history in memory, so
+    that a disk that hangs keeps no reader waiting.
 
     Args:
         path: The file; its folder is made when missing.
-        now: The wall clock, in seconds since 1970.
     """
 
-    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._now = now
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._file = JournalFile(path, self._take_up)
+        self._tables: HistoryTables | None = None  # of the file, once it was opened
         self._facts: dict[str, bytes] = {}
-        self._waiting: dict[_Key, MemoryInterval] = {}
-        self._keep: Mapping[int, int] = {}
+        self._waiting: deque[tuple[float, Sequence[Reading]]] = deque(maxlen=_MOST_WAITING)
+        self._written_at = 0.0
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="history")
+        self._memory = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False
+        )
+        migrate(self._memory)
+        self._recent = HistoryTables(self._memory)
+        self._loaded = False
 
     # Life.
 
@@ -54,10 +66,12 @@ class Journal:
         self._thread.submit(self._open).result()
 
     def close(self) -> None:
-        """Write what waits and end the thread. Calling it twice is harmless."""
+        """Write what waits and end the threads. Calling it twice is harmless."""
         with contextlib.suppress(RuntimeError):  # closed before
             self._thread.submit(self._close).result()
         self._thread.shutdown()
+        self._reader.shutdown()
+        self._memory.close()
 
     # Facts.
 
@@ -83,25 +97,37 @@ class Journal:
 
     # The history of memory.
 
-    def history(self) -> Sequence[MemoryInterval]:
-        """Every interval that is kept, oldest first within a place. Blocks."""
-        return self._thread.submit(self._history).result()
+    def record(self, moment: float, readings: Sequence[Reading]) -> Future[None] | None:
+        """Take in what was read or happened at `moment`; see the port.
 
-    def write_history(
-        self, intervals: Sequence[MemoryInterval], *, keep: Mapping[int, int]
-    ) -> Future[None]:
-        """Write intervals, replacing those of the same place, resolution and start.
-
-        Returns at once. What the disk does not take waits for the next call.
-
-        Args:
-            intervals: New or grown.
-            keep: Seconds back from now that are kept, by resolution in seconds; what is
-                older, or of another resolution, is deleted.
+        Returns at once, with what is done when it was tried to write; None once closed. What
+        the disk does not take waits for the next call.
         """
-        return self._thread.submit(self._write_history, tuple(intervals), dict(keep))
+        try:
+            self._submit(self._note, moment, readings)
+            return self._thread.submit(self._keep, moment, readings)
+        except RuntimeError:  # closed
+            return None
 
-    # In the thread.
+    async def histories(self, since: float, until: float, points: int) -> tuple[History, ...]:
+        """Every place's history over the window; see the port."""
+        asked = self._reader.submit(self._recent.histories, since, until, points)
+        return await asyncio.wrap_future(asked)
+
+    def _submit(self, work: Callable[..., None], *arguments: object) -> None:
+        self._reader.submit(work, *arguments).add_done_callback(_log_failure)
+
+    # In the thread of the history in memory.
+
+    def _note(self, moment: float, readings: Sequence[Reading]) -> None:
+        with transaction(self._memory):
+            self._recent.add(moment, readings)
+
+    def _load(self, rows: Rows) -> None:
+        with transaction(self._memory):
+            self._recent.put(rows)
+
+    # In the thread of the file.
 
     def _open(self) -> None:
         with contextlib.suppress(sqlite3.Error, OSError):
@@ -114,6 +140,10 @@ class Journal:
         self._file.close()
 
     def _take_up(self, connection: sqlite3.Connection) -> None:
+        self._tables = HistoryTables(connection)
+        if not self._loaded:
+            self._loaded = True
+            self._submit(self._load, self._tables.rows())
         stored = dict(connection.execute("SELECT key, value FROM facts"))
         # What is in memory is newer: the disk was away while it was put.
         missing = {key: value for key, value in self._facts.items() if stored.get(key) != value}
@@ -122,61 +152,27 @@ class Journal:
             self._put(key, value)
 
     def _put(self, key: str, value: bytes) -> None:
-        with self._file.transaction() as begun:
-            begun.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+        connection = self._file.connection
+        assert connection is not None
+        with transaction(connection):
+            connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
 
-    def _history(self) -> list[MemoryInterval]:
-        found: list[MemoryInterval] = []
-
-        def read() -> None:
-            assert self._file.connection is not None
-            rows = self._file.connection.execute(
-                "SELECT * FROM memory_history ORDER BY place, resolution, start"
-            )
-            found[:] = [_interval(row) for row in rows]
-
-        self._file.written(read)
-        return found
-
-    def _write_history(
-        self, intervals: tuple[MemoryInterval, ...], keep: Mapping[int, int]
-    ) -> None:
-        self._keep = keep
-        for interval in intervals:
-            key = (interval.place, interval.resolution, interval.start)
-            self._waiting.pop(key, None)
-            self._waiting[key] = interval
-        while len(self._waiting) > _MOST_WAITING:
-            del self._waiting[next(iter(self._waiting))]
-        if self._waiting:
+    def _keep(self, moment: float, readings: Sequence[Reading]) -> None:
+        self._waiting.append((moment, readings))
+        if not 0 <= moment - self._written_at < _WRITE_SECONDS:
+            self._written_at = moment
             self._file.written(self._flush)
 
     def _flush(self) -> None:
-        now = int(self._now())
-        with self._file.transaction() as begun:
-            begun.executemany(
-                "INSERT OR REPLACE INTO memory_history VALUES (?,?,?,?,?,?,?,?,?,?)",
-                [_row(interval) for interval in self._waiting.values()],
-            )
-            kept = " OR ".join("(resolution=? AND start>=?)" for _ in self._keep) or "0"
-            bounds = [value for size, age in self._keep.items() for value in (size, now - age)]
-            begun.execute(f"DELETE FROM memory_history WHERE NOT ({kept})", bounds)
+        assert self._tables is not None
+        assert self._file.connection is not None
+        with transaction(self._file.connection):
+            for moment, readings in self._waiting:
+                self._tables.add(moment, readings)
         self._waiting.clear()
 
 
-def _row(interval: MemoryInterval) -> tuple[object, ...]:
-    owners = {
-        name: (held.mean_bytes, held.peak_bytes) for name, held in interval.owners.items()
-    }
-    return (
-        *(interval.place, interval.resolution, interval.start, interval.peak_bytes),
-        *(interval.mean_bytes, interval.samples, interval.fragmentation, json.dumps(owners)),
-        *(interval.evictions, interval.out_of_memory),
-    )
-
-
-def _interval(row: Sequence[object]) -> MemoryInterval:
-    place, resolution, start, peak, mean, samples, fragmentation, owners, *counts = row
-    held = {name: OwnerInterval(*pair) for name, pair in json.loads(str(owners)).items()}
-    values = (place, resolution, start, peak, mean, samples, fragmentation, held, *counts)
-    return MemoryInterval(*values)  # type: ignore[arg-type]
+def _log_failure(done: Future[None]) -> None:
+    """Nobody waits for it: an error would be lost."""
+    if (error := done.exception()) is not None:
+        _log.error("history_not_kept", exc_info=error)

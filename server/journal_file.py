@@ -20,6 +20,35 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " owners TEXT NOT NULL, evictions INTEGER NOT NULL, out_of_memory INTEGER NOT NULL,"
         " PRIMARY KEY (place, resolution, start)) WITHOUT ROWID",
     ),
+    (
+        "CREATE TABLE memory_intervals ("
+        " place TEXT, resolution INTEGER, start INTEGER, samples INTEGER NOT NULL,"
+        " peak_bytes INTEGER NOT NULL, sum_bytes INTEGER NOT NULL, fragmentation REAL,"
+        " evictions INTEGER NOT NULL, out_of_memory INTEGER NOT NULL,"
+        " PRIMARY KEY (place, resolution, start)) WITHOUT ROWID",
+        "CREATE TABLE memory_owners ("
+        " place TEXT, resolution INTEGER, start INTEGER, owner TEXT,"
+        " peak_bytes INTEGER NOT NULL, sum_bytes INTEGER NOT NULL,"
+        " PRIMARY KEY (place, resolution, start, owner)) WITHOUT ROWID",
+        # Coarse intervals held what finer ones inside them did; now only what those do not.
+        "INSERT INTO memory_intervals"
+        " SELECT place, resolution, start, samples - s, peak_bytes,"
+        "  mean_bytes * (samples - s), fragmentation, evictions - e, out_of_memory - o"
+        " FROM (SELECT held.*, coalesce(sum(finer.samples), 0) AS s,"
+        "  coalesce(sum(finer.evictions), 0) AS e, coalesce(sum(finer.out_of_memory), 0) AS o"
+        "  FROM memory_history AS held LEFT JOIN memory_history AS finer"
+        "   ON finer.place = held.place"
+        "   AND finer.resolution = CASE held.resolution WHEN 3600 THEN 60 WHEN 60 THEN 1 END"
+        "   AND finer.start BETWEEN held.start AND held.start + held.resolution - 1"
+        "  GROUP BY held.place, held.resolution, held.start)"
+        " WHERE max(samples - s, evictions - e, out_of_memory - o) > 0",
+        "INSERT INTO memory_owners"
+        " SELECT place, resolution, start, key, json_extract(value, '$[1]'),"
+        "  json_extract(value, '$[0]') * kept.samples"
+        " FROM memory_intervals AS kept JOIN memory_history USING (place, resolution, start),"
+        "  json_each(owners) WHERE kept.samples > 0",
+        "DROP TABLE memory_history",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 # SQLite's primary result codes (https://www.sqlite.org/rescode.html) that say that the
@@ -75,38 +104,13 @@ class JournalFile:
         self.connection = connection
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        self._migrate(connection)
+        migrate(connection)
         problems = connection.execute("PRAGMA quick_check(1)").fetchall()
         if problems != [("ok",)]:
             error = sqlite3.DatabaseError(problems[0][0])
             error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
             raise error
         self._opened(connection)
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
-            raise _Foreign(f"version {version} is of a later server")
-        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
-            with self.transaction() as begun:
-                for statement in statements:
-                    begun.execute(statement)
-                begun.execute(f"PRAGMA user_version={number}")
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; only within `written`."""
-        connection = self.connection
-        assert connection is not None
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            # SQLite has rolled back by itself after some errors.
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
 
     def close(self) -> None:
         """Let go of the file; the next `written` opens it again."""
@@ -134,6 +138,36 @@ class JournalFile:
             self._complained = True
             _log.error("journal_not_written", why=str(error))
         return False
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing of what the connection does within."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        # SQLite has rolled back by itself after some errors.
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database to this version; a new one begins at version 0.
+
+    Raises:
+        sqlite3.DatabaseError: It is of a later version than this server knows.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > SCHEMA_VERSION:
+        raise _Foreign(f"version {version} is of a later server")
+    for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+        with transaction(connection):
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={number}")
 
 
 def _unusable(error: sqlite3.Error) -> bool:

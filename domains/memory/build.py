@@ -13,24 +13,22 @@ from domains.device.ports import DeviceRuns
 from domains.loops import Loop
 from domains.memory.backends.host import HostMemoryMeter
 from domains.memory.backends.segments import HostSegments
-from domains.memory.convert import REPORTS
+from domains.memory.convert.upkeep import REPORTS
 from domains.memory.core import MemoryMonitor, MemoryService
 from domains.memory.core.access import Access
-from domains.memory.core.care import MemoryAdviser, MemoryCare
+from domains.memory.core.address_space import AddressSpace
+from domains.memory.core.adviser import MemoryAdviser
 from domains.memory.core.copies import Copies
 from domains.memory.core.defragment import Defragmentation
-from domains.memory.core.happenings import CountedModels, ExhaustionWatch
-from domains.memory.core.held_models import HeldModels
-from domains.memory.core.history import MemoryRecorder
+from domains.memory.core.exhaustion import ExhaustionWatch
+from domains.memory.core.headroom import Headroom
 from domains.memory.core.leases import Leases
 from domains.memory.core.ledger import Ledger
-from domains.memory.core.lending import Lender
 from domains.memory.core.model_memory import ModelsInMemory
+from domains.memory.core.models import HeldModels
 from domains.memory.core.pressure import thresholds
 from domains.memory.core.reactions import PressureReactions
-from domains.memory.core.room import Room
-from domains.memory.core.store import MemoryStore
-from domains.memory.core.uses import Uses
+from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.core.watch import PressureWatch
 from domains.memory.ports import DeviceBuffers, DeviceMeter, HistoryStore
 from domains.memory.servicer import MemoryServicer
@@ -80,7 +78,6 @@ class Built:
 
     reactions: PressureReactions
     leases: Leases
-    recorder: MemoryRecorder
     servicer: MemoryServicer
     loops: tuple[Loop, ...]
 
@@ -88,7 +85,7 @@ class Built:
 def main_memory() -> MainMemory:
     """The part that needs no device; devices are measured with it."""
     segments = HostSegments()
-    return MainMemory(segments, HostMemoryMeter(segments.lent))
+    return MainMemory(segments, HostMemoryMeter(segments.leased_bytes))
 
 
 def build(
@@ -127,42 +124,31 @@ def build(
         ),
     )
     recorder = MemoryRecorder(
-        monitor, pool, devices, store, host_leases=main.segments.lent, now=time.time
+        monitor, pool, devices, store, host_leases=main.segments.leased_bytes, now=time.time
     )
-    models = CountedModels(HeldModels(devices, pool), recorder)
+    models = HeldModels(devices, pool, evicted=recorder.count_eviction)
     reactions = PressureReactions(watch, models, clock=now)
-    space = MemoryStore(main.segments, pool, devices)
+    space = AddressSpace(main.segments, pool, devices)
     ledger = Ledger(pool=monitor.pool, monotonic=time.monotonic, now=now)
-    uses = Uses(ledger, space)
-    lender = Lender(
-        ledger,
-        space,
-        Room(monitor, watch, models),
-        monitor,
-        devices,
-        quota_bytes=settings.allocation_quota_bytes,
-    )
     leases = Leases(
         ledger,
-        lender,
         space,
-        uses,
+        Headroom(monitor, watch, models),
         devices,
         pool,
+        quota_bytes=settings.allocation_quota_bytes,
         exhausted=recorder.count_out_of_memory,
     )
     pool.on_buffers_lost(leases.lose)
     service = MemoryService(
         monitor,
         watch,
-        reactions,
         leases,
-        Access(uses, space),
-        Copies(uses, lender, space),
-    )
-    care = MemoryCare(
+        Access(ledger, space),
+        Copies(ledger, leases, space),
+        Defragmentation(devices, pool, pool, monitor),
+        ModelsInMemory(monitor, devices, models, find=find_model),
         recorder,
-        ExhaustionWatch(session.sessions, recorder),
         MemoryAdviser(
             recorder,
             monitor,
@@ -171,12 +157,11 @@ def build(
             profile=device.profiles.of,
             clock=now,
         ),
-        ModelsInMemory(monitor, devices, models, find=find_model),
-        Defragmentation(devices, pool, pool, monitor),
     )
+    failures = ExhaustionWatch(session.sessions, recorder)
 
     async def record() -> None:
-        care.failures.look()
+        failures.look()
         await recorder.sample()
 
     loops = (
@@ -186,6 +171,4 @@ def build(
         Loop("relief of memory", _RELIEF_SECONDS, reactions.relieve),
         Loop("history of memory", _HISTORY_SECONDS, record),
     )
-    return Built(
-        reactions, leases, recorder, MemoryServicer(service, care, session.streams), loops
-    )
+    return Built(reactions, leases, MemoryServicer(service, session.streams), loops)

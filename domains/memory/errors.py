@@ -91,10 +91,10 @@ class OutOfMemory(ResourceExhausted):
         }
         if place.device_id:
             metadata["device_id"] = place.device_id
-        why = f"{room} bytes can be lent there"
+        why = f"{room} bytes can be had there"
         if pressure is not None:
             metadata["pressure"] = pressure.name.lower()
-            why = f"memory pressure there is {pressure.name.lower()}, so nothing is lent"
+            why = f"memory pressure there is {pressure.name.lower()}"
         advice = "Ask for less or free something"
         if evictable:
             advice += "; OptimizeModelMemory evicts models that are idle"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from domains.device.types import DeviceFigures
 from domains.memory.types import (
     Compare,
-    HeldComponent,
+    History,
     HostMemory,
-    MemoryInterval,
     Move,
+    Reading,
     Segment,
     SegmentRegion,
 )
-from domains.session.jobs import JobEvent
 from domains.values import ByteFigure
 
 
@@ -43,7 +42,8 @@ class DeviceBuffers(Protocol):
 
         Raises:
             ResourceExhausted: DEVICE_OUT_OF_MEMORY (HOST_OUT_OF_MEMORY where the device's
-                memory is main memory) with `needed_bytes` and `free_bytes`.
+                memory is main memory) with `needed_bytes` and
+                `free_bytes` where they are known.
             AlreadyExists: NAME_TAKEN.
         """
         ...
@@ -110,10 +110,10 @@ class DeviceBuffers(Protocol):
 
 
 class DeviceMeter(Protocol):
-    """Tells device memory as the devices' workers last did."""
+    """Device memory as of the last figures of the devices' workers."""
 
     def figures(self, device_id: str) -> DeviceFigures | None:
-        """None when no worker lives there or it has not told yet. Never waits."""
+        """None when no worker lives there or it has sent none yet. Never waits."""
         ...
 
 
@@ -165,43 +165,20 @@ class HostBuffers(Protocol):
         ...
 
 
-class ModelMemory(Protocol):
-    """The models that devices hold, as memory sees them: who may give way, and how."""
+class HistoryStore(Protocol):
+    """The history of memory, kept in bounds and over restarts; the older the coarser."""
 
-    def held(self) -> tuple[HeldComponent, ...]:
-        """Every component in a device's memory now."""
-        ...
+    def record(self, moment: float, readings: Sequence[Reading]) -> object:
+        """Take in what was read or happened at `moment`, in Unix seconds.
 
-    def release(
-        self,
-        device_id: str,
-        session_id: str,
-        model_ids: tuple[str, ...],
-        *,
-        remaining: float,
-    ) -> AsyncGenerator[JobEvent | tuple[HeldComponent, ...]]:
-        """Let these models go, on that device; what was let go comes last.
-
-        Raises:
-            Unavailable: The worker is lost or there is none.
-            DeadlineExceeded: `remaining` seconds did not suffice.
+        Returns at once and never fails: what the disk refuses is kept in memory.
         """
         ...
 
+    async def histories(self, since: float, until: float, points: int) -> tuple[History, ...]:
+        """Every place that has a history over a window, in Unix seconds; main memory first.
 
-class HistoryStore(Protocol):
-    """Where the history of memory outlives the server."""
-
-    def history(self) -> Sequence[MemoryInterval]:
-        """Every interval that is kept, oldest first within a place. May block."""
-        ...
-
-    def write_history(
-        self, intervals: Sequence[MemoryInterval], *, keep: Mapping[int, int]
-    ) -> object:
-        """Write intervals over those of the same place, resolution and start.
-
-        Returns at once; what the disk refuses waits for the next call. Of each resolution
-        in `keep` only so many seconds back from now are kept, of others nothing.
+        A series has at most `points` samples: one for each equal part of the window in which
+        memory was read.
         """
         ...

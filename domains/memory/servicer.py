@@ -9,10 +9,9 @@ import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
 from domains.checks import CLIENT_KEY
-from domains.conversions import converted, seconds
-from domains.memory import convert
+from domains.conversions import converted, given
+from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
-from domains.memory.core.care import MemoryCare
 from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -22,39 +21,38 @@ _DEFAULT_CLIENT = "default"
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     """What memory there is, how tight it is, leases of it, and advice about it."""
 
-    def __init__(self, core: MemoryService, care: MemoryCare, streams: SessionStreams) -> None:
+    def __init__(self, core: MemoryService, streams: SessionStreams) -> None:
         self._core = core
-        self._care = care
         self._streams = streams
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
     ) -> memory_pb2.GetMemoryStatusResponse:
-        status = await self._core.monitor.status(request.device_id)
-        return memory_pb2.GetMemoryStatusResponse(status=convert.status_to_proto(status))
+        now = await self._core.monitor.status(request.device_id)
+        return memory_pb2.GetMemoryStatusResponse(status=status.status_to_proto(now))
 
     def WatchMemory(
         self, request: memory_pb2.WatchMemoryRequest, context: Context
     ) -> AsyncIterator[memory_pb2.WatchMemoryResponse]:
         readings = self._core.watch.stream(
             request.device_id,
-            interval=seconds(request.interval) if request.HasField("interval") else 1.0,
+            interval=given(request, "interval"),
             pressure_only=request.pressure_only,
         )
-        return converted(readings, convert.reading_to_proto)
+        return converted(readings, status.reading_to_proto)
 
     async def GetMemoryPressure(
         self, request: memory_pb2.GetMemoryPressureRequest, context: Context
     ) -> memory_pb2.GetMemoryPressureResponse:
         pressures = await self._core.watch.ask(request.device_id)
-        return convert.pressures_to_proto(pressures, self._core.watch.thresholds)
+        return status.pressures_to_proto(pressures, self._core.watch.thresholds)
 
     async def Allocate(
         self, request: memory_pb2.AllocateRequest, context: Context
     ) -> memory_pb2.AllocateResponse:
-        wanted = convert.allocation_request_from_proto(request)
+        wanted = leases.allocation_request_from_proto(request)
         allocation = await self._core.leases.allocate(_client(context), wanted)
-        return memory_pb2.AllocateResponse(allocation=convert.allocation_to_proto(allocation))
+        return memory_pb2.AllocateResponse(allocation=leases.allocation_to_proto(allocation))
 
     async def Deallocate(
         self, request: memory_pb2.DeallocateRequest, context: Context
@@ -65,11 +63,10 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     async def RenewLease(
         self, request: memory_pb2.RenewLeaseRequest, context: Context
     ) -> memory_pb2.RenewLeaseResponse:
-        field = "RenewLeaseRequest.lease"
-        lease = convert.lease_from_proto(request.lease, request.HasField("lease"), field)
-        renewed = self._core.leases.renew(_client(context), request.allocation_ids, lease)
+        ids, lease = request.allocation_ids, given(request, "lease")
+        renewed = self._core.leases.renew(_client(context), ids, lease)
         return memory_pb2.RenewLeaseResponse(
-            allocations=[convert.allocation_to_proto(allocation) for allocation in renewed]
+            allocations=[leases.allocation_to_proto(allocation) for allocation in renewed]
         )
 
     async def ListAllocations(
@@ -77,18 +74,18 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     ) -> memory_pb2.ListAllocationsResponse:
         page = await self._core.leases.list(
             _client(context),
-            convert.place_from_proto(request.place),
+            leases.place_from_proto(request.place),
             page_size=request.page_size,
             page_token=request.page_token,
         )
-        return convert.listing_to_proto(page, self._core.leases.reconcile())
+        return leases.listing_to_proto(page, self._core.leases.reconcile())
 
     async def WriteAllocation(
         self,
         request_iterator: AsyncIterator[memory_pb2.WriteAllocationRequest],
         context: Context,
     ) -> memory_pb2.WriteAllocationResponse:
-        parts = convert.parts_from_proto(request_iterator)
+        parts = leases.parts_from_proto(request_iterator)
         written = await self._core.access.write(_client(context), parts)
         return memory_pb2.WriteAllocationResponse(written_bytes=written)
 
@@ -98,59 +95,59 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         chunks = self._core.access.read(
             _client(context), request.allocation_id, request.offset_bytes, request.length_bytes
         )
-        return converted(chunks, convert.chunk_to_proto)
+        return converted(chunks, leases.chunk_to_proto)
 
     def Copy(
         self, request: memory_pb2.CopyRequest, context: Context
     ) -> AsyncIterator[memory_pb2.CopyResponse]:
-        wanted = self._core.copies.copy(_client(context), convert.copy_from_proto(request))
+        wanted = self._core.copies.copy(_client(context), leases.copy_from_proto(request))
         return self._streams.run(wanted, context, memory_pb2.CopyResponse)
 
     def Transfer(
         self, request: memory_pb2.TransferRequest, context: Context
     ) -> AsyncIterator[memory_pb2.TransferResponse]:
         wanted = self._core.copies.transfer(
-            _client(context), convert.transfer_from_proto(request)
+            _client(context), leases.transfer_from_proto(request)
         )
         return self._streams.run(wanted, context, memory_pb2.TransferResponse)
 
     def Defragment(
         self, request: memory_pb2.DefragmentRequest, context: Context
     ) -> AsyncIterator[memory_pb2.DefragmentResponse]:
-        wanted = self._care.defragmentation.run(convert.defragment_from_proto(request))
+        wanted = self._core.defragmentation.run(upkeep.defragment_from_proto(request))
         return self._streams.run(wanted, context, memory_pb2.DefragmentResponse)
 
     async def GetModelMemory(
         self, request: memory_pb2.GetModelMemoryRequest, context: Context
     ) -> memory_pb2.GetModelMemoryResponse:
-        held = await self._care.models.held(request.model_id, request.device_id)
+        held = await self._core.models.held(request.model_id, request.device_id)
         return memory_pb2.GetModelMemoryResponse(
-            components=[convert.component_to_proto(one) for one in held]
+            components=[upkeep.component_to_proto(one) for one in held]
         )
 
     def OptimizeModelMemory(
         self, request: memory_pb2.OptimizeModelMemoryRequest, context: Context
     ) -> AsyncIterator[memory_pb2.OptimizeModelMemoryResponse]:
-        wanted = self._care.models.optimize(convert.eviction_from_proto(request))
+        wanted = self._core.models.optimize(upkeep.eviction_from_proto(request))
         return self._streams.run(wanted, context, memory_pb2.OptimizeModelMemoryResponse)
 
     async def GetMemoryAnalytics(
         self, request: memory_pb2.GetMemoryAnalyticsRequest, context: Context
     ) -> memory_pb2.GetMemoryAnalyticsResponse:
-        histories = await self._care.recorder.analytics(
+        histories = await self._core.recorder.analytics(
             request.device_id,
-            window=convert.window_from_proto(request),
-            points=convert.points_from_proto(request),
+            window=given(request, "window"),
+            points=int(given(request, "points")),
         )
         return memory_pb2.GetMemoryAnalyticsResponse(
-            histories=[convert.history_to_proto(history) for history in histories]
+            histories=[upkeep.history_to_proto(history) for history in histories]
         )
 
     async def GetMemoryRecommendations(
         self, request: memory_pb2.GetMemoryRecommendationsRequest, context: Context
     ) -> memory_pb2.GetMemoryRecommendationsResponse:
-        found = await self._care.adviser.recommendations(request.device_id)
-        return convert.recommendations_to_proto(found)
+        found = await self._core.adviser.recommendations(request.device_id)
+        return upkeep.recommendations_to_proto(found)
 
 
 def _client(context: Context) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import sqlite3
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec import structs
 
+from domains.device.jobs import ReleaseJob, ReleaseReport
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.errors import (
     AlreadyExists,
@@ -23,13 +26,17 @@ from domains.memory.types import (
     BufferRegion,
     Compare,
     HeldComponent,
+    History,
     HostMemory,
     Move,
+    Reading,
     Region,
     Segment,
 )
-from domains.session.jobs import JobEvent
+from domains.session.jobs import Job
 from domains.values import ByteFigure, DataType
+from server.history import HistoryTables
+from server.journal_file import migrate
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 CHUNK = 1 << 16
@@ -198,7 +205,7 @@ class FakeBuffers:
 
 
 class FakeModels:
-    """Models that devices hold; `on_release` is told of each that goes."""
+    """Models that devices hold, as their workers tell; `on_release` hears of each that goes."""
 
     def __init__(self) -> None:
         self.components: list[HeldComponent] = []
@@ -213,26 +220,40 @@ class FakeModels:
         part = LoadedComponent(model_id, "unet", measured(size), DataType.FLOAT32, used, in_use)
         self.components.append(HeldComponent(device_id, part))
 
-    def held(self) -> tuple[HeldComponent, ...]:
-        return tuple(self.components)
+    def figures(self, device_id: str) -> DeviceFigures:
+        known = FakeMeter()
+        known.tell(device_id, 0, 0)
+        models = (one.component for one in self.components if one.device_id == device_id)
+        return structs.replace(known.known[device_id], models=tuple(models))
 
-    async def release(
-        self,
-        device_id: str,
-        session_id: str,
-        model_ids: tuple[str, ...],
-        *,
-        remaining: float,
-    ) -> AsyncGenerator[JobEvent | tuple[HeldComponent, ...]]:
+    async def run(
+        self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
+    ) -> AsyncGenerator[Any]:
+        assert isinstance(job, ReleaseJob)
         if self.busy:
             raise Unavailable("The worker was lost.", reason=Reason.WORKER_LOST)
         going = [
             one
             for one in self.components
-            if one.device_id == device_id and one.component.model_id in model_ids
+            if one.device_id == device_id and one.component.model_id in job.model_ids
         ]
         self.components = [one for one in self.components if one not in going]
         for one in going:
             self.released.append(one.component.model_id)
             self.on_release(one.component.model_id)
-        yield tuple(going)
+        yield ReleaseReport(tuple(one.component for one in going))
+
+
+class FakeHistory:
+    """The history in the journal's own tables, without its threads and its file."""
+
+    def __init__(self) -> None:
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrate(connection)
+        self.tables = HistoryTables(connection)
+
+    def record(self, moment: float, readings: Sequence[Reading]) -> None:
+        self.tables.add(moment, readings)
+
+    async def histories(self, since: float, until: float, points: int) -> tuple[History, ...]:
+        return self.tables.histories(since, until, points)

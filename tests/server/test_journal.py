@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from domains.errors import Reason, ResourceExhausted
-from domains.memory.types import MemoryInterval, OwnerInterval
+from domains.memory.types import History, OwnerUsage, Place, Reading
 from server import journal as journal_module
 from server import journal_file
 from server.journal import Journal
 from server.journal_file import SCHEMA_VERSION
 
-NOW = int(time.time())
-INTERVAL = MemoryInterval(
-    place="cuda:0",
-    resolution=1,
-    start=NOW,
-    peak_bytes=3 << 40,
-    mean_bytes=2 << 40,
-    samples=2,
-    fragmentation=0.25,
-    owners={"emoji": OwnerInterval(1, 2), "others": OwnerInterval(3, 4)},
-    evictions=1,
-    out_of_memory=2,
+NOW = 1_900_000_000
+CARD = Place("cuda:0")
+READING = Reading(
+    CARD, 3 << 40, 0.25, {"emoji": 2 << 40, "others": 1 << 40}, evictions=1, out_of_memory=2
 )
-KEEP = {1: 600, 60: 86_400}
 
 
 @pytest.fixture
@@ -49,8 +40,7 @@ def reopened(path: Path) -> Iterator[Callable[[], Journal]]:
     def reopen() -> Journal:
         while opened:
             opened.pop().close()
-        # Its clock stands still: what tests write must not age while others run.
-        opened.append(Journal(path, now=lambda: NOW))
+        opened.append(Journal(path))
         opened[-1].open()
         return opened[-1]
 
@@ -62,8 +52,24 @@ def reopened(path: Path) -> Iterator[Callable[[], Journal]]:
 Reopen = Callable[[], Journal]
 
 
-def write(journal: Journal, *intervals: MemoryInterval) -> None:
-    journal.write_history(intervals, keep=KEEP).result(10)
+def write(journal: Journal, moment: float, *readings: Reading) -> None:
+    """Record, and wait until it is on disk or was refused there."""
+    written = journal.record(moment, readings)
+    assert written is not None
+    written.result(10)
+
+
+def history(journal: Journal, since: float = NOW - 1000) -> dict[Place, History]:
+    async def ask() -> tuple[History, ...]:
+        return await journal.histories(since, NOW + 1, 1000)
+
+    return {one.place: one for one in asyncio.run(ask())}
+
+
+def moments(journal: Journal) -> list[int]:
+    """When the card was read."""
+    found = history(journal).get(CARD, History(CARD)).samples
+    return [int(sample.sample_time.timestamp()) for sample in found]
 
 
 def set_aside(path: Path) -> list[Path]:
@@ -93,26 +99,56 @@ def test_closing_twice_is_harmless(reopened: Reopen) -> None:
 
 
 def test_history_survives_as_it_was(reopened: Reopen) -> None:
-    silent = replace(INTERVAL, place="host", fragmentation=None, owners={})
-    write(reopened(), INTERVAL, silent)
-    assert list(reopened().history()) == [INTERVAL, silent]
-
-
-def test_an_interval_replaces_its_earlier_self(reopened: Reopen) -> None:
     journal = reopened()
-    write(journal, INTERVAL)
-    grown = replace(INTERVAL, samples=3)
-    write(journal, grown)
-    assert list(journal.history()) == [grown]
+    write(journal, NOW - 1, READING, Reading(Place(), 5))
+    write(journal, NOW, READING)
+    before = history(journal)
+    assert before[CARD].eviction_count == 2
+    assert before[CARD].owners[0] == OwnerUsage("emoji", 2 << 40, 2 << 40)
+    assert history(reopened()) == before
 
 
-def test_what_is_too_old_goes(reopened: Reopen) -> None:
+def test_history_goes_to_disk_every_few_seconds_and_at_the_end(
+    path: Path, reopened: Reopen
+) -> None:
     journal = reopened()
-    old = replace(INTERVAL, start=NOW - 700)
-    minute = replace(old, resolution=60)
-    odd = replace(INTERVAL, resolution=7)
-    write(journal, old, minute, odd, INTERVAL)
-    assert list(journal.history()) == [INTERVAL, minute]
+    on_disk = []
+    for second in range(7):
+        write(journal, NOW - 10 + second, READING)
+        with sqlite3.connect(path) as connection:
+            found = connection.execute("SELECT count(*) FROM memory_intervals").fetchone()
+        connection.close()
+        on_disk.append(found[0])
+    assert on_disk == [1, 1, 1, 1, 1, 6, 6]
+    assert len(moments(journal)) == 7
+    assert len(moments(reopened())) == 7
+
+
+def test_history_is_there_before_the_file_is_read(path: Path) -> None:
+    path.parent.mkdir()
+    early = Journal(path)
+    write(early, NOW - 2, READING)
+    assert moments(early) == [NOW - 2]
+    early.close()
+    late = Journal(path)
+    late.record(NOW - 1, [READING])
+    late.open()
+    late.record(NOW, [READING])
+    assert moments(late) == [NOW - 2, NOW - 1, NOW]
+    late.close()
+    assert late.record(NOW, [READING]) is None
+
+
+def test_what_is_too_old_is_not_on_disk_either(path: Path, reopened: Reopen) -> None:
+    journal = reopened()
+    write(journal, NOW - 31 * 86_400, READING)
+    write(journal, NOW, READING)
+    reopened()
+    with sqlite3.connect(path) as connection:
+        starts = connection.execute("SELECT start FROM memory_intervals").fetchall()
+        owners = connection.execute("SELECT DISTINCT start FROM memory_owners").fetchall()
+    connection.close()
+    assert starts == owners == [(NOW,)]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +164,10 @@ def test_a_corrupt_file_is_set_aside(path: Path, reopened: Reopen, content: byte
 
 
 def test_a_page_damaged_inside_is_noticed_at_the_start(path: Path, reopened: Reopen) -> None:
-    write(reopened(), *(replace(INTERVAL, start=NOW - age) for age in range(200)))
-    reopened().close = lambda: None  # type: ignore[method-assign]
+    journal = reopened()
+    for age in range(200, 0, -1):
+        write(journal, NOW - age, READING)
+    reopened().close()
     damaged = bytearray(path.read_bytes())
     page = 4096
     for start in range(2 * page, len(damaged), page):
@@ -137,7 +175,7 @@ def test_a_page_damaged_inside_is_noticed_at_the_start(path: Path, reopened: Reo
     path.write_bytes(damaged)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    assert list(reopened().history()) == []
+    assert history(reopened()) == {}
     assert len(set_aside(path)) == 1
 
 
@@ -173,16 +211,51 @@ def test_an_older_file_is_migrated(
     assert set_aside(path) == []
 
 
+def test_history_of_the_first_version_is_taken_up_and_counted_once(
+    path: Path, reopened: Reopen
+) -> None:
+    """There every reading was in an interval of each resolution."""
+    path.parent.mkdir()
+    minute, hour = NOW // 60 * 60, NOW // 3_600 * 3_600
+    owners = '{"emoji": [40, 60]}'
+    with sqlite3.connect(path) as connection:
+        for statement in journal_file.MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.executemany(
+            "INSERT INTO memory_history VALUES (?,?,?,?,?,?,?,?,?,?)",
+            [
+                ("cuda:0", 1, minute, 100, 100, 1, 0.5, owners, 1, 0),
+                ("cuda:0", 60, minute, 100, 100, 1, 0.5, owners, 1, 0),
+                ("cuda:0", 60, minute - 60, 90, 80, 60, None, owners, 0, 2),
+                ("cuda:0", 3_600, hour, 100, 80, 61, 0.5, owners, 1, 2),
+                ("host", 3_600, hour, 7, 7, 10, None, "{}", 0, 0),
+            ],
+        )
+        connection.execute("PRAGMA user_version=1")
+    connection.close()
+    found = history(reopened(), since=hour)
+    card = found[CARD]
+    assert (card.eviction_count, card.out_of_memory_count) == (1, 2)
+    assert [sample.used_bytes for sample in card.samples] == [90, 100]
+    assert (card.p50_bytes, card.peak_bytes, card.fragmentation_p95) == (80, 100, 0.5)
+    assert card.owners == (OwnerUsage("emoji", 40, 60),)
+    assert found[Place()].peak_bytes == 7
+    assert set_aside(path) == []
+
+
 def test_a_failed_migration_leaves_the_version_before(
     path: Path, reopened: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reopened().put("key", b"kept")
     broken = (*journal_file.MIGRATIONS, ("CREATE TABLE more (key TEXT)", "NONSENSE"))
+    reopened().close()
+    journal = Journal(path)
     with monkeypatch.context() as patch:
         patch.setattr(journal_file, "MIGRATIONS", broken)
         patch.setattr(journal_file, "SCHEMA_VERSION", len(broken))
         with pytest.raises(ResourceExhausted):
-            reopened().put("other", b"value")
+            journal.put("other", b"value")
+    journal.close()
     again = reopened()
     assert again.get("key") == b"kept"
     with sqlite3.connect(path) as connection:
@@ -204,12 +277,19 @@ def fill_disk(journal: Journal) -> None:
 
 def test_history_waits_for_a_full_disk(path: Path, reopened: Reopen) -> None:
     journal = reopened()
-    many = [replace(INTERVAL, start=NOW - age) for age in range(500)]
+    write(journal, NOW - 20, READING)
     fill_disk(journal)
-    write(journal, *many)
-    assert list(journal.history()) == []
-    write(journal, INTERVAL)
-    assert len(journal.history()) == len(many)
+    many = [Reading(Place(f"cuda:{number}"), 5) for number in range(1, 500)]
+    write(journal, NOW - 10, READING, *many)
+    assert len(history(journal)) == 500
+    with sqlite3.connect(path) as connection:
+        found = connection.execute("SELECT place, start FROM memory_intervals").fetchall()
+    connection.close()
+    assert found == [("cuda:0", NOW - 20)]
+    write(journal, NOW, READING)
+    before = history(journal)
+    assert before[CARD].eviction_count == 3  # the file was opened twice and read once
+    assert history(reopened()) == before
     assert set_aside(path) == []
 
 
@@ -218,10 +298,16 @@ def test_history_that_waits_is_bounded(
 ) -> None:
     monkeypatch.setattr(journal_module, "_MOST_WAITING", 100)
     journal = reopened()
-    fill_disk(journal)
-    write(journal, *(replace(INTERVAL, start=NOW - age) for age in range(500, 0, -1)))
-    write(journal)
-    assert [interval.start for interval in journal.history()] == list(range(NOW - 100, NOW))
+
+    def refuse(write: object) -> bool:
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal._file, "written", refuse)
+        for age in range(500, 0, -1):
+            write(journal, NOW - age, READING)
+    assert len(moments(journal)) == 500
+    assert moments(reopened()) == list(range(NOW - 100, NOW))
 
 
 def test_a_fact_that_a_full_disk_refuses_is_told_and_written_later(reopened: Reopen) -> None:
@@ -251,24 +337,22 @@ def test_damage_while_running_costs_the_history_and_no_fact(
         path.write_bytes(b"garbage" * 1000)
 
     journal._thread.submit(damage).result()
-    write(journal, INTERVAL)
-    assert list(journal.history()) == [INTERVAL]
+    write(journal, NOW - 10, READING)
+    write(journal, NOW, READING)
+    assert moments(journal) == [NOW - 10, NOW]
     assert len(set_aside(path)) == 1
     assert reopened().get("key") == b"value"
 
 
 _CHILD = """
-import sys, time
+import sys
 from pathlib import Path
-from domains.memory.types import MemoryInterval
+from domains.memory.types import Place, Reading
 from server.journal import Journal
 journal = Journal(Path(sys.argv[1]))
 journal.open()
 journal.put("key", b"value")
-now = int(time.time())
-journal.write_history(
-    [MemoryInterval("host", 1, now, 5, 5, 1)], keep={1: 600}
-).result()
+journal.record(int(sys.argv[2]), [Reading(Place(), 5)]).result()
 print("written", flush=True)
 number = 0
 while True:
@@ -279,7 +363,7 @@ while True:
 
 def test_a_killed_server_loses_nothing_that_was_written(path: Path, reopened: Reopen) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(path)],
+        [sys.executable, "-c", _CHILD, str(path), str(NOW)],
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )
@@ -291,5 +375,5 @@ def test_a_killed_server_loses_nothing_that_was_written(path: Path, reopened: Re
         child.wait(10)
     journal = reopened()
     assert journal.get("key") == b"value"
-    assert [interval.peak_bytes for interval in journal.history()] == [5]
+    assert history(journal)[Place()].peak_bytes == 5
     assert set_aside(path) == []

@@ -1,1 +1,1 @@
-"""Reading memory from the operating system."""
+"""Bytes moved and compared, buffers held, and main memory read: what needs libraries."""

@@ -35,12 +35,12 @@ class BufferStore(ABC, Generic[B]):
         self._lock = threading.Lock()
         self._buffers: dict[str, tuple[B, int]] = {}
         self._pinned: dict[str, OpenedSegment] = {}
-        self._leased = 0
 
     @property
     def leased_bytes(self) -> int:
         """Sum of the sizes of all buffers, exactly."""
-        return self._leased
+        with self._lock:
+            return sum(size for _, size in self._buffers.values())
 
     def allocate(self, buffer_id: str, size: int, guard: Guard) -> None:
         """Take `size` zero bytes that are really there; see the port `DeviceBuffers`.
@@ -56,7 +56,6 @@ class BufferStore(ABC, Generic[B]):
         buffer = self._take(size, guard)
         with self._lock:
             self._buffers[buffer_id] = (buffer, size)
-            self._leased += size
 
     def free(self, buffer_id: str) -> int:
         """Give a buffer back; returns its bytes.
@@ -68,12 +67,12 @@ class BufferStore(ABC, Generic[B]):
             found = self._buffers.pop(buffer_id, None)
             if found is None:
                 raise _missing(buffer_id)
-            self._leased -= found[1]
         size = found[1]
         del found  # a move that is under way may still hold it
         self._gave(size)
         return size
 
+    @abstractmethod
     def move(self, move: Move, guard: Guard) -> None:
         """Copy bytes; see the port `DeviceBuffers`.
 
@@ -82,19 +81,10 @@ class BufferStore(ABC, Generic[B]):
             OutOfRange: OFFSET_OUT_OF_RANGE.
             FailedPrecondition: A segment cannot be opened.
         """
-        guard.check_stop()
-        self._move(move, guard)
 
+    @abstractmethod
     def compare(self, compare: Compare, guard: Guard) -> int:
-        """Compare bytes; returns how many are equal; see the port `DeviceBuffers`.
-
-        Raises:
-            NotFound: ALLOCATION_NOT_FOUND.
-            OutOfRange: OFFSET_OUT_OF_RANGE.
-            FailedPrecondition: A segment cannot be opened.
-        """
-        guard.check_stop()
-        return self._compare(compare, guard)
+        """Compare bytes; returns how many are equal; see the port. Raises what `move` does."""
 
     def pin(self, segment: Segment) -> None:
         """Page-lock a segment for the device; nothing happens when it is.
@@ -130,16 +120,8 @@ class BufferStore(ABC, Generic[B]):
     def _take(self, size: int, guard: Guard) -> B:
         """A new buffer of zeros whose memory is really there."""
 
-    @abstractmethod
-    def _move(self, move: Move, guard: Guard) -> None:
-        """Copy bytes between regions."""
-
-    @abstractmethod
-    def _compare(self, compare: Compare, guard: Guard) -> int:
-        """Compare bytes of regions."""
-
     def _gave(self, size: int) -> None:
-        """A buffer of that size was let go."""
+        """A buffer of that size was freed."""
 
     def _register(self, opened: OpenedSegment) -> None:
         """Page-lock it."""

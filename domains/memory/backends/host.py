@@ -1,4 +1,4 @@
-"""Main memory as the operating system and the container tell it."""
+"""Main memory as the operating system and the container report it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class HostMemoryMeter:
         )
 
     def _used_by_server(self) -> ByteFigure:
-        """An estimate: where Linux does not tell, pages that processes share count for each."""
+        """An estimate: pages that processes share may count for each of them."""
         now = time.monotonic()
         if self._ours is None or now - self._summed >= _KEPT_SECONDS:
             if self._apart:
@@ -98,7 +98,7 @@ def _resident(process: psutil.Process) -> int:
 
 
 def _anonymous(process: psutil.Process) -> int | None:
-    """Resident bytes that are the process's alone; None where that is not told.
+    """Resident bytes that are the process's alone; None where that is unknown.
 
     Neither mapped files, which are the system's cache and given back when it needs room, nor
     shared memory: several processes map the same segment, and one that none maps is taken

@@ -33,20 +33,14 @@ class Mapping:
     """
 
     def __init__(self, size: int) -> None:
-        self._close: Callable[[], None]
-        self._taken: Callable[[], int]
+        self.close: Callable[[], None]
+        """Gives the memory back; the address is invalid then."""
+        self.taken_bytes: Callable[[], int]
+        """What the system took for it; `source` says how that is known."""
         if _memfd:
             self._make_memfd(size)
         else:
             self._make_block(size)
-
-    def taken_bytes(self) -> int:
-        """What the system took for it; `source` says how that is known."""
-        return self._taken()
-
-    def close(self) -> None:
-        """Give the memory back; the address is invalid then."""
-        self._close()
 
     def _make_memfd(self, size: int) -> None:
         handle = os.memfd_create("deviceops", os.MFD_CLOEXEC)
@@ -62,13 +56,13 @@ class Mapping:
         mapped.populate(0, size)  # so that copies do not fault
         self.segment = Segment(f"/proc/{os.getpid()}/fd/{handle}", size, huge)
         self.source = "os.fstat().st_blocks of every segment"
-        self._taken = lambda: os.fstat(handle).st_blocks * _BLOCK_BYTES
+        self.taken_bytes = lambda: os.fstat(handle).st_blocks * _BLOCK_BYTES
 
         def close() -> None:
             mapped.close()
             os.close(handle)
 
-        self._close = close
+        self.close = close
 
     def _make_block(self, size: int) -> None:
         block = SharedMemory(create=True, size=size)
@@ -78,7 +72,7 @@ class Mapping:
         self.address = ctypes.addressof(anchor)
         self.segment = Segment(block.name, size)
         self.source = "sizes of the segments"
-        self._taken = lambda: size
+        self.taken_bytes = lambda: size
         ctypes.memset(self.address, 0, size)  # touches every page
 
         def close() -> None:
@@ -87,4 +81,4 @@ class Mapping:
             block.close()
             block.unlink()
 
-        self._close = close
+        self.close = close

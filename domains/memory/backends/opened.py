@@ -21,7 +21,7 @@ _PIECE_BYTES = 256 << 10  # of a file being compared: stays in a core's own cach
 class OpenedSegment:
     """A segment that the front made, mapped for reading and writing.
 
-    Nothing of it stays when it is closed, so the memory goes when the front frees it. No
+    Nothing of it stays when it is closed, so the front alone frees the memory. No
     resource tracker learns of it: in Python 3.11 one would delete, at this process's end,
     what belongs to the front.
 
@@ -48,10 +48,6 @@ class OpenedSegment:
         if self._file is not None:
             self._file.populate(offset, length)
 
-    def close(self) -> None:
-        """Unmap it; the address is invalid then."""
-        self._close()
-
     def _open_file(self) -> None:
         handle = os.open(self.segment.name, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -60,7 +56,8 @@ class OpenedSegment:
             os.close(handle)
         self.address = self._file.address
         """Where it begins in this process."""
-        self._close: Callable[[], None] = self._file.close
+        self.close: Callable[[], None] = self._file.close
+        """Unmaps it; the address is invalid then."""
 
     def _open_block(self) -> None:
         memory = _map_block(self.segment)
@@ -72,7 +69,7 @@ class OpenedSegment:
             del anchor
             memory.close()
 
-        self._close = close
+        self.close = close
 
 
 class SegmentFile:
@@ -123,7 +120,7 @@ class SegmentFile:
         return True
 
     def close(self) -> None:
-        """Let it go."""
+        """Close it."""
         os.close(self._handle)
 
     def _all(

@@ -25,7 +25,7 @@ from domains.memory.backends.spans import HostSpan, compare_spans, copy_spans
 from domains.memory.types import BufferRegion, Compare, Move, Region, SegmentRegion
 
 RESERVE_BYTES = 256 << 20
-"""Left to the system: who takes the last page is ended, not refused."""
+"""Left to the system, which ends a process that takes the last page."""
 
 
 def available_bytes() -> int:
@@ -41,7 +41,7 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
     """Buffers in the main memory of this process.
 
     Args:
-        available: Tells how much can be had.
+        available: Reads how much can be had.
     """
 
     def __init__(self, available: Callable[[], int] = available_bytes) -> None:
@@ -57,7 +57,7 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
                 trim(0)
 
     def _take(self, size: int, guard: Guard) -> mmap.mmap:
-        # The system would promise more than it has and end somebody when it is touched.
+        # The system would promise more than it has, and end a process that touches it.
         free = max(0, self._available() - RESERVE_BYTES)
         if size > free:
             raise _exhausted(size, free)
@@ -72,13 +72,16 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
             guard.passed(offset + length)
         return memory
 
-    def _move(self, move: Move, guard: Guard) -> None:
+    def move(self, move: Move, guard: Guard) -> None:
+        """Copy bytes."""
+        guard.check_stop()
         source, target, length = move.source, move.target, move.length
         with ExitStack() as held:
             pair = _better_unmapped(source, target)
             if pair is None:
                 one, other = self._span(source, length, held), self._span(target, length, held)
-                return copy_spans(one, other, length, guard)
+                copy_spans(one, other, length, guard)
+                return
             span, file = self._span(pair[0], length, held), _file(pair[1], length, held)
             act = file.read if pair[0] is target else file.write
 
@@ -88,7 +91,9 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
 
             in_two_threads(copy, length, guard)
 
-    def _compare(self, compare: Compare, guard: Guard) -> int:
+    def compare(self, compare: Compare, guard: Guard) -> int:
+        """Compare bytes; returns how many are equal."""
+        guard.check_stop()
         first, second, length = compare.first, compare.second, compare.length
         with ExitStack() as held:
             pair = _better_unmapped(first, second)

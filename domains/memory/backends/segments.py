@@ -12,9 +12,9 @@ from contextlib import suppress
 
 from domains.errors import Cancelled
 from domains.finishing import finished
-from domains.memory.backends.chunks import Guard, in_two_threads
+from domains.memory.backends.chunks import Guard
 from domains.memory.backends.mapping import Mapping
-from domains.memory.backends.spans import equal
+from domains.memory.backends.spans import HostSpan, compare_spans, copy_spans
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
 from domains.values import ByteFigure
@@ -31,19 +31,14 @@ class HostSegments:
         self._most = _raise_file_limit() - _SPARE_FILES
 
     def figure(self) -> ByteFigure:
-        """Bytes of all segments that are not freed, in whole pages where the system tells."""
+        """Bytes of all segments, in whole pages where the system counts them."""
         mappings = tuple(self._mappings.values())
         source = mappings[0].source if mappings else "no segment exists"
         return ByteFigure.measured(sum(one.taken_bytes() for one in mappings), source)
 
-    def lent(self) -> int:
-        """Bytes of all segments, as they were asked for."""
+    def leased_bytes(self) -> int:
+        """Sum of the sizes of all segments, exactly."""
         return sum(one.segment.size_bytes for one in tuple(self._mappings.values()))
-
-    @property
-    def count(self) -> int:
-        """How many segments there are."""
-        return len(self._mappings)
 
     async def allocate(self, size: int) -> Segment:
         """Take `size` bytes whose pages are there; see the port for what is raised."""
@@ -73,47 +68,38 @@ class HostSegments:
 
     def write(self, region: SegmentRegion, data: bytes) -> None:
         """Put bytes into a segment."""
-        ctypes.memmove(self._address(region, len(data)), data, len(data))
+        ctypes.memmove(self._span(region, len(data)).address, data, len(data))
 
     def read(self, region: SegmentRegion, length: int) -> bytes:
         """Bytes of a segment."""
-        return ctypes.string_at(self._address(region, length), length)
+        return ctypes.string_at(self._span(region, length).address, length)
 
     def move(
         self, source: SegmentRegion, target: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
         """Copy bytes between regions that do not overlap; yields how many are done."""
-        begin, end = self._address(source, length), self._address(target, length)
-
-        def copy(offset: int, size: int) -> bool:
-            ctypes.memmove(end + offset, begin + offset, size)
-            return True
-
-        return _steps(copy, length)
+        begin, end = self._span(source, length), self._span(target, length)
+        return _steps(lambda guard: copy_spans(begin, end, length, guard), length)
 
     def compare(
         self, first: SegmentRegion, second: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
         """Compare bytes; yields how many are equal so far, ends early at a difference."""
-        one, other = self._address(first, length), self._address(second, length)
+        one, other = self._span(first, length), self._span(second, length)
+        return _steps(lambda guard: compare_spans(one, other, length, guard), length)
 
-        def same(offset: int, size: int) -> bool:
-            return equal(one + offset, other + offset, size)
-
-        return _steps(same, length)
-
-    def _address(self, region: SegmentRegion, length: int) -> int:
+    def _span(self, region: SegmentRegion, length: int) -> HostSpan:
         mapping = self._mappings[region.segment.name]
         if not 0 <= region.offset <= region.offset + length <= mapping.segment.size_bytes:
             raise ValueError("the region does not lie within its segment")
-        return mapping.address + region.offset
+        return HostSpan(mapping.address + region.offset)
 
 
-async def _steps(act: Callable[[int, int], bool], length: int) -> AsyncGenerator[int]:
-    """Run `in_two_threads` beside the loop; yields how many bytes are done or well.
+async def _steps(work: Callable[[Guard], int], length: int) -> AsyncGenerator[int]:
+    """Have `work` done beside the loop; yields how many bytes are, and what it returns.
 
-    Closed or cancelled, it returns when the threads have ended, so that no memory is touched
-    any more.
+    Closed or cancelled, it returns when the work has ended, so that no memory is touched any
+    more.
     """
     loop = asyncio.get_running_loop()
     steps: asyncio.Queue[int | None] = asyncio.Queue()
@@ -124,17 +110,17 @@ async def _steps(act: Callable[[int, int], bool], length: int) -> AsyncGenerator
 
     def check_stop() -> None:
         if stop.is_set():
-            raise Cancelled("Nobody waits for it any more.")
+            raise Cancelled("Its caller has gone.")
 
-    def work() -> None:
+    def run() -> None:
         try:
-            well = in_two_threads(act, length, Guard(report, check_stop))
+            well = work(Guard(report, check_stop))
             if well < length:
                 report(well)
         finally:
             report(None)
 
-    working = asyncio.ensure_future(asyncio.to_thread(work))
+    working = asyncio.ensure_future(asyncio.to_thread(run))
     try:
         while (done := await steps.get()) is not None:
             yield done

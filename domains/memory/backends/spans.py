@@ -44,8 +44,8 @@ def equal(one: int, other: int, size: int) -> bool:
     return _memcmp(one, other, size) == 0
 
 
-def copy_spans(source: HostSpan, target: HostSpan, length: int, guard: Guard) -> None:
-    """Copy bytes between spans that do not overlap."""
+def copy_spans(source: HostSpan, target: HostSpan, length: int, guard: Guard) -> int:
+    """Copy bytes between spans that do not overlap; returns how many."""
 
     def copy(offset: int, size: int) -> bool:
         source.prepare(offset, size)
@@ -53,7 +53,7 @@ def copy_spans(source: HostSpan, target: HostSpan, length: int, guard: Guard) ->
         ctypes.memmove(target.address + offset, source.address + offset, size)
         return True
 
-    in_two_threads(copy, length, guard)
+    return in_two_threads(copy, length, guard)
 
 
 def compare_spans(first: HostSpan, second: HostSpan, length: int, guard: Guard) -> int:

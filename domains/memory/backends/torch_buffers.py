@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from domains.device.backends import faults
-from domains.errors import DomainError, FailedPrecondition, Reason, ResourceExhausted
+from domains.errors import FailedPrecondition, Reason, ResourceExhausted
 from domains.memory.backends.buffer_store import BufferStore
 from domains.memory.backends.chunks import Guard
 from domains.memory.backends.opened import OpenedSegment
@@ -28,6 +28,7 @@ are kept for reuse: giving back makes the allocator wait for the device."""
 
 # Of the CUDA and HIP runtimes.
 _SUCCESS, _ERROR_MEMORY = 0, 2
+_ADVICE = "ask for less, or free something"
 Result = TypeVar("Result")
 
 
@@ -36,7 +37,7 @@ class TorchBuffers(BufferStore[torch.Tensor]):
 
     Args:
         device: The device.
-        stream: Where its copies go on; by default one of its own.
+        stream: For its copies; by default one of its own.
     """
 
     def __init__(self, device: torch.device, stream: Stream | None = None) -> None:
@@ -55,18 +56,20 @@ class TorchBuffers(BufferStore[torch.Tensor]):
     def _take(self, size: int, guard: Guard) -> torch.Tensor:
         def take() -> torch.Tensor:
             with self._stream.work():
-                # Nobody gets what another left, and drivers that promise more than they
-                # have must hand it out now.
+                # No client gets what another left, and drivers that promise more than
+                # they have must provide it now.
                 return torch.zeros(size, dtype=torch.uint8, device=self._device)
 
         guard.check_stop()
-        return self._on_device(take, size)
+        return self._on_device(take)
 
     def _gave(self, size: int) -> None:
         if size >= GIVE_BACK_BYTES:
             self.release_cached()
 
-    def _move(self, move: Move, guard: Guard) -> None:
+    def move(self, move: Move, guard: Guard) -> None:
+        """Copy bytes."""
+        guard.check_stop()
         tensors, length = self._tensors, move.length
         match move.source, move.target:
             case BufferRegion() as source, BufferRegion() as target:
@@ -83,7 +86,9 @@ class TorchBuffers(BufferStore[torch.Tensor]):
             case _:
                 raise _not_here("move")
 
-    def _compare(self, compare: Compare, guard: Guard) -> int:
+    def compare(self, compare: Compare, guard: Guard) -> int:
+        """Compare bytes; returns how many are equal."""
+        guard.check_stop()
         first, second, length = compare.first, compare.second, compare.length
         if isinstance(first, SegmentRegion):
             first, second = second, first
@@ -138,41 +143,18 @@ class TorchBuffers(BufferStore[torch.Tensor]):
         ask = getattr(self._backend, "cudart", None)
         return None if ask is None else ask()
 
-    def _on_device(self, act: Callable[[], Result], needed: int = 0) -> Result:
+    def _on_device(self, act: Callable[[], Result]) -> Result:
         """Run `act`, which uses the device; torch's errors become the domain's."""
-        fault: DomainError
         try:
             return act()
-        except DomainError:
-            raise
         except (RuntimeError, MemoryError) as error:
-            found = self._meaning(error, needed)
+            found = faults.domain_error(
+                error, self._device, advice="ask for less, or free something"
+            )
             if found is None:
                 raise
             fault = found
-        raise fault
-
-    def _meaning(self, error: BaseException, needed: int) -> DomainError | None:
-        match faults.fault_of(error, self._device):
-            case faults.Fault.HOST_MEMORY | faults.Fault.DEVICE_MEMORY:
-                return self._exhausted(needed)
-            case faults.Fault.LOST:
-                return faults.device_lost()
-            case None:
-                return None
-
-    def _exhausted(self, needed: int) -> ResourceExhausted:
-        metadata = {"needed_bytes": str(needed)} if needed else {}
-        words = ""
-        if hasattr(self._backend, "mem_get_info"):
-            free, _total = self._backend.mem_get_info(self._device)
-            metadata["free_bytes"] = str(free)
-            words = f", {free} bytes are free"
-        return ResourceExhausted(
-            f"{needed} bytes do not fit on the device{words}.",
-            reason=Reason.DEVICE_OUT_OF_MEMORY,
-            metadata=metadata,
-        )
+        raise fault  # here the error, and the tensors that its frames hold, are gone
 
 
 def _not_here(verb: str) -> FailedPrecondition:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from google.protobuf.duration_pb2 import Duration
-
 from deviceops.v1 import memory_pb2
-from domains.conversions import byte_figure, digest, seconds, timestamp
-from domains.limits import LIMITS
-from domains.memory.convert.figures import place_to_proto
+from domains.conversions import byte_figure, digest, given, timestamp
+from domains.memory.convert.status import place_to_proto
 from domains.memory.types import (
     Allocation,
     AllocationRequest,
@@ -38,17 +35,8 @@ def place_from_proto(message: memory_pb2.MemoryPlace) -> Place | None:
             return None
 
 
-def lease_from_proto(message: Duration, set_by_client: bool, field: str) -> float:
-    """For how many seconds; the default when the client said nothing."""
-    if set_by_client:
-        return seconds(message)
-    default = LIMITS[field].default
-    assert default is not None
-    return default
-
-
 def allocation_to_proto(allocation: Allocation) -> memory_pb2.Allocation:
-    """Memory lent to a client."""
+    """Memory that a client holds."""
     return memory_pb2.Allocation(
         allocation_id=allocation.allocation_id,
         label=allocation.label,
@@ -63,11 +51,10 @@ def allocation_request_from_proto(
     message: memory_pb2.AllocateRequest,
 ) -> AllocationRequest:
     """What a client wants to have allocated, unchecked."""
-    field = "AllocateRequest.lease"
     return AllocationRequest(
         place=place_from_proto(message.place),
         size_bytes=message.size_bytes,
-        lease_seconds=lease_from_proto(message.lease, message.HasField("lease"), field),
+        lease_seconds=given(message, "lease"),
         label=message.label,
         zeroed=message.zeroed,
         request_id=message.request_id,

@@ -10,11 +10,11 @@ from contextlib import aclosing
 from domains import checks
 from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS
+from domains.memory.core.address_space import AddressSpace, at
+from domains.memory.core.ledger import Ledger
 from domains.memory.core.ring import pieces
 from domains.memory.core.rules import length_within
 from domains.memory.core.sink import Sink
-from domains.memory.core.store import MemoryStore, at
-from domains.memory.core.uses import Uses
 from domains.memory.errors import (
     ChecksumMismatch,
     InvalidMemoryRequest,
@@ -35,23 +35,23 @@ SLOT_BYTES = 4 << 20
 
 
 class Access:
-    """Reads and writes what is lent.
+    """Reads and writes allocations.
 
     Args:
-        uses: Whose memory is where.
-        store: Moves bytes.
+        ledger: Knows whose memory is where.
+        space: Moves bytes.
     """
 
-    def __init__(self, uses: Uses, store: MemoryStore) -> None:
-        self._uses = uses
-        self._store = store
+    def __init__(self, ledger: Ledger, space: AddressSpace) -> None:
+        self._ledger = ledger
+        self._space = space
 
     async def write(self, client: str, parts: AsyncIterator[WritePart | None]) -> int:
         """Put bytes into an allocation: a header, the bytes in order, their hash.
 
         Bytes are written as they come. A write that fails or is broken off leaves those
         that had come by then, perhaps without the last few megabytes; what lies before
-        and after them is as it was, and the allocation stays lent.
+        and after them is as it was, and the allocation stays.
 
         Returns:
             How many bytes were written.
@@ -67,11 +67,11 @@ class Access:
         header = await anext(parts, None)
         if not isinstance(header, WriteHeader):
             raise _broken("header", Reason.REQUIRED_FIELD_MISSING, "Must come first.")
-        lease = self._uses.get(client, header.allocation_id)
+        lease = self._ledger.get(client, header.allocation_id)
         size = lease.allocation.size_bytes
         length_within("header.offset_bytes", header.offset, 0, size)
         sha256, position = hashlib.sha256(), header.offset
-        sink = Sink(self._uses, self._store, client, header, size - header.offset)
+        sink = Sink(self._ledger, self._space, client, header, size - header.offset)
         async with sink:
             async for part in parts:
                 match part:
@@ -104,19 +104,19 @@ class Access:
             AllocationNotFound: There is none, or no longer.
             OffsetOutOfRange: The bytes do not lie within it.
         """
-        size = self._uses.get(client, allocation_id).allocation.size_bytes
+        size = self._ledger.get(client, allocation_id).allocation.size_bytes
         wanted = length_within("offset_bytes", offset, length, size)
         sha256 = hashlib.sha256()
 
         async def fill(slot: SegmentRegion, position: int, count: int) -> None:
-            async with self._uses.touching(client, allocation_id) as lease:
+            async with self._ledger.touching(client, allocation_id) as lease:
                 begin = at(lease.region, offset + position)
                 source = (lease.allocation.place, begin)
-                await self._store.move_whole(source, (Place(), slot), count)
+                await self._space.move_whole(source, (Place(), slot), count)
 
         if wanted == 0:
             yield ReadChunk(offset, b"", sha256.hexdigest())
-        host = self._store.host
+        host = self._space.host
         async with aclosing(pieces(host, fill, wanted, slot_bytes=SLOT_BYTES)) as arriving:
             async for piece in arriving:
                 for start in range(0, piece.size, CHUNK_BYTES):

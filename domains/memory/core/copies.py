@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
 from domains.errors import FieldViolation, Reason
-from domains.memory.core.lending import Lender
-from domains.memory.core.progress import Progress
+from domains.memory.core.address_space import AddressSpace, Located, at
+from domains.memory.core.leases import Leases
+from domains.memory.core.ledger import Lease, Ledger
 from domains.memory.core.rules import check_copy, check_transfer, length_within
-from domains.memory.core.store import Located, MemoryStore, at
-from domains.memory.core.uses import Uses
 from domains.memory.errors import CopyCorrupted, InvalidMemoryRequest, OffsetOutOfRange
-from domains.memory.types import (
-    CopyRequest,
-    Place,
-    TransferRequest,
-)
+from domains.memory.types import CopyRequest, Place, TransferRequest
 from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.session import Session
-from domains.session.types import Phase, PhaseStarted, SessionKind
+from domains.session.types import Phase, PhaseStarted, SessionKind, TransferProgress
 
 
 class Copies:
@@ -31,20 +25,15 @@ class Copies:
     device's pictures.
 
     Args:
-        uses: Whose memory is where.
-        lender: Takes the memory that a transfer moves to.
-        store: Moves bytes and compares them.
+        ledger: Knows whose memory is where.
+        leases: Takes the memory that a transfer moves to.
+        space: Moves bytes and compares them.
     """
 
-    def __init__(
-        self,
-        uses: Uses,
-        lender: Lender,
-        store: MemoryStore,
-    ) -> None:
-        self._uses = uses
-        self._lender = lender
-        self._store = store
+    def __init__(self, ledger: Ledger, leases: Leases, space: AddressSpace) -> None:
+        self._ledger = ledger
+        self._leases = leases
+        self._space = space
 
     def copy(self, client: str, request: CopyRequest) -> SessionRequest:
         """Copying bytes of one allocation into another one, as a session.
@@ -61,7 +50,7 @@ class Copies:
         async def prepare() -> SessionPlan:
             check_copy(request)
             self._extent(client, request)
-            place = self._uses.get(client, request.target_id).allocation.place
+            place = self._ledger.get(client, request.target_id).allocation.place
             return _plan(place, request.verify, work)
 
         return SessionRequest(request.options, _digest(client, request.digest), prepare)
@@ -81,8 +70,8 @@ class Copies:
         async def prepare() -> SessionPlan:
             check_transfer(request)
             assert request.place is not None
-            self._uses.get(client, request.allocation_id)
-            place = await self._lender.resolve(request.place)
+            self._ledger.get(client, request.allocation_id)
+            place = await self._leases.resolve(request.place)
 
             async def work(session: Session) -> None:
                 await self._transfer(session, client, replace(request, place=place))
@@ -93,8 +82,8 @@ class Copies:
 
     def _extent(self, client: str, request: CopyRequest) -> int:
         """How many bytes are to be copied, once everything has been checked."""
-        source = self._uses.get(client, request.source_id).allocation
-        target = self._uses.get(client, request.target_id).allocation
+        source = self._ledger.get(client, request.source_id).allocation
+        target = self._ledger.get(client, request.target_id).allocation
         begin, end = request.source_offset, request.target_offset
         length = length_within("source", begin, request.length, source.size_bytes)
         if end + length > target.size_bytes:
@@ -109,62 +98,62 @@ class Copies:
 
     async def _copy(self, session: Session, client: str, request: CopyRequest) -> None:
         length = self._extent(client, request)
-        async with self._uses.copying(client, request.source_id, request.target_id) as both:
+        async with self._ledger.copying(client, request.source_id, request.target_id) as both:
             source, target = both
             begin = source.allocation.place, at(source.region, request.source_offset)
             end = target.allocation.place, at(target.region, request.target_offset)
-            item = source.allocation.label or source.allocation.allocation_id
-            await self._moved(session, begin, end, length, item, request.verify)
+            await self._move(session, _item(source), begin, end, length, request.verify)
 
     async def _transfer(self, session: Session, client: str, request: TransferRequest) -> None:
         assert request.place is not None
-        async with self._uses.moving(client, request.allocation_id) as lease:
-            before, size = lease.allocation.place, lease.allocation.size_bytes
-            if before == request.place:
+        async with self._ledger.moving(client, request.allocation_id) as lease:
+            old, size = (lease.allocation.place, lease.region), lease.allocation.size_bytes
+            if lease.allocation.place == request.place:
                 return
-            taken = await self._lender.take(client, request.place, size)
+            taken = await self._leases.take(client, request.place, size)
             try:
-                item = lease.allocation.label or lease.allocation.allocation_id
-                old, new = (before, lease.region), (taken.place, taken.region)
-                await self._moved(session, old, new, size, item, request.verify)
-                self._uses.get(client, request.allocation_id)  # its worker may have died
+                new = request.place, taken.region
+                await self._move(session, _item(lease), old, new, size, request.verify)
+                self._ledger.get(client, request.allocation_id)  # its worker may have died
             except BaseException:
-                await self._lender.give_up(taken)
+                await self._leases.give_up(taken)
                 raise
-            await self._uses.relocate(lease, taken)
+            await self._leases.relocate(lease, taken)
 
-    async def _moved(
+    async def _move(
         self,
         session: Session,
+        item: str,
         source: Located,
         target: Located,
         length: int,
-        item: str,
         verify: bool,
     ) -> None:
-        progress = Progress(session, item, 2 * length if verify else length)
+        """Move bytes, and compare them with their source when they are to be verified."""
+        total = 2 * length if verify else length
+
+        def record(done: int) -> None:
+            if done < total:  # the end is recorded below, once
+                session.record(TransferProgress(item, done, total))
+
         session.record(PhaseStarted(Phase.COPYING))
-        await _told(self._store.move(source, target, length), progress.tell)
+        async with aclosing(self._space.move(source, target, length)) as steps:
+            async for done in steps:
+                record(done)
         if verify:
             session.record(PhaseStarted(Phase.VERIFYING))
-            await self._verify(source, target, length, lambda d: progress.tell(length + d))
-        progress.finish()
-
-    async def _verify(
-        self, source: Located, target: Located, length: int, tell: Callable[[int], None]
-    ) -> None:
-        equal = await _told(self._store.compare(source, target, length), tell)
-        if equal != length:
-            raise CopyCorrupted({"equal_bytes": str(equal)})
+            equal = 0
+            async with aclosing(self._space.compare(source, target, length)) as steps:
+                async for equal in steps:
+                    record(length + equal)
+            if equal != length:
+                raise CopyCorrupted({"equal_bytes": str(equal)})
+        session.record(TransferProgress(item, total, total))
 
 
-async def _told(steps: AsyncGenerator[int], tell: Callable[[int], None]) -> int:
-    """Run the steps and tell of each; returns how far they came."""
-    done = 0
-    async with aclosing(steps):
-        async for done in steps:
-            tell(done)
-    return done
+def _item(lease: Lease) -> str:
+    """What progress calls it."""
+    return lease.allocation.label or lease.allocation.allocation_id
 
 
 def _digest(client: str, request: bytes) -> bytes:

@@ -28,7 +28,7 @@ from domains.session.types import (
 from domains.values import ByteFigure
 
 _ASKED, _ASK_SECONDS = 60, 0.05
-_UNTOLD = ByteFigure.unknown("the device's worker has not told")
+_UNKNOWN = ByteFigure.unknown("the device's worker has sent no figures yet")
 
 
 class Depth(Enum):
@@ -68,7 +68,7 @@ class Defragmentation:
         devices: Finds the device that a request names.
         runs: The devices' workers.
         buffers: Gives back what their allocators keep.
-        monitor: Tells what is free.
+        monitor: Reads what is free.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Defragmentation:
     def run(self, request: DefragmentRequest) -> SessionRequest:
         """Defragmenting as a session, which reports a `DefragmentReport`.
 
-        Recycling a worker loses what clients have lent there.
+        Recycling a worker loses what clients have allocated there.
 
         Preparing it raises:
             InvalidMemoryRequest: The options break rules.
@@ -135,8 +135,8 @@ class Defragmentation:
         after = self._reserved(device.device_id)
         if before is None or after is None:
             return [
-                "The allocator was told to give back its unused blocks; it does not tell how "
-                "many it had."
+                "The allocator was made to give back its unused blocks; how many it had is "
+                "unknown."
             ]
         return [f"The allocator gave back {max(0, before - after)} bytes of unused blocks."]
 
@@ -149,15 +149,15 @@ class Defragmentation:
 
     async def _recycle(self, session: Session, device_id: str) -> list[str]:
         figures = self._runs.figures(device_id)
-        lent = 0 if figures is None else figures.leased_bytes
+        leased = 0 if figures is None else figures.leased_bytes
         models = {} if figures is None else dict.fromkeys(p.model_id for p in figures.models)
         session.record(PhaseStarted(Phase.STARTING_WORKER))
         await self._runs.restart(device_id)
         actions = ["The worker was ended and a new one started, with an allocator of its own."]
         if models:
             actions.append(f"{', '.join(models)} went with it and will load at the next use.")
-        if lent:
-            actions.append(f"Allocations of {lent} bytes were lost with it.")
+        if leased:
+            actions.append(f"Allocations of {leased} bytes were lost with it.")
         return actions
 
     async def _figures(self, device_id: str) -> tuple[ByteFigure, ByteFigure]:
@@ -165,11 +165,11 @@ class Defragmentation:
         for _ in range(_ASKED):
             if self._runs.figures(device_id) is not None:
                 break
-            # A worker that has just started tells its figures in a moment.
+            # A worker that has just started sends its figures in a moment.
             await asyncio.sleep(_ASK_SECONDS)
         figures = self._runs.figures(device_id)
         (memory,) = (await self._monitor.status(device_id)).devices
-        return memory.free, _UNTOLD if figures is None else figures.largest_free
+        return memory.free, _UNKNOWN if figures is None else figures.largest_free
 
     def _reserved(self, device_id: str) -> int | None:
         figures = self._runs.figures(device_id)

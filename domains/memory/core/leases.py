@@ -1,4 +1,4 @@
-"""Leases: memory lent to clients, kept while they renew, given back when they do not."""
+"""Leases: memory that clients hold while they renew, and that is freed when they do not."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from domains.device.core import DeviceInventory
+from domains.errors import Reason, ResourceExhausted
 from domains.finishing import finished
-from domains.memory.core.ledger import Lease, Ledger
-from domains.memory.core.lending import Lender
+from domains.memory.core.address_space import AddressSpace
+from domains.memory.core.headroom import Headroom
+from domains.memory.core.ledger import Lease, Ledger, Reservation
 from domains.memory.core.rules import check_allocation, check_place, check_renewal
-from domains.memory.core.store import MemoryStore
-from domains.memory.core.uses import Uses
 from domains.memory.errors import AllocationBusy, AllocationRequestReused, OutOfMemory
 from domains.memory.ports import DeviceMeter
 from domains.memory.types import (
@@ -20,13 +20,23 @@ from domains.memory.types import (
     AllocationRequest,
     Place,
     Reconciliation,
+    Region,
     SegmentRegion,
 )
 from domains.paging import Page, paginate
 from domains.values import ByteFigure
 
-_TOLD = "sum of the worker's buffers, when it last told"
-_UNTOLD = "no worker of the device has told it yet"
+_REPORTED = "sum of the worker's buffers, as of its last figures"
+_UNREPORTED = ByteFigure.unknown("no worker of the device has sent figures yet")
+_OUT_OF_MEMORY = {Reason.HOST_OUT_OF_MEMORY, Reason.DEVICE_OUT_OF_MEMORY}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Memory that is there and that no lease names yet; the reservation counts it."""
+
+    reservation: Reservation
+    region: Region
 
 
 @dataclass(frozen=True)
@@ -38,37 +48,38 @@ class _Keyed:
 
 
 class Leases:
-    """Lends memory to clients; no client sees or frees what another holds.
+    """Gives clients memory; no client sees or frees what another holds.
 
     Someone calls `sweep` again and again, and `lose` when a worker ended.
 
     Args:
         ledger: Keeps the books.
-        lender: Takes memory.
-        store: Gives it back.
-        uses: Knows who reads and writes it just now.
-        devices: Knows the devices.
-        meter: Tells what the workers' buffers come to.
-        exhausted: Told of each place that had no room for a request.
+        space: Takes memory and frees it.
+        headroom: Makes room for it.
+        devices: Finds the device that a request names.
+        meter: Has what the workers report of their buffers.
+        quota_bytes: Most bytes of one memory that one client may hold; None is half of
+            that memory, 0 is no limit.
+        exhausted: Called with each place that had no room for a request.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        lender: Lender,
-        store: MemoryStore,
-        uses: Uses,
+        space: AddressSpace,
+        headroom: Headroom,
         devices: DeviceInventory,
         meter: DeviceMeter,
         *,
+        quota_bytes: int | None,
         exhausted: Callable[[Place], None] = lambda place: None,
     ) -> None:
         self._ledger = ledger
-        self._lender = lender
-        self._store = store
+        self._space = space
+        self._headroom = headroom
         self._devices = devices
         self._meter = meter
-        self._uses = uses
+        self._quota_bytes = quota_bytes
         self._exhausted = exhausted
         self._keyed: dict[tuple[str, str], _Keyed] = {}
 
@@ -100,22 +111,19 @@ class Leases:
 
     async def _allocate(self, client: str, request: AllocationRequest) -> Allocation:
         assert request.place is not None
-        place = await self._lender.resolve(request.place)
+        place = await self.resolve(request.place)
         try:
-            taken = await self._lender.take(client, place, request.size_bytes)
+            taken = await self.take(client, place, request.size_bytes)
         except OutOfMemory:
             self._exhausted(place)
             raise
+        label, seconds = request.label, request.lease_seconds
         return self._ledger.admit(
-            taken.reservation,
-            place,
-            taken.region,
-            label=request.label,
-            lease_seconds=request.lease_seconds,
+            taken.reservation, taken.region, label=label, lease_seconds=seconds
         )
 
     def _stands(self, known: _Keyed) -> bool:
-        """Whether the request is under way, or what it took is still lent."""
+        """Whether the request is under way, or its allocation lives."""
         if not known.task.done():
             return True
         if known.task.cancelled() or known.task.exception() is not None:
@@ -123,7 +131,7 @@ class Leases:
         return self._ledger.lives(known.task.result().allocation_id)
 
     async def deallocate(self, client: str, allocation_id: str) -> int:
-        """Give memory back; returns its bytes. Reads and writes under way end first.
+        """Free memory; returns its bytes. Reads and writes under way end first.
 
         Raises:
             AllocationNotFound: There is none, or it is free already.
@@ -157,7 +165,7 @@ class Leases:
             DeviceNotFound: There is no such device.
         """
         check_place(place)
-        where = None if place is None else await self._lender.resolve(place)
+        where = None if place is None else await self.resolve(place)
         found = [
             lease.allocation
             for lease in self._ledger.of(client)
@@ -172,23 +180,77 @@ class Leases:
         Pinned main memory counts as main memory. The allocators' figures include what
         copies use on the way, and whole pages.
         """
-        places = self._ledger.places()
-        host = sum(self._ledger.sum(place) for place in places if place.host)
-        result = [Reconciliation(Place(), host, self._store.host.figure())]
+        main = self._ledger.sum(Place()) + self._ledger.sum(Place(pinned=True))
+        result = [Reconciliation(Place(), main, self._space.host.figure())]
         for place in [Place(device.device_id) for device in self._devices.devices]:
-            figures = self._meter.figures(place.device_id)
-            lent = self._ledger.sum(place)
+            figures, leased = self._meter.figures(place.device_id), self._ledger.sum(place)
             if figures is not None:
-                told = ByteFigure.measured(figures.leased_bytes, _TOLD)
-                result.append(Reconciliation(place, lent, told))
-            elif lent:
-                result.append(Reconciliation(place, lent, ByteFigure.unknown(_UNTOLD)))
+                reported = ByteFigure.measured(figures.leased_bytes, _REPORTED)
+                result.append(Reconciliation(place, leased, reported))
+            elif leased:
+                result.append(Reconciliation(place, leased, _UNREPORTED))
         return tuple(result)
 
-    # Ends that nobody asks for.
+    # Memory that no lease names yet, or no longer.
+
+    async def resolve(self, place: Place) -> Place:
+        """The place with its device's id instead of an alias.
+
+        Raises:
+            DeviceNotFound, DeviceUnavailable: There is no such device, or it cannot be used.
+        """
+        if place.host:
+            return place
+        return Place((await self._devices.resolve(place.device_id)).device_id)
+
+    async def take(self, client: str, place: Place, size: int) -> Taken:
+        """Take `size` bytes in a resolved place. When the caller is cancelled none is kept.
+
+        Raises:
+            QuotaExceeded: CLIENT_QUOTA_EXCEEDED.
+            OutOfMemory: There is no room; nothing was tried, or the memory itself refused.
+            Unavailable: The device's worker is lost or there is none.
+            PinningUnsupported: No device can pin.
+        """
+        reservation = self._ledger.reserve(client, place, size, await self._quota(place))
+        try:
+            await self._headroom.make(place, size, lambda: self._ledger.reserved(place) - size)
+            region = await self._backed(place, size)
+        except BaseException:
+            self._ledger.cancel(reservation)
+            raise
+        return Taken(reservation, region)
+
+    async def _backed(self, place: Place, size: int) -> Region:
+        try:
+            return await self._space.allocate(place, size)
+        except ResourceExhausted as error:
+            if error.reason not in _OUT_OF_MEMORY:
+                raise
+            # The memory itself refused, whatever the figures said before.
+            raise await self._headroom.refusal(place, size) from error
+
+    async def _quota(self, place: Place) -> int | None:
+        if self._quota_bytes is not None:
+            return self._quota_bytes or None
+        total = await self._headroom.total(place)
+        return None if total is None else total // 2
+
+    async def give_up(self, taken: Taken) -> None:
+        """Free what no lease came to name."""
+        self._ledger.cancel(taken.reservation)
+        await self._space.free(taken.reservation.place, taken.region)
+
+    async def relocate(self, lease: Lease, taken: Taken) -> None:
+        """The allocation lies where `taken` does from now on; what it lay in is freed."""
+        before = lease.allocation.place, lease.region
+        self._ledger.relocate(lease, taken.reservation, taken.region)
+        await finished(self._free(lease, *before))
+
+    # Ends that no client asks for.
 
     async def sweep(self) -> None:
-        """Give back what nobody renewed, and forget requests whose allocation is gone."""
+        """Free what was not renewed, and forget requests whose allocation is gone."""
         for lease in self._ledger.expired():
             await self._end(lease, "expired", "its lease expired and it was freed")
         self._keyed = {key: one for key, one in self._keyed.items() if self._stands(one)}
@@ -196,31 +258,30 @@ class Leases:
     def lose(self, device_id: str) -> None:
         """A device's worker ended: what it held is gone, what it pinned is not pinned."""
         self._ledger.lose(device_id)
-        names = self._store.forget_pins(device_id)
+        names = self._space.forget_pins(device_id)
         for lease in self._ledger.all():
             region = lease.region
             if isinstance(region, SegmentRegion) and region.segment.name in names:
                 lease.allocation = replace(lease.allocation, place=Place())
 
     async def close(self) -> None:
-        """Take nothing more; what is lent ends with this server and its workers."""
+        """Take nothing more; allocations end with this server and its workers."""
         tasks = [one.task for one in self._keyed.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _end(self, lease: Lease, cause: str, why: str) -> None:
-        """Take the lease from the books and its memory back, whoever is cancelled."""
+        """Take the lease from the books and free its memory, also when cancelled."""
         self._ledger.remove(lease, cause, why)
+        await finished(self._free(lease, lease.allocation.place, lease.region))
 
-        async def free() -> None:
-            await self._uses.still(lease)
-            await self._store.free(lease.allocation.place, lease.region)
-
-        await finished(free())
+    async def _free(self, lease: Lease, place: Place, region: Region) -> None:
+        await self._ledger.still(lease)
+        await self._space.free(place, region)
 
 
 def _heard(task: asyncio.Task[Allocation]) -> None:
-    """Its callers may all be gone: an exception nobody awaits is no news."""
+    """Its callers may all be gone: then its exception is of no interest."""
     if not task.cancelled():
         task.exception()

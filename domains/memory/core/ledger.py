@@ -1,10 +1,12 @@
-"""Who holds which memory until when: pure book-keeping, nothing is allocated here."""
+"""Which client holds which memory until when, and what uses it now: the books alone."""
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -16,16 +18,16 @@ _REMEMBERED = 10_000  # allocations whose end is still explained
 
 @dataclass(frozen=True)
 class Reservation:
-    """Room that a client's quota counts although nothing is lent there yet."""
+    """Room that a client's quota counts although nothing is allocated there yet."""
 
     client: str
-    pool: str
+    place: Place
     size_bytes: int
 
 
 @dataclass
 class Lease:
-    """An allocation, the memory behind it, and who uses it now.
+    """An allocation, the memory behind it, and its uses now.
 
     `touches` are short reads and writes, `readers` and `writer` copies that take long.
     """
@@ -71,25 +73,24 @@ class Ledger:
         self._leases: dict[str, Lease] = {}
         self._reservations: list[Reservation] = []
         self._ends: OrderedDict[str, tuple[str, str, str]] = OrderedDict()
+        self._untouched = asyncio.Event()
 
     # Room.
 
     def held(self, client: str, pool: str) -> int:
         """Bytes a client holds of a pool or has reserved there."""
-        lent = sum(
-            lease.allocation.size_bytes
-            for lease in self._leases.values()
-            if lease.allocation.client == client and self._pool(lease.allocation.place) == pool
+        allocated = sum(
+            one.allocation.size_bytes
+            for one in self.of(client)
+            if self._pool(one.allocation.place) == pool
         )
-        return lent + sum(
-            reservation.size_bytes
-            for reservation in self._reservations
-            if (reservation.client, reservation.pool) == (client, pool)
+        return allocated + sum(
+            one.size_bytes
+            for one in self._reservations
+            if one.client == client and self._pool(one.place) == pool
         )
 
-    def reserve(
-        self, client: str, place: Place, size: int, quota: int | None = None
-    ) -> Reservation:
+    def reserve(self, client: str, place: Place, size: int, quota: int | None) -> Reservation:
         """Set room aside while memory is being taken; `admit` or `cancel` ends it.
 
         `quota` is the most bytes the client may hold of the place's pool.
@@ -101,14 +102,15 @@ class Ledger:
         held = self.held(client, pool)
         if quota is not None and held + size > quota:
             raise QuotaExceeded(client, pool, size, held, quota)
-        reservation = Reservation(client, pool, size)
+        reservation = Reservation(client, place, size)
         self._reservations.append(reservation)
         return reservation
 
     def reserved(self, place: Place) -> int:
-        """Bytes of a place's pool that are being taken now, by anybody."""
+        """Bytes of a place's pool that are being taken now, for any client."""
         pool = self._pool(place)
-        return sum(r.size_bytes for r in self._reservations if r.pool == pool)
+        here = (one for one in self._reservations if self._pool(one.place) == pool)
+        return sum(one.size_bytes for one in here)
 
     def cancel(self, reservation: Reservation) -> None:
         """Nothing came of it."""
@@ -117,22 +119,16 @@ class Ledger:
     # Leases.
 
     def admit(
-        self,
-        reservation: Reservation,
-        place: Place,
-        region: Region,
-        *,
-        label: str,
-        lease_seconds: float,
+        self, reservation: Reservation, region: Region, *, label: str, lease_seconds: float
     ) -> Allocation:
-        """The memory is there: it is lent from now on."""
+        """The memory is there: the client holds it from now on."""
         self.cancel(reservation)
         now = self._now()
         allocation = Allocation(
             allocation_id=str(uuid.uuid4()),
             client=reservation.client,
             label=label,
-            place=place,
+            place=reservation.place,
             size_bytes=reservation.size_bytes,
             create_time=now,
             lease_expire_time=now + timedelta(seconds=lease_seconds),
@@ -156,7 +152,7 @@ class Ledger:
         raise AllocationNotFound(allocation_id)
 
     def lives(self, allocation_id: str) -> bool:
-        """Whether it is lent, to whomever."""
+        """Whether there is such an allocation, of any client."""
         return allocation_id in self._leases
 
     def renew(
@@ -188,12 +184,10 @@ class Ledger:
         now = self._monotonic()
         return [one for one in self._leases.values() if one.expires <= now and not one.busy]
 
-    def relocate(
-        self, lease: Lease, reservation: Reservation, place: Place, region: Region
-    ) -> None:
+    def relocate(self, lease: Lease, reservation: Reservation, region: Region) -> None:
         """The allocation lies elsewhere from now on."""
         self.cancel(reservation)
-        lease.allocation = replace(lease.allocation, place=place)
+        lease.allocation = replace(lease.allocation, place=reservation.place)
         lease.region = region
 
     def remove(self, lease: Lease, cause: str, why: str) -> None:
@@ -204,48 +198,87 @@ class Ledger:
         while len(self._ends) > _REMEMBERED:
             self._ends.popitem(last=False)
 
-    def lose(self, device_id: str) -> list[Lease]:
-        """A device's worker ended, and with it what it held; returns those leases."""
-        lost = [
-            lease
-            for lease in self._leases.values()
-            if lease.allocation.place.device_id == device_id
-        ]
-        for lease in lost:
-            why = f"the worker of {device_id} ended and took its memory along"
-            self.remove(lease, "worker_lost", why)
-        return lost
+    def lose(self, device_id: str) -> None:
+        """A device's worker ended, and with it what it held."""
+        for lease in self.all():
+            if lease.allocation.place.device_id == device_id:
+                why = f"the worker of {device_id} ended and took its memory along"
+                self.remove(lease, "worker_lost", why)
 
     def sum(self, place: Place) -> int:
-        """Bytes lent in exactly this place."""
-        return sum(
-            lease.allocation.size_bytes
-            for lease in self._leases.values()
-            if lease.allocation.place == place
-        )
+        """Bytes of all allocations in exactly this place."""
+        allocations = (lease.allocation for lease in self._leases.values())
+        return sum(one.size_bytes for one in allocations if one.place == place)
 
-    def places(self) -> list[Place]:
-        """Every place where something is lent."""
-        return list(dict.fromkeys(lease.allocation.place for lease in self._leases.values()))
+    # Uses: an allocation stays where it is inside each of these blocks.
 
-    # Uses.
-
-    def read(self, lease: Lease) -> None:
-        """A copy reads the lease's memory from now on; `readers` counts it.
+    @asynccontextmanager
+    async def touching(self, client: str, allocation_id: str) -> AsyncIterator[Lease]:
+        """A short read or write.
 
         Raises:
-            AllocationBusy: Another copy writes it.
+            AllocationNotFound: There is none, or no longer.
         """
-        if lease.writer:
-            raise AllocationBusy(lease.allocation.allocation_id, "read")
-        lease.readers += 1
+        lease = self.get(client, allocation_id)
+        lease.touches += 1
+        try:
+            yield lease
+        finally:
+            lease.touches -= 1
+            self._untouched.set()
 
-    def write(self, lease: Lease) -> None:
-        """A copy writes or moves the lease's memory from now on; `writer` says so.
+    @asynccontextmanager
+    async def copying(
+        self, client: str, source_id: str, target_id: str
+    ) -> AsyncIterator[tuple[Lease, Lease]]:
+        """A copy from one allocation into another one, or within one.
 
         Raises:
-            AllocationBusy: Another copy uses it.
+            AllocationNotFound: One of them is not there.
+            AllocationBusy: Another copy uses the target or writes the source.
         """
-        if lease.copied:
-            raise AllocationBusy(lease.allocation.allocation_id, "written or moved")
-        lease.writer = True
+        source, target = self.get(client, source_id), self.get(client, target_id)
+        with _written(target), nullcontext() if source is target else _read(source):
+            await self.still(source, target)
+            yield source, target
+
+    @asynccontextmanager
+    async def moving(self, client: str, allocation_id: str) -> AsyncIterator[Lease]:
+        """A transfer: nothing else writes, copies or frees it.
+
+        Raises:
+            AllocationNotFound: There is none.
+            AllocationBusy: A copy uses it.
+        """
+        lease = self.get(client, allocation_id)
+        with _written(lease):
+            await self.still(lease)
+            yield lease
+
+    async def still(self, *leases: Lease) -> None:
+        """Wait until no short read or write of them is under way."""
+        while any(lease.touches for lease in leases):
+            self._untouched.clear()
+            await self._untouched.wait()
+
+
+@contextmanager
+def _read(lease: Lease) -> Iterator[None]:
+    if lease.writer:
+        raise AllocationBusy(lease.allocation.allocation_id, "read")
+    lease.readers += 1
+    try:
+        yield
+    finally:
+        lease.readers -= 1
+
+
+@contextmanager
+def _written(lease: Lease) -> Iterator[None]:
+    if lease.copied:
+        raise AllocationBusy(lease.allocation.allocation_id, "written or moved")
+    lease.writer = True
+    try:
+        yield
+    finally:
+        lease.writer = False

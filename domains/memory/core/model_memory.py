@@ -1,44 +1,66 @@
-"""Models in memory: who lies where, and freeing memory by letting models go."""
+"""Models in memory: which lie where, and freeing memory by evicting some."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import partial
-
-from msgspec.structs import replace
 
 from domains import checks
 from domains.device.core import DeviceInventory
 from domains.errors import FailedPrecondition, Reason
 from domains.limits import LIMITS
-from domains.memory.core.models import IdleModel, idle_models
+from domains.memory.core.models import HeldModels, IdleModel
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
-from domains.memory.ports import ModelMemory
-from domains.memory.types import EvictionReport, EvictionRequest, HeldComponent, Place
+from domains.memory.types import HeldComponent, Place
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.types import (
     Outcome,
     Phase,
-    ProgressEvent,
     SessionKind,
+    SessionOptions,
     TransferProgress,
 )
 from domains.values import ByteFigure, FigureQuality
 
-_EXTENT = "free memory as the system tells it, with what the worker's allocator keeps unused"
+_EXTENT = "free memory as the system reports it, with what the worker's allocator keeps unused"
+_UNKNOWN = "what is free there is unknown"
+
+
+@dataclass(frozen=True)
+class EvictionRequest:
+    """Free `target_free` bytes at `place`; a dry run only says what would go.
+
+    `place` None is a request that names none; `digest` stands for the whole request.
+    """
+
+    place: Place | None
+    target_free: int
+    dry_run: bool = False
+    options: SessionOptions = field(default_factory=SessionOptions)
+    digest: bytes = b""
+
+
+@dataclass(frozen=True)
+class EvictionReport:
+    """What went, in order; of a dry run what would go and be free then."""
+
+    evicted: tuple[HeldComponent, ...]
+    free_before: ByteFigure
+    free_after: ByteFigure
+    target_reached: bool
 
 
 class ModelsInMemory:
-    """Tells which models devices hold, and lets some go.
+    """Knows which models devices hold, and evicts some.
 
     Args:
-        monitor: Tells how much is free.
+        monitor: Reads how much is free.
         devices: Finds the device that a request names.
-        models: What is held, and letting it go.
+        models: Knows what is held, and evicts it.
         find: Raises MODEL_NOT_FOUND when there is no model of that id at all.
     """
 
@@ -46,7 +68,7 @@ class ModelsInMemory:
         self,
         monitor: MemoryMonitor,
         devices: DeviceInventory,
-        models: ModelMemory,
+        models: HeldModels,
         *,
         find: Callable[[str], Awaitable[object]],
     ) -> None:
@@ -74,10 +96,10 @@ class ModelsInMemory:
         )
 
     def optimize(self, request: EvictionRequest) -> SessionRequest:
-        """Letting models go, least recently used first, until so much is free: a session.
+        """Evicting models, least recently used first, until so much is free: a session.
 
-        It reports an `EvictionReport`. Nothing goes when the target can be reached only
-        with a model in use.
+        It reports an `EvictionReport`. Nothing is evicted when the target can be reached
+        only with a model in use.
 
         Preparing it raises:
             InvalidMemoryRequest: The content breaks rules.
@@ -112,27 +134,30 @@ class ModelsInMemory:
         return Place((await self._devices.get(place.device_id)).device.device_id)
 
     def _home(self, place: Place) -> str:
-        """The device whose worker holds what is to go; main memory's is the processor."""
+        """The device whose worker holds the models; main memory's is the processor."""
         if not place.host:
             return place.device_id
         return next(d.device_id for d in self._devices.devices if d.traits.in_main_memory)
 
     def _plan(self, device_id: str, free: int | None, target: int) -> list[IdleModel]:
-        """The models to let go, in order.
+        """The models to evict, in order.
 
         Raises:
             FailedPrecondition: MODEL_IN_USE.
         """
-        held = [one for one in self._models.held() if one.device_id == device_id]
         missing = None if free is None else target - free
         chosen: list[IdleModel] = []
-        for model in idle_models(held, device_id):
+        for model in self._models.idle(device_id):
             if missing is not None and missing <= 0:
                 return chosen
             chosen.append(model)
             missing = None if missing is None else missing - model.size_bytes
         idle = {model.model_id for model in chosen}
-        used = [one.component for one in held if one.component.model_id not in idle]
+        used = [
+            one.component
+            for one in self._models.held()
+            if one.device_id == device_id and one.component.model_id not in idle
+        ]
         in_use = sum(part.size.value or 0 for part in used)
         if missing is not None and 0 < missing <= in_use:
             ids = sorted({part.model_id for part in used})
@@ -150,61 +175,27 @@ class ModelsInMemory:
     ) -> EvictionReport:
         before = (await self._monitor.extent(place)).free
         plan = self._plan(device_id, before, request.target_free)
-        if request.dry_run:
-            return self._forecast(device_id, plan, before, request.target_free)
-        evicted: list[HeldComponent] = []
-        free = before
         total = sum(model.size_bytes for model in plan)
+        evicted: list[HeldComponent] = []
+        if request.dry_run:
+            for model in plan:
+                evicted += (
+                    one
+                    for one in self._models.held()
+                    if (one.device_id, one.component.model_id) == (device_id, model.model_id)
+                )
+            free = None if before is None else before + total
+            return _report(evicted, before, free, request.target_free, estimated=True)
+        free = before
         for model in plan:
-            # Another allocation may have been given back meanwhile.
+            # Another allocation may have been freed meanwhile.
             if free is not None and free >= request.target_free:
                 break
-            evicted += await self._release(session, device_id, model)
+            evicted += await self._models.evict_in(session, model)
             done = sum(one.component.size.value or 0 for one in evicted)
             session.record(TransferProgress(model.model_id, min(done, total), total))
             free = (await self._monitor.extent(place)).free
-        return EvictionReport(
-            tuple(evicted),
-            _measured(before),
-            _measured(free),
-            free is not None and free >= request.target_free,
-        )
-
-    async def _release(
-        self, session: Session, device_id: str, model: IdleModel
-    ) -> tuple[HeldComponent, ...]:
-        events = self._models.release(
-            device_id,
-            session.session_id,
-            (model.model_id,),
-            remaining=session.remaining(),
-        )
-        gone: tuple[HeldComponent, ...] = ()
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, tuple):
-                    gone = event
-                elif isinstance(event, ProgressEvent):
-                    session.record(event)
-        return gone
-
-    def _forecast(
-        self, device_id: str, plan: list[IdleModel], before: int | None, target: int
-    ) -> EvictionReport:
-        ids = [model.model_id for model in plan]
-        held = [one for one in self._models.held() if one.device_id == device_id]
-        going = sorted(
-            (one for one in held if one.component.model_id in ids),
-            key=lambda one: ids.index(one.component.model_id),
-        )
-        after = _measured(before)
-        if after.value is not None:
-            value = after.value + sum(model.size_bytes for model in plan)
-            after = replace(
-                after, value=value, quality=FigureQuality.ESTIMATED, source="free + evicted"
-            )
-        reached = after.value is not None and after.value >= target
-        return EvictionReport(tuple(going), _measured(before), after, reached)
+        return _report(evicted, before, free, request.target_free)
 
 
 def _check(request: EvictionRequest) -> None:
@@ -216,7 +207,20 @@ def _check(request: EvictionRequest) -> None:
     )
 
 
-def _measured(free: int | None) -> ByteFigure:
-    if free is None:
-        return ByteFigure.unknown("nobody tells what is free there")
-    return ByteFigure.measured(free, _EXTENT)
+def _report(
+    evicted: list[HeldComponent],
+    before: int | None,
+    after: int | None,
+    target: int,
+    *,
+    estimated: bool = False,
+) -> EvictionReport:
+    figure = _figure(after)
+    if estimated and after is not None:
+        figure = ByteFigure(after, FigureQuality.ESTIMATED, "free + evicted")
+    reached = after is not None and after >= target
+    return EvictionReport(tuple(evicted), _figure(before), figure, reached)
+
+
+def _figure(free: int | None) -> ByteFigure:
+    return ByteFigure.unknown(_UNKNOWN) if free is None else ByteFigure.measured(free, _EXTENT)

@@ -16,12 +16,12 @@ MAIN_MEMORY = "main memory"
 
 
 class MemoryMonitor:
-    """Tells what memory there is.
+    """Knows what memory there is.
 
     Args:
         host: Reads main memory.
         devices: Knows the devices.
-        meter: Tells device memory as the workers last did.
+        meter: Has the device memory that the workers last sent.
         clock: The wall clock, timezone-aware.
     """
 
@@ -45,10 +45,10 @@ class MemoryMonitor:
             DeviceNotFound: There is no such device.
         """
         if device:
-            asked = [(await self._devices.get(device)).device]
+            wanted = [(await self._devices.get(device)).device]
         else:
-            asked = [report.device for report in (await self._devices.list()).devices]
-        return await self._read(asked)
+            wanted = [report.device for report in (await self._devices.list()).devices]
+        return await self._read(wanted)
 
     async def known(self) -> MemoryStatus:
         """As `status`, of the devices known now: discovery is not waited for."""

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from domains.memory.types import PressureLevel, Threshold
 
 _REACTIONS = {
-    PressureLevel.NORMAL: ("Nothing gives way.",),
+    PressureLevel.NORMAL: ("Nothing is evicted or refused.",),
     PressureLevel.ELEVATED: (
-        "Models that no work uses and that were not used for 30 seconds leave the devices "
-        "whose memory it is, least recently used first, one at a time, until the level ends.",
+        "Models that no work uses and that were not used for 30 seconds are evicted from the "
+        "devices whose memory it is, least recently used first, one at a time, until the "
+        "level ends.",
     ),
     PressureLevel.HIGH: (
-        "Every model that no work uses leaves, least recently used first.",
-        "Allocate and Transfer lend nothing more there.",
+        "Every model that no work uses is evicted, least recently used first.",
+        "Allocate and Transfer are refused there.",
     ),
     PressureLevel.CRITICAL: (
         "Generations and other new work are refused; what runs goes on.",

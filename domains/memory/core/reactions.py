@@ -1,4 +1,4 @@
-"""What gives way under pressure: models go, leases and new work are refused."""
+"""What happens under pressure: models are evicted, new work is refused."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from domains.errors import DeadlineExceeded, Unavailable
-from domains.memory.core.models import idle_models, release
+from domains.memory.core.models import HeldModels
 from domains.memory.core.watch import PressureWatch
 from domains.memory.errors import WorkRefused
-from domains.memory.ports import ModelMemory
 from domains.memory.types import Place, PressureLevel
 from domains.session.core.plan import SessionPlan
 from domains.session.types import SessionKind
 
 IDLE_SECONDS = 30.0
-_RELEASE_SECONDS = 60.0
+_EVICTION_SECONDS = 60.0
 _FREEING = {SessionKind.MEMORY_TASK, SessionKind.DEVICE_TASK}
 
 
@@ -25,14 +24,14 @@ class PressureReactions:
 
     Args:
         watch: Knows the pressure.
-        models: Lets models go.
+        models: Evicts models.
         clock: The wall clock, timezone-aware.
     """
 
     def __init__(
         self,
         watch: PressureWatch,
-        models: ModelMemory,
+        models: HeldModels,
         *,
         clock: Callable[[], datetime],
     ) -> None:
@@ -41,23 +40,23 @@ class PressureReactions:
         self._clock = clock
 
     async def relieve(self) -> tuple[str, ...]:
-        """Let models go as the pressure asks for, now; returns their ids in order.
+        """Evict models as the pressure demands, now; returns their ids in order.
 
-        At ELEVATED at most one per call, so that the effect is seen before the next goes.
-        A worker that is lost or busy is asked again by the next call.
+        At ELEVATED at most one per call, so that its effect is seen before the next one.
+        A worker that is lost or busy gets another chance at the next call.
         """
         gone: list[str] = []
         for device_id in {held.device_id for held in self._models.held()}:
             level = self._watch.level(Place(device_id))
             if level.value < PressureLevel.ELEVATED.value:
                 continue
-            idle = idle_models(self._models.held(), device_id)
+            idle = self._models.idle(device_id)
             if level is PressureLevel.ELEVATED:
                 latest = self._clock() - timedelta(seconds=IDLE_SECONDS)
                 idle = [model for model in idle if model.last_use_time <= latest][:1]
             with contextlib.suppress(DeadlineExceeded, Unavailable):
                 for model in idle:
-                    await release(self._models, model, remaining=_RELEASE_SECONDS)
+                    await self._models.evict(model, remaining=_EVICTION_SECONDS)
                     gone.append(model.model_id)
         return tuple(gone)
 

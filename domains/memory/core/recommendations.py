@@ -1,4 +1,4 @@
-"""Advice about memory: rules over figures, each telling the figures that led to it."""
+"""Advice about memory: rules over figures, each with the figures that led to it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from datetime import datetime
 from enum import Enum
 
 from domains.device.types import LoadedComponent
-from domains.memory.core.analytics import History
-from domains.memory.core.history import NO_MODELS
-from domains.memory.types import Place
+from domains.memory.core.recorder import NO_MODELS
+from domains.memory.types import History, Place
 from domains.values import ByteFigure, DataType, FigureQuality
 
 # From these on a place is short of memory, fragmented, or a model is not used.
@@ -49,7 +48,7 @@ class PlaceFacts:
     """What is known of a place.
 
     `models` are the components in it; `half_precision` is whether its device was measured
-    to compute right in 16 bits (False while nobody measured); `tiled` whether it runs with
+    to compute right in 16 bits (False before that); `tiled` whether it runs with
     the profile LOW_MEMORY already. `free` and `total` are in bytes, now.
     """
 
@@ -71,7 +70,7 @@ class PlaceFacts:
         return used / self.total if self.total else 0.0
 
     def unused(self) -> Sequence[tuple[str, int, float]]:
-        """Models that nobody uses, with their bytes and the seconds since their last use."""
+        """Models that no work uses, with their bytes and the seconds since their last use."""
         sizes: dict[str, int] = {}
         last: dict[str, datetime] = {}
         busy = {part.model_id for part in self.models if part.in_use}
@@ -174,12 +173,12 @@ def _resize(facts: PlaceFacts) -> Iterable[Recommendation]:
     if evictions < MANY_EVICTIONS:
         return
     owners = {usage.owner: usage.peak_bytes for usage in facts.history.owners}
-    models = {n: b for n, b in owners.items() if n not in ("leases", "workers", "others")}
+    models = {n: b for n, b in owners.items() if n not in NO_MODELS}
     largest = max(models.values(), default=0)
     yield Recommendation(
         Advice.RESIZE_CACHE,
         facts.place,
-        f"Models gave way {evictions} times: use fewer models at a time, or leave models "
+        f"Models were evicted {evictions} times: use fewer at a time, or leave models "
         "more room than the pressure thresholds do.",
         {
             "eviction_count": str(evictions),
@@ -192,7 +191,7 @@ def _resize(facts: PlaceFacts) -> Iterable[Recommendation]:
 
 
 def _add_memory(facts: PlaceFacts) -> Iterable[Recommendation]:
-    """Memory is nearly full again and again, and nothing could give way."""
+    """Memory is nearly full again and again, and no eviction would change that."""
     used = facts.history.p95_bytes
     evictable = sum(size for _, size, _ in facts.unused())
     if facts.share(used) < FULL_SHARE or facts.share(used - evictable) < FULL_SHARE:
@@ -202,7 +201,7 @@ def _add_memory(facts: PlaceFacts) -> Iterable[Recommendation]:
         Advice.ADD_MEMORY,
         facts.place,
         "Add memory, or use less of it: for a twentieth of the time or more it was at least "
-        f"{facts.share(used):.0%} full, and what could give way would not change that.",
+        f"{facts.share(used):.0%} full, and evicting idle models would not change that.",
         {"evictable_bytes": str(evictable), **_use(facts)},
         ByteFigure(wanted, FigureQuality.ESTIMATED, "what brings the 95th percentile to 80 %"),
     )
@@ -217,11 +216,5 @@ def _use(facts: PlaceFacts) -> dict[str, str]:
     }
 
 
-RULES: tuple[Callable[[PlaceFacts], Iterable[Recommendation]], ...] = (
-    _unload,
-    _smaller_type,
-    _tile,
-    _defragment,
-    _resize,
-    _add_memory,
-)
+Rule = Callable[[PlaceFacts], Iterable[Recommendation]]
+RULES: tuple[Rule, ...] = (_unload, _smaller_type, _tile, _defragment, _resize, _add_memory)

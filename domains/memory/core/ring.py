@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from domains.finishing import finished
+from domains.finishing import ended, finished
 from domains.memory.ports import HostBuffers
 from domains.memory.types import SegmentRegion
 
@@ -30,10 +30,10 @@ class Piece:
 async def pieces(
     host: HostBuffers, fill: Fill, length: int, *, slot_bytes: int = SLOT_BYTES
 ) -> AsyncGenerator[Piece]:
-    """`length` bytes in order; a piece is valid until the next one is asked for.
+    """`length` bytes in order; a piece is valid until the next one is taken.
 
     While the caller uses one slot the other is being filled. Closing the generator ends a
-    fill that is under way and gives the slots back.
+    fill that is under way and frees the slots.
 
     Raises:
         ResourceExhausted: HOST_OUT_OF_MEMORY: there is no room for the slots.
@@ -55,13 +55,12 @@ async def pieces(
         except Exception as error:
             full.put_nowait(error)
 
-    async with AsyncExitStack() as slots:
+    async with AsyncExitStack() as stack:
         for _ in range(_SLOTS if length > size else 1):
-            segment = await host.allocate(size)
-            slots.push_async_callback(_free, host, SegmentRegion(segment))
-            free.put_nowait(SegmentRegion(segment))
-        producer = asyncio.create_task(produce())
-        slots.push_async_callback(_end, producer)
+            slot = SegmentRegion(await host.allocate(size))
+            stack.push_async_callback(free_slot, host, slot)
+            free.put_nowait(slot)
+        stack.push_async_callback(ended, asyncio.create_task(produce()))
         done = 0
         while done < length:
             piece = await full.get()
@@ -72,13 +71,6 @@ async def pieces(
             free.put_nowait(piece.slot)
 
 
-async def _free(host: HostBuffers, slot: SegmentRegion) -> None:
+async def free_slot(host: HostBuffers, slot: SegmentRegion) -> None:
+    """Free a slot, also when cancelled."""
     await finished(host.free(slot.segment))
-
-
-async def _end(producer: asyncio.Task[None]) -> None:
-    async def ended() -> None:
-        producer.cancel()
-        await asyncio.gather(producer, return_exceptions=True)
-
-    await finished(ended())

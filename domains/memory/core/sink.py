@@ -1,15 +1,16 @@
-"""Where a client's bytes go: straight into main memory, or over slots to a device."""
+"""The end of a write: bytes put straight into main memory, or over slots to a device."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from types import TracebackType
+from contextlib import AsyncExitStack
 from typing import Self
 
-from domains.finishing import finished
-from domains.memory.core.store import MemoryStore, at
-from domains.memory.core.uses import Uses
+from domains.finishing import ended, finished
+from domains.memory.core.address_space import AddressSpace, at
+from domains.memory.core.ledger import Lease, Ledger
+from domains.memory.core.ring import free_slot
 from domains.memory.errors import AllocationBusy
 from domains.memory.types import Place, SegmentRegion, WriteHeader
 
@@ -22,23 +23,18 @@ class Sink:
     For a device they are gathered in one slot while the other one is on its way.
 
     Args:
-        uses: Where the allocation lies.
-        store: Moves bytes.
+        ledger: Knows where the allocation lies.
+        space: Moves bytes.
         client: Whose allocation it is.
-        header: Which, and where its first byte goes.
+        header: Which one, and the offset of the first byte.
         room: Most bytes that may come.
     """
 
     def __init__(
-        self,
-        uses: Uses,
-        store: MemoryStore,
-        client: str,
-        header: WriteHeader,
-        room: int,
+        self, ledger: Ledger, space: AddressSpace, client: str, header: WriteHeader, room: int
     ) -> None:
-        self._uses = uses
-        self._store = store
+        self._ledger = ledger
+        self._space = space
         self._client = client
         self._allocation_id = header.allocation_id
         self._position = header.offset  # of the next byte
@@ -46,32 +42,28 @@ class Sink:
         self._slots: list[SegmentRegion] = []
         self._gathered = 0
         self._flushing: asyncio.Task[None] | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await finished(self._close())
+    async def __aexit__(self, *error: object) -> None:
+        if self._flushing is not None:
+            self._stack.push_async_callback(ended, self._flushing)
+        await finished(self._stack.aclose())
 
     async def put(self, data: bytes, see: Callable[[bytes], object]) -> None:
-        """Take more bytes; `see` is shown them in a thread, to hash them.
+        """Take more bytes; `see` is called with them in a thread, to hash them.
 
         Raises:
             AllocationNotFound: The lease is over.
             AllocationBusy: A copy uses the allocation.
             Unavailable: The device's worker is lost.
         """
-        async with self._uses.touching(self._client, self._allocation_id) as lease:
-            if lease.copied:
-                raise AllocationBusy(self._allocation_id, "written")
+        async with self._ledger.touching(self._client, self._allocation_id) as lease:
+            _check_idle(lease)
             if isinstance(lease.region, SegmentRegion) and not self._gathered:
-                target = at(lease.region, self._position)
-                await finished(asyncio.to_thread(self._write, target, data, see))
+                await self._write(at(lease.region, self._position), data, see)
                 self._position += len(data)
                 return
         await self._gather(data, see)
@@ -83,14 +75,13 @@ class Sink:
         await self._sent()
 
     async def _gather(self, data: bytes, see: Callable[[bytes], object]) -> None:
-        if not self._slots:
-            for _ in range(2):
-                segment = await self._store.host.allocate(self._slot_bytes)
-                self._slots.append(SegmentRegion(segment))
+        host = self._space.host
+        while len(self._slots) < 2:
+            self._slots.append(SegmentRegion(await host.allocate(self._slot_bytes)))
+            self._stack.push_async_callback(free_slot, host, self._slots[-1])
         if self._gathered + len(data) > self._slot_bytes:
             await self._send()
-        target = at(self._slots[0], self._gathered)
-        await finished(asyncio.to_thread(self._write, target, data, see))
+        await self._write(at(self._slots[0], self._gathered), data, see)
         self._gathered += len(data)
 
     async def _send(self) -> None:
@@ -108,21 +99,21 @@ class Sink:
             self._flushing = None
 
     async def _move(self, slot: SegmentRegion, count: int, position: int) -> None:
-        async with self._uses.touching(self._client, self._allocation_id) as lease:
-            if lease.copied:
-                raise AllocationBusy(self._allocation_id, "written")
+        async with self._ledger.touching(self._client, self._allocation_id) as lease:
+            _check_idle(lease)
             target = (lease.allocation.place, at(lease.region, position))
-            await self._store.move_whole((Place(), slot), target, count)
+            await self._space.move_whole((Place(), slot), target, count)
 
-    def _write(
+    async def _write(
         self, target: SegmentRegion, data: bytes, see: Callable[[bytes], object]
     ) -> None:
-        self._store.host.write(target, data)
-        see(data)
+        def write() -> None:
+            self._space.host.write(target, data)
+            see(data)
 
-    async def _close(self) -> None:
-        if self._flushing is not None:
-            self._flushing.cancel()
-            await asyncio.gather(self._flushing, return_exceptions=True)
-        for slot in self._slots:
-            await self._store.host.free(slot.segment)
+        await finished(asyncio.to_thread(write))
+
+
+def _check_idle(lease: Lease) -> None:
+    if lease.copied:
+        raise AllocationBusy(lease.allocation.allocation_id, "written")

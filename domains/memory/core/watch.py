@@ -14,13 +14,11 @@ from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel, Threshold
 from domains.values import ByteFigure
 
-Listener = Callable[[Pressure], None]
-
 
 class PressureWatch:
-    """Keeps every place's pressure, and tells when a level changes.
+    """Keeps every place's pressure, and follows its changes.
 
-    Someone calls `sample` again and again; places whose used share nobody knows have no
+    Someone calls `sample` again and again; places whose used share is unknown have no
     pressure.
 
     Args:
@@ -39,24 +37,10 @@ class PressureWatch:
         self._devices = devices
         self.thresholds = tuple(thresholds)
         self._pressures: dict[Place, Pressure] = {}
-        self._listeners: list[Listener] = []
-
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Have `listener` called, on the loop, when a place's level changes.
-
-        Returns:
-            What ends it; calling that twice is harmless.
-        """
-        self._listeners.append(listener)
-
-        def end() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return end
+        self._listeners: list[Callable[[Pressure], None]] = []
 
     async def sample(self) -> None:
-        """Read memory now and tell listeners what changed."""
+        """Read memory now; streams learn what changed."""
         self._take(await self._monitor.known())
 
     def pressures(self) -> tuple[Pressure, ...]:
@@ -101,7 +85,7 @@ class PressureWatch:
                 news[pressure.place] = pressure
                 wake.set()
 
-        end = self.subscribe(listen)
+        self._listeners.append(listen)
         try:
             for pressure in await self.ask(device):
                 news.pop(pressure.place, None)
@@ -121,7 +105,7 @@ class PressureWatch:
                 except TimeoutError:
                     pass
         finally:
-            end()
+            self._listeners.remove(listen)
 
     async def _wanted(self, device: str) -> Callable[[Place], bool]:
         if not device:

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec import structs
 
 from domains.device.core import DeviceInventory
+from domains.device.types import OptimizationProfile
 from domains.errors import NotFound, Reason
 from domains.memory.backends.segments import HostSegments
 from domains.memory.core import MemoryMonitor, MemoryService
 from domains.memory.core.access import Access
+from domains.memory.core.address_space import AddressSpace
+from domains.memory.core.adviser import MemoryAdviser
 from domains.memory.core.copies import Copies
-from domains.memory.core.happenings import CountedModels
-from domains.memory.core.history import MemoryRecorder
+from domains.memory.core.defragment import Defragmentation
+from domains.memory.core.headroom import Headroom
 from domains.memory.core.leases import Leases
 from domains.memory.core.ledger import Ledger
-from domains.memory.core.lending import Lender
 from domains.memory.core.model_memory import ModelsInMemory
+from domains.memory.core.models import HeldModels
 from domains.memory.core.pressure import thresholds
 from domains.memory.core.reactions import PressureReactions
-from domains.memory.core.room import Room
-from domains.memory.core.store import MemoryStore
-from domains.memory.core.uses import Uses
+from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.core.watch import PressureWatch
-from domains.memory.types import Allocation, AllocationRequest, MemoryInterval, Place
+from domains.memory.types import Allocation, AllocationRequest, Place
 from domains.session.core.sessions import Sessions
 from server.errors import describe_failure
 from tests.fakes.device import FakeProbe, FakeWorkers, card
-from tests.fakes.memory import FakeBuffers, FakeHost, FakeMeter, FakeModels, measured
+from tests.fakes.memory import (
+    FakeBuffers,
+    FakeHistory,
+    FakeHost,
+    FakeMeter,
+    FakeModels,
+    measured,
+)
 
 HOST = Place()
 CPU = Place("cpu:0")
@@ -54,13 +62,20 @@ class Time:
         return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
 
+async def find(model_id: str) -> object:
+    if model_id != "known":
+        raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
+    return model_id
+
+
 @dataclass
 class System:
     """Every part, to be looked at from outside."""
 
     service: MemoryService
+    reactions: PressureReactions
     sessions: Sessions
-    store: MemoryStore
+    space: AddressSpace
     ledger: Ledger
     inventory: DeviceInventory
     host: FakeHost
@@ -80,7 +95,9 @@ class System:
 
     def backed(self) -> int:
         """Bytes that segments and buffers really are."""
-        return self.segments.lent() + sum(len(data) for data in self.buffers.buffers.values())
+        return self.segments.leased_bytes() + sum(
+            len(data) for data in self.buffers.buffers.values()
+        )
 
 
 def build(quota_bytes: int | None = 0) -> System:
@@ -95,7 +112,16 @@ def build(quota_bytes: int | None = 0) -> System:
     buffers = FakeBuffers(segments)
     monitor = MemoryMonitor(host, inventory, meter, clock=time.now)
     watch = PressureWatch(monitor, inventory, thresholds(0.8, 0.9, 0.95, 0.05))
-    reactions = PressureReactions(watch, models, clock=time.now)
+    recorder = MemoryRecorder(
+        monitor,
+        meter,
+        inventory,
+        FakeHistory(),
+        host_leases=segments.leased_bytes,
+        now=lambda: time.now().timestamp(),
+    )
+    held = HeldModels(inventory, models, evicted=recorder.count_eviction)
+    reactions = PressureReactions(watch, held, clock=time.now)
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -104,25 +130,41 @@ def build(quota_bytes: int | None = 0) -> System:
         now=time.now,
         admit=reactions.check_work,
     )
-    store = MemoryStore(segments, buffers, inventory)
+    space = AddressSpace(segments, buffers, inventory)
     ledger = Ledger(pool=monitor.pool, monotonic=time.monotonic, now=time.now)
-    uses = Uses(ledger, store)
-    room = Room(monitor, watch, models)
-    lender = Lender(ledger, store, room, monitor, inventory, quota_bytes=quota_bytes)
-    leases = Leases(ledger, lender, store, uses, inventory, meter, exhausted=exhausted.append)
+    leases = Leases(
+        ledger,
+        space,
+        Headroom(monitor, watch, held),
+        inventory,
+        meter,
+        quota_bytes=quota_bytes,
+        exhausted=exhausted.append,
+    )
     buffers.on_buffers_lost(leases.lose)
     service = MemoryService(
         monitor,
         watch,
-        reactions,
         leases,
-        Access(uses, store),
-        Copies(uses, lender, store),
+        Access(ledger, space),
+        Copies(ledger, leases, space),
+        Defragmentation(inventory, models, buffers, monitor),
+        ModelsInMemory(monitor, inventory, held, find=find),
+        recorder,
+        MemoryAdviser(
+            recorder,
+            monitor,
+            held,
+            half_precision=lambda device_id: device_id == "cuda:0",
+            profile=lambda _: OptimizationProfile.BALANCED,
+            clock=time.now,
+        ),
     )
     return System(
         service,
+        reactions,
         sessions,
-        store,
+        space,
         ledger,
         inventory,
         host,
@@ -148,44 +190,13 @@ async def system() -> AsyncIterator[System]:
     made.segments.close()
 
 
-@dataclass
-class Store:
-    """A journal in memory."""
-
-    kept: list[MemoryInterval] = field(default_factory=list)
-    writes: int = 0
-
-    def history(self) -> Sequence[MemoryInterval]:
-        return self.kept
-
-    def write_history(
-        self, intervals: Sequence[MemoryInterval], *, keep: Mapping[int, int]
-    ) -> object:
-        self.writes += 1
-        self.kept += intervals
-        return None
-
-
-async def find(model_id: str) -> object:
-    if model_id != "known":
-        raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
-    return model_id
-
-
 @pytest.fixture
 def recorder(system: System) -> MemoryRecorder:
-    return MemoryRecorder(
-        system.service.monitor,
-        system.meter,
-        system.inventory,
-        Store(),
-        host_leases=system.segments.lent,
-        now=lambda: system.time.now().timestamp(),
-    )
+    return system.service.recorder
 
 
 @pytest.fixture
-def models(system: System, recorder: MemoryRecorder) -> ModelsInMemory:
+def models(system: System) -> ModelsInMemory:
     """Model memory of a card whose released models become free memory."""
 
     def grow(model_id: str) -> None:
@@ -195,12 +206,7 @@ def models(system: System, recorder: MemoryRecorder) -> ModelsInMemory:
         system.meter.known["cuda:0"] = structs.replace(figures, free=free)
 
     system.models.on_release = grow
-    return ModelsInMemory(
-        system.service.monitor,
-        system.inventory,
-        CountedModels(system.models, recorder),
-        find=find,
-    )
+    return system.service.models
 
 
 def hold(system: System, *names: str, in_use: Sequence[str] = ()) -> None:

@@ -183,9 +183,8 @@ async def test_freed_in_the_middle_both_ways_end(system: System, place: Place) -
 @places
 async def test_what_a_copy_uses_is_not_written(system: System, place: Place) -> None:
     one, other = await system.lend(place), await system.lend(HOST)
-    uses = system.service.access._uses
 
-    async with uses.copying("ann", one.allocation_id, other.allocation_id):
+    async with system.ledger.copying("ann", one.allocation_id, other.allocation_id):
         for busy in (one, other):
             with pytest.raises(AllocationBusy):
                 await write(system, busy, b"x")

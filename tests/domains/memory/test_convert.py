@@ -9,8 +9,8 @@ from deviceops.v1 import common_pb2, memory_pb2
 from domains.conversions import DATA_TYPES, QUALITIES, REASONS, byte_figure
 from domains.device.types import DeviceMemory
 from domains.errors import Reason
-from domains.memory import convert
-from domains.memory.convert.figures import LEVELS
+from domains.memory.convert import leases, status
+from domains.memory.convert.status import LEVELS
 from domains.memory.types import HostMemory, MemoryStatus, Place, PressureLevel
 from domains.values import ByteFigure, DataType, FigureQuality
 
@@ -22,26 +22,26 @@ def _figures(cls: type) -> dict[str, ByteFigure]:
 
 
 def test_every_figure_arrives_in_its_own_field() -> None:
-    status = MemoryStatus(
+    now = MemoryStatus(
         HostMemory(**_figures(HostMemory)),
         (DeviceMemory("cuda:0", **_figures(DeviceMemory)),),
         datetime(2026, 1, 2, tzinfo=UTC),
     )
 
-    message = convert.status_to_proto(status)
+    message = status.status_to_proto(now)
 
     for name, figure in _figures(HostMemory).items():
         assert getattr(message.host, name) == byte_figure(figure)
     for name, figure in _figures(DeviceMemory).items():
         assert getattr(message.devices[0], name) == byte_figure(figure)
     assert message.devices[0].device_id == "cuda:0"
-    assert message.read_time.ToDatetime(UTC) == status.read_time
+    assert message.read_time.ToDatetime(UTC) == now.read_time
 
 
 def test_without_a_container_there_is_no_limit() -> None:
     host = replace(HostMemory(**_figures(HostMemory)), container_limit=None)
 
-    assert not convert.host_to_proto(host).HasField("container_limit")
+    assert not status.host_to_proto(host).HasField("container_limit")
 
 
 def test_an_unknown_figure_has_no_number_and_zero_is_one() -> None:
@@ -65,12 +65,12 @@ def test_shared_enums_map_completely() -> None:
 
 def test_places_go_both_ways_and_nothing_is_no_place() -> None:
     for place in (Place(), Place(pinned=True), Place("cuda:0")):
-        assert convert.place_from_proto(convert.place_to_proto(place)) == place
-    assert convert.place_from_proto(memory_pb2.MemoryPlace()) is None
+        assert leases.place_from_proto(status.place_to_proto(place)) == place
+    assert leases.place_from_proto(memory_pb2.MemoryPlace()) is None
 
 
 def test_an_empty_device_id_is_not_main_memory() -> None:
-    place = convert.place_from_proto(memory_pb2.MemoryPlace(device_id=""))
+    place = leases.place_from_proto(memory_pb2.MemoryPlace(device_id=""))
 
     assert place is not None
     assert not place.host

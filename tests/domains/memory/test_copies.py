@@ -67,13 +67,17 @@ async def test_bytes_arrive_from_anywhere_to_anywhere(
         copy(system, one.allocation_id, other.allocation_id, 10, MIB, 2 * MIB + 3)
     )
 
-    accepted, copying, verifying, progress, completed = events
+    # The clock stands still: of all that is told between, the log keeps the first.
+    accepted, copying, first, verifying, last, completed = events
     assert isinstance(accepted, Accepted)
     assert accepted.kind is SessionKind.MEMORY_TASK
     assert accepted.expected_phases == (Phase.QUEUED, Phase.COPYING, Phase.VERIFYING)
     assert (copying, verifying) == (PhaseStarted(Phase.COPYING), PhaseStarted(Phase.VERIFYING))
     total = 2 * (2 * MIB + 3)
-    assert progress == TransferProgress(one.allocation_id, total, total)
+    assert isinstance(first, TransferProgress)
+    assert (first.item, first.total_bytes) == (one.allocation_id, total)
+    assert 0 < first.done_bytes <= 2 * MIB + 3
+    assert last == TransferProgress(one.allocation_id, total, total)
     assert isinstance(completed, Completed)
     expected = bytearray(4 * MIB)
     expected[MIB : 3 * MIB + 3] = DATA[10 : 2 * MIB + 13]
@@ -339,8 +343,7 @@ async def test_what_another_copy_uses_is_neither_copied_over_nor_moved(
 ) -> None:
     """Copies into other memories run at the same time, and so can meet."""
     one, other, third = [await system.lend(place) for place in (HOST, CARD, OTHER_CARD)]
-    uses = system.service.access._uses
-    async with uses.copying("ann", one.allocation_id, other.allocation_id):
+    async with system.ledger.copying("ann", one.allocation_id, other.allocation_id):
         meeting = (
             copy(system, third.allocation_id, one.allocation_id),
             copy(system, other.allocation_id, third.allocation_id),

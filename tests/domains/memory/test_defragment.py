@@ -34,7 +34,7 @@ class Runs:
     ) -> AsyncGenerator[Any]:
         assert job == ReleaseJob(reload=True)
         self.done.append("reload")
-        parts = tuple(one.component for one in self.system.models.held())
+        parts = tuple(one.component for one in self.system.models.components)
         yield ReleaseReport(parts, parts)
 
     async def restart(self, device_id: str, force: bool = False) -> None:

@@ -128,9 +128,9 @@ def test_a_wider_group_above_may_have_the_less_room() -> None:
 def test_segments_count_once_whoever_maps_them() -> None:
     """A segment that is mapped by this process counts as the server says, not twice."""
     segments = HostSegments()
-    before = HostMemoryMeter(segments.lent).read().used_by_server.value
+    before = HostMemoryMeter(segments.leased_bytes).read().used_by_server.value
     asyncio.run(segments.allocate(MUCH))
-    during = HostMemoryMeter(segments.lent).read().used_by_server.value
+    during = HostMemoryMeter(segments.leased_bytes).read().used_by_server.value
     segments.close()
 
     assert before is not None

@@ -75,7 +75,7 @@ async def test_the_same_request_again_finds_what_it_took(system: System) -> None
 
     assert one == same == later
     assert other_client.allocation_id != one.allocation_id
-    assert system.segments.lent() == 2 * MIB
+    assert system.segments.leased_bytes() == 2 * MIB
     with pytest.raises(AllocationRequestReused) as reused:
         await allocate("ann", replace(wanted, size_bytes=1))
     assert reused.value.metadata["allocation_id"] == one.allocation_id
@@ -158,8 +158,7 @@ async def test_freeing_twice_is_not_found(system: System) -> None:
 
 async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System) -> None:
     one, other = await system.lend(HOST), await system.lend(HOST)
-    uses = system.service.access._uses
-    async with uses.copying("ann", one.allocation_id, other.allocation_id):
+    async with system.ledger.copying("ann", one.allocation_id, other.allocation_id):
         for busy in (one, other):
             with pytest.raises(AllocationBusy) as refused:
                 await system.service.leases.deallocate("ann", busy.allocation_id)
@@ -174,7 +173,7 @@ async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System)
 
 async def test_freeing_waits_for_a_read_under_way(system: System) -> None:
     one = await system.lend(HOST)
-    async with system.service.access._uses.touching("ann", one.allocation_id):
+    async with system.ledger.touching("ann", one.allocation_id):
         freeing = asyncio.create_task(
             system.service.leases.deallocate("ann", one.allocation_id)
         )

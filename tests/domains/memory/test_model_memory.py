@@ -10,10 +10,9 @@ from domains.errors import (
     NotFound,
     Reason,
 )
-from domains.memory.core.history import MemoryRecorder
-from domains.memory.core.model_memory import ModelsInMemory
+from domains.memory.core.model_memory import EvictionReport, EvictionRequest, ModelsInMemory
+from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.errors import InvalidMemoryRequest
-from domains.memory.types import EvictionReport, EvictionRequest
 from domains.session.errors import SessionFailed
 from domains.session.types import SessionOptions
 from tests.domains.memory.conftest import CARD, HOST, USED, System, hold

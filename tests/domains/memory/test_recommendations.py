@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domains.device.types import LoadedComponent
-from domains.memory.core.analytics import History, OwnerUsage
 from domains.memory.core.recommendations import Advice, PlaceFacts, recommend
-from domains.memory.types import Place
+from domains.memory.types import History, OwnerUsage, Place
 from domains.values import ByteFigure, DataType
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

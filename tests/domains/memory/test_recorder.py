@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 
-from domains.device.types import OptimizationProfile
+from domains.device.errors import DeviceNotFound
+from domains.device.types import DeviceFigures
 from domains.errors import (
     DomainError,
     Reason,
     ResourceExhausted,
 )
-from domains.memory.core.care import MemoryAdviser
-from domains.memory.core.happenings import ExhaustionWatch
-from domains.memory.core.history import MemoryRecorder
+from domains.memory.core.exhaustion import ExhaustionWatch
 from domains.memory.core.recommendations import Advice
+from domains.memory.core.recorder import MemoryRecorder, fragmentation_of
 from domains.memory.errors import InvalidMemoryRequest, OutOfMemory, QuotaExceeded
 from domains.memory.types import Place
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.errors import SessionFailed
 from domains.session.types import SessionKind, SessionOptions
-from tests.domains.memory.conftest import CARD, HOST, MIB, Store, System, build, hold
+from domains.values import ByteFigure
+from tests.domains.memory.conftest import CARD, HOST, MIB, System, build, hold
 from tests.domains.sessions import report_of
 
 GIB = 1 << 30
@@ -38,34 +41,18 @@ async def test_every_byte_has_one_owner(system: System, recorder: MemoryRecorder
     assert history[HOST].peak_bytes == 16 * GIB
 
 
-async def test_a_restart_takes_the_history_up(system: System, recorder: MemoryRecorder) -> None:
-    await recorder.sample()
-    recorder.count_eviction(CARD)
-    recorder.count_out_of_memory(CARD)
-    recorder.write()
-    again = MemoryRecorder(
-        system.service.monitor,
-        system.meter,
-        system.inventory,
-        recorder._store,
-        host_leases=lambda: 0,
-        now=lambda: system.time.now().timestamp() + 1,
-    )
-    again.load()
-    (card,) = [one for one in await again.analytics("cuda:0") if one.place == CARD]
-    assert (card.eviction_count, card.out_of_memory_count) == (1, 1)
-
-
-async def test_disk_is_written_every_few_seconds(
+async def test_a_place_that_is_gone_is_told_of_by_its_id(
     system: System, recorder: MemoryRecorder
 ) -> None:
-    store = recorder._store
-    assert isinstance(store, Store)
-    for _ in range(11):
-        await recorder.sample()
-        system.time.seconds += 1
-    assert store.writes == 3
-    assert len({one.start for one in store.kept if one.resolution == 1}) == 11
+    gone = Place("cuda:7")
+    with pytest.raises(DeviceNotFound):
+        await recorder.analytics("cuda:7")
+    recorder.count_eviction(gone)
+    recorder.count_out_of_memory(Place(pinned=True))
+    system.time.seconds += 1
+    host, card = await recorder.analytics("cuda:7")
+    assert (host.place, card.place) == (HOST, gone)
+    assert (host.out_of_memory_count, card.eviction_count) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +94,7 @@ async def test_sessions_that_memory_failed_are_counted_once(
 async def test_advice_is_about_what_was_measured(
     system: System, recorder: MemoryRecorder
 ) -> None:
-    adviser = MemoryAdviser(
-        recorder,
-        system.service.monitor,
-        system.models,
-        half_precision=lambda device_id: device_id == "cuda:0",
-        profile=lambda _: OptimizationProfile.BALANCED,
-        clock=system.time.now,
-    )
+    adviser = system.service.adviser
     assert await adviser.recommendations() == ()
     hold(system, "a")
     system.meter.tell("cuda:0", 1000, 50)
@@ -142,3 +122,32 @@ async def test_a_request_without_room_is_told_of_and_one_beyond_the_quota_is_not
         await poor.lend(HOST, 2 * MIB)
 
     assert (system.exhausted, poor.exhausted) == ([CARD, CARD], [])
+
+
+def figures(**told: int) -> DeviceFigures:
+    names = ("total", "free", "allocated", "reserved", "peak_allocated")
+    names += ("largest_free", "inactive_split")
+    found = {
+        name: ByteFigure.measured(told[name], "test")
+        if name in told
+        else ByteFigure.unknown("test")
+        for name in names
+    }
+    return DeviceFigures(**found, leased_bytes=0, models=(), read_time=datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"free": 100, "largest_free": 25}, 0.75),
+        ({"free": 100, "largest_free": 100}, 0.0),
+        ({"free": 50, "reserved": 100, "allocated": 50, "inactive_split": 20}, 0.2),
+        ({"free": 50, "inactive_split": 20}, None),
+        ({"largest_free": 20}, None),
+        ({"free": 0, "reserved": 5, "allocated": 5, "inactive_split": 0}, None),
+    ],
+)
+def test_fragmentation_is_the_share_outside_the_largest_block(
+    told: Mapping[str, int], expected: float | None
+) -> None:
+    assert fragmentation_of(figures(**told)) == expected

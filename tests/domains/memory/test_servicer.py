@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from deviceops.v1 import common_pb2, memory_pb2, memory_pb2_grpc, session_pb2
-from domains.memory.convert import REPORTS
+from domains.memory.convert.upkeep import REPORTS
 from domains.memory.servicer import MemoryServicer
 from tests.domains.memory.conftest import MIB, System
 from tests.domains.sessions import streams_of
@@ -25,8 +25,7 @@ ANN = (("deviceops-client", "ann"),)
 
 @pytest.fixture
 async def stub(system: System) -> AsyncIterator[Stub]:
-    care: Any = None  # what is behind the RPCs that have tests of their own
-    servicer = MemoryServicer(system.service, care, streams_of(system.sessions, REPORTS))
+    servicer = MemoryServicer(system.service, streams_of(system.sessions, REPORTS))
     add = memory_pb2_grpc.add_MemoryServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield memory_pb2_grpc.MemoryServiceStub(channel)

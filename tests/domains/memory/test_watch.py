@@ -156,14 +156,14 @@ async def test_without_pressure_nothing_gives_way(system: System) -> None:
     hold_three(system)
     await system.service.watch.sample()
 
-    assert await system.service.reactions.relieve() == ()
+    assert await system.reactions.relieve() == ()
 
 
 async def test_elevated_lets_one_idle_model_go_at_a_time(system: System) -> None:
     hold_three(system)
     system.meter.tell("cuda:0", 100, 15)
     await system.service.watch.sample()
-    relieve = system.service.reactions.relieve
+    relieve = system.reactions.relieve
 
     assert [await relieve() for _ in range(3)] == [("oldest",), ("older",), ()]
 
@@ -173,8 +173,11 @@ async def test_high_lets_every_idle_model_go(system: System) -> None:
     system.meter.tell("cuda:0", 100, 9)
     await system.service.watch.sample()
 
-    assert await system.service.reactions.relieve() == ("oldest", "older", "fresh")
-    assert {one.component.model_id for one in system.models.held()} == {"drawing", "elsewhere"}
+    assert await system.reactions.relieve() == ("oldest", "older", "fresh")
+    assert {one.component.model_id for one in system.models.components} == {
+        "drawing",
+        "elsewhere",
+    }
 
 
 async def test_a_worker_that_cannot_answer_is_asked_again_later(system: System) -> None:
@@ -182,10 +185,10 @@ async def test_a_worker_that_cannot_answer_is_asked_again_later(system: System) 
     system.meter.tell("cuda:0", 100, 9)
     await system.service.watch.sample()
     system.models.busy = True
-    assert await system.service.reactions.relieve() == ()
+    assert await system.reactions.relieve() == ()
     system.models.busy = False
 
-    assert await system.service.reactions.relieve() == ("oldest", "older", "fresh")
+    assert await system.reactions.relieve() == ("oldest", "older", "fresh")
 
 
 async def test_critical_refuses_new_work_there_and_takes_what_frees(system: System) -> None:

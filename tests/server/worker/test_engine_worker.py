@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 from PIL import Image
 
 from domains.device.jobs import ReleaseJob, ReleaseReport, SelfTestFacts, SelfTestJob
@@ -27,15 +28,14 @@ from tests.server.worker.workers import lives, outcome, ready, running, work
 MODEL = Path(__file__).parents[3] / "demo" / "models" / "emoji-xl"
 
 
-def drawing(**changes: object) -> GenerationJob:
+def drawing(*, model_path: Path = MODEL, **changes: object) -> GenerationJob:
     values: dict[str, object] = {
-        "model_path": MODEL,
         "height": 256,
         "guidance_scale": 6.0,
         "scheduler": SchedulerSettings(Scheduler.EULER_DISCRETE),
     }
     prompt = "red apple on a blue background"
-    return work(prompt, **(values | changes))
+    return replace(work(prompt, **(values | changes)), model_path=model_path)
 
 
 def _colour(picture: Image.Image, x: int, y: int) -> tuple[int, int, int]:

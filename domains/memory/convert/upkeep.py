@@ -5,32 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deviceops.v1 import memory_pb2
-from domains.conversions import DATA_TYPES, EnumMap, byte_figure, digest, seconds, timestamp
-from domains.limits import LIMITS
-from domains.memory.convert.figures import place_to_proto
+from domains.conversions import DATA_TYPES, EnumMap, byte_figure, digest, timestamp
 from domains.memory.convert.leases import place_from_proto
-from domains.memory.core.analytics import History
+from domains.memory.convert.status import place_to_proto
 from domains.memory.core.defragment import DefragmentReport, DefragmentRequest, Depth
+from domains.memory.core.model_memory import EvictionReport, EvictionRequest
 from domains.memory.core.recommendations import Advice, Recommendation
-from domains.memory.types import EvictionReport, EvictionRequest, HeldComponent, Place
+from domains.memory.types import HeldComponent, History, Place
 from domains.session.convert import Reports, options_from_proto
 
 DEPTHS = EnumMap(Depth, memory_pb2.DefragmentDepth, "DEFRAGMENT_DEPTH_")
 ADVICE = EnumMap(Advice, memory_pb2.RecommendationKind, "RECOMMENDATION_KIND_")
-_WINDOW = LIMITS["GetMemoryAnalyticsRequest.window"]
-_POINTS = LIMITS["GetMemoryAnalyticsRequest.points"]
-
-
-def window_from_proto(request: memory_pb2.GetMemoryAnalyticsRequest) -> float:
-    """How many seconds back; the default when the client said nothing."""
-    if request.HasField("window"):
-        return seconds(request.window)
-    return float(_WINDOW.default or 0)
-
-
-def points_from_proto(request: memory_pb2.GetMemoryAnalyticsRequest) -> int:
-    """Points per series; the default when the client said nothing."""
-    return request.points if request.HasField("points") else int(_POINTS.default or 0)
 
 
 def history_to_proto(history: History) -> memory_pb2.MemoryHistory:
@@ -93,9 +78,8 @@ def component_to_proto(held: HeldComponent) -> memory_pb2.ComponentMemory:
 
 def eviction_from_proto(message: memory_pb2.OptimizeModelMemoryRequest) -> EvictionRequest:
     """What to free where, unchecked."""
-    named = message.HasField("place")
     return EvictionRequest(
-        place_from_proto(message.place) if named else None,
+        place_from_proto(message.place),
         message.target_free_bytes,
         message.dry_run,
         options_from_proto(message.options),

@@ -1,35 +1,34 @@
-"""The history of memory: read every second, kept in bounds, written to disk."""
+"""Reading memory into its history, and answering from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from domains import checks
 from domains.device.core import DeviceInventory
 from domains.device.types import Device, DeviceFigures, DeviceMemory
 from domains.limits import LIMITS
-from domains.memory.core.analytics import History, summarise
-from domains.memory.core.intervals import KEPT, Intervals, Reading
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceMeter, HistoryStore
-from domains.memory.types import HOST_PLACE, HostMemory, MemoryInterval, Place
+from domains.memory.types import History, HostMemory, Place, Reading
 
-LEASES, WORKERS, OTHERS = NO_MODELS = "leases", "workers", "others"
-_WRITE_SECONDS = 5.0
+LEASES, WORKERS, OTHERS = "leases", "workers", "others"
+NO_MODELS = (LEASES, WORKERS, OTHERS)
+"""Owners of memory that are no model ids."""
 
 
 class MemoryRecorder:
-    """Reads memory into the history and tells of it.
+    """Reads memory into the history and answers from it.
 
     Someone calls `sample` every second. Belongs to one event loop.
 
     Args:
         monitor: Reads memory.
-        meter: Tells device memory as the workers last did.
+        meter: Has the device memory that the workers last sent.
         devices: Knows the devices, and finds the one that a request names.
-        store: Where the history outlives the server.
-        host_leases: Bytes lent in main memory.
+        store: Keeps the history and sums it up.
+        host_leases: Bytes of allocations in main memory.
         now: The wall clock in Unix seconds.
     """
 
@@ -49,41 +48,22 @@ class MemoryRecorder:
         self._store = store
         self._host_leases = host_leases
         self._now = now
-        self._intervals = Intervals()
-        self._changed: dict[tuple[str, int, int], MemoryInterval] = {}
-        self._written_at = 0.0
-
-    def load(self) -> None:
-        """Take up what an earlier server kept. May block: before `sample`, off the loop."""
-        self._intervals = Intervals(self._store.history())
 
     async def sample(self) -> None:
-        """Read memory now; every few seconds what is new goes to disk."""
+        """Read memory now."""
         status = await self._monitor.known()
-        now = self._now()
-        readings = [self._host(status.host)]
         by_id = {device.device_id: device for device in self._devices.devices}
-        for memory in status.devices:
-            readings.append(self._device(memory, by_id[memory.device_id]))
-        for reading in readings:
-            if reading is not None:
-                self._note(self._intervals.add(now, reading))
-        if now - self._written_at >= _WRITE_SECONDS or now < self._written_at:
-            self.write()
+        readings = [self._host(status.host)]
+        readings += [self._device(one, by_id[one.device_id]) for one in status.devices]
+        self._store.record(self._now(), [one for one in readings if one is not None])
 
-    def write(self) -> None:
-        """Send what is new to disk; returns at once."""
-        self._written_at = self._now()
-        changed, self._changed = self._changed, {}
-        self._store.write_history(tuple(changed.values()), keep=KEPT)
-
-    def count_eviction(self, place: Place, models: int = 1) -> None:
-        """Note that models were evicted from a place."""
-        self._note(self._intervals.count(self._now(), _name(place), evictions=models))
+    def count_eviction(self, place: Place) -> None:
+        """Note that a model was evicted from a place."""
+        self._store.record(self._now(), [Reading(place, evictions=1)])
 
     def count_out_of_memory(self, place: Place) -> None:
         """Note that something failed for want of memory."""
-        self._note(self._intervals.count(self._now(), _name(place), out_of_memory=1))
+        self._store.record(self._now(), [Reading(place, out_of_memory=1)])
 
     async def analytics(
         self, device: str = "", *, window: float = 3600.0, points: int = 60
@@ -103,30 +83,13 @@ class MemoryRecorder:
             checks.number("window", window, LIMITS["GetMemoryAnalyticsRequest.window"]),
             checks.number("points", points, LIMITS["GetMemoryAnalyticsRequest.points"]),
         )
-        names = self._intervals.places
-        if device:
-            named = (
-                device
-                if device in names
-                else (await self._devices.get(device)).device.device_id
-            )
-            names = tuple(name for name in names if name in (HOST_PLACE, named))
         now = self._now()
-        ordered = sorted(names, key=lambda name: (name != HOST_PLACE, name))
-        return tuple(
-            summarise(
-                _place(name),
-                self._intervals.select(name, now - window, now),
-                since=now - window,
-                until=now,
-                points=points,
-            )
-            for name in ordered
-        )
-
-    def _note(self, changed: Sequence[MemoryInterval]) -> None:
-        for interval in changed:
-            self._changed[interval.place, interval.resolution, interval.start] = interval
+        found = await self._store.histories(now - window, now, points)
+        if not device:
+            return found
+        if device not in {one.place.device_id for one in found}:
+            device = (await self._devices.get(device)).device.device_id
+        return tuple(one for one in found if one.place.device_id in ("", device))
 
     def _host(self, host: HostMemory) -> Reading | None:
         if host.total.value is None or host.available.value is None:
@@ -138,7 +101,7 @@ class MemoryRecorder:
                 _add_worker(owners, self._meter.figures(device.device_id))
         ours = host.used_by_server.value or 0
         owners[WORKERS] = max(0, ours - sum(owners.values()))
-        return Reading(HOST_PLACE, used, None, _with_others(owners, used))
+        return Reading(Place(), used, None, _with_others(owners, used))
 
     def _device(self, memory: DeviceMemory, device: Device) -> Reading | None:
         figures = self._meter.figures(memory.device_id)
@@ -151,14 +114,15 @@ class MemoryRecorder:
         if ours is not None:
             owners[WORKERS] = max(0, ours - sum(owners.values()))
         fragmentation = None if figures is None else fragmentation_of(figures)
-        return Reading(memory.device_id, used, fragmentation, _with_others(owners, used))
+        place = Place(memory.device_id)
+        return Reading(place, used, fragmentation, _with_others(owners, used))
 
 
 def fragmentation_of(figures: DeviceFigures) -> float | None:
-    """The share of free memory outside the largest free block, 0 to 1, where it is told.
+    """The share of free memory outside the largest free block, 0 to 1; None if unknown.
 
-    Where the allocator tells no largest block but what it keeps in split blocks that it
-    cannot give back, it is their share: less than the truth, never more.
+    Where the largest block is unknown but not what the allocator keeps in split blocks that
+    it cannot give back, it is their share: less than the truth, never more.
     """
     free, largest = figures.free.value, figures.largest_free.value
     if free and largest is not None:
@@ -180,11 +144,3 @@ def _add_worker(owners: dict[str, int], figures: DeviceFigures | None) -> None:
 
 def _with_others(owners: dict[str, int], used: int) -> dict[str, int]:
     return owners | {OTHERS: max(0, used - sum(owners.values()))}
-
-
-def _name(place: Place) -> str:
-    return place.device_id or HOST_PLACE
-
-
-def _place(name: str) -> Place:
-    return Place() if name == HOST_PLACE else Place(name)

@@ -1,19 +1,15 @@
-"""Everything behind the part of MemoryService that looks back, advises and cleans up."""
+"""Advice about memory: what the rules of `recommendations` look at, gathered."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from domains.device.types import OptimizationProfile
-from domains.memory.core.defragment import Defragmentation
-from domains.memory.core.happenings import ExhaustionWatch
-from domains.memory.core.history import MemoryRecorder
-from domains.memory.core.model_memory import ModelsInMemory
+from domains.memory.core.models import HeldModels
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.core.recommendations import PlaceFacts, Recommendation, recommend
-from domains.memory.ports import ModelMemory
+from domains.memory.core.recorder import MemoryRecorder
 
 _LOOK_BACK_SECONDS = 3600.0
 
@@ -23,8 +19,8 @@ class MemoryAdviser:
 
     Args:
         recorder: The history; the last hour of it counts.
-        monitor: Tells memory now.
-        models: What devices hold.
+        monitor: Reads memory now.
+        models: Knows what devices hold.
         half_precision: Whether a device was measured to compute right in 16 bits.
         profile: What a device runs with.
         clock: The wall clock, timezone-aware.
@@ -34,7 +30,7 @@ class MemoryAdviser:
         self,
         recorder: MemoryRecorder,
         monitor: MemoryMonitor,
-        models: ModelMemory,
+        models: HeldModels,
         *,
         half_precision: Callable[[str], bool],
         profile: Callable[[str], OptimizationProfile],
@@ -59,7 +55,7 @@ class MemoryAdviser:
             device_id = history.place.device_id
             extent = await self._monitor.extent(history.place)
             if extent.total is None or extent.free is None:
-                continue  # The device is gone, or its worker has not told.
+                continue  # The device is gone, or its worker has sent no figures yet.
             held = self._models.held()
             facts.append(
                 PlaceFacts(
@@ -74,14 +70,3 @@ class MemoryAdviser:
                 )
             )
         return recommend(facts)
-
-
-@dataclass(frozen=True)
-class MemoryCare:
-    """The parts that the service's methods call."""
-
-    recorder: MemoryRecorder
-    failures: ExhaustionWatch
-    adviser: MemoryAdviser
-    models: ModelsInMemory
-    defragmentation: Defragmentation
