@@ -34,6 +34,7 @@ _NOT_QUICK = (
     "tests/domains/memory/test_buffers.py",
     "tests/domains/memory/test_comparing.py",
     "tests/domains/model/backends/test_diffusers_folder.py",
+    "tests/domains/model/backends/test_families.py",
     "tests/domains/model/backends/test_safetensors_header.py",
     "tests/domains/model/backends/test_weights.py",
     # They start processes, or wait for real time.

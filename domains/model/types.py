@@ -111,6 +111,11 @@ class Model:
         """Whether this version can use the model, by its headers."""
         return self.problem is None
 
+    @property
+    def reads_second_prompt(self) -> bool:
+        """Whether it has a second text encoder, which may be given a text of its own."""
+        return any(part.name == "text_encoder_2" for part in self.components)
+
 
 class ModelOrder(Enum):
     """What lists are ordered by."""

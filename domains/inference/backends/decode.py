@@ -81,7 +81,7 @@ def _prepare(latents: torch.Tensor, config: dict[str, Any], numerics: Numerics) 
 
 
 def _unscale(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:
-    factor: float = config.get("scaling_factor", 0.18215)
+    factor: float = config["scaling_factor"]
     statistics = _statistics(latents, config)
     if statistics is None:
         return latents / factor
@@ -90,7 +90,7 @@ def _unscale(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:
 
 
 def _scale(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:
-    factor: float = config.get("scaling_factor", 0.18215)
+    factor: float = config["scaling_factor"]
     statistics = _statistics(latents, config)
     if statistics is None:
         return latents * factor

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import CLIPTokenizer
+import transformers
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.device import traits_of
-from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.backends.precision import vae_numerics
 from domains.inference.types import PrecisionMode
@@ -47,14 +46,16 @@ def load_model(
         check_stop: Called around each component and while reading large ones.
 
     Raises:
-        FailedPrecondition: As `inspect_folder`, `build_empty` and `Family.check`.
+        FailedPrecondition: As `inspect_folder` and `build_empty`.
     """
     check_stop()
     state = fingerprint(path)
     plan = inspect_folder(path)
-    family_of(plan.architecture).check(plan)
     empty = [build_empty(network) for network in plan.networks]
-    tokenizers = {name: _tokenizer(path / name) for name in plan.tokenizers}
+    tokenizers = {
+        name: _tokenizer(path / name, class_name)
+        for name, class_name in plan.tokenizers.items()
+    }
     traits = traits_of(device)
     vae_config = next(n.config for n in plan.networks if n.name == "vae")
     vae = vae_numerics(traits, vae_config)
@@ -121,9 +122,10 @@ class _Progress:
         self._check_stop()
 
 
-def _tokenizer(folder: Path) -> Any:
+def _tokenizer(folder: Path, class_name: str) -> Any:
+    cls: Any = getattr(transformers, class_name)
     try:
-        return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return cls.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise FailedPrecondition(
             f"The model's {folder.name} cannot be read.",

@@ -16,7 +16,7 @@ def vae_numerics(traits: Traits, config: dict[str, Any]) -> Numerics:
     A VAE whose configuration says `force_upcast` overflows in float16.
     """
     half = traits.exact.data_type is torch.float16
-    if half and (traits.vae_always_float32 or config.get("force_upcast", True)):
+    if half and (traits.vae_always_float32 or config["force_upcast"]):
         return Numerics(torch.float32)
     return traits.exact
 

@@ -10,7 +10,7 @@ import torch
 
 from domains.errors import FailedPrecondition, FieldViolation, InvalidArgument, Reason
 from domains.inference.types import SchedulerSettings, SigmaSpacing, resolved
-from domains.model.backends.component_config import Config
+from domains.model.backends.bounds import Config
 from domains.model.backends.constructor import accepted_by
 
 _SWITCHES = {

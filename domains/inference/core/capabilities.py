@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.inference.core.resolution import scheduler_of
+from domains.inference.core.validation import ONE_ENCODER, SECOND_PROMPTS
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -38,7 +39,7 @@ _LIMITED_MESSAGES = (
 
 @dataclass(frozen=True)
 class Feature:
-    """A field of the contract and why it is of no use in this version."""
+    """A field of the contract and why it is of no use in this version, or with this model."""
 
     field: str
     explanation: str
@@ -75,6 +76,7 @@ class CapabilityInquiry:
         """
         device = await self._devices.resolve(device_id)
         model = await self._models.resolve(model_id)
+        two_prompts = model.reads_second_prompt
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
@@ -87,7 +89,10 @@ class CapabilityInquiry:
                 for limit in LIMITS.values()
                 if limit.field.split(".")[0] in _LIMITED_MESSAGES
             ),
-            unbuilt=tuple(Feature(field, why) for field, why in UNBUILT.items()),
+            unbuilt=(
+                *(Feature(field, why) for field, why in UNBUILT.items()),
+                *(Feature(f, ONE_ENCODER) for f in SECOND_PROMPTS if not two_prompts),
+            ),
             output_formats=tuple(ImageFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )

@@ -14,7 +14,7 @@ from domains.inference.core.resolution import (
     resolve,
     scheduler_of,
 )
-from domains.inference.core.validation import check_request, check_scheduler
+from domains.inference.core.validation import check_model, check_request, check_scheduler
 from domains.inference.errors import FeatureNotBuilt, InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.ports import ArtifactKeeper, Devices, Models
@@ -129,7 +129,10 @@ class Generations:
             raise FeatureNotBuilt(request.unbuilt)
         device = await self._devices.resolve(request.device_id)
         model = await self._models.resolve(settings.model_id)
-        violations = check_scheduler(settings, scheduler_of(settings, model), "settings")
+        violations = [
+            *check_model(settings, model, "settings"),
+            *check_scheduler(settings, scheduler_of(settings, model), "settings"),
+        ]
         if violations:
             raise InvalidGeneration.of(*violations)
         job = GenerationJob(resolve(settings, model, self._random_seed), model.path)

@@ -14,8 +14,11 @@ from domains.inference.types import (
     SigmaSpacing,
 )
 from domains.limits import LIMITS
+from domains.model.types import Model
 from domains.session.core.options import check_options
 
+SECOND_PROMPTS = ("prompt_2", "negative_prompt_2")
+ONE_ENCODER = "The model has one text encoder."
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
 MAX_IMAGES = int(LIMITS["GenerationSettings.image_count"].maximum or 0)
 
@@ -65,6 +68,17 @@ def check_scheduler(
             )
         )
     return violations
+
+
+def check_model(settings: GenerationSettings, model: Model, path: str) -> list[FieldViolation]:
+    """Rules that depend on which model the request comes to use."""
+    if model.reads_second_prompt:
+        return []
+    return [
+        FieldViolation(f"{path}.{field}", Reason.FIELDS_CONFLICT, ONE_ENCODER)
+        for field in SECOND_PROMPTS
+        if getattr(settings, field)
+    ]
 
 
 def _found(violation: FieldViolation | None) -> list[FieldViolation]:

@@ -7,43 +7,25 @@ because a file says so. Only safetensors weights are read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from domains.errors import FailedPrecondition, Reason
-from domains.model.backends import component_config
-from domains.model.backends.component_config import Config, read_config, read_shard_names
+from domains.model.backends.bounds import Config
+from domains.model.backends.component_config import (
+    check_config,
+    read_config,
+    read_shard_names,
+)
+from domains.model.backends.families.components import SCHEDULER, NetworkClass
+from domains.model.backends.families.family import Family
+from domains.model.backends.families.registry import FAMILIES, PIPELINES
 from domains.model.backends.safetensors_header import Header, read_header
 from domains.model.types import Architecture
 
-
-@dataclass(frozen=True)
-class Layout:
-    """The parts one pipeline class needs: folder name to class name."""
-
-    architecture: Architecture
-    networks: dict[str, str]
-    tokenizers: tuple[str, ...]
-
-
-_SDXL = Layout(
-    Architecture.SDXL,
-    {
-        "text_encoder": "CLIPTextModel",
-        "text_encoder_2": "CLIPTextModelWithProjection",
-        "unet": "UNet2DConditionModel",
-        "vae": "AutoencoderKL",
-    },
-    ("tokenizer", "tokenizer_2"),
-)
-LAYOUTS = {
-    "StableDiffusionXLPipeline": _SDXL,
-    "StableDiffusionXLImg2ImgPipeline": _SDXL,
-}
-_LIBRARIES = {"diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", None}
-_TOKENIZER_CLASSES = {"CLIPTokenizer", "CLIPTokenizerFast"}
+_LIBRARIES = {"diffusers", "transformers", None}
 _TOKENIZER_FILES = (
     "merges.txt",
     "special_tokens_map.json",
@@ -69,7 +51,7 @@ class NetworkPlan:
     """One network to build: its class, checked configuration and weight files."""
 
     name: str
-    class_name: str
+    network_class: NetworkClass
     config: Config
     files: tuple[WeightFile, ...]
 
@@ -87,7 +69,7 @@ class FolderPlan:
     architecture: Architecture
     index: Config
     networks: tuple[NetworkPlan, ...]
-    tokenizers: tuple[str, ...]
+    tokenizers: Mapping[str, str]
     scheduler_config: Config
 
     @property
@@ -102,8 +84,9 @@ def inspect_folder(path: Path) -> FolderPlan:
     Raises:
         FailedPrecondition: MODEL_FORMAT_UNSUPPORTED (not such a folder, or a pipeline
             this server does not run), MODEL_INCOMPATIBLE (a part it needs is absent by
-            design, as in a refiner), MODEL_INCOMPLETE (a file is missing),
-            MODEL_CONFIG_INVALID, or what `read_header` raises.
+            design, as in a refiner, or the parts make no model of the family),
+            MODEL_INCOMPLETE (a file is missing), MODEL_CONFIG_INVALID, or what
+            `read_header` raises.
     """
     if not path.is_dir():
         raise FailedPrecondition(
@@ -111,19 +94,29 @@ def inspect_folder(path: Path) -> FolderPlan:
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
     index = read_config(path / "model_index.json", called="model_index.json")
-    layout = _layout(index)
-    _check_index(index, layout)
-    _refuse_code(path, layout)
-    for tokenizer in layout.tokenizers:
+    family = _family(index)
+    _check_index(index, family)
+    _refuse_code(path, family)
+    for tokenizer in family.tokenizers:
         _check_tokenizer(path / tokenizer)
-    scheduler = read_config(
-        path / "scheduler" / "scheduler_config.json", called="scheduler/scheduler_config.json"
+    called = "scheduler/scheduler_config.json"
+    scheduler = read_config(path / "scheduler" / "scheduler_config.json", called=called)
+    check_config(scheduler, SCHEDULER, called=called)
+    networks = tuple(_plan_network(path, *network) for network in family.networks.items())
+    why = family.incompatible({network.name: network.config for network in networks})
+    if why:
+        raise FailedPrecondition(
+            f"The model is not a complete {family.title} model: {why}.",
+            reason=Reason.MODEL_INCOMPATIBLE,
+        )
+    return FolderPlan(
+        path,
+        family.architecture,
+        index,
+        networks,
+        family.tokenizers,
+        family.mend_scheduler(scheduler),
     )
-    component_config.check_scheduler(scheduler)
-    networks = tuple(
-        _plan_network(path, name, class_name) for name, class_name in layout.networks.items()
-    )
-    return FolderPlan(path, layout.architecture, index, networks, layout.tokenizers, scheduler)
 
 
 def fingerprint(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -145,35 +138,35 @@ def fingerprint(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    names = {name for layout in LAYOUTS.values() for name in layout.networks}
-    names |= {name for layout in LAYOUTS.values() for name in layout.tokenizers}
+    names = {name for family in FAMILIES for name in (*family.networks, *family.tokenizers)}
     for name in sorted(names | {"scheduler"}):
         if (path / name).is_dir():
             yield path / name
 
 
-def _layout(index: Config) -> Layout:
+def _family(index: Config) -> Family:
     class_name = index.get("_class_name")
-    layout = LAYOUTS.get(class_name) if isinstance(class_name, str) else None
-    if layout is None:
+    family = PIPELINES.get(class_name) if isinstance(class_name, str) else None
+    if family is None:
         raise FailedPrecondition(
             "The model's pipeline class is not one this server runs: "
-            f"{', '.join(sorted(LAYOUTS))}.",
+            f"{', '.join(sorted(PIPELINES))}.",
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
-    return layout
+    return family
 
 
-def _check_index(index: Config, layout: Layout) -> None:
+def _check_index(index: Config, family: Family) -> None:
+    libraries = _LIBRARIES | family.libraries
     for name, value in index.items():
         if not isinstance(value, list):
             continue
-        if len(value) != 2 or value[0] not in _LIBRARIES:
+        if len(value) != 2 or value[0] not in libraries:
             _refuse_index(f"names an unknown library for {name[:64]!r}")
-    for name, class_name in layout.networks.items():
-        _check_part(index, name, {class_name})
-    for name in layout.tokenizers:
-        _check_part(index, name, _TOKENIZER_CLASSES)
+    for name, network in family.networks.items():
+        _check_part(index, name, {network.name})
+    for name, tokenizer in family.tokenizers.items():
+        _check_part(index, name, {tokenizer, f"{tokenizer}Fast"})
 
 
 def _check_part(index: Config, name: str, class_names: set[str]) -> None:
@@ -194,9 +187,9 @@ def _refuse_index(what: str) -> NoReturn:
     )
 
 
-def _refuse_code(path: Path, layout: Layout) -> None:
+def _refuse_code(path: Path, family: Family) -> None:
     """A folder that brings Python with it expects it to run; it would draw otherwise here."""
-    for folder in (path, *(path / name for name in layout.networks)):
+    for folder in (path, *(path / name for name in family.networks)):
         if folder.is_dir() and any(file.suffix == ".py" for file in folder.iterdir()):
             raise FailedPrecondition(
                 "The model folder holds Python code, which is never run.",
@@ -223,22 +216,14 @@ def _check_tokenizer(folder: Path) -> None:
             )
 
 
-def _plan_network(path: Path, name: str, class_name: str) -> NetworkPlan:
+def _plan_network(path: Path, name: str, network_class: NetworkClass) -> NetworkPlan:
     called = f"{name}/config.json"
-    config = read_config(path / name / "config.json", called=called)
-    if class_name == "UNet2DConditionModel":
-        component_config.check_unet(config)
-        stem = "diffusion_pytorch_model"
-    elif class_name == "AutoencoderKL":
-        component_config.check_vae(config)
-        stem = "diffusion_pytorch_model"
-    else:
-        component_config.check_text_encoder(config, called=called)
-        stem = "model"
-    files = tuple(
-        WeightFile(file, read_header(file)) for file in _weight_files(path / name, stem)
-    )
-    return NetworkPlan(name, class_name, config, files)
+    given = read_config(path / name / "config.json", called=called)
+    config = {**network_class.defaults, **given}
+    check_config(config, network_class.bounds, called=called)
+    paths = _weight_files(path / name, network_class.weights_name)
+    files = tuple(WeightFile(file, read_header(file)) for file in paths)
+    return NetworkPlan(name, network_class, config, files)
 
 
 def _weight_files(folder: Path, stem: str) -> list[Path]:

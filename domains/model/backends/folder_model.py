@@ -9,6 +9,8 @@ from typing import Any
 from domains.errors import DomainError, Reason
 from domains.model.backends.component_config import read_config
 from domains.model.backends.diffusers_folder import FolderPlan, NetworkPlan, inspect_folder
+from domains.model.backends.families.family import has_part
+from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import one_line, read_card
 from domains.model.backends.roots import INDEX, Found
@@ -24,7 +26,6 @@ from domains.model.types import (
 )
 
 _PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
-_SD1_TEXT_WIDTH = 768
 
 
 def read_folder(found: Found) -> Model:
@@ -49,13 +50,14 @@ def read_folder(found: Found) -> Model:
     )
     unet = _network_config(plan, found.path, "unet")
     width, height = _native_size(unet, _network_config(plan, found.path, "vae"))
+    type, architecture = _recognised(index, unet)
     headers = [file.header for network in _networks(plan) for file in network.files]
     card = read_card(found.path / "README.md")
     return Model(
         model_id="",
         name=card.title or shown_name(found),
-        type=_type(index),
-        architecture=plan.architecture if plan else _architecture(index, unet),
+        type=type,
+        architecture=plan.architecture if plan else architecture,
         format=ModelFormat.DIFFUSERS_FOLDER,
         path=found.path,
         size_bytes=found.size_bytes,
@@ -103,35 +105,19 @@ def _parts(index: Mapping[str, Any]) -> dict[str, str]:
     return {
         one_line(name, 64): one_line(entry[1], 128)
         for name, entry in index.items()
-        if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
+        if has_part(index, name)
     }
 
 
-def _type(index: Mapping[str, Any]) -> ModelType | None:
-    parts = _parts(index)
-    if _is_refiner(index, parts):
-        return ModelType.REFINER
-    return ModelType.CHECKPOINT if "unet" in parts or "transformer" in parts else None
-
-
-def _is_refiner(index: Mapping[str, Any], parts: Mapping[str, str]) -> bool:
-    """SDXL's refiner has the second text encoder alone, or none where it shares the base's."""
-    if "text_encoder" in parts or "unet" not in parts:
-        return False
-    return "text_encoder_2" in parts or index.get("requires_aesthetics_score") is True
-
-
-def _architecture(index: Mapping[str, Any], unet: Mapping[str, Any]) -> Architecture | None:
-    """SDXL reads two text encoders, SD 1.x one of a width that SD 2.x does not have."""
-    class_name = _text(index, "_class_name")
-    if class_name.startswith("StableDiffusionXL"):
-        parts = _parts(index)
-        known = "text_encoder_2" in parts or _is_refiner(index, parts)
-        return Architecture.SDXL if known else None
-    if class_name.startswith("StableDiffusion"):
-        width = unet.get("cross_attention_dim")
-        return Architecture.SD1 if width == _SD1_TEXT_WIDTH else None
-    return None
+def _recognised(
+    index: Mapping[str, Any], unet: Mapping[str, Any]
+) -> tuple[ModelType | None, Architecture | None]:
+    for family in FAMILIES:
+        type = family.recognise_folder(index, unet)
+        if type is not None:
+            return type, family.architecture
+    draws = has_part(index, "unet") or has_part(index, "transformer")
+    return ModelType.CHECKPOINT if draws else None, None
 
 
 def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int]:

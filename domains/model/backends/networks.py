@@ -10,32 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import diffusers
 import torch
+import transformers
 from accelerate import init_empty_weights  # type: ignore[import-untyped]
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from domains.errors import FailedPrecondition, Internal, Reason
 from domains.model.backends.constructor import accepted_by
 from domains.model.backends.diffusers_folder import NetworkPlan
 from domains.model.backends.weights import read_tensors
 
-_TEXT_CONFIG_KEYS = (
-    "attention_dropout",
-    "bos_token_id",
-    "eos_token_id",
-    "hidden_act",
-    "hidden_size",
-    "intermediate_size",
-    "layer_norm_eps",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "pad_token_id",
-    "projection_dim",
-    "vocab_size",
-)
 # Names of the VAE's attention before diffusers 0.12, still found in files.
 _OLD_VAE_NAMES = {
     ".query.": ".to_q.",
@@ -130,20 +115,15 @@ def fill(
 
 
 def _construct(plan: NetworkPlan) -> nn.Module:
-    config = plan.config
-    if plan.class_name == "UNet2DConditionModel":
-        return _diffusers_network(UNet2DConditionModel, config)
-    if plan.class_name == "AutoencoderKL":
-        return _diffusers_network(AutoencoderKL, config)
-    # Only these keys: a configuration may otherwise ask for code from the network.
-    text_config = CLIPTextConfig(**{k: config[k] for k in _TEXT_CONFIG_KEYS if k in config})
-    if plan.class_name == "CLIPTextModel":
-        return CLIPTextModel(text_config)
-    return CLIPTextModelWithProjection(text_config)
-
-
-def _diffusers_network(cls: Any, config: dict[str, Any]) -> nn.Module:
-    network = cls(**accepted_by(cls, config))
+    # The name is a family's and never a file's.
+    wanted, config = plan.network_class, plan.config
+    if wanted.library == "diffusers":
+        cls: Any = getattr(diffusers, wanted.name)
+        network = cls(**accepted_by(cls, config))
+    else:
+        cls = getattr(transformers, wanted.name)
+        known = {key: config[key] for key in wanted.bounds.keys if key in config}
+        network = cls(cls.config_class(**known))
     assert isinstance(network, nn.Module)
     return network
 

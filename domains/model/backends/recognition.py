@@ -9,12 +9,11 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from domains.model.backends.families.registry import FAMILIES, marked
 from domains.model.types import Architecture, ModelType
 
 Shapes = dict[str, tuple[int, ...]]
 
-# Width of the text embeddings that a UNet's cross-attention reads.
-_TEXT_WIDTHS = {2048: Architecture.SDXL, 1280: Architecture.SDXL, 768: Architecture.SD1}
 _CROSS_ATTENTION = re.compile(r"attn2[._]to_[kv][._](weight|lora_down|lora_A|lora\.down)")
 _LORA = re.compile(
     r"(lora_(down|up|A|B)\b|lora\.(down|up)\.|hada_w[12]_[ab]|lokr_w[12]|\.dora_scale)"
@@ -57,9 +56,7 @@ def _is_lora(shapes: Shapes) -> bool:
 
 
 def _lora(shapes: Shapes) -> Recognised:
-    if any("lora_te2_" in name or "text_encoder_2." in name for name in shapes):
-        return Recognised(ModelType.LORA, Architecture.SDXL)
-    return Recognised(ModelType.LORA, _by_cross_attention(shapes))
+    return _of_family(ModelType.LORA, shapes)
 
 
 def _is_control_net(shapes: Shapes) -> bool:
@@ -68,10 +65,7 @@ def _is_control_net(shapes: Shapes) -> bool:
 
 
 def _control_net(shapes: Shapes) -> Recognised:
-    if "add_embedding.linear_1.weight" in shapes:
-        # Sizes and pooled text, which SDXL adds; the small ones have no cross-attention.
-        return Recognised(ModelType.CONTROL_NET, Architecture.SDXL)
-    return Recognised(ModelType.CONTROL_NET, _by_cross_attention(shapes))
+    return _of_family(ModelType.CONTROL_NET, shapes)
 
 
 def _is_checkpoint(shapes: Shapes) -> bool:
@@ -79,15 +73,10 @@ def _is_checkpoint(shapes: Shapes) -> bool:
 
 
 def _checkpoint(shapes: Shapes) -> Recognised:
-    if _any(shapes, "conditioner.embedders.0.model."):
-        # Its only text encoder is the one that is the second elsewhere.
-        return Recognised(ModelType.REFINER, Architecture.SDXL)
-    # Where a text encoder is kept tells more than its width, which may be any.
-    if _any(shapes, "conditioner.embedders.1."):
-        return Recognised(ModelType.CHECKPOINT, Architecture.SDXL)
-    if _any(shapes, "cond_stage_model.transformer."):
-        return Recognised(ModelType.CHECKPOINT, Architecture.SD1)
-    return Recognised(ModelType.CHECKPOINT, _by_cross_attention(shapes))
+    refined = marked(ModelType.REFINER, shapes)
+    if refined is not None:
+        return Recognised(ModelType.REFINER, refined)
+    return _of_family(ModelType.CHECKPOINT, shapes)
 
 
 def _is_safety_classifier(shapes: Shapes) -> bool:
@@ -131,10 +120,10 @@ _ROWS = {(768,), (1024,), (1280,)}
 
 
 def _embedding(shapes: Shapes) -> Recognised:
-    if "clip_g" in shapes:
-        return Recognised(ModelType.EMBEDDING, Architecture.SDXL)
     (shape, *_) = shapes.values()
-    return Recognised(ModelType.EMBEDDING, Architecture.SD1 if shape[-1:] == (768,) else None)
+    made_for = (f.architecture for f in FAMILIES if shape[-1:] == (f.embedding_width,))
+    architecture = marked(ModelType.EMBEDDING, shapes) or next(made_for, None)
+    return Recognised(ModelType.EMBEDDING, architecture)
 
 
 def _is_upscaler(shapes: Shapes) -> bool:
@@ -148,10 +137,16 @@ def _upscaler(_shapes: Shapes) -> Recognised:
     return Recognised(ModelType.UPSCALER)
 
 
+def _of_family(type: ModelType, shapes: Shapes) -> Recognised:
+    """Where a mark is tells more than a width, which may be any."""
+    return Recognised(type, marked(type, shapes) or _by_cross_attention(shapes))
+
+
 def _by_cross_attention(shapes: Shapes) -> Architecture | None:
     for name, shape in shapes.items():
         if len(shape) >= 2 and _CROSS_ATTENTION.search(name):
-            return _TEXT_WIDTHS.get(shape[1])
+            fitting = (f.architecture for f in FAMILIES if shape[1] in f.attention_widths)
+            return next(fitting, None)
     return None
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from domains.errors import DomainError, Reason
+from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import one_line, tags
 from domains.model.backends.recognition import recognise
@@ -28,12 +29,6 @@ _PREDICTIONS = {
     "v": PredictionType.V_PREDICTION,
     "v_prediction": PredictionType.V_PREDICTION,
     "sample": PredictionType.SAMPLE,
-}
-# Names of the model metadata standard (modelspec); what stands after a slash is the kind.
-_ARCHITECTURES = {
-    "stable-diffusion-v1": Architecture.SD1,
-    "stable-diffusion-xl-v1-base": Architecture.SDXL,
-    "stable-diffusion-xl-v1-refiner": Architecture.SDXL,
 }
 _RESOLUTION = re.compile(r"(\d{2,5})x(\d{2,5})")
 
@@ -120,8 +115,10 @@ def _why_not(type: ModelType | None) -> str:
 
 def _architecture(told: Mapping[str, str]) -> Architecture | None:
     """What the file says of itself, where its tensors leave it open."""
+    # What stands after a slash is the kind.
     said = told.get("modelspec.architecture", "").partition("/")[0]
-    return _ARCHITECTURES.get(said)
+    fitting = (family.architecture for family in FAMILIES if said in family.standard_names)
+    return next(fitting, None)
 
 
 def _resolution(text: str) -> tuple[int, int]:

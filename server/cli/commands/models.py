@@ -22,7 +22,7 @@ def models(
     model_type: Annotated[
         str | None, typer.Option("--type", help="checkpoint, lora, vae, control-net, ...")
     ] = None,
-    architecture: Annotated[str | None, typer.Option(help="sdxl or sd1")] = None,
+    architecture: Annotated[str | None, typer.Option(help="sdxl, sd1, ...")] = None,
     model_format: Annotated[
         str | None, typer.Option("--format", help="diffusers-folder, safetensors, pickle")
     ] = None,

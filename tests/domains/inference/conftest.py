@@ -16,7 +16,7 @@ from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings
-from domains.model.types import Architecture, Model, ModelFormat, ModelType
+from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.session.core.sessions import Sessions
 from domains.session.jobs import Job, SpooledImage
 from domains.session.types import (
@@ -44,6 +44,10 @@ MODEL = Model(
     native_width=256,
     native_height=320,
     default_scheduler="EulerDiscreteScheduler",
+    components=(
+        Component("text_encoder", "CLIPTextModel"),
+        Component("text_encoder_2", "CLIPTextModelWithProjection"),
+    ),
 )
 DEVICE = Device(
     device_id="cpu:0",
@@ -113,13 +117,14 @@ class FakeDevices:
 class FakeModels:
     """One checkpoint."""
 
+    model: Model = MODEL
     used: list[str] = field(default_factory=list)
 
     async def resolve(self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT) -> Model:
         await asyncio.sleep(0)
-        if model_id not in ("", MODEL.model_id):
+        if model_id not in ("", self.model.model_id):
             raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
-        return MODEL
+        return self.model
 
     def record_use(self, model_id: str) -> None:
         self.used.append(model_id)

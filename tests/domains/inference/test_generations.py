@@ -17,6 +17,7 @@ from domains.errors import (
     Unavailable,
     Unimplemented,
 )
+from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.errors import InvalidGeneration
 from domains.inference.types import (
     GenerationRequest,
@@ -42,7 +43,7 @@ from domains.session.types import (
     SessionState,
 )
 from domains.values import OutputSettings
-from tests.domains.inference.conftest import Bench, request
+from tests.domains.inference.conftest import MODEL, Bench, FakeDevices, request
 
 REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
 
@@ -196,6 +197,33 @@ async def test_a_broken_rule_is_refused_before_anything_starts(
     assert verdict.violations == error.violations
     assert events == []
     assert bench.pool.works == []
+
+
+async def test_a_second_prompt_needs_a_second_text_encoder(bench: Bench) -> None:
+    both = GenerationSettings(prompt_2="apple", negative_prompt_2="dog")
+    assert await draw(bench, request(both))
+
+    bench.models.model = replace(MODEL, components=MODEL.components[:1])
+    _, error = await fate(bench, request(both))
+    verdict = await bench.generations.validate(request(both))
+    assert isinstance(error, InvalidGeneration)
+    assert [(each.field, each.reason) for each in error.violations] == [
+        ("settings.prompt_2", Reason.FIELDS_CONFLICT),
+        ("settings.negative_prompt_2", Reason.FIELDS_CONFLICT),
+    ]
+    assert verdict.violations == error.violations
+    assert await draw(bench, request(GenerationSettings(prompt_2="")))
+
+
+async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> None:
+    inquiry = CapabilityInquiry(FakeDevices(), bench.models)
+    two = await inquiry.describe("", "")
+    bench.models.model = replace(MODEL, components=MODEL.components[:1])
+    one = await inquiry.describe("", "")
+    added = set(one.unbuilt) - set(two.unbuilt)
+    assert {feature.field for feature in added} == {"prompt_2", "negative_prompt_2"}
+    assert set(two.unbuilt) < set(one.unbuilt)
+    assert one.schedulers == tuple(Scheduler)
 
 
 @pytest.mark.parametrize(

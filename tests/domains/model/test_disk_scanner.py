@@ -110,7 +110,7 @@ def test_sd1_and_sd2_are_listed_with_what_they_lack(root: Path) -> None:
     for model in models.values():
         assert model.type is ModelType.CHECKPOINT
         assert model.problem is not None
-        assert model.problem.reason is Reason.MODEL_FORMAT_UNSUPPORTED
+        assert model.problem.reason is Reason.MODEL_INCOMPATIBLE
         assert "unet" in {part.name for part in model.components}
 
 

@@ -1,1 +1,1 @@
-"""What differs between model families: one module per family, listed in `registry`."""
+"""How each family of models is run: a module for each, named like its architecture."""

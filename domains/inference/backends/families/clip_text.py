@@ -48,7 +48,7 @@ def run_clip(
     tokenize = model.tokenizers[tokenizer]
     window = min(
         tokenize.model_max_length,
-        model.plan_config(encoder).get("max_position_embeddings", 77),
+        model.plan_config(encoder)["max_position_embeddings"],
     )
     tokens = tokenize(
         text, padding="max_length", max_length=window, truncation=True, return_tensors="pt"

@@ -1,28 +1,18 @@
-"""The families, by architecture. A family is one module with the functions of `Family`."""
+"""The families as the engine runs them: a module of the architecture's name for each."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from importlib import import_module
+from typing import Protocol, cast
 
-from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends.families import sdxl
 from domains.inference.backends.families.clip_text import EncodedText
 from domains.inference.backends.loaded import LoadedModel
 from domains.inference.types import GenerationSettings
-from domains.model.backends.diffusers_folder import FolderPlan
 from domains.model.types import Architecture
 
 
 class Family(Protocol):
-    """What a family's module offers."""
-
-    def check(self, plan: FolderPlan) -> None:
-        """Refuse a model whose parts are not the family's.
-
-        Raises:
-            FailedPrecondition: MODEL_INCOMPATIBLE.
-        """
-        ...
+    """What a family's module offers; all but this is in its description without torch."""
 
     def encode_text(self, model: LoadedModel, settings: GenerationSettings) -> EncodedText:
         """Turn the texts and the size of `settings` into what steers the UNet.
@@ -33,19 +23,6 @@ class Family(Protocol):
         ...
 
 
-_FAMILIES: dict[Architecture, Family] = {Architecture.SDXL: sdxl}
-
-
 def family_of(architecture: Architecture) -> Family:
-    """The family of an architecture.
-
-    Raises:
-        FailedPrecondition: MODEL_FORMAT_UNSUPPORTED when there is none.
-    """
-    family = _FAMILIES.get(architecture)
-    if family is None:
-        raise FailedPrecondition(
-            f"Models of the {architecture.value} family cannot be run.",
-            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
-        )
-    return family
+    """The family of an architecture whose models can be drawn with."""
+    return cast("Family", import_module(f"{__package__}.{architecture.value}"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 
-from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.denoise import Conditioning
 from domains.inference.backends.families.clip_text import (
     EncodedText,
@@ -18,39 +17,10 @@ from domains.inference.backends.families.clip_text import (
 )
 from domains.inference.backends.loaded import LoadedModel, TextEmbedding
 from domains.inference.types import GenerationSettings
-from domains.model.backends.diffusers_folder import FolderPlan
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 # SDXL was trained on the last layer but one.
 _LAYER = 2
-_TIME_IDS = 6
-# UNet inputs of other models; a UNet that needs one would fail or draw nonsense here.
-_FOREIGN_INPUTS = (
-    "class_embed_type",
-    "encoder_hid_dim",
-    "encoder_hid_dim_type",
-    "num_class_embeds",
-    "time_cond_proj_dim",
-)
-
-
-def check(plan: FolderPlan) -> None:
-    """See `Family.check`."""
-    configs = {network.name: network.config for network in plan.networks}
-    unet, pooled = configs["unet"], configs["text_encoder_2"].get("projection_dim", 512)
-    width = sum(configs[name]["hidden_size"] for _, name in _ENCODERS)
-    time_dim = unet.get("addition_time_embed_dim")
-    if unet.get("addition_embed_type") != "text_time" or not isinstance(time_dim, int):
-        raise _incompatible("its UNet takes no size and pooled text")
-    if unet.get("projection_class_embeddings_input_dim") != _TIME_IDS * time_dim + pooled:
-        raise _incompatible("its UNet expects another pooled text or size")
-    if unet.get("cross_attention_dim") != width:
-        raise _incompatible("its UNet and text encoders are of different widths")
-    if any(unet.get(key) is not None for key in _FOREIGN_INPUTS):
-        raise _incompatible("its UNet needs inputs that SDXL does not have")
-    latent_channels = configs["vae"]["latent_channels"]
-    if unet["in_channels"] != latent_channels or unet["out_channels"] != latent_channels:
-        raise _incompatible("its UNet and VAE disagree about the latents")
 
 
 def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText:
@@ -120,9 +90,3 @@ def _zeros_like(embedding: TextEmbedding) -> TextEmbedding:
 def _pooled(embedding: TextEmbedding) -> torch.Tensor:
     assert embedding.pooled is not None
     return embedding.pooled
-
-
-def _incompatible(why: str) -> FailedPrecondition:
-    return FailedPrecondition(
-        f"The model is not a complete SDXL model: {why}.", reason=Reason.MODEL_INCOMPATIBLE
-    )

@@ -3888,7 +3888,8 @@ namespace DeviceOperations.V1 {
 
     private string prompt2_;
     /// <summary>
-    /// For SDXL's second text encoder; absent means as prompt. At most 10000 characters.
+    /// For a second text encoder, as SDXL has one; absent means as prompt. FIELDS_CONFLICT
+    /// where the model has one encoder. At most 10000 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3917,8 +3918,8 @@ namespace DeviceOperations.V1 {
 
     private string negativePrompt2_;
     /// <summary>
-    /// For SDXL's second text encoder; absent means as negative_prompt. At most 10000
-    /// characters.
+    /// For a second text encoder, as SDXL has one; absent means as negative_prompt.
+    /// FIELDS_CONFLICT where the model has one encoder. At most 10000 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -711,10 +711,12 @@ class GenerationSettings(_message.Message):
     negative_prompt: _builtins.str
     """What to avoid. At most 10000 characters."""
     prompt_2: _builtins.str
-    """For SDXL's second text encoder; absent means as prompt. At most 10000 characters."""
+    """For a second text encoder, as SDXL has one; absent means as prompt. FIELDS_CONFLICT
+    where the model has one encoder. At most 10000 characters.
+    """
     negative_prompt_2: _builtins.str
-    """For SDXL's second text encoder; absent means as negative_prompt. At most 10000
-    characters.
+    """For a second text encoder, as SDXL has one; absent means as negative_prompt.
+    FIELDS_CONFLICT where the model has one encoder. At most 10000 characters.
     """
     prompt_syntax: Global___PromptSyntax.ValueType
     """How prompts are read. Default: PLAIN."""

@@ -151,6 +151,34 @@ def test_a_refiner_is_told_apart(folder):
     assert refused(lambda: inspect_folder(folder)).reason is Reason.MODEL_INCOMPATIBLE
 
 
+@pytest.mark.parametrize(
+    ("file", "changes", "why"),
+    [
+        ("unet/config.json", {"addition_embed_type": None}, "no size and pooled text"),
+        ("unet/config.json", {"addition_time_embed_dim": 8}, "another pooled text or size"),
+        ("unet/config.json", {"cross_attention_dim": 64}, "different widths"),
+        ("unet/config.json", {"time_cond_proj_dim": 256}, "inputs that SDXL does not have"),
+        ("unet/config.json", {"in_channels": 9}, "disagree about the latents"),
+    ],
+)
+def test_parts_that_make_no_model_together(folder, file, changes, why):
+    edit(folder / file, **changes)
+    error = refused(lambda: inspect_folder(folder))
+    assert error.reason is Reason.MODEL_INCOMPATIBLE
+    assert why in error.message
+
+
+def test_what_a_configuration_leaves_out_is_the_classes_default(folder):
+    for name, keys in {"unet": ["sample_size"], "vae": ["scaling_factor"]}.items():
+        file = folder / name / "config.json"
+        config = json.loads(file.read_text())
+        for key in keys:
+            del config[key]
+        file.write_text(json.dumps(config))
+    assert plan_of(folder, "unet").config["sample_size"] == 128
+    assert plan_of(folder, "vae").config["scaling_factor"] == 0.18215
+
+
 def test_code_in_the_folder_is_refused_and_not_run(folder):
     (folder / "pipeline.py").write_text("raise SystemExit")
     assert refused(lambda: inspect_folder(folder)).reason is Reason.MODEL_CONFIG_INVALID

@@ -1,0 +1,29 @@
+"""The families, in the order of the architectures: a member is a module of its value's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+
+from domains.model.backends.families.family import Family
+from domains.model.types import Architecture, ModelType
+
+
+def _family(architecture: Architecture) -> Family:
+    family: Family = import_module(f"{__package__}.{architecture.value}").FAMILY
+    return family
+
+
+FAMILIES = tuple(map(_family, Architecture))
+
+PIPELINES = {name: family for family in FAMILIES for name in family.pipelines}
+"""The families that can be drawn with, by the classes that an index names."""
+
+
+def marked(type: ModelType, names: Iterable[str]) -> Architecture | None:
+    """The family of a file of a type, where a tensor's name tells it."""
+    for family in FAMILIES:
+        mark = family.marks.get(type)
+        if mark is not None and any(map(mark.search, names)):
+            return family.architecture
+    return None

@@ -1,0 +1,86 @@
+"""SDXL: two text encoders, a pooled vector and the picture's size as extra inputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from domains.model.backends.bounds import Config
+from domains.model.backends.families.components import (
+    CLIP_TEXT,
+    CLIP_TEXT_PROJECTION,
+    UNET,
+    VAE,
+)
+from domains.model.backends.families.family import Family, has_part
+from domains.model.types import Architecture, ModelType
+
+_TIME_IDS = 6
+# UNet inputs of other models; a UNet that needs one would fail or draw nonsense here.
+_FOREIGN_INPUTS = (
+    "class_embed_type",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "num_class_embeds",
+    "time_cond_proj_dim",
+)
+
+
+def _recognise_folder(index: Mapping[str, Any], _unet: Mapping[str, Any]) -> ModelType | None:
+    """A refiner has the second text encoder alone, or none where it shares the base's."""
+    name = index.get("_class_name")
+    if not isinstance(name, str) or not name.startswith("StableDiffusionXL"):
+        return None
+    second = has_part(index, "text_encoder_2")
+    refines = second or index.get("requires_aesthetics_score") is True
+    if refines and has_part(index, "unet") and not has_part(index, "text_encoder"):
+        return ModelType.REFINER
+    return ModelType.CHECKPOINT if second else None
+
+
+def _incompatible(configs: Mapping[str, Config]) -> str:
+    unet, pooled = configs["unet"], configs["text_encoder_2"]["projection_dim"]
+    width = sum(configs[name]["hidden_size"] for name in ("text_encoder", "text_encoder_2"))
+    time_dim = unet.get("addition_time_embed_dim")
+    if unet.get("addition_embed_type") != "text_time" or not isinstance(time_dim, int):
+        return "its UNet takes no size and pooled text"
+    if unet.get("projection_class_embeddings_input_dim") != _TIME_IDS * time_dim + pooled:
+        return "its UNet expects another pooled text or size"
+    if unet.get("cross_attention_dim") != width:
+        return "its UNet and text encoders are of different widths"
+    if any(unet.get(key) is not None for key in _FOREIGN_INPUTS):
+        return "its UNet needs inputs that SDXL does not have"
+    latent_channels = configs["vae"]["latent_channels"]
+    if unet["in_channels"] != latent_channels or unet["out_channels"] != latent_channels:
+        return "its UNet and VAE disagree about the latents"
+    return ""
+
+
+FAMILY = Family(
+    Architecture.SDXL,
+    "SDXL",
+    _recognise_folder,
+    marks={
+        ModelType.CHECKPOINT: re.compile(r"^conditioner\.embedders\.1\."),
+        # Its only text encoder is the one that is the second elsewhere.
+        ModelType.REFINER: re.compile(r"^conditioner\.embedders\.0\.model\."),
+        ModelType.LORA: re.compile(r"lora_te2_|text_encoder_2\."),
+        # Sizes and pooled text; the small ones have no cross-attention.
+        ModelType.CONTROL_NET: re.compile(r"^add_embedding\.linear_1\.weight$"),
+        ModelType.EMBEDDING: re.compile(r"^clip_g$"),
+    },
+    attention_widths=frozenset({2048, 1280}),
+    standard_names=frozenset({"stable-diffusion-xl-v1-base", "stable-diffusion-xl-v1-refiner"}),
+    pipelines=frozenset({"StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"}),
+    libraries=frozenset({"stable_diffusion", "stable_diffusion_xl"}),
+    networks={
+        "text_encoder": CLIP_TEXT,
+        "text_encoder_2": CLIP_TEXT_PROJECTION,
+        "unet": replace(UNET, defaults={"sample_size": 128}),
+        "vae": VAE,
+    },
+    tokenizers={"tokenizer": "CLIPTokenizer", "tokenizer_2": "CLIPTokenizer"},
+    incompatible=_incompatible,
+)
