@@ -41,7 +41,7 @@ def find_hang(
         conversation: With the worker.
         timing: How long to wait for what.
         blocked: Seconds for which it has not taken the order that is being sent.
-        one_lane: Its memory orders wait for each other and for its run's checkpoints.
+        one_lane: Its memory orders wait for each other and for its run to check for a stop.
     """
     now, run = time.monotonic(), conversation.run
     if now - conversation.alive_at > timing.beat:

@@ -16,6 +16,7 @@ from domains.device.types import (
     WorkerStatus,
 )
 from domains.errors import DeadlineExceeded, DomainError, Reason, Unavailable
+from domains.session.errors import ShuttingDown
 from server.worker.front.environment import child_environment
 from server.worker.front.memory_orders import Pending
 from server.worker.front.restart import RestartPolicy, RestartRules, Verdict
@@ -36,8 +37,8 @@ class Place:
         log_level: Of the worker's log.
         timing: How long to wait for what.
         rules: When to start again.
-        on_change: Told, on the loop, of each change of state.
-        on_end: Told, on the loop, of each worker's end: its buffers are gone.
+        on_change: Called on the loop at each change of state.
+        on_end: Called on the loop at each worker's end: its buffers are gone.
         profile_of: Which profile each new worker of a device is to run with.
     """
 
@@ -96,7 +97,7 @@ class Place:
         )
 
     def figures(self) -> DeviceFigures | None:
-        """The device's memory as the living worker last told."""
+        """The device's memory as the living worker last reported it."""
         worker = self._worker
         if worker is None or self._state is not DeviceState.READY or worker.ended.done():
             return None
@@ -334,7 +335,7 @@ class Place:
         if isinstance(order, AllocateBuffer) and came and worker.usable:
             await worker.order(FreeBuffer(order.buffer_id)).over.wait()
 
-    # Words.
+    # Why it cannot work now.
 
     def _lost(self, death: Death) -> DomainError:
         device_id = self._device.device_id
@@ -347,10 +348,7 @@ class Place:
 
     def _unavailable(self) -> DomainError:
         if self._closing:
-            return Unavailable(
-                "The server is shutting down; try again in a moment.",
-                reason=Reason.SHUTTING_DOWN,
-            )
+            return ShuttingDown()
         device_id = self._device.device_id
         quarantined = self._state is DeviceState.QUARANTINED
         how = (

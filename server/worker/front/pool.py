@@ -22,6 +22,7 @@ from domains.device.types import (
 )
 from domains.errors import Cancelled, DomainError, Reason, Unavailable
 from domains.memory.types import Compare, Move, Segment
+from domains.session.errors import ShuttingDown
 from domains.session.jobs import Job, JobEvent, Report
 from server.worker.front.environment import worker_command
 from server.worker.front.place import Place
@@ -82,7 +83,7 @@ class WorkerPool:
         self._spool = Spool(options.spool_dir)
         self._places: dict[str, Place] = {}
         self._listeners: list[StatusListener] = []
-        self._losers: list[Callable[[str], None]] = []
+        self._on_lost: list[Callable[[str], None]] = []
         self._epochs = itertools.count(1)
         self._sweeping = asyncio.Lock()
         self._swept = False
@@ -101,7 +102,7 @@ class WorkerPool:
             OSError: The spool folder cannot be made or swept.
         """
         if self._stopping:
-            raise _shutting_down()
+            raise ShuttingDown()
         async with self._sweeping:
             if not self._swept:
                 await asyncio.to_thread(self._spool.sweep)
@@ -117,8 +118,8 @@ class WorkerPool:
                     log_level=self._options.log_level,
                     timing=self._options.timing_of(device.kind),
                     rules=self._options.restart,
-                    on_change=self._tell,
-                    on_end=self._tell_lost,
+                    on_change=self._announce,
+                    on_end=self._announce_loss,
                     profile_of=self._profile_of,
                 )
                 self._places[device.device_id] = place
@@ -165,7 +166,7 @@ class WorkerPool:
         return _listen(self._listeners, listener)
 
     def figures(self, device_id: str) -> DeviceFigures | None:
-        """The device's memory as its worker last told; see the port `DeviceRuns`."""
+        """The device's memory as its worker last reported it; see the port `DeviceRuns`."""
         place = self._places.get(device_id)
         return None if place is None else place.figures()
 
@@ -234,7 +235,7 @@ class WorkerPool:
 
     def on_buffers_lost(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Have `listener` called when a device's buffers are gone with their worker."""
-        return _listen(self._losers, listener)
+        return _listen(self._on_lost, listener)
 
     async def _do(
         self, device_id: str, order: frames.Order, *, patience: float = 0.0
@@ -247,7 +248,7 @@ class WorkerPool:
 
     def _place(self, device_id: str) -> Place:
         if self._stopping:
-            raise _shutting_down()
+            raise ShuttingDown()
         place = self._places.get(device_id)
         if place is None:
             raise Unavailable(
@@ -257,12 +258,12 @@ class WorkerPool:
             )
         return place
 
-    def _tell(self, device_id: str, status: WorkerStatus) -> None:
+    def _announce(self, device_id: str, status: WorkerStatus) -> None:
         for listener in tuple(self._listeners):
             listener(device_id, status)
 
-    def _tell_lost(self, device_id: str) -> None:
-        for listener in tuple(self._losers):
+    def _announce_loss(self, device_id: str) -> None:
+        for listener in tuple(self._on_lost):
             listener(device_id)
 
     def _product_command(self, device: Device) -> Sequence[str]:
@@ -277,9 +278,3 @@ def _listen(listeners: list[Listener], listener: Listener) -> Callable[[], None]
             listeners.remove(listener)
 
     return end
-
-
-def _shutting_down() -> Unavailable:
-    return Unavailable(
-        "The server is shutting down; try again in a moment.", reason=Reason.SHUTTING_DOWN
-    )
