@@ -35,7 +35,7 @@ class ModelNameInvalid(InvalidArgument):
 
     def __init__(self, violation: FieldViolation) -> None:
         super().__init__(
-            "This is not a model id; ListModels tells the ids.",
+            "This is not a model id; ListModels lists the ids.",
             reason=violation.reason,
             violations=[violation],
         )
@@ -47,7 +47,7 @@ class RemoteSourceForbidden(PermissionDenied):
     def __init__(self) -> None:
         super().__init__(
             "Only models in this server's own folders are used, never one from the "
-            "network; ListModels tells their ids.",
+            "network; ListModels lists their ids.",
             reason=Reason.REMOTE_SOURCE_FORBIDDEN,
         )
 

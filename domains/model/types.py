@@ -80,7 +80,7 @@ class Model:
 
     `native_width` and `native_height` are in pixels. `default_scheduler` is the class
     name in the model's own scheduler configuration. `type` and `architecture` are None
-    where the headers do not tell; `metadata` is the header's own, shortened.
+    where the headers do not say; `metadata` is the header's own, shortened.
     """
 
     model_id: str

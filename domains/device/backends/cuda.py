@@ -63,7 +63,7 @@ def _adapter(torch: Any, kind: DeviceKind, index: int) -> Adapter:
 
 
 def _pci_address(properties: Any) -> str:
-    """Such as 0000:3b:00; empty where this torch does not tell."""
+    """Such as 0000:3b:00; empty where this torch does not report it."""
     parts = [
         getattr(properties, name, None)
         for name in ("pci_domain_id", "pci_bus_id", "pci_device_id")

@@ -1,4 +1,4 @@
-"""The probe process: looks for one kind of device after the other and tells each at once.
+"""The probe process: looks for one kind of device after the other and reports each at once.
 
 It is started with an interpreter that may not be the server's, so it uses nothing but the
 standard library and whatever drives the device.

@@ -6,15 +6,19 @@ import math
 from collections.abc import Callable
 
 # What AMD's and NVIDIA's libraries give for "not supported" in fields without a sign.
-_NOT_TOLD = frozenset({0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
+_NO_READING = frozenset({0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})
 
 
 def number(ask: Callable[[], object]) -> float | None:
     """What `ask` returns, if that is a figure; None when it refuses or has words for it."""
     try:
-        told = ask()
+        reading = ask()
     except Exception:  # Each library has its own errors, and a figure less is no failure.
         return None
-    if isinstance(told, bool) or not isinstance(told, int | float) or told in _NOT_TOLD:
+    if (
+        isinstance(reading, bool)
+        or not isinstance(reading, int | float)
+        or reading in _NO_READING
+    ):
         return None
-    return float(told) if math.isfinite(told) else None
+    return float(reading) if math.isfinite(reading) else None

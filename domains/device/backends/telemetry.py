@@ -1,6 +1,6 @@
-"""How busy, hot and hungry devices are, where their platform tells.
+"""How busy, hot and hungry devices are, where their platform reports it.
 
-Each kind has a reader or none: nothing tells it of Intel, Apple and DirectML adapters.
+Each kind has a reader or none: nothing reports it for Intel, Apple and DirectML adapters.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 from domains.device.backends.readings import number
 from domains.device.types import Device, Load
 
-# Newer cards tell the power of now, older ones an average; which key depends on the version.
+# Newer cards report the current power, older ones an average; which key depends on the version.
 _POWER_KEYS = ("current_socket_power", "average_socket_power", "socket_power")
 
 
@@ -60,19 +60,19 @@ def _handle(smi: Any, device: Device) -> Any:
 
 
 def _temperature(smi: Any, handle: Any) -> float | None:
-    """Of the edge of the chip; cards without that sensor tell their hottest spot."""
+    """Of the edge of the chip; cards without that sensor report their hottest spot."""
     kinds, now = smi.AmdSmiTemperatureType, smi.AmdSmiTemperatureMetric.CURRENT
     for kind in (kinds.EDGE, kinds.HOTSPOT):
-        told = number(partial(smi.amdsmi_get_temp_metric, handle, kind, now))
-        if told is not None:
-            return told
+        reading = number(partial(smi.amdsmi_get_temp_metric, handle, kind, now))
+        if reading is not None:
+            return reading
     return None
 
 
 def _power(smi: Any, handle: Any) -> float | None:
     try:
-        told = smi.amdsmi_get_power_info(handle)
-    except Exception:  # A card that does not tell has its other figures.
+        reading = smi.amdsmi_get_power_info(handle)
+    except Exception:  # A card that does not report it has its other figures.
         return None
-    watts = (number(partial(told.get, key)) for key in _POWER_KEYS)
+    watts = (number(partial(reading.get, key)) for key in _POWER_KEYS)
     return next((figure for figure in watts if figure), None)

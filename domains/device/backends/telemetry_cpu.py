@@ -1,4 +1,4 @@
-"""The processor's load and temperature, from psutil; power is not told."""
+"""The processor's load and temperature, from psutil; power is not reported."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def _busy_share(
 
 
 def _temperature() -> float | None:
-    """The hottest part of the processor; None where the platform does not tell."""
+    """The hottest part of the processor; None where the platform does not report it."""
     sensors = getattr(psutil, "sensors_temperatures", None)
     if sensors is None:
         return None
-    told = [
+    readings = [
         float(reading.current)
         for chip, readings in sensors().items()
         if chip in _CHIPS
         for reading in readings
         if reading.current
     ]
-    return max(told, default=None)
+    return max(readings, default=None)

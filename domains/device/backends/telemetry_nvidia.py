@@ -52,5 +52,5 @@ class NvidiaTelemetry:
 def _handle(nvml: Any, device: Device) -> Any:
     if device.hardware_id.startswith(("GPU-", "MIG-")):
         return nvml.nvmlDeviceGetHandleByUUID(device.hardware_id)
-    # NVML wants the function number too, which torch does not tell: cards have one.
+    # NVML wants the function number too, which torch does not report: cards have one.
     return nvml.nvmlDeviceGetHandleByPciBusId(f"{device.slot}.0")

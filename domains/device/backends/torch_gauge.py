@@ -1,6 +1,6 @@
-"""A device's memory as torch and its driver tell it, inside the device's worker.
+"""A device's memory as torch and its driver report it, inside the device's worker.
 
-What a kind of device tells is found by looking for the call, never by its name.
+What a kind of device reports is found by looking for the call, never by its name.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def single_threaded(device: torch.device) -> bool:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free memory of `device` in bytes, where it can tell."""
+    """Free memory of `device` in bytes, where it reports it."""
     ask = getattr(backend_of(device), "mem_get_info", None)
     return None if ask is None else int(ask(device)[0])
 
@@ -177,7 +177,7 @@ class TorchGauge:
         )
 
     def _used_tiles(self) -> ByteFigure:
-        """DirectML tells how full each tile of the process's memory is, nothing else."""
+        """DirectML reports how full each tile of the process's memory is, nothing else."""
         unknown = ByteFigure.unknown(f"{self._name} does not tell")
         if self._device.type != "privateuseone":
             return unknown

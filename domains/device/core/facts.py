@@ -1,4 +1,4 @@
-"""Values among the facts that outlive the server: believed when whole and of this form."""
+"""Facts that outlive the server: used again only when whole and of the expected type."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from domains.inference.backends.device import Numerics, StepFence
-from domains.inference.backends.room import with_room
+from domains.inference.backends.second_try import with_room
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,21 @@ from typing import Any
 
 import torch
 
+from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.families.registry import family_of
-from domains.inference.backends.finish import check_latents, decode_pixels
 from domains.inference.backends.images import encode_image
 from domains.inference.backends.latents import initial_noise, seeded_generator
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.previews import (
     draw_preview,
     estimate_clean,
     fit_preview_matrix,
 )
-from domains.inference.backends.room import with_room
 from domains.inference.backends.schedulers import build_scheduler, step_options
+from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_numerics
 from domains.inference.jobs import GenerationReport, Timings
 from domains.inference.types import GenerationSettings, PrecisionMode
@@ -139,7 +139,7 @@ class Drawing:
             pixels, degradations = decode_pixels(
                 self.model, latents, check_stop=self.context.check_stop, may_tile=self.may_tile
             )
-        # Each is told once, however many pictures it is about.
+        # Each is reported once, however many pictures it concerns.
         self._degradations += [new for new in degradations if new not in self._degradations]
         self.context.emit(ImageDecoded(index))
         self.context.check_stop()

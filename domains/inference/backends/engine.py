@@ -17,8 +17,8 @@ from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
-from domains.inference.backends.loaded import LoadedModel
-from domains.inference.backends.loading import load_model
+from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.model_loading import load_model
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.profiles import ProfileSettings, bring_into
 from domains.inference.jobs import GenerationJob, GenerationReport

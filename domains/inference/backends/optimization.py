@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from domains.device.jobs import OptimizationJob, OptimizationReport
 from domains.inference.backends import compilation
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.profiles import (
     PROFILES,
     ProfileSettings,

@@ -1,7 +1,7 @@
 """Small pictures of unfinished work, by a linear map from latents to colours.
 
 One matrix product replaces the VAE's decoder: at their own resolution latents and their
-neighbours tell the colours well. The map is fitted to each VAE by least squares.
+neighbours determine the colours well. The map is fitted to each VAE by least squares.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from domains.inference.backends.decode import encode_mean
 from domains.inference.backends.denoise import StepState
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.vae import encode_mean
 from domains.session.types import Preview
 
 _FIT_EDGE = 32  # latents

@@ -9,7 +9,7 @@ from domains.device.jobs import OptimizationChange
 from domains.device.types import OptimizationProfile
 from domains.inference.backends import compilation
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.sliced_attention import SlicedAttention
 from domains.inference.types import PrecisionMode
 

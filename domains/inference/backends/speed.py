@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from domains.device.backends import faults
-from domains.inference.backends.decode import decode
 from domains.inference.backends.denoise import Conditioning, predict
 from domains.inference.backends.device import (
     Numerics,
@@ -22,8 +21,9 @@ from domains.inference.backends.device import (
     synchronize,
     traits_of,
 )
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.precision import apply
+from domains.inference.backends.vae import decode
 
 # A trial that takes longer than this once is not repeated.
 _LONG_TRIAL_SECONDS = 1.0

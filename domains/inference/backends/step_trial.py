@@ -13,6 +13,7 @@ import torch
 
 from domains.device.backends.peaks import Stretch
 from domains.device.backends.torch_gauge import backend_of
+from domains.inference.backends.decoding import decode_pixels
 from domains.inference.backends.denoise import (
     Conditioning,
     Guidance,
@@ -22,11 +23,11 @@ from domains.inference.backends.denoise import (
 )
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.families.registry import family_of
-from domains.inference.backends.finish import decode_pixels
 from domains.inference.backends.latents import initial_noise, seeded_generator
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
 from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
+from domains.model.backends.bounds import flat
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, StepFinished
 from domains.values import ByteFigure
@@ -45,7 +46,7 @@ class StepCost:
 
 
 class StepTrial:
-    """A picture of the model's native size, drawn for its cost alone.
+    """A square picture of the model's native size, drawn for its cost alone.
 
     Args:
         model: Loaded; its settings may change from one measurement to the next.
@@ -53,7 +54,8 @@ class StepTrial:
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
-        self._edge = int(model.plan_config("unet")["sample_size"]) * model.pixels_per_latent
+        latents = max(flat(model.plan_config("unet")["sample_size"]))
+        self._edge = int(latents) * model.pixels_per_latent
         self._conditioning: Conditioning | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""The rules a generation's content must keep; every broken one is told at once."""
+"""The rules a generation's content must keep; every broken one is listed."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def read_folder(found: Found) -> Model:
 
 
 def _config(path: Path) -> Mapping[str, Any]:
-    """A configuration file, or nothing where it is unusable: the problem tells why."""
+    """A configuration file, or nothing where it is unusable: the problem says why."""
     try:
         return read_config(path, called=path.name)
     except (DomainError, OSError):

@@ -26,7 +26,7 @@ _UPSCALER = re.compile(
 
 @dataclass(frozen=True)
 class Recognised:
-    """What a file is; None where its tensors do not tell."""
+    """What a file is; None where its tensors do not show it."""
 
     type: ModelType | None
     architecture: Architecture | None = None
@@ -138,7 +138,7 @@ def _upscaler(_shapes: Shapes) -> Recognised:
 
 
 def _of_family(type: ModelType, shapes: Shapes) -> Recognised:
-    """Where a mark is tells more than a width, which may be any."""
+    """By a mark first: a width shows less, as small models have any."""
     return Recognised(type, marked(type, shapes) or _by_cross_attention(shapes))
 
 

@@ -154,7 +154,7 @@ class RootWalk:
         state = self._state(path, path.name)
         relative = path.relative_to(self._real_root)
         name = path.name[: -len(path.suffix)]
-        # Libraries save every network under the same few names; the folder tells it apart.
+        # Libraries save every network under the same few names; the folder distinguishes it.
         if name.partition(".")[0] in _GENERIC_NAMES and len(relative.parts) > 1:
             name = path.parent.name
         if state:

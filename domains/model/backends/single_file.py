@@ -40,33 +40,33 @@ def read_safetensors(found: Found) -> Model:
     except DomainError as error:
         return _model(found, ModelFormat.SAFETENSORS, problem=problem_of(error))
     recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})
-    told = header.metadata
-    width, height = _resolution(told.get("modelspec.resolution", ""))
+    metadata = header.metadata
+    width, height = _resolution(metadata.get("modelspec.resolution", ""))
     return Model(
         model_id="",
-        name=one_line(told.get("modelspec.title", ""), 128) or shown_name(found),
+        name=one_line(metadata.get("modelspec.title", ""), 128) or shown_name(found),
         type=recognised.type,
-        architecture=recognised.architecture or _architecture(told),
+        architecture=recognised.architecture or _architecture(metadata),
         format=ModelFormat.SAFETENSORS,
         path=found.path,
         size_bytes=found.size_bytes,
         modified_at=found.modified_at,
-        prediction_type=_PREDICTIONS.get(told.get("modelspec.prediction_type", "")),
+        prediction_type=_PREDICTIONS.get(metadata.get("modelspec.prediction_type", "")),
         native_width=width,
         native_height=height,
         data_type=data_type([header]),
         parameter_count=parameter_count([header]),
-        tags=tags(told.get("modelspec.tags", "").split(",")),
-        trigger_words=tags(told.get("modelspec.trigger_phrase", "").split(",")),
-        description=one_line(told.get("modelspec.description", ""), 1024),
-        license=one_line(told.get("modelspec.license", ""), 64),
+        tags=tags(metadata.get("modelspec.tags", "").split(",")),
+        trigger_words=tags(metadata.get("modelspec.trigger_phrase", "").split(",")),
+        description=one_line(metadata.get("modelspec.description", ""), 1024),
+        license=one_line(metadata.get("modelspec.license", ""), 64),
         problem=Problem(Reason.MODEL_FORMAT_UNSUPPORTED, _why_not(recognised.type)),
-        metadata=_shown(told),
+        metadata=_shown(metadata),
     )
 
 
 def describe_pickle(found: Found) -> Model:
-    """List a pickle by what the file system tells. Opening it could run what it holds."""
+    """List a pickle by what the file system says. Opening it could run what it holds."""
     return _model(
         found,
         ModelFormat.PICKLE,
@@ -113,10 +113,10 @@ def _why_not(type: ModelType | None) -> str:
     return f"This version does not use models of type {type.value} yet."
 
 
-def _architecture(told: Mapping[str, str]) -> Architecture | None:
+def _architecture(metadata: Mapping[str, str]) -> Architecture | None:
     """What the file says of itself, where its tensors leave it open."""
     # What stands after a slash is the kind.
-    said = told.get("modelspec.architecture", "").partition("/")[0]
+    said = metadata.get("modelspec.architecture", "").partition("/")[0]
     fitting = (family.architecture for family in FAMILIES if said in family.standard_names)
     return next(fitting, None)
 

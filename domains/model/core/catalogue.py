@@ -142,7 +142,7 @@ class ModelCatalogue:
         models = await self._known()
         model = models.get(model_id) if model_id else self._default(models.values())
         if model is None and model_id:
-            raise ModelNotFound(model_id, "ListModels tells the models of this server.")
+            raise ModelNotFound(model_id, "ListModels lists the models of this server.")
         if model is None:
             raise ModelNotFound(self._configured, self._why_no_default())
         if type is not None and model.type is not type:

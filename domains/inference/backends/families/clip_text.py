@@ -8,7 +8,7 @@ import torch
 
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.inference.backends.denoise import Conditioning
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)

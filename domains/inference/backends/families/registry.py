@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from domains.inference.backends.families.clip_text import EncodedText
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.types import GenerationSettings
 from domains.model.types import Architecture
 

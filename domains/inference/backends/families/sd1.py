@@ -17,7 +17,7 @@ from domains.inference.backends.families.clip_text import (
     check_clip_skip,
     run_clip,
 )
-from domains.inference.backends.loaded import LoadedModel, TextEmbedding
+from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
 from domains.inference.types import GenerationSettings
 
 _TOKENIZER, _ENCODER = "tokenizer", "text_encoder"

@@ -21,7 +21,7 @@ PIPELINES = {name: family for family in FAMILIES for name in family.pipelines}
 
 
 def marked(type: ModelType, names: Iterable[str]) -> Architecture | None:
-    """The family of a file of a type, where a tensor's name tells it."""
+    """The family of a file of a type, where a tensor's name shows it."""
     for family in FAMILIES:
         mark = family.marks.get(type)
         if mark is not None and any(map(mark.search, names)):

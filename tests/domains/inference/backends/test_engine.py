@@ -18,7 +18,7 @@ from domains.errors import (
     Reason,
     ResourceExhausted,
 )
-from domains.inference.backends import drawing, finish
+from domains.inference.backends import decoding, drawing
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.precision import apply
@@ -263,7 +263,7 @@ def test_an_overflowing_vae_is_run_again_in_float32(work, monkeypatch):
     model = engine._model
     model.vae_numerics = Numerics(torch.float16)
     apply(model.networks["vae"], model.vae_numerics)
-    real, asked = finish.decode, []
+    real, asked = decoding.decode, []
 
     def overflowing(vae, latents, config, numerics):
         asked.append(numerics.data_type)
@@ -271,12 +271,12 @@ def test_an_overflowing_vae_is_run_again_in_float32(work, monkeypatch):
             return torch.full((1, 3, 64, 64), float("inf"))
         return real(vae, latents, config, numerics)
 
-    monkeypatch.setattr(finish, "decode", overflowing)
+    monkeypatch.setattr(decoding, "decode", overflowing)
     _, report = run(engine, work, steps=1, width=64, height=64)
     assert asked == [torch.float16, torch.float32]
     assert [entry.kind for entry in report.degradations] == [DegradationKind.VAE_DATA_TYPE]
     assert report.vae_data_type is DataType.FLOAT32
-    monkeypatch.setattr(finish, "decode", lambda *_: torch.full((1, 3, 8, 8), float("nan")))
+    monkeypatch.setattr(decoding, "decode", lambda *_: torch.full((1, 3, 8, 8), float("nan")))
     with pytest.raises(FailedPrecondition) as caught:
         run(engine, work, steps=1, width=64, height=64)
     assert caught.value.reason is Reason.NON_FINITE_OUTPUT

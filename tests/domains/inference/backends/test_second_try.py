@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from domains.errors import Reason, ResourceExhausted
-from domains.inference.backends import denoise, finish, speed
+from domains.inference.backends import decoding, denoise, speed
 from domains.inference.backends.device import Numerics
-from domains.inference.backends.room import with_room
+from domains.inference.backends.second_try import with_room
 from domains.inference.types import PrecisionMode
 from domains.session.jobs import EncodedImage
 from domains.values import DegradationKind
@@ -65,7 +65,7 @@ def test_room_is_made_for_nothing_else():
         with_room(broken, lambda: pytest.fail("made room"))
 
 
-@pytest.mark.parametrize(("module", "name"), [(denoise, "predict"), (finish, "decode")])
+@pytest.mark.parametrize(("module", "name"), [(denoise, "predict"), (decoding, "decode")])
 def test_a_second_try_gives_the_same_picture(engine, work, monkeypatch, module, name):
     whole, _ = draw(engine, work)
     call, calls = failing(getattr(module, name), 1)
@@ -76,7 +76,7 @@ def test_a_second_try_gives_the_same_picture(engine, work, monkeypatch, module, 
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize(("module", "name"), [(denoise, "predict"), (finish, "decode")])
+@pytest.mark.parametrize(("module", "name"), [(denoise, "predict"), (decoding, "decode")])
 def test_two_failures_are_told_and_the_next_smaller_job_works(
     engine, work, monkeypatch, module, name
 ):
@@ -95,7 +95,7 @@ def test_two_failures_are_told_and_the_next_smaller_job_works(
 
 
 def test_a_large_picture_is_decoded_in_tiles_when_nothing_else_helps(engine, work, monkeypatch):
-    monkeypatch.setattr(finish, "decode", failing(finish.decode, 2)[0])
+    monkeypatch.setattr(decoding, "decode", failing(decoding.decode, 2)[0])
     images, report = draw(engine, work, width=1024, precision=PrecisionMode.OPEN)
     assert len(images) == 1
     assert [entry.kind for entry in report.degradations] == [DegradationKind.VAE_TILED]
@@ -104,7 +104,7 @@ def test_a_large_picture_is_decoded_in_tiles_when_nothing_else_helps(engine, wor
 def test_an_exact_picture_is_never_decoded_in_tiles_for_want_of_memory(
     engine, work, monkeypatch
 ):
-    monkeypatch.setattr(finish, "decode", failing(finish.decode, 2)[0])
+    monkeypatch.setattr(decoding, "decode", failing(decoding.decode, 2)[0])
     with pytest.raises(ResourceExhausted):
         draw(engine, work, width=1024, precision=PrecisionMode.EXACT)
 

@@ -11,14 +11,14 @@ import transformers
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.device import traits_of
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.precision import vae_numerics
 from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
 from domains.model.backends.networks import build_empty, fill
 from domains.session.types import TransferProgress
 
-# Progress is told this many times per model at most, and stops are looked for as often.
+# At most so many progress events per model; a stop is looked for as often.
 _REPORTS = 100
 _LEAST_REPORT_BYTES = 1 << 20
 
@@ -42,7 +42,7 @@ def load_model(
         path: A folder in the diffusers layout.
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks go.
-        emit: Told `TransferProgress`.
+        emit: Called with `TransferProgress`.
         check_stop: Called around each component and while reading large ones.
 
     Raises:
@@ -87,7 +87,7 @@ def load_model(
 
 
 class _Progress:
-    """Counts bytes over the whole model and tells now and then."""
+    """Counts bytes over the whole model and reports now and then."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class _Progress:
         self._interval = max(self._total // _REPORTS, _LEAST_REPORT_BYTES)
         self._component = ""
         self._done = 0
-        self._told = 0
+        self._reported = 0
 
     def start(self, component: str) -> None:
         """Bytes belong to `component` from here on."""
@@ -109,15 +109,15 @@ class _Progress:
         self._check_stop()
 
     def add(self, count: int) -> None:
-        """Count bytes read; tell and look for a stop when enough have come together."""
+        """Count bytes read; report and look for a stop when enough have come together."""
         self._done += count
-        if self._done - self._told >= self._interval:
+        if self._done - self._reported >= self._interval:
             self.report()
 
     def report(self) -> None:
-        """Tell how far it is and look for a stop."""
-        if self._told != self._done:
-            self._told = self._done
+        """Report how far it is and look for a stop."""
+        if self._reported != self._done:
+            self._reported = self._done
             self._emit(TransferProgress(self._component, self._done, self._total))
         self._check_stop()
 

@@ -8,13 +8,13 @@ import torch
 
 from domains.device.backends import faults
 from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends.decode import decode, decode_in_tiles
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.images import Pixels, to_pixels
-from domains.inference.backends.loaded import LoadedModel
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.precision import apply
-from domains.inference.backends.room import with_room
+from domains.inference.backends.second_try import with_room
 from domains.inference.backends.tiled_decode import needs_tiles
+from domains.inference.backends.vae import decode, decode_in_tiles
 from domains.values import Degradation, DegradationKind
 
 
@@ -99,7 +99,7 @@ class _Decoding:
             self._tile("Decoded in tiles, as the device's profile says.")
 
     def run(self) -> torch.Tensor:
-        """Decode in the VAE's numbers of now."""
+        """Decode in the element type and layout that the VAE has at the moment."""
         try:
             return with_room(self._decode, self._model.make_room)
         except Exception as error:
