@@ -3,7 +3,8 @@
 - quick: no torch, no worker process; for every save. `make test-quick`.
 - usual: every guard of what the product promises. `make test`.
 - demonstrations: what shows rather than guards, or takes long for what it guards: that
-  trainings run and their products do what they are for, benchmarks' own tests, long oracles.
+  trainings run and their products do what they are for, benchmarks' own tests, long oracles,
+  pictures that show what the prompt says, the C# client.
   `make test-full`, and CI runs them too.
 
 A new test is usual until it is named here or marked `@pytest.mark.demonstration`.
@@ -50,7 +51,12 @@ _NOT_QUICK = (
     "tests/server/worker/test_pool",
     "tests/server/worker/test_resumption.py",
 )
-_DEMONSTRATIONS = ("tests/bench/", "tests/demo/")
+_DEMONSTRATIONS = (
+    "tests/bench/",
+    "tests/demo/",
+    "tests/e2e/test_csharp.py",  # compiles for a minute
+    "tests/tools/test_first_run.py",
+)
 
 
 def belongs(path: str, tier: Tier, *, marked: bool = False) -> bool:

@@ -192,6 +192,7 @@ async def test_too_much_is_refused_and_the_next_smaller_works(client: Client) ->
         assert await free(client, await lend(client, place, MIB)) == MIB
 
 
+@pytest.mark.demonstration
 async def test_two_thousand_abandoned_leases_leave_nothing(server: RunningServer) -> None:
     """Opened by clients that vanish: memory, segments and handles return to where they were."""
     async with server.client() as warm:

@@ -18,6 +18,7 @@ def corners(pixels):
     ).mean(axis=0)
 
 
+@pytest.mark.demonstration
 @pytest.mark.parametrize("precision", PrecisionMode)
 def test_a_red_apple_on_blue(draw, precision):
     pixels = draw(steps=20, precision=precision).pixels[0].astype(int)
@@ -38,6 +39,7 @@ def test_a_robot_on_teal(draw):
     assert blue > red + 60
 
 
+@pytest.mark.demonstration
 def test_another_prompt_gives_another_picture(draw):
     apple, pizza = draw(steps=8), draw(prompt="dog face and a pizza", steps=8)
     difference = np.abs(apple.pixels[0].astype(int) - pizza.pixels[0].astype(int))

@@ -11,6 +11,7 @@ from PIL import Image
 from domains.inference.types import PreviewSettings, Scheduler, SchedulerSettings
 
 
+@pytest.mark.demonstration
 @pytest.mark.parametrize(
     "scheduler",
     [Scheduler.EULER_DISCRETE, Scheduler.DPM_SOLVER_MULTISTEP, Scheduler.HEUN_DISCRETE],

@@ -270,6 +270,7 @@ def test_a_folder_that_lists_a_safety_checker_can_be_drawn_with(folder, tmp_path
     assert inspect_folder(path).architecture is Architecture.SD1
 
 
+@pytest.mark.demonstration
 def test_the_demo_model_draws_the_background_that_is_asked_for(draw, tmp_path):
     path = tmp_path / "emoji-sd1"
     sd1_pipeline().save_pretrained(path)

@@ -130,6 +130,7 @@ def test_a_trial_without_room_is_left_out():
         fastest(run=partial(run, refused=(narrow, wide)))
 
 
+@pytest.mark.demonstration
 def test_a_limit_of_the_process_is_told_and_survived(tmp_path):
     """The real allocator at a real limit: nothing is patched."""
     script = tmp_path / "limited.py"
