@@ -27,6 +27,7 @@ PRECISIONS = EnumMap(
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
 )
+TOGGLES = EnumMap(types.Toggle, inference_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
 SPACINGS = EnumMap(
     types.SigmaSpacing,
     inference_pb2.SigmaSpacing,
@@ -61,6 +62,7 @@ def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.Gene
             spacing=SPACINGS.from_proto(scheduler.spacing, types.SigmaSpacing.MODEL),
         ),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
+        vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         preview=types.PreviewSettings(**scalars_from(message.preview, types.PreviewSettings)),
         output=OutputSettings(
             **scalars_from(output, OutputSettings),
@@ -73,7 +75,6 @@ def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.Gene
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
     "prompt_syntax": (inference_pb2.PROMPT_SYNTAX_PLAIN,),
     "attention_slicing": (inference_pb2.TOGGLE_OFF,),
-    "vae_tiling": (inference_pb2.TOGGLE_OFF,),
     "cpu_offload": (inference_pb2.TOGGLE_OFF,),
 }
 
@@ -98,7 +99,10 @@ def settings_to_proto(settings: types.GenerationSettings) -> inference_pb2.Gener
             scheduler=SCHEDULERS.to_proto(scheduler.scheduler),
             spacing=SPACINGS.to_proto(scheduler.spacing),
         ),
-        precision=inference_pb2.Precision(mode=PRECISIONS.to_proto(settings.precision)),
+        precision=inference_pb2.Precision(
+            mode=PRECISIONS.to_proto(settings.precision),
+            vae_tiling=TOGGLES.to_proto(settings.vae_tiling),
+        ),
         preview=inference_pb2.PreviewSettings(
             **scalars_of(settings.preview, inference_pb2.PreviewSettings)
         ),

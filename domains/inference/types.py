@@ -76,6 +76,14 @@ class Scheduler(Enum):
         return member
 
 
+class Toggle(Enum):
+    """Three answers, where the server's own judgement is the usual one."""
+
+    SERVER = "server"
+    ON = "on"
+    OFF = "off"
+
+
 class PrecisionMode(Enum):
     """Whether bits or speed come first."""
 
@@ -128,6 +136,7 @@ class GenerationSettings(Value, frozen=True):
     seeds: Annotated[tuple[Seed, ...], FEW] = ()
     scheduler: SchedulerSettings = SchedulerSettings()
     precision: PrecisionMode = PrecisionMode.OPEN
+    vae_tiling: Toggle = Toggle.SERVER
     preview: PreviewSettings = PreviewSettings()
     output: OutputSettings = OutputSettings()
 

@@ -54,6 +54,7 @@ class GenerationOptions:
     eta: float | None = None
     clip_skip: int | None = None
     precision: str | None = None
+    vae_tiling: bool | None = None
     format: str | None = None
     quality: int | None = None
     preview_every: int | None = None
@@ -124,6 +125,9 @@ def _settings(options: GenerationOptions) -> inference_pb2.GenerationSettings:
     )
     if options.scheduler or options.spacing or options.eta is not None:
         settings.scheduler.CopyFrom(_scheduler(options))
+    if options.vae_tiling is not None:
+        on, off = inference_pb2.TOGGLE_ON, inference_pb2.TOGGLE_OFF
+        settings.precision.vae_tiling = on if options.vae_tiling else off
     if options.precision:
         settings.precision.mode = choose(
             inference_pb2.PrecisionMode, "PRECISION_MODE_", options.precision, PRECISIONS

@@ -15,6 +15,7 @@ from domains.inference.backends.precision import apply
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.tiled_decode import needs_tiles
 from domains.inference.backends.vae import decode, decode_in_tiles
+from domains.inference.types import Toggle
 from domains.values import Degradation, DegradationKind
 
 
@@ -39,17 +40,19 @@ def decode_pixels(
     *,
     check_stop: Callable[[], None],
     may_tile: bool,
+    tiling: Toggle = Toggle.SERVER,
 ) -> tuple[Pixels, list[Degradation]]:
     """Decode the latents of one picture, once more in float32 if a lower type overflowed.
 
-    In tiles where the model's profile says so, and where memory does not suffice otherwise
-    and `may_tile` allows it.
+    In tiles where the request or the model's profile says so, and where memory does not
+    suffice otherwise and `may_tile` allows it; never where the request forbids it.
 
     Args:
         model: After an overflow its VAE stays in float32.
         latents: Finite float32 `[1, channels, height, width]`.
         check_stop: Called before each tile; may raise to stop.
         may_tile: Whether a picture may come out otherwise than decoded whole.
+        tiling: What the request says of tiles.
 
     Returns:
         uint8 `[height, width, 3]`, and what had to be done otherwise than planned.
@@ -57,7 +60,7 @@ def decode_pixels(
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
     """
-    decoding = _Decoding(model, latents, check_stop, may_tile)
+    decoding = _Decoding(model, latents, check_stop, may_tile, tiling)
     image = decoding.run()
     if not _finite(image) and model.vae_numerics.data_type is not torch.float32:
         before = str(model.vae_numerics.data_type).removeprefix("torch.")
@@ -88,14 +91,18 @@ class _Decoding:
         latents: torch.Tensor,
         check_stop: Callable[[], None],
         may_tile: bool,
+        tiling: Toggle,
     ) -> None:
         self._model = model
         self._latents = latents
         self._check_stop = check_stop
         self._tiled = False
-        self._may_tile = may_tile and needs_tiles(latents)
+        large = needs_tiles(latents) and tiling is not Toggle.OFF
+        self._may_tile = may_tile and large
         self.degradations: list[Degradation] = []
-        if model.vae_tiling and needs_tiles(latents):
+        if large and tiling is Toggle.ON:
+            self._tile("Decoded in tiles, as the request asks.")
+        elif large and model.vae_tiling:
             self._tile("Decoded in tiles, as the device's profile says.")
 
     def run(self) -> torch.Tensor:

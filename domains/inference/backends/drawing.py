@@ -137,7 +137,11 @@ class Drawing:
         self.context.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
             pixels, degradations = decode_pixels(
-                self.model, latents, check_stop=self.context.check_stop, may_tile=self.may_tile
+                self.model,
+                latents,
+                check_stop=self.context.check_stop,
+                may_tile=self.may_tile,
+                tiling=self.settings.vae_tiling,
             )
         # Each is reported once, however many pictures it concerns.
         self._degradations += [new for new in degradations if new not in self._degradations]

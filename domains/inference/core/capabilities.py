@@ -24,7 +24,6 @@ UNBUILT: dict[str, str] = {
     "precision.unet_data_type": "Choose EXACT or FASTEST instead of data types.",
     "precision.vae_data_type": "Choose EXACT or FASTEST instead of data types.",
     "precision.attention_slicing": "The whole model stays on the device.",
-    "precision.vae_tiling": "Pictures are decoded whole.",
     "precision.cpu_offload": "The whole model stays on the device.",
 }
 

@@ -70,6 +70,10 @@ def generate(
         int | None,
         typer.Option(metavar="N", help="Text encoder layers left out."),
     ] = None,
+    vae_tiling: Annotated[
+        bool | None,
+        typer.Option(help="Decode in tiles, or never; the server decides by default."),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(metavar="NAME", help=" or ".join(PRECISIONS))
     ] = None,
@@ -151,6 +155,7 @@ def generate(
         eta=eta,
         clip_skip=clip_skip,
         precision=precision,
+        vae_tiling=vae_tiling,
         format=picture_format,
         quality=quality,
         preview_every=preview_every,

@@ -37,6 +37,7 @@ FULL = types.GenerationSettings(
     seed=0,
     seeds=(1, 2),
     precision=types.PrecisionMode.FASTEST,
+    vae_tiling=types.Toggle.ON,
     output=OutputSettings(ImageFormat.JPEG, 1, lossless=True, omit_parameters=True),
     preview=types.PreviewSettings(3, 64),
 )

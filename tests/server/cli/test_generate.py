@@ -114,6 +114,7 @@ def test_every_option_reaches_its_field(
         *("--guidance-rescale", 0.5, "--seeds", "3,4", "--count", 2),
         *("--scheduler", "euler-a", "--spacing", "karras", "--eta", 0.25, "--clip-skip", 1),
         *("--precision", "fastest", "--format", "webp", "--quality", 80),
+        "--vae-tiling",
         *("--preview-every", 3, "--request-id", request_id, "--timeout", 1.5),
         *("--priority", "high", "--detach", "--tag", "a", "--tag", "b", "-o", tmp_path),
     )
@@ -147,6 +148,7 @@ def test_every_option_reaches_its_field(
         device_id="cpu:0",
     )
     expected.settings.precision.mode = inference_pb2.PRECISION_MODE_FASTEST
+    expected.settings.precision.vae_tiling = inference_pb2.TOGGLE_ON
     expected.settings.output.format = common_pb2.IMAGE_FORMAT_WEBP
     expected.settings.output.quality = 80
     expected.settings.preview.every_steps = 3

@@ -11,13 +11,16 @@ import pytest
 import torch
 from torch import nn
 
+from domains.device.jobs import OptimizationJob
+from domains.device.types import OptimizationProfile
 from domains.errors import Reason, ResourceExhausted
 from domains.inference.backends import decoding, denoise, speed
 from domains.inference.backends.device import Numerics
+from domains.inference.backends.engine import Engine
 from domains.inference.backends.second_try import with_room
-from domains.inference.types import PrecisionMode
+from domains.inference.types import PrecisionMode, Toggle
 from domains.session.jobs import EncodedImage
-from domains.values import DegradationKind
+from domains.values import DegradationKind, OutputSettings
 from tests.fakes.jobs import Listener, changed
 
 
@@ -107,6 +110,31 @@ def test_an_exact_picture_is_never_decoded_in_tiles_for_want_of_memory(
     monkeypatch.setattr(decoding, "decode", failing(decoding.decode, 2)[0])
     with pytest.raises(ResourceExhausted):
         draw(engine, work, width=1024, precision=PrecisionMode.EXACT)
+
+
+def test_tiles_that_are_asked_for_are_those_of_the_profile(work, engine):
+    asked, report = draw(engine, work, width=1024, vae_tiling=Toggle.ON)
+    assert [entry.kind for entry in report.degradations] == [DegradationKind.VAE_TILED]
+    assert "request" in report.degradations[0].detail
+    low = Engine("cpu")
+    low.optimize(OptimizationJob(OptimizationProfile.LOW_MEMORY), Listener())
+    assert draw(low, work, width=1024, vae_tiling=Toggle.ON)[0] == asked
+    _, whole = draw(low, work, width=1024, vae_tiling=Toggle.OFF)
+    kinds = [entry.kind for entry in whole.degradations]
+    assert DegradationKind.VAE_TILED not in kinds
+
+
+def test_a_picture_no_larger_than_a_tile_is_the_same_either_way(work, engine):
+    plain = OutputSettings(omit_parameters=True)
+    asked, report = draw(engine, work, vae_tiling=Toggle.ON, output=plain)
+    assert report.degradations == ()
+    assert draw(engine, work, output=plain)[0] == asked
+
+
+def test_tiles_that_are_forbidden_are_not_the_way_out(work, engine, monkeypatch):
+    monkeypatch.setattr(decoding, "decode", failing(decoding.decode, 2)[0])
+    with pytest.raises(ResourceExhausted):
+        draw(engine, work, width=1024, precision=PrecisionMode.OPEN, vae_tiling=Toggle.OFF)
 
 
 def test_a_trial_without_room_is_left_out():
