@@ -342,3 +342,13 @@ KINDS: Mapping[int, type[DomainError]] = {
     )
 }
 """Every kind by its code."""
+
+
+class FeatureNotBuilt(Unimplemented):
+    """The request uses a part of the contract that this version does not do."""
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        super().__init__(
+            f"This version does not do {', '.join(fields)} yet; leave it out.",
+            metadata={"fields": ",".join(fields)},
+        )

@@ -53,12 +53,18 @@ class Composition:
         self._session = session.build(
             settings,
             self._artifact.store,
-            {**device.REPORTS, **memory.REPORTS},
+            {**device.REPORTS, **memory.REPORTS, **model.REPORTS},
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
             now=_now,
         )
-        self._model = model.build(settings, now=_now)
+        self._model = model.build(
+            settings,
+            pool,
+            self._session,
+            find_device=lambda name: self._device.inventory.resolve(name),
+            now=_now,
+        )
         self._device = device.build(
             settings,
             kinds,

@@ -8,6 +8,7 @@ from typing import Protocol
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import Device, LoadedComponent
 from domains.inference.jobs import GenerationJob, GenerationReport
+from domains.model.jobs import LoadJob, LoadReport
 from domains.model.types import Model, ModelType
 from domains.session.jobs import JobContext
 
@@ -35,6 +36,16 @@ class Engine(Protocol):
 
         Raises:
             DomainError: As `generate`.
+        """
+        ...
+
+    def load(self, job: LoadJob, context: JobContext) -> LoadReport:
+        """Have a model ready for requests that leave their precision open.
+
+        When it raises, nothing is half loaded.
+
+        Raises:
+            DomainError: As `generate`, as far as it is about loading.
         """
         ...
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from domains.device.types import Device
 from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
-from domains.model.core import ModelCatalogue
+from domains.model.convert import REPORTS
+from domains.model.core import Loads, ModelCatalogue
 from domains.model.servicer import ModelServicer
+from domains.session import build as session_build
+from domains.session.jobs import JobRunner
+
+__all__ = ["REPORTS", "Built", "build"]
 
 _LOOK_SECONDS = 10.0
 
@@ -34,11 +40,27 @@ class Built:
     loops: tuple[Loop, ...]
 
 
-def build(settings: Settings, *, now: Callable[[], datetime]) -> Built:
-    """The domain as `settings` describe it; nothing runs yet."""
+def build(
+    settings: Settings,
+    pool: JobRunner,
+    session: session_build.Built,
+    *,
+    find_device: Callable[[str], Awaitable[Device]],
+    now: Callable[[], datetime],
+) -> Built:
+    """The domain as `settings` describe it; nothing runs yet.
+
+    Args:
+        settings: What the operator chose.
+        pool: The workers.
+        session: Where loads wait, and what runs them.
+        find_device: The usable device of that id or alias; the default one for "".
+        now: The wall clock, timezone-aware.
+    """
     catalogue = ModelCatalogue(
         DiskScanner(settings.model_roots), default_model=settings.default_model, clock=now
     )
     # Files that have not changed are not read again.
     loops = (Loop("model catalogue", _LOOK_SECONDS, catalogue.refresh),)
-    return Built(catalogue, ModelServicer(catalogue), loops)
+    loads = Loads(find_device, catalogue, pool, now=now)
+    return Built(catalogue, ModelServicer(catalogue, loads, session.streams), loops)

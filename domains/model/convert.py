@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from deviceops.v1 import model_pb2, session_pb2
-from domains.conversions import DATA_TYPES, REASONS, EnumMap, timestamp
+from domains.conversions import (
+    DATA_TYPES,
+    REASONS,
+    EnumMap,
+    byte_figure,
+    digest,
+    timestamp,
+)
 from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
     Component,
+    LoadRequest,
     Model,
     ModelFilter,
     ModelFormat,
     ModelMatch,
+    ModelOnDevice,
     ModelOrder,
     ModelType,
     PredictionType,
     Problem,
 )
+from domains.session.convert import Reports, options_from_proto
+from domains.values import ByteFigure, DataType
 
 TYPES = EnumMap(ModelType, model_pb2.ModelType, "MODEL_TYPE_")
 ARCHITECTURES = EnumMap(Architecture, model_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_")
 FORMATS = EnumMap(ModelFormat, model_pb2.ModelFormat, "MODEL_FORMAT_")
 PREDICTIONS = EnumMap(PredictionType, model_pb2.PredictionType, "PREDICTION_TYPE_")
 ORDERS = EnumMap(ModelOrder, model_pb2.ModelOrder, "MODEL_ORDER_")
+
+# Fields of a load that this version refuses when they are set.
+_UNBUILT_LOAD = ("unet_data_type", "vae_data_type", "warm_up")
 
 
 def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
@@ -108,3 +122,36 @@ def component_to_proto(component: Component) -> model_pb2.ModelComponent:
         size_bytes=component.size_bytes,
         data_type=DATA_TYPES.to_proto(component.data_type),
     )
+
+
+def load_from_proto(message: model_pb2.LoadModelRequest) -> LoadRequest:
+    """What to load where, as a client sent it."""
+    return LoadRequest(
+        model_id=message.model_id,
+        device_id=message.device_id,
+        options=options_from_proto(message.options),
+        digest=digest(message),
+        unbuilt=tuple(field for field in _UNBUILT_LOAD if getattr(message, field)),
+    )
+
+
+def loaded_to_proto(loaded: ModelOnDevice) -> model_pb2.LoadedModel:
+    """A model on its device; which sessions use it is not known."""
+    parts = loaded.components
+    sizes = [part.size.value for part in parts if part.size.value is not None]
+    size = ByteFigure.unknown("the worker has not measured every component")
+    if parts and len(sizes) == len(parts):
+        size = ByteFigure.measured(sum(sizes), parts[0].size.source)
+    data_types: dict[str, DataType | None] = {p.component: p.data_type for p in parts}
+    return model_pb2.LoadedModel(
+        device_id=loaded.device_id,
+        size=byte_figure(size),
+        unet_data_type=DATA_TYPES.to_proto(data_types.get("unet")),
+        vae_data_type=DATA_TYPES.to_proto(data_types.get("vae")),
+        load_time=timestamp(loaded.load_time),
+        last_use_time=timestamp(max((part.last_use_time for part in parts), default=None)),
+    )
+
+
+REPORTS: Reports = {ModelOnDevice: loaded_to_proto}
+"""What sessions of this domain report, as their messages."""

@@ -63,5 +63,9 @@ class ModelUnusable(FailedPrecondition):
         )
 
 
+class InvalidLoad(InvalidArgument):
+    """A load was asked for in a way that breaks a rule."""
+
+
 class SearchInvalid(InvalidArgument):
     """A list or search was asked for in a way that breaks a rule."""

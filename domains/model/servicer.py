@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import model_pb2, model_pb2_grpc
 from domains.model import convert
-from domains.model.core import ModelCatalogue
+from domains.model.core import Loads, ModelCatalogue
 from domains.model.types import ModelOrder
+from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """The catalogue; the rest is answered by the generated base."""
+    """The catalogue and loads; the rest is answered by the generated base."""
 
-    def __init__(self, catalogue: ModelCatalogue) -> None:
+    def __init__(
+        self, catalogue: ModelCatalogue, loads: Loads, streams: SessionStreams
+    ) -> None:
         self._catalogue = catalogue
+        self._loads = loads
+        self._streams = streams
 
     async def ListModels(
         self, request: model_pb2.ListModelsRequest, context: Context
@@ -71,3 +77,9 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             compatible_control_net_model_ids=fitting.control_nets,
             compatible_refiner_model_ids=fitting.refiners,
         )
+
+    def LoadModel(
+        self, request: model_pb2.LoadModelRequest, context: Context
+    ) -> AsyncIterator[model_pb2.LoadModelResponse]:
+        wanted = self._loads.load(convert.load_from_proto(request))
+        return self._streams.run(wanted, context, model_pb2.LoadModelResponse)

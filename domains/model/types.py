@@ -8,7 +8,10 @@ from datetime import datetime
 from enum import Enum
 from pathlib import Path
 
+from domains.codec import Moment, Name, Value
+from domains.device.types import Components
 from domains.errors import Reason
+from domains.session.types import SessionOptions
 from domains.values import DataType
 
 
@@ -164,3 +167,26 @@ class Scan:
 
     models: tuple[Model, ...]
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """Put a model on a device; empty names mean defaults.
+
+    `digest` stands for the whole request; `unbuilt` names the fields that are set although
+    this version does nothing with them.
+    """
+
+    model_id: str
+    device_id: str
+    options: SessionOptions
+    digest: bytes
+    unbuilt: tuple[str, ...] = ()
+
+
+class ModelOnDevice(Value, frozen=True):
+    """A model's components on a device; `load_time` is None where they lay there already."""
+
+    device_id: Name
+    components: Components
+    load_time: Moment | None = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from deviceops.v1 import device_pb2
+from deviceops.v1 import device_pb2, model_pb2
 from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
@@ -15,6 +15,19 @@ from server.cli.following import Ending, EventCall, Follower, Manner
 from server.cli.narration import sentence
 from server.cli.views import chosen, message_facts
 from server.cli.wording import byte_figure, duration, seconds_of
+
+R = TypeVar("R", bound=Message)
+
+
+def load(client: Client, request: model_pb2.LoadModelRequest, *, as_json: bool) -> Exit:
+    """Put a model on a device and show what it takes there; the exit code."""
+    return _run(
+        client,
+        lambda: client.models.LoadModel(request),
+        model_pb2.LoadedModel(),
+        _place,
+        as_json=as_json,
+    )
 
 
 def optimize(
@@ -40,8 +53,8 @@ def restart(client: Client, request: device_pb2.RestartWorkerRequest, *, as_json
 def _run(
     client: Client,
     start: Callable[[], Any],
-    report: device_pb2.OptimizationReport | None,
-    effect: Callable[[device_pb2.OptimizationReport], list[str]] | None,
+    report: R | None,
+    effect: Callable[[R], list[str]] | None,
     *,
     as_json: bool,
 ) -> Exit:
@@ -69,6 +82,11 @@ def _unpacked(ending: Ending, report: Message) -> bool:
     if ending.terminal is None or ending.state != "completed":
         return False
     return bool(ending.terminal.completed.report.Unpack(report))
+
+
+def _place(loaded: model_pb2.LoadedModel) -> list[str]:
+    already = "" if loaded.HasField("load_time") else ", and was already"
+    return [f"  on {loaded.device_id}{already}: {byte_figure(loaded.size)}"]
 
 
 def _effect(report: device_pb2.OptimizationReport) -> list[str]:

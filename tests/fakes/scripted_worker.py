@@ -33,6 +33,7 @@ from domains.inference.types import GenerationSettings
 from domains.memory.backends.chunks import Guard
 from domains.memory.backends.process_buffers import ProcessBuffers
 from domains.memory.types import Move
+from domains.model.jobs import LoadJob, LoadReport
 from domains.session.jobs import EncodedImage, JobContext
 from domains.session.types import (
     ImageDecoded,
@@ -41,6 +42,7 @@ from domains.session.types import (
     Preview,
     ProgressEvent,
     StepFinished,
+    TransferProgress,
 )
 from domains.values import ByteFigure, DataType, Degradation, DegradationKind
 from server.worker.child.loop import main
@@ -77,6 +79,21 @@ class ScriptedEngine:
         unknown = ByteFigure.unknown("a fake")
         changes = (OptimizationChange("vae_tiling", "off", "on"),)
         return OptimizationReport(job.profile, changes, 0.5, 0.25, unknown, unknown)
+
+    def load(self, job: LoadJob, context: JobContext) -> LoadReport:
+        """A network of 1000 bytes in two halves, unless it is there."""
+        unit = LoadedComponent(
+            job.model_id, "unet", ByteFigure.measured(1000, "a fake"), DataType.FLOAT16, EPOCH
+        )
+        if self.components == (unit,):
+            return LoadReport(self.components, already_loaded=True)
+        context.emit(PhaseStarted(Phase.LOADING_MODEL))
+        self.components = ()
+        for done in (500, 1000):
+            context.check_stop()
+            context.emit(TransferProgress("unet", done, 1000))
+        self.components = (unit,)
+        return LoadReport(self.components, already_loaded=False)
 
     def release(self, job: ReleaseJob, context: JobContext) -> ReleaseReport:
         """Lets go of what it holds, unless others are asked for."""
@@ -290,6 +307,7 @@ def parts(engine: ScriptedEngine) -> Parts:
     return Parts(
         {
             GenerationJob: engine.generate,
+            LoadJob: engine.load,
             OptimizationJob: engine.optimize,
             ReleaseJob: engine.release,
             SelfTestJob: _self_test,

@@ -25,6 +25,7 @@ from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import fingerprint
 from domains.model.backends.libraries import settle_libraries
+from domains.model.jobs import LoadJob, LoadReport
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 
@@ -97,19 +98,14 @@ class Engine:
 
         return self._guarded(draw)
 
-    def load(
-        self,
-        model_id: str,
-        path: Path,
-        precision: PrecisionMode,
-        context: JobContext,
-    ) -> None:
-        """Have the model of folder `path` ready, so that the next call need not load it.
-
-        Raises:
-            DomainError: As `generate`, as far as it is about loading.
-        """
-        self._guarded(lambda: self._loaded(model_id, path, precision, context, Clock()))
+    def load(self, job: LoadJob, context: JobContext) -> LoadReport:
+        """Have a model ready; see the port."""
+        clock = Clock()
+        precision = self._settings.open_precision
+        self._guarded(
+            lambda: self._loaded(job.model_id, job.model_path, precision, context, clock)
+        )
+        return LoadReport(self._components, already_loaded=not clock.timings().load)
 
     def unload(self) -> None:
         """Let the loaded model go and give its memory back."""
@@ -130,7 +126,7 @@ class Engine:
         self.unload()
         if not job.reload:
             return ReleaseReport(released)
-        self.load(*again, context)
+        self._guarded(lambda: self._loaded(*again, context, Clock()))
         return ReleaseReport(released, self._components)
 
     def optimize(self, job: OptimizationJob, context: JobContext) -> OptimizationReport:

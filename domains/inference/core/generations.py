@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from domains.device.types import Device
-from domains.errors import DomainError, Failure, FieldViolation
+from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
 from domains.inference.core.resolution import (
     effective,
     expected_phases,
@@ -15,7 +15,7 @@ from domains.inference.core.resolution import (
     scheduler_of,
 )
 from domains.inference.core.validation import check_model, check_request, check_scheduler
-from domains.inference.errors import FeatureNotBuilt, InvalidGeneration
+from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.ports import ArtifactKeeper, Devices, Models
 from domains.inference.types import GenerationRequest, GenerationSettings

@@ -1,5 +1,6 @@
 """The behaviour of the model domain."""
 
 from domains.model.core.catalogue import ModelCatalogue
+from domains.model.core.loading import Loads
 
-__all__ = ["ModelCatalogue"]
+__all__ = ["Loads", "ModelCatalogue"]

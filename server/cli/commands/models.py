@@ -1,4 +1,4 @@
-"""`deviceops models` and `deviceops models show`."""
+"""`deviceops models` and its commands."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from server.cli.commands.options import AsJson, connected
-from server.cli.reporting import reported
+from server.cli.reporting import leave, reported
 
 if TYPE_CHECKING:
     from deviceops.v1 import model_pb2
 
-app = typer.Typer(help="List the models of the catalogue, or show one.")
+app = typer.Typer(help="List the models of the catalogue, show or load one.")
 
 
 @app.callback(invoke_without_command=True)
@@ -127,6 +127,23 @@ def show(
             ("usable", "yes" if model.usable else f"no: {model.problem.message}"),
         )
     )
+
+
+@app.command("load")
+@reported
+def load(
+    context: typer.Context,
+    model_id: Annotated[str, typer.Argument(help="Model id; empty for the default one.")] = "",
+    device: Annotated[str, typer.Option(help="Device id or alias.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put a model on a device, so that the first picture need not wait for it."""
+    from deviceops.v1 import model_pb2
+    from server.cli import device_tasks
+
+    request = model_pb2.LoadModelRequest(model_id=model_id, device_id=device)
+    with connected(context) as client:
+        leave(device_tasks.load(client, request, as_json=as_json))
 
 
 def _architecture(model: model_pb2.Model) -> str:

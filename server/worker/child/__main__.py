@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.inference.jobs import GenerationJob
+from domains.model.jobs import LoadJob
 from server.worker.child.loop import main
 from server.worker.child.parts import Buffers, Parts
 
@@ -27,6 +28,7 @@ def build_parts(torch_device: str) -> Parts:
     return Parts(
         handlers={
             GenerationJob: engine.generate,
+            LoadJob: engine.load,
             OptimizationJob: engine.optimize,
             ReleaseJob: engine.release,
             SelfTestJob: SelfTest(device),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import grpc
 import pytest
@@ -37,7 +37,8 @@ async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
     catalogue = ModelCatalogue(
         DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC)
     )
-    servicer = ModelServicer(catalogue)  # type: ignore[abstract]
+    # Loads have tests over the whole server.
+    servicer = ModelServicer(catalogue, cast("Any", None), cast("Any", None))  # type: ignore[abstract]
     add = model_pb2_grpc.add_ModelServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield model_pb2_grpc.ModelServiceStub(channel)

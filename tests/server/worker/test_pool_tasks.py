@@ -19,7 +19,8 @@ from domains.device.jobs import (
 )
 from domains.device.types import OptimizationProfile
 from domains.errors import InvalidArgument
-from domains.session.types import Phase, PhaseStarted, StepFinished
+from domains.model.jobs import LoadJob, LoadReport
+from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
 from domains.values import DataType
 from server.worker.front.pool import WorkerPool
 from tests.server.worker.workers import outcome, running, scripted
@@ -88,6 +89,25 @@ async def test_models_let_go_are_gone_from_the_figures(tmp_path: Path) -> None:
         figures = pool.figures(DEVICE)
         assert figures is not None
         assert figures.models == ()
+
+
+async def test_a_load_tells_its_bytes_and_what_is_loaded(tmp_path: Path) -> None:
+    async with running(tmp_path, scripted()) as pool:
+        job = LoadJob("other", Path("other"))
+        *events, report = await everything(pool.run(DEVICE, "session", job, remaining=60.0))
+        assert events == [
+            PhaseStarted(Phase.LOADING_MODEL),
+            TransferProgress("unet", 500, 1000),
+            TransferProgress("unet", 1000, 1000),
+        ]
+        assert isinstance(report, LoadReport)
+        assert [item.model_id for item in report.loaded] == ["other"]
+        assert not report.already_loaded
+        figures = pool.figures(DEVICE)
+        assert figures is not None
+        assert figures.models == report.loaded
+        again = await everything(pool.run(DEVICE, "again", job, remaining=60.0))
+        assert again == [LoadReport(report.loaded, already_loaded=True)]
 
 
 async def test_every_kind_of_run_waits_for_the_one_before(pool: WorkerPool) -> None:

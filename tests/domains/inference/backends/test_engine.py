@@ -29,6 +29,7 @@ from domains.inference.types import (
     SchedulerSettings,
     SigmaSpacing,
 )
+from domains.model.jobs import LoadJob
 from domains.session.jobs import EncodedImage
 from domains.session.types import (
     ImageDecoded,
@@ -308,7 +309,7 @@ def test_a_defect_stays_a_defect(engine, work, monkeypatch):
 
 def test_unloading_lets_the_model_go(work):
     engine = Engine("cpu")
-    engine.load("emoji-xl", MODEL, PrecisionMode.EXACT, Listener())
+    engine.load(LoadJob("emoji-xl", MODEL), Listener())
     assert engine.loaded_path == MODEL
     events, _ = run(engine, work, steps=1, width=64, height=64)
     assert not any(isinstance(event, TransferProgress) for event in events)

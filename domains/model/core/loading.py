@@ -1,0 +1,77 @@
+"""Putting a model on a device before the first picture needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+
+from domains.device.types import Device
+from domains.errors import FeatureNotBuilt
+from domains.model.core.catalogue import ModelCatalogue
+from domains.model.errors import InvalidLoad
+from domains.model.jobs import LoadJob
+from domains.model.types import LoadRequest, ModelOnDevice
+from domains.session.core.jobs import run_job
+from domains.session.core.options import check_options
+from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.session import Session
+from domains.session.jobs import JobRunner
+from domains.session.types import Outcome, Phase, SessionKind
+
+
+class Loads:
+    """Loads models in the device's queue.
+
+    Args:
+        find_device: The usable device of that id or alias; the default one for "".
+        catalogue: Finds the model a request names.
+        pool: Does it on the device's worker.
+        now: The wall clock, timezone-aware.
+    """
+
+    def __init__(
+        self,
+        find_device: Callable[[str], Awaitable[Device]],
+        catalogue: ModelCatalogue,
+        pool: JobRunner,
+        *,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._find_device = find_device
+        self._catalogue = catalogue
+        self._pool = pool
+        self._now = now
+
+    def load(self, request: LoadRequest) -> SessionRequest:
+        """The load as a session, which reports a `ModelOnDevice`.
+
+        Preparing it raises:
+            InvalidLoad: The options break rules.
+            FeatureNotBuilt: The request uses what this version does not do.
+            DomainError: Device or model cannot be used.
+        """
+        prepare = partial(self._prepare, request)
+        return SessionRequest(request.options, request.digest, prepare)
+
+    async def _prepare(self, request: LoadRequest) -> SessionPlan:
+        InvalidLoad.check(*check_options(request.options, "options"))
+        if request.unbuilt:
+            raise FeatureNotBuilt(request.unbuilt)
+        device = await self._find_device(request.device_id)
+        model = await self._catalogue.resolve(request.model_id)
+        return SessionPlan(
+            kind=SessionKind.MODEL_LOAD,
+            device_id=device.device_id,
+            model_id=model.model_id,
+            expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL),
+            work=partial(self._run, LoadJob(model.model_id, model.path)),
+        )
+
+    async def _run(self, job: LoadJob, session: Session) -> Outcome:
+        self._catalogue.record_use(job.model_id)
+        report = await run_job(self._pool, session, job)
+        loaded = ModelOnDevice(
+            session.device_id, report.loaded, None if report.already_loaded else self._now()
+        )
+        return Outcome(report=loaded)

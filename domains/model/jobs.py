@@ -1,0 +1,23 @@
+"""What a device's worker can be asked to do with a model beside drawing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from domains.codec import ModelId, Value
+from domains.device.types import Components
+from domains.session.jobs import Job
+
+
+class LoadReport(Value, frozen=True):
+    """What is on the device now, and whether it was there already."""
+
+    loaded: Components
+    already_loaded: bool
+
+
+class LoadJob(Job[LoadReport], frozen=True):
+    """Load a model as a generation that leaves its precision open would."""
+
+    model_id: ModelId
+    model_path: Path
