@@ -17,7 +17,7 @@ JOBS ?= 2
 .PHONY: help setup run generate baseline format lint types test test-quick test-full coverage check bench clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Create .venv with everything installed (PYTHON=python3.12 to choose)
 	@:

@@ -15,6 +15,7 @@ import pytest
 from domains.device.types import DeviceKind, DeviceState, WorkerStatus
 from domains.errors import Reason, Unavailable
 from domains.inference.jobs import GenerationJob
+from domains.session.errors import ShuttingDown
 from server.worker.front.environment import child_environment
 from server.worker.front.pool import WorkerOptions
 from server.worker.front.restart import RestartRules
@@ -240,10 +241,10 @@ async def test_stopping_lets_a_run_finish_within_the_grace(tmp_path: Path) -> No
         await asyncio.sleep(0)
         await pool.stop(20.0)
         assert (await run).report is not None
-        assert (await waiting).raised(Unavailable).reason is Reason.SHUTTING_DOWN
+        assert (await waiting).raised(ShuttingDown).reason is Reason.SHUTTING_DOWN
         assert not lives(process_id)
         assert pool.status("cpu:0").state is DeviceState.UNAVAILABLE
-        late = (await outcome(pool)).raised(Unavailable)
+        late = (await outcome(pool)).raised(ShuttingDown)
         assert late.reason is Reason.SHUTTING_DOWN
 
 
@@ -254,7 +255,7 @@ async def test_stopping_ends_what_does_not_finish(tmp_path: Path) -> None:
         run = asyncio.create_task(outcome(pool, "hang", on_event=lambda _: begun.set()))
         await begun.wait()
         await pool.stop(0.1)
-        assert (await run).raised(Unavailable).reason is Reason.SHUTTING_DOWN
+        assert (await run).raised(ShuttingDown).reason is Reason.SHUTTING_DOWN
         assert not lives(process_id)
 
 
