@@ -48,7 +48,14 @@ def unbuilt(settings: inference_pb2.GenerationSettings) -> tuple[str, ...]:
     return request_from_proto(inference_pb2.GenerateRequest(settings=settings)).unbuilt
 
 
-@pytest.mark.parametrize("settings", [types.GenerationSettings(), FULL])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        types.GenerationSettings(),
+        types.GenerationSettings(vae_tiling=types.Toggle.OFF),
+        FULL,
+    ],
+)
 def test_settings_survive_the_wire(settings: types.GenerationSettings) -> None:
     assert settings_from_proto(settings_to_proto(settings)) == settings
 

@@ -155,6 +155,15 @@ def test_every_option_reaches_its_field(
     assert scripted.requests == [expected]
 
 
+def test_tiles_can_be_forbidden(against: Run, scripted: ScriptedServer, tmp_path: Path) -> None:
+    scripted.on_generate = lambda request, context: whole(png())
+
+    against("generate", "x", "-o", tmp_path, "--no-vae-tiling")
+
+    (sent,) = scripted.requests
+    assert sent.settings.precision.vae_tiling == inference_pb2.TOGGLE_OFF
+
+
 def test_what_was_not_said_is_left_to_the_server(
     against: Run, scripted: ScriptedServer, tmp_path: Path
 ) -> None:

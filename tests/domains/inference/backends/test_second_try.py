@@ -113,15 +113,24 @@ def test_an_exact_picture_is_never_decoded_in_tiles_for_want_of_memory(
 
 
 def test_tiles_that_are_asked_for_are_those_of_the_profile(work, engine):
-    asked, report = draw(engine, work, width=1024, vae_tiling=Toggle.ON)
+    plain = {
+        "width": 1024,
+        "output": OutputSettings(omit_parameters=True),
+        "precision": PrecisionMode.EXACT,
+    }
+    asked, report = draw(engine, work, vae_tiling=Toggle.ON, **plain)
     assert [entry.kind for entry in report.degradations] == [DegradationKind.VAE_TILED]
     assert "request" in report.degradations[0].detail
+    whole, _ = draw(engine, work, **plain)
     low = Engine("cpu")
     low.optimize(OptimizationJob(OptimizationProfile.LOW_MEMORY), Listener())
-    assert draw(low, work, width=1024, vae_tiling=Toggle.ON)[0] == asked
-    _, whole = draw(low, work, width=1024, vae_tiling=Toggle.OFF)
-    kinds = [entry.kind for entry in whole.degradations]
-    assert DegradationKind.VAE_TILED not in kinds
+    by_profile, report = draw(low, work, **plain)
+    assert DegradationKind.VAE_TILED in [entry.kind for entry in report.degradations]
+    assert by_profile == asked
+    assert whole != asked
+    forbidden, report = draw(low, work, vae_tiling=Toggle.OFF, **plain)
+    assert DegradationKind.VAE_TILED not in [entry.kind for entry in report.degradations]
+    assert forbidden != asked
 
 
 def test_a_picture_no_larger_than_a_tile_is_the_same_either_way(work, engine):
