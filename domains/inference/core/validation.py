@@ -20,7 +20,6 @@ from domains.session.core.options import check_options
 SECOND_PROMPTS = ("prompt_2", "negative_prompt_2")
 ONE_ENCODER = "The model has one text encoder."
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
-MAX_IMAGES = int(LIMITS["GenerationSettings.image_count"].maximum or 0)
 
 
 def check_request(request: GenerationRequest) -> list[FieldViolation]:

@@ -24,7 +24,7 @@ class StartRefused(Exception):
 
 
 class Conversation:
-    """One worker's words, checked against what it was told.
+    """What one worker says, checked against what it was ordered to do.
 
     `begin` and the attributes belong to the event loop, the rest to the reader thread.
 
@@ -59,7 +59,7 @@ class Conversation:
         self.progress_time: datetime | None = None
         self.resident_bytes = 0
         self.figures: DeviceFigures | None = None
-        """Its device's memory as it last told."""
+        """Its device's memory as it last reported it."""
         self.orders = Orders()
         """Memory orders it has not answered."""
         self.stale_frames = 0
