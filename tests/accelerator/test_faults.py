@@ -15,6 +15,7 @@ import torch
 from msgspec.structs import replace
 from PIL import Image
 
+from demo.measure.sd1 import sd1_pipeline
 from domains.device.types import Device, DeviceKind
 from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.inference.jobs import GenerationJob
@@ -32,8 +33,6 @@ pytestmark = pytest.mark.skipif(
     reason="needs an NVIDIA graphics card",
 )
 
-ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "demo" / "models" / "emoji-sd1"
 CARD = Device(
     "cuda:0", DeviceKind.CUDA, "Card", "NVIDIA", "cuda:0", ByteFigure.unknown("a test")
 )
@@ -42,7 +41,15 @@ MARGIN_BYTES = 64 << 20  # what the driver keeps for itself varies
 GONE_SECONDS = 10.0
 
 
-def job(prompt: str = "red apple on a blue background") -> GenerationJob:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's small SD 1.x model as a folder."""
+    path = tmp_path_factory.mktemp("models") / "emoji-sd1"
+    sd1_pipeline().save_pretrained(path)
+    return path
+
+
+def job(model: Path, prompt: str = "red apple on a blue background") -> GenerationJob:
     """Two pictures, or harm."""
     made = work(
         prompt,
@@ -50,12 +57,12 @@ def job(prompt: str = "red apple on a blue background") -> GenerationJob:
         guidance_scale=6.0,
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
     )
-    return replace(made, model_path=MODEL)
+    return replace(made, model_path=model)
 
 
-async def drawn(pool: WorkerPool) -> list[str]:
+async def drawn(pool: WorkerPool, model: Path) -> list[str]:
     """The hashes of what it draws."""
-    result = await outcome(pool, job(), device_id=CARD.device_id)
+    result = await outcome(pool, job(model), device_id=CARD.device_id)
     assert result.error is None, result.error
     for image in result.images:
         with Image.open(image.path) as picture:
@@ -63,9 +70,9 @@ async def drawn(pool: WorkerPool) -> list[str]:
     return [hashlib.sha256(image.path.read_bytes()).hexdigest() for image in result.images]
 
 
-async def harmed(pool: WorkerPool, prompt: str) -> Outcome:
+async def harmed(pool: WorkerPool, model: Path, prompt: str) -> Outcome:
     """What comes of a prompt that breaks something."""
-    return await outcome(pool, job(prompt), device_id=CARD.device_id)
+    return await outcome(pool, job(model, prompt), device_id=CARD.device_id)
 
 
 def used_bytes() -> int:
@@ -88,33 +95,33 @@ async def until(holds: Callable[[], bool], seconds: float) -> None:
 
 
 async def test_a_device_broken_by_a_kernel_is_usable_with_the_next_worker(
-    tmp_path: Path,
+    tmp_path: Path, model: Path
 ) -> None:
     async with running(tmp_path, COMMAND, timing=WorkerTiming(), devices=(CARD,)) as pool:
         first = (await ready(pool, CARD.device_id)).process_id
-        before = await drawn(pool)
-        error = (await harmed(pool, "fail an assertion")).raised(Unavailable)
+        before = await drawn(pool, model)
+        error = (await harmed(pool, model, "fail an assertion")).raised(Unavailable)
         assert error.reason is Reason.DEVICE_LOST
-        assert await drawn(pool) == before
+        assert await drawn(pool, model) == before
         assert pool.status(CARD.device_id).process_id != first
 
 
 async def test_memory_that_runs_out_is_typed_and_the_next_smaller_work_succeeds(
-    tmp_path: Path,
+    tmp_path: Path, model: Path
 ) -> None:
     async with running(tmp_path, COMMAND, timing=WorkerTiming(), devices=(CARD,)) as pool:
         first = (await ready(pool, CARD.device_id)).process_id
-        before = await drawn(pool)
+        before = await drawn(pool, model)
         used = used_bytes()
-        error = (await harmed(pool, "fill memory")).raised(ResourceExhausted)
+        error = (await harmed(pool, model, "fill memory")).raised(ResourceExhausted)
         assert error.reason is Reason.DEVICE_OUT_OF_MEMORY
         assert int(error.metadata["needed_bytes"]) > int(error.metadata["free_bytes"])
         assert used_bytes() < used + MARGIN_BYTES
-        assert await drawn(pool) == before
+        assert await drawn(pool, model) == before
         assert pool.status(CARD.device_id).process_id == first
 
 
-async def test_a_killed_worker_gives_its_memory_back(tmp_path: Path) -> None:
+async def test_a_killed_worker_gives_its_memory_back(tmp_path: Path, model: Path) -> None:
     unused = used_bytes()
     async with running(tmp_path, COMMAND, timing=WorkerTiming(), devices=(CARD,)) as pool:
         await ready(pool, CARD.device_id)
@@ -126,30 +133,30 @@ async def test_a_killed_worker_gives_its_memory_back(tmp_path: Path) -> None:
                 os.kill(pool.status(CARD.device_id).process_id, signal.SIGKILL)
 
         result = await outcome(
-            pool, job("hold memory"), device_id=CARD.device_id, on_event=kill
+            pool, job(model, "hold memory"), device_id=CARD.device_id, on_event=kill
         )
         assert result.raised(Unavailable).reason is Reason.WORKER_LOST
         assert used[0] > unused + HELD_BYTES
         await until(lambda: used_bytes() < used[0] - HELD_BYTES, GONE_SECONDS)
-        assert len(await drawn(pool)) == 2
+        assert len(await drawn(pool, model)) == 2
 
 
-async def test_a_killed_front_leaves_nothing_on_the_card(tmp_path: Path) -> None:
+async def test_a_killed_front_leaves_nothing_on_the_card(tmp_path: Path, model: Path) -> None:
     unused = used_bytes()
     config = tmp_path / "config.toml"
-    config.write_text(f'default_device = "cuda:0"\nmodel_roots = ["{MODEL.parent}"]\n', "utf-8")
+    config.write_text(f'default_device = "cuda:0"\nmodel_roots = ["{model.parent}"]\n', "utf-8")
     data_dir = tmp_path / "data"
     server = launch(data_dir, "--config", str(config))
-    address = wait_for_address(server, data_dir)
-    token = (data_dir / "runtime" / "token").read_text().strip()
-    async with Client(address, token) as client:
-        request = small_request(steps=100)
-        request.settings.model_id = "emoji-sd1"
-        async for response in client.generate(request):
-            if response.event.HasField("step_finished"):
-                break
-        assert response.event.WhichOneof("event") == "step_finished"
-        assert used_bytes() > unused + MARGIN_BYTES
+    try:
+        address = wait_for_address(server, data_dir)
+        token = (data_dir / "runtime" / "token").read_text().strip()
+        async with Client(address, token) as client:
+            async for response in client.generate(small_request(steps=100)):
+                if response.event.HasField("step_finished"):
+                    break
+            assert response.event.HasField("step_finished")
+            assert used_bytes() > unused + MARGIN_BYTES
+    finally:
         server.kill()
         server.wait()
     await until(lambda: used_bytes() < unused + MARGIN_BYTES, GONE_SECONDS)
