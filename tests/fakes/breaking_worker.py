@@ -21,6 +21,7 @@ from server.worker.child.loop import main
 
 GIB = 1 << 30
 HELD_BYTES = 8 * GIB
+STEPS = 500
 
 
 class BreakingDrawing(Drawing):
@@ -39,13 +40,11 @@ class BreakingDrawing(Drawing):
                     filled.append(torch.empty(GIB, dtype=torch.uint8, device=device))
             case "hold memory":
                 held = torch.ones(HELD_BYTES, dtype=torch.uint8, device=device)
-                step = 0
-                while True:
-                    step += 1
+                for step in range(1, STEPS + 1):
                     self.context.check_stop()
-                    self.context.emit(StepFinished(0, step, 1 << 20))
-                    time.sleep(0.05)
+                    self.context.emit(StepFinished(0, step, STEPS))
                     held.add_(1)
+                    time.sleep(0.05)
         return super().run()
 
 
