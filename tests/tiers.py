@@ -37,6 +37,7 @@ _NOT_QUICK = (
     "tests/domains/model/backends/test_diffusers_folder.py",
     "tests/domains/model/backends/test_families.py",
     "tests/domains/model/backends/test_safetensors_header.py",
+    "tests/domains/model/backends/test_tables.py",
     "tests/domains/model/backends/test_weights.py",
     # They start processes, or wait for real time.
     "tests/contract/test_sketches.py",

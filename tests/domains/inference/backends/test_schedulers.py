@@ -12,7 +12,7 @@ import torch
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.types import Scheduler, SchedulerSettings, SigmaSpacing
-from domains.model.backends.families.components import SCHEDULER
+from domains.model.backends.families.schedulers import SCHEDULER
 
 SWITCHES = {
     SigmaSpacing.KARRAS: "use_karras_sigmas",
