@@ -23,8 +23,6 @@ _SWITCHES = {
 }
 # Spacings that only a model's own configuration can ask for; a requested one replaces them.
 _OTHER_SWITCHES = ("use_lu_lambdas", "use_flow_sigmas")
-# Every scheduler can do as many with a sound configuration.
-_FEW_STEPS = 2
 
 
 def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) -> Any:
@@ -38,7 +36,7 @@ def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) 
     Raises:
         InvalidArgument: The class has no such spacing, or cannot do so many steps.
         FailedPrecondition: MODEL_CONFIG_INVALID when the class cannot draw with the
-            model's configuration, whatever the steps.
+            model's configuration.
     """
     options = _options(settings, config)
     _check(settings, json.dumps(options, sort_keys=True), steps)
@@ -85,13 +83,15 @@ def _made(settings: SchedulerSettings, options: Config, steps: int) -> Any:
 def _check(settings: SchedulerSettings, options: str, steps: int) -> None:
     """Take every step once with next to no numbers; what fails, fails before the UNet runs.
 
-    Where few steps fail as well, the configuration is at fault and not the request.
+    Where a sound configuration of the same length can do as many steps, the model's is at
+    fault and not the request.
     """
     config, name = json.loads(options), resolved(settings.scheduler).value
     error = _trial(settings, config, steps)
     if error is None:
         return
-    if steps == _FEW_STEPS or _trial(settings, config, _FEW_STEPS) is not None:
+    length = {key: config[key] for key in ("num_train_timesteps",) if key in config}
+    if _trial(settings, _options(settings, length), steps) is None:
         raise FailedPrecondition(
             f"The model's scheduler/scheduler_config.json does not work with {name}; choose "
             "another scheduler, or correct the file.",
@@ -113,6 +113,8 @@ def _trial(settings: SchedulerSettings, options: Config, steps: int) -> Exceptio
     latents = torch.ones(1, 1, 1, 1)
     try:
         scheduler = _made(settings, options, steps)
+        if not bool(torch.isfinite(scheduler.timesteps).all()):
+            raise ValueError("timesteps that are no numbers")
         how = step_options(scheduler, settings, torch.Generator().manual_seed(0))
         for timestep in scheduler.timesteps:
             sample = scheduler.scale_model_input(latents, timestep)

@@ -103,7 +103,8 @@ class TokenizerPlan:
     @property
     def largest_id(self) -> int:
         """The greatest number that a text can come to have as a token."""
-        named = {_text(self.options[key]) for key in NAMED_TOKENS if key in self.options}
+        keys = (*NAMED_TOKENS, *OTHER_TOKENS)
+        named = {_text(self.options[key]) for key in keys if key in self.options}
         every = named | {token.content for token in self.added.values()}
         every |= {_text(token) for token in self.options.get("extra_special_tokens", ())}
         new = len(every - self.vocabulary.keys())

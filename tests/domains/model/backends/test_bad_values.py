@@ -291,6 +291,7 @@ def test_files_of_a_tokenizer_that_are_none(folder: Path, file: str, content: by
         {"pad_token": {"content": "<|endoftext|>", "unheard_of": 1}},
         {"pad_token": {"content": "<|endoftext|>", "lstrip": "yes"}},
         {"unk_token": "<new>"},
+        {"cls_token": "<new>"},
         {"padding_side": "up"},
         {"split_special_tokens": 1},
         {"image_token": "<image>"},
