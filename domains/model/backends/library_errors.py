@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 
 from domains.device.backends import faults
+from domains.device.backends.liveness import computes
 from domains.errors import DomainError, FailedPrecondition, Reason
 
 _PROCESSOR = torch.device("cpu")
@@ -43,7 +44,7 @@ def blamed_on(
         panicked = type(error).__module__ == "pyo3_runtime"
         if not panicked and not isinstance(error, Exception):
             raise
-        if faults.fault_of(error, device) is not None:
+        if faults.fault_of(error, device) is not None or not computes(device):
             raise
         place = f"{component}/{file}" if file else component
         raise FailedPrecondition(
