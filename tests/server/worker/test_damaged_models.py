@@ -74,7 +74,7 @@ async def test_a_model_that_fails_leaves_the_one_before_it_in_the_worker(
     pool: WorkerPool, models: dict[str, Path], tmp_path: Path
 ) -> None:
     bad = shutil.copytree(models["sdxl"], tmp_path / "bad")
-    edit(bad / "tokenizer" / "tokenizer.json", pre_tokenizer={"type": "Bogus"})
+    edit(bad / "tokenizer" / "tokenizer.json", decoder={"type": "Strip"})
     good = drawing(models["sd1"])
     assert (await outcome(pool, good)).report is not None
     held = pool.figures("cpu:0")

@@ -65,7 +65,7 @@ def bad_configuration(folder: Path) -> None:
 
 
 def bad_tokenizer(folder: Path) -> None:
-    edit(folder / "tokenizer" / "tokenizer.json", pre_tokenizer={"type": "Bogus"})
+    edit(folder / "tokenizer" / "tokenizer.json", decoder={"type": "Strip"})
 
 
 def no_weights(folder: Path) -> None:
