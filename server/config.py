@@ -68,6 +68,11 @@ def _default_model_roots(values: dict[str, Any]) -> tuple[Path, ...]:
 
 
 def _absolute(path: Path) -> Path:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # It goes into logs and answers, which are UTF-8.
+        raise ValueError(f"{str(path)!a} is not UTF-8; use another name") from None
     return Path(os.path.abspath(path.expanduser()))
 
 

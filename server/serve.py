@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc.aio
 import structlog
 
-from server import logs, portfile, token
+from domains.private_folders import FolderRefused
+from server import data_folder, logs, portfile, token
 from server.app import App, Compose, add_services
 from server.config import Settings
 from server.drain import StopRequests
@@ -29,7 +30,7 @@ from server.interceptors.log import LogInterceptor
 from server.interceptors.metadata import MetadataInterceptor
 from server.interceptors.stall import StallInterceptor
 from server.listen import PortTaken, bind, build_server, limits
-from server.lock import FolderInUse, FolderLock
+from server.lock import FolderInUse
 from server.metrics import Metrics, MetricsEndpoint, MetricsInterceptor
 from server.reflection import add_reflection
 from server.tls import CertificateError
@@ -40,12 +41,8 @@ EXIT_BAD_SETTING = 2
 EXIT_IN_USE = 3
 
 
-class FolderUnusable(Exception):
-    """A folder that a setting names cannot be made or written to. Exit code 2."""
-
-
 _EXIT_CODES: dict[type[Exception], int] = {
-    FolderUnusable: EXIT_BAD_SETTING,
+    FolderRefused: EXIT_BAD_SETTING,
     token.TokenError: EXIT_BAD_SETTING,
     CertificateError: EXIT_BAD_SETTING,
     PortTaken: EXIT_IN_USE,
@@ -89,7 +86,7 @@ async def run(
     requests = StopRequests()
     with requests.on_signals():
         try:
-            with _folders(settings):
+            with data_folder.held(settings):
                 return await _serve(settings, compose or _composed, requests, ready)
         except tuple(_EXIT_CODES) as error:
             _log.error(str(error))
@@ -134,9 +131,11 @@ async def _serve(
             await server.stop(0)
             return EXIT_FAILED
         await health.serving()
-        closing.callback(portfile.remove, settings.runtime_dir, os.getpid())
         location = portfile.ServerLocation(address, os.getpid(), settings.tls, settings.auth)
-        portfile.write(settings.runtime_dir, location)
+        announcement = portfile.Announcement(settings.runtime_dir, location)
+        closing.callback(announcement.end)
+        announcement.make()
+        closing.callback(asyncio.create_task(announcement.keep()).cancel)
         _log.info("serving", address=address, tls=settings.tls, auth=settings.auth)
         if ready is not None:
             ready(Ready(address, endpoint.address if endpoint else None, requests.request))
@@ -230,22 +229,3 @@ def _metrics_endpoint(settings: Settings, metrics: Metrics) -> MetricsEndpoint |
             f"The metrics port {settings.metrics_port} is in use by another program."
             " Choose another with --metrics-port, or 0 for none."
         ) from None
-
-
-@contextlib.contextmanager
-def _folders(settings: Settings) -> Iterator[None]:
-    """Create the folders where needed, and hold the lock on the data folder."""
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        if settings.own_models in settings.model_roots:
-            settings.own_models.mkdir(exist_ok=True)
-        token.make_private_folder(settings.runtime_dir)
-        lock = FolderLock(settings.data_dir)
-    except OSError as error:
-        raise FolderUnusable(
-            f"The folder {error.filename} cannot be used: {error.strerror}."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -199,6 +199,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The artifact store has reached its quota."""
     ERROR_REASON_DISK_FULL: _ErrorReason.ValueType  # 115
     """RESOURCE_EXHAUSTED. The disk is full."""
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 119
+    """UNAVAILABLE. A file of the server cannot be read or written now, and not for lack of
+    room; its log says why.
+    """
     ERROR_REASON_HOST_OUT_OF_MEMORY: _ErrorReason.ValueType  # 116
     """RESOURCE_EXHAUSTED. Main memory does not suffice: metadata "needed_bytes",
     "free_bytes", "evictable_bytes" where known.
@@ -377,6 +381,10 @@ ERROR_REASON_STORAGE_QUOTA_EXCEEDED: ErrorReason.ValueType  # 114
 """RESOURCE_EXHAUSTED. The artifact store has reached its quota."""
 ERROR_REASON_DISK_FULL: ErrorReason.ValueType  # 115
 """RESOURCE_EXHAUSTED. The disk is full."""
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 119
+"""UNAVAILABLE. A file of the server cannot be read or written now, and not for lack of
+room; its log says why.
+"""
 ERROR_REASON_HOST_OUT_OF_MEMORY: ErrorReason.ValueType  # 116
 """RESOURCE_EXHAUSTED. Main memory does not suffice: metadata "needed_bytes",
 "free_bytes", "evictable_bytes" where known.
