@@ -27,6 +27,7 @@ _MOST_REPETITIONS = 16
 _MOST_UNKNOWN = 1_000
 _MOST_FOREIGN = 1_000  # elements of a list that is not the contract's
 _DEEPEST = 64
+_LONGEST_VARINT = 10
 _CONTINUED = bytes(range(0x80, 0x100))  # bytes of a varint that is not over
 _UNKNOWN = 0  # no field has this number
 
@@ -127,9 +128,9 @@ def counted(data: bytes, kind: Descriptor, slack: int = 1) -> Iterator[None]:
             _add(level, _UNKNOWN, 1, _MOST_UNKNOWN, "")
             continue
         elements = 1
-        if wire == _BYTES and known.width >= 0:
-            elements = _packed(data, start, position, known.width)
         most = known.most * slack if known.repeated else known.most
+        if wire == _BYTES and known.width >= 0:
+            elements = _packed(data, start, position, known.width, most)
         _add(level, number, elements, most, known.name)
         if known.message is not None and wire == _BYTES:
             level = _below(level, number, known, position)
@@ -167,10 +168,12 @@ def _add(level: _Level, number: int, elements: int, most: int, name: str) -> Non
         raise InvalidArgument.of(FieldViolation(where, Reason.TOO_MANY_ELEMENTS, rule))
 
 
-def _packed(data: bytes, start: int, end: int, width: int) -> int:
+def _packed(data: bytes, start: int, end: int, width: int, most: int) -> int:
+    """Elements in a packed list; of one that is far too long, at least one too many."""
     if width:
         return (end - start) // width
-    return len(data[start:end].translate(None, _CONTINUED))
+    enough = data[start : min(end, start + (most + 1) * _LONGEST_VARINT)]
+    return len(enough.translate(None, _CONTINUED))
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

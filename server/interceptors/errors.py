@@ -6,6 +6,7 @@ Without it, grpc.aio answers UNKNOWN with the exception's text: paths and worse 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import Any
 
 import grpc
@@ -34,7 +35,11 @@ class ErrorInterceptor(Interceptor):
             except Exception as error:
                 if _client_is_gone(error, context):
                     raise asyncio.CancelledError from error
-                await context.abort_with_status(to_status(_as_not_built(error, context)))
+                status = to_status(_as_not_built(error, context))
+                # What the call worked on would live on in circles through the traceback,
+                # megabytes of a request among it, until somebody looks for circles.
+                traceback.clear_frames(error.__traceback__)
+                await context.abort_with_status(status)
 
         deserializer = handler.request_deserializer
         if not handler.response_streaming:

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import grpc.aio
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
@@ -74,31 +75,38 @@ class RequestInterceptor(Interceptor):
         inner = behaviour_of(handler)
         read = self._reader(handler, method)
 
-        async def reading_one(requests: AsyncIterator[bytes], context: Context) -> Any:
-            data = await self._next(requests)
-            if data is None:
-                raise MalformedMessage("The call ended without a message.")
-            request = await read(data)
+        async def reading_one(_: object, context: Context) -> Any:
+            request = await read(await self._only(context))
             logs.bind_ids(request)
             return await inner(request, context)
 
-        async def reading_all(requests: AsyncIterator[bytes], context: Context) -> Any:
-            return await inner(self._each(requests, read), context)
+        async def reading_all(_: object, context: Context) -> Any:
+            return await inner(self._each(context, read), context)
 
         return with_request_bytes(
             handler, reading_all if handler.request_streaming else reading_one
         )
 
-    async def _next(self, requests: AsyncIterator[bytes]) -> bytes | None:
+    # By the context and not by the iterator that comes with the call: that one would keep
+    # the last message until it is collected.
+
+    async def _next(self, context: Context) -> bytes | None:
         """The next message as it came; None when the client has sent all."""
         try:
             async with asyncio.timeout(self._idle_seconds):
-                return await anext(requests, None)
+                data: Any = await context.read()
         except TimeoutError:
             raise NothingSent(self._idle_seconds) from None
+        return None if data is grpc.aio.EOF else data
 
-    async def _each(self, requests: AsyncIterator[bytes], read: Read) -> AsyncIterator[Any]:
-        while (data := await self._next(requests)) is not None:
+    async def _only(self, context: Context) -> bytes:
+        data = await self._next(context)
+        if data is None:
+            raise MalformedMessage("The call ended without a message.")
+        return data
+
+    async def _each(self, context: Context, read: Read) -> AsyncIterator[Any]:
+        while (data := await self._next(context)) is not None:
             yield await read(data)
 
     def _reader(self, handler: Handler, method: str) -> Read:
