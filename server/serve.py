@@ -23,13 +23,13 @@ from server.config import Settings
 from server.drain import StopRequests
 from server.health import Health
 from server.interceptors.admission import Admission, AdmissionInterceptor
-from server.interceptors.auth import AuthInterceptor
-from server.interceptors.content import ContentInterceptor
+from server.interceptors.auth import AuthInterceptor, TokenCheck
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
 from server.interceptors.metadata import MetadataInterceptor
+from server.interceptors.requests import RequestInterceptor
 from server.interceptors.stall import StallInterceptor
-from server.listen import PortTaken, bind, build_server, limits
+from server.listen import PortTaken, bind, build_server, maximum, rooms
 from server.lock import FolderInUse
 from server.metrics import Metrics, MetricsEndpoint, MetricsInterceptor
 from server.reflection import add_reflection
@@ -106,7 +106,7 @@ async def _serve(
     ready: Callable[[Ready], None] | None,
 ) -> int:
     """Everything while the data folder is locked."""
-    admission = Admission(limits(settings))
+    admission = Admission(rooms(settings))
     metrics = Metrics()
     server = build_server(settings, _interceptors(settings, admission, metrics))
     health = Health(server)
@@ -201,22 +201,19 @@ def _interceptors(
     settings: Settings, admission: Admission, metrics: Metrics
 ) -> list[grpc.aio.ServerInterceptor]:
     """Outermost first."""
+    token_check = TokenCheck(
+        token.load_or_create(settings.token_path) if settings.auth else None
+    )
     return [
         LogInterceptor(),
         MetricsInterceptor(metrics),
-        ErrorInterceptor(settings.max_message_bytes),
+        ErrorInterceptor(),
         StallInterceptor(settings.slow_reader_seconds),
-        *_auth(settings),
+        AuthInterceptor(token_check),
         MetadataInterceptor(),
-        AdmissionInterceptor(admission),
-        ContentInterceptor(),
+        AdmissionInterceptor(admission, token_check, maximum(settings)),
+        RequestInterceptor(settings.max_message_bytes, settings.idle_stream_seconds),
     ]
-
-
-def _auth(settings: Settings) -> list[grpc.aio.ServerInterceptor]:
-    if not settings.auth:
-        return []
-    return [AuthInterceptor(token.load_or_create(settings.token_path))]
 
 
 def _metrics_endpoint(settings: Settings, metrics: Metrics) -> MetricsEndpoint | None:

@@ -81,6 +81,16 @@ def with_codec(
     return make(behaviour, deserializer, serializer)
 
 
+def with_request_bytes(handler: Handler, behaviour: Behaviour) -> Handler:
+    """The same method, whose behaviour takes an iterator of request bytes in any case.
+
+    On the wire one message and a stream of messages begin alike; but a single one would be
+    received before the behaviour begins, and by nobody who has a bound for it.
+    """
+    make = _METHOD_HANDLERS[True, handler.response_streaming]
+    return make(behaviour, None, handler.response_serializer)
+
+
 def refusal(error: Exception) -> Handler:
     """A handler that fails with `error` without reading a request, for any arity."""
 

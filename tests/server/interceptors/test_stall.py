@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+from domains.rooms import Room
 from server.interceptors.admission import Admission, AdmissionInterceptor
 from server.interceptors.call_classes import CallClass
 from server.interceptors.errors import ErrorInterceptor
@@ -38,7 +39,7 @@ class Flood:
 
 async def test_a_reader_that_stops_is_cut_off_and_its_place_is_free_again() -> None:
     flood = Flood()
-    admission = Admission({CallClass.WORK: 1})
+    admission = Admission({CallClass.WORK: Room(1)})
     around = [ErrorInterceptor(), StallInterceptor(0.5), AdmissionInterceptor(admission)]
     behaviours = {"ServerStream": flood.stream, "Unary": _echo}
     async with serving(around, behaviours) as echo:
