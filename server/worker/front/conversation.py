@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from domains.device.types import DeviceFigures
-from domains.errors import Failure, Reason
+from domains.errors import Failure, Reason, ResourceExhausted
 from domains.session.types import ImageResult, ProgressEvent
+from domains.shortages import shortage_of
 from server.worker.front.memory_orders import Orders
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
@@ -20,7 +21,14 @@ from server.worker.link.frames import ProtocolError
 
 
 class StartRefused(Exception):
-    """The worker says why it cannot work; the text is for people."""
+    """The worker says why it cannot work; the text is for people.
+
+    `starved`: the system had no more of something that it needs.
+    """
+
+    def __init__(self, why: str, *, starved: bool) -> None:
+        super().__init__(why)
+        self.starved = starved
 
 
 class Conversation:
@@ -81,8 +89,10 @@ class Conversation:
         first = frames.decode_from_worker(link.receive())
         if isinstance(first, frames.CannotStart):
             why = first.failure.message
-            self._log.error("worker_cannot_start", why=why, traceback=first.traceback)
-            raise StartRefused(why)
+            starved = first.failure.code == ResourceExhausted.code
+            if not starved:
+                self._log.error("worker_cannot_start", why=why, traceback=first.traceback)
+            raise StartRefused(why, starved=starved)
         if not isinstance(first, frames.Hello):
             raise ProtocolError("its first frame is no hello")
         if first.protocol_version != frames.PROTOCOL_VERSION:
@@ -141,6 +151,7 @@ class Conversation:
                 self._pass_on(run, event)
             case frames.Done(report=report):
                 value = frames.decoded(run.job.report_type(), bytes(report))
+                run.check_complete()
                 self.run = None
                 run.finish(value)
             case frames.Failed():
@@ -150,10 +161,14 @@ class Conversation:
         if event is None:
             return  # the work moves, and there is nothing to tell
         run.check(event)
-        if isinstance(event, ImageResult):
-            run.offer(self._spool.accept(self._spool_dir, run.epoch, event))
-        else:
+        if not isinstance(event, ImageResult):
             run.offer(event)
+            return
+        try:
+            run.offer(self._spool.accept(self._spool_dir, run.epoch, event))
+        except OSError as error:
+            # The front has no more of something: the run ends with that, the worker stays.
+            run.stop_error = run.stop_error or shortage_of(error)
 
     def _fail(self, run: Run, frame: frames.Failed) -> None:
         if frame.traceback:

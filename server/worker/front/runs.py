@@ -92,6 +92,15 @@ class Run:
         elif not isinstance(event, job.events):
             raise ProtocolError("an event that this job does not have")
 
+    def check_complete(self) -> None:
+        """Refuse the end of a run whose pictures have not all come.
+
+        Raises:
+            ProtocolError: Some are missing, and nobody asked the run to end before.
+        """
+        if self.stop_error is None and len(self._images) < self.job.due_images:
+            raise ProtocolError("work is done without all its pictures")
+
     def offer(self, event: JobEvent) -> None:
         """Hand an event to the caller; deletes a picture that nobody waits for.
 
@@ -152,6 +161,11 @@ class Run:
             if self._steps < 2:
                 return 0.0
             return (self._last_step - self._first_step) / (self._steps - 1)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is over and came to a report."""
+        return self._outcome is not None and not isinstance(self._outcome, DomainError)
 
     def _count_step(self) -> None:
         now = time.monotonic()

@@ -13,10 +13,13 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from domains.session.jobs import SpooledImage
 from domains.session.types import ImageResult
+from domains.shortages import shortage_of
+from server.worker.front.picture_files import NoPicture, measure
 from server.worker.link.frames import ProtocolError
 from server.worker.link.pictures import file_name
 
@@ -66,6 +69,7 @@ class Spool:
 
         Raises:
             ProtocolError: There is no such file, or it is not what was announced.
+            OSError: The front has no more of something that it needs.
         """
         path = folder / file_name(epoch, image)
         with _opened(path) as handle:
@@ -74,14 +78,26 @@ class Spool:
                 raise ProtocolError("a picture's file has another size than announced")
             with open(handle, "rb", closefd=False) as content:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
-        if digest != image.artifact_id:
-            raise ProtocolError("a picture's file has another hash than announced")
+                if digest != image.artifact_id:
+                    raise ProtocolError("a picture's file has another hash than announced")
+                _check_content(content, image)
         accepted = self._folder / _ACCEPTED / f"{uuid4().hex}{path.suffix}"
         try:
             os.replace(path, accepted)
         except OSError as error:
+            if shortage_of(error) is not None:
+                raise
             raise ProtocolError("a picture's file went away") from error
         return SpooledImage(image, accepted)
+
+
+def _check_content(content: BinaryIO, image: ImageResult) -> None:
+    try:
+        found = measure(content, image.size_bytes)
+    except NoPicture:
+        raise ProtocolError("a picture's file is no picture") from None
+    if found != (image.format, image.width, image.height):
+        raise ProtocolError("a picture's file is another picture than announced")
 
 
 def discard(image: SpooledImage) -> None:
@@ -94,6 +110,8 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         handle = os.open(path, _OPEN_FLAGS)
     except OSError as error:
+        if shortage_of(error) is not None:
+            raise  # it is not the worker's fault
         raise ProtocolError("an announced picture cannot be opened") from error
     try:
         yield handle

@@ -46,6 +46,11 @@ MOVE = Move(BufferRegion("one"), BufferRegion("other"), 1000)
         ("wrong-size", "another size than announced"),
         ("wrong-seed", "not one that was asked for"),
         ("wrong-format", "not one that was asked for"),
+        ("wrong-width", "not one that was asked for"),
+        ("no-picture", "a picture's file is no picture"),
+        ("cut-picture", "a picture's file is no picture"),
+        ("smaller-picture", "another picture than announced"),
+        ("done-without-pictures", "done without all its pictures"),
         ("missing-file", "cannot be opened"),
         ("link-for-file", "cannot be opened"),
         ("pipe-for-file", "another size than announced"),
@@ -69,6 +74,14 @@ async def test_a_broken_rule_ends_the_worker(tmp_path: Path, how: str, rule: str
         assert lost.value.reason is Reason.WORKER_LOST
         assert accepted(tmp_path) == []
         assert not lives(process_id)
+
+
+async def test_some_of_the_pictures_are_not_all(tmp_path: Path) -> None:
+    async with running(tmp_path, rogue("one-of-two")) as pool:
+        await ready(pool)
+        result = await outcome(pool)
+        assert result.raised(Unavailable).reason is Reason.WORKER_LOST
+        assert len(result.images) == 1
 
 
 async def _rest(first: Awaitable[object], run: AsyncGenerator[object]) -> None:
@@ -157,7 +170,7 @@ async def test_frames_about_a_run_that_is_over_are_dropped(tmp_path: Path) -> No
         process_id = (await ready(pool)).process_id
         result = await outcome(pool)
         assert result.report is not None
-        assert result.events == []
+        assert result.events == result.images
         assert pool.stale_frames("cpu:0") == 3
         assert pool.status("cpu:0").process_id == process_id
 

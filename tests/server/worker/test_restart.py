@@ -78,3 +78,26 @@ def test_an_operator_can_make_it_forget() -> None:
         subject.died()
     subject.forgive()
     assert subject.died() == Verdict(0.5, quarantined=False)
+
+
+def test_deaths_of_one_model_count_as_one() -> None:
+    subject, _ = policy()
+    verdicts = [subject.died("model") for _ in range(20)]
+    assert not any(verdict.quarantined for verdict in verdicts)
+    assert verdicts[3].delay == 4.0
+
+
+def test_deaths_of_five_different_models_quarantine() -> None:
+    subject, _ = policy()
+    models = ["one", "two", "one", "three", "", "four"]
+    assert [subject.died(model).quarantined for model in models] == [False] * 5 + [True]
+
+
+def test_a_lack_of_the_systems_never_quarantines() -> None:
+    subject, _ = policy()
+    verdicts = [subject.starved() for _ in range(40)]
+    assert not any(verdict.quarantined for verdict in verdicts)
+    assert [verdict.delay for verdict in verdicts[:2]] == [0.5, 1.0]
+    assert verdicts[-1].delay == 30.0
+    subject.started()
+    assert subject.starved().delay == 0.5
