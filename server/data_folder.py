@@ -62,6 +62,8 @@ def own_folders(settings: Settings) -> tuple[Path, ...]:
 def _in_a_sentence(folder: Path) -> Iterator[None]:
     try:
         yield
+    except FolderRefused:
+        raise
     except OSError as error:
         where = error.filename or folder
         why = error.strerror or type(error).__name__

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
-from domains.artifact.backends.sidecar import Sidecar, whole_file
+from domains.artifact.backends.sidecar import Sidecar
 from domains.artifact.errors import (
     ArtifactDamaged,
     ArtifactNotFound,
@@ -30,14 +30,15 @@ from domains.artifact.errors import (
     StorageUnavailable,
 )
 from domains.artifact.types import Artifact
-from domains.private_folders import FolderRefused, prepare
+from domains.private_folders import prepare
 from domains.regular_files import NotRegular, open_regular
 from domains.set_aside import is_aside, set_aside
+from domains.whole_files import whole_file
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 _SIDECAR = re.compile(r"[0-9a-f]{64}\.json\Z")
 # The second form is that of earlier versions.
-_PART = re.compile(r"([0-9a-f]{64}\.\w{8}|tmp\w{8})\.part\Z")
+_PART = re.compile(r"([0-9a-f]{64}(\.json)?\.\w{8}|tmp\w{8})\.part\Z")
 _HEAD_BYTES = 12
 _LAST_MOMENT = 253_402_300_799.0  # of the year 9999: what a Timestamp can say
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -214,11 +215,10 @@ def _typed() -> Iterator[None]:
     """Say what went wrong with the folder in the domain's words, and in the log why."""
     try:
         yield
-    except (OSError, FolderRefused) as error:
-        code = getattr(error, "errno", None)
-        if code in _DISK:
+    except OSError as error:
+        if error.errno in _DISK:
             raise DiskFull from error
-        if code in _PROCESS:
+        if error.errno in _PROCESS:
             raise
         _log.error("the artifact folder cannot be used: %s", error)
         raise StorageUnavailable from error

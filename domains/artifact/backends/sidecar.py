@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from msgspec import Meta
 
 from domains.codec import Malformed, Name, Text, Value, decode_json, encode_json
 from domains.regular_files import TooLong, read_regular
 from domains.set_aside import set_aside
+from domains.whole_files import whole_file
 
 MOST_SESSIONS = 1000
 """Sessions remembered of one artifact: the first, and the newest."""
@@ -54,19 +52,3 @@ class Sidecar:
                 set_aside(self.path, "it is no file")
         with whole_file(self.path) as file:
             file.write(encode_json(_Content(kept)))
-
-
-@contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[BinaryIO]:
-    """A file to write, which is synced and renamed to `target` at the end, or is gone."""
-    prefix = f"{target.name[:64]}."
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from domains.device.types import DeviceFigures
-from domains.errors import Failure, Reason
+from domains.errors import DomainError, Failure, Reason
 from domains.session.types import ImageResult, ProgressEvent
 from server.worker.front.memory_orders import Orders
 from server.worker.front.runs import Run
@@ -150,10 +150,14 @@ class Conversation:
         if event is None:
             return  # the work moves, and there is nothing to tell
         run.check(event)
-        if isinstance(event, ImageResult):
-            run.offer(self._spool.accept(self._spool_dir, run.epoch, event))
-        else:
+        if not isinstance(event, ImageResult):
             run.offer(event)
+            return
+        try:
+            run.offer(self._spool.accept(self._spool_dir, run.epoch, event))
+        except DomainError as error:
+            # It is no fault of the worker's: the run ends with that, the worker stays.
+            run.stop_error = run.stop_error or error
 
     def _fail(self, run: Run, frame: frames.Failed) -> None:
         if frame.traceback:

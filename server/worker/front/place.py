@@ -175,7 +175,7 @@ class Place:
             spool_dir = await asyncio.to_thread(self._spool.folder_of, self._device.device_id)
         except OSError as error:
             self._lives += 1
-            why = f"its spool folder cannot be made ({error.strerror})"
+            why = f"its spool folder cannot be made ({error.strerror or error})"
             return Death(f"The worker cannot start: {why}.")
         if self._closing:
             return Death("The worker was not started.", deliberate=True)

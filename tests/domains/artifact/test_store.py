@@ -147,7 +147,11 @@ async def test_deleting_is_for_every_session_and_making_it_again_begins_anew(
 async def test_leftovers_of_a_crash_are_swept(tmp_path: Path, clock: Clock) -> None:
     folder = tmp_path / "artifacts"
     folder.mkdir()
-    for name in ("c" * 64 + ".abcd1234.part", "tmpabcd_123.part"):
+    for name in (
+        "c" * 64 + ".abcd1234.part",
+        "d" * 64 + ".json.abcd1234.part",
+        "tmpabcd_123.part",
+    ):
         (folder / name).write_bytes(b"half")
     (folder / ("b" * 64 + ".json")).write_text("{}")
 
