@@ -18,7 +18,7 @@ PRIVATE = 0o700
 _log = logging.getLogger("deviceops.files")
 
 
-class FolderRefused(Exception):
+class FolderRefused(OSError):
     """A folder cannot be used as it is; the message says why, and what to do about it."""
 
 

@@ -107,7 +107,7 @@ class Composition:
         await self._artifact.store.start()
         self._session.sessions.start()
         await self._pool.start(self._device.inventory.devices)
-        for domain in (self._device, self._model, self._memory):
+        for domain in (self._artifact, self._device, self._model, self._memory):
             self._background.start(domain.loops)
 
     async def stop(self, grace_seconds: float) -> None:

@@ -8,10 +8,11 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from domains.private_folders import PRIVATE, FolderRefused, make_private, prepare
+from domains.set_aside import is_aside
 from server.config import Settings
 from server.lock import NAME as LOCK_NAME
 from server.lock import FolderLock
@@ -58,10 +59,17 @@ def own_folders(settings: Settings) -> tuple[Path, ...]:
     return (settings.data_dir / "artifacts", settings.data_dir / "spool")
 
 
+def aside_in(names: Iterable[str]) -> list[str]:
+    """Those of these names that belong to what was of no use and is kept."""
+    return [name for name in names if is_aside(name)]
+
+
 @contextlib.contextmanager
 def _in_a_sentence(folder: Path) -> Iterator[None]:
     try:
         yield
+    except FolderRefused:
+        raise
     except OSError as error:
         where = error.filename or folder
         why = error.strerror or type(error).__name__

@@ -77,7 +77,8 @@ def _whole(kind: Any, rows: Iterable[Row]) -> list[Row]:
 
 def _is(kind: Any, row: Row) -> bool:
     try:
-        msgspec.convert(row, kind)
+        # Otherwise text could stand for bytes.
+        msgspec.convert(row, kind, builtin_types=(bytes,))
     except msgspec.ValidationError:
         return False
     # Of true sums; a larger one would not fit when intervals are put together.

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import stat
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from domains.regular_files import read_regular
 from domains.set_aside import set_aside
+from domains.whole_files import whole_file
 
 NAME = "server.json"
 _LONGEST_BYTES = 4096
@@ -45,14 +44,8 @@ def write(runtime_dir: Path, location: ServerLocation) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             set_aside(path, "it is no regular file")
-    descriptor, aside = tempfile.mkstemp(dir=runtime_dir, prefix=NAME + ".")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(asdict(location), file)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(json.dumps(asdict(location)).encode())
 
 
 def read(runtime_dir: Path) -> ServerLocation | None:
