@@ -14,6 +14,7 @@ from domains.model import build as model
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.session import build as session
+from server import heap
 from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
@@ -109,6 +110,7 @@ class Composition:
         await self._pool.start(self._device.inventory.devices)
         for domain in (self._artifact, self._device, self._model, self._memory):
             self._background.start(domain.loops)
+        self._background.start(heap.LOOPS)
 
     async def stop(self, grace_seconds: float) -> None:
         """Let sessions end within the grace; then end workers and discovery."""

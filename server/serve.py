@@ -31,7 +31,8 @@ from server.interceptors.requests import RequestInterceptor
 from server.interceptors.stall import StallInterceptor
 from server.listen import PortTaken, bind, build_server, maximum, rooms
 from server.lock import FolderInUse
-from server.metrics import Metrics, MetricsEndpoint, MetricsInterceptor
+from server.metrics import Metrics, MetricsInterceptor
+from server.metrics_endpoint import MetricsEndpoint
 from server.reflection import add_reflection
 from server.tls import CertificateError
 
@@ -220,7 +221,7 @@ def _metrics_endpoint(settings: Settings, metrics: Metrics) -> MetricsEndpoint |
     if settings.metrics_port == 0:
         return None
     try:
-        return MetricsEndpoint(metrics, settings.metrics_port)
+        return MetricsEndpoint(metrics.registry, settings.metrics_port)
     except OSError:
         raise PortTaken(
             f"The metrics port {settings.metrics_port} is in use by another program."

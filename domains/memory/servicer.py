@@ -23,6 +23,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     def __init__(self, core: MemoryService, streams: SessionStreams) -> None:
         self._core = core
         self._streams = streams
+        self._readings = status.ReadingConverter()
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
@@ -38,7 +39,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
             interval=given(request, "interval"),
             pressure_only=request.pressure_only,
         )
-        return converted(readings, status.reading_to_proto)
+        return converted(readings, self._readings.to_proto)
 
     async def GetMemoryPressure(
         self, request: memory_pb2.GetMemoryPressureRequest, context: Context

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,18 @@ def outcome(context: Context, error: BaseException | None) -> grpc.StatusCode:
     if isinstance(code, grpc.StatusCode):
         return code
     return grpc.StatusCode.OK if error is None else grpc.StatusCode.UNKNOWN
+
+
+def let_go(error: BaseException) -> None:
+    """Empty the frames that an exception, and those before it, came through.
+
+    What a call worked on, megabytes of messages among it, would live on in circles through
+    the tracebacks until the collector comes by.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        traceback.clear_frames(at.__traceback__)
+        at = at.__context__
 
 
 async def _write_all(responses: AsyncIterator[Any], context: Context) -> None:

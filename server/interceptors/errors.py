@@ -6,7 +6,6 @@ Without it, grpc.aio answers UNKNOWN with the exception's text: paths and worse 
 from __future__ import annotations
 
 import asyncio
-import traceback
 from typing import Any
 
 import grpc
@@ -14,7 +13,14 @@ import grpc.aio
 
 from domains.errors import DomainError, Unimplemented
 from server.errors import to_status
-from server.interceptors import Context, Handler, Interceptor, behaviour_of, with_codec
+from server.interceptors import (
+    Context,
+    Handler,
+    Interceptor,
+    behaviour_of,
+    let_go,
+    with_codec,
+)
 
 
 class ErrorInterceptor(Interceptor):
@@ -30,15 +36,14 @@ class ErrorInterceptor(Interceptor):
                 if handler.response_streaming or serializer is None:
                     return response
                 return serializer(response)
-            except (asyncio.CancelledError, grpc.aio.AbortError):
+            except (asyncio.CancelledError, grpc.aio.AbortError) as error:
+                let_go(error)
                 raise
             except Exception as error:
                 if _client_is_gone(error, context):
                     raise asyncio.CancelledError from error
                 status = to_status(_as_not_built(error, context))
-                # What the call worked on would live on in circles through the traceback,
-                # megabytes of a request among it, until somebody looks for circles.
-                traceback.clear_frames(error.__traceback__)
+                let_go(error)
                 await context.abort_with_status(status)
 
         deserializer = handler.request_deserializer

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from domains.device.types import DeviceFigures
-from domains.errors import DomainError, Failure, Reason
+from domains.errors import DomainError, Failure, Reason, ResourceExhausted
 from domains.session.types import ImageResult, ProgressEvent
-from domains.shortages import shortage_of
 from server.worker.front.memory_orders import Orders
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
