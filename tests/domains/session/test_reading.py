@@ -28,7 +28,8 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
-from tests.domains.session.conftest import Clock, collect, finish, picture, started, submit
+from tests.clocks import SteeredTime
+from tests.domains.session.conftest import collect, finish, picture, started, submit
 
 
 async def test_a_stream_has_every_entry_once_in_order_and_one_end(
@@ -191,7 +192,7 @@ async def test_dropping_a_watch_never_cancels(
 
 
 async def test_transfer_progress_is_thinned_but_its_last_byte_is_kept(
-    sessions: Sessions, reader: SessionReader, clock: Clock
+    sessions: Sessions, reader: SessionReader, clock: SteeredTime
 ) -> None:
     session = await started(sessions)
     for done in range(0, 1001):
