@@ -107,9 +107,8 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         await self._artifact.store.start()
-        self._session.sessions.start()
         await self._pool.start(self._device.inventory.devices)
-        for domain in (self._device, self._model, self._memory):
+        for domain in (self._session, self._device, self._model, self._memory):
             self._background.start(domain.loops)
 
     async def stop(self, grace_seconds: float) -> None:

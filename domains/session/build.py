@@ -8,12 +8,15 @@ from datetime import timedelta
 from typing import Protocol
 
 from domains.clock import Clock
+from domains.loops import Loop
 from domains.session.convert import Reports, SessionConverter, SessionStreams
 from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
 from domains.session.ports import ArtifactReader, FaultReporter
+
+_SWEEP_SECONDS = 0.5
 
 
 class Settings(Protocol):
@@ -38,6 +41,7 @@ class Built:
     runner: SessionRunner
     converter: SessionConverter
     streams: SessionStreams
+    loops: tuple[Loop, ...]
 
 
 def build(
@@ -70,4 +74,5 @@ def build(
     reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, clock=clock)
     runner = SessionRunner(sessions, reader)
     converter = SessionConverter(reports)
-    return Built(sessions, reader, runner, converter, SessionStreams(runner, converter))
+    loops = (Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),)
+    return Built(sessions, reader, runner, converter, SessionStreams(runner, converter), loops)

@@ -52,14 +52,9 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._by_request_id: dict[str, tuple[Session, bytes]] = {}
         self._queues: dict[str, DeviceQueue] = {}
-        self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
     # Life of the registry.
-
-    def start(self) -> None:
-        """Begin to end expired and forget old sessions."""
-        self._sweeper = asyncio.create_task(self._sweep(), name="session sweeper")
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
@@ -77,19 +72,15 @@ class Sessions:
             await queue.stop()
         for session in self._live():
             session.cancel()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
 
     def _live(self) -> list[Session]:
         return [session for session in self._sessions.values() if not session.state.final]
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(0.5)
-            for queue in self._queues.values():
-                queue.expire()
-            self.forget_expired()
+    async def sweep(self) -> None:
+        """End expired sessions and forget old ones; to be called twice a second."""
+        for queue in self._queues.values():
+            queue.expire()
+        self.forget_expired()
 
     def forget_expired(self) -> None:
         """Forget final sessions past their retention or their number, and old progress."""

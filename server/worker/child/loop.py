@@ -54,8 +54,9 @@ def main(build: PartsFactory) -> None:
     Ends the process without unwinding libraries, whose own endings may hang.
     """
     # The front decides when a worker ends, and tells it through the link.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     faulthandler.enable()
     record = StartRecord.from_bytes(sys.stdin.buffer.readline())
     die_with_parent(record.parent_process_id)
