@@ -52,6 +52,8 @@ _NOT_QUICK = (
     "tests/server/worker/test_resumption.py",
 )
 _DEMONSTRATIONS = (
+    "tests/accelerator/",
+    "tests/attack/",
     "tests/bench/",
     "tests/demo/",
     "tests/e2e/test_csharp.py",  # compiles for a minute

@@ -54,6 +54,12 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 FLOOD = 20_000  # events
 
 
+class Device:
+    """The device of this process."""
+
+    computes = True
+
+
 class ScriptedEngine:
     """Obeys the prompt; "draw" is honest work."""
 
@@ -204,6 +210,13 @@ class ScriptedEngine:
     ) -> None:
         raise ZeroDivisionError("secret path")
 
+    def _break_device(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
+        """What a broken device raises need not say so."""
+        Device.computes = False
+        raise RuntimeError("secret path")
+
     def _refuse(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
@@ -251,6 +264,9 @@ class ScriptedBuffers(ProcessBuffers):
                 raise Unavailable("The device stopped working.", reason=Reason.DEVICE_LOST)
             case "defect":
                 raise ZeroDivisionError("secret path")
+            case "break-device":
+                Device.computes = False
+                raise RuntimeError("secret path")
         super().allocate(buffer_id, size, guard)
 
     def move(self, move: Move, guard: Guard) -> None:
@@ -323,6 +339,7 @@ def parts(engine: ScriptedEngine) -> Parts:
         engine.held,
         ScriptedBuffers(),
         ScriptedGauge(),
+        computes=lambda: Device.computes,
         single_threaded=sys.argv[1:] == ["single-threaded"],
     )
 

@@ -12,6 +12,7 @@ import torch
 from msgspec import structs
 
 from domains.device.backends import faults
+from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
@@ -205,6 +206,8 @@ class Engine:
                 raise
             faults.drop_frames(error)
             fault = found
+        if isinstance(fault, DeviceLost):
+            raise fault  # giving memory back would fail as well
         # Out here nothing refers to the failed call's tensors any more.
         release_memory(self._device)
         if isinstance(fault, ResourceExhausted):

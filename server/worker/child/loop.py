@@ -24,7 +24,7 @@ from typing import Any, Union
 from domains.codec import encode
 from domains.device.jobs import OptimizationJob
 from domains.device.types import OptimizationProfile
-from domains.errors import DomainError, Failure, Internal, Reason, Unavailable
+from domains.errors import DomainError, Failure, Reason, Unavailable
 from domains.shortages import shortage_of
 from server.worker.child.environment import UnsafeEnvironment, settle_environment
 from server.worker.child.memory_lanes import MemoryLanes
@@ -32,6 +32,7 @@ from server.worker.child.parent_death import die_with_parent
 from server.worker.child.parts import Parts
 from server.worker.child.pulse import BEAT_SECONDS, Pulse
 from server.worker.child.run import Run, RunContext, UnheardContext
+from server.worker.child.unexpected import failure_of_unexpected
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
 from server.worker.link.start_record import StartRecord
@@ -119,7 +120,10 @@ class Worker:
         self._resume_profile(parts)
         self._job_types = Union[tuple(parts.handlers)]  # noqa: UP007 - it is known at run time only
         self._lanes = MemoryLanes(
-            parts.buffers, self._tell, wake=self._call_main if parts.single_threaded else None
+            parts.buffers,
+            self._tell,
+            parts.computes,
+            wake=self._call_main if parts.single_threaded else None,
         )
         self._pulse = Pulse(parts, self._send)
         self._pulse.start(after=self._greeted)
@@ -180,11 +184,10 @@ class Worker:
             report = parts.handlers[type(run.job)](run.job, context)
             answer = frames.Done(session_id, epoch, frames.raw(report))
         except DomainError as error:
-            sticky = error.reason is Reason.DEVICE_LOST
-            answer = frames.Failed(session_id, epoch, error.failure(), sticky)
+            answer = _failed(run, error.failure())
         except Exception:
-            defect = Internal("The worker failed; the log says more.").failure()
-            answer = frames.Failed(session_id, epoch, defect, traceback=_traceback())
+            told = _traceback()
+            answer = _failed(run, failure_of_unexpected(parts.computes), told)
         if self._pulse is not None:
             self._pulse.tell()
         # The front may order the next run as soon as it has the answer.
@@ -251,6 +254,11 @@ def _refusal(error: Exception) -> DomainError:
 
 def _unusable(why: str) -> DomainError:
     return Unavailable(why, reason=Reason.DEVICE_UNAVAILABLE)
+
+
+def _failed(run: Run, failure: Failure, told: str = "") -> frames.Failed:
+    sticky = failure.reason is Reason.DEVICE_LOST
+    return frames.Failed(run.order.session_id, run.order.epoch, failure, sticky, told)
 
 
 def _nothing() -> None:

@@ -140,10 +140,11 @@ async def test_a_worker_killed_in_mid_run_fails_it_within_two_seconds(tmp_path: 
         assert (await outcome(pool)).report is not None
 
 
-async def test_a_lost_device_takes_its_worker_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["lose-device", "break-device"])
+async def test_a_lost_device_takes_its_worker_with_it(tmp_path: Path, how: str) -> None:
     async with running(tmp_path, scripted()) as pool:
         first = (await ready(pool)).process_id
-        error = (await outcome(pool, "lose-device")).raised(Unavailable)
+        error = (await outcome(pool, how)).raised(Unavailable)
         assert error.reason is Reason.DEVICE_LOST
         # The next run does not go to the process that cannot use the device any more.
         assert (await outcome(pool)).report is not None

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from domains.device.backends import faults
+from domains.device.errors import DeviceLost
 from domains.errors import (
     Cancelled,
     FailedPrecondition,
@@ -19,6 +21,7 @@ from domains.errors import (
     ResourceExhausted,
 )
 from domains.inference.backends import decoding, drawing
+from domains.inference.backends import engine as engine_module
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.precision import apply
@@ -296,6 +299,17 @@ def test_running_out_of_memory_is_told_and_survived(engine, work, monkeypatch):
     monkeypatch.undo()
     events, _ = run(engine, work, steps=1, width=64, height=64)
     assert isinstance(events[-1], EncodedImage)
+
+
+def test_a_lost_device_is_said_though_nothing_can_be_given_back(engine, work, monkeypatch):
+    def broken(*_arguments, **_options):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(drawing, "denoise", broken)
+    monkeypatch.setattr(engine_module, "release_memory", broken)
+    monkeypatch.setattr(faults, "in_main_memory", lambda _device: False)
+    with pytest.raises(DeviceLost):
+        run(engine, work)
 
 
 def test_a_defect_stays_a_defect(engine, work, monkeypatch):
