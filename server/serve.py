@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import grpc.aio
 import structlog
 
+from domains.shortages import shortage_of
 from server import event_loop, logs, portfile, token
 from server.app import App, Compose, add_services
 from server.config import Settings
@@ -139,8 +140,10 @@ async def _serve(
             if not await requests.started(app.start()):
                 return await _ended_early(app, requests, settings, server)
             await server.start()
-        except Exception:
-            _log.exception("the server cannot start")
+        except Exception as error:
+            shortage = shortage_of(error)
+            why = None if shortage is None else shortage.message
+            _log.error("the server cannot start", why=why, exc_info=None if why else error)
             if app is not None:
                 await _stopped(app, 0, requests, settings)
             await server.stop(0)
