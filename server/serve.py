@@ -17,7 +17,8 @@ import grpc.aio
 import structlog
 
 from domains.private_folders import FolderRefused
-from server import data_folder, logs, portfile, token
+from domains.shortages import shortage_of
+from server import data_folder, event_loop, logs, portfile, token
 from server.app import App, Compose, add_services
 from server.config import Settings
 from server.drain import StopRequests
@@ -68,7 +69,18 @@ class Ready:
 def main(settings: Settings) -> int:
     """Serve until asked to stop; returns the process's exit code."""
     logs.configure(settings)
-    return asyncio.run(run(settings))
+    return on_a_loop(settings)
+
+
+def on_a_loop(settings: Settings, ready: Callable[[Ready], None] | None = None) -> int:
+    """`run` on an event loop of its own, in this thread; returns the process's exit code."""
+    serving = run(settings, ready=ready)
+    try:
+        return event_loop.run(serving)
+    except event_loop.NoThreads as error:
+        serving.close()
+        _log.error(str(error))
+        return EXIT_FAILED
 
 
 async def run(
@@ -123,10 +135,13 @@ async def _serve(
         try:
             app = compose(settings)
             add_services(app, server)
-            await app.start()
+            if not await requests.started(app.start()):
+                return await _ended_early(app, requests, settings, server)
             await server.start()
-        except Exception:
-            _log.exception("the server cannot start")
+        except Exception as error:
+            shortage = shortage_of(error)
+            why = None if shortage is None else shortage.message
+            _log.error("the server cannot start", why=why, exc_info=None if why else error)
             if app is not None:
                 await _stopped(app, 0, requests, settings)
             await server.stop(0)
@@ -151,6 +166,16 @@ async def _serve(
         clean = await _drain(settings, requests, server, health, admission, app)
         _log.info("stopped")
         return EXIT_OK if clean else EXIT_FAILED
+
+
+async def _ended_early(
+    app: App, requests: StopRequests, settings: Settings, server: grpc.aio.Server
+) -> int:
+    """Asked to stop while the domains started; nobody was served yet."""
+    clean = await _stopped(app, 0, requests, settings)
+    await server.stop(0)
+    _log.info("stopped")
+    return EXIT_OK if clean else EXIT_FAILED
 
 
 async def _drain(

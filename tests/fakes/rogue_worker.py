@@ -130,6 +130,12 @@ def _answer(link: Link, run: frames.RunOrder, how: str, spool: Path) -> None:
             link.send(encode(_done(run)))
         case "other-event":
             progress(TextEncoded(cached=False))
+        case "endless-steps":
+            while True:
+                progress(step)
+        case "endless-output":
+            while True:
+                print("ERROR " + "x" * 200, flush=True)
         case "endless-events":
             # Every one lasting, so that none makes another old.
             while True:

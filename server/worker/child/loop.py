@@ -55,8 +55,9 @@ def main(build: PartsFactory) -> None:
     Ends the process without unwinding libraries, whose own endings may hang.
     """
     # The front decides when a worker ends, and tells it through the link.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     faulthandler.enable()
     record = StartRecord.from_bytes(sys.stdin.buffer.readline())
     die_with_parent(record.parent_process_id)
@@ -239,11 +240,6 @@ class Worker:
             _leave(EXIT_ORPHANED)
 
 
-def _failed(run: Run, failure: Failure, told: str = "") -> frames.Failed:
-    sticky = failure.reason is Reason.DEVICE_LOST
-    return frames.Failed(run.order.session_id, run.order.epoch, failure, sticky, told)
-
-
 def _refusal(error: Exception) -> DomainError:
     """Why a worker cannot start, for people."""
     if isinstance(error, DomainError):
@@ -258,6 +254,11 @@ def _refusal(error: Exception) -> DomainError:
 
 def _unusable(why: str) -> DomainError:
     return Unavailable(why, reason=Reason.DEVICE_UNAVAILABLE)
+
+
+def _failed(run: Run, failure: Failure, told: str = "") -> frames.Failed:
+    sticky = failure.reason is Reason.DEVICE_LOST
+    return frames.Failed(run.order.session_id, run.order.epoch, failure, sticky, told)
 
 
 def _nothing() -> None:

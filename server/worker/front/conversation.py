@@ -12,11 +12,16 @@ from domains.device.types import DeviceFigures
 from domains.errors import DomainError, Failure, Reason, ResourceExhausted
 from domains.session.types import ImageResult, ProgressEvent
 from server.worker.front.memory_orders import Orders
+from server.worker.front.output import Allowance
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
 from server.worker.link import frames
 from server.worker.link.connection import Link
 from server.worker.link.frames import ProtocolError
+
+# Frames that are read at once, and in a second. Honest workers send some hundreds a second.
+_FRAMES = (10_000, 5_000)
+_LONGEST_WAIT = 0.1
 
 
 class StartRefused(Exception):
@@ -108,8 +113,13 @@ class Conversation:
             ProtocolError: The worker broke a rule.
             LinkClosed: It is gone.
         """
+        allowance = Allowance(*_FRAMES)
         while True:
             self._take(frames.decode_from_worker(link.receive()))
+            # A worker that says too much waits until it is heard.
+            wait = allowance.take(1)
+            if wait:
+                time.sleep(min(wait, _LONGEST_WAIT))
 
     def _take(self, frame: frames.FromWorker) -> None:
         self.alive_at = time.monotonic()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
 from domains.shortages import shortage_of
+
+_REFUSED = re.compile(
+    r"memory allocation|cannot allocate memory|pthread_create failed|thread creation failed"
+    r"|can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
 
 _log = structlog.get_logger("deviceops.worker")
 
@@ -48,6 +55,22 @@ class FirstReason:
         """Remember why it ends, unless that is known."""
         with self._lock:
             self.reason = self.reason or EndReason(why, deliberate, starved)
+
+
+def end_before_hello(words: str, lines: Iterable[str]) -> EndReason:
+    """Why a worker ended of itself before it could say anything.
+
+    Libraries written in C end the process when the system refuses them something, and only
+    print it.
+
+    Args:
+        words: How it ended; completes "The worker ...".
+        lines: What it printed last.
+    """
+    if any(_REFUSED.search(line) for line in lines):
+        why = "cannot start: the system gives its libraries no more memory or threads"
+        return EndReason(why, starved=True)
+    return EndReason(words)
 
 
 def death_of(error: Exception, failed: str) -> Death:

@@ -31,7 +31,10 @@ from server.worker.link.frames import ProtocolError
 _RELAXED = 64
 _MOST_PREVIEWS = 4
 # An honest run has a handful of lasting events for each picture.
-_MOST_WAITING = 4096
+_MOST_LASTING = 4096
+
+_REPLACED = (StepFinished, TransferProgress, Preview)
+"""Events that news of the same kind makes old."""
 
 
 class Run:
@@ -64,6 +67,7 @@ class Run:
         self._wake_posted = False
         self._first_step = 0.0
         self._steps = 0
+        self._lasting = 0
         self._images: set[int] = set()
 
     # From the reader thread.
@@ -114,7 +118,9 @@ class Run:
             if not closed:
                 self._sum_up(event)
                 self._waiting.append(event)
-                if len(self._waiting) > _MOST_WAITING:
+                if not isinstance(event, _REPLACED):
+                    self._lasting += 1
+                if self._lasting > _MOST_LASTING:
                     raise ProtocolError("more events than any run has")
                 self._post_wake()
         if closed and isinstance(event, SpooledImage):

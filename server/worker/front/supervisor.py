@@ -24,7 +24,7 @@ from domains.device.types import Device, OptimizationProfile
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
 from domains.shortages import shortage_of
 from server.worker.front.conversation import Conversation, StartRefused
-from server.worker.front.death import Death, EndReason, FirstReason, death_of
+from server.worker.front.death import Death, FirstReason, death_of, end_before_hello
 from server.worker.front.hang import Hang, Suspicion, find_hang
 from server.worker.front.memory_orders import Pending
 from server.worker.front.process import WorkerProcess, describe_exit
@@ -332,7 +332,11 @@ class Supervisor:
 
     def _death(self, process: WorkerProcess) -> Death:
         words, facts = describe_exit(process.exit_code)
-        reason = self._end.reason or EndReason(words)
+        reason = self._end.reason
+        if reason is None:
+            unheard = self._conversation.alive_at == 0.0
+            lines = process.last_lines if unheard else ()
+            reason = end_before_hello(words, lines)
         death = Death(
             f"The worker {reason.why.rstrip('.')}.", facts, reason.deliberate, reason.starved
         )

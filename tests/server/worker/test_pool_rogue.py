@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from domains.device.jobs import SelfTestJob
@@ -199,3 +200,21 @@ async def test_a_worker_that_stops_reading_holds_up_nobody(tmp_path: Path) -> No
         assert time.monotonic() - started < 5
         assert slowest < 0.25
         assert not lives(process_id)
+
+
+@pytest.mark.parametrize("how", ["endless-steps", "endless-output"])
+async def test_a_flood_costs_the_front_next_to_nothing(tmp_path: Path, how: str) -> None:
+    async with running(tmp_path, rogue(how)) as pool:
+        await ready(pool)
+        front = psutil.Process()
+        before = front.memory_info().rss
+        run = asyncio.create_task(outcome(pool))
+        busy = sum(front.cpu_times()[:2])
+        began = time.monotonic()
+        await asyncio.sleep(2.0)
+        busy = sum(front.cpu_times()[:2]) - busy
+        assert busy < 0.8 * (time.monotonic() - began)
+        assert front.memory_info().rss - before < 20 << 20
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from server.worker.front.death import end_before_hello
 from server.worker.front.restart import RestartPolicy, RestartRules, Verdict
 
 
@@ -101,3 +104,17 @@ def test_a_lack_of_the_systems_never_quarantines() -> None:
     assert verdicts[-1].delay == 30.0
     subject.started()
     assert subject.starved().delay == 0.5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
+        "libgomp: Thread creation failed: Resource temporarily unavailable",
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2",
+        "ImportError: libtorch_cpu.so: failed to map segment from shared object",
+    ],
+)
+def test_libraries_that_end_a_start_for_want_of_something_are_believed(line: str) -> None:
+    assert end_before_hello("ended with exit code 1", ("hello", line)).starved
+    assert not end_before_hello("ended with exit code 1", ("hello",)).starved
