@@ -328,7 +328,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_SHAPE_INVALID")] ModelShapeInvalid = 64,
     /// <summary>
-    /// FAILED_PRECONDITION. A tensor has a data type that cannot be loaded.
+    /// FAILED_PRECONDITION. A tensor has a data type that cannot be loaded; weights are F32, F16,
+    /// BF16 or F64.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_DTYPE_UNSUPPORTED")] ModelDtypeUnsupported = 65,
     /// <summary>
@@ -336,7 +337,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_TENSOR_NAME_INVALID")] ModelTensorNameInvalid = 66,
     /// <summary>
-    /// FAILED_PRECONDITION. A model's configuration is missing, absurd or unknown.
+    /// FAILED_PRECONDITION. A value of a model's configuration or tokenizer is absurd or unknown, or
+    /// its parts cannot be built of it. `component` and `file` name it.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_CONFIG_INVALID")] ModelConfigInvalid = 67,
     /// <summary>
