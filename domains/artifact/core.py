@@ -26,7 +26,8 @@ from domains.artifact.types import Artifact, ArtifactUsage
 from domains.errors import InvalidArgument
 from domains.paging import Page, paginate
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+"""Four copies of one wait for a client that does not read."""
 
 
 @dataclass

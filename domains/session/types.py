@@ -335,6 +335,7 @@ class SessionSnapshot:
     model_id: str
     queue_position: int
     progress: float
+    first_sequence: int
     last_sequence: int
     create_time: datetime
     start_time: datetime | None

@@ -16,6 +16,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from domains.errors import Reason, Unavailable
@@ -23,6 +24,8 @@ from domains.private_folders import prepare
 from domains.regular_files import open_regular
 from domains.session.jobs import SpooledImage
 from domains.session.types import ImageResult
+from domains.shortages import shortage_of
+from server.worker.front.picture_files import NoPicture, measure
 from server.worker.link.frames import ProtocolError
 from server.worker.link.pictures import file_name
 
@@ -88,6 +91,7 @@ class Spool:
             ProtocolError: There is no such file, or it is not what was announced.
             Unavailable: STORAGE_UNAVAILABLE: the folders are not there or cannot be used,
                 which is not the worker's fault.
+            ResourceExhausted: The front has no more of something that it needs.
         """
         path = folder / file_name(epoch, image)
         with _opened(path) as handle:
@@ -95,8 +99,9 @@ class Spool:
                 raise ProtocolError("a picture's file has another size than announced")
             with open(handle, "rb", closefd=False) as content:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
-        if digest != image.artifact_id:
-            raise ProtocolError("a picture's file has another hash than announced")
+                if digest != image.artifact_id:
+                    raise ProtocolError("a picture's file has another hash than announced")
+                _check_content(content, image)
         accepted = self._folder / _ACCEPTED / f"{uuid4().hex}{path.suffix}"
         try:
             prepare(accepted.parent)
@@ -105,8 +110,17 @@ class Spool:
             raise _gone(folder, "a picture's file went away") from error
         except OSError as error:
             _log.error("a picture cannot be taken over: %s", error)
-            raise _unusable() from error
+            raise shortage_of(error) or _unusable() from error
         return SpooledImage(image, accepted)
+
+
+def _check_content(content: BinaryIO, image: ImageResult) -> None:
+    try:
+        found = measure(content, image.size_bytes)
+    except NoPicture:
+        raise ProtocolError("a picture's file is no picture") from None
+    if found != (image.format, image.width, image.height):
+        raise ProtocolError("a picture's file is another picture than announced")
 
 
 def discard(image: SpooledImage) -> None:
@@ -119,7 +133,8 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         handle = open_regular(path)
     except OSError as error:
-        raise _gone(path.parent, "an announced picture cannot be opened") from error
+        gone = _gone(path.parent, "an announced picture cannot be opened")
+        raise shortage_of(error) or gone from error
     try:
         yield handle
     finally:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from msgspec.structs import replace
 
@@ -12,7 +10,7 @@ from domains.device.core.facts import TransientFacts, warn_of_damage
 from domains.device.errors import DeviceUnavailable
 from domains.device.types import Adapter, DeviceKind, DeviceState
 from domains.errors import Reason, ResourceExhausted
-from tests.domains.session.conftest import Clock
+from tests.clocks import SteeredTime
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 
 RX, ARC = card(0, DeviceKind.DIRECTML), card(1, DeviceKind.DIRECTML)
@@ -23,12 +21,12 @@ class Machine:
 
     def __init__(self) -> None:
         self.facts = TransientFacts()
-        self.clock = Clock(datetime(2030, 1, 1, tzinfo=UTC))
+        self.clock = SteeredTime()
         self.workers = FakeWorkers()
 
     async def start(self, *adapters: Adapter) -> DeviceInventory:
         inventory = DeviceInventory(
-            FakeProbe(*adapters), self.workers, facts=self.facts, now=self.clock
+            FakeProbe(*adapters), self.workers, facts=self.facts, now=self.clock.clock.wall
         )
         await inventory.discover()
         return inventory
@@ -125,9 +123,9 @@ async def test_the_best_one_is_one_that_is_there(machine: Machine) -> None:
 
 async def test_an_id_is_free_again_after_thirty_days_of_absence(machine: Machine) -> None:
     await machine.start(card(0, hardware_id="GPU-a"))
-    machine.clock.moment += timedelta(days=20)
+    machine.clock.move(20 * 86400)
     assert (await machine.ids(card(0, hardware_id="GPU-b")))["cuda:0"] == "cuda:1"
-    machine.clock.moment += timedelta(days=11)
+    machine.clock.move(11 * 86400)
 
     inventory = await machine.start(card(0, hardware_id="GPU-c"))
 
@@ -140,7 +138,7 @@ async def test_an_id_is_free_again_after_thirty_days_of_absence(machine: Machine
 async def test_being_there_counts_as_seen(machine: Machine) -> None:
     for _ in range(3):
         await machine.start(card(0, hardware_id="GPU-a"), card(1, hardware_id="GPU-b"))
-        machine.clock.moment += timedelta(days=20)
+        machine.clock.move(20 * 86400)
 
     assert (await machine.ids(card(0, hardware_id="GPU-b")))["cuda:0"] == "cuda:1"
 

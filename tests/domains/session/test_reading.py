@@ -29,7 +29,8 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
-from tests.domains.session.conftest import Clock, collect, finish, picture, started, submit
+from tests.clocks import SteeredTime
+from tests.domains.session.conftest import collect, finish, picture, started, submit
 from tests.domains.sessions import Artifacts
 
 
@@ -130,7 +131,7 @@ async def test_chunks_come_before_their_entry_and_carry_the_number_before(
     ],
 )
 async def test_a_picture_that_is_gone_is_marked_and_the_log_goes_on_to_its_end(
-    sessions: Sessions, clock: Clock, error: DomainError, reason: Reason, after: int
+    sessions: Sessions, clock: SteeredTime, error: DomainError, reason: Reason, after: int
 ) -> None:
     class Damaged(Artifacts):
         async def read(
@@ -140,7 +141,7 @@ async def test_a_picture_that_is_gone_is_marked_and_the_log_goes_on_to_its_end(
                 yield b"0123"
             raise error
 
-    reader = SessionReader(Damaged(), heartbeat_seconds=0.05, now=clock)
+    reader = SessionReader(Damaged(), heartbeat_seconds=0.05, clock=clock.clock)
     session = await started(sessions)
     session.finish_image(picture())
     session.record(StepFinished(0, 1, 2))
@@ -229,7 +230,7 @@ async def test_dropping_a_watch_never_cancels(
 
 
 async def test_transfer_progress_is_thinned_but_its_last_byte_is_kept(
-    sessions: Sessions, reader: SessionReader, clock: Clock
+    sessions: Sessions, reader: SessionReader, clock: SteeredTime
 ) -> None:
     session = await started(sessions)
     for done in range(0, 1001):

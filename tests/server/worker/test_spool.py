@@ -21,9 +21,10 @@ from domains.values import ImageFormat
 from server.worker.child import spool
 from server.worker.front.spool import Spool, discard
 from server.worker.link.frames import ProtocolError
+from tests.fakes.pictures import png
 from tests.odd_files import ODD
 
-DATA = b"a picture"
+DATA = png(256, 320)
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_folders_of_workers_are_private_and_their_own(front: Spool) -> None:
     ("change", "words"),
     [
         ({"data": b"another"}, "another size"),
-        ({"data": b"A picture"}, "another hash"),
+        ({"data": DATA.replace(b"IDAT", b"idat")}, "another hash"),
         ({"image_index": 1}, "cannot be opened"),
         ({"format": ImageFormat.WEBP}, "cannot be opened"),
     ],

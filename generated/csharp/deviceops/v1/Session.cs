@@ -1058,7 +1058,8 @@ namespace DeviceOperations.V1 {
     public const int FirstSequenceFieldNumber = 10;
     private ulong firstSequence_;
     /// <summary>
-    /// Oldest event still kept; WatchSession can start here.
+    /// From here on every event is kept, and WatchSession can start anywhere. Of sessions that
+    /// ended long ago progress (bytes, steps) is given up first; their other events stay.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3426,7 +3427,7 @@ namespace DeviceOperations.V1 {
   /// <summary>
   /// One entry of a session's log, or one of the passing events between entries.
   ///
-  /// Log entries are numbered from 1 without gaps. Passing events (heartbeat, preview,
+  /// Log entries are numbered from 1, without gaps from first_sequence on. Passing events (heartbeat, preview,
   /// image_chunk, queue_moved) are not kept; they repeat the number of the entry before
   /// them. To go on after a lost connection, watch from the last number seen plus one: an
   /// image's chunks come before its entry, so they are sent again if its entry was missed.
