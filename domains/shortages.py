@@ -7,7 +7,8 @@ import re
 
 from domains.errors import Reason, ResourceExhausted
 
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+# The last one is a limit on how large files may become, of the system or of the process.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FILES = frozenset({errno.EMFILE, errno.ENFILE})
 # How the loader says that a library does not fit in memory, without a number.
 _NO_ROOM = re.compile(r"failed to map segment|cannot allocate memory", re.IGNORECASE)

@@ -25,6 +25,7 @@ from domains.artifact.ports import ArtifactFiles
 from domains.artifact.types import Artifact, ArtifactUsage
 from domains.errors import InvalidArgument
 from domains.paging import Page, paginate
+from domains.shortages import shortage_of
 
 CHUNK_BYTES = 256 * 1024
 """Four copies of one wait for a client that does not read."""
@@ -308,7 +309,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
     try:
         return file.read(size)
     except OSError as error:  # the disk fails
-        raise StorageUnavailable from error
+        raise shortage_of(error) or StorageUnavailable() from error
 
 
 def _discard(path: Path) -> None:
