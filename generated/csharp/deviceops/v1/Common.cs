@@ -122,7 +122,7 @@ namespace DeviceOperations.V1 {
             "VFlfRVNUSU1BVEVEEAISGgoWRklHVVJFX1FVQUxJVFlfVU5LTk9XThADKm8K",
             "C0ltYWdlRm9ybWF0EhwKGElNQUdFX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhQK",
             "EElNQUdFX0ZPUk1BVF9QTkcQARIVChFJTUFHRV9GT1JNQVRfSlBFRxACEhUK",
-            "EUlNQUdFX0ZPUk1BVF9XRUJQEAMq8wIKD0RlZ3JhZGF0aW9uS2luZBIgChxE",
+            "EUlNQUdFX0ZPUk1BVF9XRUJQEAMqnAMKD0RlZ3JhZGF0aW9uS2luZBIgChxE",
             "RUdSQURBVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaREVHUkFEQVRJT05f",
             "S0lORF9WQUVfVElMRUQQARIiCh5ERUdSQURBVElPTl9LSU5EX1ZBRV9EQVRB",
             "X1RZUEUQAhIjCh9ERUdSQURBVElPTl9LSU5EX1VORVRfREFUQV9UWVBFEAMS",
@@ -130,8 +130,9 @@ namespace DeviceOperations.V1 {
             "VElPTl9LSU5EX09GRkxPQURFRBAFEiUKIURFR1JBREFUSU9OX0tJTkRfQVRU",
             "RU5USU9OX1NMSUNFRBAGEiEKHURFR1JBREFUSU9OX0tJTkRfU0xPV19FTkNP",
             "REVSEAcSIQodREVHUkFEQVRJT05fS0lORF9PVEhFUl9ERVZJQ0UQCBIlCiFE",
-            "RUdSQURBVElPTl9LSU5EX1BST01QVF9UUlVOQ0FURUQQCUIWqgITRGV2aWNl",
-            "T3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "RUdSQURBVElPTl9LSU5EX1BST01QVF9UUlVOQ0FURUQQCRInCiNERUdSQURB",
+            "VElPTl9LSU5EX1BBUkFNRVRFUlNfT01JVFRFRBAKQhaqAhNEZXZpY2VPcGVy",
+            "YXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ErrorReason), typeof(global::DeviceOperations.V1.DataType), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFormat), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -415,11 +416,13 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DATA_CORRUPTED")] DataCorrupted = 98,
     /// <summary>
-    /// RESOURCE_EXHAUSTED. The device's queue is full.
+    /// RESOURCE_EXHAUSTED. The device's queue is full, or this client has its half of it while
+    /// others wait.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_QUEUE_FULL")] QueueFull = 110,
     /// <summary>
-    /// RESOURCE_EXHAUSTED. Too many calls are open.
+    /// RESOURCE_EXHAUSTED. Too many calls of this kind are open, in all or of this client while
+    /// others have some open; metadata "call_class" and "limit".
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_TOO_MANY_STREAMS")] TooManyStreams = 111,
     /// <summary>
@@ -469,11 +472,13 @@ namespace DeviceOperations.V1 {
     [pbr::OriginalName("ERROR_REASON_CLIENT_DISCONNECTED")] ClientDisconnected = 134,
     /// <summary>
     /// RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
-    /// it: a detached session goes on and can be watched again.
+    /// it: a detached session goes on and can be watched again. Or it left so many streams
+    /// unread that it gets no new ones.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_SLOW_READER")] SlowReader = 135,
     /// <summary>
-    /// DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed.
+    /// DEADLINE_EXCEEDED. The call's deadline, the session's timeout or the server's own time
+    /// for such a call passed, or the client sent nothing for too long.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DEADLINE_EXPIRED")] DeadlineExpired = 136,
     /// <summary>
@@ -620,6 +625,10 @@ namespace DeviceOperations.V1 {
     /// The prompt was longer than the text encoders read; its end had no effect.
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_PROMPT_TRUNCATED")] PromptTruncated = 9,
+    /// <summary>
+    /// The settings were too long for the picture's file format; the file lacks some or all.
+    /// </summary>
+    [pbr::OriginalName("DEGRADATION_KIND_PARAMETERS_OMITTED")] ParametersOmitted = 10,
   }
 
   #endregion
