@@ -68,6 +68,11 @@ def _default_model_roots(values: dict[str, Any]) -> tuple[Path, ...]:
 
 
 def _absolute(path: Path) -> Path:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # It goes into logs and answers, which are UTF-8.
+        raise ValueError(f"{str(path)!a} is not UTF-8; use another name") from None
     return Path(os.path.abspath(path.expanduser()))
 
 
@@ -168,6 +173,9 @@ class Settings(BaseModel):
     sessions_kept: Count = 1_000
     session_retention_seconds: Seconds = 3_600
     artifact_quota_bytes: Annotated[int, Field(ge=2**20)] = 20 * 2**30
+    artifact_min_free_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**28
+    """Free disk space below which nothing more is kept: the rest is for the journal, logs
+    and other programs."""
     artifact_retention_seconds: Seconds = 7 * 86_400
     allocation_quota_bytes: Annotated[int, Field(ge=0)] | None = None
     """Most bytes of one memory that one client may hold; empty: half of it, 0: no limit."""

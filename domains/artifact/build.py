@@ -11,6 +11,9 @@ from typing import Protocol
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.core import ArtifactStore
 from domains.artifact.servicer import ArtifactServicer
+from domains.loops import Loop
+
+_TIDY_SECONDS = 5.0
 
 
 class Settings(Protocol):
@@ -21,6 +24,8 @@ class Settings(Protocol):
     @property
     def artifact_quota_bytes(self) -> int: ...
     @property
+    def artifact_min_free_bytes(self) -> int: ...
+    @property
     def artifact_retention_seconds(self) -> float: ...
 
 
@@ -30,6 +35,7 @@ class Built:
 
     store: ArtifactStore
     servicer: ArtifactServicer
+    loops: tuple[Loop, ...]
 
 
 def build(settings: Settings, *, now: Callable[[], datetime]) -> Built:
@@ -37,7 +43,9 @@ def build(settings: Settings, *, now: Callable[[], datetime]) -> Built:
     store = ArtifactStore(
         ArtifactFolder(settings.data_dir / "artifacts"),
         quota_bytes=settings.artifact_quota_bytes,
+        min_free_bytes=settings.artifact_min_free_bytes,
         retention=timedelta(seconds=settings.artifact_retention_seconds),
         now=now,
     )
-    return Built(store, ArtifactServicer(store))
+    tidying = Loop("expired artifacts", _TIDY_SECONDS, store.tidy)
+    return Built(store, ArtifactServicer(store), (tidying,))

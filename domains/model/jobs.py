@@ -6,7 +6,7 @@ from pathlib import Path
 
 from domains.codec import ModelId, Value
 from domains.device.types import Components
-from domains.session.jobs import Job
+from domains.session.jobs import Job, ModelFiles
 
 
 class LoadReport(Value, frozen=True):
@@ -21,3 +21,8 @@ class LoadJob(Job[LoadReport], frozen=True):
 
     model_id: ModelId
     model_path: Path
+
+    @property
+    def model(self) -> ModelFiles:
+        """What is loaded."""
+        return ModelFiles(self.model_id, self.model_path)

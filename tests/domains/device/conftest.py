@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from domains.clock import Clock
 from domains.device.core import DeviceInventory, DeviceService
 from domains.device.core.changes import DeviceChanges
 from domains.device.core.facts import TransientFacts
@@ -112,7 +113,7 @@ async def sessions() -> AsyncIterator[Sessions]:
         queue_length=2,
         retention=timedelta(seconds=60),
         kept=100,
-        now=_now,
+        clock=Clock(),
     )
     yield registry
     await registry.stop(0)

@@ -61,11 +61,11 @@ async def test_a_place_that_nobody_can_read_has_no_pressure(system: System) -> N
 async def test_a_level_keeps_the_time_at_which_it_began(system: System) -> None:
     watch, time = system.service.watch, system.time
     (first, *_) = await watch.ask()
-    time.seconds += 10
+    time.move(10)
     (same, *_) = await watch.ask()
     system.host.use(0.81)
     (changed, *_) = await watch.ask()
-    time.seconds += 10
+    time.move(10)
     system.host.use(0.76)  # not below where it ends
     (still, *_) = await watch.ask()
 
@@ -196,7 +196,7 @@ async def test_a_stream_of_a_missing_device_is_an_error(system: System) -> None:
 
 def hold_three(system: System) -> None:
     """Two that were not used for a while, one that was just now; one more is in use."""
-    now = system.time.now()
+    now = system.time.moment
     for minutes, model_id in ((5, "older"), (9, "oldest"), (0, "fresh")):
         used = now - timedelta(minutes=minutes)
         system.models.hold("cuda:0", model_id, 10, used=used)
@@ -218,6 +218,22 @@ async def test_elevated_lets_one_idle_model_go_at_a_time(system: System) -> None
     relieve = system.reactions.relieve
 
     assert [await relieve() for _ in range(3)] == [("oldest",), ("older",), ()]
+
+
+@pytest.mark.parametrize("jump", [3600.0, 8 * 86400.0, -3600.0])
+async def test_setting_the_clock_makes_a_model_neither_idle_nor_busy(
+    system: System, jump: float
+) -> None:
+    hold_three(system)
+    system.meter.tell("cuda:0", 100, 15)
+    await system.service.watch.sample()
+    relieve = system.reactions.relieve
+    assert [await relieve() for _ in range(3)] == [("oldest",), ("older",), ()]
+    system.time.set_wall(jump)
+
+    assert await relieve() == ()
+    system.time.move(31)
+    assert await relieve() == ("fresh",)
 
 
 async def test_high_lets_every_idle_model_go(system: System) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -25,25 +25,13 @@ from domains.session.types import (
 )
 from domains.values import ImageFormat
 from server.errors import describe_failure
+from tests.clocks import SteeredTime
 from tests.domains.sessions import Artifacts
 
 
-@dataclass
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    moment: datetime = datetime(2030, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def move(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SteeredTime:
+    return SteeredTime()
 
 
 @pytest.fixture
@@ -51,19 +39,19 @@ def artifacts() -> Artifacts:
     return Artifacts({"a" * 64: b"0123456789"})
 
 
-def registry(clock: Clock, queue_length: int) -> Sessions:
+def registry(clock: SteeredTime, queue_length: int) -> Sessions:
     """A registry with room for so many waiting sessions per device."""
     return Sessions(
         describe=describe_failure,
         queue_length=queue_length,
         retention=timedelta(seconds=60),
         kept=5,
-        now=clock,
+        clock=clock.clock,
     )
 
 
 @pytest.fixture
-async def sessions(clock: Clock) -> AsyncIterator[Sessions]:
+async def sessions(clock: SteeredTime) -> AsyncIterator[Sessions]:
     """A registry with room for three waiting sessions per device."""
     made = registry(clock, 3)
     yield made
@@ -71,7 +59,7 @@ async def sessions(clock: Clock) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-async def roomy(clock: Clock) -> AsyncIterator[Sessions]:
+async def roomy(clock: SteeredTime) -> AsyncIterator[Sessions]:
     """A registry with room for many."""
     made = registry(clock, 30)
     yield made
@@ -79,8 +67,8 @@ async def roomy(clock: Clock) -> AsyncIterator[Sessions]:
 
 
 @pytest.fixture
-def reader(clock: Clock, artifacts: Artifacts) -> SessionReader:
-    return SessionReader(artifacts, heartbeat_seconds=0.05, now=clock)
+def reader(clock: SteeredTime, artifacts: Artifacts) -> SessionReader:
+    return SessionReader(artifacts, heartbeat_seconds=0.05, clock=clock.clock)
 
 
 @pytest.fixture

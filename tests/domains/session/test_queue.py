@@ -11,7 +11,8 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull
 from domains.session.types import Priority, SessionOptions, SessionState
-from tests.domains.session.conftest import Clock, finish, submit
+from tests.clocks import SteeredTime
+from tests.domains.session.conftest import finish, submit
 from tests.domains.sessions import until_final
 
 
@@ -126,7 +127,7 @@ async def test_a_session_cancelled_while_it_waits_never_starts(sessions: Session
 
 
 async def test_a_session_whose_time_is_over_never_starts(
-    sessions: Sessions, clock: Clock
+    sessions: Sessions, clock: SteeredTime
 ) -> None:
     device = Device()
     first = submit(sessions, device.work)
