@@ -14,6 +14,7 @@ from domains.model import build as model
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.session import build as session
+from server import heap
 from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
@@ -51,7 +52,7 @@ class Composition:
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
         self._main_memory = memory.main_memory()
-        self._artifact = artifact.build(settings, now=clock.wall)
+        self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
             settings,
             self._artifact.store,
@@ -108,8 +109,11 @@ class Composition:
         await asyncio.to_thread(self._journal.open)
         await self._artifact.store.start()
         await self._pool.start(self._device.inventory.devices)
-        for domain in (self._session, self._device, self._model, self._memory):
+        for domain in (
+            *(self._artifact, self._session, self._device, self._model, self._memory),
+        ):
             self._background.start(domain.loops)
+        self._background.start(heap.LOOPS)
 
     async def stop(self, grace_seconds: float) -> None:
         """Let sessions end within the grace; then end workers and discovery."""

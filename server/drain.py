@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Awaitable, Coroutine, Iterator
 from typing import Any
@@ -97,7 +99,30 @@ class StopRequests:
 
         before = {number: signal.signal(number, ask) for number in early_end.signals()}
         try:
-            yield
+            with _woken_by_signals(loop):
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """A signal wakes the loop, whichever thread takes it and however close to its sleep.
+
+    Handlers run between two steps of the main thread, which makes none while it sleeps.
+    """
+    if sys.platform == "win32":  # Its loop does so by itself.
+        yield
+        return
+    woken, waking = socket.socketpair()
+    with woken, waking:
+        woken.setblocking(False)
+        waking.setblocking(False)
+        loop.add_reader(woken, woken.recv, 4096)
+        before = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(woken)

@@ -19,9 +19,15 @@ from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.model_loading import load_model
+from domains.inference.backends.model_loading import (
+    PreparedModel,
+    load_weights,
+    prepare_model,
+)
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.profiles import ProfileSettings, bring_into
+from domains.inference.backends.room import fits_beside
+from domains.inference.backends.second_try import with_room
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import fingerprint
@@ -162,19 +168,29 @@ class Engine:
         del model
         context.emit(PhaseStarted(Phase.LOADING_MODEL))
         with clock.time("load"):
-            # The old one first: there may not be room for both.
-            self.unload()
-            self._model = load_model(
-                model_id,
-                path,
-                precision,
-                self._device,
-                emit=context.emit,
-                check_stop=context.check_stop,
+            prepared = prepare_model(
+                model_id, path, precision, self._device, check_stop=context.check_stop
             )
-        bring_into(self._model, self._settings)
+            fresh = self._replacement(prepared, context)
+            bring_into(fresh, self._settings)
+            self._model = fresh
+        release_memory(self._device)
         self._count()
-        return self._model
+        return fresh
+
+    def _replacement(self, prepared: PreparedModel, context: JobContext) -> LoadedModel:
+        """Read a model's weights, beside those of the model before where there is room.
+
+        That one then stays if reading fails or is stopped.
+        """
+
+        def load() -> LoadedModel:
+            return load_weights(prepared, emit=context.emit, check_stop=context.check_stop)
+
+        if self._model is None or not fits_beside(prepared.needed_bytes, self._device):
+            self.unload()
+            return load()
+        return with_room(load, self.unload)
 
     def _count(self) -> None:
         """Note what is loaded; its last use is now."""

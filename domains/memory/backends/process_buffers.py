@@ -8,7 +8,6 @@ threads that draw.
 from __future__ import annotations
 
 import ctypes
-import gc
 import mmap
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from contextlib import ExitStack, closing, suppress
 
 import psutil
 
+from domains.device.backends.host_memory import give_back
 from domains.device.backends.process_limit import capped
 from domains.errors import Reason, ResourceExhausted
 from domains.memory.backends.buffer_store import BufferStore, check_region
@@ -46,11 +46,7 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
 
     def release_cached(self) -> None:
         """Have the C library give back what it keeps of freed memory, where it can."""
-        gc.collect()
-        if sys.platform == "linux":
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU library
-            if trim is not None:
-                trim(0)
+        give_back()
 
     def _take(self, size: int, guard: Guard) -> mmap.mmap:
         # The system would promise more than it has, and end a process that touches it.

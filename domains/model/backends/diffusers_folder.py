@@ -19,21 +19,18 @@ from domains.model.backends.component_config import (
     read_config,
     read_shard_names,
 )
-from domains.model.backends.families.components import SCHEDULER, NetworkClass
-from domains.model.backends.families.family import Family
+from domains.model.backends.families.components import NetworkClass
+from domains.model.backends.families.family import INDEX, Family
 from domains.model.backends.families.registry import FAMILIES, PIPELINES
+from domains.model.backends.families.schedulers import SCHEDULER
 from domains.model.backends.safetensors_header import Header, read_header
+from domains.model.backends.sizes import check_native_size
+from domains.model.backends.stored_weights import check_weights
+from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids, read_tokenizer
 from domains.model.types import Architecture
 
 _LIBRARIES = {"diffusers", "transformers", None}
-_TOKENIZER_FILES = (
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-)
-_MAX_TOKENIZER_FILE_BYTES = 64 << 20
+_TOKENIZERS = {"CLIPTokenizer", "CLIPTokenizerFast"}
 # Full precision first, then the halves; a training-only copy without EMA comes last.
 _VARIANTS = ("", "fp32", "fp16", "bf16")
 
@@ -69,7 +66,7 @@ class FolderPlan:
     architecture: Architecture
     index: Config
     networks: tuple[NetworkPlan, ...]
-    tokenizers: Mapping[str, str]
+    tokenizers: Mapping[str, TokenizerPlan]
     scheduler_config: Config
 
     @property
@@ -95,26 +92,36 @@ def inspect_folder(path: Path) -> FolderPlan:
         )
     index = read_config(path / "model_index.json", called="model_index.json")
     family = _family(index)
+    check_config(index, INDEX, called="model_index.json")
     _check_index(index, family)
     _refuse_code(path, family)
-    for tokenizer in family.tokenizers:
-        _check_tokenizer(path / tokenizer)
+    tokenizers = {
+        name: read_tokenizer(path / name, encoder)
+        for name, encoder in family.tokenizers.items()
+    }
     called = "scheduler/scheduler_config.json"
     scheduler = read_config(path / "scheduler" / "scheduler_config.json", called=called)
     check_config(scheduler, SCHEDULER, called=called)
     networks = tuple(_plan_network(path, *network) for network in family.networks.items())
-    why = family.incompatible({network.name: network.config for network in networks})
+    configs = {network.name: network.config for network in networks}
+    why = family.incompatible(configs)
     if why:
         raise FailedPrecondition(
             f"The model is not a complete {family.title} model: {why}.",
             reason=Reason.MODEL_INCOMPATIBLE,
         )
+    check_native_size(configs["unet"], configs["vae"])
+    for network in networks:
+        headers = (file.header for file in network.files)
+        check_weights(network.name, network.network_class, network.config, headers)
+    for tokenizer in tokenizers.values():
+        check_ids(tokenizer, tokenizer.largest_id, configs[tokenizer.encoder]["vocab_size"])
     return FolderPlan(
         path,
         family.architecture,
         index,
         networks,
-        family.tokenizers,
+        tokenizers,
         family.mend_scheduler(scheduler),
     )
 
@@ -165,8 +172,8 @@ def _check_index(index: Config, family: Family) -> None:
             _refuse_index(f"names an unknown library for {name[:64]!r}")
     for name, network in family.networks.items():
         _check_part(index, name, {network.name})
-    for name, tokenizer in family.tokenizers.items():
-        _check_part(index, name, {tokenizer, f"{tokenizer}Fast"})
+    for name in family.tokenizers:
+        _check_part(index, name, _TOKENIZERS)
 
 
 def _check_part(index: Config, name: str, class_names: set[str]) -> None:
@@ -197,29 +204,12 @@ def _refuse_code(path: Path, family: Family) -> None:
             )
 
 
-def _check_tokenizer(folder: Path) -> None:
-    called = folder.name
-    whole = (folder / "tokenizer.json").is_file()
-    halves = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    if not whole and not halves:
-        raise FailedPrecondition(
-            f"The model's {called} has neither a tokenizer.json nor a vocabulary.",
-            reason=Reason.MODEL_INCOMPLETE,
-            metadata={"component": called},
-        )
-    for name in _TOKENIZER_FILES:
-        file = folder / name
-        if file.is_file() and file.stat().st_size > _MAX_TOKENIZER_FILE_BYTES:
-            raise FailedPrecondition(
-                f"The model's {called}/{name} is too large.",
-                reason=Reason.MODEL_CONFIG_INVALID,
-            )
-
-
 def _plan_network(path: Path, name: str, network_class: NetworkClass) -> NetworkPlan:
     called = f"{name}/config.json"
     given = read_config(path / name / "config.json", called=called)
-    config = {**network_class.defaults, **given}
+    # Null means the default where the library would otherwise work one out.
+    defaults = dict(network_class.defaults)
+    config = defaults | {k: v for k, v in given.items() if v is not None or k not in defaults}
     check_config(config, network_class.bounds, called=called)
     paths = _weight_files(path / name, network_class.weights_name)
     files = tuple(WeightFile(file, read_header(file)) for file in paths)

@@ -11,10 +11,13 @@ from domains.model.backends.component_config import read_config
 from domains.model.backends.diffusers_folder import FolderPlan, NetworkPlan, inspect_folder
 from domains.model.backends.families.family import has_part
 from domains.model.backends.families.registry import FAMILIES
+from domains.model.backends.families.unet import UNET
+from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import one_line, read_card
 from domains.model.backends.roots import INDEX, Found
 from domains.model.backends.single_file import problem_of, shown_name
+from domains.model.backends.sizes import native_size
 from domains.model.types import (
     Architecture,
     Component,
@@ -121,16 +124,14 @@ def _recognised(
 
 
 def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height in pixels: the UNet's sample in latents, times the VAE's scale."""
-    blocks = vae.get("block_out_channels")
-    sample = unet.get("sample_size")
-    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
+    """Width and height in pixels; zeros where the configurations do not tell."""
+    told = (
+        (UNET, "sample_size", unet.get("sample_size")),
+        (VAE, "block_out_channels", vae.get("block_out_channels")),
+    )
+    if any(value is None or kind.bounds.keys[key].problem(value) for kind, key, value in told):
         return 0, 0
-    height, width = sample if isinstance(sample, list) and len(sample) == 2 else (sample,) * 2
-    if type(width) is not int or type(height) is not int:
-        return 0, 0
-    scale = 2 ** (len(blocks) - 1)
-    return max(width, 0) * scale, max(height, 0) * scale
+    return native_size(unet, vae)
 
 
 def _components(index: Mapping[str, Any], plan: FolderPlan | None) -> tuple[Component, ...]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from domains.clock import Clock
+from domains.errors import DomainError
 from domains.session.core.session import Session
 from domains.session.errors import EventsExpired
 from domains.session.ports import ArtifactReader
@@ -14,6 +16,7 @@ from domains.session.types import (
     Heartbeat,
     ImageChunk,
     ImageFinished,
+    ImageResult,
     Passing,
     QueueMoved,
     SessionEvent,
@@ -71,10 +74,11 @@ class SessionReader:
                     raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
                 entry = log.entry(cursor)
                 if image_data and isinstance(entry.event, ImageFinished):
-                    async with aclosing(self._chunks(entry, entry.event)) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
-                yield entry
+                    async with aclosing(self._with_data(entry, entry.event)) as events:
+                        async for event in events:
+                            yield event
+                else:
+                    yield entry
                 cursor = entry.sequence + 1
             if log.terminal is not None:
                 return
@@ -95,12 +99,25 @@ class SessionReader:
             session.session_id, session.log.last_sequence, self._clock.wall(), event
         )
 
-    async def _chunks(
+    async def _with_data(
         self, entry: SessionEvent, finished: ImageFinished
+    ) -> AsyncGenerator[SessionEvent]:
+        """A picture's chunks and its entry, which says so where the bytes are not to be had:
+        whatever became of a picture, the log goes on to its end.
+        """
+        try:
+            async with aclosing(self._chunks(entry, finished.image)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except DomainError as error:
+            entry = replace(entry, event=replace(finished, data_missing=error.reason))
+        yield entry
+
+    async def _chunks(
+        self, entry: SessionEvent, image: ImageResult
     ) -> AsyncGenerator[SessionEvent]:
         """The picture's file, numbered like the entry before it so that it is resent."""
         offset = 0
-        image = finished.image
         async for data in self._artifacts.read(image.artifact_id):
             chunk = ImageChunk(image.image_index, offset, image.size_bytes, data)
             yield SessionEvent(entry.session_id, entry.sequence - 1, entry.event_time, chunk)

@@ -36,7 +36,7 @@ class Session:
     It belongs to the event loop that made it. Every change of state goes through a
     method here, which also writes the log, so that the two cannot disagree; whatever
     comes after the terminal entry is ignored, since a worker may report late. `followers`
-    counts the calls that run the session and are still open.
+    counts the calls that run the session and are still open. `client` is whose work it is.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Session:
         model_id: str,
         total_steps: int,
         parent_session_id: str,
+        client: str,
         retention: timedelta,
         clock: Clock,
     ) -> None:
@@ -58,6 +59,7 @@ class Session:
         self.device_id = device_id
         self.model_id = model_id
         self.parent_session_id = parent_session_id
+        self.client = client
         self.state = SessionState.QUEUED
         self.phase: Phase | None = Phase.QUEUED
         self.queue_position = 0

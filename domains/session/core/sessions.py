@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from domains.clients import DEFAULT_CLIENT
 from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core.plan import SessionPlan
@@ -131,6 +132,7 @@ class Sessions:
         *,
         options: SessionOptions,
         digest: bytes = b"",
+        client: str = DEFAULT_CLIENT,
     ) -> Session:
         """Accept work: the session is in its device's queue when this returns.
 
@@ -139,6 +141,7 @@ class Sessions:
             turn: Called when the session's turn comes.
             options: What its request said about it.
             digest: Stands for the whole request.
+            client: Whose work it is.
 
         Raises:
             QueueFull: The device's queue has no room; nothing is kept.
@@ -156,6 +159,7 @@ class Sessions:
             model_id=plan.model_id,
             total_steps=plan.steps * len(plan.seeds),
             parent_session_id=plan.parent_session_id,
+            client=client,
             retention=self._retention,
             clock=self._clock,
         )

@@ -185,9 +185,9 @@ class Worker:
             answer = frames.Done(session_id, epoch, frames.raw(report))
         except DomainError as error:
             answer = _failed(run, error.failure())
-        except Exception:
+        except Exception as error:
             told = _traceback()
-            answer = _failed(run, failure_of_unexpected(parts.computes), told)
+            answer = _failed(run, failure_of_unexpected(error, parts.computes), told)
         if self._pulse is not None:
             self._pulse.tell()
         # The front may order the next run as soon as it has the answer.

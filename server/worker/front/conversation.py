@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from domains.device.types import DeviceFigures
-from domains.errors import Failure, Reason, ResourceExhausted
+from domains.errors import DomainError, Failure, Reason, ResourceExhausted
 from domains.session.types import ImageResult, ProgressEvent
-from domains.shortages import shortage_of
 from server.worker.front.memory_orders import Orders
 from server.worker.front.output import Allowance
 from server.worker.front.runs import Run
@@ -176,9 +175,9 @@ class Conversation:
             return
         try:
             run.offer(self._spool.accept(self._spool_dir, run.epoch, event))
-        except OSError as error:
-            # The front has no more of something: the run ends with that, the worker stays.
-            run.stop_error = run.stop_error or shortage_of(error)
+        except DomainError as error:
+            # It is no fault of the worker's: the run ends with that, the worker stays.
+            run.stop_error = run.stop_error or error
 
     def _fail(self, run: Run, frame: frames.Failed) -> None:
         if frame.traceback:

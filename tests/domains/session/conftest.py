@@ -39,18 +39,31 @@ def artifacts() -> Artifacts:
     return Artifacts({"a" * 64: b"0123456789"})
 
 
-@pytest.fixture
-async def sessions(clock: SteeredTime) -> AsyncIterator[Sessions]:
-    """A registry with room for three waiting sessions per device."""
-    registry = Sessions(
+def registry(clock: SteeredTime, queue_length: int) -> Sessions:
+    """A registry with room for so many waiting sessions per device."""
+    return Sessions(
         describe=describe_failure,
-        queue_length=3,
+        queue_length=queue_length,
         retention=timedelta(seconds=60),
         kept=5,
         clock=clock.clock,
     )
-    yield registry
-    await registry.stop(0)
+
+
+@pytest.fixture
+async def sessions(clock: SteeredTime) -> AsyncIterator[Sessions]:
+    """A registry with room for three waiting sessions per device."""
+    made = registry(clock, 3)
+    yield made
+    await made.stop(0)
+
+
+@pytest.fixture
+async def roomy(clock: SteeredTime) -> AsyncIterator[Sessions]:
+    """A registry with room for many."""
+    made = registry(clock, 30)
+    yield made
+    await made.stop(0)
 
 
 @pytest.fixture
@@ -87,10 +100,11 @@ def submit(
     *,
     digest: bytes = b"",
     device_id: str = "cpu:0",
+    client: str = "default",
 ) -> Session:
     """A session that does in its turn what it is told here."""
     options = options or SessionOptions()
-    return sessions.open(plan(device_id), turn, options=options, digest=digest)
+    return sessions.open(plan(device_id), turn, options=options, digest=digest, client=client)
 
 
 def asked(

@@ -54,7 +54,7 @@ MOVE = Move(BufferRegion("one"), BufferRegion("other"), 1000)
         ("done-without-pictures", "done without all its pictures"),
         ("missing-file", "cannot be opened"),
         ("link-for-file", "cannot be opened"),
-        ("pipe-for-file", "another size than announced"),
+        ("pipe-for-file", "cannot be opened"),
     ],
 )
 async def test_a_broken_rule_ends_the_worker(tmp_path: Path, how: str, rule: str) -> None:

@@ -182,7 +182,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Read an artifact in chunks, from any offset. Can be repeated.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
-      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
+      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash and are set aside),
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -197,7 +198,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Read an artifact in chunks, from any offset. Can be repeated.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
-      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
+      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash and are set aside),
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -314,7 +316,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it).
+      /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -329,7 +331,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it).
+      /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -342,7 +344,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it).
+      /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -357,7 +359,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it).
+      /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -142,11 +142,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_SHAPE_INVALID: _ErrorReason.ValueType  # 64
     """FAILED_PRECONDITION. A tensor's shape and its bytes disagree."""
     ERROR_REASON_MODEL_DTYPE_UNSUPPORTED: _ErrorReason.ValueType  # 65
-    """FAILED_PRECONDITION. A tensor has a data type that cannot be loaded."""
+    """FAILED_PRECONDITION. A tensor has a data type that cannot be loaded; weights are F32, F16,
+    BF16 or F64.
+    """
     ERROR_REASON_MODEL_TENSOR_NAME_INVALID: _ErrorReason.ValueType  # 66
     """FAILED_PRECONDITION. A tensor's name is not printable ASCII."""
     ERROR_REASON_MODEL_CONFIG_INVALID: _ErrorReason.ValueType  # 67
-    """FAILED_PRECONDITION. A model's configuration is missing, absurd or unknown."""
+    """FAILED_PRECONDITION. A value of a model's configuration or tokenizer is absurd or unknown, or
+    its parts cannot be built of it. `component` and `file` name it.
+    """
     ERROR_REASON_MODEL_FORMAT_UNSUPPORTED: _ErrorReason.ValueType  # 68
     """FAILED_PRECONDITION. The file format is not one this server opens."""
     ERROR_REASON_MODEL_UNSAFE_PICKLE: _ErrorReason.ValueType  # 69
@@ -203,6 +207,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The artifact store has reached its quota."""
     ERROR_REASON_DISK_FULL: _ErrorReason.ValueType  # 115
     """RESOURCE_EXHAUSTED. The disk is full."""
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 119
+    """UNAVAILABLE. A file of the server cannot be read or written now, and not for lack of
+    room; its log says why.
+    """
     ERROR_REASON_HOST_OUT_OF_MEMORY: _ErrorReason.ValueType  # 116
     """RESOURCE_EXHAUSTED. Main memory does not suffice: metadata "needed_bytes",
     "free_bytes", "evictable_bytes" where known.
@@ -328,11 +336,15 @@ ERROR_REASON_MODEL_HEADER_TOO_LARGE: ErrorReason.ValueType  # 63
 ERROR_REASON_MODEL_SHAPE_INVALID: ErrorReason.ValueType  # 64
 """FAILED_PRECONDITION. A tensor's shape and its bytes disagree."""
 ERROR_REASON_MODEL_DTYPE_UNSUPPORTED: ErrorReason.ValueType  # 65
-"""FAILED_PRECONDITION. A tensor has a data type that cannot be loaded."""
+"""FAILED_PRECONDITION. A tensor has a data type that cannot be loaded; weights are F32, F16,
+BF16 or F64.
+"""
 ERROR_REASON_MODEL_TENSOR_NAME_INVALID: ErrorReason.ValueType  # 66
 """FAILED_PRECONDITION. A tensor's name is not printable ASCII."""
 ERROR_REASON_MODEL_CONFIG_INVALID: ErrorReason.ValueType  # 67
-"""FAILED_PRECONDITION. A model's configuration is missing, absurd or unknown."""
+"""FAILED_PRECONDITION. A value of a model's configuration or tokenizer is absurd or unknown, or
+its parts cannot be built of it. `component` and `file` name it.
+"""
 ERROR_REASON_MODEL_FORMAT_UNSUPPORTED: ErrorReason.ValueType  # 68
 """FAILED_PRECONDITION. The file format is not one this server opens."""
 ERROR_REASON_MODEL_UNSAFE_PICKLE: ErrorReason.ValueType  # 69
@@ -389,6 +401,10 @@ ERROR_REASON_STORAGE_QUOTA_EXCEEDED: ErrorReason.ValueType  # 114
 """RESOURCE_EXHAUSTED. The artifact store has reached its quota."""
 ERROR_REASON_DISK_FULL: ErrorReason.ValueType  # 115
 """RESOURCE_EXHAUSTED. The disk is full."""
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 119
+"""UNAVAILABLE. A file of the server cannot be read or written now, and not for lack of
+room; its log says why.
+"""
 ERROR_REASON_HOST_OUT_OF_MEMORY: ErrorReason.ValueType  # 116
 """RESOURCE_EXHAUSTED. Main memory does not suffice: metadata "needed_bytes",
 "free_bytes", "evictable_bytes" where known.

@@ -1140,6 +1140,12 @@ class ImageFinished(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: _builtins.int
+    DATA_MISSING_FIELD_NUMBER: _builtins.int
+    data_missing: _common_pb2.ErrorReason.ValueType
+    """Why its chunks were asked for and are not here: ARTIFACT_NOT_FOUND (deleted or expired),
+    DATA_CORRUPTED, STORAGE_UNAVAILABLE, or another reason of DownloadArtifact. Unset where
+    they came, or nobody asked. With it, chunks that did come are no whole file.
+    """
     @_builtins.property
     def image(self) -> Global___ImageResult:
         """What it is and where."""
@@ -1148,10 +1154,11 @@ class ImageFinished(_message.Message):
         self,
         *,
         image: Global___ImageResult | None = ...,
+        data_missing: _common_pb2.ErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_missing", b"data_missing", "image", b"image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

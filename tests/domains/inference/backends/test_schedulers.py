@@ -9,10 +9,10 @@ import diffusers
 import pytest
 import torch
 
-from domains.errors import FailedPrecondition, Reason
+from domains.errors import FailedPrecondition, InvalidArgument, Reason
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.types import Scheduler, SchedulerSettings, SigmaSpacing
-from domains.model.backends.families.components import SCHEDULER
+from domains.model.backends.families.schedulers import SCHEDULER
 
 SWITCHES = {
     SigmaSpacing.KARRAS: "use_karras_sigmas",
@@ -89,6 +89,50 @@ def test_a_configuration_the_class_refuses_is_the_models_fault():
     with pytest.raises(FailedPrecondition) as caught:
         build_scheduler(settings, config, steps=4)
     assert caught.value.reason is Reason.MODEL_CONFIG_INVALID
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "config"),
+    [
+        (Scheduler.EULER_ANCESTRAL_DISCRETE, {"prediction_type": "sample"}),
+        (Scheduler.DDIM, {"steps_offset": 9999}),
+        (Scheduler.DPM_SOLVER_SINGLESTEP, {"algorithm_type": "sde-dpmsolver"}),
+        (Scheduler.UNIPC_MULTISTEP, {"use_dynamic_shifting": True}),
+        (Scheduler.DEIS_MULTISTEP, {"use_flow_sigmas": True, "flow_shift": 1e-9}),
+    ],
+)
+def test_a_configuration_that_cannot_draw_is_the_models_fault(scheduler, config):
+    for steps in (2, 7):
+        with pytest.raises(FailedPrecondition) as caught:
+            build_scheduler(SchedulerSettings(scheduler), config, steps=steps)
+        assert caught.value.reason is Reason.MODEL_CONFIG_INVALID
+        assert caught.value.metadata["component"] == "scheduler"
+        assert caught.value.metadata["scheduler"] == scheduler.value
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "config", "steps"),
+    [
+        (Scheduler.DDIM, {"steps_offset": 10, "timestep_spacing": "leading"}, 125),
+        (Scheduler.DPM_SOLVER_MULTISTEP, {"lambda_min_clipped": 1e6}, 7),
+    ],
+)
+def test_steps_that_a_sound_configuration_can_do_are_never_blamed(scheduler, config, steps):
+    settings = SchedulerSettings(scheduler)
+    build_scheduler(settings, config, steps=2)
+    build_scheduler(settings, {}, steps=steps)
+    with pytest.raises(FailedPrecondition) as caught:
+        build_scheduler(settings, config, steps=steps)
+    assert caught.value.reason is Reason.MODEL_CONFIG_INVALID
+
+
+@pytest.mark.parametrize("scheduler", [Scheduler.DDIM, Scheduler.UNIPC_MULTISTEP])
+def test_more_steps_than_a_sound_schedule_has_are_the_requests_fault(scheduler):
+    settings, config = SchedulerSettings(scheduler), {"num_train_timesteps": 10}
+    build_scheduler(settings, config, steps=4)
+    with pytest.raises(InvalidArgument) as caught:
+        build_scheduler(settings, config, steps=50)
+    assert [broken.field for broken in caught.value.violations] == ["steps"]
 
 
 def test_every_build_is_a_new_scheduler():
