@@ -1,8 +1,9 @@
-"""What the system has no more of, read from errors."""
+"""What the system has no more of, by the errors with which it says so."""
 
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 
@@ -10,51 +11,56 @@ from domains.errors import Reason, ResourceExhausted
 from domains.shortages import shortage_of
 
 
+def system(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "resource"),
     [
-        (OSError(errno.ENOSPC, "full"), Reason.DISK_FULL),
-        (OSError(errno.EDQUOT, "quota"), Reason.DISK_FULL),
-        (OSError(errno.EMFILE, "files"), Reason.HOST_LIMIT_REACHED),
-        (OSError(errno.ENFILE, "files"), Reason.HOST_LIMIT_REACHED),
-        (OSError(errno.EAGAIN, "processes"), Reason.HOST_LIMIT_REACHED),
-        (RuntimeError("can't start new thread"), Reason.HOST_LIMIT_REACHED),
-        (OSError(errno.ENOMEM, "memory"), Reason.HOST_OUT_OF_MEMORY),
-        (MemoryError(), Reason.HOST_OUT_OF_MEMORY),
-        (
-            ImportError("libx.so: failed to map segment from shared object"),
-            Reason.HOST_OUT_OF_MEMORY,
-        ),
+        (system(errno.EMFILE), Reason.HOST_LIMIT_REACHED, "files"),
+        (system(errno.ENFILE), Reason.HOST_LIMIT_REACHED, "files"),
+        (system(errno.EAGAIN), Reason.HOST_LIMIT_REACHED, "processes"),
+        (RuntimeError("can't start new thread"), Reason.HOST_LIMIT_REACHED, "threads"),
+        (system(errno.ENOMEM), Reason.HOST_OUT_OF_MEMORY, None),
+        (MemoryError(), Reason.HOST_OUT_OF_MEMORY, None),
+        (ImportError("x.so: failed to map segment"), Reason.HOST_OUT_OF_MEMORY, None),
+        (system(errno.ENOSPC), Reason.DISK_FULL, None),
+        (system(errno.EDQUOT), Reason.DISK_FULL, None),
     ],
 )
-def test_what_runs_out_has_its_reason(error: Exception, reason: Reason) -> None:
-    shortage = shortage_of(error)
-    assert shortage is not None
-    assert shortage.reason is reason
+def test_a_lack_is_told_by_its_name(
+    error: Exception, reason: Reason, resource: str | None
+) -> None:
+    found = shortage_of(error)
+    assert found is not None
+    assert found.reason is reason
+    assert found.metadata.get("resource") == resource
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        OSError(errno.ENOENT, "none"),
-        RuntimeError("shapes"),
+        system(errno.EACCES),
+        RuntimeError("else"),
         ImportError("no torch"),
+        ValueError(),
         KeyError(),
     ],
 )
-def test_other_errors_are_none(error: Exception) -> None:
+def test_anything_else_is_none(error: Exception) -> None:
     assert shortage_of(error) is None
 
 
-def test_a_shortage_stays_itself() -> None:
-    shortage = ResourceExhausted("Full.", reason=Reason.DISK_FULL)
-    assert shortage_of(shortage) is shortage
+def test_what_says_so_already_stays() -> None:
+    error = ResourceExhausted("No.", reason=Reason.DEVICE_OUT_OF_MEMORY)
+    assert shortage_of(error) is error
 
 
-def test_what_a_library_made_of_a_shortage_is_one() -> None:
+def test_what_a_library_made_of_a_lack_is_one() -> None:
     made = RuntimeError("Failed to import the model's class")
     made.__cause__ = ValueError("no such class")
     made.__cause__.__cause__ = ImportError("libx.so: failed to map segment")
-    shortage = shortage_of(made)
-    assert shortage is not None
-    assert shortage.reason is Reason.HOST_OUT_OF_MEMORY
+    found = shortage_of(made)
+    assert found is not None
+    assert found.reason is Reason.HOST_OUT_OF_MEMORY
