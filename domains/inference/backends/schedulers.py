@@ -23,6 +23,8 @@ _SWITCHES = {
 }
 # Spacings that only a model's own configuration can ask for; a requested one replaces them.
 _OTHER_SWITCHES = ("use_lu_lambdas", "use_flow_sigmas")
+# What every class takes where a configuration does not say.
+_USUAL_TIMESTEPS = 1000
 
 
 def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) -> Any:
@@ -34,7 +36,8 @@ def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) 
         steps: Steps as the user counts them; some schedulers call the UNet twice in one.
 
     Raises:
-        InvalidArgument: The class has no such spacing.
+        InvalidArgument: The class has no such spacing, or `steps` are more than the model
+            has timesteps.
         FailedPrecondition: MODEL_CONFIG_INVALID when the class cannot draw with the
             model's configuration.
     """
@@ -83,22 +86,25 @@ def _made(settings: SchedulerSettings, options: Config, steps: int) -> Any:
 def _check(settings: SchedulerSettings, options: str, steps: int) -> None:
     """Take every step once with next to no numbers; what fails, fails before the UNet runs.
 
-    A sound configuration within its bounds can do any number of steps that a request may
-    ask for.
+    That is the configuration's fault, unless more steps are asked for than it has timesteps.
     """
-    error = _trial(settings, json.loads(options), steps)
-    if error is not None:
-        name = resolved(settings.scheduler).value
-        raise FailedPrecondition(
-            f"The model's scheduler/scheduler_config.json does not work with {name}; choose "
-            "another scheduler, or correct the file.",
-            reason=Reason.MODEL_CONFIG_INVALID,
-            metadata={
-                "component": "scheduler",
-                "scheduler": name,
-                "cause": type(error).__name__,
-            },
+    config, name = json.loads(options), resolved(settings.scheduler).value
+    error = _trial(settings, config, steps)
+    if error is None:
+        return
+    if steps > config.get("num_train_timesteps", _USUAL_TIMESTEPS):
+        raise InvalidArgument(
+            f"{name} cannot do {steps} steps with this model; ask for fewer.",
+            violations=(
+                FieldViolation("steps", Reason.FIELD_OUT_OF_RANGE, "Not possible here."),
+            ),
         ) from error
+    raise FailedPrecondition(
+        f"The model's scheduler/scheduler_config.json does not work with {name}; choose "
+        "another scheduler, or correct the file.",
+        reason=Reason.MODEL_CONFIG_INVALID,
+        metadata={"component": "scheduler", "scheduler": name, "cause": type(error).__name__},
+    ) from error
 
 
 def _trial(settings: SchedulerSettings, options: Config, steps: int) -> Exception | None:
