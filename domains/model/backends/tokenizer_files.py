@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -159,8 +160,8 @@ def _read_halves(folder: Path) -> tuple[Vocabulary, tuple[Pair, ...]]:
         text = read_limited(merges, called, _MAX_BYTES).decode("utf-8")
     except UnicodeDecodeError:
         raise invalid(called, "is not text") from None
-    lines = text.removesuffix("\n").split("\n") if text else []
-    rules = [line.removesuffix("\r") for line in lines if not line.startswith("#version")]
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+    rules = [line for line in lines if not line.startswith("#version")]
     return words, _pairs(folder, rules)
 
 
@@ -172,13 +173,10 @@ def _decode(kind: Any, raw: bytes, called: str) -> Any:
 
 
 def _pairs(folder: Path, rules: Sequence[str | list[str]]) -> tuple[Pair, ...]:
-    pairs = []
-    for rule in rules:
-        pair = rule.split(" ") if isinstance(rule, str) else rule
-        if len(pair) != 2:
-            raise invalid(folder.name, "has merges that are not of two tokens")
-        pairs.append((pair[0], pair[1]))
-    return tuple(pairs)
+    pairs = [rule.split(" ") if isinstance(rule, str) else rule for rule in rules]
+    if not set(map(len, pairs)) <= {2}:
+        raise invalid(folder.name, "has merges that are not of two tokens")
+    return tuple(map(tuple, pairs))  # type: ignore[arg-type]
 
 
 def _check_vocabulary(
@@ -186,6 +184,6 @@ def _check_vocabulary(
 ) -> None:
     if unknown not in vocabulary:
         raise invalid(called, "lacks the token that stands for unknown text")
-    for first, second in merges:
-        if not (first in vocabulary and second in vocabulary and first + second in vocabulary):
-            raise invalid(called, "lacks tokens that its merges name")
+    # Tens of thousands: sets are much faster than a loop.
+    if not {*chain.from_iterable(merges), *map("".join, merges)} <= vocabulary.keys():
+        raise invalid(called, "lacks tokens that its merges name")
