@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 
 from domains.artifact.backends import folder as folder_module
 from domains.artifact.backends.folder import ArtifactFolder
+from domains.artifact.build import build
 from domains.artifact.core import ArtifactStore
 from domains.errors import DataLoss, NotFound, Reason, ResourceExhausted, Unavailable
 from tests.domains.artifact.test_store import PNG, Clock, joined, keep, listed, opened
@@ -341,6 +343,26 @@ async def test_what_has_expired_goes_by_itself(
     assert listed(store, "") == [new]
     assert not (folder / old).exists()
     assert not (folder / f"{old}.json").exists()
+
+
+@dataclass(frozen=True)
+class Settings:
+    data_dir: Path
+    artifact_quota_bytes: int = 1_000_000
+    artifact_min_free_bytes: int = 0
+    artifact_retention_seconds: float = 0.0
+
+
+async def test_the_domain_tidies_by_itself(tmp_path: Path, clock: Clock) -> None:
+    """What it hands to the server to be repeated, with a retention that is over at once."""
+    built = build(Settings(tmp_path), now=clock)
+    await built.store.start()
+    await keep(built.store, tmp_path, PNG)
+    assert os.listdir(tmp_path / "artifacts")
+    for loop in built.loops:
+        assert loop.interval <= 10
+        await loop.work()
+    assert os.listdir(tmp_path / "artifacts") == []
 
 
 async def test_a_clock_that_jumps_ends_no_retention(
