@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +191,7 @@ def _make_private(path: Path, *, only_existing: bool = False) -> None:
             return
         raise
     try:
-        if os.name == "posix" and os.fstat(handle).st_mode & 0o077:
+        if sys.platform != "win32" and os.fstat(handle).st_mode & 0o077:
             os.fchmod(handle, 0o600)
             _log.warning("journal_made_private", file=path.name)
     finally:

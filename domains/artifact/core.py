@@ -73,9 +73,16 @@ class ArtifactStore:
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Find what is there and sweep what is not whole."""
+        """Find what is there and sweep what is not whole.
+
+        What is larger than the quota was never kept, and would push everything else out.
+        """
         found = await asyncio.to_thread(self._files.scan)
-        self._entries = {artifact.artifact_id: self._renewed(artifact) for artifact in found}
+        self._entries = {
+            artifact.artifact_id: self._renewed(artifact)
+            for artifact in found
+            if artifact.size_bytes <= self._quota_bytes
+        }
 
     # Keeping.
 

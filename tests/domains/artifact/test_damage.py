@@ -3,6 +3,7 @@ of others is touched, and a picture that is drawn again is there again."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import io
@@ -207,6 +208,25 @@ async def test_a_damaged_picture_is_replaced_when_drawn_again_though_nobody_read
     await keep(store, tmp_path, PNG, "two")
     assert await joined(store.read(PNG_ID)) == PNG
     assert store.usage().used_bytes == len(PNG)
+
+
+async def test_a_file_without_end_is_neither_listed_nor_hashed_and_pushes_nothing_out(
+    folder: Path, tmp_path: Path, clock: Clock
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    store = await opened(folder, clock)
+    kept = await keep(store, other, b"kept")
+    with (folder / PNG_ID).open("wb") as file:
+        file.truncate(1 << 42)
+
+    store = await opened(folder, clock)
+    assert listed(store, "") == [kept]
+    async with asyncio.timeout(20):
+        await keep(store, tmp_path, PNG)
+    assert set(listed(store, "")) == {kept, PNG_ID}
+    assert await joined(store.read(PNG_ID)) == PNG
+    assert [path.stat().st_size for path in aside(folder)] == [1 << 42]
 
 
 async def test_a_picture_is_hashed_again_only_when_its_file_changed(
