@@ -18,8 +18,19 @@ _NO_THREAD = "can't start new thread"
 def shortage_of(error: BaseException) -> ResourceExhausted | None:
     """The shortage that an exception stands for; None when it is none.
 
-    Everything that it names comes back by itself: trying again later is worthwhile.
+    Everything that it names comes back by itself: trying again later is worthwhile. What a
+    library raised because of a shortage stands for it too.
     """
+    cause: BaseException | None = error
+    while cause is not None:
+        shortage = _shortage(cause)
+        if shortage is not None:
+            return shortage
+        cause = cause.__cause__
+    return None
+
+
+def _shortage(error: BaseException) -> ResourceExhausted | None:
     if isinstance(error, ResourceExhausted):
         return error
     if isinstance(error, MemoryError):

@@ -24,6 +24,7 @@ from domains.artifact.errors import (
 from domains.artifact.ports import ArtifactFiles
 from domains.artifact.types import Artifact, ArtifactUsage
 from domains.errors import InvalidArgument
+from domains.limits import LIMITS
 from domains.paging import Page, paginate
 from domains.shortages import shortage_of
 
@@ -191,8 +192,14 @@ class ArtifactStore:
         """Artifacts, newest first.
 
         Raises:
-            InvalidArgument: PAGE_TOKEN_INVALID or FIELD_OUT_OF_RANGE.
+            InvalidArgument: PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+                TEXT_INVALID or NAME_INVALID.
         """
+        prefix = LIMITS["ListArtifactsRequest.media_type_prefix"]
+        InvalidArgument.check(
+            checks.name("session_id", session_id) if session_id else None,
+            checks.line("media_type_prefix", media_type_prefix, prefix),
+        )
         everything = (entry.artifact for entry in self._entries.values())
         matching = [
             artifact
