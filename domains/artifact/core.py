@@ -24,7 +24,9 @@ from domains.artifact.errors import (
 from domains.artifact.ports import ArtifactFiles
 from domains.artifact.types import Artifact, ArtifactUsage
 from domains.errors import InvalidArgument
+from domains.limits import LIMITS
 from domains.paging import Page, paginate
+from domains.shortages import shortage_of
 
 CHUNK_BYTES = 256 * 1024
 """Four copies of one wait for a client that does not read."""
@@ -181,8 +183,14 @@ class ArtifactStore:
         """Artifacts, newest first.
 
         Raises:
-            InvalidArgument: PAGE_TOKEN_INVALID or FIELD_OUT_OF_RANGE.
+            InvalidArgument: PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+                TEXT_INVALID or NAME_INVALID.
         """
+        prefix = LIMITS["ListArtifactsRequest.media_type_prefix"]
+        InvalidArgument.check(
+            checks.name("session_id", session_id) if session_id else None,
+            checks.line("media_type_prefix", media_type_prefix, prefix),
+        )
         everything = (entry.artifact for entry in self._entries.values())
         matching = [
             artifact
@@ -308,7 +316,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
     try:
         return file.read(size)
     except OSError as error:  # the disk fails
-        raise StorageUnavailable from error
+        raise shortage_of(error) or StorageUnavailable() from error
 
 
 def _discard(path: Path) -> None:

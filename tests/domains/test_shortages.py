@@ -55,3 +55,12 @@ def test_anything_else_is_none(error: Exception) -> None:
 def test_what_says_so_already_stays() -> None:
     error = ResourceExhausted("No.", reason=Reason.DEVICE_OUT_OF_MEMORY)
     assert shortage_of(error) is error
+
+
+def test_what_a_library_made_of_a_lack_is_one() -> None:
+    made = RuntimeError("Failed to import the model's class")
+    made.__cause__ = ValueError("no such class")
+    made.__cause__.__cause__ = ImportError("libx.so: failed to map segment")
+    found = shortage_of(made)
+    assert found is not None
+    assert found.reason is Reason.HOST_OUT_OF_MEMORY

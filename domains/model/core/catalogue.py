@@ -93,10 +93,7 @@ class ModelCatalogue:
                 TEXT_TOO_LONG.
         """
         limit = LIMITS["ListModelsRequest.tags"]
-        SearchInvalid.check(
-            checks.elements("tags", len(wanted.tags), limit),
-            *(checks.line(f"tags[{i}]", tag, limit) for i, tag in enumerate(wanted.tags)),
-        )
+        SearchInvalid.check(*checks.lines("tags", wanted.tags, limit))
         models = await self._known()
         chosen = ordered(
             (model for model in models.values() if matches(model, wanted)),

@@ -90,6 +90,58 @@ async def test_a_stream_begins_with_pressure_and_goes_on_with_figures(system: Sy
     assert [memory.device_id for memory in status.devices] == ["cuda:0"]
 
 
+async def test_watches_at_the_same_time_share_one_reading(system: System) -> None:
+    watch = system.service.watch
+    streams = [watch.stream("gpu", interval=0.1) for _ in range(20)]
+    try:
+        taken = [await take(stream, 3) for stream in streams]
+        later = [await take(stream, 1) for stream in streams]
+    finally:
+        for stream in streams:
+            await stream.aclose()
+    assert len({id(items[-1]) for items in taken}) < 10
+    assert len({id(items[-1]) for items in later}) < 10
+
+
+async def test_with_very_many_watches_each_gets_figures_more_rarely(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domains.memory.core.watch._MOST_READINGS_PER_SECOND", 0.001)
+    async with aclosing(system.service.watch.stream("gpu", interval=0.1)) as stream:
+        await take(stream, 3)
+        waiting = asyncio.create_task(take(stream, 1))
+        done, _ = await asyncio.wait({waiting}, timeout=0.3)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert not done
+
+
+async def test_a_watch_that_ends_does_not_end_what_others_wait_for(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = system.service.watch
+    asked, answer = asyncio.Event(), asyncio.Event()
+    real = watch._monitor.status
+
+    async def slow(device: str = "") -> MemoryStatus:
+        asked.set()
+        await answer.wait()
+        return await real(device)
+
+    monkeypatch.setattr(watch._monitor, "status", slow)
+    first, second = (watch.stream("gpu", interval=0.1) for _ in range(2))
+    for stream in (first, second):
+        await take(stream, 2)
+    reading = [asyncio.create_task(take(stream, 1)) for stream in (first, second)]
+    await asyncio.wait_for(asked.wait(), 5)
+    reading[0].cancel()
+    await asyncio.gather(reading[0], return_exceptions=True)
+    answer.set()
+    assert isinstance((await reading[1])[0], MemoryStatus)
+    for stream in (first, second):
+        await stream.aclose()
+
+
 async def test_a_change_is_told_at_once_and_of_the_asked_places_only(system: System) -> None:
     watch = system.service.watch
     async with aclosing(watch.stream("cuda:1", interval=3600, pressure_only=True)) as stream:

@@ -124,7 +124,7 @@ namespace DeviceOperations.V1 {
             "EhwKGEZJR1VSRV9RVUFMSVRZX0VTVElNQVRFRBACEhoKFkZJR1VSRV9RVUFM",
             "SVRZX1VOS05PV04QAypvCgtJbWFnZUZvcm1hdBIcChhJTUFHRV9GT1JNQVRf",
             "VU5TUEVDSUZJRUQQABIUChBJTUFHRV9GT1JNQVRfUE5HEAESFQoRSU1BR0Vf",
-            "Rk9STUFUX0pQRUcQAhIVChFJTUFHRV9GT1JNQVRfV0VCUBADKvMCCg9EZWdy",
+            "Rk9STUFUX0pQRUcQAhIVChFJTUFHRV9GT1JNQVRfV0VCUBADKpwDCg9EZWdy",
             "YWRhdGlvbktpbmQSIAocREVHUkFEQVRJT05fS0lORF9VTlNQRUNJRklFRBAA",
             "Eh4KGkRFR1JBREFUSU9OX0tJTkRfVkFFX1RJTEVEEAESIgoeREVHUkFEQVRJ",
             "T05fS0lORF9WQUVfREFUQV9UWVBFEAISIwofREVHUkFEQVRJT05fS0lORF9V",
@@ -133,7 +133,8 @@ namespace DeviceOperations.V1 {
             "QURBVElPTl9LSU5EX0FUVEVOVElPTl9TTElDRUQQBhIhCh1ERUdSQURBVElP",
             "Tl9LSU5EX1NMT1dfRU5DT0RFUhAHEiEKHURFR1JBREFUSU9OX0tJTkRfT1RI",
             "RVJfREVWSUNFEAgSJQohREVHUkFEQVRJT05fS0lORF9QUk9NUFRfVFJVTkNB",
-            "VEVEEAlCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "VEVEEAkSJwojREVHUkFEQVRJT05fS0lORF9QQVJBTUVURVJTX09NSVRURUQQ",
+            "CkIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ErrorReason), typeof(global::DeviceOperations.V1.DataType), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFormat), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -424,11 +425,13 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DATA_CORRUPTED")] DataCorrupted = 98,
     /// <summary>
-    /// RESOURCE_EXHAUSTED. The device's queue is full.
+    /// RESOURCE_EXHAUSTED. The device's queue is full, or this client has its half of it while
+    /// others wait.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_QUEUE_FULL")] QueueFull = 110,
     /// <summary>
-    /// RESOURCE_EXHAUSTED. Too many calls are open.
+    /// RESOURCE_EXHAUSTED. Too many calls of this kind are open, in all or of this client while
+    /// others have some open; metadata "call_class" and "limit".
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_TOO_MANY_STREAMS")] TooManyStreams = 111,
     /// <summary>
@@ -488,11 +491,13 @@ namespace DeviceOperations.V1 {
     [pbr::OriginalName("ERROR_REASON_CLIENT_DISCONNECTED")] ClientDisconnected = 134,
     /// <summary>
     /// RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
-    /// it: a detached session goes on and can be watched again.
+    /// it: a detached session goes on and can be watched again. Or it left so many streams
+    /// unread that it gets no new ones.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_SLOW_READER")] SlowReader = 135,
     /// <summary>
-    /// DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed.
+    /// DEADLINE_EXCEEDED. The call's deadline, the session's timeout or the server's own time
+    /// for such a call passed, or the client sent nothing for too long.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DEADLINE_EXPIRED")] DeadlineExpired = 136,
     /// <summary>
@@ -639,6 +644,10 @@ namespace DeviceOperations.V1 {
     /// The prompt was longer than the text encoders read; its end had no effect.
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_PROMPT_TRUNCATED")] PromptTruncated = 9,
+    /// <summary>
+    /// The settings were too long for the picture's file format; the file lacks some or all.
+    /// </summary>
+    [pbr::OriginalName("DEGRADATION_KIND_PARAMETERS_OMITTED")] ParametersOmitted = 10,
   }
 
   #endregion

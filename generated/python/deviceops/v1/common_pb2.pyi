@@ -15,9 +15,17 @@ Rules that hold for the whole contract:
   Unknown faults are INTERNAL with metadata "incident_id", the key to the server's log.
 - Every RPC may also answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID),
   PERMISSION_DENIED (ROLE_REQUIRED; REMOTE_SOURCE_FORBIDDEN where a model id is a URL or
-  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE, METADATA_INVALID),
-  RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, MESSAGE_TOO_LARGE, HOST_LIMIT_REACHED),
-  UNAVAILABLE (SHUTTING_DOWN), INTERNAL, and UNIMPLEMENTED (NOT_BUILT) for what this version does not do yet.
+  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE, METADATA_INVALID,
+  TOO_MANY_ELEMENTS), RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, MESSAGE_TOO_LARGE,
+  HOST_LIMIT_REACHED), DEADLINE_EXCEEDED (DEADLINE_EXPIRED), UNAVAILABLE (SHUTTING_DOWN),
+  INTERNAL, and UNIMPLEMENTED (NOT_BUILT) for what this version does not do yet.
+- Every call has an end that the server sets, whatever deadline the client chose: a minute
+  where it looks or controls, ten where it waits for a device, a day where it streams; a
+  session's own timeout where it streams one. A client that leaves the server waiting for
+  a message for a minute has its call ended. An operator can set other times.
+- Clients share the room for open calls and the queues: one that is alone may use all of
+  it; once others are there it gets no more while it holds half, and what it holds beyond
+  keeps nobody out. Metadata "deviceops-client" names a call's client ("default" without).
 - Names and ids are never paths. A name matches [A-Za-z0-9][A-Za-z0-9._-]{0,126}, holds
   no "..", does not end in a dot and is no reserved file name of Windows ("con", "nul.x").
   Device ids and aliases may hold colons too ("cuda:0"). Ids that the server chose are
@@ -196,9 +204,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DATA_CORRUPTED: _ErrorReason.ValueType  # 98
     """DATA_LOSS. Bytes this server kept or copied are not what they were."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 110
-    """RESOURCE_EXHAUSTED. The device's queue is full."""
+    """RESOURCE_EXHAUSTED. The device's queue is full, or this client has its half of it while
+    others wait.
+    """
     ERROR_REASON_TOO_MANY_STREAMS: _ErrorReason.ValueType  # 111
-    """RESOURCE_EXHAUSTED. Too many calls are open."""
+    """RESOURCE_EXHAUSTED. Too many calls of this kind are open, in all or of this client while
+    others have some open; metadata "call_class" and "limit".
+    """
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 112
     """RESOURCE_EXHAUSTED. A message is larger than the server accepts."""
     ERROR_REASON_CLIENT_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 113
@@ -233,10 +245,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """CANCELLED. The stream that owned the work was dropped."""
     ERROR_REASON_SLOW_READER: _ErrorReason.ValueType  # 135
     """RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
-    it: a detached session goes on and can be watched again.
+    it: a detached session goes on and can be watched again. Or it left so many streams
+    unread that it gets no new ones.
     """
     ERROR_REASON_DEADLINE_EXPIRED: _ErrorReason.ValueType  # 136
-    """DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
+    """DEADLINE_EXCEEDED. The call's deadline, the session's timeout or the server's own time
+    for such a call passed, or the client sent nothing for too long.
+    """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 137
     """UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
     ERROR_REASON_NOT_BUILT: _ErrorReason.ValueType  # 138
@@ -390,9 +405,13 @@ settings, and will again; there is no picture.
 ERROR_REASON_DATA_CORRUPTED: ErrorReason.ValueType  # 98
 """DATA_LOSS. Bytes this server kept or copied are not what they were."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 110
-"""RESOURCE_EXHAUSTED. The device's queue is full."""
+"""RESOURCE_EXHAUSTED. The device's queue is full, or this client has its half of it while
+others wait.
+"""
 ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 111
-"""RESOURCE_EXHAUSTED. Too many calls are open."""
+"""RESOURCE_EXHAUSTED. Too many calls of this kind are open, in all or of this client while
+others have some open; metadata "call_class" and "limit".
+"""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 112
 """RESOURCE_EXHAUSTED. A message is larger than the server accepts."""
 ERROR_REASON_CLIENT_QUOTA_EXCEEDED: ErrorReason.ValueType  # 113
@@ -427,10 +446,13 @@ ERROR_REASON_CLIENT_DISCONNECTED: ErrorReason.ValueType  # 134
 """CANCELLED. The stream that owned the work was dropped."""
 ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 135
 """RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
-it: a detached session goes on and can be watched again.
+it: a detached session goes on and can be watched again. Or it left so many streams
+unread that it gets no new ones.
 """
 ERROR_REASON_DEADLINE_EXPIRED: ErrorReason.ValueType  # 136
-"""DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
+"""DEADLINE_EXCEEDED. The call's deadline, the session's timeout or the server's own time
+for such a call passed, or the client sent nothing for too long.
+"""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 137
 """UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
 ERROR_REASON_NOT_BUILT: ErrorReason.ValueType  # 138
@@ -569,6 +591,8 @@ class _DegradationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degra
     """Work ran on another device than the default because that one is not ready."""
     DEGRADATION_KIND_PROMPT_TRUNCATED: _DegradationKind.ValueType  # 9
     """The prompt was longer than the text encoders read; its end had no effect."""
+    DEGRADATION_KIND_PARAMETERS_OMITTED: _DegradationKind.ValueType  # 10
+    """The settings were too long for the picture's file format; the file lacks some or all."""
 
 class DegradationKind(_DegradationKind, metaclass=_DegradationKindEnumTypeWrapper):
     """Something done otherwise than asked or than usual."""
@@ -593,6 +617,8 @@ DEGRADATION_KIND_OTHER_DEVICE: DegradationKind.ValueType  # 8
 """Work ran on another device than the default because that one is not ready."""
 DEGRADATION_KIND_PROMPT_TRUNCATED: DegradationKind.ValueType  # 9
 """The prompt was longer than the text encoders read; its end had no effect."""
+DEGRADATION_KIND_PARAMETERS_OMITTED: DegradationKind.ValueType  # 10
+"""The settings were too long for the picture's file format; the file lacks some or all."""
 Global___DegradationKind: _TypeAlias = DegradationKind  # noqa: Y015
 
 @_typing.final
