@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,8 @@ from domains.device.types import LoadedComponent
 from domains.inference.backends.device import DATA_TYPES, Numerics, release_memory
 from domains.inference.types import PrecisionMode
 from domains.model.backends.diffusers_folder import FolderPlan
-from domains.values import ByteFigure
+from domains.model.backends.model_files import Fingerprint
+from domains.values import ByteFigure, ModelPlace
 
 _KEPT_EMBEDDINGS = 32
 
@@ -69,9 +69,9 @@ class LoadedModel:
     """
 
     model_id: str
-    path: Path
+    place: ModelPlace
     precision: PrecisionMode
-    fingerprint: tuple[tuple[str, int, int], ...]
+    fingerprint: Fingerprint
     plan: FolderPlan
     device: torch.device
     networks: dict[str, nn.Module]

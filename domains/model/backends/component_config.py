@@ -10,12 +10,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config, ConfigBounds
 from domains.model.backends.families.components import MAX_TRAIN_TIMESTEPS
+from domains.model.backends.model_files import ModelFiles
 
 MAX_CONFIG_BYTES = 1 << 20
 _MAX_SHARD_INDEX_BYTES = 8 << 20
@@ -27,26 +27,26 @@ _MAX_TEXT = 512
 _MAX_INTEGER = 1 << 24
 
 
-def read_config(path: Path, *, called: str) -> Config:
-    """Read one JSON object of at most 1 MiB; `called` names it in messages.
+def read_config(files: ModelFiles, name: str) -> Config:
+    """Read one JSON object of at most 1 MiB.
 
     Raises:
-        FailedPrecondition: MODEL_INCOMPLETE when there is no such file,
+        FailedPrecondition: MODEL_INCOMPLETE when there is no such file to be read,
             MODEL_CONFIG_INVALID when it is too large, not JSON, or holds a number,
             text or list beyond any sensible bound.
     """
-    parsed = _read_object(path, called, MAX_CONFIG_BYTES)
-    _check_bounds(parsed, called, "", 0)
+    parsed = _read_object(files, name, MAX_CONFIG_BYTES)
+    _check_bounds(parsed, name, "", 0)
     return parsed
 
 
-def read_shard_names(path: Path, *, called: str) -> list[str]:
+def read_shard_names(files: ModelFiles, called: str) -> list[str]:
     """The weight files that an index of a sharded network lists, each a plain name.
 
     Raises:
         FailedPrecondition: MODEL_INCOMPLETE or MODEL_CONFIG_INVALID.
     """
-    places = _read_object(path, called, _MAX_SHARD_INDEX_BYTES).get("weight_map")
+    places = _read_object(files, called, _MAX_SHARD_INDEX_BYTES).get("weight_map")
     if not isinstance(places, dict) or not places:
         _refuse(called, "does not list its weight files")
     names = {name for name in places.values() if isinstance(name, str)}
@@ -66,20 +66,13 @@ def check_config(config: Mapping[str, Any], bounds: ConfigBounds, *, called: str
         _refuse(called, problem)
 
 
-def _read_object(path: Path, called: str, limit: int) -> Config:
-    if not path.is_file():
-        raise FailedPrecondition(
-            f"The model has no {called}; fetch it again.",
-            reason=Reason.MODEL_INCOMPLETE,
-            metadata={"missing": called},
-        )
+def _read_object(files: ModelFiles, called: str, limit: int) -> Config:
+    raw = files.read(called, limit)
+    if len(raw) > limit:
+        _refuse(called, "is too large")
     try:
-        with path.open("rb") as file:
-            raw = file.read(limit + 1)
-        if len(raw) > limit:
-            _refuse(called, "is too large")
         parsed = json.loads(raw.decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         _refuse(called, "cannot be read")
     if not isinstance(parsed, dict):
         _refuse(called, "is not an object")

@@ -6,10 +6,11 @@ because a file says so. Only safetensors weights are read.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from io import FileIO
 from typing import NoReturn
 
 from domains.errors import FailedPrecondition, Reason
@@ -22,28 +23,38 @@ from domains.model.backends.component_config import (
 from domains.model.backends.families.components import SCHEDULER, NetworkClass
 from domains.model.backends.families.family import Family
 from domains.model.backends.families.registry import FAMILIES, PIPELINES
+from domains.model.backends.model_card import one_line
+from domains.model.backends.model_files import Fingerprint, ModelFiles
 from domains.model.backends.safetensors_header import Header, read_header
 from domains.model.types import Architecture
 
-_LIBRARIES = {"diffusers", "transformers", None}
-_TOKENIZER_FILES = (
+INDEX = "model_index.json"
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+_LIBRARIES = frozenset({"diffusers", "transformers", None})
+TOKENIZER_FILES = (
+    "added_tokens.json",
     "merges.txt",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
 )
-_MAX_TOKENIZER_FILE_BYTES = 64 << 20
+MAX_TOKENIZER_FILE_BYTES = 64 << 20
 # Full precision first, then the halves; a training-only copy without EMA comes last.
 _VARIANTS = ("", "fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One safetensors file and its checked header."""
+    """One safetensors file and its checked header; `name` has slashes."""
 
-    path: Path
+    files: ModelFiles
+    name: str
     header: Header
+
+    def open(self) -> FileIO:
+        """The file anew; see `ModelFiles.open`."""
+        return self.files.open(self.name)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class NetworkPlan:
 class FolderPlan:
     """Everything of a model folder that generation needs, checked and not yet built."""
 
-    path: Path
+    files: ModelFiles
     architecture: Architecture
     index: Config
     networks: tuple[NetworkPlan, ...]
@@ -78,31 +89,32 @@ class FolderPlan:
         return sum(network.size_bytes for network in self.networks)
 
 
-def inspect_folder(path: Path) -> FolderPlan:
+def inspect_folder(files: ModelFiles) -> FolderPlan:
     """Check a model folder: index, configurations and weight headers, no tensor data.
 
     Raises:
         FailedPrecondition: MODEL_FORMAT_UNSUPPORTED (not such a folder, or a pipeline
             this server does not run), MODEL_INCOMPATIBLE (a part it needs is absent by
             design, as in a refiner, or the parts make no model of the family),
-            MODEL_INCOMPLETE (a file is missing), MODEL_CONFIG_INVALID, or what
-            `read_header` raises.
+            MODEL_INCOMPLETE (a file is missing or cannot be read), MODEL_CONFIG_INVALID,
+            or what `read_header` raises.
+        PathOutsideRoot: A part of it is a link that leads outside the root.
+        OSError: The machine cannot read it at the moment.
     """
-    if not path.is_dir():
+    if not files.has_folder():
         raise FailedPrecondition(
             "The model is not a folder in the diffusers layout.",
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
-    index = read_config(path / "model_index.json", called="model_index.json")
+    index = read_config(files, INDEX)
     family = _family(index)
     _check_index(index, family)
-    _refuse_code(path, family)
+    _refuse_code(files, family)
     for tokenizer in family.tokenizers:
-        _check_tokenizer(path / tokenizer)
-    called = "scheduler/scheduler_config.json"
-    scheduler = read_config(path / "scheduler" / "scheduler_config.json", called=called)
-    check_config(scheduler, SCHEDULER, called=called)
-    networks = tuple(_plan_network(path, *network) for network in family.networks.items())
+        _check_tokenizer(files, tokenizer)
+    scheduler = read_config(files, SCHEDULER_CONFIG)
+    check_config(scheduler, SCHEDULER, called=SCHEDULER_CONFIG)
+    networks = tuple(_plan_network(files, *network) for network in family.networks.items())
     why = family.incompatible({network.name: network.config for network in networks})
     if why:
         raise FailedPrecondition(
@@ -110,7 +122,7 @@ def inspect_folder(path: Path) -> FolderPlan:
             reason=Reason.MODEL_INCOMPATIBLE,
         )
     return FolderPlan(
-        path,
+        files,
         family.architecture,
         index,
         networks,
@@ -119,29 +131,15 @@ def inspect_folder(path: Path) -> FolderPlan:
     )
 
 
-def fingerprint(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size in bytes and modification time in nanoseconds of each of its files.
+def fingerprint(files: ModelFiles) -> Fingerprint:
+    """The state of every file that a model may be made of.
 
     Two equal fingerprints mean that nothing was changed on disk in between.
+
+    Raises: As `ModelFiles.names`.
     """
-    found = []
-    for folder in (path, *_folders(path)):
-        try:
-            for file in sorted(folder.iterdir()):
-                if file.is_file():
-                    state = file.stat()
-                    name = str(file.relative_to(path))
-                    found.append((name, state.st_size, state.st_mtime_ns))
-        except OSError:
-            continue
-    return tuple(found)
-
-
-def _folders(path: Path) -> Iterator[Path]:
-    names = {name for family in FAMILIES for name in (*family.networks, *family.tokenizers)}
-    for name in sorted(names | {"scheduler"}):
-        if (path / name).is_dir():
-            yield path / name
+    parts = {name for family in FAMILIES for name in (*family.networks, *family.tokenizers)}
+    return files.fingerprint(["", *sorted(parts | {"scheduler"})])
 
 
 def _family(index: Config) -> Family:
@@ -161,8 +159,10 @@ def _check_index(index: Config, family: Family) -> None:
     for name, value in index.items():
         if not isinstance(value, list):
             continue
-        if len(value) != 2 or value[0] not in libraries:
-            _refuse_index(f"names an unknown library for {name[:64]!r}")
+        if len(value) != 2 or not all(part is None or isinstance(part, str) for part in value):
+            _refuse_index(f"gives {one_line(name, 64)!r} no library and class")
+        if value[0] not in libraries:
+            _refuse_index(f"names an unknown library for {one_line(name, 64)!r}")
     for name, network in family.networks.items():
         _check_part(index, name, {network.name})
     for name, tokenizer in family.tokenizers.items():
@@ -170,6 +170,7 @@ def _check_index(index: Config, family: Family) -> None:
 
 
 def _check_part(index: Config, name: str, class_names: set[str]) -> None:
+    """Look at a part of an index whose lists are all pairs of texts or nulls."""
     entry = index.get(name)
     if entry is None or entry == [None, None]:
         raise FailedPrecondition(
@@ -187,81 +188,79 @@ def _refuse_index(what: str) -> NoReturn:
     )
 
 
-def _refuse_code(path: Path, family: Family) -> None:
+def _refuse_code(files: ModelFiles, family: Family) -> None:
     """A folder that brings Python with it expects it to run; it would draw otherwise here."""
-    for folder in (path, *(path / name for name in family.networks)):
-        if folder.is_dir() and any(file.suffix == ".py" for file in folder.iterdir()):
+    for folder in ("", *family.networks):
+        if any(name.endswith(".py") for name in files.names(folder)):
             raise FailedPrecondition(
                 "The model folder holds Python code, which is never run.",
                 reason=Reason.MODEL_CONFIG_INVALID,
             )
 
 
-def _check_tokenizer(folder: Path) -> None:
-    called = folder.name
-    whole = (folder / "tokenizer.json").is_file()
-    halves = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    if not whole and not halves:
+def _check_tokenizer(files: ModelFiles, tokenizer: str) -> None:
+    there = {name for name in TOKENIZER_FILES if files.has_file(f"{tokenizer}/{name}")}
+    if "tokenizer.json" not in there and not {"vocab.json", "merges.txt"} <= there:
         raise FailedPrecondition(
-            f"The model's {called} has neither a tokenizer.json nor a vocabulary.",
+            f"The model's {tokenizer} has neither a tokenizer.json nor a vocabulary.",
             reason=Reason.MODEL_INCOMPLETE,
-            metadata={"component": called},
+            metadata={"component": tokenizer},
         )
-    for name in _TOKENIZER_FILES:
-        file = folder / name
-        if file.is_file() and file.stat().st_size > _MAX_TOKENIZER_FILE_BYTES:
-            raise FailedPrecondition(
-                f"The model's {called}/{name} is too large.",
-                reason=Reason.MODEL_CONFIG_INVALID,
-            )
+    for name in sorted(there):
+        with files.open(f"{tokenizer}/{name}") as file:
+            if os.fstat(file.fileno()).st_size > MAX_TOKENIZER_FILE_BYTES:
+                raise FailedPrecondition(
+                    f"The model's {tokenizer}/{name} is too large.",
+                    reason=Reason.MODEL_CONFIG_INVALID,
+                )
 
 
-def _plan_network(path: Path, name: str, network_class: NetworkClass) -> NetworkPlan:
+def _plan_network(files: ModelFiles, name: str, network_class: NetworkClass) -> NetworkPlan:
     called = f"{name}/config.json"
-    given = read_config(path / name / "config.json", called=called)
-    config = {**network_class.defaults, **given}
+    config = {**network_class.defaults, **read_config(files, called)}
     check_config(config, network_class.bounds, called=called)
-    paths = _weight_files(path / name, network_class.weights_name)
-    files = tuple(WeightFile(file, read_header(file)) for file in paths)
-    return NetworkPlan(name, network_class, config, files)
+    weights = tuple(
+        WeightFile(files, file, read_header(files, file))
+        for file in _weight_files(files, name, network_class.weights_name)
+    )
+    return NetworkPlan(name, network_class, config, weights)
 
 
-def _weight_files(folder: Path, stem: str) -> list[Path]:
-    """The files of the best variant in `folder`: one, or the shards an index lists."""
-    for variant in _variants(folder, stem):
+def _weight_files(files: ModelFiles, component: str, stem: str) -> list[str]:
+    """The files of a component's best variant: one, or the shards an index lists."""
+    for variant in _variants(files.names(component), stem):
         dotted = f".{variant}" if variant else ""
-        single = folder / f"{stem}{dotted}.safetensors"
-        if single.is_file():
+        single = f"{component}/{stem}{dotted}.safetensors"
+        if files.has_file(single):
             return [single]
         for index_name in (
-            f"{stem}.safetensors.index{dotted}.json",
-            f"{stem}{dotted}.safetensors.index.json",
+            f"{component}/{stem}.safetensors.index{dotted}.json",
+            f"{component}/{stem}{dotted}.safetensors.index.json",
         ):
-            if (folder / index_name).is_file():
-                return _shards(folder, index_name)
+            if files.has_file(index_name):
+                return _shards(files, component, index_name)
     raise FailedPrecondition(
-        f"The model's {folder.name} has no safetensors weights.",
+        f"The model's {component} has no safetensors weights.",
         reason=Reason.MODEL_INCOMPLETE,
-        metadata={"component": folder.name},
+        metadata={"component": component},
     )
 
 
-def _variants(folder: Path, stem: str) -> Iterator[str]:
+def _variants(names: Iterable[str], stem: str) -> Iterator[str]:
     yield from _VARIANTS
     pattern = re.compile(re.escape(stem) + r"\.([A-Za-z0-9_-]{1,32})\.safetensors")
-    names = (pattern.fullmatch(file.name) for file in folder.iterdir())
-    others = sorted(match[1] for match in names if match and match[1] not in _VARIANTS)
+    matches = map(pattern.fullmatch, names)
+    others = sorted(match[1] for match in matches if match and match[1] not in _VARIANTS)
     yield from sorted(others, key=lambda variant: variant == "non_ema")
 
 
-def _shards(folder: Path, index_name: str) -> list[Path]:
-    called = f"{folder.name}/{index_name}"
-    names = read_shard_names(folder / index_name, called=called)
+def _shards(files: ModelFiles, component: str, index_name: str) -> list[str]:
+    names = read_shard_names(files, index_name)
     for name in names:
-        if not (folder / name).is_file():
+        if not files.has_file(f"{component}/{name}"):
             raise FailedPrecondition(
-                f"The model's {folder.name} misses a weight file that its index lists.",
+                f"The model's {component} misses a weight file that its index lists.",
                 reason=Reason.MODEL_INCOMPLETE,
-                metadata={"component": folder.name, "missing": name},
+                metadata={"component": component, "missing": name},
             )
-    return [folder / name for name in names]
+    return [f"{component}/{name}" for name in names]

@@ -25,6 +25,7 @@ from domains.model.types import (
     Scan,
 )
 from domains.paging import Page, paginate
+from domains.threads import in_daemon_thread
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,11 @@ class ModelCatalogue:
         return await asyncio.shield(self._running)
 
     async def close(self) -> None:
-        """Wait for a look that is under way: threads cannot be ended."""
+        """Stop waiting for a look that is under way. Its thread ends when the disk answers,
+        or with the process."""
         if self._running is not None:
-            with contextlib.suppress(Exception):
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._running
 
     async def list(
@@ -193,7 +196,7 @@ class ModelCatalogue:
         return self._models
 
     async def _refresh(self) -> Refresh:
-        scan = await asyncio.to_thread(self._scanner.scan)
+        scan = await in_daemon_thread(self._scanner.scan, name="model-scan")
         before: Mapping[str, Model] = self._models or {}
         after = self._marked(scan)
         self._models = MappingProxyType(after)

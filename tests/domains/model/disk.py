@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from domains.model.backends.model_files import ModelFiles
+from domains.values import ModelPlace
+
 DEMO = Path(__file__).parents[3] / "demo" / "models" / "emoji-xl"
 _BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}
 
@@ -33,6 +36,11 @@ def write_safetensors(
     path.write_bytes(struct.pack("<Q", len(raw)) + raw)
     os.truncate(path, 8 + len(raw) + end)
     return path
+
+
+def files_at(path: Path) -> ModelFiles:
+    """The files of a model whose root is the folder that it lies in."""
+    return ModelFiles(ModelPlace.of(path))
 
 
 def copy_demo(to: Path) -> Path:
