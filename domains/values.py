@@ -104,6 +104,7 @@ class DegradationKind(Enum):
     SLOW_ENCODER = "slow-encoder"
     OTHER_DEVICE = "other-device"
     PROMPT_TRUNCATED = "prompt-truncated"
+    PARAMETERS_OMITTED = "parameters-omitted"
 
 
 class Degradation(Value, frozen=True):

@@ -42,6 +42,16 @@ class DeviceQuarantined(Unavailable):
         )
 
 
+class DeviceLost(Unavailable):
+    """The device works no more in the process that used it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The device stopped working; its worker is started again.",
+            reason=Reason.DEVICE_LOST,
+        )
+
+
 class DiscoveryIncomplete(Unavailable):
     """Devices are still being looked for, and the one meant is not among those found."""
 

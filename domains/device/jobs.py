@@ -21,7 +21,7 @@ from domains.codec import (
     Value,
 )
 from domains.device.types import Components, OptimizationProfile
-from domains.session.jobs import Job
+from domains.session.jobs import Job, ModelFiles
 from domains.values import ByteFigure, DataType, ModelPlace
 
 
@@ -101,6 +101,11 @@ class OptimizationJob(Job[OptimizationReport], frozen=True):
     def image_count(self) -> int:
         """One: the picture that it measures with."""
         return 1
+
+    @property
+    def model(self) -> ModelFiles | None:
+        """What is measured, if anything is."""
+        return ModelFiles(self.model_id, self.place.path) if self.place else None
 
 
 class ReleaseReport(Value, frozen=True):

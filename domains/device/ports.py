@@ -149,5 +149,11 @@ class FactsStore(Protocol):
         ...
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep `value` under `key`, in place of what was there."""
+        """Keep `value` under `key`, in place of what was there.
+
+        Raises:
+            ResourceExhausted: The disk is full.
+            Unavailable: It cannot be written for another reason. In both cases `get` has it
+                from now on, and it is written as soon as that works.
+        """
         ...

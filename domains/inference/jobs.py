@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from domains.codec import FEW, Seconds, Value
 from domains.inference.types import GenerationSettings
-from domains.session.jobs import Job
+from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
     ImageResult,
@@ -59,10 +59,21 @@ class GenerationJob(Job[GenerationReport], frozen=True):
         """One for each seed."""
         return len(self.settings.seeds)
 
+    @property
+    def due_images(self) -> int:
+        """Every picture."""
+        return self.image_count
+
+    @property
+    def model(self) -> ModelFiles:
+        """What draws."""
+        return ModelFiles(self.settings.model_id, self.place.path)
+
     def accepts(self, image: ImageResult) -> bool:
-        """Whether seed and format are those asked for."""
+        """Whether seed, format and size are those asked for."""
         settings = self.settings
         return (
             image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
+            and (image.width, image.height) == settings.size
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domains.codec import ModelId, Value
 from domains.device.types import Components
-from domains.session.jobs import Job
+from domains.session.jobs import Job, ModelFiles
 from domains.values import ModelPlace
 
 
@@ -20,3 +20,8 @@ class LoadJob(Job[LoadReport], frozen=True):
 
     model_id: ModelId
     place: ModelPlace
+
+    @property
+    def model(self) -> ModelFiles:
+        """What is loaded."""
+        return ModelFiles(self.model_id, self.place.path)

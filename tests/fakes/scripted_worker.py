@@ -47,10 +47,17 @@ from domains.session.types import (
 from domains.values import ByteFigure, DataType, Degradation, DegradationKind
 from server.worker.child.loop import main
 from server.worker.child.parts import Parts
+from tests.fakes.pictures import png
 
 Emit = Callable[[ProgressEvent | EncodedImage], None]
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 FLOOD = 20_000  # events
+
+
+class Device:
+    """The device of this process."""
+
+    computes = True
 
 
 class ScriptedEngine:
@@ -61,6 +68,9 @@ class ScriptedEngine:
         context.emit(PhaseStarted(Phase.DENOISING))
         act = getattr(self, "_" + job.settings.prompt.replace("-", "_"))
         act(job.settings, context.emit, context.check_stop)
+        if job.settings.prompt in ("checks-only", "pause", "flood"):
+            for index in range(len(job.settings.seeds)):
+                context.emit(_picture(job.settings, index))
         return GenerationReport(
             timings=Timings(denoise=0.25),
             unet_data_type=DataType.FLOAT32,
@@ -116,15 +126,13 @@ class ScriptedEngine:
     def _draw(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
-        for index, seed in enumerate(work.seeds):
+        for index in range(len(work.seeds)):
             for step in range(1, work.steps + 1):
                 check_stop()
                 emit(StepFinished(index, step, work.steps))
             emit(Preview(index, work.steps, 8, 8, b"\xff\xd8\xff preview"))
             emit(ImageDecoded(index))
-            data = b"picture of %d" % seed
-            width, height = work.size
-            emit(EncodedImage(index, seed, width, height, work.output.format, data))
+            emit(_picture(work, index))
 
     def _slowly(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
@@ -202,6 +210,13 @@ class ScriptedEngine:
     ) -> None:
         raise ZeroDivisionError("secret path")
 
+    def _break_device(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
+        """What a broken device raises need not say so."""
+        Device.computes = False
+        raise RuntimeError("secret path")
+
     def _refuse(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
@@ -229,6 +244,12 @@ class ScriptedEngine:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def _picture(work: GenerationSettings, index: int) -> EncodedImage:
+    (width, height), seed = work.size, work.seeds[index]
+    data = png(width, height, f"of {seed}")
+    return EncodedImage(index, seed, width, height, work.output.format, data)
+
+
 class ScriptedBuffers(ProcessBuffers):
     """Real buffers in the worker's memory; names say what else happens."""
 
@@ -243,6 +264,9 @@ class ScriptedBuffers(ProcessBuffers):
                 raise Unavailable("The device stopped working.", reason=Reason.DEVICE_LOST)
             case "defect":
                 raise ZeroDivisionError("secret path")
+            case "break-device":
+                Device.computes = False
+                raise RuntimeError("secret path")
         super().allocate(buffer_id, size, guard)
 
     def move(self, move: Move, guard: Guard) -> None:
@@ -315,6 +339,7 @@ def parts(engine: ScriptedEngine) -> Parts:
         engine.held,
         ScriptedBuffers(),
         ScriptedGauge(),
+        computes=lambda: Device.computes,
         single_threaded=sys.argv[1:] == ["single-threaded"],
     )
 

@@ -12,10 +12,16 @@ from enum import Enum
 import torch
 
 from domains.device.backends.torch_gauge import free_bytes, free_host_bytes, in_main_memory
-from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
+from domains.device.errors import DeviceLost
+from domains.errors import DomainError, Reason, ResourceExhausted
 
 _HOST_MEMORY = re.compile(
-    r"DefaultCPUAllocator: (?:can't allocate memory|not enough memory)", re.IGNORECASE
+    r"DefaultCPUAllocator: (?:can't allocate memory|not enough memory)"
+    # What the C++ library, the system, and oneDNN with no room for its code say. oneDNN's
+    # "primitive descriptor" is another matter: an operation that it does not have.
+    r"|std::bad_alloc|bad allocation|Cannot allocate memory"
+    r"|could not create a (?:primitive|memory object)$",
+    re.IGNORECASE,
 )
 _DEVICE_MEMORY = re.compile(
     r"out of memory|not enough (?:GPU )?video memory|OUT_OF_(?:DEVICE|HOST)_MEMORY"
@@ -73,13 +79,13 @@ def domain_error(
 
     Returns:
         ResourceExhausted (HOST_OUT_OF_MEMORY, DEVICE_OUT_OF_MEMORY) with `needed_bytes`
-        and `free_bytes` where they are known, or Unavailable (DEVICE_LOST).
+        and `free_bytes` where they are known, or DeviceLost.
     """
     fault = fault_of(error, device)
     if fault is None:
         return None
     if fault is Fault.LOST:
-        return device_lost()
+        return DeviceLost()
     if fault is Fault.HOST_MEMORY:
         return ResourceExhausted(
             f"Memory of this machine ran out; {advice}.",
@@ -90,14 +96,6 @@ def domain_error(
         f"Memory of the device ran out; {advice}.",
         reason=Reason.DEVICE_OUT_OF_MEMORY,
         metadata=_amounts(str(error), free_bytes(device)),
-    )
-
-
-def device_lost() -> Unavailable:
-    """What a client sees when a device works no more."""
-    return Unavailable(
-        "The device stopped working; its worker is started again.",
-        reason=Reason.DEVICE_LOST,
     )
 
 

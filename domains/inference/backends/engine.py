@@ -12,15 +12,23 @@ import torch
 from msgspec import structs
 
 from domains.device.backends import faults
+from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.model_loading import load_model, state_of
+from domains.inference.backends.model_loading import (
+    PreparedModel,
+    load_weights,
+    prepare_model,
+    state_of,
+)
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.profiles import ProfileSettings, bring_into
+from domains.inference.backends.room import fits_beside
+from domains.inference.backends.second_try import with_room
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
 from domains.model.backends.libraries import settle_libraries
@@ -76,8 +84,8 @@ class Engine:
         request asks for EXACT.
 
         Raises:
-            InvalidArgument: The scheduler, its spacing, `steps` or `clip_skip` do not
-                go with this model.
+            InvalidArgument: The scheduler's spacing or `clip_skip` do not go with this
+                model.
             FailedPrecondition: The model cannot be loaded, or NON_FINITE_OUTPUT.
             ResourceExhausted: HOST_OUT_OF_MEMORY or DEVICE_OUT_OF_MEMORY, with
                 `needed_bytes` and `free_bytes` where they are known, `evictable_bytes`
@@ -160,19 +168,29 @@ class Engine:
         del model
         context.emit(PhaseStarted(Phase.LOADING_MODEL))
         with clock.time("load"):
-            # The old one first: there may not be room for both.
-            self.unload()
-            self._model = load_model(
-                model_id,
-                place,
-                precision,
-                self._device,
-                emit=context.emit,
-                check_stop=context.check_stop,
+            prepared = prepare_model(
+                model_id, place, precision, self._device, check_stop=context.check_stop
             )
-        bring_into(self._model, self._settings)
+            fresh = self._replacement(prepared, context)
+            bring_into(fresh, self._settings)
+            self._model = fresh
+        release_memory(self._device)
         self._count()
-        return self._model
+        return fresh
+
+    def _replacement(self, prepared: PreparedModel, context: JobContext) -> LoadedModel:
+        """Read a model's weights, beside those of the model before where there is room.
+
+        That one then stays if reading fails or is stopped.
+        """
+
+        def load() -> LoadedModel:
+            return load_weights(prepared, emit=context.emit, check_stop=context.check_stop)
+
+        if self._model is None or not fits_beside(prepared.needed_bytes, self._device):
+            self.unload()
+            return load()
+        return with_room(load, self.unload)
 
     def _count(self) -> None:
         """Note what is loaded; its last use is now."""
@@ -204,6 +222,8 @@ class Engine:
                 raise
             faults.drop_frames(error)
             fault = found
+        if isinstance(fault, DeviceLost):
+            raise fault  # giving memory back would fail as well
         # Out here nothing refers to the failed call's tensors any more.
         release_memory(self._device)
         if isinstance(fault, ResourceExhausted):

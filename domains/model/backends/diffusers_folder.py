@@ -6,7 +6,6 @@ because a file says so. Only safetensors weights are read.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,26 +19,22 @@ from domains.model.backends.component_config import (
     read_config,
     read_shard_names,
 )
-from domains.model.backends.families.components import SCHEDULER, NetworkClass
-from domains.model.backends.families.family import Family
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
+from domains.model.backends.families.components import NetworkClass
+from domains.model.backends.families.family import INDEX, Family
 from domains.model.backends.families.registry import FAMILIES, PIPELINES
+from domains.model.backends.families.schedulers import SCHEDULER
 from domains.model.backends.model_card import one_line
-from domains.model.backends.model_files import Fingerprint, ModelFiles
 from domains.model.backends.safetensors_header import Header, read_header
+from domains.model.backends.sizes import check_native_size
+from domains.model.backends.stored_weights import check_weights
+from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids, read_tokenizer
 from domains.model.types import Architecture
 
-INDEX = "model_index.json"
-SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+INDEX_FILE = "model_index.json"
+SCHEDULER_FILE = "scheduler/scheduler_config.json"
 _LIBRARIES = frozenset({"diffusers", "transformers", None})
-TOKENIZER_FILES = (
-    "added_tokens.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-)
-MAX_TOKENIZER_FILE_BYTES = 64 << 20
+_TOKENIZERS = {"CLIPTokenizer", "CLIPTokenizerFast"}
 # Full precision first, then the halves; a training-only copy without EMA comes last.
 _VARIANTS = ("", "fp32", "fp16", "bf16")
 
@@ -48,12 +43,12 @@ _VARIANTS = ("", "fp32", "fp16", "bf16")
 class WeightFile:
     """One safetensors file and its checked header; `name` has slashes."""
 
-    files: ModelFiles
+    files: ConfinedFiles
     name: str
     header: Header
 
     def open(self) -> FileIO:
-        """The file anew; see `ModelFiles.open`."""
+        """The file anew; see `ConfinedFiles.open`."""
         return self.files.open(self.name)
 
 
@@ -76,11 +71,11 @@ class NetworkPlan:
 class FolderPlan:
     """Everything of a model folder that generation needs, checked and not yet built."""
 
-    files: ModelFiles
+    files: ConfinedFiles
     architecture: Architecture
     index: Config
     networks: tuple[NetworkPlan, ...]
-    tokenizers: Mapping[str, str]
+    tokenizers: Mapping[str, TokenizerPlan]
     scheduler_config: Config
 
     @property
@@ -89,7 +84,7 @@ class FolderPlan:
         return sum(network.size_bytes for network in self.networks)
 
 
-def inspect_folder(files: ModelFiles) -> FolderPlan:
+def inspect_folder(files: ConfinedFiles) -> FolderPlan:
     """Check a model folder: index, configurations and weight headers, no tensor data.
 
     Raises:
@@ -106,37 +101,47 @@ def inspect_folder(files: ModelFiles) -> FolderPlan:
             "The model is not a folder in the diffusers layout.",
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
-    index = read_config(files, INDEX)
+    index = read_config(files, INDEX_FILE)
     family = _family(index)
+    check_config(index, INDEX, called=INDEX_FILE)
     _check_index(index, family)
     _refuse_code(files, family)
-    for tokenizer in family.tokenizers:
-        _check_tokenizer(files, tokenizer)
-    scheduler = read_config(files, SCHEDULER_CONFIG)
-    check_config(scheduler, SCHEDULER, called=SCHEDULER_CONFIG)
+    tokenizers = {
+        name: read_tokenizer(files, name, encoder)
+        for name, encoder in family.tokenizers.items()
+    }
+    scheduler = read_config(files, SCHEDULER_FILE)
+    check_config(scheduler, SCHEDULER, called=SCHEDULER_FILE)
     networks = tuple(_plan_network(files, *network) for network in family.networks.items())
-    why = family.incompatible({network.name: network.config for network in networks})
+    configs = {network.name: network.config for network in networks}
+    why = family.incompatible(configs)
     if why:
         raise FailedPrecondition(
             f"The model is not a complete {family.title} model: {why}.",
             reason=Reason.MODEL_INCOMPATIBLE,
         )
+    check_native_size(configs["unet"], configs["vae"])
+    for network in networks:
+        headers = (file.header for file in network.files)
+        check_weights(network.name, network.network_class, network.config, headers)
+    for tokenizer in tokenizers.values():
+        check_ids(tokenizer, tokenizer.largest_id, configs[tokenizer.encoder]["vocab_size"])
     return FolderPlan(
         files,
         family.architecture,
         index,
         networks,
-        family.tokenizers,
+        tokenizers,
         family.mend_scheduler(scheduler),
     )
 
 
-def fingerprint(files: ModelFiles) -> Fingerprint:
+def fingerprint(files: ConfinedFiles) -> Fingerprint:
     """The state of every file that a model may be made of.
 
     Two equal fingerprints mean that nothing was changed on disk in between.
 
-    Raises: As `ModelFiles.names`.
+    Raises: As `ConfinedFiles.names`.
     """
     parts = {name for family in FAMILIES for name in (*family.networks, *family.tokenizers)}
     return files.fingerprint(["", *sorted(parts | {"scheduler"})])
@@ -165,12 +170,11 @@ def _check_index(index: Config, family: Family) -> None:
             _refuse_index(f"names an unknown library for {one_line(name, 64)!r}")
     for name, network in family.networks.items():
         _check_part(index, name, {network.name})
-    for name, tokenizer in family.tokenizers.items():
-        _check_part(index, name, {tokenizer, f"{tokenizer}Fast"})
+    for name in family.tokenizers:
+        _check_part(index, name, _TOKENIZERS)
 
 
 def _check_part(index: Config, name: str, class_names: set[str]) -> None:
-    """Look at a part of an index whose lists are all pairs of texts or nulls."""
     entry = index.get(name)
     if entry is None or entry == [None, None]:
         raise FailedPrecondition(
@@ -188,7 +192,7 @@ def _refuse_index(what: str) -> NoReturn:
     )
 
 
-def _refuse_code(files: ModelFiles, family: Family) -> None:
+def _refuse_code(files: ConfinedFiles, family: Family) -> None:
     """A folder that brings Python with it expects it to run; it would draw otherwise here."""
     for folder in ("", *family.networks):
         if any(name.endswith(".py") for name in files.names(folder)):
@@ -198,26 +202,12 @@ def _refuse_code(files: ModelFiles, family: Family) -> None:
             )
 
 
-def _check_tokenizer(files: ModelFiles, tokenizer: str) -> None:
-    there = {name for name in TOKENIZER_FILES if files.has_file(f"{tokenizer}/{name}")}
-    if "tokenizer.json" not in there and not {"vocab.json", "merges.txt"} <= there:
-        raise FailedPrecondition(
-            f"The model's {tokenizer} has neither a tokenizer.json nor a vocabulary.",
-            reason=Reason.MODEL_INCOMPLETE,
-            metadata={"component": tokenizer},
-        )
-    for name in sorted(there):
-        with files.open(f"{tokenizer}/{name}") as file:
-            if os.fstat(file.fileno()).st_size > MAX_TOKENIZER_FILE_BYTES:
-                raise FailedPrecondition(
-                    f"The model's {tokenizer}/{name} is too large.",
-                    reason=Reason.MODEL_CONFIG_INVALID,
-                )
-
-
-def _plan_network(files: ModelFiles, name: str, network_class: NetworkClass) -> NetworkPlan:
+def _plan_network(files: ConfinedFiles, name: str, network_class: NetworkClass) -> NetworkPlan:
     called = f"{name}/config.json"
-    config = {**network_class.defaults, **read_config(files, called)}
+    given = read_config(files, called)
+    # Null means the default where the library would otherwise work one out.
+    defaults = dict(network_class.defaults)
+    config = defaults | {k: v for k, v in given.items() if v is not None or k not in defaults}
     check_config(config, network_class.bounds, called=called)
     weights = tuple(
         WeightFile(files, file, read_header(files, file))
@@ -226,7 +216,7 @@ def _plan_network(files: ModelFiles, name: str, network_class: NetworkClass) -> 
     return NetworkPlan(name, network_class, config, weights)
 
 
-def _weight_files(files: ModelFiles, component: str, stem: str) -> list[str]:
+def _weight_files(files: ConfinedFiles, component: str, stem: str) -> list[str]:
     """The files of a component's best variant: one, or the shards an index lists."""
     for variant in _variants(files.names(component), stem):
         dotted = f".{variant}" if variant else ""
@@ -254,7 +244,7 @@ def _variants(names: Iterable[str], stem: str) -> Iterator[str]:
     yield from sorted(others, key=lambda variant: variant == "non_ema")
 
 
-def _shards(files: ModelFiles, component: str, index_name: str) -> list[str]:
+def _shards(files: ConfinedFiles, component: str, index_name: str) -> list[str]:
     names = read_shard_names(files, index_name)
     for name in names:
         if not files.has_file(f"{component}/{name}"):

@@ -7,20 +7,23 @@ from typing import Any
 
 from domains.errors import DomainError
 from domains.model.backends.component_config import read_config
+from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.diffusers_folder import (
-    INDEX,
-    SCHEDULER_CONFIG,
+    INDEX_FILE,
+    SCHEDULER_FILE,
     FolderPlan,
     NetworkPlan,
     inspect_folder,
 )
 from domains.model.backends.families.family import has_part
 from domains.model.backends.families.registry import FAMILIES
+from domains.model.backends.families.unet import UNET
+from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, one_line, read_card
-from domains.model.backends.model_files import ModelFiles
 from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
+from domains.model.backends.sizes import native_size
 from domains.model.types import (
     Architecture,
     Component,
@@ -41,14 +44,14 @@ def read_folder(found: Found) -> Model:
     Raises:
         OSError: The machine cannot read it at the moment.
     """
-    files = ModelFiles(found.place)
+    files = ConfinedFiles(found.place)
     plan, problem = None, None
     try:
         plan = inspect_folder(files)
     except DomainError as error:
         problem = problem_of(error)
-    index = plan.index if plan else _config(files, INDEX)
-    scheduler = plan.scheduler_config if plan else _config(files, SCHEDULER_CONFIG)
+    index = plan.index if plan else _config(files, INDEX_FILE)
+    scheduler = plan.scheduler_config if plan else _config(files, SCHEDULER_FILE)
     unet = _network_config(plan, files, "unet")
     width, height = _native_size(unet, _network_config(plan, files, "vae"))
     type, architecture = _recognised(index, unet)
@@ -77,7 +80,7 @@ def read_folder(found: Found) -> Model:
     )
 
 
-def _config(files: ModelFiles, name: str) -> Mapping[str, Any]:
+def _config(files: ConfinedFiles, name: str) -> Mapping[str, Any]:
     """A configuration file, or nothing where it is unusable: the problem says why."""
     try:
         return read_config(files, name)
@@ -85,7 +88,7 @@ def _config(files: ModelFiles, name: str) -> Mapping[str, Any]:
         return {}
 
 
-def card_of(files: ModelFiles) -> ModelCard:
+def card_of(files: ConfinedFiles) -> ModelCard:
     """The model's card; one that is missing or cannot be read says nothing."""
     try:
         return read_card(files.read("README.md", MAX_CARD_BYTES))
@@ -97,7 +100,9 @@ def _networks(plan: FolderPlan | None) -> tuple[NetworkPlan, ...]:
     return plan.networks if plan else ()
 
 
-def _network_config(plan: FolderPlan | None, files: ModelFiles, name: str) -> Mapping[str, Any]:
+def _network_config(
+    plan: FolderPlan | None, files: ConfinedFiles, name: str
+) -> Mapping[str, Any]:
     for network in _networks(plan):
         if network.name == name:
             return network.config
@@ -130,16 +135,14 @@ def _recognised(
 
 
 def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height in pixels: the UNet's sample in latents, times the VAE's scale."""
-    blocks = vae.get("block_out_channels")
-    sample = unet.get("sample_size")
-    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
+    """Width and height in pixels; zeros where the configurations do not tell."""
+    told = (
+        (UNET, "sample_size", unet.get("sample_size")),
+        (VAE, "block_out_channels", vae.get("block_out_channels")),
+    )
+    if any(value is None or kind.bounds.keys[key].problem(value) for kind, key, value in told):
         return 0, 0
-    height, width = sample if isinstance(sample, list) and len(sample) == 2 else (sample,) * 2
-    if type(width) is not int or type(height) is not int:
-        return 0, 0
-    scale = 2 ** (len(blocks) - 1)
-    return max(width, 0) * scale, max(height, 0) * scale
+    return native_size(unet, vae)
 
 
 def _components(index: Mapping[str, Any], plan: FolderPlan | None) -> tuple[Component, ...]:

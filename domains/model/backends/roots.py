@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 
+from domains.model.backends.confined_files import Fingerprint, file_state
 from domains.model.backends.confinement import Root
-from domains.model.backends.diffusers_folder import INDEX
+from domains.model.backends.diffusers_folder import INDEX_FILE
 from domains.model.backends.file_names import unfit
-from domains.model.backends.model_files import Fingerprint, file_state
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
 from domains.values import ModelPlace
 
@@ -84,7 +84,7 @@ class RootWalk:
             entries = self.look.list(folder)
             if entries is None:
                 return
-            if not folder.shown or all(name != INDEX for name, _ in entries):
+            if not folder.shown or all(name != INDEX_FILE for name, _ in entries):
                 yield from self._walk(folder, entries, folders)
                 return
             # Another link to a model is not looked through again.

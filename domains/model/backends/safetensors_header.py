@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 from domains.errors import FailedPrecondition, Reason
+from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.header_json import METADATA, HeaderText
-from domains.model.backends.model_files import ModelFiles
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 20_000
@@ -71,11 +71,11 @@ class Header:
     size_bytes: int
 
 
-def read_header(files: ModelFiles, name: str = "") -> Header:
+def read_header(files: ConfinedFiles, name: str = "") -> Header:
     """Open a file of a model, or the model that is a file, and check its header.
 
     Raises:
-        FailedPrecondition: As `parse_header` and `ModelFiles.open`.
+        FailedPrecondition: As `parse_header` and `ConfinedFiles.open`.
         PathOutsideRoot: It is a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """

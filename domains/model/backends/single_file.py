@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 
 from domains.errors import DomainError, Reason
+from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import one_line, tags
-from domains.model.backends.model_files import ModelFiles
 from domains.model.backends.recognition import recognise
 from domains.model.backends.roots import SAFETENSORS, Found
 from domains.model.backends.safetensors_header import read_header
@@ -41,7 +41,7 @@ def read_safetensors(found: Found) -> Model:
         OSError: The machine cannot read it at the moment.
     """
     try:
-        header = read_header(ModelFiles(found.place))
+        header = read_header(ConfinedFiles(found.place))
     except DomainError as error:
         return unusable(found, problem_of(error))
     recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})

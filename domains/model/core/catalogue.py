@@ -25,7 +25,6 @@ from domains.model.types import (
     Scan,
 )
 from domains.paging import Page, paginate
-from domains.threads import in_daemon_thread
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,7 @@ class ModelCatalogue:
                 TEXT_TOO_LONG.
         """
         limit = LIMITS["ListModelsRequest.tags"]
-        SearchInvalid.check(
-            checks.elements("tags", len(wanted.tags), limit),
-            *(checks.line(f"tags[{i}]", tag, limit) for i, tag in enumerate(wanted.tags)),
-        )
+        SearchInvalid.check(*checks.lines("tags", wanted.tags, limit))
         models = await self._known()
         chosen = ordered(
             (model for model in models.values() if matches(model, wanted)),
@@ -196,7 +192,7 @@ class ModelCatalogue:
         return self._models
 
     async def _refresh(self) -> Refresh:
-        scan = await in_daemon_thread(self._scanner.scan, name="model-scan")
+        scan = await asyncio.to_thread(self._scanner.scan)
         before: Mapping[str, Model] = self._models or {}
         after = self._marked(scan)
         self._models = MappingProxyType(after)

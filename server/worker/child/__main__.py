@@ -11,6 +11,7 @@ from server.worker.child.parts import Buffers, Parts
 
 def build_parts(torch_device: str) -> Parts:
     """The parts for that device; imports torch."""
+    from domains.device.backends.liveness import computes
     from domains.device.backends.selftest import SelfTest
     from domains.device.backends.torch_gauge import (
         device_named,
@@ -36,6 +37,7 @@ def build_parts(torch_device: str) -> Parts:
         held=engine.held,
         buffers=buffers,
         gauge=gauge_for(device),
+        computes=lambda: computes(device),
         single_threaded=single_threaded(device),
     )
 

@@ -7,10 +7,11 @@ import queue
 import threading
 from collections.abc import Callable
 
-from domains.errors import Cancelled, DomainError, Failure, Internal
+from domains.errors import Cancelled, DomainError, Failure
 from domains.memory.backends.chunks import Guard
 from domains.memory.types import Compare, Move
 from server.worker.child.parts import Buffers
+from server.worker.child.unexpected import failure_of_unexpected
 from server.worker.link import frames
 
 _log = logging.getLogger("deviceops.worker")
@@ -34,6 +35,7 @@ class MemoryLanes:
     Args:
         buffers: Does them.
         send: Sends an answer to the front; from any thread.
+        computes: Whether the device still works.
         wake: Where only the main thread may touch the device: makes it call `drain`. None
             where each lane has a thread of its own.
     """
@@ -42,11 +44,13 @@ class MemoryLanes:
         self,
         buffers: Buffers,
         send: Callable[[frames.MemoryAnswer], None],
+        computes: Callable[[], bool],
         *,
         wake: Callable[[], None] | None,
     ) -> None:
         self._buffers = buffers
         self._send = send
+        self._computes = computes
         self._wake = wake
         self._lock = threading.Lock()
         self._tasks: dict[int, _Task] = {}
@@ -102,9 +106,9 @@ class MemoryLanes:
             answer = self._obey(task)
         except DomainError as error:
             answer = error.failure()
-        except Exception:
+        except Exception as error:
             _log.exception("a memory order failed")
-            answer = Internal("The worker failed; the log says more.").failure()
+            answer = failure_of_unexpected(error, self._computes)
         with self._lock:
             del self._tasks[task.ticket]
         self._send(frames.MemoryAnswer(task.ticket, answer))

@@ -61,11 +61,13 @@ class Gauge(Protocol):
 class Parts:
     """A worker's parts. With `single_threaded` only the main thread touches the device.
 
-    `held` gives the networks that are loaded, from any thread, without waiting.
+    `held` gives the networks that are loaded, from any thread, without waiting. `computes` asks
+    the device itself whether it still works.
     """
 
     handlers: Mapping[type[Job[Any]], Handler]
     held: Callable[[], tuple[LoadedComponent, ...]]
     buffers: Buffers
     gauge: Gauge
+    computes: Callable[[], bool]
     single_threaded: bool = False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from domains.clock import Clock
 from domains.device.core import DeviceInventory, DeviceService
 from domains.device.core.changes import DeviceChanges
 from domains.device.core.facts import TransientFacts
@@ -35,7 +36,7 @@ class FakeModel:
     """A model in a folder that nobody opens."""
 
     model_id: str
-    place: ModelPlace = ModelPlace(Path("models"), Path("fake"))
+    place: ModelPlace = field(default_factory=lambda: ModelPlace.of(Path("models/fake")))
 
 
 class FakeModels:
@@ -112,7 +113,7 @@ async def sessions() -> AsyncIterator[Sessions]:
         queue_length=2,
         retention=timedelta(seconds=60),
         kept=100,
-        now=_now,
+        clock=Clock(),
     )
     yield registry
     await registry.stop(0)

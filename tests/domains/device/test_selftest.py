@@ -13,9 +13,10 @@ from domains.device.backends import selftest
 from domains.device.backends.arithmetic import Arithmetic, relative_error
 from domains.device.backends.selftest import SelfTest
 from domains.device.backends.torch_gauge import ProcessGauge, TorchGauge, gauge_for
+from domains.device.errors import DeviceLost
 from domains.device.jobs import SelfTestFacts, SelfTestJob
 from domains.device.types import LoadedComponent
-from domains.errors import Cancelled, Reason, Unavailable
+from domains.errors import Cancelled, Reason
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ByteFigure, DataType, FigureQuality
 from tests.fakes.jobs import Listener
@@ -149,7 +150,7 @@ def test_a_device_that_is_gone_afterwards_is_lost(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Arithmetic, "candidates", lambda _self: ())
     monkeypatch.setattr(SelfTest, "_copies", lambda _self: (1.0, 1.0, False))
     monkeypatch.setattr(torch, "ones", gone)
-    with pytest.raises(Unavailable) as lost:
+    with pytest.raises(DeviceLost) as lost:
         SelfTest(PROCESSOR)(SelfTestJob(), Listener())
     assert lost.value.reason is Reason.DEVICE_LOST
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from domains.clock import Clock
 from domains.device.types import Device, DeviceKind
 from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
@@ -172,7 +173,7 @@ async def bench() -> AsyncIterator[Bench]:
         queue_length=8,
         retention=timedelta(seconds=60),
         kept=100,
-        now=lambda: datetime.now(UTC),
+        clock=Clock(),
     )
     generations = Generations(
         sessions,

@@ -152,7 +152,7 @@ def test_links_in_circles_are_the_files_own_fault(make: MakeRoot, root: Path) ->
     (root / "self").symlink_to("self/self")
 
     for name in ("a", "self"):
-        with pytest.raises(OSError, match=os.strerror(errno.ELOOP)) as refused:
+        with pytest.raises(OSError, match=r"symbolic|regular") as refused:
             make(root).open(name)
         assert is_of_the_file(refused.value)
 

@@ -330,11 +330,12 @@ async def test_orders_of_a_single_thread_wait_for_each_other_without_suspicion(
             await moving
 
 
-async def test_an_order_that_loses_the_device_ends_the_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["lost", "break-device"])
+async def test_an_order_that_loses_the_device_ends_the_worker(tmp_path: Path, how: str) -> None:
     async with running(tmp_path, scripted()) as pool:
         process_id = (await ready(pool)).process_id
         with pytest.raises(Unavailable) as lost:
-            await pool.allocate(DEVICE, "lost", 1)
+            await pool.allocate(DEVICE, how, 1)
         assert lost.value.reason is Reason.DEVICE_LOST
         status = await until(
             pool,

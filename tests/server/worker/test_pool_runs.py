@@ -30,6 +30,7 @@ from domains.values import DataType, Degradation, DegradationKind, ImageFormat
 from server.worker.front.pool import WorkerPool
 from server.worker.front.restart import RestartRules
 from server.worker.front.timing import WorkerTiming
+from tests.fakes.pictures import png
 from tests.fakes.scripted_worker import FLOOD
 from tests.server.worker.workers import (
     Outcome,
@@ -71,7 +72,7 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
         )
         for index, seed in enumerate((7, 8)):
             image, path = images[index].image, images[index].path
-            assert path.read_bytes() == b"picture of %d" % seed
+            assert path.read_bytes() == png(256, 320, f"of {seed}")
             assert image.artifact_id == hashlib.sha256(path.read_bytes()).hexdigest()
             assert image.size_bytes == path.stat().st_size
             assert (image.image_index, image.seed) == (index, seed)
@@ -139,10 +140,11 @@ async def test_a_worker_killed_in_mid_run_fails_it_within_two_seconds(tmp_path: 
         assert (await outcome(pool)).report is not None
 
 
-async def test_a_lost_device_takes_its_worker_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["lose-device", "break-device"])
+async def test_a_lost_device_takes_its_worker_with_it(tmp_path: Path, how: str) -> None:
     async with running(tmp_path, scripted()) as pool:
         first = (await ready(pool)).process_id
-        error = (await outcome(pool, "lose-device")).raised(Unavailable)
+        error = (await outcome(pool, how)).raised(Unavailable)
         assert error.reason is Reason.DEVICE_LOST
         # The next run does not go to the process that cannot use the device any more.
         assert (await outcome(pool)).report is not None
@@ -273,7 +275,7 @@ async def test_passing_checkpoints_is_progress(tmp_path: Path) -> None:
     async with running(tmp_path, scripted(), timing=timing) as pool:
         result = await outcome(pool, work("checks-only", guidance_scale=3.6))
         assert result.report is not None
-        assert result.events == [PhaseStarted(Phase.DENOISING)]
+        assert result.events == [PhaseStarted(Phase.DENOISING), *result.images]
 
 
 async def test_closing_early_returns_when_the_worker_is_idle(tmp_path: Path) -> None:

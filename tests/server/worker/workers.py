@@ -26,7 +26,9 @@ DEVICE = Device("cpu:0", DeviceKind.CPU, "CPU", "Maker", "cpu", ByteFigure.unkno
 SECOND = Device("cpu:1", DeviceKind.CPU, "CPU", "Maker", "cpu", ByteFigure.unknown("a test"))
 QUICK = WorkerTiming(cancel_grace=0.3, exit=2.0)
 # Deaths do not add up to a quarantine unless a test is about that.
-LENIENT = RestartRules(first_delay=0.05, longest_delay=0.05, deaths=100)
+LENIENT = RestartRules(
+    first_delay=0.05, longest_delay=0.05, deaths=100, poison_deaths=100, model_deaths=100
+)
 
 
 def scripted(*arguments: str) -> list[str]:

@@ -87,7 +87,8 @@ class ArtifactServiceServicer:
     def DownloadArtifact(self, request, context):
         """Read an artifact in chunks, from any offset. Can be repeated.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
-        (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
+        (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash and are set aside),
+        UNAVAILABLE (STORAGE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +104,8 @@ class ArtifactServiceServicer:
 
     def ListArtifacts(self, request, context):
         """List artifacts, newest first.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+        TEXT_INVALID, NAME_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,7 +114,7 @@ class ArtifactServiceServicer:
     def DeleteArtifact(self, request, context):
         """Delete an artifact now. Sessions that made it keep their record of it.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-        progress reads it).
+        progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

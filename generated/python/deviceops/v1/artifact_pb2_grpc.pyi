@@ -48,7 +48,8 @@ class ArtifactServiceStub:
     DownloadArtifact: _grpc.UnaryStreamMultiCallable[_artifact_pb2.DownloadArtifactRequest, _artifact_pb2.DownloadArtifactResponse]
     """Read an artifact in chunks, from any offset. Can be repeated.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
-    (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
+    (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash and are set aside),
+    UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     GetArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.GetArtifactRequest, _artifact_pb2.GetArtifactResponse]
     """Describe an artifact without its bytes. Before uploading, ask whether it is there.
@@ -56,12 +57,13 @@ class ArtifactServiceStub:
     """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]
     """List artifacts, newest first.
-    Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+    Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+    TEXT_INVALID, NAME_INVALID).
     """
     DeleteArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]
     """Delete an artifact now. Sessions that made it keep their record of it.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-    progress reads it).
+    progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
     """
 
 @_typing.type_check_only
@@ -84,7 +86,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     DownloadArtifact: _aio.UnaryStreamMultiCallable[_artifact_pb2.DownloadArtifactRequest, _artifact_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
     """Read an artifact in chunks, from any offset. Can be repeated.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
-    (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
+    (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash and are set aside),
+    UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.GetArtifactRequest, _artifact_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Describe an artifact without its bytes. Before uploading, ask whether it is there.
@@ -92,12 +95,13 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """List artifacts, newest first.
-    Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+    Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+    TEXT_INVALID, NAME_INVALID).
     """
     DeleteArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]  # type: ignore[assignment]
     """Delete an artifact now. Sessions that made it keep their record of it.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-    progress reads it).
+    progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
     """
 
 class ArtifactServiceServicer:
@@ -127,7 +131,8 @@ class ArtifactServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_artifact_pb2.DownloadArtifactResponse], _abc.AsyncIterator[_artifact_pb2.DownloadArtifactResponse]]:
         """Read an artifact in chunks, from any offset. Can be repeated.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
-        (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
+        (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash and are set aside),
+        UNAVAILABLE (STORAGE_UNAVAILABLE).
         """
 
     def GetArtifact(
@@ -145,7 +150,8 @@ class ArtifactServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_pb2.ListArtifactsResponse, _abc.Awaitable[_artifact_pb2.ListArtifactsResponse]]:
         """List artifacts, newest first.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+        TEXT_INVALID, NAME_INVALID).
         """
 
     def DeleteArtifact(
@@ -155,7 +161,7 @@ class ArtifactServiceServicer:
     ) -> _typing.Union[_artifact_pb2.DeleteArtifactResponse, _abc.Awaitable[_artifact_pb2.DeleteArtifactResponse]]:
         """Delete an artifact now. Sessions that made it keep their record of it.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-        progress reads it).
+        progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
         """
 
 def add_ArtifactServiceServicer_to_server(servicer: ArtifactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

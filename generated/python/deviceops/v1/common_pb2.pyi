@@ -15,9 +15,17 @@ Rules that hold for the whole contract:
   Unknown faults are INTERNAL with metadata "incident_id", the key to the server's log.
 - Every RPC may also answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID),
   PERMISSION_DENIED (ROLE_REQUIRED; REMOTE_SOURCE_FORBIDDEN where a model id is a URL or
-  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE, METADATA_INVALID),
-  RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, MESSAGE_TOO_LARGE), UNAVAILABLE (SHUTTING_DOWN),
+  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE, METADATA_INVALID,
+  TOO_MANY_ELEMENTS), RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, MESSAGE_TOO_LARGE,
+  HOST_LIMIT_REACHED), DEADLINE_EXCEEDED (DEADLINE_EXPIRED), UNAVAILABLE (SHUTTING_DOWN),
   INTERNAL, and UNIMPLEMENTED (NOT_BUILT) for what this version does not do yet.
+- Every call has an end that the server sets, whatever deadline the client chose: a minute
+  where it looks or controls, ten where it waits for a device, a day where it streams; a
+  session's own timeout where it streams one. A client that leaves the server waiting for
+  a message for a minute has its call ended. An operator can set other times.
+- Clients share the room for open calls and the queues: one that is alone may use all of
+  it; once others are there it gets no more while it holds half, and what it holds beyond
+  keeps nobody out. Metadata "deviceops-client" names a call's client ("default" without).
 - Names and ids are never paths. A name matches [A-Za-z0-9][A-Za-z0-9._-]{0,126}, holds
   no "..", does not end in a dot and is no reserved file name of Windows ("con", "nul.x").
   Device ids and aliases may hold colons too ("cuda:0"). Ids that the server chose are
@@ -142,11 +150,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_SHAPE_INVALID: _ErrorReason.ValueType  # 64
     """FAILED_PRECONDITION. A tensor's shape and its bytes disagree."""
     ERROR_REASON_MODEL_DTYPE_UNSUPPORTED: _ErrorReason.ValueType  # 65
-    """FAILED_PRECONDITION. A tensor has a data type that cannot be loaded."""
+    """FAILED_PRECONDITION. A tensor has a data type that cannot be loaded; weights are F32, F16,
+    BF16 or F64.
+    """
     ERROR_REASON_MODEL_TENSOR_NAME_INVALID: _ErrorReason.ValueType  # 66
     """FAILED_PRECONDITION. A tensor's name is not printable ASCII."""
     ERROR_REASON_MODEL_CONFIG_INVALID: _ErrorReason.ValueType  # 67
-    """FAILED_PRECONDITION. A model's configuration is missing, absurd or unknown."""
+    """FAILED_PRECONDITION. A value of a model's configuration or tokenizer is absurd or unknown, or
+    its parts cannot be built of it. `component` and `file` name it.
+    """
     ERROR_REASON_MODEL_FORMAT_UNSUPPORTED: _ErrorReason.ValueType  # 68
     """FAILED_PRECONDITION. The file format is not one this server opens."""
     ERROR_REASON_MODEL_UNSAFE_PICKLE: _ErrorReason.ValueType  # 69
@@ -167,6 +179,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """PERMISSION_DENIED. A URL or hub name was given where only local models are used."""
     ERROR_REASON_PATH_OUTSIDE_ROOT: _ErrorReason.ValueType  # 77
     """PERMISSION_DENIED. A name leads outside the configured roots, or into a read-only one."""
+    ERROR_REASON_MODEL_BARRED: _ErrorReason.ValueType  # 79
+    """FAILED_PRECONDITION. The model ended workers of this device again and again and is kept
+    off it until its files change, RestartWorker, or the time that RetryInfo says.
+    """
     ERROR_REASON_DEVICE_UNAVAILABLE: _ErrorReason.ValueType  # 90
     """UNAVAILABLE. The device is known but its driver or worker does not answer."""
     ERROR_REASON_DEVICE_LOST: _ErrorReason.ValueType  # 91
@@ -178,7 +194,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WORKER_LOST: _ErrorReason.ValueType  # 94
     """UNAVAILABLE. The worker process ended in mid-work and is being replaced."""
     ERROR_REASON_WORKER_CRASH_REPEATED: _ErrorReason.ValueType  # 95
-    """INTERNAL. The same work ended its worker twice and is not tried again."""
+    """INTERNAL. Work with the same model ended its worker twice and is not tried again."""
     ERROR_REASON_WORKER_HUNG: _ErrorReason.ValueType  # 96
     """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
     ERROR_REASON_NON_FINITE_OUTPUT: _ErrorReason.ValueType  # 97
@@ -188,9 +204,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DATA_CORRUPTED: _ErrorReason.ValueType  # 98
     """DATA_LOSS. Bytes this server kept or copied are not what they were."""
     ERROR_REASON_QUEUE_FULL: _ErrorReason.ValueType  # 110
-    """RESOURCE_EXHAUSTED. The device's queue is full."""
+    """RESOURCE_EXHAUSTED. The device's queue is full, or this client has its half of it while
+    others wait.
+    """
     ERROR_REASON_TOO_MANY_STREAMS: _ErrorReason.ValueType  # 111
-    """RESOURCE_EXHAUSTED. Too many calls are open."""
+    """RESOURCE_EXHAUSTED. Too many calls of this kind are open, in all or of this client while
+    others have some open; metadata "call_class" and "limit".
+    """
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 112
     """RESOURCE_EXHAUSTED. A message is larger than the server accepts."""
     ERROR_REASON_CLIENT_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 113
@@ -199,12 +219,20 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The artifact store has reached its quota."""
     ERROR_REASON_DISK_FULL: _ErrorReason.ValueType  # 115
     """RESOURCE_EXHAUSTED. The disk is full."""
+    ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 119
+    """UNAVAILABLE. A file of the server cannot be read or written now, and not for lack of
+    room; its log says why.
+    """
     ERROR_REASON_HOST_OUT_OF_MEMORY: _ErrorReason.ValueType  # 116
     """RESOURCE_EXHAUSTED. Main memory does not suffice: metadata "needed_bytes",
     "free_bytes", "evictable_bytes" where known.
     """
     ERROR_REASON_DEVICE_OUT_OF_MEMORY: _ErrorReason.ValueType  # 117
     """RESOURCE_EXHAUSTED. Device memory does not suffice; metadata as above."""
+    ERROR_REASON_HOST_LIMIT_REACHED: _ErrorReason.ValueType  # 121
+    """RESOURCE_EXHAUSTED. The system lets the server have no more of something; metadata
+    "resource": "threads", "files", "processes".
+    """
     ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 130
     """UNAUTHENTICATED. No "authorization: Bearer ..." came with the call."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 131
@@ -217,10 +245,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """CANCELLED. The stream that owned the work was dropped."""
     ERROR_REASON_SLOW_READER: _ErrorReason.ValueType  # 135
     """RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
-    it: a detached session goes on and can be watched again.
+    it: a detached session goes on and can be watched again. Or it left so many streams
+    unread that it gets no new ones.
     """
     ERROR_REASON_DEADLINE_EXPIRED: _ErrorReason.ValueType  # 136
-    """DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
+    """DEADLINE_EXCEEDED. The call's deadline, the session's timeout or the server's own time
+    for such a call passed, or the client sent nothing for too long.
+    """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 137
     """UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
     ERROR_REASON_NOT_BUILT: _ErrorReason.ValueType  # 138
@@ -320,11 +351,15 @@ ERROR_REASON_MODEL_HEADER_TOO_LARGE: ErrorReason.ValueType  # 63
 ERROR_REASON_MODEL_SHAPE_INVALID: ErrorReason.ValueType  # 64
 """FAILED_PRECONDITION. A tensor's shape and its bytes disagree."""
 ERROR_REASON_MODEL_DTYPE_UNSUPPORTED: ErrorReason.ValueType  # 65
-"""FAILED_PRECONDITION. A tensor has a data type that cannot be loaded."""
+"""FAILED_PRECONDITION. A tensor has a data type that cannot be loaded; weights are F32, F16,
+BF16 or F64.
+"""
 ERROR_REASON_MODEL_TENSOR_NAME_INVALID: ErrorReason.ValueType  # 66
 """FAILED_PRECONDITION. A tensor's name is not printable ASCII."""
 ERROR_REASON_MODEL_CONFIG_INVALID: ErrorReason.ValueType  # 67
-"""FAILED_PRECONDITION. A model's configuration is missing, absurd or unknown."""
+"""FAILED_PRECONDITION. A value of a model's configuration or tokenizer is absurd or unknown, or
+its parts cannot be built of it. `component` and `file` name it.
+"""
 ERROR_REASON_MODEL_FORMAT_UNSUPPORTED: ErrorReason.ValueType  # 68
 """FAILED_PRECONDITION. The file format is not one this server opens."""
 ERROR_REASON_MODEL_UNSAFE_PICKLE: ErrorReason.ValueType  # 69
@@ -345,6 +380,10 @@ ERROR_REASON_REMOTE_SOURCE_FORBIDDEN: ErrorReason.ValueType  # 76
 """PERMISSION_DENIED. A URL or hub name was given where only local models are used."""
 ERROR_REASON_PATH_OUTSIDE_ROOT: ErrorReason.ValueType  # 77
 """PERMISSION_DENIED. A name leads outside the configured roots, or into a read-only one."""
+ERROR_REASON_MODEL_BARRED: ErrorReason.ValueType  # 79
+"""FAILED_PRECONDITION. The model ended workers of this device again and again and is kept
+off it until its files change, RestartWorker, or the time that RetryInfo says.
+"""
 ERROR_REASON_DEVICE_UNAVAILABLE: ErrorReason.ValueType  # 90
 """UNAVAILABLE. The device is known but its driver or worker does not answer."""
 ERROR_REASON_DEVICE_LOST: ErrorReason.ValueType  # 91
@@ -356,7 +395,7 @@ ERROR_REASON_DEVICE_UNSUPPORTED: ErrorReason.ValueType  # 93
 ERROR_REASON_WORKER_LOST: ErrorReason.ValueType  # 94
 """UNAVAILABLE. The worker process ended in mid-work and is being replaced."""
 ERROR_REASON_WORKER_CRASH_REPEATED: ErrorReason.ValueType  # 95
-"""INTERNAL. The same work ended its worker twice and is not tried again."""
+"""INTERNAL. Work with the same model ended its worker twice and is not tried again."""
 ERROR_REASON_WORKER_HUNG: ErrorReason.ValueType  # 96
 """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
 ERROR_REASON_NON_FINITE_OUTPUT: ErrorReason.ValueType  # 97
@@ -366,9 +405,13 @@ settings, and will again; there is no picture.
 ERROR_REASON_DATA_CORRUPTED: ErrorReason.ValueType  # 98
 """DATA_LOSS. Bytes this server kept or copied are not what they were."""
 ERROR_REASON_QUEUE_FULL: ErrorReason.ValueType  # 110
-"""RESOURCE_EXHAUSTED. The device's queue is full."""
+"""RESOURCE_EXHAUSTED. The device's queue is full, or this client has its half of it while
+others wait.
+"""
 ERROR_REASON_TOO_MANY_STREAMS: ErrorReason.ValueType  # 111
-"""RESOURCE_EXHAUSTED. Too many calls are open."""
+"""RESOURCE_EXHAUSTED. Too many calls of this kind are open, in all or of this client while
+others have some open; metadata "call_class" and "limit".
+"""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 112
 """RESOURCE_EXHAUSTED. A message is larger than the server accepts."""
 ERROR_REASON_CLIENT_QUOTA_EXCEEDED: ErrorReason.ValueType  # 113
@@ -377,12 +420,20 @@ ERROR_REASON_STORAGE_QUOTA_EXCEEDED: ErrorReason.ValueType  # 114
 """RESOURCE_EXHAUSTED. The artifact store has reached its quota."""
 ERROR_REASON_DISK_FULL: ErrorReason.ValueType  # 115
 """RESOURCE_EXHAUSTED. The disk is full."""
+ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 119
+"""UNAVAILABLE. A file of the server cannot be read or written now, and not for lack of
+room; its log says why.
+"""
 ERROR_REASON_HOST_OUT_OF_MEMORY: ErrorReason.ValueType  # 116
 """RESOURCE_EXHAUSTED. Main memory does not suffice: metadata "needed_bytes",
 "free_bytes", "evictable_bytes" where known.
 """
 ERROR_REASON_DEVICE_OUT_OF_MEMORY: ErrorReason.ValueType  # 117
 """RESOURCE_EXHAUSTED. Device memory does not suffice; metadata as above."""
+ERROR_REASON_HOST_LIMIT_REACHED: ErrorReason.ValueType  # 121
+"""RESOURCE_EXHAUSTED. The system lets the server have no more of something; metadata
+"resource": "threads", "files", "processes".
+"""
 ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 130
 """UNAUTHENTICATED. No "authorization: Bearer ..." came with the call."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 131
@@ -395,10 +446,13 @@ ERROR_REASON_CLIENT_DISCONNECTED: ErrorReason.ValueType  # 134
 """CANCELLED. The stream that owned the work was dropped."""
 ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 135
 """RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
-it: a detached session goes on and can be watched again.
+it: a detached session goes on and can be watched again. Or it left so many streams
+unread that it gets no new ones.
 """
 ERROR_REASON_DEADLINE_EXPIRED: ErrorReason.ValueType  # 136
-"""DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed."""
+"""DEADLINE_EXCEEDED. The call's deadline, the session's timeout or the server's own time
+for such a call passed, or the client sent nothing for too long.
+"""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 137
 """UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
 ERROR_REASON_NOT_BUILT: ErrorReason.ValueType  # 138
@@ -537,6 +591,8 @@ class _DegradationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degra
     """Work ran on another device than the default because that one is not ready."""
     DEGRADATION_KIND_PROMPT_TRUNCATED: _DegradationKind.ValueType  # 9
     """The prompt was longer than the text encoders read; its end had no effect."""
+    DEGRADATION_KIND_PARAMETERS_OMITTED: _DegradationKind.ValueType  # 10
+    """The settings were too long for the picture's file format; the file lacks some or all."""
 
 class DegradationKind(_DegradationKind, metaclass=_DegradationKindEnumTypeWrapper):
     """Something done otherwise than asked or than usual."""
@@ -561,6 +617,8 @@ DEGRADATION_KIND_OTHER_DEVICE: DegradationKind.ValueType  # 8
 """Work ran on another device than the default because that one is not ready."""
 DEGRADATION_KIND_PROMPT_TRUNCATED: DegradationKind.ValueType  # 9
 """The prompt was longer than the text encoders read; its end had no effect."""
+DEGRADATION_KIND_PARAMETERS_OMITTED: DegradationKind.ValueType  # 10
+"""The settings were too long for the picture's file format; the file lacks some or all."""
 Global___DegradationKind: _TypeAlias = DegradationKind  # noqa: Y015
 
 @_typing.final

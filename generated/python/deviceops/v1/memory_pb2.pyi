@@ -327,7 +327,9 @@ class WatchMemoryRequest(_message.Message):
     """Only pressure changes."""
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
-        """Between two figures. Range: 0.1 to 3600 seconds. Default: 1 seconds."""
+        """Between two figures; more where very many watches are open. Range: 0.1 to 3600 seconds.
+        Default: 1 seconds.
+        """
 
     def __init__(
         self,

@@ -260,8 +260,9 @@ class WatchSessionRequest(_message.Message):
     session_id: _builtins.str
     """The session."""
     from_sequence: _builtins.int
-    """First entry wanted: the last one seen plus one. 0 and 1 mean from the beginning; one
-    past the newest waits for it.
+    """First entry wanted: the last one seen plus one. 0 and 1 mean everything that is kept;
+    one past the newest waits for it; one before first_sequence is EVENTS_EXPIRED, and
+    GetSession says how the session stands.
     """
     include_image_data: _builtins.bool
     """Send finished pictures in chunks, those of entries already logged too."""

@@ -136,7 +136,7 @@ class ProcessingServiceServicer:
     def ListSessions(self, request, context):
         """Sessions, newest first; children of workflows and batches only when asked for.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE,
-        ENUM_VALUE_UNKNOWN).
+        ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

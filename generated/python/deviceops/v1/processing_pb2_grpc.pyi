@@ -38,7 +38,7 @@ class ProcessingServiceStub:
     ListSessions: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ListSessionsRequest, _processing_pb2.ListSessionsResponse]
     """Sessions, newest first; children of workflows and batches only when asked for.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE,
-    ENUM_VALUE_UNKNOWN).
+    ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.GetSessionRequest, _processing_pb2.GetSessionResponse]
     """One session.
@@ -139,7 +139,7 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     ListSessions: _aio.UnaryUnaryMultiCallable[_processing_pb2.ListSessionsRequest, _processing_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Sessions, newest first; children of workflows and batches only when asked for.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE,
-    ENUM_VALUE_UNKNOWN).
+    ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.GetSessionRequest, _processing_pb2.GetSessionResponse]  # type: ignore[assignment]
     """One session.
@@ -242,7 +242,7 @@ class ProcessingServiceServicer:
     ) -> _typing.Union[_processing_pb2.ListSessionsResponse, _abc.Awaitable[_processing_pb2.ListSessionsResponse]]:
         """Sessions, newest first; children of workflows and batches only when asked for.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE,
-        ENUM_VALUE_UNKNOWN).
+        ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
         """
 
     def GetSession(

@@ -425,7 +425,9 @@ class Session(_message.Message):
     last_sequence: _builtins.int
     """Number of the newest event."""
     first_sequence: _builtins.int
-    """Oldest event still kept; WatchSession can start here."""
+    """From here on every event is kept, and WatchSession can start anywhere. Of sessions that
+    ended long ago progress (bytes, steps) is given up first; their other events stay.
+    """
     parent_session_id: _builtins.str
     """The workflow or batch session it belongs to; empty when it stands alone."""
     retry_count: _builtins.int
@@ -695,7 +697,7 @@ Global___SafetyScore: _TypeAlias = SafetyScore  # noqa: Y015
 class SessionEvent(_message.Message):
     """One entry of a session's log, or one of the passing events between entries.
 
-    Log entries are numbered from 1 without gaps. Passing events (heartbeat, preview,
+    Log entries are numbered from 1, without gaps from first_sequence on. Passing events (heartbeat, preview,
     image_chunk, queue_moved) are not kept; they repeat the number of the entry before
     them. To go on after a lost connection, watch from the last number seen plus one: an
     image's chunks come before its entry, so they are sent again if its entry was missed.
@@ -1138,6 +1140,12 @@ class ImageFinished(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: _builtins.int
+    DATA_MISSING_FIELD_NUMBER: _builtins.int
+    data_missing: _common_pb2.ErrorReason.ValueType
+    """Why its chunks were asked for and are not here: ARTIFACT_NOT_FOUND (deleted or expired),
+    DATA_CORRUPTED, STORAGE_UNAVAILABLE, or another reason of DownloadArtifact. Unset where
+    they came, or nobody asked. With it, chunks that did come are no whole file.
+    """
     @_builtins.property
     def image(self) -> Global___ImageResult:
         """What it is and where."""
@@ -1146,10 +1154,11 @@ class ImageFinished(_message.Message):
         self,
         *,
         image: Global___ImageResult | None = ...,
+        data_missing: _common_pb2.ErrorReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_missing", b"data_missing", "image", b"image"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

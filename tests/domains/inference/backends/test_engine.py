@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from domains.device.backends import faults
+from domains.device.errors import DeviceLost
 from domains.errors import (
     Cancelled,
     FailedPrecondition,
@@ -19,6 +21,7 @@ from domains.errors import (
     ResourceExhausted,
 )
 from domains.inference.backends import decoding, drawing
+from domains.inference.backends import engine as engine_module
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.precision import apply
@@ -39,7 +42,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.values import DataType, DegradationKind, ModelPlace
+from domains.values import DataType, DegradationKind, ImageFormat, ModelPlace, OutputSettings
 from tests.fakes.jobs import Listener, changed
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
@@ -248,6 +251,24 @@ def test_lost_tokens_are_told(draw):
     assert draw(steps=1, width=64, height=64).report.degradations == ()
 
 
+@pytest.mark.parametrize(
+    ("format", "prompt", "told"),
+    [
+        (ImageFormat.JPEG, "\N{DOG FACE}" * 10_000, ["only the shorter form"]),
+        (ImageFormat.JPEG, "apple", []),
+        (ImageFormat.PNG, "\N{DOG FACE}" * 10_000, []),
+    ],
+)
+def test_parameters_that_a_file_has_no_room_for_are_told_once(draw, format, prompt, told):
+    output = OutputSettings(format)
+    small = {"steps": 1, "width": 64, "height": 64, "seeds": (1, 2)}
+    report = draw(prompt=prompt, output=output, **small).report
+    kind = DegradationKind.PARAMETERS_OMITTED
+    notes = [note.detail for note in report.degradations if note.kind is kind]
+    assert len(notes) == len(told)
+    assert all(part in note for part, note in zip(told, notes, strict=True))
+
+
 def test_latents_that_are_not_finite_are_refused(engine, work, monkeypatch):
     def broken(*_arguments, **_options):
         return torch.full((1, 4, 8, 8), float("nan"))
@@ -296,6 +317,17 @@ def test_running_out_of_memory_is_told_and_survived(engine, work, monkeypatch):
     monkeypatch.undo()
     events, _ = run(engine, work, steps=1, width=64, height=64)
     assert isinstance(events[-1], EncodedImage)
+
+
+def test_a_lost_device_is_said_though_nothing_can_be_given_back(engine, work, monkeypatch):
+    def broken(*_arguments, **_options):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(drawing, "denoise", broken)
+    monkeypatch.setattr(engine_module, "release_memory", broken)
+    monkeypatch.setattr(faults, "in_main_memory", lambda _device: False)
+    with pytest.raises(DeviceLost):
+        run(engine, work)
 
 
 def test_a_defect_stays_a_defect(engine, work, monkeypatch):

@@ -23,7 +23,7 @@ _MOST_NAMES = 10_000
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
-class ModelFiles:
+class ConfinedFiles:
     """What lies below a model's place, each named by the path from there with slashes.
 
     Args:

@@ -1,0 +1,1 @@
+"""What only a graphics card can show; skipped where there is none."""

@@ -1,0 +1,1 @@
+"""Long attacks on the whole: bounded in time, the same with each run."""
