@@ -24,7 +24,7 @@ from domains.values import ModelPlace
 from tests.domains.model.disk import DEMO, copy_demo, edit, sketch_demo
 from tests.fakes.jobs import Listener, changed
 
-GOOD = LoadJob("good", DEMO)
+GOOD = LoadJob("good", ModelPlace.of(DEMO))
 
 
 @pytest.fixture(scope="module")
