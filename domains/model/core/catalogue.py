@@ -73,9 +73,11 @@ class ModelCatalogue:
         return await asyncio.shield(self._running)
 
     async def close(self) -> None:
-        """Wait for a look that is under way: threads cannot be ended."""
+        """Stop waiting for a look that is under way. Its thread ends when the disk answers,
+        or with the process."""
         if self._running is not None:
-            with contextlib.suppress(Exception):
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._running
 
     async def list(
