@@ -23,6 +23,7 @@ from domains.artifact.backends import folder as folder_module
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.build import build
 from domains.artifact.core import ArtifactStore
+from domains.clock import Clock as SystemClock
 from domains.errors import DataLoss, NotFound, Reason, ResourceExhausted, Unavailable
 from tests.domains.artifact.test_store import PNG, Clock, joined, keep, listed, opened
 from tests.odd_files import ODD
@@ -373,9 +374,9 @@ class Settings:
     artifact_retention_seconds: float = 0.0
 
 
-async def test_the_domain_tidies_by_itself(tmp_path: Path, clock: Clock) -> None:
+async def test_the_domain_tidies_by_itself(tmp_path: Path) -> None:
     """What it hands to the server to be repeated, with a retention that is over at once."""
-    built = build(Settings(tmp_path), now=clock)
+    built = build(Settings(tmp_path), clock=SystemClock())
     await built.store.start()
     await keep(built.store, tmp_path, PNG)
     assert os.listdir(tmp_path / "artifacts")
