@@ -6,6 +6,7 @@ that user could put anything in place of what this server keeps there.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import stat
@@ -33,7 +34,7 @@ def prepare(folder: Path) -> None:
         OSError: It cannot be made.
     """
     try:
-        folder.mkdir(mode=PRIVATE, parents=True)
+        _make(folder)
         return
     except FileExistsError:
         status = folder.lstat()
@@ -41,6 +42,16 @@ def prepare(folder: Path) -> None:
         make_private(folder, status)
     else:
         set_aside(folder, "it is no folder")
+        folder.mkdir(mode=PRIVATE)
+
+
+def _make(folder: Path) -> None:
+    """With what is missing above it, which is private as well: it may be this server's too."""
+    try:
+        folder.mkdir(mode=PRIVATE)
+    except FileNotFoundError:
+        with contextlib.suppress(FileExistsError):
+            _make(folder.parent)
         folder.mkdir(mode=PRIVATE)
 
 

@@ -7,7 +7,8 @@ import re
 
 from domains.errors import Reason, ResourceExhausted
 
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+# The last one is a limit on how large files may become, of the system or of the process.
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FILES = frozenset({errno.EMFILE, errno.ENFILE})
 # How the loader says that a library does not fit in memory, without a number.
 _NO_ROOM = re.compile(r"failed to map segment|cannot allocate memory", re.IGNORECASE)
@@ -17,8 +18,19 @@ _NO_THREAD = "can't start new thread"
 def shortage_of(error: BaseException) -> ResourceExhausted | None:
     """The shortage that an exception stands for; None when it is none.
 
-    Everything that it names comes back by itself: trying again later is worthwhile.
+    Everything that it names comes back by itself: trying again later is worthwhile. What a
+    library raised because of a shortage stands for it too.
     """
+    cause: BaseException | None = error
+    while cause is not None:
+        shortage = _shortage(cause)
+        if shortage is not None:
+            return shortage
+        cause = cause.__cause__
+    return None
+
+
+def _shortage(error: BaseException) -> ResourceExhausted | None:
     if isinstance(error, ResourceExhausted):
         return error
     if isinstance(error, MemoryError):

@@ -52,7 +52,7 @@ class Composition:
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
         self._main_memory = memory.main_memory()
-        self._artifact = artifact.build(settings, now=clock.wall)
+        self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
             settings,
             self._artifact.store,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import structlog
 
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.memory.types import History, Reading
+from domains.shortages import shortage_of
 from server import journal_rows
 from server.history import HistoryTables
 from server.journal_file import JournalFile, look
@@ -89,9 +89,9 @@ class Journal:
         Blocks for a disk's sync, milliseconds as a rule.
 
         Raises:
-            ResourceExhausted: DISK_FULL: the disk does not take it.
+            ResourceExhausted: DISK_FULL: the disk does not take it; or another shortage.
             Unavailable: STORAGE_UNAVAILABLE: the file cannot be written for another reason.
-                In both cases it holds until the server ends, and is written before that
+                In all cases it holds until the server ends, and is written before that
                 when the disk takes it again.
         """
         self._facts[key] = bytes(value)
@@ -199,8 +199,10 @@ def _log_failure(done: Future[None]) -> None:
 def _not_written(error: Exception) -> DomainError:
     """What a caller is told of a fact that is not on disk."""
     held = "It holds until the server ends; to keep it longer,"
-    no_room = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if no_room or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+    shortage = shortage_of(error)
+    if shortage is not None and shortage.reason is not Reason.DISK_FULL:
+        return shortage
+    if shortage is not None or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return ResourceExhausted(
             f"The journal cannot be written: the disk is full. {held} free some space.",
             reason=Reason.DISK_FULL,

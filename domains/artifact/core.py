@@ -26,6 +26,7 @@ from domains.artifact.types import Artifact, ArtifactUsage
 from domains.errors import InvalidArgument
 from domains.limits import LIMITS
 from domains.paging import Page, paginate
+from domains.shortages import shortage_of
 
 CHUNK_BYTES = 256 * 1024
 """Four copies of one wait for a client that does not read."""
@@ -315,7 +316,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
     try:
         return file.read(size)
     except OSError as error:  # the disk fails
-        raise StorageUnavailable from error
+        raise shortage_of(error) or StorageUnavailable() from error
 
 
 def _discard(path: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_missing_folder_is_made_for_its_owner_alone(tmp_path: Path) -> None:
         prepare(tmp_path / "data" / "place")
     finally:
         os.umask(before)
-    assert mode(tmp_path / "data" / "place") == 0o700
+    assert mode(tmp_path / "data") == mode(tmp_path / "data" / "place") == 0o700
 
 
 @pytest.mark.parametrize("wrong", [0o777, 0o755, 0o500, 0o000])

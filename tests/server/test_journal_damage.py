@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from domains.errors import Reason, Unavailable
+from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.memory.types import Place, Reading
 from server import journal_schema
 from server.journal import Journal
@@ -279,9 +279,9 @@ def test_without_file_handles_it_is_left_and_taken_up_later(path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
     try:
         journal.open()
-        with pytest.raises(Unavailable) as refused:
+        with pytest.raises(ResourceExhausted) as refused:
             journal.put("other", b"x")
-        assert refused.value.reason is Reason.STORAGE_UNAVAILABLE
+        assert refused.value.reason is Reason.HOST_LIMIT_REACHED
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     written = journal.record(NOW, [Reading(CARD, 1)])

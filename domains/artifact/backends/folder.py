@@ -30,9 +30,11 @@ from domains.artifact.errors import (
     StorageUnavailable,
 )
 from domains.artifact.types import Artifact
+from domains.errors import Reason
 from domains.private_folders import prepare
 from domains.regular_files import NotRegular, open_regular
 from domains.set_aside import is_aside, set_aside
+from domains.shortages import shortage_of
 from domains.whole_files import whole_file
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
@@ -41,9 +43,6 @@ _SIDECAR = re.compile(r"[0-9a-f]{64}\.json\Z")
 _PART = re.compile(r"([0-9a-f]{64}(\.json)?\.\w{8}|tmp\w{8})\.part\Z")
 _HEAD_BYTES = 12
 _LAST_MOMENT = 253_402_300_799.0  # of the year 9999: what a Timestamp can say
-_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# Shortages of the process, which say nothing about the folder.
-_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -216,9 +215,8 @@ def _typed() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK:
-            raise DiskFull from error
-        if error.errno in _PROCESS:
-            raise
+        shortage = shortage_of(error)
+        if shortage is not None:
+            raise (DiskFull() if shortage.reason is Reason.DISK_FULL else shortage) from error
         _log.error("the artifact folder cannot be used: %s", error)
         raise StorageUnavailable from error

@@ -83,8 +83,8 @@ class Engine:
         request asks for EXACT.
 
         Raises:
-            InvalidArgument: The scheduler, its spacing, `steps` or `clip_skip` do not
-                go with this model.
+            InvalidArgument: The scheduler's spacing or `clip_skip` do not go with this
+                model.
             FailedPrecondition: The model cannot be loaded, or NON_FINITE_OUTPUT.
             ResourceExhausted: HOST_OUT_OF_MEMORY or DEVICE_OUT_OF_MEMORY, with
                 `needed_bytes` and `free_bytes` where they are known, `evictable_bytes`

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer as Pipeline
 from transformers import CLIPTokenizer
 
 from domains.model.backends.library_errors import blamed_on
-from domains.model.backends.tokenizer_files import Token, TokenizerPlan, check_ids
+from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids
+from domains.model.backends.tokens import Token
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def build_tokenizer(plan: TokenizerPlan, encoder: dict[str, Any]) -> Tokenizer:
     Raises:
         FailedPrecondition: MODEL_CONFIG_INVALID.
     """
+    added = {number: _added(token) for number, token in plan.options.added.items()}
     with blamed_on(plan.component):
         if plan.pipeline:
             # The library would make its own of it all the same, but not of a damaged file.
@@ -70,8 +72,8 @@ def build_tokenizer(plan: TokenizerPlan, encoder: dict[str, Any]) -> Tokenizer:
         library = kind(
             vocab=dict(plan.vocabulary),
             merges=list(plan.merges),
-            added_tokens_decoder={key: _added(token) for key, token in plan.added.items()},
-            **{key: _option(value) for key, value in plan.options.items()},
+            added_tokens_decoder=added,
+            **{key: _option(value) for key, value in plan.options.arguments.items()},
         )
         largest = max(library.get_vocab().values())
     vocab_size, longest = encoder["vocab_size"], encoder["max_position_embeddings"]

@@ -14,6 +14,7 @@ import torch
 from domains.device.backends import faults
 from domains.device.backends.liveness import computes
 from domains.errors import DomainError, FailedPrecondition, Reason
+from domains.shortages import shortage_of
 
 _PROCESSOR = torch.device("cpu")
 
@@ -24,8 +25,8 @@ def blamed_on(
 ) -> Iterator[None]:
     """Turn what a library raises inside into MODEL_CONFIG_INVALID of a component.
 
-    Memory that runs out and a device that is lost stay what they are, and so do errors
-    that have a kind already.
+    Whatever runs out, a library that is missing and a device that is lost stay what they are,
+    and so do errors that have a kind already.
 
     Args:
         component: The folder of the part that the library works on.
@@ -43,6 +44,8 @@ def blamed_on(
     except BaseException as error:
         panicked = type(error).__module__ == "pyo3_runtime"
         if not panicked and not isinstance(error, Exception):
+            raise
+        if isinstance(error, ImportError) or shortage_of(error) is not None:
             raise
         if faults.fault_of(error, device) is not None or not computes(device):
             raise

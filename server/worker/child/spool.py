@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 from pathlib import Path
 
-from domains.errors import Reason, ResourceExhausted, Unavailable
+from domains.errors import Reason, Unavailable
 from domains.private_folders import prepare
 from domains.session.jobs import EncodedImage
 from domains.session.types import ImageResult
+from domains.shortages import shortage_of
 from domains.whole_files import whole_file
 from server.worker.link.pictures import file_name
-
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_PROCESS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _log = logging.getLogger(__name__)
 
@@ -26,9 +23,8 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
     A folder that was deleted is made again.
 
     Raises:
-        ResourceExhausted: DISK_FULL; nothing of it is left.
+        ResourceExhausted: DISK_FULL, or another shortage; nothing of it is left.
         Unavailable: STORAGE_UNAVAILABLE: the folder cannot be used; nothing of it is left.
-        OSError: This process can open no more files.
     """
     result = ImageResult(
         image_index=image.image_index,
@@ -44,16 +40,13 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
         with whole_file(folder / file_name(epoch, result)) as file:
             file.write(image.data)
     except OSError as error:
-        if error.errno in _PROCESS:
-            raise
-        if error.errno not in _DISK_FULL:
-            _log.error("a picture's file cannot be written: %s", error)
-            raise Unavailable(
-                "The picture was drawn and its file could not be written; the server's log says"
-                " why.",
-                reason=Reason.STORAGE_UNAVAILABLE,
-            ) from error
-        raise ResourceExhausted(
-            "The disk is full; the picture could not be kept.", reason=Reason.DISK_FULL
+        shortage = shortage_of(error)
+        if shortage is not None:
+            raise shortage from error
+        _log.error("a picture's file cannot be written: %s", error)
+        raise Unavailable(
+            "The picture was drawn and its file could not be written; the server's log says"
+            " why.",
+            reason=Reason.STORAGE_UNAVAILABLE,
         ) from error
     return result

@@ -242,7 +242,22 @@ async def test_memory_that_refuses_itself_is_told_as_politely(system: System) ->
     assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY
     assert refused.value.metadata["device_id"] == "cuda:0"
     assert refused.value.metadata["free_bytes"] == str(1 << 30)
+    assert f"{1 << 30} bytes are free, and the system refuses" in refused.value.message
     assert (await system.lend(CARD, 2 * MIB)).size_bytes == 2 * MIB
+
+
+async def test_what_is_free_is_what_the_refusing_memory_says(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        metadata = {"free_bytes": "77"}
+        raise ResourceExhausted("No.", reason=Reason.HOST_OUT_OF_MEMORY, metadata=metadata)
+
+    monkeypatch.setattr(system.buffers, "allocate", refuse)
+    with pytest.raises(OutOfMemory) as refused:
+        await system.lend(CARD, MIB)
+    assert refused.value.metadata["free_bytes"] == "77"
+    assert "77 bytes can be had there" in refused.value.message
 
 
 def _freeing(system: System, sizes: dict[str, int]) -> Callable[[str], None]:

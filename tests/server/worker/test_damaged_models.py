@@ -14,8 +14,6 @@ from msgspec.structs import replace
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import Scheduler, SchedulerSettings
-from domains.model.backends.safetensors_header import ELEMENT_BITS
-from domains.model.backends.stored_weights import WEIGHT_TYPES
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.domains.inference.backends.mutations import Bench, Mutator, scheduler_of
@@ -51,7 +49,7 @@ def drawing(folder: Path, scheduler: Scheduler = Scheduler.DDIM) -> GenerationJo
     return replace(job, model_path=folder)
 
 
-@pytest.mark.parametrize("data_type", sorted(set(ELEMENT_BITS) - set(WEIGHT_TYPES)))
+@pytest.mark.parametrize("data_type", ["BOOL", "I64", "U32", "F8_E4M3"])
 async def test_weights_of_any_type_cost_no_worker(
     pool: WorkerPool, models: dict[str, Path], tmp_path: Path, data_type: str
 ) -> None:
@@ -74,7 +72,7 @@ async def test_a_model_that_fails_leaves_the_one_before_it_in_the_worker(
     pool: WorkerPool, models: dict[str, Path], tmp_path: Path
 ) -> None:
     bad = shutil.copytree(models["sdxl"], tmp_path / "bad")
-    edit(bad / "tokenizer" / "tokenizer.json", pre_tokenizer={"type": "Bogus"})
+    edit(bad / "tokenizer" / "tokenizer.json", decoder={"type": "Strip"})
     good = drawing(models["sd1"])
     assert (await outcome(pool, good)).report is not None
     held = pool.figures("cpu:0")
@@ -96,7 +94,7 @@ async def test_a_sample_of_damages_costs_no_worker(
     process_id = (await ready(pool)).process_id
     bench = Bench(models, tmp_path)
     drawn = 0
-    for mutation in Mutator(models, SEED).mutations(40):
+    for mutation in Mutator(models, SEED).mutations(24):
         folder = bench.apply(mutation)
         try:
             scheduler = scheduler_of(folder)
@@ -110,5 +108,5 @@ async def test_a_sample_of_damages_costs_no_worker(
         error = result.raised(FailedPrecondition)
         typed = error.reason.value.startswith("MODEL_")
         assert typed or error.reason is Reason.NON_FINITE_OUTPUT, (mutation, error)
-    assert 0 < drawn < 40
+    assert 0 < drawn < 24
     assert (await ready(pool)).process_id == process_id

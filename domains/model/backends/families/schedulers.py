@@ -2,7 +2,7 @@
 
 One table for all: a request may draw with another scheduler than the model's own, which
 then reads the keys that it knows. A word that one class has and another does not is known
-here; that the two do not go together is found out by trying (`trial` in
+here; that the two do not go together is found out by trying (by
 `domains/inference/backends/schedulers.py`).
 """
 
@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from domains.limits import LIMITS
 from domains.model.backends.bounds import (
     ConfigBounds,
     Flag,
@@ -24,8 +25,11 @@ from domains.model.backends.bounds import (
     words,
 )
 
-MAX_TRAIN_TIMESTEPS = 10_000
-"""A noise schedule may be spelled out, one number per training timestep."""
+MAX_TRAIN_TIMESTEPS = 2_000
+"""Models are trained on 1,000; some schedulers take seconds for several thousands. A noise
+schedule may be spelled out, one number per training timestep."""
+# So that any number of steps that a request may ask for can be done.
+_MIN_TRAIN_TIMESTEPS = int(LIMITS["GenerationSettings.steps"].maximum or 1)
 _SPACINGS = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
 _SIGMA = OrNull(Number(0, 1e6))
 
@@ -68,7 +72,7 @@ SCHEDULER = ConfigBounds(
         "interpolation_type": words("linear", "log_linear"),
         "lambda_min_clipped": Number(-math.inf, 1e6, closed=True),
         "lower_order_final": Flag(),
-        "num_train_timesteps": Whole(2, MAX_TRAIN_TIMESTEPS),
+        "num_train_timesteps": Whole(_MIN_TRAIN_TIMESTEPS, MAX_TRAIN_TIMESTEPS),
         "original_inference_steps": Whole(1, MAX_TRAIN_TIMESTEPS),
         "predict_x0": Flag(),
         "prediction_type": words("epsilon", "v_prediction", "sample"),

@@ -54,6 +54,82 @@ def _known_tokens(config: Mapping[str, Any]) -> str:
     return ""
 
 
+_MAX_PARTS = 16
+_PARTS = {
+    "normalizer": words(
+        "BertNormalizer",
+        "ByteLevel",
+        "Lowercase",
+        "NFC",
+        "NFD",
+        "NFKC",
+        "NFKD",
+        "Nmt",
+        "Precompiled",
+        "Prepend",
+        "Replace",
+        "Strip",
+        "StripAccents",
+    ),
+    "pre_tokenizer": words(
+        "BertPreTokenizer",
+        "ByteLevel",
+        "CharDelimiterSplit",
+        "Digits",
+        "FixedLength",
+        "Metaspace",
+        "Punctuation",
+        "Split",
+        "UnicodeScripts",
+        "Whitespace",
+        "WhitespaceSplit",
+    ),
+    "post_processor": words(
+        "BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"
+    ),
+    "decoder": words(
+        "BPEDecoder",
+        "ByteFallback",
+        "ByteLevel",
+        "CTC",
+        "Fuse",
+        "Metaspace",
+        "Replace",
+        "Strip",
+        "WordPiece",
+    ),
+}
+_SEQUENCES = {
+    "normalizer": "normalizers",
+    "pre_tokenizer": "pretokenizers",
+    "post_processor": "processors",
+    "decoder": "decoders",
+}
+
+
+@dataclass(frozen=True)
+class PartBound:
+    """A part of `tokenizer.json`, or a sequence of such: its type must be known."""
+
+    name: str
+    alone: bool = False
+
+    def problem(self, value: Any) -> str:
+        """See `Bound`."""
+        if value is None and not self.alone:
+            return ""
+        if not isinstance(value, dict):
+            return "is no object"
+        if value.get("type") != "Sequence" or self.alone:
+            return _PARTS[self.name].problem(value.get("type"))
+        return Many(PartBound(self.name, alone=True), least=0, most=_MAX_PARTS).problem(
+            value.get(_SEQUENCES[self.name])
+        )
+
+
+PIPELINE = ConfigBounds({name: PartBound(name) for name in _PARTS})
+"""Of what surrounds the vocabulary in `tokenizer.json`."""
+
 SPECIAL_TOKENS = ConfigBounds(
     {
         **dict.fromkeys(NAMED_TOKENS, _TOKEN),
