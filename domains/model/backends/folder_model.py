@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from domains.errors import DomainError
+from domains.errors import FailedPrecondition
 from domains.model.backends.component_config import read_config
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.diffusers_folder import (
@@ -42,13 +42,14 @@ def read_folder(found: Found) -> Model:
     A folder that cannot be run is described as far as its files allow, with its problem.
 
     Raises:
+        PathOutsideRoot: A part of it has become a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
     files = ConfinedFiles(found.place)
     plan, problem = None, None
     try:
         plan = inspect_folder(files)
-    except DomainError as error:
+    except FailedPrecondition as error:
         problem = problem_of(error)
     index = plan.index if plan else _config(files, INDEX_FILE)
     scheduler = plan.scheduler_config if plan else _config(files, SCHEDULER_FILE)
@@ -84,7 +85,7 @@ def _config(files: ConfinedFiles, name: str) -> Mapping[str, Any]:
     """A configuration file, or nothing where it is unusable: the problem says why."""
     try:
         return read_config(files, name)
-    except DomainError:
+    except FailedPrecondition:
         return {}
 
 
@@ -92,7 +93,7 @@ def card_of(files: ConfinedFiles) -> ModelCard:
     """The model's card; one that is missing or cannot be read says nothing."""
     try:
         return read_card(files.read("README.md", MAX_CARD_BYTES))
-    except DomainError:
+    except FailedPrecondition:
         return ModelCard()
 
 

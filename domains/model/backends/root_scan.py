@@ -13,6 +13,7 @@ from domains.model.backends.confinement import open_root
 from domains.model.backends.root_look import Remark
 from domains.model.backends.roots import Found, RootWalk
 from domains.model.backends.single_file import unusable
+from domains.model.errors import PathOutsideRoot
 from domains.model.types import Model, Problem
 
 _LOG = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ class KnownRoot:
             try:
                 self._known[found.relative] = Judged(found, self._judge(found))
                 there.add(found.relative)
+            except PathOutsideRoot:
+                why = f"A part of {found.name!r} leads outside its root (PATH_OUTSIDE_ROOT)."
+                look.remarks.append(Remark(why, found.place.path))
             except (OSError, MemoryError):
                 look.unread.append(found.relative)
                 why = f"Model {found.name!r} cannot be read at the moment."
@@ -79,7 +83,7 @@ class KnownRoot:
             return before.model
         try:
             return self._describe(found)
-        except (OSError, MemoryError):
+        except (PathOutsideRoot, OSError, MemoryError):
             raise
         except Exception:
             # A defect of the server. The others are judged all the same, and this one is not
@@ -89,9 +93,9 @@ class KnownRoot:
             return unusable(
                 found,
                 Problem(
-                    Reason.INTERNAL,
-                    "The server failed to judge this model. Its log has the details under "
-                    f"incident {incident_id}.",
+                    Reason.MODEL_FORMAT_UNSUPPORTED,
+                    "This model is of a form that the server cannot judge. Its log has the "
+                    f"details under incident {incident_id}.",
                     {"incident_id": incident_id},
                 ),
             )

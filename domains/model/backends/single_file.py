@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from domains.errors import DomainError, Reason
+from domains.errors import DomainError, FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.header_facts import data_type, parameter_count
@@ -38,11 +38,12 @@ def read_safetensors(found: Found) -> Model:
     """Describe a .safetensors file from its header. The model has no id yet.
 
     Raises:
+        PathOutsideRoot: It has become a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
     try:
         header = read_header(ConfinedFiles(found.place))
-    except DomainError as error:
+    except FailedPrecondition as error:
         return unusable(found, problem_of(error))
     recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})
     metadata = header.metadata

@@ -184,6 +184,26 @@ def test_a_model_that_cannot_be_read_at_the_moment_stays_as_it_was_known(
     assert usable(scanner.scan()) == {"good"}
 
 
+def test_a_link_that_comes_to_be_during_a_look_is_left_out(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = copy_demo(root / "late") / "vae" / "config.json"
+    original = disk_scanner.read_folder
+
+    def swapped(found: roots.Found) -> Any:
+        if found.name == "late":
+            shutil.move(config, tmp_path / "outside.json")
+            config.symlink_to(tmp_path / "outside.json")
+        return original(found)
+
+    monkeypatch.setattr(disk_scanner, "read_folder", swapped)
+
+    found = DiskScanner([root]).scan()
+
+    assert [model.model_id for model in found.models] == ["good"]
+    assert "PATH_OUTSIDE_ROOT" in found.problems[0]
+
+
 def test_a_defect_is_told_once_and_costs_one_model(
     root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -203,7 +223,7 @@ def test_a_defect_is_told_once_and_costs_one_model(
     assert usable(found) == {"good"}
     odd = next(model for model in found.models if model.model_id == "odd")
     assert odd.problem is not None
-    assert odd.problem.reason is Reason.INTERNAL
+    assert odd.problem.reason is Reason.MODEL_FORMAT_UNSUPPORTED
     assert odd.problem.metadata["incident_id"] in caplog.text
     assert len([record for record in caplog.records if record.exc_info]) == 1
 
@@ -278,5 +298,5 @@ def test_anything_in_an_index_or_a_header_is_judged(root: Path) -> None:
 
     assert len(found.models) == 121
     assert usable(found) == {"good"}
-    reasons = {model.problem.reason for model in found.models if model.problem}
-    assert Reason.INTERNAL not in reasons
+    problems = [model.problem for model in found.models if model.problem]
+    assert not any("incident_id" in problem.metadata for problem in problems)
