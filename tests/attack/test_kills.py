@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 from pathlib import Path
 
 import grpc
 
-from deviceops.v1 import device_pb2, inference_pb2, model_pb2
+from deviceops.v1 import device_pb2
 from tests.attack.test_machine_faults import READY, until_state
 from tests.e2e.errors import Refusal, refusal_of
 from tests.e2e.test_faults import until_step, worker_of
 from tests.running import Client, RunningServer, small_request, start_server
 
 SEED = 2
+DEMO = Path(__file__).parents[2] / "demo" / "models" / "emoji-xl"
 
 
 async def killed_in_mid_work(
@@ -38,24 +40,11 @@ async def killed_in_mid_work(
     return await refusal_of(attack())
 
 
-async def other_model(client: Client, default: str) -> str:
-    """A second model that draws."""
-    answer = await client.model.ListModels(
-        model_pb2.ListModelsRequest(), metadata=client.metadata
-    )
-    usable = [
-        model.model_id
-        for model in answer.models
-        if model.usable and model.type == model_pb2.MODEL_TYPE_CHECKPOINT
-    ]
-    return next(name for name in usable if name != default)
-
-
-async def default_model(client: Client) -> str:
-    """What a request without a model draws with."""
-    request = inference_pb2.ValidateGenerationRequest(settings=small_request().settings)
-    answer = await client.inference.ValidateGeneration(request, metadata=client.metadata)
-    return str(answer.effective_settings.model_id)
+def two_models(folder: Path) -> Path:
+    """A root with the demo's model under two names."""
+    for name in ("first", "second"):
+        shutil.copytree(DEMO, folder / name, copy_function=os.link)
+    return folder
 
 
 async def restart(client: Client) -> None:
@@ -71,12 +60,12 @@ async def test_a_model_whose_work_is_killed_is_barred_and_the_rest_goes_on(
     tmp_path: Path,
 ) -> None:
     moments = random.Random(SEED)
-    with start_server(tmp_path) as server:
+    models = two_models(tmp_path / "models")
+    flags = ("--model-root", str(models), "--default-model", "first")
+    with start_server(tmp_path / "data", *flags) as server:
         async with server.client() as client:
             await until_state(client, READY)
             _, before = await client.draw(small_request(steps=2))
-            model = await default_model(client)
-            other = await other_model(client, model)
 
             refusals = [
                 await killed_in_mid_work(server, client, moments.uniform(0, 0.5))
@@ -92,10 +81,10 @@ async def test_a_model_whose_work_is_killed_is_barred_and_the_rest_goes_on(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 "MODEL_BARRED",
             )
-            assert barred.metadata["model_id"] == model
+            assert barred.metadata["model_id"] == "first"
             assert barred.retry_seconds is not None
 
-            _, pictures = await client.draw(small_request(steps=2, model_id=other))
+            _, pictures = await client.draw(small_request(steps=2, model_id="second"))
             assert pictures
             await until_state(client, READY)
 

@@ -11,10 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc.aio
 import psutil
 import pytest
 
 from deviceops.v1 import device_pb2
+from tests.e2e.errors import read
 from tests.e2e.test_faults import worker_of
 from tests.running import Client, RunningServer, small_request, start_server
 
@@ -31,7 +33,8 @@ def limited(server: RunningServer, which: int, amount: int) -> Iterator[None]:
     try:
         yield
     finally:
-        resource.prlimit(server.process.pid, which, before)
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(server.process.pid, which, before)
 
 
 async def device(client: Client) -> device_pb2.Device:
@@ -47,9 +50,21 @@ async def until_state(client: Client, state: int, words: str = "") -> device_pb2
     async with asyncio.timeout(60):
         while True:
             seen = await device(client)
-            if seen.state == state and words in seen.state_explanation:
+            if seen.state == state and words in seen.explanation:
                 return seen
             await asyncio.sleep(0.1)
+
+
+async def drawn_in_the_end(client: Client) -> dict[int, bytes]:
+    """Draw; while memory is short new work is refused for a moment."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return (await client.draw(small_request(steps=2)))[1]
+            except grpc.aio.AioRpcError as error:
+                if read(error).reason != "HOST_OUT_OF_MEMORY":
+                    raise
+                await asyncio.sleep(0.5)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +92,15 @@ async def test_what_is_missing_is_said_and_waited_for(
                 await asyncio.sleep(9)
                 await until_state(client, RECOVERING, words)
                 assert front.children() == []
-            _, after = await client.draw(small_request(steps=2))
+            after = await drawn_in_the_end(client)
         assert after == before
         assert server.log().count('"worker_starved"') == 1
         assert '"worker_starved_no_more"' in server.log()
+
+
+def left_of_ours(folder: Path) -> list[Path]:
+    """Temporary files that carry the product's name."""
+    return list(folder.rglob("deviceops*"))
 
 
 @pytest.mark.parametrize("folder", ["x" * 200, "missing"])
@@ -95,7 +115,8 @@ async def test_temporary_folders_are_not_needed(
         async with server.client() as client:
             _, files = await client.draw(small_request(steps=1))
             assert files
-        assert not temporary.exists() or list(temporary.iterdir()) == []
+        # Libraries may leave theirs.
+        assert left_of_ours(tmp_path) == []
 
 
 async def test_without_anything_a_stop_is_quick(tmp_path: Path) -> None:

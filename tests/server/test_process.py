@@ -187,8 +187,14 @@ def heeds_signals(process_id: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.4, 0.9])
+@pytest.mark.parametrize(
+    ("number", "delay"),
+    [
+        *((signal.SIGTERM, delay) for delay in (0.0, 0.1, 0.4, 0.9)),
+        (signal.SIGHUP, 0.2),
+        (signal.SIGINT, 0.2),
+    ],
+)
 def test_a_signal_in_the_first_second_ends_it_cleanly(
     tmp_path: Path, number: signal.Signals, delay: float
 ) -> None:

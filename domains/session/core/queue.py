@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from domains.errors import Cancelled
+from domains.loops import kept
 from domains.rooms import Room
 from domains.session.core.session import Session
 from domains.session.errors import QueueFull, SessionTimedOut
@@ -76,7 +77,8 @@ class DeviceQueue:
         self._waiting.append(_Place(session, turn, next(self._arrivals)))
         self._update_positions()
         if self._runner is None:
-            self._runner = asyncio.create_task(self._run(), name=f"queue {self.device_id}")
+            name = f"queue {self.device_id}"
+            self._runner = asyncio.create_task(kept(name, self._run), name=name)
         self._wake.set()
 
     async def stop(self) -> None:

@@ -22,6 +22,7 @@ import structlog
 from domains.codec import encode
 from domains.device.types import Device, OptimizationProfile
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
+from domains.loops import kept
 from domains.shortages import shortage_of
 from server.worker.front.conversation import Conversation, StartRefused
 from server.worker.front.death import Death, FirstReason, death_of, end_before_hello
@@ -135,7 +136,7 @@ class Supervisor:
             await asyncio.wait([self._greeted])
         if not self._greeted.result():
             return False
-        self._watching = self._loop.create_task(self._watch())
+        self._watching = self._loop.create_task(kept("watching a worker", self._watch))
         return not self.ended.done()
 
     def _spawn(self) -> None:

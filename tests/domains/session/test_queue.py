@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from domains.errors import Reason
+from domains.session.core.queue import DeviceQueue
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull
@@ -214,3 +215,26 @@ async def test_one_client_that_fills_the_queue_keeps_nobody_out(sessions: Sessio
 async def _all_final(sessions: list[Session]) -> None:
     for session in sessions:
         await until_final(session)
+
+
+async def test_a_queue_whose_runner_fails_goes_on(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domains.loops._PAUSE_SECONDS", 0)
+    note, failed = DeviceQueue._note_turn, asyncio.Event()
+
+    def fail_once(queue: DeviceQueue, client: str) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise MemoryError
+        note(queue, client)
+
+    monkeypatch.setattr(DeviceQueue, "_note_turn", fail_once)
+    device = Device()
+    session = submit(sessions, device.work)
+    async with asyncio.timeout(10):
+        await device.started.wait()
+    assert failed.is_set()
+    assert session.state is SessionState.RUNNING
+    device.release.set()
+    await _all_final([session])

@@ -20,6 +20,7 @@ from domains.inference.types import (
     SchedulerSettings,
 )
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.values import ModelPlace
 from tests.domains.inference.backends.mutations import Bench, Mutator, scheduler_of
 from tests.fakes.jobs import Listener
 from tests.fakes.tiny_models import save_sd1, save_sdxl
@@ -56,7 +57,7 @@ def work(folder: Path, scheduler: Scheduler) -> GenerationJob:
         precision=PrecisionMode.EXACT,
         preview=PreviewSettings(every_steps=1, max_edge_pixels=64),
     )
-    return GenerationJob(settings, folder)
+    return GenerationJob(settings, ModelPlace.of(folder))
 
 
 def judged(scanner: DiskScanner, folder: Path) -> Reason | None:
