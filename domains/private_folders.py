@@ -7,6 +7,7 @@ that user could put anything in place of what this server keeps there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -20,7 +21,18 @@ _log = logging.getLogger("deviceops.files")
 
 
 class FolderRefused(OSError):
-    """A folder cannot be used as it is; the message says why, and what to do about it."""
+    """A folder cannot be used as it is.
+
+    As text it says why and what to do, in a sentence with the path, for the operator;
+    `strerror` is for everybody.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(errno.EPERM, "The folder is not the server's own")
+        self._sentence = sentence
+
+    def __str__(self) -> str:
+        return self._sentence
 
 
 def prepare(folder: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
@@ -102,17 +102,30 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         NoThreads: The system gives none.
     """
     _share_heaps()
-    with asyncio.Runner(loop_factory=ServerLoop) as runner:
-        _watch_children(runner.get_loop())
+    with (
+        asyncio.Runner(loop_factory=ServerLoop) as runner,
+        _children_watched(runner.get_loop()),
+    ):
         return runner.run(main)
 
 
-def _watch_children(loop: asyncio.AbstractEventLoop) -> None:
-    """Have children's ends noticed without a thread for each, where Python does not yet."""
-    if sys.platform == "linux" and sys.version_info < (3, 12):
-        watcher = asyncio.PidfdChildWatcher()
-        watcher.attach_loop(loop)
-        asyncio.set_child_watcher(watcher)
+@contextlib.contextmanager
+def _children_watched(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Have children's ends noticed without a thread for each, where Python does not yet.
+
+    Whoever runs a loop of another kind afterwards finds what was there before.
+    """
+    if sys.platform != "linux" or sys.version_info >= (3, 12):
+        yield
+        return
+    before = asyncio.get_child_watcher()
+    watcher = asyncio.PidfdChildWatcher()
+    watcher.attach_loop(loop)
+    asyncio.set_child_watcher(watcher)
+    try:
+        yield
+    finally:
+        asyncio.set_child_watcher(before)
 
 
 def _share_heaps() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -139,7 +141,8 @@ class JournalFile:
 def look(path: Path) -> journal_rows.Rows:
     """What a journal of this version holds; nothing is written, not even beside it.
 
-    Only what its last server had not yet put into the file itself is not seen.
+    A server may have it open. Where that cannot be read without writing, only what a server
+    has not yet put into the file itself is not seen.
 
     Raises:
         ForeignSchema: It is of no use, or of another version.
@@ -147,7 +150,17 @@ def look(path: Path) -> journal_rows.Rows:
         OSError: There is none, it is no regular file, or it may not be read.
     """
     os.close(open_regular(path))
-    where = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        beside = path.with_name(f"{path.name}-wal").lstat()
+        if stat.S_ISREG(beside.st_mode) and beside.st_size:
+            return _read_only(path, "mode=ro")
+    except (OSError, sqlite3.OperationalError):
+        pass
+    return _read_only(path, "mode=ro&immutable=1")
+
+
+def _read_only(path: Path, how: str) -> journal_rows.Rows:
+    where = f"{path.absolute().as_uri()}?{how}"
     with contextlib.closing(sqlite3.connect(where, uri=True)) as connection:
         version = _examine(connection)
         if version != journal_schema.SCHEMA_VERSION:
@@ -190,7 +203,7 @@ def _make_private(path: Path, *, only_existing: bool = False) -> None:
             return
         raise
     try:
-        if os.name == "posix" and os.fstat(handle).st_mode & 0o077:
+        if sys.platform != "win32" and os.fstat(handle).st_mode & 0o077:
             os.fchmod(handle, 0o600)
             _log.warning("journal_made_private", file=path.name)
     finally:

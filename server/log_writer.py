@@ -12,17 +12,20 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TextIO
 
 import structlog
 
+from server.allowance import Allowance
+
 _MOST_WAITING = 10_000
 _LOOK_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 # Of one source: what comes at once, and what goes on coming in a second.
-_BURST = 500.0
-_PER_SECOND = 50.0
+_BURST = 500
+_PER_SECOND = 50
 _MOST_SOURCES = 1_000
 _LEFT_OUT = "log_lines_left_out"
 # What tells sources of the same event apart.
@@ -52,28 +55,25 @@ class SourceLimit:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._left: dict[Source, tuple[float, float]] = {}  # lines, and when that was
-        self._left_out: dict[Source, int] = {}
+        self._allowances: dict[Source, Allowance] = {}
+        self._left_out: Counter[Source] = Counter()
 
     def allows(self, source: Source) -> bool:
         """Whether a line of this source is to be written."""
         with self._lock:
-            now = self._clock()
-            if source not in self._left and len(self._left) >= _MOST_SOURCES:
-                self._left.pop(next(iter(self._left)))
-            left, since = self._left.get(source, (_BURST, now))
-            left = min(_BURST, left + (now - since) * _PER_SECOND)
-            if left < 1:
-                self._left[source] = (left, now)
-                self._left_out[source] = self._left_out.get(source, 0) + 1
-                return False
-            self._left[source] = (left - 1, now)
-            return True
+            if source not in self._allowances:
+                if len(self._allowances) >= _MOST_SOURCES:
+                    self._allowances.pop(next(iter(self._allowances)))
+                self._allowances[source] = Allowance(_BURST, _PER_SECOND, self._clock)
+            if self._allowances[source].has(1):
+                return True
+            self._left_out[source] += 1
+            return False
 
     def take_left_out(self) -> dict[Source, int]:
         """How many lines of each source were left out since this was last asked."""
         with self._lock:
-            taken, self._left_out = self._left_out, {}
+            taken, self._left_out = self._left_out, Counter()
             return taken
 
 
@@ -99,14 +99,22 @@ class LogWriter(logging.Handler):
         self._waiting: queue.Queue[str | None] = queue.Queue(most_waiting)
         self._overflowed = 0
         self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
-        self._thread.start()
+        self._alone = False
+        try:
+            self._thread.start()
+        except RuntimeError:  # The system gives no thread, and somebody has to say so.
+            self._alone = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Put a line in front of the thread; never waits."""
         if not self._limit.allows(source_of(record)):
             return
         try:
-            self._waiting.put_nowait(self.format(record))
+            line = self.format(record)
+            if self._alone:
+                self._write(line)
+            else:
+                self._waiting.put_nowait(line)
         except queue.Full:
             self._overflowed += 1
         except Exception:

@@ -32,6 +32,7 @@ class MetricsEndpoint:
 
     Raises:
         OSError: The port is taken.
+        RuntimeError: The system gives no thread.
     """
 
     def __init__(
@@ -48,19 +49,22 @@ class MetricsEndpoint:
         self.address = f"{_HOST}:{self._listener.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
-        self._thread = threading.Thread(
-            target=self._loop.run_until_complete,
-            args=(self._serve(),),
-            name="metrics",
-            daemon=True,
-        )
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._listener.close()
+            self._loop.close()
+            raise
 
     def close(self) -> None:
         """Stop serving and let the port go."""
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
         self._loop.close()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
         server = await asyncio.start_server(

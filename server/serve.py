@@ -247,6 +247,9 @@ def _metrics_endpoint(settings: Settings, metrics: Metrics) -> MetricsEndpoint |
         return None
     try:
         return MetricsEndpoint(metrics.registry, settings.metrics_port)
+    except RuntimeError:
+        _log.warning("metrics_not_served", why="the system gives no thread")
+        return None
     except OSError:
         raise PortTaken(
             f"The metrics port {settings.metrics_port} is in use by another program."

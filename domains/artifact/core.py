@@ -74,9 +74,16 @@ class ArtifactStore:
         self._changing = asyncio.Lock()
 
     async def start(self) -> None:
-        """Find what is there and sweep what is not whole."""
+        """Find what is there and sweep what is not whole.
+
+        What is larger than the quota was never kept, and would push everything else out.
+        """
         found = await asyncio.to_thread(self._files.scan)
-        self._entries = {artifact.artifact_id: self._renewed(artifact) for artifact in found}
+        self._entries = {
+            artifact.artifact_id: self._renewed(artifact)
+            for artifact in found
+            if artifact.size_bytes <= self._quota_bytes
+        }
 
     # Keeping.
 
@@ -128,18 +135,20 @@ class ArtifactStore:
             raise DiskReserved(free, self._min_free_bytes)
 
     async def _make_room(self) -> None:
-        await self._remove_expired()
+        """Keep within the quota; the newest stays in any case."""
+        await self._remove_expired(but=1)
         used = self.usage().used_bytes
-        for entry in list(self._entries.values())[:-1]:  # never the newest
+        for entry in list(self._entries.values())[:-1]:
             if used <= self._quota_bytes:
                 return
             if not entry.readers:
                 await self._let_go(entry)
                 used -= entry.artifact.size_bytes
 
-    async def _remove_expired(self) -> None:
+    async def _remove_expired(self, *, but: int = 0) -> None:
+        """Delete those whose retention is over, except the `but` that were used last."""
         now = self._monotonic()
-        for entry in list(self._entries.values()):
+        for entry in list(self._entries.values())[: len(self._entries) - but]:
             if entry.expires > now:
                 return  # those after it were used later
             if not entry.readers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from domains.device.types import (
@@ -15,7 +14,7 @@ from domains.device.types import (
     WorkerStatus,
 )
 from domains.session.jobs import JobRunner
-from domains.values import ByteFigure
+from domains.values import ByteFigure, ModelPlace
 
 StatusListener = Callable[[str, WorkerStatus], None]
 """Told a device's id and how its worker is now."""
@@ -70,7 +69,7 @@ class MeasuredModel(Protocol):
         ...
 
     @property
-    def path(self) -> Path:
+    def place(self) -> ModelPlace:
         """Where it lies."""
         ...
 

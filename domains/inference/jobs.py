@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from domains.codec import FEW, Seconds, Value
@@ -17,7 +16,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.values import DataType, Degradation
+from domains.values import DataType, Degradation, ModelPlace
 
 
 class Timings(Value, frozen=True):
@@ -53,7 +52,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     )
 
     settings: GenerationSettings
-    model_path: Path
+    place: ModelPlace
 
     @property
     def image_count(self) -> int:
@@ -68,7 +67,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     @property
     def model(self) -> ModelFiles:
         """What draws."""
-        return ModelFiles(self.settings.model_id, self.model_path)
+        return ModelFiles(self.settings.model_id, self.place.path)
 
     def accepts(self, image: ImageResult) -> bool:
         """Whether seed, format and size are those asked for."""

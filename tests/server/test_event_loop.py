@@ -88,7 +88,5 @@ def test_processes_are_awaited_without_threads(monkeypatch: pytest.MonkeyPatch) 
         return await process.wait()
 
     before = asyncio.get_child_watcher()
-    try:
-        assert run(main()) == 7
-    finally:
-        asyncio.set_child_watcher(before)
+    assert run(main()) == 7
+    assert asyncio.get_child_watcher() is before

@@ -98,7 +98,7 @@ def test_invented_sources_do_not_fill_the_memory() -> None:
     limit = SourceLimit()
     for number in range(5_000):
         assert limit.allows((str(number),))
-    assert len(limit._left) == 1_000
+    assert len(limit._allowances) == 1_000
 
 
 def test_an_output_that_is_gone_ends_nothing() -> None:
@@ -118,3 +118,17 @@ def test_lines_of_libraries_keep_the_ids_of_the_call_they_belong_to() -> None:
     writer.close()
     [line] = lines(output)
     assert line["session_id"] == "s1"
+
+
+def test_without_a_thread_lines_are_written_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    output = io.StringIO()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    writer = LogWriter(output)
+    writer.emit(logging.makeLogRecord({"name": "x", "msg": "line"}))
+    writer.close()
+    assert output.getvalue() == "line\n"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+import threading
 import urllib.request
 
 import grpc
@@ -128,3 +129,16 @@ async def test_what_is_asked_gets_one_answer(asked: bytes, status: bytes) -> Non
     assert answer[9:12] == status
     assert (b"deviceops_calls" in answer) is (status == b"200" and asked.startswith(b"GET"))
     endpoint.close()
+
+
+def test_without_a_thread_the_port_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            MetricsEndpoint(Metrics().registry, port)
+    MetricsEndpoint(Metrics().registry, port).close()

@@ -97,7 +97,7 @@ class ArtifactFolder:
     def adopt(self, path: Path, artifact_id: str, session_id: str) -> Artifact:
         with _typed():
             prepare(self._folder)
-            kept = self.settle(artifact_id)
+            kept = self._same_size(path, artifact_id) and self.settle(artifact_id)
             sidecar = self._sidecar(artifact_id)
             before = sidecar.sessions()
             if session_id not in before:
@@ -132,9 +132,7 @@ class ArtifactFolder:
         except ArtifactNotFound:
             return False
         except (ArtifactDamaged, StorageUnavailable):
-            self._whole.pop(artifact_id, None)
-            with _typed(), contextlib.suppress(FileNotFoundError):
-                set_aside(self._folder / artifact_id, "its content is not what its name says")
+            self._set_aside(artifact_id)
             return False
         return True
 
@@ -153,6 +151,22 @@ class ArtifactFolder:
         with _typed():
             prepare(self._folder)
             return shutil.disk_usage(self._folder).free
+
+    def _same_size(self, path: Path, artifact_id: str) -> bool:
+        """Whether what is kept could be what `path` is; otherwise it is set aside unread."""
+        target = self._folder / artifact_id
+        try:
+            same = target.lstat().st_size == path.stat().st_size
+        except FileNotFoundError:
+            return False
+        if not same:
+            self._set_aside(artifact_id)
+        return same
+
+    def _set_aside(self, artifact_id: str) -> None:
+        self._whole.pop(artifact_id, None)
+        with _typed(), contextlib.suppress(FileNotFoundError):
+            set_aside(self._folder / artifact_id, "its content is not what its name says")
 
     def _sidecar(self, artifact_id: str) -> Sidecar:
         return Sidecar(self._folder / f"{artifact_id}.json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +14,10 @@ from domains.device.types import LoadedComponent
 from domains.inference.backends.device import DATA_TYPES, Numerics, release_memory
 from domains.inference.backends.tokenizing import Tokenizer
 from domains.inference.types import PrecisionMode
+from domains.model.backends.confined_files import Fingerprint
 from domains.model.backends.diffusers_folder import FolderPlan
 from domains.model.backends.sizes import pixels_per_latent
-from domains.values import ByteFigure
+from domains.values import ByteFigure, ModelPlace
 
 _KEPT_EMBEDDINGS = 32
 
@@ -71,9 +71,9 @@ class LoadedModel:
     """
 
     model_id: str
-    path: Path
+    place: ModelPlace
     precision: PrecisionMode
-    fingerprint: tuple[tuple[str, int, int], ...]
+    fingerprint: Fingerprint
     plan: FolderPlan
     device: torch.device
     networks: dict[str, nn.Module]

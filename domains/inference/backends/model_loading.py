@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
+from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.device import Numerics, traits_of
 from domains.inference.backends.dry_run import try_networks
 from domains.inference.backends.loaded_model import LoadedModel
@@ -15,9 +16,13 @@ from domains.inference.backends.precision import vae_numerics
 from domains.inference.backends.room import check_possible
 from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
 from domains.inference.types import PrecisionMode
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
 from domains.model.backends.networks import EmptyNetwork, build_empty, fill
+from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
+from domains.shortages import shortage_of
+from domains.values import ModelPlace
 
 # At most so many progress events per model; a stop is looked for as often.
 _REPORTS = 100
@@ -32,10 +37,10 @@ class PreparedModel:
     """
 
     model_id: str
-    path: Path
+    place: ModelPlace
     precision: PrecisionMode
     device: torch.device
-    fingerprint: tuple[tuple[str, int, int], ...]
+    fingerprint: Fingerprint
     plan: FolderPlan
     networks: tuple[EmptyNetwork, ...]
     tokenizers: dict[str, Tokenizer]
@@ -62,31 +67,35 @@ class PreparedModel:
 
 def prepare_model(
     model_id: str,
-    path: Path,
+    place: ModelPlace,
     precision: PrecisionMode,
     device: torch.device,
     *,
     check_stop: Callable[[], None],
 ) -> PreparedModel:
-    """Check everything of the model folder at `path` that can be checked without weights.
+    """Check everything of the model folder at `place` that can be checked without weights.
 
     A model that cannot be used is refused here, in a second or two at most.
 
     Args:
         model_id: What it is called elsewhere.
-        path: A folder in the diffusers layout.
+        place: A folder in the diffusers layout. Every file is judged when it is opened:
+            the scan that found it may be seconds old.
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks will go.
         check_stop: Called around each component.
 
     Raises:
+        ModelNotFound: It is no longer there.
         FailedPrecondition: As `inspect_folder`, `build_empty`, `build_tokenizer` and
-            `try_networks`.
+            `try_networks`; MODEL_INCOMPLETE also where the machine cannot read a file.
+        PathOutsideRoot: A part of it is a link that leads outside its root.
         ResourceExhausted: No such device could ever hold it.
     """
     check_stop()
-    state = fingerprint(path)
-    plan = inspect_folder(path)
+    state = state_of(model_id, place)
+    with _read_by_the_machine():
+        plan = inspect_folder(ConfinedFiles(place))
     configs = {network.name: network.config for network in plan.networks}
     tokenizers = {
         name: build_tokenizer(tokenizer, configs[tokenizer.encoder])
@@ -101,7 +110,7 @@ def prepare_model(
     traits = traits_of(device)
     prepared = PreparedModel(
         model_id=model_id,
-        path=path,
+        place=place,
         precision=precision,
         device=device,
         fingerprint=state,
@@ -136,16 +145,17 @@ def load_weights(
     for network in prepared.networks:
         name = network.plan.name
         progress.start(name)
-        networks[name] = fill(
-            network,
-            data_type=prepared.data_type(name),
-            device=prepared.device,
-            on_bytes=progress.add,
-        )
+        with _read_by_the_machine():
+            networks[name] = fill(
+                network,
+                data_type=prepared.data_type(name),
+                device=prepared.device,
+                on_bytes=progress.add,
+            )
         progress.report()
     return LoadedModel(
         model_id=prepared.model_id,
-        path=prepared.path,
+        place=prepared.place,
         precision=prepared.precision,
         fingerprint=prepared.fingerprint,
         plan=prepared.plan,
@@ -155,6 +165,36 @@ def load_weights(
         unet_numerics=prepared.unet_numerics,
         vae_numerics=prepared.vae_numerics,
     )
+
+
+def state_of(model_id: str, place: ModelPlace) -> Fingerprint:
+    """The state of a model's files, to notice that one changed.
+
+    Raises:
+        ModelNotFound: It is no longer there.
+        FailedPrecondition: MODEL_INCOMPLETE, where it cannot be read.
+        PathOutsideRoot: A part of it is a link that leads outside its root.
+    """
+    files = ConfinedFiles(place)
+    with _read_by_the_machine():
+        if not files.exists():
+            raise ModelNotFound(model_id, "its files are no longer in the model folder.")
+        return fingerprint(files)
+
+
+@contextmanager
+def _read_by_the_machine() -> Iterator[None]:
+    """A machine that cannot read a file of the model as the reason that there is none."""
+    try:
+        yield
+    except OSError as error:
+        if shortage_of(error) is not None:
+            raise
+        raise FailedPrecondition(
+            f"A file of the model cannot be read at the moment: {error.strerror}. Look at "
+            "the disk that it lies on.",
+            reason=Reason.MODEL_INCOMPLETE,
+        ) from error
 
 
 class _Progress:

@@ -10,11 +10,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config, ConfigBounds
+from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.schedulers import MAX_TRAIN_TIMESTEPS
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -29,26 +29,26 @@ _MAX_INTEGER = 1 << 24
 _ENDLESS = frozenset({"lambda_min_clipped", "max_len", "model_max_length"})
 
 
-def read_config(path: Path, *, called: str) -> Config:
-    """Read one JSON object of at most 1 MiB; `called` names it in messages.
+def read_config(files: ConfinedFiles, called: str) -> Config:
+    """Read one JSON object of at most 1 MiB.
 
     Raises:
         FailedPrecondition: MODEL_INCOMPLETE when there is no such file,
             MODEL_CONFIG_INVALID when it is too large, not JSON, or holds a number,
             text or list beyond any sensible bound.
     """
-    parsed = _read_object(path, called, MAX_CONFIG_BYTES)
+    parsed = _read_object(files, called, MAX_CONFIG_BYTES)
     _check_bounds(parsed, called, "", 0)
     return parsed
 
 
-def read_shard_names(path: Path, *, called: str) -> list[str]:
+def read_shard_names(files: ConfinedFiles, called: str) -> list[str]:
     """The weight files that an index of a sharded network lists, each a plain name.
 
     Raises:
         FailedPrecondition: MODEL_INCOMPLETE or MODEL_CONFIG_INVALID.
     """
-    places = _read_object(path, called, _MAX_SHARD_INDEX_BYTES).get("weight_map")
+    places = _read_object(files, called, _MAX_SHARD_INDEX_BYTES).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise invalid(called, "does not list its weight files")
     names = {name for name in places.values() if isinstance(name, str)}
@@ -68,23 +68,13 @@ def check_config(config: Mapping[str, Any], bounds: ConfigBounds, *, called: str
         raise invalid(called, problem)
 
 
-def read_limited(path: Path, called: str, limit: int) -> bytes:
-    """The bytes of a file of at most `limit` bytes; `called` names it in messages.
+def read_limited(files: ConfinedFiles, called: str, limit: int) -> bytes:
+    """The bytes of a file of at most `limit` bytes.
 
     Raises:
         FailedPrecondition: MODEL_INCOMPLETE or MODEL_CONFIG_INVALID.
     """
-    if not path.is_file():
-        raise FailedPrecondition(
-            f"The model has no {called}; fetch it again.",
-            reason=Reason.MODEL_INCOMPLETE,
-            metadata={"missing": called},
-        )
-    try:
-        with path.open("rb") as file:
-            raw = file.read(limit + 1)
-    except OSError:
-        raise invalid(called, "cannot be read") from None
+    raw = files.read(called, limit)
     if len(raw) > limit:
         raise invalid(called, "is too large")
     return raw
@@ -100,9 +90,9 @@ def invalid(called: str, what: str) -> FailedPrecondition:
     )
 
 
-def _read_object(path: Path, called: str, limit: int) -> Config:
+def _read_object(files: ConfinedFiles, called: str, limit: int) -> Config:
     try:
-        parsed = json.loads(read_limited(path, called, limit).decode("utf-8"))
+        parsed = json.loads(read_limited(files, called, limit).decode("utf-8"))
     except (ValueError, RecursionError):
         raise invalid(called, "is not JSON") from None
     if not isinstance(parsed, dict):

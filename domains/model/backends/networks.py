@@ -93,7 +93,7 @@ def fill(
     """
     module = network.module
     for file in network.plan.files:
-        for stored, tensor in read_tensors(file.path, file.header, on_bytes=on_bytes):
+        for stored, tensor in read_tensors(file, on_bytes=on_bytes):
             target = network.names.get(stored)
             if target is None:
                 continue

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from domains.model.backends.bounds import Config
 from domains.model.backends.component_config import check_config, read_config
+from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.clip import MAX_VOCABULARY
 from domains.model.backends.families.tokenizer import (
     NAMED_TOKENS,
@@ -61,29 +61,33 @@ class TokenizerOptions:
 
 
 def read_options(
-    folder: Path, sides: Mapping[str, str], listed: Iterable[NumberedToken]
+    files: ConfinedFiles,
+    folder: str,
+    sides: Mapping[str, str],
+    listed: Iterable[NumberedToken],
 ) -> TokenizerOptions:
     """Read the configuration of a tokenizer's folder.
 
     Args:
-        folder: Its folder.
+        files: The model's files.
+        folder: The tokenizer's folder in the model.
         sides: What its `tokenizer.json` says of sides, for what the configuration leaves out.
         listed: The added tokens of its `tokenizer.json`.
 
     Raises:
         FailedPrecondition: MODEL_CONFIG_INVALID.
     """
-    called = f"{folder.name}/tokenizer_config.json"
-    config = _optional(folder, "tokenizer_config.json")
+    called = f"{folder}/tokenizer_config.json"
+    config = _optional(files, folder, "tokenizer_config.json")
     check_config(config, TOKENIZER, called=called)
     added: dict[int, Token]
     if config.get("added_tokens_decoder") is not None:
         added = converted(dict[TokenId, Token], config["added_tokens_decoder"], called)
     else:
-        special = _optional(folder, "special_tokens_map.json")
-        check_config(special, SPECIAL_TOKENS, called=f"{folder.name}/special_tokens_map.json")
+        special = _optional(files, folder, "special_tokens_map.json")
+        check_config(special, SPECIAL_TOKENS, called=f"{folder}/special_tokens_map.json")
         config |= {key: _special(value) for key, value in special.items()}
-        added = _added_tokens(folder, config)
+        added = _added_tokens(files, folder, config)
         added |= {token.id: token.plain() for token in listed}
     return TokenizerOptions(_DEFAULTS | dict(sides) | _arguments(config, added), added)
 
@@ -104,16 +108,15 @@ def _arguments(config: Config, added: Mapping[int, Token]) -> Config:
     return arguments
 
 
-def _optional(folder: Path, name: str) -> Config:
-    if not (folder / name).is_file():
-        return {}
-    return read_config(folder / name, called=f"{folder.name}/{name}")
+def _optional(files: ConfinedFiles, folder: str, name: str) -> Config:
+    path = f"{folder}/{name}"
+    return read_config(files, path) if files.has_file(path) else {}
 
 
-def _added_tokens(folder: Path, config: Config) -> dict[int, Token]:
+def _added_tokens(files: ConfinedFiles, folder: str, config: Config) -> dict[int, Token]:
     """Of `added_tokens.json`, from before transformers kept them elsewhere."""
-    called = f"{folder.name}/added_tokens.json"
-    numbers = converted(Vocabulary, _optional(folder, "added_tokens.json"), called)
+    called = f"{folder}/added_tokens.json"
+    numbers = converted(Vocabulary, _optional(files, folder, "added_tokens.json"), called)
     keys = (*NAMED_TOKENS, *OTHER_TOKENS)
     named = {text_of(token_of(config[key])) for key in keys if config.get(key)}
     named |= {text_of(token_of(token)) for token in config.get("extra_special_tokens") or ()}

@@ -37,15 +37,15 @@ def check_data_folder(settings: Settings) -> list[Finding]:
         return [ok("data folder", f"{folder} does not exist yet; the first start makes it")]
     try:
         names = os.listdir(folder)
+        found = [
+            *_kinds(folder, names),
+            *_journal(folder, names),
+            *_aside(settings, names),
+            *_others(settings, names),
+        ]
     except OSError as error:
         advice = "Name a folder with --data-dir, or give this one to the server's user."
         return [problem("data folder", f"{folder}: {error.strerror or error}", advice)]
-    found = [
-        *_kinds(folder, names),
-        *_journal(folder, names),
-        *_aside(settings, names),
-        *_others(settings, names),
-    ]
     return found or [ok("data folder", f"{folder}, with nothing set aside")]
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from domains.device.types import DeviceFigures
 from domains.errors import DomainError, Failure, Reason, ResourceExhausted
 from domains.session.types import ImageResult, ProgressEvent
+from server.allowance import Allowance
 from server.worker.front.memory_orders import Orders
-from server.worker.front.output import Allowance
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
 from server.worker.link import frames

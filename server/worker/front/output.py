@@ -7,45 +7,16 @@ front next to nothing. Of lines that come too fast most are counted instead of p
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO
+
+from server.allowance import Allowance
 
 _LONGEST_LINE = 4096
 _KEPT_LINES = 50
 _BYTES = (1 << 20, 128 << 10)
 _LINES = (200, 10)
-
-
-class Allowance:
-    """So much at once, and so much more each second.
-
-    Args:
-        burst: Most that is saved up.
-        rate: What comes back in a second.
-        clock: Monotonic seconds.
-    """
-
-    def __init__(
-        self, burst: float, rate: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._burst, self._rate, self._clock = burst, rate, clock
-        self._left, self._at = burst, clock()
-
-    def take(self, amount: float) -> float:
-        """Take it even when it is not there; seconds until it would have been, else 0."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate) - amount
-        self._at = now
-        return max(-self._left / self._rate, 0.0)
-
-    def has(self, amount: float) -> bool:
-        """Take it if it is there."""
-        if self.take(0) == 0 and self._left >= amount:
-            self._left -= amount
-            return True
-        return False
 
 
 class WorkerOutput:

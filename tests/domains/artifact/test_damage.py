@@ -3,6 +3,7 @@ of others is touched, and a picture that is drawn again is there again."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import io
@@ -11,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ import pytest
 
 from domains.artifact.backends import folder as folder_module
 from domains.artifact.backends.folder import ArtifactFolder
+from domains.artifact.build import build
 from domains.artifact.core import ArtifactStore
+from domains.clock import Clock as SystemClock
 from domains.errors import DataLoss, NotFound, Reason, ResourceExhausted, Unavailable
 from tests.domains.artifact.test_store import PNG, Clock, joined, keep, listed, opened
 from tests.odd_files import ODD
@@ -207,6 +211,25 @@ async def test_a_damaged_picture_is_replaced_when_drawn_again_though_nobody_read
     assert store.usage().used_bytes == len(PNG)
 
 
+async def test_a_file_without_end_is_neither_listed_nor_hashed_and_pushes_nothing_out(
+    folder: Path, tmp_path: Path, clock: Clock
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    store = await opened(folder, clock)
+    kept = await keep(store, other, b"kept")
+    with (folder / PNG_ID).open("wb") as file:
+        file.truncate(1 << 42)
+
+    store = await opened(folder, clock)
+    assert listed(store, "") == [kept]
+    async with asyncio.timeout(20):
+        await keep(store, tmp_path, PNG)
+    assert set(listed(store, "")) == {kept, PNG_ID}
+    assert await joined(store.read(PNG_ID)) == PNG
+    assert [path.stat().st_size for path in aside(folder)] == [1 << 42]
+
+
 async def test_a_picture_is_hashed_again_only_when_its_file_changed(
     store: ArtifactStore, folder: Path, tmp_path: Path, clock: Clock
 ) -> None:
@@ -341,6 +364,26 @@ async def test_what_has_expired_goes_by_itself(
     assert listed(store, "") == [new]
     assert not (folder / old).exists()
     assert not (folder / f"{old}.json").exists()
+
+
+@dataclass(frozen=True)
+class Settings:
+    data_dir: Path
+    artifact_quota_bytes: int = 1_000_000
+    artifact_min_free_bytes: int = 0
+    artifact_retention_seconds: float = 0.0
+
+
+async def test_the_domain_tidies_by_itself(tmp_path: Path) -> None:
+    """What it hands to the server to be repeated, with a retention that is over at once."""
+    built = build(Settings(tmp_path), clock=SystemClock())
+    await built.store.start()
+    await keep(built.store, tmp_path, PNG)
+    assert os.listdir(tmp_path / "artifacts")
+    for loop in built.loops:
+        assert loop.interval <= 10
+        await loop.work()
+    assert os.listdir(tmp_path / "artifacts") == []
 
 
 async def test_a_clock_that_jumps_ends_no_retention(

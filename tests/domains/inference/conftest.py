@@ -29,7 +29,7 @@ from domains.session.types import (
     SessionOptions,
     StepFinished,
 )
-from domains.values import ByteFigure, DataType, ImageFormat
+from domains.values import ByteFigure, DataType, ImageFormat, ModelPlace
 from server.errors import describe_failure
 from tests.domains.sessions import runner_of
 
@@ -39,7 +39,7 @@ MODEL = Model(
     type=ModelType.CHECKPOINT,
     architecture=Architecture.SDXL,
     format=ModelFormat.DIFFUSERS_FOLDER,
-    path=Path("emoji"),
+    place=ModelPlace.of(Path("emoji")),
     size_bytes=1,
     modified_at=datetime(2030, 1, 1, tzinfo=UTC),
     native_width=256,

@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.values import ModelPlace
+
 DEMO = Path(__file__).parents[3] / "demo" / "models" / "emoji-xl"
 _BYTES = {
     **dict.fromkeys(("BOOL", "F8_E4M3", "F8_E5M2", "I8", "U8"), 1),
@@ -38,6 +41,11 @@ def write_safetensors(
     path.write_bytes(struct.pack("<Q", len(raw)) + raw)
     os.truncate(path, 8 + len(raw) + end)
     return path
+
+
+def files_at(path: Path) -> ConfinedFiles:
+    """The files of a model whose root is the folder that it lies in."""
+    return ConfinedFiles(ModelPlace.of(path))
 
 
 def copy_demo(to: Path) -> Path:

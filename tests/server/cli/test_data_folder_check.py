@@ -99,6 +99,22 @@ def test_damaged_rows_are_counted_before_and_after_they_are_left_out(used: Setti
     assert finding.found == "2 damaged rows"
 
 
+def test_a_journal_that_a_server_has_open_is_read_as_it_is(used: Settings) -> None:
+    """Much of it is not in the file itself then."""
+    path = used.data_dir / "journal.sqlite"
+    path.unlink()
+    journal = Journal(path)
+    journal.open()
+    journal.put("key", b"value")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        assert [finding.verdict for finding in check_data_folder(used)] == [Verdict.OK]
+        other.execute("INSERT INTO facts VALUES ('a', 5)")
+        [finding] = check_data_folder(used)
+        assert (finding.name, finding.found) == ("journal.sqlite", "1 damaged row")
+    journal.put("key", b"later")
+    journal.close()
+
+
 def test_a_journal_that_is_none_is_said(used: Settings) -> None:
     (used.data_dir / "journal.sqlite").write_bytes(b"garbage" * 1000)
     assert "not usable as it is" in found(used)["journal"].found

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import Scheduler, SchedulerSettings
+from domains.values import ModelPlace
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.domains.inference.backends.mutations import Bench, Mutator, scheduler_of
@@ -46,7 +47,7 @@ def drawing(folder: Path, scheduler: Scheduler = Scheduler.DDIM) -> GenerationJo
         seeds=(7,),
         scheduler=SchedulerSettings(scheduler),
     )
-    return replace(job, model_path=folder)
+    return replace(job, place=ModelPlace.of(folder))
 
 
 @pytest.mark.parametrize("data_type", ["BOOL", "I64", "U32", "F8_E4M3"])

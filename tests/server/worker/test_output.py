@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.worker.front.output import Allowance, WorkerOutput
+from server.allowance import Allowance
+from server.worker.front.output import WorkerOutput
 from tests.server.worker.test_restart import Clock
 
 

@@ -333,8 +333,26 @@ async def test_a_spool_folder_that_cannot_be_made_is_explained(
                 pool, lambda status: "spool folder cannot be made" in status.explanation
             )
             assert status.state is DeviceState.RECOVERING
-            assert "None" not in status.explanation
+            why = os.strerror(code) if code else "not the server's own"
+            assert why in status.explanation
         await ready(pool)
+
+
+async def test_a_picture_that_the_front_cannot_take_over_costs_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, scripted()) as pool:
+        first = await ready(pool)
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        with monkeypatch.context() as disk:
+            disk.setattr("server.worker.front.spool.prepare", refuse)
+            refused = (await outcome(pool)).raised(Unavailable)
+            assert refused.reason is Reason.STORAGE_UNAVAILABLE
+        assert (await outcome(pool)).images
+        assert pool.status("cpu:0").process_id == first.process_id
 
 
 async def test_folders_that_go_while_it_works_cost_no_worker(tmp_path: Path) -> None:

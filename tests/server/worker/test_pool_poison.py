@@ -14,6 +14,7 @@ from domains.device.jobs import SelfTestJob
 from domains.device.types import DeviceState
 from domains.errors import Cancelled, FailedPrecondition, Internal, Reason, Unavailable
 from domains.inference.jobs import GenerationJob
+from domains.values import ModelPlace
 from server.worker.front.model_bars import ModelBarred, WorkerCrashRepeated
 from server.worker.front.pool import WorkerPool
 from server.worker.front.restart import RestartRules
@@ -34,7 +35,7 @@ PROMPT = RestartRules(first_delay=0.02, longest_delay=0.02)
 
 def job(prompt: str, model: Path) -> GenerationJob:
     honest = work(prompt, model_id=model.name)
-    return GenerationJob(honest.settings, model)
+    return GenerationJob(honest.settings, ModelPlace.of(model))
 
 
 async def tried(pool: WorkerPool, prompt: str, model: Path) -> Outcome:

@@ -16,7 +16,7 @@ from domains.errors import DomainError
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
 from domains.session.jobs import JobEvent, SpooledImage
-from domains.values import ByteFigure
+from domains.values import ByteFigure, ModelPlace
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.restart import RestartRules
 from server.worker.front.timing import WorkerTiming
@@ -54,7 +54,7 @@ def work(prompt: str = "draw", **changes: object) -> GenerationJob:
         "seeds": (7, 8),
     }
     settings = GenerationSettings(**(values | changes))  # type: ignore[arg-type]
-    return GenerationJob(settings, Path("model"))
+    return GenerationJob(settings, ModelPlace.of(Path("model")))
 
 
 @dataclass

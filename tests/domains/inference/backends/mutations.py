@@ -125,7 +125,9 @@ class Mutator:
             case OrNull(bound=inner):
                 return None if pick.random() < 0.1 else self._within(inner)
             case Whole(least=least, greatest=greatest):
-                return pick.choice([least, greatest, pick.randint(least, min(greatest, 16))])
+                return pick.choice(
+                    [least, greatest, pick.randint(least, max(least, min(greatest, 16)))]
+                )
             case Number(low=low, high=high):
                 low, high = max(low, -1e3), min(high, 1e3)
                 return pick.choice([low, high, pick.uniform(low, high), low + 1e-6])

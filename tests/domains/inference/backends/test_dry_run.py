@@ -13,12 +13,12 @@ from domains.inference.backends.dry_run import try_networks
 from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.library_errors import blamed_on
 from domains.model.backends.networks import build_empty
-from tests.domains.model.disk import DEMO
+from tests.domains.model.disk import DEMO, files_at
 from tests.fakes.tiny_models import save_sd1
 
 
 def parts(folder: Path) -> tuple[dict[str, torch.nn.Module], dict[str, Any]]:
-    plans = inspect_folder(folder).networks
+    plans = inspect_folder(files_at(folder)).networks
     modules = {plan.name: build_empty(plan).module for plan in plans}
     return modules, {plan.name: dict(plan.config) for plan in plans}
 

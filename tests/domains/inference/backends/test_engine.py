@@ -42,7 +42,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.values import DataType, DegradationKind, ImageFormat, OutputSettings
+from domains.values import DataType, DegradationKind, ImageFormat, ModelPlace, OutputSettings
 from tests.fakes.jobs import Listener, changed
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
@@ -341,7 +341,7 @@ def test_a_defect_stays_a_defect(engine, work, monkeypatch):
 
 def test_unloading_lets_the_model_go(work):
     engine = Engine("cpu")
-    engine.load(LoadJob("emoji-xl", MODEL), Listener())
+    engine.load(LoadJob("emoji-xl", ModelPlace.of(MODEL)), Listener())
     assert engine.loaded_path == MODEL
     events, _ = run(engine, work, steps=1, width=64, height=64)
     assert not any(isinstance(event, TransferProgress) for event in events)

@@ -20,10 +20,11 @@ from domains.inference.backends.room import check_possible, fits_beside
 from domains.inference.jobs import GenerationJob
 from domains.model.jobs import LoadJob
 from domains.session.types import Phase, PhaseStarted, TransferProgress
+from domains.values import ModelPlace
 from tests.domains.model.disk import DEMO, copy_demo, edit, sketch_demo
 from tests.fakes.jobs import Listener, changed
 
-GOOD = LoadJob("good", DEMO)
+GOOD = LoadJob("good", ModelPlace.of(DEMO))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def own(one: Engine) -> Engine:
 
 @pytest.fixture
 def other(tmp_path: Path) -> LoadJob:
-    return LoadJob("other", copy_demo(tmp_path / "other"))
+    return LoadJob("other", ModelPlace.of(copy_demo(tmp_path / "other")))
 
 
 def one_tensor_more(folder: Path) -> None:
@@ -93,7 +94,7 @@ def assert_untouched(engine: Engine, model: Any, work: GenerationJob, before: in
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(
     own: Engine, other: LoadJob, work: GenerationJob, damage: Callable[[Path], None]
 ) -> None:
-    damage(other.model_path)
+    damage(other.place.path)
     model, before = own._model, resident()
     heard = Listener()
     with pytest.raises(FailedPrecondition):
@@ -115,7 +116,7 @@ def test_a_load_that_breaks_off_leaves_the_old_one(
     own: Engine, other: LoadJob, work: GenerationJob, act: Callable[[Path], None]
 ) -> None:
     heard = Listener()
-    file = next((other.model_path / "unet").glob("*.safetensors"))
+    file = next((other.place.path / "unet").glob("*.safetensors"))
 
     def act_after_bytes() -> None:
         if any(isinstance(event, TransferProgress) for event in heard.events):
@@ -133,7 +134,7 @@ def test_a_sound_one_takes_its_place_and_the_old_one_goes(own: Engine, other: Lo
     before, old = resident(), weakref.ref(own._model)
     report = own.load(other, Listener())
     assert {part.model_id for part in report.loaded} == {"other"}
-    assert own.loaded_path == other.model_path
+    assert own.loaded_path == other.place.path
     assert old() is None
     assert resident() < 1.05 * before
 
@@ -148,14 +149,14 @@ def test_without_room_for_both_the_old_one_goes_first(
     # It stays for as long as there is something to check.
     assert held[0] == DEMO
     assert held[-1] is None
-    assert own.loaded_path == other.model_path
+    assert own.loaded_path == other.place.path
 
 
 def test_what_is_refused_without_room_for_both_leaves_the_old_one_too(
     own: Engine, other: LoadJob, work: GenerationJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "fits_beside", lambda *_: False)
-    one_tensor_more(other.model_path)
+    one_tensor_more(other.place.path)
     model, before = own._model, resident()
     with pytest.raises(FailedPrecondition):
         own.load(other, Listener())
@@ -188,7 +189,7 @@ def test_weights_larger_than_the_machine_are_refused_before_they_are_read(
     monkeypatch.setattr(room, "_host_bytes", lambda: 1 << 20)
     model, before = own._model, resident()
     with pytest.raises(DomainError) as caught:
-        own.load(LoadJob("huge", sketch_demo(tmp_path / "huge")), Listener())
+        own.load(LoadJob("huge", ModelPlace.of(sketch_demo(tmp_path / "huge"))), Listener())
     assert caught.value.reason is Reason.HOST_OUT_OF_MEMORY
     assert int(caught.value.metadata["needed_bytes"]) > 1 << 20
     assert_untouched(own, model, work, before)

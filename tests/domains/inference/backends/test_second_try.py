@@ -202,7 +202,7 @@ def draw(edge):
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE), seeds=(1,),
         precision=PrecisionMode.EXACT,
     )
-    job = GenerationJob(settings, Path("demo/models/emoji-xl").resolve())
+    job = GenerationJob(settings, ModelPlace.of(Path("demo/models/emoji-xl").resolve()))
     engine.generate(job, Listener())
 
 draw(64)

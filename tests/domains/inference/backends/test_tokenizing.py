@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
 from domains.model.backends.tokenizer_files import read_tokenizer
-from tests.domains.model.disk import DEMO, edit
+from tests.domains.model.disk import DEMO, edit, files_at
 
 TEXTS = (
     "",
@@ -125,7 +125,9 @@ VARIANTS: dict[str, Callable[[Path], object]] = {
 
 
 def built(folder: Path, **encoder: int) -> Tokenizer:
-    return build_tokenizer(read_tokenizer(folder, "text_encoder"), ENCODER | encoder)
+    return build_tokenizer(
+        read_tokenizer(files_at(folder.parent), folder.name, "text_encoder"), ENCODER | encoder
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -133,7 +135,7 @@ def test_tokens_are_those_of_the_library(folder: Path, variant: str) -> None:
     VARIANTS[variant](folder)
     kind: Any = CLIPTokenizer
     reference = kind.from_pretrained(str(folder), local_files_only=True)
-    plan = read_tokenizer(folder, "text_encoder")
+    plan = read_tokenizer(files_at(folder.parent), folder.name, "text_encoder")
     ours = build_tokenizer(plan, ENCODER)
 
     assert ours.library.get_vocab() == reference.get_vocab()

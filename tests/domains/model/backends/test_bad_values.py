@@ -12,7 +12,7 @@ import pytest
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.stored_weights import WEIGHT_TYPES
-from tests.domains.model.disk import edit, rewrite_header, sketch_demo
+from tests.domains.model.disk import edit, files_at, rewrite_header, sketch_demo
 
 UNET, VAE, TEXT = "unet/config.json", "vae/config.json", "text_encoder/config.json"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -30,16 +30,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path) -> FailedPrecondition:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(FailedPrecondition) as caught:
-        inspect_folder(folder)
-    assert time.perf_counter() - start < 1
+        inspect_folder(files_at(folder))
+    assert time.process_time() - start < 1
     assert str(folder) not in caught.value.message
     return caught.value
 
 
 def test_a_sound_model_is_taken(folder: Path) -> None:
-    inspect_folder(folder)
+    inspect_folder(files_at(folder))
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_a_value_that_no_class_takes_is_told_by_file_and_key(
 def test_keys_that_no_class_has_are_ignored(folder: Path) -> None:
     for file in (UNET, VAE, TEXT, SCHEDULER):
         edit(folder / file, unheard_of={"a": [1]}, _name_or_path="x", another=None)
-    inspect_folder(folder)
+    inspect_folder(files_at(folder))
 
 
 def test_null_stands_for_the_default_of_a_size(folder: Path) -> None:
     edit(folder / UNET, sample_size=None)
-    inspect_folder(folder)
+    inspect_folder(files_at(folder))
 
 
 def test_a_vae_may_halve_a_picture_three_times_at_most(folder: Path) -> None:
@@ -204,7 +204,7 @@ def test_every_floating_point_type_is_taken(folder: Path, data_type: str) -> Non
         header["text_model.embeddings.position_ids"] = {"dtype": "I64", "shape": [1, 77]}
 
     rewrite_header(folder / "text_encoder" / WEIGHTS["text_encoder"], change)
-    inspect_folder(folder)
+    inspect_folder(files_at(folder))
 
 
 def tokenizer_json(folder: Path, **changes: Any) -> None:
