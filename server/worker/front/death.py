@@ -84,7 +84,7 @@ def death_of(error: Exception, failed: str) -> Death:
     if shortage is not None:
         return Death(f"The worker cannot start: {shortage.message}", starved=True)
     if isinstance(error, OSError):
-        why = f"{failed} ({error.strerror})."
+        why = f"{failed} ({error.strerror or type(error).__name__})."
         _log.error("worker_lost", why=why)
     else:
         why = "the log says more."
