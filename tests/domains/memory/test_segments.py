@@ -44,7 +44,7 @@ async def last(steps: AsyncGenerator[object]) -> object:
 
 
 def shared_bytes() -> int:
-    """Shared memory mapped by this process whose pages are there."""
+    """Shared memory mapped by this process whose pages are there, and those of files too."""
     return int(psutil.Process().memory_info().shared)
 
 
@@ -58,7 +58,8 @@ async def test_three_hundred_megabytes_are_really_there_and_go(host: HostSegment
     segment = await host.allocate(LARGE)
 
     assert host.figure().value == LARGE
-    assert shared_bytes() - before >= LARGE
+    # Pages of libraries, which count as well, may be dropped meanwhile.
+    assert shared_bytes() - before > LARGE - LARGE // 100
     assert await host.free(segment) == LARGE
     assert await host.free(segment) == 0
     assert shared_bytes() - before < LARGE // 10
