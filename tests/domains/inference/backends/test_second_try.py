@@ -192,6 +192,7 @@ from domains.errors import ResourceExhausted
 from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import *
+from domains.values import ModelPlace
 from tests.fakes.jobs import Listener
 
 engine = Engine("cpu")
