@@ -15,9 +15,9 @@ from contextlib import ExitStack, closing, suppress
 
 import psutil
 
-from domains.device.backends.host_memory import give_back
 from domains.device.backends.process_limit import capped
 from domains.errors import Reason, ResourceExhausted
+from domains.heap import collect_and_trim
 from domains.memory.backends.buffer_store import BufferStore, check_region
 from domains.memory.backends.chunks import Guard, chunks, in_two_threads
 from domains.memory.backends.opened import SegmentFile
@@ -46,7 +46,7 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
 
     def release_cached(self) -> None:
         """Have the C library give back what it keeps of freed memory, where it can."""
-        give_back()
+        collect_and_trim()
 
     def _take(self, size: int, guard: Guard) -> mmap.mmap:
         # The system would promise more than it has, and end a process that touches it.

@@ -70,7 +70,7 @@ class HandleRoot:
 def final_path(descriptor: int) -> Path:
     """Where the file of an open descriptor lies, as Windows knows it."""
     if sys.platform != "win32":
-        raise NotImplementedError
+        raise OSError("only Windows tells where an open file lies")
     import ctypes
     import msvcrt
 
