@@ -21,6 +21,7 @@ from server.interceptors import (
     let_go,
     with_codec,
 )
+from server.interceptors.requests import hear_out
 
 
 class ErrorInterceptor(Interceptor):
@@ -44,6 +45,7 @@ class ErrorInterceptor(Interceptor):
                     raise asyncio.CancelledError from error
                 status = to_status(_as_not_built(error, context))
                 let_go(error)
+                await hear_out(context)
                 await context.abort_with_status(status)
 
         deserializer = handler.request_deserializer

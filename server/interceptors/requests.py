@@ -8,7 +8,9 @@ takes long is done in pieces, between which other calls get their turn.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import grpc.aio
@@ -32,6 +34,9 @@ from server.interceptors.counts import NotAMessage, counted
 _JUDGING = ("ValidateGeneration", "ValidateWorkflow")
 _JUDGING_SLACK = 2
 _MOST_VIOLATIONS = 100  # a client sees twenty and a count
+
+_HEAR_OUT_SECONDS = 0.1
+_BEGUN: ContextVar[bool] = ContextVar("request_begun", default=False)
 
 Read = Callable[[bytes], Awaitable[Any]]
 
@@ -57,6 +62,17 @@ class NothingSent(DeadlineExceeded):
             " when there is something to send.",
             metadata={"idle_seconds": f"{seconds:g}"},
         )
+
+
+async def hear_out(context: Context) -> None:
+    """Take the message of a call that is refused before it was read, without parsing it.
+
+    A client that still writes when its call ends may see its write fail before it sees why.
+    """
+    if not _BEGUN.get():
+        with contextlib.suppress(TimeoutError, grpc.aio.UsageError):
+            async with asyncio.timeout(_HEAR_OUT_SECONDS):
+                await context.read()
 
 
 class RequestInterceptor(Interceptor):
@@ -92,6 +108,7 @@ class RequestInterceptor(Interceptor):
 
     async def _next(self, context: Context) -> bytes | None:
         """The next message as it came; None when the client has sent all."""
+        _BEGUN.set(True)
         try:
             async with asyncio.timeout(self._idle_seconds):
                 data: Any = await context.read()
