@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.work import MODEL_ID, MODEL_PATH, Work, pixel_hash
+from domains.values import ModelPlace
 from server.worker.child.environment import settle_environment
 
 Draw = Callable[[Work, str], dict[str, Any]]
@@ -64,7 +65,7 @@ def engine() -> Draw:
             precision=PrecisionMode(precision),
         )
         start = time.perf_counter()
-        report = drawing.generate(GenerationJob(settings, MODEL_PATH), heard)
+        report = drawing.generate(GenerationJob(settings, ModelPlace.of(MODEL_PATH)), heard)
         seconds = time.perf_counter() - start
         timings = report.timings
         (image,) = (event for event in heard.events if isinstance(event, EncodedImage))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from domains.errors import FieldViolation, Reason
 from domains.limits import Limit
@@ -101,6 +101,14 @@ def prose(path: str, value: str, limit: Limit) -> FieldViolation | None:
 def line(path: str, value: str, limit: Limit) -> FieldViolation | None:
     """Check one line of text, a label or tag: nothing that breaks or reorders it."""
     return _too_long(path, value, limit) or _character(path, value, _breaks_line)
+
+
+def lines(path: str, values: Sequence[str], limit: Limit) -> Sequence[FieldViolation | None]:
+    """Check a list of lines: its length, and its lines only when that is right."""
+    too_many = elements(path, len(values), limit)
+    if too_many is not None:
+        return (too_many,)
+    return [line(f"{path}[{k}]", value, limit) for k, value in enumerate(values)]
 
 
 def required(path: str, value: object) -> FieldViolation | None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+_PAUSE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -19,3 +25,20 @@ class Loop:
     name: str
     interval: float
     work: Callable[[], Awaitable[object]]
+
+
+async def kept(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work`, again after a pause for as long as it raises; returns when it ends.
+
+    Args:
+        name: What the log calls it.
+        work: Something that others rely on and nobody waits for. A cancellation ends it.
+    """
+    while True:
+        try:
+            await work()
+        except Exception:
+            _log.exception("%s failed and is begun again", name)
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 
 from domains.codec import ByteCount, Count, Text, Value
 from domains.limits import default_of
@@ -19,6 +20,27 @@ class DataType(Enum):
     FLOAT8_E5M2 = "float8_e5m2"
     INT8 = "int8"
     UINT8 = "uint8"
+
+
+class ModelPlace(Value, frozen=True):
+    """Where a model lies: a model root, and the path from there on.
+
+    Whoever opens it goes from the root on and stays inside, whatever became of the names
+    on the way since the place was noted.
+    """
+
+    root: Path
+    inside: Path
+
+    @classmethod
+    def of(cls, path: Path) -> ModelPlace:
+        """A model in a root of its own: the folder that it lies in."""
+        return cls(path.parent, Path(path.name))
+
+    @property
+    def path(self) -> Path:
+        """The whole path, to be shown and compared and not to be opened."""
+        return self.root / self.inside
 
 
 class FigureQuality(Enum):
@@ -82,6 +104,7 @@ class DegradationKind(Enum):
     SLOW_ENCODER = "slow-encoder"
     OTHER_DEVICE = "other-device"
     PROMPT_TRUNCATED = "prompt-truncated"
+    PARAMETERS_OMITTED = "parameters-omitted"
 
 
 class Degradation(Value, frozen=True):

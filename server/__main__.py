@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from server.cli.app import app
+from server.early_end import end_at_signals
 
 if __name__ == "__main__":
+    end_at_signals()
+
+    from server.cli.app import app
+
     app(args=["serve", *sys.argv[1:]], prog_name="deviceops")

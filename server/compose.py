@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 
 from domains.artifact import build as artifact
+from domains.clock import Clock
 from domains.device import build as device
 from domains.device.types import DeviceKind
 from domains.inference import build as inference
@@ -14,6 +14,7 @@ from domains.model import build as model
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.session import build as session
+from server import heap
 from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
@@ -27,9 +28,11 @@ class Composition:
 
     Args:
         settings: What the operator chose. Nothing runs before `start`.
+        clock: The time; the machine's own if None.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        clock = clock or Clock()
         kinds = {DeviceKind(kind): path for kind, path in settings.worker_python.items()}
         timing = WorkerTiming(
             start=settings.worker_start_seconds,
@@ -49,21 +52,21 @@ class Composition:
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
         self._main_memory = memory.main_memory()
-        self._artifact = artifact.build(settings, now=_now)
+        self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
             settings,
             self._artifact.store,
             {**device.REPORTS, **memory.REPORTS, **model.REPORTS},
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
-            now=_now,
+            clock=clock,
         )
         self._model = model.build(
             settings,
             pool,
             self._session,
             find_device=lambda name: self._device.inventory.resolve(name),
-            now=_now,
+            now=clock.wall,
         )
         self._device = device.build(
             settings,
@@ -73,7 +76,7 @@ class Composition:
             self._session,
             self._model.catalogue,
             self._main_memory.meter,
-            now=_now,
+            now=clock.wall,
         )
         self._memory = memory.build(
             settings,
@@ -83,7 +86,7 @@ class Composition:
             self._session,
             self._device,
             find_model=self._model.catalogue.get,
-            now=_now,
+            clock=clock,
         )
         self.artifact = self._artifact.servicer
         self.device = self._device.servicer
@@ -105,10 +108,12 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         await self._artifact.store.start()
-        self._session.sessions.start()
         await self._pool.start(self._device.inventory.devices)
-        for domain in (self._device, self._model, self._memory):
+        for domain in (
+            *(self._artifact, self._session, self._device, self._model, self._memory),
+        ):
             self._background.start(domain.loops)
+        self._background.start(heap.LOOPS)
 
     async def stop(self, grace_seconds: float) -> None:
         """Let sessions end within the grace; then end workers and discovery."""
@@ -120,7 +125,3 @@ class Composition:
         await self._pool.stop(0)
         self._main_memory.segments.close()
         await asyncio.to_thread(self._journal.close)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

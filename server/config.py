@@ -68,6 +68,11 @@ def _default_model_roots(values: dict[str, Any]) -> tuple[Path, ...]:
 
 
 def _absolute(path: Path) -> Path:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # It goes into logs and answers, which are UTF-8.
+        raise ValueError(f"{str(path)!a} is not UTF-8; use another name") from None
     return Path(os.path.abspath(path.expanduser()))
 
 
@@ -138,6 +143,12 @@ class Settings(BaseModel):
     max_metadata_bytes: Annotated[int, Field(ge=2**12, le=2**20)] = 16 * 2**10
     max_concurrent_streams: Count = 1_000
     """HTTP/2 streams of one connection. Calls beyond wait, also those that would cancel."""
+    max_connections: Count = 1_000
+    """Connections at once; more are closed as they come."""
+    idle_connection_seconds: Seconds = 300
+    """Without a call, before a connection is closed; clients open another by themselves."""
+    max_control_calls: Count = 256
+    """Calls that look and control, of all connections together."""
     max_concurrent_calls: Count = 64
     """Calls that move bytes or wait for a device, of all connections together."""
     max_session_calls: Count = 256
@@ -145,11 +156,26 @@ class Settings(BaseModel):
     more than the sessions that all devices' queues hold."""
     max_watch_calls: Count = 256
     """Watch calls: idle most of the time."""
+    max_tokenless_calls: Count = 32
+    """Health checks without the token, and as many such watches."""
+    control_call_seconds: Seconds = 60
+    """Longest time of a call that looks or controls, whatever its deadline."""
+    work_call_seconds: Seconds = 600
+    """The same of one that waits for a device and does not stream."""
+    stream_seconds: Seconds = 86_400
+    """The same of a stream that belongs to no session."""
+    idle_stream_seconds: Seconds = 60
+    """How long a client may leave the server waiting for its next message."""
+    tokenless_watch_seconds: Seconds = 60
+    """Longest time of a watch of health without the token."""
     queue_length_per_device: Count = 64
 
     sessions_kept: Count = 1_000
     session_retention_seconds: Seconds = 3_600
     artifact_quota_bytes: Annotated[int, Field(ge=2**20)] = 20 * 2**30
+    artifact_min_free_bytes: Annotated[int, Field(ge=0, le=2**50)] = 2**28
+    """Free disk space below which nothing more is kept: the rest is for the journal, logs
+    and other programs."""
     artifact_retention_seconds: Seconds = 7 * 86_400
     allocation_quota_bytes: Annotated[int, Field(ge=0)] | None = None
     """Most bytes of one memory that one client may hold; empty: half of it, 0: no limit."""

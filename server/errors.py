@@ -20,7 +20,8 @@ from grpc_status import rpc_status  # type: ignore[import-untyped]
 from msgspec.structs import replace
 
 from domains import errors
-from domains.errors import DomainError, Failure, FieldViolation, Reason
+from domains.errors import DomainError, Failure, FieldViolation
+from domains.shortages import shortage_of
 
 DOMAIN = "deviceops"
 # Trailers over 8 KB break clients. Details travel in base64, the message a second time
@@ -156,16 +157,10 @@ def _known(error: BaseException) -> DomainError | None:
     """The domain error it is or amounts to."""
     if isinstance(error, DomainError):
         return error
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, sqlite3.OperationalError):
-        full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    if full:
-        message = "The server's disk is full; free some space and try again."
-        return errors.ResourceExhausted(message, reason=Reason.DISK_FULL)
-    if isinstance(error, MemoryError):
-        message = "The server's main memory does not suffice."
-        return errors.ResourceExhausted(message, reason=Reason.HOST_OUT_OF_MEMORY)
-    return None
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, sqlite3.OperationalError) and code == sqlite3.SQLITE_FULL:
+        return shortage_of(OSError(errno.ENOSPC, "full"))
+    return shortage_of(error)
 
 
 def _incident(error: BaseException) -> str:

@@ -13,9 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from domains.memory.types import History, OwnerUsage, Place, Reading, Sample
-
-Rows = tuple[Sequence[tuple[object, ...]], Sequence[tuple[object, ...]]]
-"""Those of the two tables."""
+from server.journal_rows import Row
 
 _HOST = "host"  # main memory; other places are ids of devices
 _DAY = 86_400
@@ -111,22 +109,15 @@ class HistoryTables:
             counts = (one.evictions, one.out_of_memory)
             intervals.append((*key, samples, used, used, one.fragmentation, *counts))
             owners += [(*key, owner, held, held) for owner, held in one.owners.items()]
-        self.put((intervals, owners))
+        self.put(intervals, owners)
         if not 0 <= moment - self._thinned < _THIN_SECONDS:
             self._thinned = moment
             self._thin(moment)
 
-    def put(self, rows: Rows) -> None:
-        """Take rows of other tables in."""
-        self._connection.executemany(_PUT_INTERVAL, rows[0])
-        self._connection.executemany(_PUT_OWNER, rows[1])
-
-    def rows(self) -> Rows:
-        """Everything that is kept."""
-        return (
-            self._connection.execute("SELECT * FROM memory_intervals").fetchall(),
-            self._connection.execute("SELECT * FROM memory_owners").fetchall(),
-        )
+    def put(self, intervals: Sequence[Row], owners: Sequence[Row]) -> None:
+        """Take rows in, of this form; what is there already adds up with them."""
+        self._connection.executemany(_PUT_INTERVAL, intervals)
+        self._connection.executemany(_PUT_OWNER, owners)
 
     def _thin(self, now: float) -> None:
         """Make old intervals coarser, and forget those that are too old."""

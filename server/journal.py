@@ -11,16 +11,19 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
 
-from domains.errors import Reason, ResourceExhausted
+from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.memory.types import History, Reading
-from server.history import HistoryTables, Rows
-from server.journal_file import JournalFile, migrate, transaction
+from domains.shortages import shortage_of
+from server import journal_rows
+from server.history import HistoryTables
+from server.journal_file import JournalFile, look
+from server.journal_schema import migrate, transaction
 
 # Moments that wait for a disk that takes nothing; the oldest go beyond that.
 _MOST_WAITING = 7_200
@@ -45,6 +48,7 @@ class Journal:
         self._file = JournalFile(path, self._take_up)
         self._tables: HistoryTables | None = None  # of the file, once it was opened
         self._facts: dict[str, bytes] = {}
+        self._put_here: set[str] = set()
         self._waiting: deque[tuple[float, Sequence[Reading]]] = deque(maxlen=_MOST_WAITING)
         self._written_at = 0.0
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="history")
@@ -85,15 +89,16 @@ class Journal:
         Blocks for a disk's sync, milliseconds as a rule.
 
         Raises:
-            ResourceExhausted: DISK_FULL: the disk does not take it. It holds until the
-                server ends.
+            ResourceExhausted: DISK_FULL: the disk does not take it; or another shortage.
+            Unavailable: STORAGE_UNAVAILABLE: the file cannot be written for another reason.
+                In all cases it holds until the server ends, and is written before that
+                when the disk takes it again.
         """
         self._facts[key] = bytes(value)
-        if not self._thread.submit(self._file.written, lambda: self._put(key, value)).result():
-            raise ResourceExhausted(
-                "The journal cannot be written; free some disk space.",
-                reason=Reason.DISK_FULL,
-            )
+        self._put_here.add(key)
+        error = self._thread.submit(self._file.written, lambda: self._put(key, value)).result()
+        if error is not None:
+            raise _not_written(error) from error
 
     # The history of memory.
 
@@ -123,16 +128,19 @@ class Journal:
         with transaction(self._memory):
             self._recent.add(moment, readings)
 
-    def _load(self, rows: Rows) -> None:
+    def _load(self, rows: journal_rows.Rows) -> None:
         with transaction(self._memory):
-            self._recent.put(rows)
+            self._recent.put(rows.memory_intervals, rows.memory_owners)
 
     # In the thread of the file.
 
     def _open(self) -> None:
-        with contextlib.suppress(sqlite3.Error, OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file.written(lambda: None)
+        if self._file.written(lambda: None) is not None and not self._loaded:
+            # A disk that takes nothing may still be read.
+            with contextlib.suppress(sqlite3.Error, OSError):
+                rows = look(self._path)
+                self._remember(dict(rows.facts))
+                self._take_history(rows)
 
     def _close(self) -> None:
         if self._waiting:
@@ -141,15 +149,25 @@ class Journal:
 
     def _take_up(self, connection: sqlite3.Connection) -> None:
         self._tables = HistoryTables(connection)
+        rows = journal_rows.read(connection)
+        self._take_history(rows)
+        stored: dict[str, bytes] = dict(rows.facts)
+        # What was put here is newer: the disk was away meanwhile.
+        self._remember(stored)
+        for key, value in tuple(self._facts.items()):
+            if stored.get(key) != value:
+                self._put(key, value)
+
+    def _remember(self, stored: Mapping[str, bytes]) -> None:
+        """Take up facts of the file, except those that were put since."""
+        for key in stored.keys() - self._put_here:
+            self._facts[key] = stored[key]
+
+    def _take_history(self, rows: journal_rows.Rows) -> None:
+        """Have the history in memory, once."""
         if not self._loaded:
             self._loaded = True
-            self._submit(self._load, self._tables.rows())
-        stored = dict(connection.execute("SELECT key, value FROM facts"))
-        # What is in memory is newer: the disk was away while it was put.
-        missing = {key: value for key, value in self._facts.items() if stored.get(key) != value}
-        self._facts = stored | self._facts
-        for key, value in missing.items():
-            self._put(key, value)
+            self._submit(self._load, rows)
 
     def _put(self, key: str, value: bytes) -> None:
         connection = self._file.connection
@@ -176,3 +194,21 @@ def _log_failure(done: Future[None]) -> None:
     """Nobody waits for it: an error would be lost."""
     if (error := done.exception()) is not None:
         _log.error("history_not_kept", exc_info=error)
+
+
+def _not_written(error: Exception) -> DomainError:
+    """What a caller is told of a fact that is not on disk."""
+    held = "It holds until the server ends; to keep it longer,"
+    shortage = shortage_of(error)
+    if shortage is not None and shortage.reason is not Reason.DISK_FULL:
+        return shortage
+    if shortage is not None or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return ResourceExhausted(
+            f"The journal cannot be written: the disk is full. {held} free some space.",
+            reason=Reason.DISK_FULL,
+        )
+    return Unavailable(
+        "The journal cannot be written; the server's log says why, under"
+        f" journal_not_written. {held} mend that.",
+        reason=Reason.STORAGE_UNAVAILABLE,
+    )

@@ -7,13 +7,19 @@ from typing import Any
 
 import grpc.aio
 
+from domains.rooms import Room
 from server.config import Settings
+from server.interceptors.admission import Maximum
 from server.interceptors.call_classes import CallClass
 from server.tls import server_credentials
 
-# Calls without a limit of their own (control, health), and those that are open but not
-# admitted: waiting for a request's bytes, being refused, ended but not taken by the client.
-_HEADROOM_CALLS = 256
+# Calls that are open but not admitted: being refused, ended but not taken by the client.
+# grpc refuses what is beyond with a bare RESOURCE_EXHAUSTED that says nothing.
+_HEADROOM_CALLS = 4_096
+# Health, with the token and without: asked often, answered at once.
+_HEALTH_CALLS = 32
+_STRANGERS = 8  # that can fill their room together, and one of them cannot
+_TOKENLESS_CHECK_SECONDS = 5.0
 # What the contract promises of an answer: chunks and pages fill it, whatever is accepted.
 _ANSWER_BYTES = 4 * 2**20
 
@@ -23,19 +29,55 @@ class PortTaken(Exception):
 
 
 def limits(settings: Settings) -> Mapping[CallClass, int]:
-    """Most open calls of each class that has a limit, of all connections together."""
+    """Most open calls of each class, of all connections together."""
     return {
+        CallClass.CONTROL: settings.max_control_calls,
         CallClass.WORK: settings.max_concurrent_calls,
         CallClass.SESSION: settings.max_session_calls,
         CallClass.WATCH: settings.max_watch_calls,
+        CallClass.HEALTH: _HEALTH_CALLS,
+        CallClass.HEALTH_WATCH: _HEALTH_CALLS,
+        CallClass.TOKENLESS: settings.max_tokenless_calls,
+        CallClass.TOKENLESS_WATCH: settings.max_tokenless_calls,
     }
+
+
+def rooms(settings: Settings) -> Mapping[CallClass, Room]:
+    """Places for the open calls of each class."""
+    tokenless = (CallClass.TOKENLESS, CallClass.TOKENLESS_WATCH)
+    return {
+        kind: Room(limit, limit // _STRANGERS if kind in tokenless else None)
+        for kind, limit in limits(settings).items()
+    }
+
+
+def maximum(settings: Settings) -> Maximum:
+    """How long calls may be open, whatever deadline their client set.
+
+    Those that stream a session end with it, by its own timeout.
+    """
+    seconds = {
+        CallClass.TOKENLESS: _TOKENLESS_CHECK_SECONDS,
+        CallClass.HEALTH: settings.control_call_seconds,
+        CallClass.CONTROL: settings.control_call_seconds,
+        CallClass.WORK: settings.work_call_seconds,
+    }
+
+    def of(kind: CallClass, streams: bool) -> float | None:
+        if kind is CallClass.SESSION:
+            return None
+        if kind is CallClass.TOKENLESS_WATCH:
+            return settings.tokenless_watch_seconds
+        return settings.stream_seconds if streams else seconds.get(kind)
+
+    return of
 
 
 def build_server(
     settings: Settings, interceptors: Sequence[grpc.aio.ServerInterceptor]
 ) -> grpc.aio.Server:
     """A server without services and ports."""
-    ceiling = sum(limits(settings).values()) + _HEADROOM_CALLS
+    ceiling = sum(room.most for room in rooms(settings).values()) + _HEADROOM_CALLS
     return grpc.aio.server(
         interceptors=interceptors,
         options=_options(settings),
@@ -79,7 +121,10 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_metadata_size", settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+        # Also how long a connection may say nothing before its first call could come.
         ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.max_connection_idle_ms", round(settings.idle_connection_seconds * 1000)),
         # Finds clients that vanished, and lets theirs find us: the defaults answer a .NET
         # client's pings on a quiet stream with "Too many pings".
         ("grpc.keepalive_time_ms", 30_000),

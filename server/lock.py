@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
+from domains.regular_files import open_regular
+
+NAME = "server.lock"
 _FAR_BYTE = 1 << 30  # Windows locks bytes, and locked bytes cannot be read: not the pid
 
 
@@ -26,17 +30,18 @@ class FolderLock:
 
         Raises:
             FolderInUse: Somebody else holds it.
+            OSError: What lies in the lock's place is no regular file, or cannot be opened.
         """
-        path = folder / "server.lock"
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = open_regular(folder / NAME, os.O_RDWR | os.O_CREAT)
         try:
             _lock(self._descriptor)
         except OSError:
             holder = os.read(self._descriptor, 20)
             os.close(self._descriptor)
             raise FolderInUse(folder, int(holder) if holder.isdigit() else 0) from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, str(os.getpid()).encode())
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, without a name
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, str(os.getpid()).encode())
 
     def release(self) -> None:
         """Let the folder go. The file stays: removing it would race with the next holder."""

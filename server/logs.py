@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from server.log_writer import LogWriter
+
 if TYPE_CHECKING:
     from server.config import Settings
 
@@ -22,8 +24,12 @@ _SECRET = frozenset({"prompt", "negative_prompt", "token", "authorization"})
 _LONGEST_ID = 64
 
 
-def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Set up logging for this process; call it once, before the server is built."""
+def configure(settings: Settings, stream: TextIO | None = None) -> LogWriter:
+    """Set up logging for this process; call it once, before the server is built.
+
+    Returns:
+        What writes the lines. It closes itself when the interpreter ends.
+    """
     output = stream or sys.stderr
     console = settings.log_format == "console"
     if settings.log_format == "auto":
@@ -41,7 +47,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(output)
+    handler = LogWriter(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -52,8 +58,12 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         )
     )
     root = logging.getLogger()
+    before = [old for old in root.handlers if isinstance(old, LogWriter)]
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    for old in before:
+        old.close()
+    return handler
 
 
 def bind_ids(message: Any) -> None:

@@ -1,7 +1,6 @@
 """Prometheus figures: calls by method and status, their duration, and how many are open.
 
-Served on a port of its own, on loopback only: labels hold method and status names,
-never a prompt, a path or a token.
+Labels hold method and status names, never a prompt, a path or a token.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import time
 from typing import Any
 
 import grpc
-import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from server.interceptors import (
@@ -24,7 +22,6 @@ from server.interceptors import (
 
 # From a health check to a long batch.
 _BUCKETS_SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-_HOST = "127.0.0.1"
 
 
 class Metrics:
@@ -86,20 +83,3 @@ class MetricsInterceptor(Interceptor):
                 metrics.finish(method, outcome(context, failure), seconds)
 
         return with_behaviour(handler, counted)
-
-
-class MetricsEndpoint:
-    """The HTTP server that Prometheus asks."""
-
-    def __init__(self, metrics: Metrics, port: int) -> None:
-        """Bind and serve in a thread of its own. Raises OSError when the port is taken."""
-        self._server, self._thread = prometheus_client.start_http_server(
-            port, addr=_HOST, registry=metrics.registry
-        )
-        self.address = f"{_HOST}:{self._server.server_port}"
-
-    def close(self) -> None:
-        """Stop serving and let the port go."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

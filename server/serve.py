@@ -10,27 +10,30 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc.aio
 import structlog
 
-from server import logs, portfile, token
+from domains.private_folders import FolderRefused
+from domains.shortages import shortage_of
+from server import data_folder, event_loop, logs, portfile, token
 from server.app import App, Compose, add_services
 from server.config import Settings
 from server.drain import StopRequests
 from server.health import Health
 from server.interceptors.admission import Admission, AdmissionInterceptor
-from server.interceptors.auth import AuthInterceptor
-from server.interceptors.content import ContentInterceptor
+from server.interceptors.auth import AuthInterceptor, TokenCheck
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
 from server.interceptors.metadata import MetadataInterceptor
+from server.interceptors.requests import RequestInterceptor
 from server.interceptors.stall import StallInterceptor
-from server.listen import PortTaken, bind, build_server, limits
-from server.lock import FolderInUse, FolderLock
-from server.metrics import Metrics, MetricsEndpoint, MetricsInterceptor
+from server.listen import PortTaken, bind, build_server, maximum, rooms
+from server.lock import FolderInUse
+from server.metrics import Metrics, MetricsInterceptor
+from server.metrics_endpoint import MetricsEndpoint
 from server.reflection import add_reflection
 from server.tls import CertificateError
 
@@ -40,12 +43,8 @@ EXIT_BAD_SETTING = 2
 EXIT_IN_USE = 3
 
 
-class FolderUnusable(Exception):
-    """A folder that a setting names cannot be made or written to. Exit code 2."""
-
-
 _EXIT_CODES: dict[type[Exception], int] = {
-    FolderUnusable: EXIT_BAD_SETTING,
+    FolderRefused: EXIT_BAD_SETTING,
     token.TokenError: EXIT_BAD_SETTING,
     CertificateError: EXIT_BAD_SETTING,
     PortTaken: EXIT_IN_USE,
@@ -70,7 +69,18 @@ class Ready:
 def main(settings: Settings) -> int:
     """Serve until asked to stop; returns the process's exit code."""
     logs.configure(settings)
-    return asyncio.run(run(settings))
+    return on_a_loop(settings)
+
+
+def on_a_loop(settings: Settings, ready: Callable[[Ready], None] | None = None) -> int:
+    """`run` on an event loop of its own, in this thread; returns the process's exit code."""
+    serving = run(settings, ready=ready)
+    try:
+        return event_loop.run(serving)
+    except event_loop.NoThreads as error:
+        serving.close()
+        _log.error(str(error))
+        return EXIT_FAILED
 
 
 async def run(
@@ -89,7 +99,7 @@ async def run(
     requests = StopRequests()
     with requests.on_signals():
         try:
-            with _folders(settings):
+            with data_folder.held(settings):
                 return await _serve(settings, compose or _composed, requests, ready)
         except tuple(_EXIT_CODES) as error:
             _log.error(str(error))
@@ -109,7 +119,7 @@ async def _serve(
     ready: Callable[[Ready], None] | None,
 ) -> int:
     """Everything while the data folder is locked."""
-    admission = Admission(limits(settings))
+    admission = Admission(rooms(settings))
     metrics = Metrics()
     server = build_server(settings, _interceptors(settings, admission, metrics))
     health = Health(server)
@@ -125,18 +135,23 @@ async def _serve(
         try:
             app = compose(settings)
             add_services(app, server)
-            await app.start()
+            if not await requests.started(app.start()):
+                return await _ended_early(app, requests, settings, server)
             await server.start()
-        except Exception:
-            _log.exception("the server cannot start")
+        except Exception as error:
+            shortage = shortage_of(error)
+            why = None if shortage is None else shortage.message
+            _log.error("the server cannot start", why=why, exc_info=None if why else error)
             if app is not None:
                 await _stopped(app, 0, requests, settings)
             await server.stop(0)
             return EXIT_FAILED
         await health.serving()
-        closing.callback(portfile.remove, settings.runtime_dir, os.getpid())
         location = portfile.ServerLocation(address, os.getpid(), settings.tls, settings.auth)
-        portfile.write(settings.runtime_dir, location)
+        announcement = portfile.Announcement(settings.runtime_dir, location)
+        closing.callback(announcement.end)
+        announcement.make()
+        closing.callback(asyncio.create_task(announcement.keep()).cancel)
         _log.info("serving", address=address, tls=settings.tls, auth=settings.auth)
         if ready is not None:
             ready(Ready(address, endpoint.address if endpoint else None, requests.request))
@@ -151,6 +166,16 @@ async def _serve(
         clean = await _drain(settings, requests, server, health, admission, app)
         _log.info("stopped")
         return EXIT_OK if clean else EXIT_FAILED
+
+
+async def _ended_early(
+    app: App, requests: StopRequests, settings: Settings, server: grpc.aio.Server
+) -> int:
+    """Asked to stop while the domains started; nobody was served yet."""
+    clean = await _stopped(app, 0, requests, settings)
+    await server.stop(0)
+    _log.info("stopped")
+    return EXIT_OK if clean else EXIT_FAILED
 
 
 async def _drain(
@@ -202,50 +227,31 @@ def _interceptors(
     settings: Settings, admission: Admission, metrics: Metrics
 ) -> list[grpc.aio.ServerInterceptor]:
     """Outermost first."""
+    token_check = TokenCheck(
+        token.load_or_create(settings.token_path) if settings.auth else None
+    )
     return [
         LogInterceptor(),
         MetricsInterceptor(metrics),
-        ErrorInterceptor(settings.max_message_bytes),
+        ErrorInterceptor(),
         StallInterceptor(settings.slow_reader_seconds),
-        *_auth(settings),
+        AuthInterceptor(token_check),
         MetadataInterceptor(),
-        AdmissionInterceptor(admission),
-        ContentInterceptor(),
+        AdmissionInterceptor(admission, token_check, maximum(settings)),
+        RequestInterceptor(settings.max_message_bytes, settings.idle_stream_seconds),
     ]
-
-
-def _auth(settings: Settings) -> list[grpc.aio.ServerInterceptor]:
-    if not settings.auth:
-        return []
-    return [AuthInterceptor(token.load_or_create(settings.token_path))]
 
 
 def _metrics_endpoint(settings: Settings, metrics: Metrics) -> MetricsEndpoint | None:
     if settings.metrics_port == 0:
         return None
     try:
-        return MetricsEndpoint(metrics, settings.metrics_port)
+        return MetricsEndpoint(metrics.registry, settings.metrics_port)
+    except RuntimeError:
+        _log.warning("metrics_not_served", why="the system gives no thread")
+        return None
     except OSError:
         raise PortTaken(
             f"The metrics port {settings.metrics_port} is in use by another program."
             " Choose another with --metrics-port, or 0 for none."
         ) from None
-
-
-@contextlib.contextmanager
-def _folders(settings: Settings) -> Iterator[None]:
-    """Create the folders where needed, and hold the lock on the data folder."""
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        if settings.own_models in settings.model_roots:
-            settings.own_models.mkdir(exist_ok=True)
-        token.make_private_folder(settings.runtime_dir)
-        lock = FolderLock(settings.data_dir)
-    except OSError as error:
-        raise FolderUnusable(
-            f"The folder {error.filename} cannot be used: {error.strerror}."
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -48,7 +48,18 @@ class CertificateFiles:
     def load(self) -> grpc.ServerCertificateConfiguration:
         """Read and check them. Raises CertificateError."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _checked(self.certificate, lambda: context.load_cert_chain(self.certificate, self.key))
+
+        def pass_phrase() -> str:
+            # OpenSSL would ask for it on the terminal, which a service does not have.
+            raise CertificateError(
+                f"{self.key.name}: the key is encrypted; name one without a pass phrase in"
+                " tls_key (openssl pkey -in KEY -out PLAIN_KEY)."
+            )
+
+        _checked(
+            self.certificate,
+            lambda: context.load_cert_chain(self.certificate, self.key, pass_phrase),
+        )
         pair = (self.key.read_bytes(), self.certificate.read_bytes())
         if self.client_ca is None:
             return grpc.ssl_server_certificate_configuration([pair])

@@ -8,7 +8,11 @@ import secrets
 import stat
 from pathlib import Path
 
+from domains.regular_files import NotRegular, open_regular
+
 TOKEN_BYTES = 32
+LONGEST_BYTES = 4096
+"""Most bytes of a token file, its line break included."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -23,41 +27,62 @@ def load_or_create(path: Path) -> str:
     the same token.
 
     Raises:
-        TokenError: The file is empty, unreadable, or open to other users.
+        TokenError: The file is empty, too long, unreadable, open to other users, or cannot be
+            written.
     """
-    make_private_folder(path.parent)
-    if not path.exists():
-        _create(path, secrets.token_urlsafe(TOKEN_BYTES))
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            _create(path, secrets.token_urlsafe(TOKEN_BYTES))
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise TokenError(f"The token file {path} cannot be made: {why}.") from None
     return read(path)
 
 
 def read(path: Path) -> str:
-    """The token in `path`.
+    """The token in `path`, which may be a link.
 
     Raises:
-        TokenError: There is none, it is empty, or it is open to other users.
+        TokenError: There is none, it is not one line of at most 4096 bytes, or it is open to
+            other users.
     """
     try:
-        with path.open(encoding="ascii") as file:
+        with open(open_regular(path, follow=True), "rb") as file:
             _refuse_open_file(path, os.fstat(file.fileno()))
-            token = file.read(4096).strip()
+            content = file.read(LONGEST_BYTES + 1)
     except FileNotFoundError:
+        if path.is_symlink():
+            raise TokenError(
+                f"The token file {path} is a link to nothing; delete it for a new one."
+            ) from None
         raise TokenError(f"There is no token file {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise TokenError(f"The token file {path} cannot be read: {error}.") from None
-    if len(token) < TOKEN_BYTES:
+    except NotRegular:
+        raise TokenError(
+            f"The token file {path} is no regular file; move it away for a new one."
+        ) from None
+    except OSError as error:
+        raise TokenError(
+            f"The token file {path} cannot be read: {error.strerror or error}."
+        ) from None
+    if len(content) > LONGEST_BYTES:
+        raise TokenError(
+            f"The token file {path} has more than {LONGEST_BYTES} bytes, which is no token;"
+            " delete it for a new one."
+        )
+    token = content.strip()
+    if len(token) < TOKEN_BYTES or not token.isascii():
         raise TokenError(f"The token file {path} holds no token; delete it for a new one.")
-    return token
+    if not all(0x20 < byte < 0x7F for byte in token):
+        raise TokenError(
+            f"The token file {path} is more than one word on one line; delete it for a new one."
+        )
+    return token.decode("ascii")
 
 
 def matches(presented: str, token: str) -> bool:
     """Whether they are equal, in a time that does not tell how much of it is."""
     return hmac.compare_digest(presented.encode("utf-8", "replace"), token.encode())
-
-
-def make_private_folder(folder: Path) -> None:
-    """Make a folder that only its owner may enter; one that exists keeps its mode."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _create(path: Path, token: str) -> None:

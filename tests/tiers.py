@@ -36,7 +36,9 @@ _NOT_QUICK = (
     "tests/domains/memory/test_comparing.py",
     "tests/domains/model/backends/test_diffusers_folder.py",
     "tests/domains/model/backends/test_families.py",
+    "tests/domains/model/backends/test_library_errors.py",
     "tests/domains/model/backends/test_safetensors_header.py",
+    "tests/domains/model/backends/test_tables.py",
     "tests/domains/model/backends/test_weights.py",
     # They start processes, or wait for real time.
     "tests/contract/test_sketches.py",
@@ -45,6 +47,7 @@ _NOT_QUICK = (
     "tests/server/test_fuzz.py",
     "tests/server/test_process.py",
     "tests/server/test_serve.py",
+    "tests/server/worker/test_damaged_models.py",
     "tests/server/worker/test_engine_worker.py",
     "tests/server/worker/test_frames.py",
     "tests/server/worker/test_loop.py",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.core import ArtifactStore
 from domains.artifact.servicer import ArtifactServicer
+from domains.clock import Clock
+from domains.loops import Loop
+
+_TIDY_SECONDS = 5.0
 
 
 class Settings(Protocol):
@@ -21,6 +24,8 @@ class Settings(Protocol):
     @property
     def artifact_quota_bytes(self) -> int: ...
     @property
+    def artifact_min_free_bytes(self) -> int: ...
+    @property
     def artifact_retention_seconds(self) -> float: ...
 
 
@@ -30,14 +35,18 @@ class Built:
 
     store: ArtifactStore
     servicer: ArtifactServicer
+    loops: tuple[Loop, ...]
 
 
-def build(settings: Settings, *, now: Callable[[], datetime]) -> Built:
+def build(settings: Settings, *, clock: Clock) -> Built:
     """The domain as `settings` describe it; nothing runs yet."""
     store = ArtifactStore(
         ArtifactFolder(settings.data_dir / "artifacts"),
         quota_bytes=settings.artifact_quota_bytes,
+        min_free_bytes=settings.artifact_min_free_bytes,
         retention=timedelta(seconds=settings.artifact_retention_seconds),
-        now=now,
+        now=clock.wall,
+        monotonic=clock.monotonic,
     )
-    return Built(store, ArtifactServicer(store))
+    tidying = Loop("expired artifacts", _TIDY_SECONDS, store.tidy)
+    return Built(store, ArtifactServicer(store), (tidying,))

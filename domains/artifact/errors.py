@@ -9,11 +9,12 @@ from domains.errors import (
     OutOfRange,
     Reason,
     ResourceExhausted,
+    Unavailable,
 )
 
 
 class ArtifactNotFound(NotFound):
-    """There is none of that id, or its retention has ended."""
+    """There is none of that id, its retention has ended, or its file was deleted."""
 
     def __init__(self, artifact_id: str) -> None:
         super().__init__(
@@ -48,9 +49,22 @@ class OffsetPastEnd(OutOfRange):
 class ArtifactDamaged(DataLoss):
     """The file on disk is not what it was."""
 
+    def __init__(self, artifact_id: str) -> None:
+        super().__init__(
+            "The artifact's file no longer has the artifact's hash, and was set aside. The same"
+            " request with the same seed draws it again.",
+            reason=Reason.DATA_CORRUPTED,
+            metadata={"artifact_id": artifact_id},
+        )
+
+
+class StorageUnavailable(Unavailable):
+    """The folder of artifacts, or a file in it, cannot be read or written now."""
+
     def __init__(self) -> None:
         super().__init__(
-            "The artifact's file is shorter than it was.", reason=Reason.DATA_CORRUPTED
+            "The artifact's file cannot be read or written now; the server's log says why.",
+            reason=Reason.STORAGE_UNAVAILABLE,
         )
 
 
@@ -71,4 +85,16 @@ class DiskFull(ResourceExhausted):
     def __init__(self) -> None:
         super().__init__(
             "The disk is full; the result could not be kept.", reason=Reason.DISK_FULL
+        )
+
+
+class DiskReserved(ResourceExhausted):
+    """So little of the disk is free that no result is kept any more."""
+
+    def __init__(self, free_bytes: int, min_free_bytes: int) -> None:
+        super().__init__(
+            f"Only {free_bytes} bytes of the disk are free, and {min_free_bytes} are left to"
+            " others (artifact_min_free_bytes); the result could not be kept. Free some space.",
+            reason=Reason.DISK_FULL,
+            metadata={"free_bytes": str(free_bytes), "min_free_bytes": str(min_free_bytes)},
         )

@@ -37,18 +37,19 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     async def GetArtifact(
         self, request: artifact_pb2.GetArtifactRequest, context: Context
     ) -> artifact_pb2.GetArtifactResponse:
-        artifact = self._store.get(request.artifact_id)
+        artifact = await self._store.look(request.artifact_id)
         return artifact_pb2.GetArtifactResponse(artifact=convert.artifact_to_proto(artifact))
 
     async def ListArtifacts(
         self, request: artifact_pb2.ListArtifactsRequest, context: Context
     ) -> artifact_pb2.ListArtifactsResponse:
-        page = self._store.list(
+        found = await self._store.look_through(
             session_id=request.session_id,
             media_type_prefix=request.media_type_prefix,
             page_size=request.page_size,
             page_token=request.page_token,
-        ).converted(convert.artifact_to_proto)
+        )
+        page = found.converted(convert.artifact_to_proto)
         usage = self._store.usage()
         return artifact_pb2.ListArtifactsResponse(
             artifacts=page.items,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -22,8 +21,8 @@ from domains.codec import (
     Value,
 )
 from domains.device.types import Components, OptimizationProfile
-from domains.session.jobs import Job
-from domains.values import ByteFigure, DataType
+from domains.session.jobs import Job, ModelFiles
+from domains.values import ByteFigure, DataType, ModelPlace
 
 
 class DataTypeFacts(Value, frozen=True):
@@ -90,18 +89,23 @@ class OptimizationReport(Value, frozen=True):
 class OptimizationJob(Job[OptimizationReport], frozen=True):
     """Apply a profile and measure its effect on a real step of that model.
 
-    With an empty `model_id` the profile is applied and nothing is measured, as after the
+    Without a model the profile is applied and nothing is measured, as after the
     start of a new worker: the report's times are 0 and its figures unknown.
     """
 
     profile: OptimizationProfile
     model_id: Annotated[str, Meta(max_length=256)] = ""
-    model_path: Path = Path()
+    place: ModelPlace | None = None
 
     @property
     def image_count(self) -> int:
         """One: the picture that it measures with."""
         return 1
+
+    @property
+    def model(self) -> ModelFiles | None:
+        """What is measured, if anything is."""
+        return ModelFiles(self.model_id, self.place.path) if self.place else None
 
 
 class ReleaseReport(Value, frozen=True):

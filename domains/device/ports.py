@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from domains.device.types import (
@@ -15,7 +14,7 @@ from domains.device.types import (
     WorkerStatus,
 )
 from domains.session.jobs import JobRunner
-from domains.values import ByteFigure
+from domains.values import ByteFigure, ModelPlace
 
 StatusListener = Callable[[str, WorkerStatus], None]
 """Told a device's id and how its worker is now."""
@@ -70,7 +69,7 @@ class MeasuredModel(Protocol):
         ...
 
     @property
-    def path(self) -> Path:
+    def place(self) -> ModelPlace:
         """Where it lies."""
         ...
 
@@ -150,5 +149,11 @@ class FactsStore(Protocol):
         ...
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep `value` under `key`, in place of what was there."""
+        """Keep `value` under `key`, in place of what was there.
+
+        Raises:
+            ResourceExhausted: The disk is full.
+            Unavailable: It cannot be written for another reason. In both cases `get` has it
+                from now on, and it is written as soon as that works.
+        """
         ...

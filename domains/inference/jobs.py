@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from domains.codec import FEW, Seconds, Value
 from domains.inference.types import GenerationSettings
-from domains.session.jobs import Job
+from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
     ImageResult,
@@ -17,7 +16,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.values import DataType, Degradation
+from domains.values import DataType, Degradation, ModelPlace
 
 
 class Timings(Value, frozen=True):
@@ -53,17 +52,28 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     )
 
     settings: GenerationSettings
-    model_path: Path
+    place: ModelPlace
 
     @property
     def image_count(self) -> int:
         """One for each seed."""
         return len(self.settings.seeds)
 
+    @property
+    def due_images(self) -> int:
+        """Every picture."""
+        return self.image_count
+
+    @property
+    def model(self) -> ModelFiles:
+        """What draws."""
+        return ModelFiles(self.settings.model_id, self.place.path)
+
     def accepts(self, image: ImageResult) -> bool:
-        """Whether seed and format are those asked for."""
+        """Whether seed, format and size are those asked for."""
         settings = self.settings
         return (
             image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
+            and (image.width, image.height) == settings.size
         )

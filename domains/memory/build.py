@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
+from domains.clock import Clock
 from domains.device import build as device_build
 from domains.device.ports import DeviceRuns
 from domains.loops import Loop
@@ -97,7 +96,7 @@ def build(
     device: device_build.Built,
     *,
     find_model: Callable[[str], Awaitable[object]],
-    now: Callable[[], datetime],
+    clock: Clock,
 ) -> Built:
     """The domain as `settings` describe it; nothing runs yet.
 
@@ -109,10 +108,10 @@ def build(
         session: What runs copies and the like, and whose failures are counted.
         device: The machine's devices, what they can do and run with.
         find_model: Raises when there is no model of that id.
-        now: The wall clock, timezone-aware.
+        clock: The time.
     """
     devices = device.inventory
-    monitor = MemoryMonitor(main.meter, devices, pool, clock=now)
+    monitor = MemoryMonitor(main.meter, devices, pool, clock=clock.wall)
     watch = PressureWatch(
         monitor,
         devices,
@@ -124,12 +123,17 @@ def build(
         ),
     )
     recorder = MemoryRecorder(
-        monitor, pool, devices, store, host_leases=main.segments.leased_bytes, now=time.time
+        monitor,
+        pool,
+        devices,
+        store,
+        host_leases=main.segments.leased_bytes,
+        now=lambda: clock.wall().timestamp(),
     )
     models = HeldModels(devices, pool, evicted=recorder.count_eviction)
-    reactions = PressureReactions(watch, models, clock=now)
+    reactions = PressureReactions(watch, models, clock=clock)
     space = AddressSpace(main.segments, pool, devices)
-    ledger = Ledger(pool=monitor.pool, monotonic=time.monotonic, now=now)
+    ledger = Ledger(pool=monitor.pool, monotonic=clock.monotonic, now=clock.wall)
     leases = Leases(
         ledger,
         space,
@@ -155,7 +159,7 @@ def build(
             models,
             half_precision=device.self_tests.half_precision,
             profile=device.profiles.of,
-            clock=now,
+            clock=clock.wall,
         ),
     )
     failures = ExhaustionWatch(session.sessions, recorder)

@@ -92,6 +92,8 @@ class OutOfMemory(ResourceExhausted):
         if place.device_id:
             metadata["device_id"] = place.device_id
         why = f"{room} bytes can be had there"
+        if free is not None and free >= needed:
+            why = f"{room} bytes are free, and the system refuses so many in one piece"
         if pressure is not None:
             metadata["pressure"] = pressure.name.lower()
             why = f"memory pressure there is {pressure.name.lower()}"

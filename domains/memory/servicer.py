@@ -8,14 +8,13 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
-from domains.checks import CLIENT_KEY
+from domains.clients import client_of
 from domains.conversions import converted, given
 from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
 from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-_DEFAULT_CLIENT = "default"
 
 
 class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
@@ -24,6 +23,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     def __init__(self, core: MemoryService, streams: SessionStreams) -> None:
         self._core = core
         self._streams = streams
+        self._readings = status.ReadingConverter()
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
@@ -39,7 +39,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
             interval=given(request, "interval"),
             pressure_only=request.pressure_only,
         )
-        return converted(readings, status.reading_to_proto)
+        return converted(readings, self._readings.to_proto)
 
     async def GetMemoryPressure(
         self, request: memory_pb2.GetMemoryPressureRequest, context: Context
@@ -51,20 +51,20 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.AllocateRequest, context: Context
     ) -> memory_pb2.AllocateResponse:
         wanted = leases.allocation_request_from_proto(request)
-        allocation = await self._core.leases.allocate(_client(context), wanted)
+        allocation = await self._core.leases.allocate(client_of(context), wanted)
         return memory_pb2.AllocateResponse(allocation=leases.allocation_to_proto(allocation))
 
     async def Deallocate(
         self, request: memory_pb2.DeallocateRequest, context: Context
     ) -> memory_pb2.DeallocateResponse:
-        freed = await self._core.leases.deallocate(_client(context), request.allocation_id)
+        freed = await self._core.leases.deallocate(client_of(context), request.allocation_id)
         return memory_pb2.DeallocateResponse(freed_bytes=freed)
 
     async def RenewLease(
         self, request: memory_pb2.RenewLeaseRequest, context: Context
     ) -> memory_pb2.RenewLeaseResponse:
         ids, lease = request.allocation_ids, given(request, "lease")
-        renewed = self._core.leases.renew(_client(context), ids, lease)
+        renewed = self._core.leases.renew(client_of(context), ids, lease)
         return memory_pb2.RenewLeaseResponse(
             allocations=[leases.allocation_to_proto(allocation) for allocation in renewed]
         )
@@ -73,7 +73,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.ListAllocationsRequest, context: Context
     ) -> memory_pb2.ListAllocationsResponse:
         page = await self._core.leases.list(
-            _client(context),
+            client_of(context),
             leases.place_from_proto(request.place),
             page_size=request.page_size,
             page_token=request.page_token,
@@ -86,28 +86,31 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         context: Context,
     ) -> memory_pb2.WriteAllocationResponse:
         parts = leases.parts_from_proto(request_iterator)
-        written = await self._core.access.write(_client(context), parts)
+        written = await self._core.access.write(client_of(context), parts)
         return memory_pb2.WriteAllocationResponse(written_bytes=written)
 
     def ReadAllocation(
         self, request: memory_pb2.ReadAllocationRequest, context: Context
     ) -> AsyncIterator[memory_pb2.ReadAllocationResponse]:
         chunks = self._core.access.read(
-            _client(context), request.allocation_id, request.offset_bytes, request.length_bytes
+            client_of(context),
+            request.allocation_id,
+            request.offset_bytes,
+            request.length_bytes,
         )
         return converted(chunks, leases.chunk_to_proto)
 
     def Copy(
         self, request: memory_pb2.CopyRequest, context: Context
     ) -> AsyncIterator[memory_pb2.CopyResponse]:
-        wanted = self._core.copies.copy(_client(context), leases.copy_from_proto(request))
+        wanted = self._core.copies.copy(client_of(context), leases.copy_from_proto(request))
         return self._streams.run(wanted, context, memory_pb2.CopyResponse)
 
     def Transfer(
         self, request: memory_pb2.TransferRequest, context: Context
     ) -> AsyncIterator[memory_pb2.TransferResponse]:
         wanted = self._core.copies.transfer(
-            _client(context), leases.transfer_from_proto(request)
+            client_of(context), leases.transfer_from_proto(request)
         )
         return self._streams.run(wanted, context, memory_pb2.TransferResponse)
 
@@ -148,9 +151,3 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     ) -> memory_pb2.GetMemoryRecommendationsResponse:
         found = await self._core.adviser.recommendations(request.device_id)
         return upkeep.recommendations_to_proto(found)
-
-
-def _client(context: Context) -> str:
-    """Whose leases a call is about; the server has checked the name."""
-    metadata = dict(context.invocation_metadata() or ())
-    return str(metadata.get(CLIENT_KEY) or _DEFAULT_CLIENT)

@@ -52,6 +52,17 @@ class RemoteSourceForbidden(PermissionDenied):
         )
 
 
+class PathOutsideRoot(PermissionDenied):
+    """A part of a model is a link that leads outside the model's root."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A part of the model is a link that leads outside its model folder; put the "
+            "file itself in the link's place.",
+            reason=Reason.PATH_OUTSIDE_ROOT,
+        )
+
+
 class ModelUnusable(FailedPrecondition):
     """The model is in the catalogue with a problem."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from domains.codec import ModelId, Value
 from domains.device.types import Components
-from domains.session.jobs import Job
+from domains.session.jobs import Job, ModelFiles
+from domains.values import ModelPlace
 
 
 class LoadReport(Value, frozen=True):
@@ -20,4 +19,9 @@ class LoadJob(Job[LoadReport], frozen=True):
     """Load a model as a generation that leaves its precision open would."""
 
     model_id: ModelId
-    model_path: Path
+    place: ModelPlace
+
+    @property
+    def model(self) -> ModelFiles:
+        """What is loaded."""
+        return ModelFiles(self.model_id, self.place.path)

@@ -40,6 +40,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             models=page.items,
             next_page_token=page.next_page_token,
             total_count=page.total_count,
+            problems=self._catalogue.problems,
         )
 
     async def SearchModels(

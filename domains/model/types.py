@@ -12,7 +12,7 @@ from domains.codec import Moment, Name, Value
 from domains.device.types import Components
 from domains.errors import Reason
 from domains.session.types import SessionOptions
-from domains.values import DataType
+from domains.values import DataType, ModelPlace
 
 
 class ModelType(Enum):
@@ -91,7 +91,7 @@ class Model:
     type: ModelType | None
     architecture: Architecture | None
     format: ModelFormat
-    path: Path
+    place: ModelPlace
     size_bytes: int
     modified_at: datetime
     prediction_type: PredictionType | None = None
@@ -108,6 +108,11 @@ class Model:
     is_default: bool = False
     problem: Problem | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, to be shown and compared and not to be opened."""
+        return self.place.path
 
     @property
     def usable(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from domains import checks
 from domains.errors import FieldViolation, InvalidArgument, Reason, Unimplemented
+from domains.limits import LIMITS
 from domains.paging import Page, paginate
 from domains.processing.errors import StateConflict
 from domains.processing.types import ControlAction, SessionFilter
@@ -29,8 +31,10 @@ class SessionControl:
         """Sessions, newest first.
 
         Raises:
-            InvalidArgument: PAGE_TOKEN_INVALID or FIELD_OUT_OF_RANGE.
+            InvalidArgument: PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS,
+                TEXT_TOO_LONG, TEXT_INVALID or NAME_INVALID.
         """
+        InvalidArgument.check(*_broken(wanted))
         newest_first = reversed(self._sessions.all())
         matching: Sequence[SessionSnapshot] = [
             session.snapshot() for session in newest_first if _accepts(wanted, session)
@@ -70,6 +74,14 @@ class SessionControl:
         if not session.state.final:
             raise StateConflict(session_id, session.state, "deleted")
         self._sessions.forget(session)
+
+
+def _broken(wanted: SessionFilter) -> Iterator[FieldViolation | None]:
+    yield from checks.lines("tags", wanted.tags, LIMITS["ListSessionsRequest.tags"])
+    if wanted.device_id:
+        yield checks.device_id("device_id", wanted.device_id)
+    if wanted.parent_session_id:
+        yield checks.name("parent_session_id", wanted.parent_session_id)
 
 
 def _accepts(wanted: SessionFilter, session: Session) -> bool:

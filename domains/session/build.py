@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Protocol
 
+from domains.clock import Clock
+from domains.loops import Loop
 from domains.session.convert import Reports, SessionConverter, SessionStreams
 from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
 from domains.session.ports import ArtifactReader, FaultReporter
+
+_SWEEP_SECONDS = 0.5
 
 
 class Settings(Protocol):
@@ -37,6 +41,7 @@ class Built:
     runner: SessionRunner
     converter: SessionConverter
     streams: SessionStreams
+    loops: tuple[Loop, ...]
 
 
 def build(
@@ -46,7 +51,7 @@ def build(
     *,
     describe: FaultReporter,
     admit: Callable[[SessionPlan], None],
-    now: Callable[[], datetime],
+    clock: Clock,
 ) -> Built:
     """Sessions as `settings` describe them; nothing runs yet.
 
@@ -56,17 +61,18 @@ def build(
         reports: What sessions of other domains report, as messages.
         describe: What a client sees of an error.
         admit: Raises when a plan's work must not begin now.
-        now: The wall clock, timezone-aware.
+        clock: The time.
     """
     sessions = Sessions(
         describe=describe,
         queue_length=settings.queue_length_per_device,
         retention=timedelta(seconds=settings.session_retention_seconds),
         kept=settings.sessions_kept,
-        now=now,
+        clock=clock,
         admit=admit,
     )
-    reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, now=now)
+    reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, clock=clock)
     runner = SessionRunner(sessions, reader)
     converter = SessionConverter(reports)
-    return Built(sessions, reader, runner, converter, SessionStreams(runner, converter))
+    loops = (Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),)
+    return Built(sessions, reader, runner, converter, SessionStreams(runner, converter), loops)

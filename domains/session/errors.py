@@ -52,11 +52,17 @@ class EventsExpired(OutOfRange):
 
 
 class QueueFull(ResourceExhausted):
-    """A device's queue has no room."""
+    """A device's queue has no room: for anybody, or for this client beside others."""
 
-    def __init__(self, device_id: str, length: int) -> None:
+    def __init__(self, device_id: str, length: int, *, shared: bool = False) -> None:
+        message = f"The queue of device {device_id} is full ({length} sessions)"
+        if shared:
+            message = (
+                f"Others wait for device {device_id}, so this client may have {length}"
+                " sessions in its queue, or the queue is full"
+            )
         super().__init__(
-            f"The queue of device {device_id} is full ({length} sessions); try again later.",
+            f"{message}; try again later.",
             reason=Reason.QUEUE_FULL,
             metadata={"device_id": device_id, "queue_length": str(length)},
             retry_after=5.0,

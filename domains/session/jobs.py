@@ -48,6 +48,14 @@ JobEvent = ProgressEvent | SpooledImage
 """What the front receives while a job is done."""
 
 
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model that a job works with, and where it lies."""
+
+    model_id: str
+    path: Path
+
+
 class Job(Value, Generic[Report], frozen=True):
     """What is to be done on a device; `Report` is the type of what it comes to.
 
@@ -62,9 +70,19 @@ class Job(Value, Generic[Report], frozen=True):
         """How many pictures its events can be about."""
         return 0
 
+    @property
+    def model(self) -> ModelFiles | None:
+        """The model that it works with, if it works with one."""
+        return None
+
     def accepts(self, image: ImageResult) -> bool:
         """Whether it asked for this picture."""
         return False
+
+    @property
+    def due_images(self) -> int:
+        """How many finished pictures there are when it is done."""
+        return 0
 
     @classmethod
     def report_type(cls) -> Any:

@@ -17,8 +17,8 @@ class ArtifactReader(Protocol):
         """The artifact's bytes from `offset` in chunks of at most 1 MiB; 0 means all.
 
         Raises:
-            NotFound: ARTIFACT_NOT_FOUND.
-            OutOfRange: OFFSET_OUT_OF_RANGE.
+            DomainError: NotFound (ARTIFACT_NOT_FOUND), OutOfRange (OFFSET_OUT_OF_RANGE),
+                DataLoss (DATA_CORRUPTED), Unavailable (STORAGE_UNAVAILABLE).
         """
         ...
 

@@ -211,9 +211,14 @@ class ImageDecoded(Value, frozen=True):
 
 @dataclass(frozen=True)
 class ImageFinished:
-    """A picture is finished and kept as an artifact."""
+    """A picture is finished and kept as an artifact.
+
+    `data_missing` says, on the way to a reader that asked for its bytes, why they are not
+    there; None in the log.
+    """
 
     image: ImageResult
+    data_missing: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -330,6 +335,7 @@ class SessionSnapshot:
     model_id: str
     queue_position: int
     progress: float
+    first_sequence: int
     last_sequence: int
     create_time: datetime
     start_time: datetime | None

@@ -6,9 +6,16 @@ that `deviceops --help` answers at once. No command imports torch.
 
 from __future__ import annotations
 
+import sys
+
+from server.early_end import end_at_signals
+
 
 def main() -> None:
     """Run the command line with the process's arguments; ends the process."""
+    if sys.argv[1:2] == ["serve"]:
+        end_at_signals()
+
     from server.cli.app import app
 
     app(prog_name="deviceops")

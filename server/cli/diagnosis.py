@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from server.cli.checks import Finding, Verdict, note, ok, problem
+from server.cli.checks.data_folder import check_data_folder
 from server.cli.checks.machine import check_packages, check_python, check_workers
 from server.cli.checks.settings import (
     check_config,
@@ -32,6 +33,7 @@ def diagnose(options: ServerOptions, config: Path | None) -> Iterator[Finding]:
         return
     yield check_token(settings)
     yield check_disk(settings)
+    yield from check_data_folder(settings)
     yield check_model_roots(settings)
     interpreters = {"": Path(sys.executable)}
     interpreters |= {str(kind): path for kind, path in settings.worker_python.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from deviceops.v1 import inference_pb2, session_pb2
+from deviceops.v1 import common_pb2, inference_pb2, session_pb2
 from server.cli.choices import FORMATS, UnusableOptions
 from server.cli.client import Client
 from server.cli.endings import conclude
@@ -19,7 +19,7 @@ from server.cli.narration import degradations
 from server.cli.pictures import Assembly, SavedPicture, name_for, names_file, save
 from server.cli.request import GenerationOptions, format_of_suffix, generate_request
 from server.cli.views import View, chosen, picture_facts
-from server.cli.wording import duration, seconds_of
+from server.cli.wording import duration, enum_word, seconds_of
 
 DEFAULT_PREVIEW_STEPS = 2
 
@@ -70,7 +70,7 @@ class PictureKeeper:
         """Show the event; when it finishes a picture, save that.
 
         Raises:
-            CallFailed: The picture arrived damaged or cannot be written.
+            CallFailed: The picture arrived damaged or not at all, or cannot be written.
         """
         self._view.event(event)
         match event.WhichOneof("event"):
@@ -79,6 +79,8 @@ class PictureKeeper:
             case "image_chunk":
                 self._assembly.add(event.image_chunk)
             case "image_finished":
+                if event.image_finished.data_missing:
+                    raise CallFailed(_missing(event.image_finished))
                 self._keep(event.image_finished.image)
 
     def _keep(self, result: session_pb2.ImageResult) -> None:
@@ -160,6 +162,16 @@ def _repeatable(failure: CallFailure, request: inference_pb2.GenerateRequest) ->
         return failure
     again = f"Safe to repeat with --request-id {request.options.request_id}"
     return replace(failure, advice="\n".join(filter(None, [failure.advice, again])))
+
+
+def _missing(finished: session_pb2.ImageFinished) -> CallFailure:
+    reason = enum_word(common_pb2.ErrorReason, finished.data_missing, "ERROR_REASON_")
+    return CallFailure(
+        status="DATA_LOSS",
+        message=f"Picture {finished.image.image_index + 1} is finished, and its file cannot be"
+        f" had from the server any more ({reason}).",
+        advice=f"Draw it again: the same request with --seed {finished.image.seed}",
+    )
 
 
 def _unwritable(path: Path, error: OSError, result: session_pb2.ImageResult) -> CallFailure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ def run(flags: dict[str, Any]) -> int:
         if sys.stdout.isatty():
             print(announcement(settings, answer.address), flush=True)
 
-    return asyncio.run(serve.run(settings, ready=ready))
+    return serve.on_a_loop(settings, ready)
 
 
 def announcement(settings: Settings, address: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,16 @@ def with_codec(
     return make(behaviour, deserializer, serializer)
 
 
+def with_request_bytes(handler: Handler, behaviour: Behaviour) -> Handler:
+    """The same method, whose behaviour takes an iterator of request bytes in any case.
+
+    On the wire one message and a stream of messages begin alike; but a single one would be
+    received before the behaviour begins, and by nobody who has a bound for it.
+    """
+    make = _METHOD_HANDLERS[True, handler.response_streaming]
+    return make(behaviour, None, handler.response_serializer)
+
+
 def refusal(error: Exception) -> Handler:
     """A handler that fails with `error` without reading a request, for any arity."""
 
@@ -99,6 +110,18 @@ def outcome(context: Context, error: BaseException | None) -> grpc.StatusCode:
     if isinstance(code, grpc.StatusCode):
         return code
     return grpc.StatusCode.OK if error is None else grpc.StatusCode.UNKNOWN
+
+
+def let_go(error: BaseException) -> None:
+    """Empty the frames that an exception, and those before it, came through.
+
+    What a call worked on, megabytes of messages among it, would live on in circles through
+    the tracebacks until the collector comes by.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        traceback.clear_frames(at.__traceback__)
+        at = at.__context__
 
 
 async def _write_all(responses: AsyncIterator[Any], context: Context) -> None:

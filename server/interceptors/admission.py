@@ -1,13 +1,16 @@
-"""How many calls may be open at once, and the end of all of them when the server stops."""
+"""How many calls may be open at once and for how long, and the end of all of them when the
+server stops.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from domains.errors import Reason, ResourceExhausted
+from domains.clients import client_of
+from domains.errors import DeadlineExceeded, Reason, ResourceExhausted
+from domains.rooms import Room
 from domains.session.errors import ShuttingDown
 from server.interceptors import (
     Context,
@@ -17,25 +20,40 @@ from server.interceptors import (
     refusal,
     with_behaviour,
 )
+from server.interceptors.auth import TokenCheck
 from server.interceptors.call_classes import CallClass, classify
 
 _RETRY_WHEN_FULL_SECONDS = 1.0
 
+Maximum = Callable[[CallClass, bool], float | None]
+"""Longest time in seconds of a call of that class, by whether it streams; None: no end."""
 
-# A drain does not wait for these: watches have no end to wait for.
-_ENDLESS = (CallClass.HEALTH, CallClass.WATCH)
+
+def no_maximum(kind: CallClass, streams: bool) -> float | None:
+    """Calls may take as long as they like."""
+    return None
+
+
+class TookTooLong(DeadlineExceeded):
+    """A call was open for as long as the server lets any of its kind be."""
+
+    def __init__(self, kind: CallClass, seconds: float) -> None:
+        super().__init__(
+            f"The server ends a call of this kind after {seconds:g} s; call again if need be.",
+            metadata={"call_class": kind.value, "maximum_seconds": f"{seconds:g}"},
+        )
 
 
 class Admission:
     """Counts the open calls of a server and decides about new ones.
 
     Args:
-        limits: Most open calls of each class; a class that is missing has no limit.
+        rooms: Places of each class for open calls; a class that is missing has no limit.
     """
 
-    def __init__(self, limits: Mapping[CallClass, int]) -> None:
-        self._limits = limits
-        self._open: Counter[CallClass] = Counter()
+    def __init__(self, rooms: Mapping[CallClass, Room]) -> None:
+        self._rooms = rooms
+        self._busy = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
@@ -61,38 +79,51 @@ class Admission:
             self._ended.add(task)
             task.cancel()
 
-    def check(self, kind: CallClass) -> None:
-        """Raise ResourceExhausted or ShuttingDown unless one more such call may begin."""
-        if kind is CallClass.HEALTH:
-            return
-        if self._draining:
-            raise ShuttingDown()
-        limit = self._limits.get(kind)
-        if limit is not None and self._open[kind] >= limit:
-            raise ResourceExhausted(
-                "Too many calls of this kind are open; close some, or try again shortly.",
-                reason=Reason.TOO_MANY_STREAMS,
-                metadata={"limit": str(limit), "call_class": kind.value},
-                retry_after=_RETRY_WHEN_FULL_SECONDS,
-            )
+    def check(self, kind: CallClass, client: str = "") -> None:
+        """Raise ResourceExhausted or ShuttingDown unless one more such call may begin.
 
-    def begin(self, kind: CallClass) -> asyncio.Task[Any]:
+        Args:
+            kind: The call's class.
+            client: Whose it is, among those whom the class's room keeps apart.
+        """
+        if self._draining and not kind.health:
+            raise ShuttingDown()
+        room = self._rooms.get(kind)
+        if room is None or room.has_place_for(client):
+            return
+        limit = room.limit_for(client)
+        whose = "Too many calls of this kind are open"
+        if not room.alone(client):
+            whose = "This client has as many calls of this kind open as it may, or all have"
+        raise ResourceExhausted(
+            f"{whose}; close some, or try again shortly.",
+            reason=Reason.TOO_MANY_STREAMS,
+            metadata={"limit": str(limit), "call_class": kind.value},
+            retry_after=_RETRY_WHEN_FULL_SECONDS,
+        )
+
+    def begin(self, kind: CallClass, client: str = "") -> asyncio.Task[Any]:
         """Count a call that runs in the current task."""
         task = asyncio.current_task()
         assert task is not None
-        self._open[kind] += 1
+        if kind in self._rooms:
+            self._rooms[kind].take(client)
         self._tasks.add(task)
-        if kind not in _ENDLESS:
+        if not kind.endless:
+            self._busy += 1
             self._idle.clear()
         return task
 
-    def finish(self, kind: CallClass, task: asyncio.Task[Any]) -> None:
+    def finish(self, kind: CallClass, task: asyncio.Task[Any], client: str = "") -> None:
         """Count it no more."""
-        self._open[kind] -= 1
+        if kind in self._rooms:
+            self._rooms[kind].give_back(client)
         self._tasks.discard(task)
         self._ended.discard(task)
-        if not any(count for kind, count in self._open.items() if kind not in _ENDLESS):
-            self._idle.set()
+        if not kind.endless:
+            self._busy -= 1
+            if self._busy == 0:
+                self._idle.set()
 
     def was_ended(self, task: asyncio.Task[Any]) -> bool:
         """Whether `end_all` cancelled it, and not its client."""
@@ -100,29 +131,53 @@ class Admission:
 
 
 class AdmissionInterceptor(Interceptor):
-    """Innermost: counts only calls that could be authenticated."""
+    """Outside of what reads requests: a call is counted before a byte of it is asked for.
 
-    def __init__(self, admission: Admission) -> None:
+    Args:
+        admission: Counts the calls.
+        token: Tells calls with the token from those without.
+        maximum: How long a call may be open.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        token: TokenCheck | None = None,
+        maximum: Maximum = no_maximum,
+    ) -> None:
         self._admission = admission
+        self._token = token or TokenCheck(None)
+        self._maximum = maximum
 
     def wrap(self, handler: Handler, method: str) -> Handler:
-        kind = classify(method)
-        if self._admission.draining and kind is not CallClass.HEALTH:
+        if self._admission.draining and not classify(method).health:
             return refusal(ShuttingDown())
         inner = behaviour_of(handler)
         admission = self._admission
+        streams = handler.request_streaming or handler.response_streaming
 
         async def admitted(request: Any, context: Context) -> Any:
-            admission.check(kind)
-            task = admission.begin(kind)
+            with_token = self._token.objection(context.invocation_metadata()) is None
+            kind = classify(method, with_token=with_token)
+            # Strangers have no name to go by but where they call from.
+            client = client_of(context) if with_token else context.peer()
+            admission.check(kind, client)
+            maximum = self._maximum(kind, streams)
+            task = admission.begin(kind, client)
+            limit = asyncio.timeout(maximum)
             try:
-                return await inner(request, context)
+                async with limit:
+                    return await inner(request, context)
+            except TimeoutError:
+                if maximum is None or not limit.expired():
+                    raise
+                raise TookTooLong(kind, maximum) from None
             except asyncio.CancelledError:
                 if not admission.was_ended(task):
                     raise
                 task.uncancel()
                 raise ShuttingDown() from None
             finally:
-                admission.finish(kind, task)
+                admission.finish(kind, task, client)
 
         return with_behaviour(handler, admitted)

@@ -1,12 +1,15 @@
 """Lets in calls that carry the server's token.
 
 Health passes without one: supervisors and load balancers ask it, and it says nothing but
-"serving". Reflection describes what can be called and needs the token like all else;
-grpcurl sends it with `-H "authorization: Bearer TOKEN"`, which covers its reflection
-calls too.
+"serving"; such calls are counted apart from all others, and soon end. Reflection describes
+what can be called and needs the token like all else; grpcurl sends it with
+`-H "authorization: Bearer TOKEN"`, which covers its reflection calls too.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -14,29 +17,26 @@ import grpc.aio
 from domains.errors import Reason, Unauthenticated
 from server import token as access_token
 from server.interceptors import Continuation, Handler, refusal
+from server.interceptors.call_classes import OPEN
 
-_OPEN = "/grpc.health.v1.Health/"
 _SCHEME = "bearer "
 
 
-class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses a call before any byte of its request is read or parsed."""
+class TokenCheck:
+    """Says of a call's metadata whether the server's token came with it.
 
-    def __init__(self, token: str) -> None:
+    Args:
+        token: The token; None lets every call in.
+    """
+
+    def __init__(self, token: str | None) -> None:
         self._token = token
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
-        if handler_call_details.method.startswith(_OPEN):
-            return await continuation(handler_call_details)
-        metadata = handler_call_details.invocation_metadata or ()
-        error = self._objection(
-            [str(value) for key, value in metadata if key == "authorization"]
-        )
-        return refusal(error) if error else await continuation(handler_call_details)
-
-    def _objection(self, headers: list[str]) -> Unauthenticated | None:
+    def objection(self, metadata: Iterable[Any] | None) -> Unauthenticated | None:
+        """Why a call cannot be let in; None when it can."""
+        if self._token is None:
+            return None
+        headers = [str(value) for key, value in metadata or () if key == "authorization"]
         if not headers:
             return Unauthenticated(
                 'Send the server\'s token as metadata "authorization: Bearer TOKEN".',
@@ -58,3 +58,22 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 "The token is not this server's.", reason=Reason.TOKEN_INVALID
             )
         return None
+
+
+class AuthInterceptor(grpc.aio.ServerInterceptor):
+    """Refuses a call before any byte of its request is read or parsed.
+
+    Args:
+        check: Knows the token.
+    """
+
+    def __init__(self, check: TokenCheck) -> None:
+        self._check = check
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        if handler_call_details.method.startswith(OPEN):
+            return await continuation(handler_call_details)
+        error = self._check.objection(handler_call_details.invocation_metadata)
+        return refusal(error) if error else await continuation(handler_call_details)

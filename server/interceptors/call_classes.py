@@ -1,7 +1,7 @@
 """Which calls are counted together: the class of every RPC of the contract.
 
-Each class that has a limit has one of its own, so that no kind of call can keep another
-out: with as many sessions streamed as there may be, they can still be listed and cancelled.
+Each class has room of its own, so that no kind of call can keep another out: with as many
+sessions streamed as there may be, they can still be listed and cancelled.
 """
 
 from __future__ import annotations
@@ -14,16 +14,44 @@ from types import MappingProxyType
 class CallClass(Enum):
     """What a call counts as."""
 
+    TOKENLESS = "tokenless"
+    """A health check without the token."""
+    TOKENLESS_WATCH = "tokenless-watch"
+    """A watch of health without the token."""
     HEALTH = "health"
-    """Answered also while the server drains."""
+    """A health check with the token."""
+    HEALTH_WATCH = "health-watch"
+    """A watch of health with the token."""
     CONTROL = "control"
-    """Answered from what the server knows, without waiting for a device: no limit."""
+    """Answered from what the server knows, without waiting for a device."""
     WORK = "work"
     """Moves bytes or waits for a device, and is no session."""
     SESSION = "session"
     """Starts a session and streams its events."""
     WATCH = "watch"
     """Streams what happens, without an end of its own; idle most of the time."""
+
+    @property
+    def health(self) -> bool:
+        """Whether it is answered also while the server drains."""
+        return self in _HEALTH
+
+    @property
+    def endless(self) -> bool:
+        """Whether there is no end to wait for, so that a drain does not."""
+        return self is CallClass.WATCH or self.health
+
+
+_HEALTH = frozenset(
+    {
+        CallClass.TOKENLESS,
+        CallClass.TOKENLESS_WATCH,
+        CallClass.HEALTH,
+        CallClass.HEALTH_WATCH,
+    }
+)
+OPEN = "/grpc.health.v1.Health/"
+"""What the methods that need no token begin with."""
 
 
 _CONTROL, _WORK = CallClass.CONTROL, CallClass.WORK
@@ -86,10 +114,15 @@ CALL_CLASSES: Mapping[str, CallClass] = MappingProxyType(
 """By full method name: `/package.Service/Method`."""
 
 
-def classify(method: str) -> CallClass:
-    """The class of a method; what stands beside the contract has one as well."""
-    if method.startswith("/grpc.health."):
-        return CallClass.HEALTH
+def classify(method: str, *, with_token: bool = True) -> CallClass:
+    """The class of a method; what stands beside the contract has one as well.
+
+    `with_token` matters for the methods that can be called without one.
+    """
+    if method.startswith(OPEN):
+        if method.endswith("/Watch"):
+            return CallClass.HEALTH_WATCH if with_token else CallClass.TOKENLESS_WATCH
+        return CallClass.HEALTH if with_token else CallClass.TOKENLESS
     if method.startswith("/grpc.reflection."):
         return CallClass.WATCH
     return CALL_CLASSES.get(method, CallClass.WORK)

@@ -8,7 +8,6 @@ from typing import Any
 import grpc
 import structlog
 
-from server import logs
 from server.interceptors import (
     Context,
     Handler,
@@ -35,7 +34,6 @@ class LogInterceptor(Interceptor):
         async def logged(request: Any, context: Context) -> Any:
             structlog.contextvars.clear_contextvars()
             structlog.contextvars.bind_contextvars(method=method)
-            logs.bind_ids(request)
             started = time.perf_counter()
             failure: BaseException | None = None
             try:

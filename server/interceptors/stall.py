@@ -13,8 +13,19 @@ from typing import Any, cast
 
 import structlog
 
+from domains.clients import client_of
 from domains.errors import Reason, ResourceExhausted
-from server.interceptors import Context, Handler, Interceptor, behaviour_of, with_behaviour
+from domains.rooms import Room
+from server.interceptors import (
+    Context,
+    Handler,
+    Interceptor,
+    behaviour_of,
+    let_go,
+    with_behaviour,
+)
+
+_MOST_UNREAD = 64
 
 _log = structlog.get_logger("deviceops.calls")
 
@@ -22,12 +33,17 @@ _log = structlog.get_logger("deviceops.calls")
 class StallInterceptor(Interceptor):
     """Outside of admission, so that a stalled call does not count as open.
 
+    What has not been read keeps a chunk in memory until its client reads or leaves: a
+    client that leaves many streams so gets no new ones.
+
     Args:
         patience_seconds: How long one message may wait for its client.
+        unread: Places for streams that were ended and not read.
     """
 
-    def __init__(self, patience_seconds: float) -> None:
+    def __init__(self, patience_seconds: float, unread: Room | None = None) -> None:
         self._patience_seconds = patience_seconds
+        self._unread = unread or Room(_MOST_UNREAD)
 
     def wrap(self, handler: Handler, method: str) -> Handler:
         if not handler.response_streaming:
@@ -36,11 +52,14 @@ class StallInterceptor(Interceptor):
         patience = self._patience_seconds
 
         async def bounded(request: Any, context: Context) -> Any:
+            client = client_of(context)
+            if not self._unread.has_place_for(client):
+                raise TooManyUnread(self._unread.limit_for(client))
             try:
                 return await inner(request, cast("Context", _BoundedContext(context, patience)))
             except _Stalled as stalled:
                 _log.warning("slow_reader", seconds=patience)
-                await stalled.pending
+                await self._until_read(stalled, client)
                 raise ResourceExhausted(
                     f"The client read nothing for {patience:g} s, so its stream was ended;"
                     " a detached session goes on and can be watched again.",
@@ -49,6 +68,27 @@ class StallInterceptor(Interceptor):
                 ) from None
 
         return with_behaviour(handler, bounded)
+
+    async def _until_read(self, stalled: _Stalled, client: str) -> None:
+        let_go(stalled)
+        self._unread.take(client)
+        try:
+            await stalled.pending
+        finally:
+            self._unread.give_back(client)
+
+
+class TooManyUnread(ResourceExhausted):
+    """A client opens streams and does not read them."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"This client has left {limit} streams unread that were ended for it; read or"
+            " close them before opening more.",
+            reason=Reason.SLOW_READER,
+            metadata={"unread_streams": str(limit)},
+            retry_after=1.0,
+        )
 
 
 class _Stalled(Exception):

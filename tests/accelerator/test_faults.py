@@ -21,7 +21,7 @@ from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import Scheduler, SchedulerSettings
 from domains.session.types import StepFinished
-from domains.values import ByteFigure
+from domains.values import ByteFigure, ModelPlace
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.fakes.breaking_worker import HELD_BYTES
@@ -57,7 +57,7 @@ def job(model: Path, prompt: str = "red apple on a blue background") -> Generati
         guidance_scale=6.0,
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
     )
-    return replace(made, model_path=model)
+    return replace(made, place=ModelPlace.of(model))
 
 
 async def drawn(pool: WorkerPool, model: Path) -> list[str]:

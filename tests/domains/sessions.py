@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
+from domains.clock import Clock
 from domains.session.convert import SessionConverter, SessionStreams
 from domains.session.convert.events import Reports
 from domains.session.core.plan import SessionRequest
@@ -34,9 +34,7 @@ class Artifacts:
 
 def runner_of(sessions: Sessions, artifacts: ArtifactReader | None = None) -> SessionRunner:
     """Runs requests in those sessions."""
-    reader = SessionReader(
-        artifacts or Artifacts(), heartbeat_seconds=5, now=lambda: datetime.now(UTC)
-    )
+    reader = SessionReader(artifacts or Artifacts(), heartbeat_seconds=5, clock=Clock())
     return SessionRunner(sessions, reader)
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from domains.inference.jobs import GenerationJob
 from domains.session.jobs import EncodedImage
 from domains.session.types import ProgressEvent
+from domains.values import ModelPlace
 
 
 def _go_on() -> None:
@@ -32,4 +33,5 @@ def changed(
     job: GenerationJob, *, model_path: Path | None = None, **settings: Any
 ) -> GenerationJob:
     """The same job with other settings, or for another folder."""
-    return GenerationJob(replace(job.settings, **settings), model_path or job.model_path)
+    place = job.place if model_path is None else ModelPlace.of(model_path)
+    return GenerationJob(replace(job.settings, **settings), place)

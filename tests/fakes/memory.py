@@ -36,7 +36,7 @@ from domains.memory.types import (
 from domains.session.jobs import Job
 from domains.values import ByteFigure, DataType
 from server.history import HistoryTables
-from server.journal_file import migrate
+from server.journal_schema import migrate
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
 CHUNK = 1 << 16

@@ -16,6 +16,7 @@ from domains.model.types import (
     Problem,
     Scan,
 )
+from domains.values import ModelPlace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PICKLED = Problem(Reason.MODEL_UNSAFE_PICKLE, "It is a pickle.", {"component": "all"})
@@ -28,7 +29,7 @@ def model(model_id: str, *, days: int = 0, **values: Any) -> Model:
         "type": ModelType.CHECKPOINT,
         "architecture": Architecture.SDXL,
         "format": ModelFormat.DIFFUSERS_FOLDER,
-        "path": Path("/nowhere") / model_id,
+        "place": ModelPlace.of(Path("/nowhere") / model_id),
         "size_bytes": 100,
         "modified_at": START + timedelta(days=days),
     }

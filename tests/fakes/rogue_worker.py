@@ -25,8 +25,7 @@ from domains.values import DataType, ImageFormat
 from server.worker.link import frames
 from server.worker.link.connection import Link, connect
 from server.worker.link.start_record import StartRecord
-
-_PICTURE = b"a picture"
+from tests.fakes.pictures import png
 
 
 def misbehave(how: str) -> None:
@@ -121,12 +120,22 @@ def _answer(link: Link, run: frames.RunOrder, how: str, spool: Path) -> None:
         case "stale-epoch":
             for _ in range(3):
                 progress(step, epoch=run.epoch - 1)
+            for index in (0, 1):
+                progress(_image(run, "", spool, index))
             link.send(encode(_done(run)))
         case "other-report":
             report = frames.raw(ReleaseReport(()))
             link.send(encode(frames.Done(run.session_id, run.epoch, report)))
+        case "done-without-pictures":
+            link.send(encode(_done(run)))
         case "other-event":
             progress(TextEncoded(cached=False))
+        case "endless-steps":
+            while True:
+                progress(step)
+        case "endless-output":
+            while True:
+                print("ERROR " + "x" * 200, flush=True)
         case "endless-events":
             # Every one lasting, so that none makes another old.
             while True:
@@ -136,18 +145,24 @@ def _answer(link: Link, run: frames.RunOrder, how: str, spool: Path) -> None:
             link.send(encode(_done(run)))
 
 
-def _image(run: frames.RunOrder, how: str, spool: Path) -> ImageResult:
+def _image(run: frames.RunOrder, how: str, spool: Path, index: int = 0) -> ImageResult:
     job = decode(GenerationJob, bytes(run.job))
-    path = spool / f"{run.epoch}-0.png"
-    path.write_bytes(_PICTURE)
+    path = spool / f"{run.epoch}-{index}.png"
+    width, height = job.settings.size
+    picture = {
+        "no-picture": bytes(range(100)),
+        "cut-picture": png(width, height)[:-1],
+        "smaller-picture": png(width // 2, height),
+    }.get(how) or png(width, height)
+    path.write_bytes(picture)
     image = ImageResult(
-        image_index=0,
-        seed=job.settings.seeds[0],
-        artifact_id=hashlib.sha256(_PICTURE).hexdigest(),
+        image_index=index,
+        seed=job.settings.seeds[index],
+        artifact_id=hashlib.sha256(picture).hexdigest(),
         format=ImageFormat.PNG,
-        width=256,
-        height=256,
-        size_bytes=len(_PICTURE),
+        width=width,
+        height=height,
+        size_bytes=len(picture),
     )
     match how:
         case "wrong-hash":
@@ -155,16 +170,20 @@ def _image(run: frames.RunOrder, how: str, spool: Path) -> ImageResult:
         case "hash-is-no-hash":
             return replace(image, artifact_id="../../etc/passwd")
         case "wrong-size":
-            return replace(image, size_bytes=len(_PICTURE) + 1)
+            return replace(image, size_bytes=image.size_bytes + 1)
         case "wrong-seed":
             return replace(image, seed=image.seed + 1)
+        case "wrong-width":
+            return replace(image, width=width + 8)
+        case "no-picture" | "cut-picture" | "smaller-picture" | "one-of-two" | "":
+            pass
         case "wrong-format":
             return replace(image, format=ImageFormat.JPEG)
         case "missing-file":
             path.unlink()
         case "link-for-file":
             outside = spool.parent / "secret"
-            outside.write_bytes(_PICTURE)
+            outside.write_bytes(picture)
             path.unlink()
             path.symlink_to(outside)
         case "pipe-for-file":

@@ -47,6 +47,7 @@ from domains.session.types import (
 from domains.values import ByteFigure, DataType, Degradation, DegradationKind
 from server.worker.child.loop import main
 from server.worker.child.parts import Parts
+from tests.fakes.pictures import png
 
 Emit = Callable[[ProgressEvent | EncodedImage], None]
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,6 +68,9 @@ class ScriptedEngine:
         context.emit(PhaseStarted(Phase.DENOISING))
         act = getattr(self, "_" + job.settings.prompt.replace("-", "_"))
         act(job.settings, context.emit, context.check_stop)
+        if job.settings.prompt in ("checks-only", "pause", "flood"):
+            for index in range(len(job.settings.seeds)):
+                context.emit(_picture(job.settings, index))
         return GenerationReport(
             timings=Timings(denoise=0.25),
             unet_data_type=DataType.FLOAT32,
@@ -122,15 +126,13 @@ class ScriptedEngine:
     def _draw(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
-        for index, seed in enumerate(work.seeds):
+        for index in range(len(work.seeds)):
             for step in range(1, work.steps + 1):
                 check_stop()
                 emit(StepFinished(index, step, work.steps))
             emit(Preview(index, work.steps, 8, 8, b"\xff\xd8\xff preview"))
             emit(ImageDecoded(index))
-            data = b"picture of %d" % seed
-            width, height = work.size
-            emit(EncodedImage(index, seed, width, height, work.output.format, data))
+            emit(_picture(work, index))
 
     def _slowly(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
@@ -240,6 +242,12 @@ class ScriptedEngine:
             self._draw(work, emit, check_stop)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _picture(work: GenerationSettings, index: int) -> EncodedImage:
+    (width, height), seed = work.size, work.seeds[index]
+    data = png(width, height, f"of {seed}")
+    return EncodedImage(index, seed, width, height, work.output.format, data)
 
 
 class ScriptedBuffers(ProcessBuffers):

@@ -92,6 +92,7 @@ class Echo:
 
     channel: grpc.aio.Channel
     service: str = "test.Echo"
+    target: str = ""
 
     def start(self, method: str, raw: bytes | None = None, **options: Any) -> Any:
         """Begin a call; `raw` sends those bytes instead of a message saying `hi`."""
@@ -127,8 +128,9 @@ async def serving(
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
-            yield Echo(channel, service)
+        target = f"127.0.0.1:{port}"
+        async with grpc.aio.insecure_channel(target, options) as channel:
+            yield Echo(channel, service, target)
     finally:
         await server.stop(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import Any
 
 from domains.loops import Loop
@@ -28,8 +29,51 @@ async def test_a_round_that_raises_is_reported_and_the_next_one_comes(
         assert [await rounds.get() for _ in range(3)] == [1, 2, 3]
     await background.stop()
 
-    (line,) = log_lines
-    assert (line["event"], line["work"]) == ("background_work_failed", "looking")
+    assert [(line["event"], line["work"]) for line in log_lines] == [
+        ("background_work_failed", "looking"),
+        ("background_work_recovered", "looking"),
+    ]
+
+
+async def test_what_fails_again_and_again_is_reported_once_each_time_it_changes(
+    log_lines: list[dict[str, Any]],
+) -> None:
+    rounds = iter([OSError(errno.EMFILE, "no handles")] * 20 + [RuntimeError("else")] * 20)
+    over = asyncio.Event()
+
+    async def work() -> None:
+        error = next(rounds, None)
+        if error is not None:
+            raise error
+        over.set()
+
+    background = Background()
+    background.start([Loop("looking", 0, work)])
+    async with asyncio.timeout(10):
+        await over.wait()
+    await background.stop()
+
+    events = [line["event"] for line in log_lines]
+    assert events == ["background_work_failed"] * 2 + ["background_work_recovered"]
+    assert "open files" in log_lines[0]["why"]
+    assert log_lines[1]["why"] == "RuntimeError: else"
+
+
+async def test_a_round_that_waits_for_what_was_cancelled_ends_no_loop() -> None:
+    rounds: asyncio.Queue[None] = asyncio.Queue()
+
+    async def work() -> None:
+        rounds.put_nowait(None)
+        waited = asyncio.ensure_future(asyncio.sleep(3600))
+        waited.cancel()
+        await waited
+
+    background = Background()
+    background.start([Loop("looking", 0, work)])
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await rounds.get()
+    await background.stop()
 
 
 async def test_a_loop_that_waits_keeps_no_other_waiting_and_ends_with_all() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from domains.memory.types import History, Place, Reading
 from server.history import HistoryTables
-from server.journal_file import migrate
+from server.journal_rows import Row
+from server.journal_schema import migrate
 
 START = 1_900_000_800  # a full hour
 HOST, CARD = Place(), Place("cuda:0")
@@ -33,6 +34,13 @@ def add(
     tables.add(moment, [Reading(HOST, used, None, owners or {})])
 
 
+def rows_of(tables: HistoryTables) -> tuple[list[Row], list[Row]]:
+    """Everything that the two tables hold."""
+    connection = tables._connection
+    intervals = connection.execute("SELECT * FROM memory_intervals").fetchall()
+    return intervals, connection.execute("SELECT * FROM memory_owners").fetchall()
+
+
 def filled(seconds: int, *, step: int = 1, used: int = 100) -> HistoryTables:
     tables = empty()
     for age in range(0, seconds, step):
@@ -43,7 +51,7 @@ def filled(seconds: int, *, step: int = 1, used: int = 100) -> HistoryTables:
 def put(tables: HistoryTables, resolution: int, start: int, samples: int, used: int) -> None:
     """An interval of `samples` readings that were all alike."""
     row = ("host", resolution, start, samples, used, used * samples, None, 0, 0)
-    tables.put(([row], []))
+    tables.put([row], [])
 
 
 def history(tables: HistoryTables, since: float, until: float, points: int = 10) -> History:
@@ -52,7 +60,7 @@ def history(tables: HistoryTables, since: float, until: float, points: int = 10)
 
 
 def test_every_resolution_is_bounded() -> None:
-    intervals, owners = filled(200_000, step=37).rows()
+    intervals, owners = rows_of(filled(200_000, step=37))
     now = START + 200_000
     for resolution, age in BOUNDS.items():
         kept = [row[2] for row in intervals if row[1] == resolution]
@@ -65,7 +73,7 @@ def test_intervals_of_two_resolutions_do_not_overlap() -> None:
     tables = empty()
     for second in range(17, 1_300):  # thinned at no full minute
         add(tables, START + second, 1)
-    rows = sorted((start, resolution) for _, resolution, start, *_ in tables.rows()[0])
+    rows = sorted((start, resolution) for _, resolution, start, *_ in rows_of(tables)[0])
     assert {resolution for _, resolution in rows} == {1, 60}
     ends = [start + resolution for start, resolution in rows]
     assert ends[:-1] == [start for start, _ in rows[1:]]
@@ -98,10 +106,10 @@ def test_no_moment_is_counted_twice(ages: list[int], window: int) -> None:
     for age in sorted(ages, reverse=True):
         tables.add(START - age, [Reading(HOST, 5, evictions=1)])
     now = START - min(ages) + 1
-    rows = sorted((start, resolution) for _, resolution, start, *_ in tables.rows()[0])
+    rows = sorted((start, resolution) for _, resolution, start, *_ in rows_of(tables)[0])
     ends = [start + resolution for start, resolution in rows]
     assert all(end <= start for end, (start, _) in zip(ends, rows[1:], strict=False))
-    assert sum(row[3] for row in tables.rows()[0]) == len(ages)
+    assert sum(row[3] for row in rows_of(tables)[0]) == len(ages)
     assert history(tables, START - 5 * DAY, now).eviction_count == len(ages)
     assert history(tables, now - window, now).eviction_count <= len(ages)
 
@@ -134,7 +142,7 @@ def test_a_clock_that_was_ahead_leaves_nothing_behind() -> None:
     tables = empty()
     add(tables, START + DAY, 10**9)
     add(tables, START, 1)
-    assert [row[2] for row in tables.rows()[0]] == [START]
+    assert [row[2] for row in rows_of(tables)[0]] == [START]
 
 
 @given(
@@ -156,7 +164,7 @@ def test_a_percentile_has_its_share_of_the_time_below_it(values: list[tuple[int,
 
 def test_percentiles_are_over_time_and_not_over_intervals() -> None:
     tables = empty()
-    tables.put(([("host", 3_600, START, 3_600, 900, 800 * 3_600, None, 0, 0)], []))
+    tables.put([("host", 3_600, START, 3_600, 900, 800 * 3_600, None, 0, 0)], [])
     for number in range(60):
         put(tables, 1, START + 3_600 + number, 1, 10)
     found = history(tables, START, START + 3_660)
@@ -220,6 +228,6 @@ def test_a_place_without_anything_in_the_window_is_there_and_empty() -> None:
 
 def test_what_is_kept_is_taken_up_again() -> None:
     before, after = filled(1_200), empty()
-    after.put(before.rows())
+    after.put(*rows_of(before))
     window = (START - 10, START + 1_200, 50)
     assert after.histories(*window) == before.histories(*window)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import sqlite3
 import subprocess
@@ -13,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from domains.errors import Reason, ResourceExhausted
+from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.memory.types import History, OwnerUsage, Place, Reading
 from server import journal as journal_module
-from server import journal_file
+from server import journal_schema
 from server.journal import Journal
-from server.journal_file import SCHEMA_VERSION
+from server.journal_schema import SCHEMA_VERSION
 
 NOW = 1_900_000_000
 CARD = Place("cuda:0")
@@ -200,9 +201,9 @@ def test_an_older_file_is_migrated(
     path: Path, reopened: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reopened().put("key", b"kept")
-    later = (*journal_file.MIGRATIONS, ("CREATE TABLE more (key TEXT)",))
-    monkeypatch.setattr(journal_file, "MIGRATIONS", later)
-    monkeypatch.setattr(journal_file, "SCHEMA_VERSION", len(later))
+    later = (*journal_schema.MIGRATIONS, ("CREATE TABLE more (key TEXT)",))
+    monkeypatch.setattr(journal_schema, "MIGRATIONS", later)
+    monkeypatch.setattr(journal_schema, "SCHEMA_VERSION", len(later))
     assert reopened().get("key") == b"kept"
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT * FROM more").fetchall() == []
@@ -219,7 +220,7 @@ def test_history_of_the_first_version_is_taken_up_and_counted_once(
     minute, hour = NOW // 60 * 60, NOW // 3_600 * 3_600
     owners = '{"emoji": [40, 60]}'
     with sqlite3.connect(path) as connection:
-        for statement in journal_file.MIGRATIONS[0]:
+        for statement in journal_schema.MIGRATIONS[0]:
             connection.execute(statement)
         connection.executemany(
             "INSERT INTO memory_history VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -247,14 +248,15 @@ def test_a_failed_migration_leaves_the_version_before(
     path: Path, reopened: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reopened().put("key", b"kept")
-    broken = (*journal_file.MIGRATIONS, ("CREATE TABLE more (key TEXT)", "NONSENSE"))
+    broken = (*journal_schema.MIGRATIONS, ("CREATE TABLE more (key TEXT)", "NONSENSE"))
     reopened().close()
     journal = Journal(path)
     with monkeypatch.context() as patch:
-        patch.setattr(journal_file, "MIGRATIONS", broken)
-        patch.setattr(journal_file, "SCHEMA_VERSION", len(broken))
-        with pytest.raises(ResourceExhausted):
+        patch.setattr(journal_schema, "MIGRATIONS", broken)
+        patch.setattr(journal_schema, "SCHEMA_VERSION", len(broken))
+        with pytest.raises(Unavailable) as caught:
             journal.put("other", b"value")
+        assert caught.value.reason is Reason.STORAGE_UNAVAILABLE
     journal.close()
     again = reopened()
     assert again.get("key") == b"kept"
@@ -299,8 +301,8 @@ def test_history_that_waits_is_bounded(
     monkeypatch.setattr(journal_module, "_MOST_WAITING", 100)
     journal = reopened()
 
-    def refuse(write: object) -> bool:
-        return False
+    def refuse(write: object) -> Exception:
+        return OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(journal._file, "written", refuse)

@@ -30,8 +30,9 @@ def _restore_logging() -> Iterator[None]:
 
 def written(settings: Settings, write: Any) -> str:
     stream = io.StringIO()
-    logs.configure(settings, stream)
+    writer = logs.configure(settings, stream)
     write()
+    writer.close()
     return stream.getvalue()
 
 
@@ -96,8 +97,9 @@ def test_auto_is_json_off_a_terminal_and_console_on_one() -> None:
             return True
 
     stream = Terminal()
-    logs.configure(Settings(), stream)
+    writer = logs.configure(Settings(), stream)
     structlog.get_logger("ours").info("event")
+    writer.close()
     assert not stream.getvalue().startswith("{")
     assert lines(written(Settings(), lambda: structlog.get_logger("ours").info("event")))
 

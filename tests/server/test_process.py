@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
@@ -86,7 +88,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_it_with_code_0(start: Any, number: signal.Signals) -> None:
     server = start()
     server.line("serving")
@@ -115,6 +117,109 @@ def test_second_signal_cuts_the_drain_short(start: Any) -> None:
         server.child.send_signal(signal.SIGTERM)
         assert held.code() is grpc.StatusCode.UNAVAILABLE
     assert server.child.wait(20) == 0
+
+
+@posix
+def test_a_second_hangup_does_not_cut_the_drain_short(start: Any) -> None:
+    server = start(drain_seconds=3600)
+    server.line("serving")
+    channel, metadata = server.call
+    with channel:
+        stub = device_pb2_grpc.DeviceServiceStub(channel)
+        held = stub.GetDevice.future(device_pb2.GetDeviceRequest(), metadata=metadata)
+        watch = stub.WatchDevices(device_pb2.WatchDevicesRequest(), metadata=metadata)
+        next(watch)  # so the call before it has arrived too
+        server.child.send_signal(signal.SIGHUP)
+        server.line("draining")
+        server.child.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.child.wait(0.5)
+        server.child.send_signal(signal.SIGTERM)
+        assert server.child.wait(20) == 0
+        held.cancel()
+
+
+@posix
+def test_a_hangup_that_whoever_started_it_ignores_is_ignored(tmp_path: Path) -> None:
+    command = ["nohup", sys.executable, "-c", PROGRAM, str(tmp_path / "data"), "30"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as child:
+        assert child.stderr is not None
+        while b"serving" not in child.stderr.readline():
+            pass
+        child.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.3)
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(20) == 0
+
+
+HANGING = PROGRAM.replace(
+    "serve._composed",
+    """
+import asyncio, threading
+class Hanging(SteeredApp):
+    async def start(self):
+        print("starting", file=sys.stderr, flush=True)
+        await asyncio.to_thread(threading.Event().wait)
+SteeredApp = Hanging
+serve._composed""",
+    1,
+)
+
+
+@posix
+def test_a_signal_ends_a_start_that_hangs(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HANGING, str(tmp_path / "data"), "30"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment()) as child:
+        assert child.stderr is not None
+        while b"starting" not in child.stderr.readline():
+            pass
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 0
+    assert portfile.read(tmp_path / "data" / "runtime") is None
+
+
+def heeds_signals(process_id: int) -> bool:
+    """Whether it has a handler for SIGTERM, which takes Python itself a moment."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("number", "delay"),
+    [
+        *((signal.SIGTERM, delay) for delay in (0.0, 0.1, 0.4, 0.9)),
+        (signal.SIGHUP, 0.2),
+        (signal.SIGINT, 0.2),
+    ],
+)
+def test_a_signal_in_the_first_second_ends_it_cleanly(
+    tmp_path: Path, number: signal.Signals, delay: float
+) -> None:
+    data = tmp_path / "data"
+    flags = ("--data-dir", str(data), "--port", "0", "--metrics-port", "0")
+    with subprocess.Popen(
+        [sys.executable, "-m", "server", *flags],
+        env=environment() | {"TMPDIR": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        while not heeds_signals(child.pid):
+            assert child.poll() is None
+        time.sleep(delay)
+        child.send_signal(number)
+        assert child.wait(20) == 0
+    assert portfile.read(data / "runtime") is None
+    assert [path.name for path in tmp_path.iterdir() if path != data] == []
+    assert not [one for one in psutil.process_iter() if str(data) in _command(one)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def test_second_server_on_the_same_data_ends_with_code_3(start: Any) -> None:

@@ -49,6 +49,12 @@ class Authority:
         )
         return self.folder / f"{name}.pem", self.folder / f"{name}.key"
 
+    def encrypted(self, key: Path) -> Path:
+        """The key behind a pass phrase."""
+        words = ("pkey", "-aes256", "-passout", "pass:secret", "-out", "locked.key")
+        self._openssl(*words, "-in", key.name)
+        return self.folder / "locked.key"
+
     def _new_key(self, name: str) -> list[str]:
         curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         return [*curve, "-keyout", f"{name}.key", "-out", f"{name}.pem"]
@@ -198,3 +204,21 @@ async def test_unusable_files_end_with_code_2(
         settings = with_tls(settings, pair)
     assert await serve.run(settings, compose=lambda _: SteeredApp()) == 2
     assert "no usable certificate" in log_lines[-1]["event"]
+
+
+async def test_an_encrypted_key_is_refused_in_a_sentence_and_asks_nobody(
+    settings: Settings, tmp_path: Path, log_lines: list[dict[str, Any]]
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.issue("server")
+    locked = authority.encrypted(key)
+    encrypted = Settings(
+        port=0,
+        metrics_port=0,
+        data_dir=settings.data_dir,
+        tls_certificate=certificate,
+        tls_key=locked,
+    )
+    code = await asyncio.wait_for(serve.run(encrypted, compose=lambda _: SteeredApp()), 20)
+    assert code == 2
+    assert "locked.key: the key is encrypted" in log_lines[-1]["event"]

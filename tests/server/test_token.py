@@ -56,6 +56,45 @@ def test_file_without_a_token_is_refused(tmp_path: Path, text: str) -> None:
         token.load_or_create(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 40 + "\n" + "b" * 40,
+        "a" * 40 + " " + "b" * 40,
+        "a" * 40 + "\r\nx: y",
+        "a" * 40 + "\x7f",
+        "a" * 40 + "\0",
+    ],
+)
+def test_more_than_one_line_is_refused_and_never_run_together(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    path.write_text(text)
+    with pytest.raises(TokenError, match="more than one word on one line"):
+        token.load_or_create(path)
+
+
+def test_a_file_of_many_bytes_is_refused_and_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(TokenError, match="more than 4096 bytes"):
+        token.read(path)
+    path.write_text("a" * token.LONGEST_BYTES)
+    assert token.read(path) == "a" * token.LONGEST_BYTES
+
+
+def test_a_file_with_a_line_break_at_its_end_or_none_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    for end in ("", "\n", "\r\n"):
+        path.write_text("a" * 40 + end, newline="")
+        assert token.read(path) == "a" * 40
+
+
 def test_missing_file_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(TokenError, match="There is no token file"):
         token.read(tmp_path / "token")

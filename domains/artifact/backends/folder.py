@@ -2,35 +2,52 @@
 
 A file is visible only when it is complete: it comes complete and synced, and is renamed
 into its place. The sidecar (`<hash>.json`) is written first, so that a visible file always
-has one; a sidecar without a file is swept at the next start.
+has one; a sidecar without a file is swept at the next start. Anything may happen to the
+folder from outside: a name is believed only once the content has been hashed, and what has
+no name of ours is left alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import logging
 import os
 import re
-import tempfile
-from collections.abc import Iterator
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, BinaryIO
 
-from msgspec import Meta
-
-from domains.artifact.errors import DiskFull
+from domains.artifact.backends.sidecar import Sidecar
+from domains.artifact.errors import (
+    ArtifactDamaged,
+    ArtifactNotFound,
+    DiskFull,
+    StorageUnavailable,
+)
 from domains.artifact.types import Artifact
-from domains.codec import Malformed, Name, Text, Value, decode_json, encode_json
+from domains.errors import Reason
+from domains.private_folders import prepare
+from domains.regular_files import NotRegular, open_regular
+from domains.set_aside import is_aside, set_aside
+from domains.shortages import shortage_of
+from domains.whole_files import whole_file
 
-MOST_SESSIONS = 1000
-"""Sessions remembered of one artifact: the first, and the newest."""
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
+_SIDECAR = re.compile(r"[0-9a-f]{64}\.json\Z")
+# The second form is that of earlier versions.
+_PART = re.compile(r"([0-9a-f]{64}(\.json)?\.\w{8}|tmp\w{8})\.part\Z")
 _HEAD_BYTES = 12
+_LAST_MOMENT = 253_402_300_799.0  # of the year 9999: what a Timestamp can say
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
 )
+_log = logging.getLogger("deviceops.artifacts")
 
 
 def media_type(head: bytes) -> str:
@@ -43,107 +60,177 @@ def media_type(head: bytes) -> str:
     return "application/octet-stream"
 
 
-class _Sidecar(Value, frozen=True):
-    """What the file itself cannot say."""
-
-    session_ids: Annotated[tuple[Name, ...], Meta(max_length=MOST_SESSIONS)] = ()
-    session_id: Text = ""
-    """The only session, in the first form of this file; empty in those written now."""
-
-
 class ArtifactFolder:
     """Implements `ArtifactFiles`.
 
     Args:
-        folder: Where they lie; made when missing.
+        folder: Where they lie; made whenever it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # What was hashed, by what tells that a file is still the same: hashed once.
+        self._whole: dict[str, tuple[int, ...]] = {}
 
     def scan(self) -> list[Artifact]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found: list[Artifact] = []
-        for path in self._folder.iterdir():
-            if path.suffix == ".json":
-                if not path.with_suffix("").exists():
-                    path.unlink(missing_ok=True)
-            elif _NAME.match(path.name):
-                found.append(self._describe(path))
-            else:
-                path.unlink(missing_ok=True)
+        left_alone = 0
+        try:
+            prepare(self._folder)
+            with os.scandir(self._folder) as entries:
+                names = [entry.name for entry in entries]
+        except OSError as error:
+            _log.error("kept artifacts cannot be listed: %s", error)
+            return []
+        named = frozenset(names)
+        for name in names:
+            if _NAME.match(name):
+                found += self._listed(name)
+            elif _PART.match(name) or (_SIDECAR.match(name) and name[:64] not in named):
+                self._sweep(name)
+            elif not _SIDECAR.match(name) and not is_aside(name):
+                left_alone += 1
+        if left_alone:
+            _log.info("%d entries among the artifacts are none and are left", left_alone)
         return sorted(found, key=lambda artifact: artifact.create_time)
 
     def adopt(self, path: Path, artifact_id: str, session_id: str) -> Artifact:
-        target = self._folder / artifact_id
-        kept = target.exists()
-        before = _sessions(target) if kept else ()
-        with _refusing_full_disk():
-            if not kept or session_id not in before:
-                self._write_sidecar(target, _with(before, session_id))
+        with _typed():
+            prepare(self._folder)
+            kept = self._same_size(path, artifact_id) and self.settle(artifact_id)
+            sidecar = self._sidecar(artifact_id)
+            before = sidecar.sessions()
+            if session_id not in before:
+                sidecar.write((*before, session_id))
+            target = self._folder / artifact_id
             if not kept:  # the same content may be being read right now
-                os.replace(path, target)
-        return self._describe(target)
+                self._move(path, target)
+            handle = open_regular(target)
+            with open(handle, "rb") as file:
+                if not kept:
+                    self._whole[artifact_id] = _identity(os.fstat(handle))
+                return self._describe(artifact_id, file)
 
-    def open(self, artifact_id: str) -> BinaryIO:
-        return (self._folder / artifact_id).open("rb")
+    def open(self, artifact_id: str) -> BufferedReader:
+        with _typed():
+            try:
+                file = open(open_regular(self._folder / artifact_id), "rb")  # noqa: SIM115
+            except (FileNotFoundError, NotADirectoryError):
+                raise ArtifactNotFound(artifact_id) from None
+            except NotRegular:
+                raise ArtifactDamaged(artifact_id) from None
+            try:
+                self._check(artifact_id, file)
+            except BaseException:
+                file.close()
+                raise
+            return file
+
+    def settle(self, artifact_id: str) -> bool:
+        try:
+            self.open(artifact_id).close()
+        except ArtifactNotFound:
+            return False
+        except (ArtifactDamaged, StorageUnavailable):
+            self._set_aside(artifact_id)
+            return False
+        return True
+
+    def missing(self, artifact_ids: Iterable[str]) -> list[str]:
+        return [name for name in artifact_ids if not os.path.lexists(self._folder / name)]
 
     def remove(self, artifact_id: str) -> None:
-        path = self._folder / artifact_id
-        path.unlink(missing_ok=True)
-        _sidecar(path).unlink(missing_ok=True)
+        self._whole.pop(artifact_id, None)
+        with _typed():
+            for path in (self._folder / artifact_id, self._sidecar(artifact_id).path):
+                with contextlib.suppress(FileNotFoundError):
+                    if not stat.S_ISDIR(path.lstat().st_mode):
+                        path.unlink()
 
-    def _describe(self, path: Path) -> Artifact:
-        stat = path.stat()
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+    def free_bytes(self) -> int:
+        with _typed():
+            prepare(self._folder)
+            return shutil.disk_usage(self._folder).free
+
+    def _same_size(self, path: Path, artifact_id: str) -> bool:
+        """Whether what is kept could be what `path` is; otherwise it is set aside unread."""
+        target = self._folder / artifact_id
+        try:
+            same = target.lstat().st_size == path.stat().st_size
+        except FileNotFoundError:
+            return False
+        if not same:
+            self._set_aside(artifact_id)
+        return same
+
+    def _set_aside(self, artifact_id: str) -> None:
+        self._whole.pop(artifact_id, None)
+        with _typed(), contextlib.suppress(FileNotFoundError):
+            set_aside(self._folder / artifact_id, "its content is not what its name says")
+
+    def _sidecar(self, artifact_id: str) -> Sidecar:
+        return Sidecar(self._folder / f"{artifact_id}.json")
+
+    def _listed(self, artifact_id: str) -> list[Artifact]:
+        """What has an artifact's name; nothing, and a warning, when it is no file."""
+        try:
+            with open(open_regular(self._folder / artifact_id), "rb") as file:
+                return [self._describe(artifact_id, file)]
+        except OSError as error:
+            _log.warning("artifact %s is left out: %s", artifact_id, error.strerror or error)
+            return []
+
+    def _describe(self, artifact_id: str, file: BufferedReader) -> Artifact:
+        status = os.fstat(file.fileno())
+        moment = min(max(status.st_mtime, 0.0), _LAST_MOMENT)
         return Artifact(
-            artifact_id=path.name,
-            size_bytes=stat.st_size,
-            media_type=media_type(head),
-            create_time=datetime.fromtimestamp(stat.st_mtime, UTC),
-            session_ids=_sessions(path),
+            artifact_id=artifact_id,
+            size_bytes=status.st_size,
+            media_type=media_type(file.read(_HEAD_BYTES)),
+            create_time=datetime.fromtimestamp(moment, UTC),
+            session_ids=self._sidecar(artifact_id).sessions(),
         )
 
-    def _write_sidecar(self, target: Path, session_ids: tuple[str, ...]) -> None:
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
+    def _check(self, artifact_id: str, file: BufferedReader) -> None:
+        """Refuse content that its name is not the hash of; hashed again when it changed."""
+        identity = _identity(os.fstat(file.fileno()))
+        if self._whole.get(artifact_id) == identity:
+            return
+        if hashlib.file_digest(file, "sha256").hexdigest() != artifact_id:
+            raise ArtifactDamaged(artifact_id)
+        file.seek(0)
+        self._whole[artifact_id] = identity
+
+    def _move(self, path: Path, target: Path) -> None:
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(encode_json(_Sidecar(session_ids)))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, _sidecar(target))
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            os.replace(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # The artifacts are on a disk of their own.
+            with path.open("rb") as source, whole_file(target) as file:
+                shutil.copyfileobj(source, file)
+
+    def _sweep(self, name: str) -> None:
+        """Delete what a crash left; what only has such a name stays."""
+        path = self._folder / name
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(path.lstat().st_mode):
+                path.unlink()
 
 
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
-def _sessions(path: Path) -> tuple[str, ...]:
-    """The sessions that made a file; none when its sidecar cannot be read."""
-    try:
-        sidecar = decode_json(_Sidecar, _sidecar(path).read_bytes())
-    except (OSError, Malformed):
-        return ()
-    return sidecar.session_ids or ((sidecar.session_id,) if sidecar.session_id else ())
-
-
-def _with(session_ids: tuple[str, ...], newest: str) -> tuple[str, ...]:
-    """One session more; of very many, the second is forgotten."""
-    kept = (
-        session_ids if len(session_ids) < MOST_SESSIONS else session_ids[:1] + session_ids[2:]
-    )
-    return (*kept, newest)
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @contextlib.contextmanager
-def _refusing_full_disk() -> Iterator[None]:
+def _typed() -> Iterator[None]:
+    """Say what went wrong with the folder in the domain's words, and in the log why."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFull from error
-        raise
+        shortage = shortage_of(error)
+        if shortage is not None:
+            raise (DiskFull() if shortage.reason is Reason.DISK_FULL else shortage) from error
+        _log.error("the artifact folder cannot be used: %s", error)
+        raise StorageUnavailable from error

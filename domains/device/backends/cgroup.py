@@ -20,6 +20,11 @@ class MemoryLimit:
     source: str
     used_source: str
 
+    @property
+    def room_bytes(self) -> int:
+        """What can still be had."""
+        return max(0, self.limit_bytes - self.used_bytes)
+
 
 @dataclass(frozen=True)
 class _Files:

@@ -16,7 +16,12 @@ from domains.device.errors import DeviceLost
 from domains.errors import DomainError, Reason, ResourceExhausted
 
 _HOST_MEMORY = re.compile(
-    r"DefaultCPUAllocator: (?:can't allocate memory|not enough memory)", re.IGNORECASE
+    r"DefaultCPUAllocator: (?:can't allocate memory|not enough memory)"
+    # What the C++ library, the system, and oneDNN with no room for its code say. oneDNN's
+    # "primitive descriptor" is another matter: an operation that it does not have.
+    r"|std::bad_alloc|bad allocation|Cannot allocate memory"
+    r"|could not create a (?:primitive|memory object)$",
+    re.IGNORECASE,
 )
 _DEVICE_MEMORY = re.compile(
     r"out of memory|not enough (?:GPU )?video memory|OUT_OF_(?:DEVICE|HOST)_MEMORY"

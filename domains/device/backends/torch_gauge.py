@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import torch
 
-from domains.device.backends.cgroup import memory_limit
 from domains.device.backends.peaks import greatest_peak
+from domains.device.backends.process_limit import capped
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.values import ByteFigure, FigureQuality
 
@@ -51,11 +51,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 def free_host_bytes() -> int:
     """Main memory that can be had without swapping, a limit on this process counted in."""
-    available = int(psutil.virtual_memory().available)
-    limit = memory_limit()
-    if limit is None:
-        return available
-    return max(0, min(available, limit.limit_bytes - limit.used_bytes))
+    return capped(int(psutil.virtual_memory().available))
 
 
 def gauge_for(device: torch.device) -> TorchGauge | ProcessGauge:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from functools import cache
 from typing import TypeVar
 
 from domains.codec import Malformed, decode, encode
 from domains.device.ports import FactsStore
+from domains.errors import ResourceExhausted, Unavailable
 
 T = TypeVar("T")
+_log = logging.getLogger("deviceops.facts")
 
 
 class TransientFacts:
@@ -26,8 +31,17 @@ class TransientFacts:
 
 
 def keep(facts: FactsStore, key: str, value: object) -> None:
-    """Put a codec value under `key`."""
+    """Put a codec value under `key`; raises what the store does when it cannot be written."""
     facts.put(key, encode(value))
+
+
+def note(facts: FactsStore, key: str, value: object) -> None:
+    """As `keep`, of what nobody asked to be kept: while the disk takes nothing, it is known.
+
+    The store logs why, and writes it when the disk takes it again.
+    """
+    with contextlib.suppress(ResourceExhausted, Unavailable):
+        keep(facts, key, value)
 
 
 def recall(facts: FactsStore, key: str, kind: type[T]) -> T | None:
@@ -37,5 +51,12 @@ def recall(facts: FactsStore, key: str, kind: type[T]) -> T | None:
         return None
     try:
         return decode(kind, data)
-    except Malformed:
+    except Malformed as error:
+        warn_of_damage(key, str(error))
         return None
+
+
+@cache
+def warn_of_damage(key: str, why: str) -> None:
+    """Log, once, that what is kept under `key` is not used."""
+    _log.warning("what is kept under %s is left out: %s", key, why)

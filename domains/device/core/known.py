@@ -58,7 +58,7 @@ class KnownDevices:
             )
             for device in devices
         ]
-        kept.keep(self._facts, _KEY, listed)
+        kept.note(self._facts, _KEY, listed)
 
     def _entries(self) -> list[_Entry]:
         oldest = self._now() - MEMORY
@@ -66,7 +66,8 @@ class KnownDevices:
         for item in kept.recall(self._facts, _KEY, list[msgspec.Raw]) or ():
             try:
                 entry = decode(_Entry, bytes(item))
-            except Malformed:
+            except Malformed as error:
+                kept.warn_of_damage(_KEY, str(error))
                 continue
             if entry.last_found >= oldest:
                 found[entry.device.device_id] = entry

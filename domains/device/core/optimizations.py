@@ -70,7 +70,7 @@ class Optimizations:
         device = await self._inventory.resolve(request.device_id)
         named = request.model_id or loaded_model(self._runs.figures(device.device_id))
         model = await self._models.resolve(named)
-        job = OptimizationJob(request.profile, model.model_id, model.path)
+        job = OptimizationJob(request.profile, model.model_id, model.place)
         return SessionPlan(
             kind=SessionKind.DEVICE_TASK,
             device_id=device.device_id,

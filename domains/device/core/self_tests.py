@@ -139,7 +139,7 @@ class SelfTests:
     def _keep(self, device: Device, facts: SelfTestFacts) -> None:
         versions = dict(self._workers.status(device.device_id).software_versions)
         measured = _Measured(device.driver_version, device.runtime_version, versions, facts)
-        kept.keep(self._facts, _key(device), measured)
+        kept.note(self._facts, _key(device), measured)
 
 
 def _key(device: Device) -> str:

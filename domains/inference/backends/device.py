@@ -5,12 +5,12 @@ Other code asks these functions for a capability and never compares a device's k
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 
 import torch
 
 from domains.device.backends.torch_gauge import backend_of
+from domains.heap import collect_and_trim
 from domains.values import DataType
 
 
@@ -95,7 +95,7 @@ def synchronize(device: torch.device) -> None:
 
 def release_memory(device: torch.device) -> None:
     """Give memory of dropped tensors back, also what the allocator keeps for reuse."""
-    gc.collect()
+    collect_and_trim()
     backend = backend_of(device)
     if backend is not None and hasattr(backend, "empty_cache"):
         backend.empty_cache()

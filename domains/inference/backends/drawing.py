@@ -15,7 +15,7 @@ from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.families.registry import family_of
-from domains.inference.backends.images import encode_image
+from domains.inference.backends.images import encode_image, texts_with_room
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.parameters import full_text, shared_text
@@ -150,6 +150,7 @@ class Drawing:
         self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
         with self.clock.time("encode_image"):
             shared, full = self._texts(seed)
+            self._note_omitted(shared, full)
             data = encode_image(
                 pixels, self.settings.output, shared_text=shared, full_text=full
             )
@@ -209,6 +210,20 @@ class Drawing:
             height=height,
             max_edge=wanted.max_edge_pixels,
         )
+
+    def _note_omitted(self, shared: str, full: str) -> None:
+        """Say what the file has no room for; once, however many pictures it concerns."""
+        format = self.settings.output.format
+        kept = texts_with_room(format, shared, full)
+        if kept == (shared, full):
+            return
+        what = "only the shorter form of the settings" if kept[0] else "no settings"
+        note = Degradation(
+            DegradationKind.PARAMETERS_OMITTED,
+            f"A {format.value.upper()} file has no room for such long texts and holds {what}.",
+        )
+        if note not in self._degradations:
+            self._degradations.append(note)
 
     def _texts(self, seed: int) -> tuple[str, str]:
         if self.settings.output.omit_parameters:

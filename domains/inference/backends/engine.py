@@ -19,16 +19,23 @@ from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.model_loading import load_model
+from domains.inference.backends.model_loading import (
+    PreparedModel,
+    load_weights,
+    prepare_model,
+    state_of,
+)
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.profiles import ProfileSettings, bring_into
+from domains.inference.backends.room import fits_beside
+from domains.inference.backends.second_try import with_room
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
-from domains.model.backends.diffusers_folder import fingerprint
 from domains.model.backends.libraries import settle_libraries
 from domains.model.jobs import LoadJob, LoadReport
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
+from domains.values import ModelPlace
 
 # What to do when memory ran out.
 _ADVICE = "draw a smaller picture, or unload other models"
@@ -56,7 +63,7 @@ class Engine:
     @property
     def loaded_path(self) -> Path | None:
         """The folder of the model that is loaded."""
-        return None if self._model is None else self._model.path
+        return None if self._model is None else self._model.place.path
 
     def held(self) -> tuple[LoadedComponent, ...]:
         """The networks that are loaded, as of now; see the port."""
@@ -77,8 +84,8 @@ class Engine:
         request asks for EXACT.
 
         Raises:
-            InvalidArgument: The scheduler, its spacing, `steps` or `clip_skip` do not
-                go with this model.
+            InvalidArgument: The scheduler's spacing, `steps` or `clip_skip` do not go with
+                this model.
             FailedPrecondition: The model cannot be loaded, or NON_FINITE_OUTPUT.
             ResourceExhausted: HOST_OUT_OF_MEMORY or DEVICE_OUT_OF_MEMORY, with
                 `needed_bytes` and `free_bytes` where they are known, `evictable_bytes`
@@ -93,7 +100,7 @@ class Engine:
 
         def draw() -> GenerationReport:
             model = self._loaded(
-                settings.model_id, job.model_path, settings.precision, context, clock
+                settings.model_id, job.place, settings.precision, context, clock
             )
             return Drawing(model, settings, context, clock, may_tile).run()
 
@@ -103,9 +110,7 @@ class Engine:
         """Have a model ready; see the port."""
         clock = Clock()
         precision = self._settings.open_precision
-        self._guarded(
-            lambda: self._loaded(job.model_id, job.model_path, precision, context, clock)
-        )
+        self._guarded(lambda: self._loaded(job.model_id, job.place, precision, context, clock))
         return LoadReport(self._components, already_loaded=not clock.timings().load)
 
     def unload(self) -> None:
@@ -122,7 +127,7 @@ class Engine:
         context.emit(PhaseStarted(Phase.RELEASING))
         context.check_stop()
         released = self._components
-        again = (model.model_id, model.path, model.precision)
+        again = (model.model_id, model.place, model.precision)
         del model
         self.unload()
         if not job.reload:
@@ -134,7 +139,8 @@ class Engine:
         """Run with a profile from here on and measure its effect; see the port."""
 
         def loaded(precision: PrecisionMode) -> LoadedModel:
-            return self._loaded(job.model_id, job.model_path, precision, context, Clock())
+            assert job.place is not None
+            return self._loaded(job.model_id, job.place, precision, context, Clock())
 
         optimization = Optimization(job, self._settings, self._set, context)
         return self._guarded(lambda: optimization.run(lambda: self._model, loaded))
@@ -147,7 +153,7 @@ class Engine:
     def _loaded(
         self,
         model_id: str,
-        path: Path,
+        place: ModelPlace,
         precision: PrecisionMode,
         context: JobContext,
         clock: Clock,
@@ -155,26 +161,36 @@ class Engine:
         model = self._model
         if (
             model is not None
-            and (model.path, model.precision) == (path, precision)
-            and model.fingerprint == fingerprint(path)
+            and (model.place, model.precision) == (place, precision)
+            and model.fingerprint == state_of(model_id, place)
         ):
             return model
         del model
         context.emit(PhaseStarted(Phase.LOADING_MODEL))
         with clock.time("load"):
-            # The old one first: there may not be room for both.
-            self.unload()
-            self._model = load_model(
-                model_id,
-                path,
-                precision,
-                self._device,
-                emit=context.emit,
-                check_stop=context.check_stop,
+            prepared = prepare_model(
+                model_id, place, precision, self._device, check_stop=context.check_stop
             )
-        bring_into(self._model, self._settings)
+            fresh = self._replacement(prepared, context)
+            bring_into(fresh, self._settings)
+            self._model = fresh
+        release_memory(self._device)
         self._count()
-        return self._model
+        return fresh
+
+    def _replacement(self, prepared: PreparedModel, context: JobContext) -> LoadedModel:
+        """Read a model's weights, beside those of the model before where there is room.
+
+        That one then stays if reading fails or is stopped.
+        """
+
+        def load() -> LoadedModel:
+            return load_weights(prepared, emit=context.emit, check_stop=context.check_stop)
+
+        if self._model is None or not fits_beside(prepared.needed_bytes, self._device):
+            self.unload()
+            return load()
+        return with_room(load, self.unload)
 
     def _count(self) -> None:
         """Note what is loaded; its last use is now."""

@@ -53,7 +53,10 @@ def encode_image(
         output: Format and quality.
         shared_text: For a PNG's `parameters` text or Exif's user comment; may be empty.
         full_text: For a PNG's `deviceops` text or Exif's description, ASCII; may be empty.
+
+    Of the texts those are stored that `texts_with_room` leaves.
     """
+    shared_text, full_text = texts_with_room(output.format, shared_text, full_text)
     if output.format is ImageFormat.PNG:
         texts = {"parameters": shared_text, "deviceops": full_text}
         return insert_text(encode_png(pixels), {k: text for k, text in texts.items() if text})
@@ -64,15 +67,26 @@ def encode_image(
     if output.format is ImageFormat.WEBP:
         image.save(data, "WEBP", lossless=output.lossless, exif=exif, **options)
         return data.getvalue()
-    if len(exif) > _MAX_JPEG_EXIF_BYTES:
-        # The full settings are the larger part, and the shared text stands for itself.
-        exif = _exif(shared_text, "")
-    if exif and len(exif) <= _MAX_JPEG_EXIF_BYTES:
+    if exif:
         options["exif"] = exif
     # Full colour resolution at high quality, as the defaults halve it.
     subsampling = "4:4:4" if output.quality >= 90 else "4:2:0"
     image.save(data, "JPEG", subsampling=subsampling, **options)
     return data.getvalue()
+
+
+def texts_with_room(format: ImageFormat, shared_text: str, full_text: str) -> tuple[str, str]:
+    """What of a picture's texts its file can hold; what it cannot is empty.
+
+    A JPEG has 64 KB for them. The full settings are the larger part, and go first: the
+    shared text stands for itself.
+    """
+    if format is ImageFormat.JPEG:
+        for kept in ((shared_text, full_text), (shared_text, "")):
+            if len(_exif(*kept)) <= _MAX_JPEG_EXIF_BYTES:
+                return kept
+        return "", ""
+    return shared_text, full_text
 
 
 def encode_png(pixels: Pixels) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +12,12 @@ from torch import nn
 
 from domains.device.types import LoadedComponent
 from domains.inference.backends.device import DATA_TYPES, Numerics, release_memory
+from domains.inference.backends.tokenizing import Tokenizer
 from domains.inference.types import PrecisionMode
+from domains.model.backends.confined_files import Fingerprint
 from domains.model.backends.diffusers_folder import FolderPlan
-from domains.values import ByteFigure
+from domains.model.backends.sizes import pixels_per_latent
+from domains.values import ByteFigure, ModelPlace
 
 _KEPT_EMBEDDINGS = 32
 
@@ -69,13 +71,13 @@ class LoadedModel:
     """
 
     model_id: str
-    path: Path
+    place: ModelPlace
     precision: PrecisionMode
-    fingerprint: tuple[tuple[str, int, int], ...]
+    fingerprint: Fingerprint
     plan: FolderPlan
     device: torch.device
     networks: dict[str, nn.Module]
-    tokenizers: dict[str, Any]
+    tokenizers: dict[str, Tokenizer]
     unet_numerics: Numerics
     vae_numerics: Numerics
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
@@ -89,8 +91,7 @@ class LoadedModel:
     @property
     def pixels_per_latent(self) -> int:
         """Pixels along an edge that one latent stands for."""
-        blocks = self.plan_config("vae")["block_out_channels"]
-        return int(2 ** (len(blocks) - 1))
+        return pixels_per_latent(self.plan_config("vae"))
 
     def components(self, last_use: datetime) -> tuple[LoadedComponent, ...]:
         """Its networks, with the bytes and the element type of their tensors."""

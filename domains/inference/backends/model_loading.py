@@ -1,89 +1,200 @@
-"""A model from disk onto the device, whole or not at all."""
+"""A model from disk onto the device, whole or not at all: first checked, then read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
-import transformers
 
 from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends.device import traits_of
+from domains.inference.backends.device import Numerics, traits_of
+from domains.inference.backends.dry_run import try_networks
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.precision import vae_numerics
+from domains.inference.backends.room import check_possible
+from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
 from domains.inference.types import PrecisionMode
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
-from domains.model.backends.networks import build_empty, fill
+from domains.model.backends.networks import EmptyNetwork, build_empty, fill
+from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
+from domains.shortages import shortage_of
+from domains.values import ModelPlace
 
 # At most so many progress events per model; a stop is looked for as often.
 _REPORTS = 100
 _LEAST_REPORT_BYTES = 1 << 20
 
 
-def load_model(
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model of which everything is checked but its weights' numbers; it takes no memory.
+
+    `needed_bytes` is what its weights will take on the device.
+    """
+
+    model_id: str
+    place: ModelPlace
+    precision: PrecisionMode
+    device: torch.device
+    fingerprint: Fingerprint
+    plan: FolderPlan
+    networks: tuple[EmptyNetwork, ...]
+    tokenizers: dict[str, Tokenizer]
+    unet_numerics: Numerics
+    vae_numerics: Numerics
+
+    def data_type(self, network: str) -> torch.dtype:
+        """What a network's weights are converted to."""
+        types = {
+            "unet": self.unet_numerics.data_type,
+            "vae": self.vae_numerics.data_type,
+        }
+        return types.get(network, traits_of(self.device).text_data_type)
+
+    @property
+    def needed_bytes(self) -> int:
+        """See the class."""
+        return sum(
+            tensor.numel() * self.data_type(network.plan.name).itemsize
+            for network in self.networks
+            for tensor in network.module.state_dict().values()
+        )
+
+
+def prepare_model(
     model_id: str,
-    path: Path,
+    place: ModelPlace,
     precision: PrecisionMode,
     device: torch.device,
+    *,
+    check_stop: Callable[[], None],
+) -> PreparedModel:
+    """Check everything of the model folder at `place` that can be checked without weights.
+
+    A model that cannot be used is refused here, in a second or two at most.
+
+    Args:
+        model_id: What it is called elsewhere.
+        place: A folder in the diffusers layout. Every file is judged when it is opened:
+            the scan that found it may be seconds old.
+        precision: Both start from the same exact numbers; speed is measured later.
+        device: Where the networks will go.
+        check_stop: Called around each component.
+
+    Raises:
+        ModelNotFound: It is no longer there.
+        FailedPrecondition: As `inspect_folder`, `build_empty`, `build_tokenizer` and
+            `try_networks`; MODEL_INCOMPLETE also where the machine cannot read a file.
+        PathOutsideRoot: A part of it is a link that leads outside its root.
+        ResourceExhausted: No such device could ever hold it.
+    """
+    check_stop()
+    state = state_of(model_id, place)
+    with _read_by_the_machine():
+        plan = inspect_folder(ConfinedFiles(place))
+    configs = {network.name: network.config for network in plan.networks}
+    tokenizers = {
+        name: build_tokenizer(tokenizer, configs[tokenizer.encoder])
+        for name, tokenizer in plan.tokenizers.items()
+    }
+    empty = []
+    for network in plan.networks:
+        check_stop()
+        empty.append(build_empty(network))
+    check_stop()
+    try_networks({network.plan.name: network.module for network in empty}, configs)
+    traits = traits_of(device)
+    prepared = PreparedModel(
+        model_id=model_id,
+        place=place,
+        precision=precision,
+        device=device,
+        fingerprint=state,
+        plan=replace(plan, tokenizers={}),
+        networks=tuple(empty),
+        tokenizers=tokenizers,
+        unet_numerics=traits.exact,
+        vae_numerics=vae_numerics(traits, configs["vae"]),
+    )
+    check_possible(prepared.needed_bytes, device)
+    return prepared
+
+
+def load_weights(
+    prepared: PreparedModel,
     *,
     emit: Callable[[TransferProgress], None],
     check_stop: Callable[[], None],
 ) -> LoadedModel:
-    """Load every network and tokenizer of the model folder at `path`.
-
-    Everything is checked before the first tensor is read, so a model that cannot be used
-    is refused in milliseconds.
+    """Read the weights of a prepared model onto its device.
 
     Args:
-        model_id: What it is called elsewhere.
-        path: A folder in the diffusers layout.
-        precision: Both start from the same exact numbers; speed is measured later.
-        device: Where the networks go.
+        prepared: From `prepare_model`; its networks become the model's.
         emit: Called with `TransferProgress`.
-        check_stop: Called around each component and while reading large ones.
+        check_stop: Called before each component and while reading large ones.
 
     Raises:
-        FailedPrecondition: As `inspect_folder` and `build_empty`.
+        FailedPrecondition: As `fill`.
     """
-    check_stop()
-    state = fingerprint(path)
-    plan = inspect_folder(path)
-    empty = [build_empty(network) for network in plan.networks]
-    tokenizers = {
-        name: _tokenizer(path / name, class_name)
-        for name, class_name in plan.tokenizers.items()
-    }
-    traits = traits_of(device)
-    vae_config = next(n.config for n in plan.networks if n.name == "vae")
-    vae = vae_numerics(traits, vae_config)
-    types = {"unet": traits.exact.data_type, "vae": vae.data_type}
-    progress = _Progress(plan, emit, check_stop)
+    progress = _Progress(prepared.plan, emit, check_stop)
     networks = {}
-    for network in empty:
+    for network in prepared.networks:
         name = network.plan.name
         progress.start(name)
-        networks[name] = fill(
-            network,
-            data_type=types.get(name, traits.text_data_type),
-            device=device,
-            on_bytes=progress.add,
-        )
+        with _read_by_the_machine():
+            networks[name] = fill(
+                network,
+                data_type=prepared.data_type(name),
+                device=prepared.device,
+                on_bytes=progress.add,
+            )
         progress.report()
     return LoadedModel(
-        model_id=model_id,
-        path=path,
-        precision=precision,
-        fingerprint=state,
-        plan=plan,
-        device=device,
+        model_id=prepared.model_id,
+        place=prepared.place,
+        precision=prepared.precision,
+        fingerprint=prepared.fingerprint,
+        plan=prepared.plan,
+        device=prepared.device,
         networks=networks,
-        tokenizers=tokenizers,
-        unet_numerics=traits.exact,
-        vae_numerics=vae,
+        tokenizers=prepared.tokenizers,
+        unet_numerics=prepared.unet_numerics,
+        vae_numerics=prepared.vae_numerics,
     )
+
+
+def state_of(model_id: str, place: ModelPlace) -> Fingerprint:
+    """The state of a model's files, to notice that one changed.
+
+    Raises:
+        ModelNotFound: It is no longer there.
+        FailedPrecondition: MODEL_INCOMPLETE, where it cannot be read.
+        PathOutsideRoot: A part of it is a link that leads outside its root.
+    """
+    files = ConfinedFiles(place)
+    with _read_by_the_machine():
+        if not files.exists():
+            raise ModelNotFound(model_id, "its files are no longer in the model folder.")
+        return fingerprint(files)
+
+
+@contextmanager
+def _read_by_the_machine() -> Iterator[None]:
+    """A machine that cannot read a file of the model as the reason that there is none."""
+    try:
+        yield
+    except OSError as error:
+        if shortage_of(error) is not None:
+            raise
+        raise FailedPrecondition(
+            f"A file of the model cannot be read at the moment: {error.strerror}. Look at "
+            "the disk that it lies on.",
+            reason=Reason.MODEL_INCOMPLETE,
+        ) from error
 
 
 class _Progress:
@@ -120,15 +231,3 @@ class _Progress:
             self._reported = self._done
             self._emit(TransferProgress(self._component, self._done, self._total))
         self._check_stop()
-
-
-def _tokenizer(folder: Path, class_name: str) -> Any:
-    cls: Any = getattr(transformers, class_name)
-    try:
-        return cls.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FailedPrecondition(
-            f"The model's {folder.name} cannot be read.",
-            reason=Reason.MODEL_CONFIG_INVALID,
-            metadata={"component": folder.name},
-        ) from error

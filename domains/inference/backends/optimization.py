@@ -50,7 +50,7 @@ class Optimization:
             Exception: As torch raises it; DomainError as `Engine.optimize`.
         """
         settings = PROFILES[self.job.profile]
-        if not self.job.model_id:
+        if self.job.place is None:
             return self._unmeasured(held(), settings)
         model = loaded(self.before.open_precision)
         cost_before = self._cost(model)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
+from functools import lru_cache
 from typing import Any
 
 import diffusers
 import torch
 
+from domains.device.backends import faults
 from domains.errors import FailedPrecondition, FieldViolation, InvalidArgument, Reason
 from domains.inference.types import SchedulerSettings, SigmaSpacing, resolved
 from domains.model.backends.bounds import Config
@@ -20,6 +23,8 @@ _SWITCHES = {
 }
 # Spacings that only a model's own configuration can ask for; a requested one replaces them.
 _OTHER_SWITCHES = ("use_lu_lambdas", "use_flow_sigmas")
+# What every class takes where a configuration does not say.
+_USUAL_TIMESTEPS = 1000
 
 
 def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) -> Any:
@@ -31,27 +36,14 @@ def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) 
         steps: Steps as the user counts them; some schedulers call the UNet twice in one.
 
     Raises:
-        InvalidArgument: The class has no such spacing, or cannot do so many steps.
-        FailedPrecondition: MODEL_CONFIG_INVALID when the class refuses the model's
-            configuration.
+        InvalidArgument: The class has no such spacing, or `steps` are more than the model
+            has timesteps.
+        FailedPrecondition: MODEL_CONFIG_INVALID when the class cannot draw with the
+            model's configuration.
     """
-    chosen = resolved(settings.scheduler)
-    cls: Any = getattr(diffusers, chosen.value)
-    options = dict(config)
-    if settings.spacing is not SigmaSpacing.MODEL:
-        if settings.spacing not in chosen.facts.spacings:
-            raise _unsupported(settings)
-        for switch in (*_SWITCHES.values(), *_OTHER_SWITCHES):
-            options[switch] = False
-        options[_SWITCHES[settings.spacing]] = True
-    try:
-        scheduler = cls(**accepted_by(cls, options))
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise FailedPrecondition(
-            "The model's scheduler configuration does not work with the chosen scheduler.",
-            reason=Reason.MODEL_CONFIG_INVALID,
-        ) from error
-    _set_steps(scheduler, steps)
+    options = _options(settings, config)
+    _check(settings, json.dumps(options, sort_keys=True), steps)
+    scheduler = _made(settings, options, steps)
     if hasattr(scheduler, "set_begin_index"):
         # Otherwise the first step searches for its place, which waits for the device.
         scheduler.set_begin_index(0)
@@ -71,16 +63,67 @@ def step_options(
     return options
 
 
-def _set_steps(scheduler: Any, steps: int) -> None:
-    try:
-        scheduler.set_timesteps(steps)
-    except (ValueError, IndexError) as error:
+def _options(settings: SchedulerSettings, config: Config) -> Config:
+    """The model's configuration with the spacing that the request asks for."""
+    options = dict(config)
+    if settings.spacing is not SigmaSpacing.MODEL:
+        if settings.spacing not in resolved(settings.scheduler).facts.spacings:
+            raise _unsupported(settings)
+        for switch in (*_SWITCHES.values(), *_OTHER_SWITCHES):
+            options[switch] = False
+        options[_SWITCHES[settings.spacing]] = True
+    return options
+
+
+def _made(settings: SchedulerSettings, options: Config, steps: int) -> Any:
+    cls: Any = getattr(diffusers, resolved(settings.scheduler).value)
+    scheduler = cls(**accepted_by(cls, options))
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+@lru_cache(maxsize=256)
+def _check(settings: SchedulerSettings, options: str, steps: int) -> None:
+    """Take every step once with next to no numbers; what fails, fails before the UNet runs.
+
+    That is the configuration's fault, unless more steps are asked for than it has timesteps.
+    """
+    config, name = json.loads(options), resolved(settings.scheduler).value
+    error = _trial(settings, config, steps)
+    if error is None:
+        return
+    if steps > config.get("num_train_timesteps", _USUAL_TIMESTEPS):
         raise InvalidArgument(
-            f"The chosen scheduler cannot do {steps} steps with this model.",
+            f"{name} cannot do {steps} steps with this model; ask for fewer.",
             violations=(
                 FieldViolation("steps", Reason.FIELD_OUT_OF_RANGE, "Not possible here."),
             ),
         ) from error
+    raise FailedPrecondition(
+        f"The model's scheduler/scheduler_config.json does not work with {name}; choose "
+        "another scheduler, or correct the file.",
+        reason=Reason.MODEL_CONFIG_INVALID,
+        metadata={"component": "scheduler", "scheduler": name, "cause": type(error).__name__},
+    ) from error
+
+
+def _trial(settings: SchedulerSettings, options: Config, steps: int) -> Exception | None:
+    """Why a scheduler cannot draw a picture in so many steps; None if it can."""
+    latents = torch.ones(1, 1, 1, 1)
+    try:
+        scheduler = _made(settings, options, steps)
+        if not bool(torch.isfinite(scheduler.timesteps).all()):
+            raise ValueError("timesteps that are no numbers")
+        how = step_options(scheduler, settings, torch.Generator().manual_seed(0))
+        for timestep in scheduler.timesteps:
+            sample = scheduler.scale_model_input(latents, timestep)
+            scheduler.step(sample, timestep, latents, **how)
+    except Exception as error:
+        if faults.is_shortage(error):
+            raise
+        # The library raises whatever the wrong value leads to.
+        return error
+    return None
 
 
 def _unsupported(settings: SchedulerSettings) -> InvalidArgument:

@@ -27,7 +27,7 @@ from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
 from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
-from domains.model.backends.bounds import flat
+from domains.model.backends.sizes import latent_size
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, StepFinished
 from domains.values import ByteFigure
@@ -54,7 +54,7 @@ class StepTrial:
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
-        latents = max(flat(model.plan_config("unet")["sample_size"]))
+        latents = max(latent_size(model.plan_config("unet")))
         self._edge = int(latents) * model.pixels_per_latent
         self._conditioning: Conditioning | None = None
 

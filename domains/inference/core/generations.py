@@ -135,7 +135,7 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
-        job = GenerationJob(resolve(settings, model, self._random_seed), model.path)
+        job = GenerationJob(resolve(settings, model, self._random_seed), model.place)
         return _Resolved(device, model, job)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 CHUNK_BYTES = 32 << 20
@@ -80,7 +81,10 @@ def in_two_threads(act: Callable[[int, int], bool], length: int, guard: Guard) -
             raise
 
     with ThreadPoolExecutor(1, thread_name_prefix="chunks") as other:
-        helper = other.submit(work, lambda _done: None) if split else None
+        helper = None
+        if split:
+            with suppress(RuntimeError):  # no thread to be had: one does it alone
+                helper = other.submit(work, lambda _done: None)
         work(guard.passed)
         if helper is not None:
             helper.result()

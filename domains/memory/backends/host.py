@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
-from domains.device.backends.cgroup import MemoryLimit, memory_limits
+from domains.device.backends.cgroup import MemoryLimit
+from domains.device.backends.process_limit import all_limits
 from domains.memory.types import HostMemory
 from domains.values import ByteFigure, FigureQuality
 
@@ -33,7 +34,7 @@ class HostMemoryMeter:
         self,
         segments: Callable[[], int] = lambda: 0,
         *,
-        limits: Callable[[], Sequence[MemoryLimit]] = memory_limits,
+        limits: Callable[[], Sequence[MemoryLimit]] = all_limits,
     ) -> None:
         self._segments = segments
         self._limits = limits
@@ -54,10 +55,10 @@ class HostMemoryMeter:
             container_limit = ByteFigure.measured(tightest.limit_bytes, tightest.source)
             total = container_limit
             # A group above may have the wider limit and yet the less room.
-            fullest = min(limits, key=_room)
-            if _room(fullest) < machine.available:
+            fullest = min(limits, key=lambda limit: limit.room_bytes)
+            if fullest.room_bytes < machine.available:
                 source = f"{fullest.source} - ({fullest.used_source})"
-                available = ByteFigure(_room(fullest), FigureQuality.ESTIMATED, source)
+                available = ByteFigure(fullest.room_bytes, FigureQuality.ESTIMATED, source)
         return HostMemory(
             total=total,
             available=available,
@@ -78,10 +79,6 @@ class HostMemoryMeter:
             self._ours = ByteFigure(total, FigureQuality.ESTIMATED, source)
             self._summed = now
         return self._ours
-
-
-def _room(limit: MemoryLimit) -> int:
-    return max(0, limit.limit_bytes - limit.used_bytes)
 
 
 def _summed(bytes_of: Callable[[psutil.Process], int | None]) -> int:

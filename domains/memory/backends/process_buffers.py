@@ -8,7 +8,6 @@ threads that draw.
 from __future__ import annotations
 
 import ctypes
-import gc
 import mmap
 import sys
 from collections.abc import Callable
@@ -16,8 +15,9 @@ from contextlib import ExitStack, closing, suppress
 
 import psutil
 
-from domains.device.backends.cgroup import memory_limit
+from domains.device.backends.process_limit import capped
 from domains.errors import Reason, ResourceExhausted
+from domains.heap import collect_and_trim
 from domains.memory.backends.buffer_store import BufferStore, check_region
 from domains.memory.backends.chunks import Guard, chunks, in_two_threads
 from domains.memory.backends.opened import SegmentFile
@@ -30,11 +30,7 @@ RESERVE_BYTES = 256 << 20
 
 def available_bytes() -> int:
     """Main memory that can be had without swapping, within this process's limit."""
-    available = psutil.virtual_memory().available
-    limit = memory_limit()
-    if limit is not None:
-        available = min(available, max(0, limit.limit_bytes - limit.used_bytes))
-    return available
+    return capped(int(psutil.virtual_memory().available))
 
 
 class ProcessBuffers(BufferStore[mmap.mmap]):
@@ -50,21 +46,17 @@ class ProcessBuffers(BufferStore[mmap.mmap]):
 
     def release_cached(self) -> None:
         """Have the C library give back what it keeps of freed memory, where it can."""
-        gc.collect()
-        if sys.platform == "linux":
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU library
-            if trim is not None:
-                trim(0)
+        collect_and_trim()
 
     def _take(self, size: int, guard: Guard) -> mmap.mmap:
         # The system would promise more than it has, and end a process that touches it.
         free = max(0, self._available() - RESERVE_BYTES)
         if size > free:
-            raise _exhausted(size, free)
+            raise _exhausted(size, free, f"{free} bytes are free")
         try:
             memory = _anonymous(size)
         except (OSError, MemoryError, OverflowError, ValueError) as error:
-            raise _exhausted(size, free) from error
+            raise _exhausted(size, free, "the system refuses them in one piece") from error
         address = _address(memory)
         for offset, length in chunks(size):
             # They are zero already: this makes the system really hand out the pages.
@@ -149,9 +141,9 @@ def _address(memory: mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
-def _exhausted(needed: int, free: int) -> ResourceExhausted:
+def _exhausted(needed: int, free: int, why: str) -> ResourceExhausted:
     return ResourceExhausted(
-        f"{needed} bytes do not fit in main memory, {free} bytes are free.",
+        f"{needed} bytes do not fit in main memory: {why}.",
         reason=Reason.HOST_OUT_OF_MEMORY,
         metadata={"needed_bytes": str(needed), "free_bytes": str(free)},
     )

@@ -17,10 +17,11 @@ from domains.memory.backends.mapping import Mapping
 from domains.memory.backends.spans import HostSpan, compare_spans, copy_spans
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, Segment, SegmentRegion
+from domains.shortages import shortage_of
 from domains.values import ByteFigure
 
 _SPARE_FILES = 512  # file handles left for connections, workers and pictures
-_NO_ROOM = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE}
+_NO_ROOM = {errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
 
 
 class HostSegments:
@@ -43,7 +44,7 @@ class HostSegments:
     async def allocate(self, size: int) -> Segment:
         """Take `size` bytes whose pages are there; see the port for what is raised."""
         if len(self._mappings) >= self._most:
-            raise OutOfMemory(Place(), size, None, {})
+            raise _refusal(OSError(errno.EMFILE, "every handle for segments is taken"), size)
         making = asyncio.ensure_future(asyncio.to_thread(_make, size))
         try:
             mapping = await asyncio.shield(making)
@@ -136,9 +137,14 @@ def _make(size: int) -> Mapping:
     except (MemoryError, ValueError, OverflowError):  # mmap's words for more than there is
         raise OutOfMemory(Place(), size, None, {}) from None
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise OutOfMemory(Place(), size, None, {}) from None
-        raise
+        raise _refusal(error, size) from None
+
+
+def _refusal(error: OSError, size: int) -> Exception:
+    """What a client hears: that there is no memory, or no handle, which is something else."""
+    if error.errno in _NO_ROOM:
+        return OutOfMemory(Place(), size, None, {})
+    return shortage_of(error) or error
 
 
 def _discard(making: asyncio.Future[Mapping]) -> None:

@@ -76,8 +76,17 @@ def pressures_to_proto(
     )
 
 
-def reading_to_proto(reading: MemoryStatus | Pressure) -> memory_pb2.WatchMemoryResponse:
-    """One reading of a watch."""
-    if isinstance(reading, Pressure):
-        return memory_pb2.WatchMemoryResponse(pressure=pressure_to_proto(reading))
-    return memory_pb2.WatchMemoryResponse(status=status_to_proto(reading))
+class ReadingConverter:
+    """Turns readings of watches into messages; one that goes out to many, once."""
+
+    def __init__(self) -> None:
+        self._last: tuple[MemoryStatus, memory_pb2.WatchMemoryResponse] | None = None
+
+    def to_proto(self, reading: MemoryStatus | Pressure) -> memory_pb2.WatchMemoryResponse:
+        """One reading of a watch."""
+        if isinstance(reading, Pressure):
+            return memory_pb2.WatchMemoryResponse(pressure=pressure_to_proto(reading))
+        if self._last is None or self._last[0] is not reading:
+            message = memory_pb2.WatchMemoryResponse(status=status_to_proto(reading))
+            self._last = (reading, message)
+        return self._last[1]

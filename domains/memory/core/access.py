@@ -30,8 +30,9 @@ from domains.memory.types import (
     WritePart,
 )
 
-CHUNK_BYTES = 1 << 20
-SLOT_BYTES = 4 << 20
+# A client that does not read holds two slots and four copies of a chunk, 3 MiB in all.
+CHUNK_BYTES = 1 << 18
+SLOT_BYTES = 1 << 20
 
 
 class Access:
@@ -96,7 +97,7 @@ class Access:
     async def read(
         self, client: str, allocation_id: str, offset: int, length: int
     ) -> AsyncGenerator[ReadChunk]:
-        """Bytes of an allocation in chunks of a MiB; the last one carries their hash.
+        """Bytes of an allocation in chunks of a quarter MiB; the last one carries their hash.
 
         A `length` of 0 means to the end. Nothing to read is one empty chunk.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from domains.errors import DeadlineExceeded, Unavailable
+from domains.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 from domains.memory.core.models import HeldModels, IdleModel
 from domains.memory.core.monitor import MAIN_MEMORY, MemoryMonitor
 from domains.memory.core.watch import PressureWatch
@@ -73,9 +73,10 @@ class Headroom:
         """Bytes of the memory behind a place; None where it is unknown."""
         return (await self._monitor.extent(place)).total
 
-    async def refusal(self, place: Place, size: int) -> OutOfMemory:
-        """The error for a client when the memory itself refused."""
-        free = (await self._monitor.extent(place)).free
+    async def refusal(self, place: Place, size: int, error: ResourceExhausted) -> OutOfMemory:
+        """The error for a client when the memory itself refused with `error`."""
+        stated = error.metadata.get("free_bytes", "")
+        free = int(stated) if stated.isdigit() else (await self._monitor.extent(place)).free
         return OutOfMemory(place, size, free, self._evictable(place))
 
     async def _free(self, place: Place) -> int | None:

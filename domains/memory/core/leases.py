@@ -228,7 +228,7 @@ class Leases:
             if error.reason not in _OUT_OF_MEMORY:
                 raise
             # The memory itself refused, whatever the figures said before.
-            raise await self._headroom.refusal(place, size) from error
+            raise await self._headroom.refusal(place, size, error) from error
 
     async def _quota(self, place: Place) -> int | None:
         if self._quota_bytes is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from domains.clock import Clock
 from domains.errors import DeadlineExceeded, Unavailable
-from domains.memory.core.models import HeldModels
+from domains.memory.core.models import HeldModels, IdleModel
 from domains.memory.core.watch import PressureWatch
 from domains.memory.errors import WorkRefused
 from domains.memory.types import Place, PressureLevel
@@ -25,7 +25,7 @@ class PressureReactions:
     Args:
         watch: Knows the pressure.
         models: Evicts models.
-        clock: The wall clock, timezone-aware.
+        clock: The time.
     """
 
     def __init__(
@@ -33,11 +33,13 @@ class PressureReactions:
         watch: PressureWatch,
         models: HeldModels,
         *,
-        clock: Callable[[], datetime],
+        clock: Clock,
     ) -> None:
         self._watch = watch
         self._models = models
         self._clock = clock
+        # When a model was last used, as it says itself and on the clock that measures.
+        self._uses: dict[tuple[str, str], tuple[datetime, float]] = {}
 
     async def relieve(self) -> tuple[str, ...]:
         """Evict models as the pressure demands, now; returns their ids in order.
@@ -52,13 +54,22 @@ class PressureReactions:
                 continue
             idle = self._models.idle(device_id)
             if level is PressureLevel.ELEVATED:
-                latest = self._clock() - timedelta(seconds=IDLE_SECONDS)
-                idle = [model for model in idle if model.last_use_time <= latest][:1]
+                idle = [model for model in idle if self._unused(model) >= IDLE_SECONDS][:1]
             with contextlib.suppress(DeadlineExceeded, Unavailable):
                 for model in idle:
                     await self._models.evict(model, remaining=_EVICTION_SECONDS)
                     gone.append(model.model_id)
         return tuple(gone)
+
+    def _unused(self, model: IdleModel) -> float:
+        """Seconds since its last use: by the wall clock once, then by the one that measures."""
+        key, now = (model.device_id, model.model_id), self._clock.monotonic()
+        said, when = self._uses.get(key, (None, 0.0))
+        if said != model.last_use_time:
+            age = (self._clock.wall() - model.last_use_time).total_seconds()
+            when = now - max(age, 0.0)
+            self._uses[key] = (model.last_use_time, when)
+        return now - when
 
     def check_work(self, plan: SessionPlan) -> None:
         """Refuse new work where memory is nearly gone; work that frees it is taken.

@@ -14,6 +14,10 @@ from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel, Threshold
 from domains.values import ByteFigure
 
+_SHARED_SECONDS = float(LIMITS["WatchMemoryRequest.interval"].minimum or 0) * 0.9
+_MOST_READINGS_PER_SECOND = 1_000
+"""That go out to all watches together."""
+
 
 class PressureWatch:
     """Keeps every place's pressure, and follows its changes.
@@ -38,6 +42,7 @@ class PressureWatch:
         self.thresholds = tuple(thresholds)
         self._pressures: dict[Place, Pressure] = {}
         self._listeners: list[Callable[[Pressure], None]] = []
+        self._readings: dict[str, tuple[float, asyncio.Task[MemoryStatus]]] = {}
 
     async def sample(self) -> None:
         """Read memory now; streams learn what changed."""
@@ -67,7 +72,9 @@ class PressureWatch:
     ) -> AsyncGenerator[MemoryStatus | Pressure]:
         """Pressure at the start and at each change, figures every `interval` seconds.
 
-        A reader that is slow gets the latest change of each place, not all of them.
+        A reader that is slow gets the latest change of each place, not all of them. Memory
+        is read once for all who want to know at the same time; with very many of them each
+        gets figures more rarely.
 
         Raises:
             DeviceNotFound: There is no such device.
@@ -97,8 +104,9 @@ class PressureWatch:
                 while news:
                     yield news.pop(next(iter(news)))
                 if not pressure_only and loop.time() >= due:
-                    yield await self._monitor.status(device)
-                    due = max(due + interval, loop.time())
+                    yield await self._reading(device)
+                    pace = max(interval, len(self._listeners) / _MOST_READINGS_PER_SECOND)
+                    due = max(due + pace, loop.time())
                 try:
                     async with asyncio.timeout_at(None if pressure_only else due):
                         await wake.wait()
@@ -106,6 +114,17 @@ class PressureWatch:
                     pass
         finally:
             self._listeners.remove(listen)
+
+    async def _reading(self, device: str) -> MemoryStatus:
+        """Memory as it is now, or was a moment ago for somebody else."""
+        now = asyncio.get_running_loop().time()
+        when, reading = self._readings.get(device, (0.0, None))
+        if reading is None or now - when >= _SHARED_SECONDS:
+            reading = asyncio.create_task(self._monitor.status(device))
+            kept = {d: r for d, r in self._readings.items() if now - r[0] < _SHARED_SECONDS}
+            self._readings = {**kept, device: (now, reading)}
+        # A watch that ends does not end what others wait for.
+        return await asyncio.shield(reading)
 
     async def _wanted(self, device: str) -> Callable[[Place], bool]:
         if not device:

@@ -1,7 +1,8 @@
 """Bounds on configuration files: a row per key, and rules that take several keys.
 
 A configuration decides how many layers are built and how long the noise schedule is, so
-an unchecked one can take hours or all memory (`layers_per_block: 200000` does).
+an unchecked one can take hours or all memory (`layers_per_block: 200000` does), and a
+value of another type than its key has fails somewhere deep in a library.
 """
 
 from __future__ import annotations
@@ -17,60 +18,77 @@ Rule = Callable[[Mapping[str, Any]], str]
 
 
 class Bound(Protocol):
-    """What the value of one key may be; null, and a key that is left out, always may."""
+    """What the value of one key may be; a key that is left out always may."""
 
     def problem(self, value: Any) -> str:
-        """What is wrong with a value, to stand before the key's name; empty if nothing."""
+        """What is wrong with a value, to stand after the key's name; empty if nothing."""
         ...
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number in a range; where `listed`, also a list of such, lists nested."""
+    """A whole number in a range."""
 
     least: int
     greatest: int
-    listed: bool = False
 
     def problem(self, value: Any) -> str:
         """See `Bound`."""
-        numbers = flat(value) if self.listed else [value]
-        for number in numbers:
-            if type(number) is not int or not self.least <= number <= self.greatest:
-                return f"is outside {self.least} to {self.greatest}"
+        if type(value) is not int:
+            return "is not a whole number"
+        if not self.least <= value <= self.greatest:
+            return f"is outside {self.least} to {self.greatest}"
         return ""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number between two others; where `listed`, a list of such, not an empty one."""
+    """A number between two others; where `closed`, it may also be one of the two."""
 
-    above: float
-    below: float
-    listed: bool = False
+    low: float
+    high: float
+    closed: bool = False
 
     def problem(self, value: Any) -> str:
         """See `Bound`."""
-        numbers = value if self.listed else [value]
-        if (
-            not isinstance(numbers, list)
-            or not numbers
-            or not all(is_number(n) and self.above < n < self.below for n in numbers)
-        ):
-            return f"is not between {self.above} and {self.below}"
-        return ""
+        if not is_number(value):
+            return "is not a number"
+        if self.low < value < self.high or (self.closed and value in (self.low, self.high)):
+            return ""
+        return f"is not between {self.low} and {self.high}"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false; null counts as false in every library here."""
+
+    def problem(self, value: Any) -> str:
+        """See `Bound`."""
+        return "" if value is None or isinstance(value, bool) else "is not true or false"
+
+
+@dataclass(frozen=True)
+class Line:
+    """Any text of bounded length: of keys whose words decide nothing here."""
+
+    longest: int = 512
+
+    def problem(self, value: Any) -> str:
+        """See `Bound`."""
+        if not isinstance(value, str):
+            return "is not a text"
+        return "" if len(value) <= self.longest else "is too long"
 
 
 @dataclass(frozen=True)
 class Words:
-    """One of these texts, or a list of them."""
+    """One of these texts."""
 
     known: frozenset[str]
 
     def problem(self, value: Any) -> str:
         """See `Bound`."""
-        known = all(isinstance(word, str) and word in self.known for word in flat(value))
-        return "" if known else "is unknown"
+        return "" if isinstance(value, str) and value in self.known else "is unknown"
 
 
 def words(*known: str) -> Words:
@@ -79,11 +97,53 @@ def words(*known: str) -> Words:
 
 
 @dataclass(frozen=True)
+class Many:
+    """A list of values, each within `each`; where `or_one`, also one such value alone."""
+
+    each: Bound
+    least: int = 1
+    most: int = 8
+    or_one: bool = False
+
+    def problem(self, value: Any) -> str:
+        """See `Bound`."""
+        if not isinstance(value, list):
+            return self.each.problem(value) if self.or_one else "is not a list"
+        if not self.least <= len(value) <= self.most:
+            some = self.least if self.least == self.most else f"{self.least} to {self.most}"
+            return f"does not list {some} values"
+        problems = (problem for item in value if (problem := self.each.problem(item)))
+        return next((f"lists a value that {problem}" for problem in problems), "")
+
+
+@dataclass(frozen=True)
+class OrNull:
+    """Null, or a value within `bound`."""
+
+    bound: Bound
+
+    def problem(self, value: Any) -> str:
+        """See `Bound`."""
+        return "" if value is None else self.bound.problem(value)
+
+
+@dataclass(frozen=True)
+class Unused:
+    """Null, false or empty: anything else asks for what no model here is built with."""
+
+    def problem(self, value: Any) -> str:
+        """See `Bound`."""
+        empty = value is None or value is False or value in ([], {}, "")
+        return "" if empty else "is not supported"
+
+
+@dataclass(frozen=True)
 class ConfigBounds:
     """What a configuration file may say.
 
     Attributes:
-        keys: The bound of each key that sizes something or is looked up.
+        keys: The bound of every key that its class reads. Others are ignored, as the
+            libraries ignore them.
         required: Keys that must be there.
         rules: What keys must be to each other; asked once every key is within bounds.
     """
@@ -98,20 +158,12 @@ class ConfigBounds:
             if config.get(key) is None:
                 return f"has no {key}"
         for key, bound in self.keys.items():
-            value = config.get(key)
-            found = "" if value is None else bound.problem(value)
+            found = bound.problem(config[key]) if key in config else ""
             if found:
-                return f"has a {key} that {found}"
+                return f"has a value of {key} that {found}"
         return next((found for rule in self.rules if (found := rule(config))), "")
 
 
 def is_number(value: Any) -> bool:
     """Whether JSON's value is a number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def flat(value: Any) -> list[Any]:
-    """A value, or everything in a list and the lists in it."""
-    if isinstance(value, list):
-        return [inner for item in value for inner in flat(item)]
-    return [value]

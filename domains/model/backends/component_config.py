@@ -10,12 +10,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config, ConfigBounds
-from domains.model.backends.families.components import MAX_TRAIN_TIMESTEPS
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.families.schedulers import MAX_TRAIN_TIMESTEPS
 
 MAX_CONFIG_BYTES = 1 << 20
 _MAX_SHARD_INDEX_BYTES = 8 << 20
@@ -25,33 +25,35 @@ _MAX_DEPTH = 4
 _MAX_LIST = 64
 _MAX_TEXT = 512
 _MAX_INTEGER = 1 << 24
+# Libraries write these as their way to say "no limit".
+_ENDLESS = frozenset({"lambda_min_clipped", "max_len", "model_max_length"})
 
 
-def read_config(path: Path, *, called: str) -> Config:
-    """Read one JSON object of at most 1 MiB; `called` names it in messages.
+def read_config(files: ConfinedFiles, called: str) -> Config:
+    """Read one JSON object of at most 1 MiB.
 
     Raises:
         FailedPrecondition: MODEL_INCOMPLETE when there is no such file,
             MODEL_CONFIG_INVALID when it is too large, not JSON, or holds a number,
             text or list beyond any sensible bound.
     """
-    parsed = _read_object(path, called, MAX_CONFIG_BYTES)
+    parsed = _read_object(files, called, MAX_CONFIG_BYTES)
     _check_bounds(parsed, called, "", 0)
     return parsed
 
 
-def read_shard_names(path: Path, *, called: str) -> list[str]:
+def read_shard_names(files: ConfinedFiles, called: str) -> list[str]:
     """The weight files that an index of a sharded network lists, each a plain name.
 
     Raises:
         FailedPrecondition: MODEL_INCOMPLETE or MODEL_CONFIG_INVALID.
     """
-    places = _read_object(path, called, _MAX_SHARD_INDEX_BYTES).get("weight_map")
+    places = _read_object(files, called, _MAX_SHARD_INDEX_BYTES).get("weight_map")
     if not isinstance(places, dict) or not places:
-        _refuse(called, "does not list its weight files")
+        raise invalid(called, "does not list its weight files")
     names = {name for name in places.values() if isinstance(name, str)}
     if len(names) > _MAX_SHARDS or any(not _SHARD_NAME.fullmatch(name) for name in names):
-        _refuse(called, "lists weight files by unsafe names")
+        raise invalid(called, "lists weight files by unsafe names")
     return sorted(names)
 
 
@@ -63,56 +65,60 @@ def check_config(config: Mapping[str, Any], bounds: ConfigBounds, *, called: str
     """
     problem = bounds.problem(config)
     if problem:
-        _refuse(called, problem)
+        raise invalid(called, problem)
 
 
-def _read_object(path: Path, called: str, limit: int) -> Config:
-    if not path.is_file():
-        raise FailedPrecondition(
-            f"The model has no {called}; fetch it again.",
-            reason=Reason.MODEL_INCOMPLETE,
-            metadata={"missing": called},
-        )
-    try:
-        with path.open("rb") as file:
-            raw = file.read(limit + 1)
-        if len(raw) > limit:
-            _refuse(called, "is too large")
-        parsed = json.loads(raw.decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        _refuse(called, "cannot be read")
-    if not isinstance(parsed, dict):
-        _refuse(called, "is not an object")
-    return parsed
+def read_limited(files: ConfinedFiles, called: str, limit: int) -> bytes:
+    """The bytes of a file of at most `limit` bytes.
+
+    Raises:
+        FailedPrecondition: MODEL_INCOMPLETE or MODEL_CONFIG_INVALID.
+    """
+    raw = files.read(called, limit)
+    if len(raw) > limit:
+        raise invalid(called, "is too large")
+    return raw
 
 
-def _refuse(called: str, what: str) -> NoReturn:
-    raise FailedPrecondition(
-        f"The model's {called} {what}.",
+def invalid(called: str, what: str) -> FailedPrecondition:
+    """MODEL_CONFIG_INVALID: what is wrong with a file, as the rest of a sentence."""
+    component = called.partition("/")[0]
+    return FailedPrecondition(
+        f"The model's {called} {what}; correct the file or fetch the model again.",
         reason=Reason.MODEL_CONFIG_INVALID,
-        metadata={"file": called},
+        metadata={"file": called} | ({} if "." in component else {"component": component}),
     )
+
+
+def _read_object(files: ConfinedFiles, called: str, limit: int) -> Config:
+    try:
+        parsed = json.loads(read_limited(files, called, limit).decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise invalid(called, "is not JSON") from None
+    if not isinstance(parsed, dict):
+        raise invalid(called, "is not an object")
+    return parsed
 
 
 def _check_bounds(value: Any, called: str, key: str, depth: int) -> None:
     """Bound depth, length and size of everything, whatever its key means."""
     if depth > _MAX_DEPTH:
-        _refuse(called, "is nested too deeply")
+        raise invalid(called, "is nested too deeply")
     if isinstance(value, dict):
         if len(value) > 4 * _MAX_LIST:
-            _refuse(called, "has too many keys")
+            raise invalid(called, "has too many keys")
         for name, item in value.items():
             _check_bounds(item, called, name, depth + 1)
     elif isinstance(value, list):
         if len(value) > (MAX_TRAIN_TIMESTEPS if key == "trained_betas" else _MAX_LIST):
-            _refuse(called, "has a list that is too long")
+            raise invalid(called, "has a list that is too long")
         for item in value:
             _check_bounds(item, called, key, depth + 1)
     elif isinstance(value, str):
         if len(value) > _MAX_TEXT:
-            _refuse(called, "has a text that is too long")
+            raise invalid(called, "has a text that is too long")
     elif isinstance(value, float):
-        if not math.isfinite(value):
-            _refuse(called, "has a number that is not finite")
-    elif isinstance(value, int) and abs(value) > _MAX_INTEGER:
-        _refuse(called, "has a number that is too large")
+        if not math.isfinite(value) and (math.isnan(value) or key not in _ENDLESS):
+            raise invalid(called, "has a number that is not finite")
+    elif isinstance(value, int) and abs(value) > _MAX_INTEGER and key not in _ENDLESS:
+        raise invalid(called, "has a number that is too large")

@@ -7,9 +7,9 @@ because a file says so. Only safetensors weights are read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from io import FileIO
 from typing import NoReturn
 
 from domains.errors import FailedPrecondition, Reason
@@ -19,31 +19,37 @@ from domains.model.backends.component_config import (
     read_config,
     read_shard_names,
 )
-from domains.model.backends.families.components import SCHEDULER, NetworkClass
-from domains.model.backends.families.family import Family
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
+from domains.model.backends.families.components import NetworkClass
+from domains.model.backends.families.family import INDEX, Family
 from domains.model.backends.families.registry import FAMILIES, PIPELINES
+from domains.model.backends.families.schedulers import SCHEDULER
+from domains.model.backends.model_card import one_line
 from domains.model.backends.safetensors_header import Header, read_header
+from domains.model.backends.sizes import check_native_size
+from domains.model.backends.stored_weights import check_weights
+from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids, read_tokenizer
 from domains.model.types import Architecture
 
-_LIBRARIES = {"diffusers", "transformers", None}
-_TOKENIZER_FILES = (
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-)
-_MAX_TOKENIZER_FILE_BYTES = 64 << 20
+INDEX_FILE = "model_index.json"
+SCHEDULER_FILE = "scheduler/scheduler_config.json"
+_LIBRARIES = frozenset({"diffusers", "transformers", None})
+_TOKENIZERS = {"CLIPTokenizer", "CLIPTokenizerFast"}
 # Full precision first, then the halves; a training-only copy without EMA comes last.
 _VARIANTS = ("", "fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One safetensors file and its checked header."""
+    """One safetensors file and its checked header; `name` has slashes."""
 
-    path: Path
+    files: ConfinedFiles
+    name: str
     header: Header
+
+    def open(self) -> FileIO:
+        """The file anew; see `ConfinedFiles.open`."""
+        return self.files.open(self.name)
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,11 @@ class NetworkPlan:
 class FolderPlan:
     """Everything of a model folder that generation needs, checked and not yet built."""
 
-    path: Path
+    files: ConfinedFiles
     architecture: Architecture
     index: Config
     networks: tuple[NetworkPlan, ...]
-    tokenizers: Mapping[str, str]
+    tokenizers: Mapping[str, TokenizerPlan]
     scheduler_config: Config
 
     @property
@@ -78,70 +84,67 @@ class FolderPlan:
         return sum(network.size_bytes for network in self.networks)
 
 
-def inspect_folder(path: Path) -> FolderPlan:
+def inspect_folder(files: ConfinedFiles) -> FolderPlan:
     """Check a model folder: index, configurations and weight headers, no tensor data.
 
     Raises:
         FailedPrecondition: MODEL_FORMAT_UNSUPPORTED (not such a folder, or a pipeline
             this server does not run), MODEL_INCOMPATIBLE (a part it needs is absent by
             design, as in a refiner, or the parts make no model of the family),
-            MODEL_INCOMPLETE (a file is missing), MODEL_CONFIG_INVALID, or what
-            `read_header` raises.
+            MODEL_INCOMPLETE (a file is missing or cannot be read), MODEL_CONFIG_INVALID,
+            or what `read_header` raises.
+        PathOutsideRoot: A part of it is a link that leads outside the root.
+        OSError: The machine cannot read it at the moment.
     """
-    if not path.is_dir():
+    if not files.has_folder():
         raise FailedPrecondition(
             "The model is not a folder in the diffusers layout.",
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
-    index = read_config(path / "model_index.json", called="model_index.json")
+    index = read_config(files, INDEX_FILE)
     family = _family(index)
+    check_config(index, INDEX, called=INDEX_FILE)
     _check_index(index, family)
-    _refuse_code(path, family)
-    for tokenizer in family.tokenizers:
-        _check_tokenizer(path / tokenizer)
-    called = "scheduler/scheduler_config.json"
-    scheduler = read_config(path / "scheduler" / "scheduler_config.json", called=called)
-    check_config(scheduler, SCHEDULER, called=called)
-    networks = tuple(_plan_network(path, *network) for network in family.networks.items())
-    why = family.incompatible({network.name: network.config for network in networks})
+    _refuse_code(files, family)
+    tokenizers = {
+        name: read_tokenizer(files, name, encoder)
+        for name, encoder in family.tokenizers.items()
+    }
+    scheduler = read_config(files, SCHEDULER_FILE)
+    check_config(scheduler, SCHEDULER, called=SCHEDULER_FILE)
+    networks = tuple(_plan_network(files, *network) for network in family.networks.items())
+    configs = {network.name: network.config for network in networks}
+    why = family.incompatible(configs)
     if why:
         raise FailedPrecondition(
             f"The model is not a complete {family.title} model: {why}.",
             reason=Reason.MODEL_INCOMPATIBLE,
         )
+    check_native_size(configs["unet"], configs["vae"])
+    for network in networks:
+        headers = (file.header for file in network.files)
+        check_weights(network.name, network.network_class, network.config, headers)
+    for tokenizer in tokenizers.values():
+        check_ids(tokenizer, tokenizer.largest_id, configs[tokenizer.encoder]["vocab_size"])
     return FolderPlan(
-        path,
+        files,
         family.architecture,
         index,
         networks,
-        family.tokenizers,
+        tokenizers,
         family.mend_scheduler(scheduler),
     )
 
 
-def fingerprint(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size in bytes and modification time in nanoseconds of each of its files.
+def fingerprint(files: ConfinedFiles) -> Fingerprint:
+    """The state of every file that a model may be made of.
 
     Two equal fingerprints mean that nothing was changed on disk in between.
+
+    Raises: As `ConfinedFiles.names`.
     """
-    found = []
-    for folder in (path, *_folders(path)):
-        try:
-            for file in sorted(folder.iterdir()):
-                if file.is_file():
-                    state = file.stat()
-                    name = str(file.relative_to(path))
-                    found.append((name, state.st_size, state.st_mtime_ns))
-        except OSError:
-            continue
-    return tuple(found)
-
-
-def _folders(path: Path) -> Iterator[Path]:
-    names = {name for family in FAMILIES for name in (*family.networks, *family.tokenizers)}
-    for name in sorted(names | {"scheduler"}):
-        if (path / name).is_dir():
-            yield path / name
+    parts = {name for family in FAMILIES for name in (*family.networks, *family.tokenizers)}
+    return files.fingerprint(["", *sorted(parts | {"scheduler"})])
 
 
 def _family(index: Config) -> Family:
@@ -161,12 +164,14 @@ def _check_index(index: Config, family: Family) -> None:
     for name, value in index.items():
         if not isinstance(value, list):
             continue
-        if len(value) != 2 or value[0] not in libraries:
-            _refuse_index(f"names an unknown library for {name[:64]!r}")
+        if len(value) != 2 or not all(part is None or isinstance(part, str) for part in value):
+            _refuse_index(f"gives {one_line(name, 64)!r} no library and class")
+        if value[0] not in libraries:
+            _refuse_index(f"names an unknown library for {one_line(name, 64)!r}")
     for name, network in family.networks.items():
         _check_part(index, name, {network.name})
-    for name, tokenizer in family.tokenizers.items():
-        _check_part(index, name, {tokenizer, f"{tokenizer}Fast"})
+    for name in family.tokenizers:
+        _check_part(index, name, _TOKENIZERS)
 
 
 def _check_part(index: Config, name: str, class_names: set[str]) -> None:
@@ -187,81 +192,65 @@ def _refuse_index(what: str) -> NoReturn:
     )
 
 
-def _refuse_code(path: Path, family: Family) -> None:
+def _refuse_code(files: ConfinedFiles, family: Family) -> None:
     """A folder that brings Python with it expects it to run; it would draw otherwise here."""
-    for folder in (path, *(path / name for name in family.networks)):
-        if folder.is_dir() and any(file.suffix == ".py" for file in folder.iterdir()):
+    for folder in ("", *family.networks):
+        if any(name.endswith(".py") for name in files.names(folder)):
             raise FailedPrecondition(
                 "The model folder holds Python code, which is never run.",
                 reason=Reason.MODEL_CONFIG_INVALID,
             )
 
 
-def _check_tokenizer(folder: Path) -> None:
-    called = folder.name
-    whole = (folder / "tokenizer.json").is_file()
-    halves = (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    if not whole and not halves:
-        raise FailedPrecondition(
-            f"The model's {called} has neither a tokenizer.json nor a vocabulary.",
-            reason=Reason.MODEL_INCOMPLETE,
-            metadata={"component": called},
-        )
-    for name in _TOKENIZER_FILES:
-        file = folder / name
-        if file.is_file() and file.stat().st_size > _MAX_TOKENIZER_FILE_BYTES:
-            raise FailedPrecondition(
-                f"The model's {called}/{name} is too large.",
-                reason=Reason.MODEL_CONFIG_INVALID,
-            )
-
-
-def _plan_network(path: Path, name: str, network_class: NetworkClass) -> NetworkPlan:
+def _plan_network(files: ConfinedFiles, name: str, network_class: NetworkClass) -> NetworkPlan:
     called = f"{name}/config.json"
-    given = read_config(path / name / "config.json", called=called)
-    config = {**network_class.defaults, **given}
+    given = read_config(files, called)
+    # Null means the default where the library would otherwise work one out.
+    defaults = dict(network_class.defaults)
+    config = defaults | {k: v for k, v in given.items() if v is not None or k not in defaults}
     check_config(config, network_class.bounds, called=called)
-    paths = _weight_files(path / name, network_class.weights_name)
-    files = tuple(WeightFile(file, read_header(file)) for file in paths)
-    return NetworkPlan(name, network_class, config, files)
+    weights = tuple(
+        WeightFile(files, file, read_header(files, file))
+        for file in _weight_files(files, name, network_class.weights_name)
+    )
+    return NetworkPlan(name, network_class, config, weights)
 
 
-def _weight_files(folder: Path, stem: str) -> list[Path]:
-    """The files of the best variant in `folder`: one, or the shards an index lists."""
-    for variant in _variants(folder, stem):
+def _weight_files(files: ConfinedFiles, component: str, stem: str) -> list[str]:
+    """The files of a component's best variant: one, or the shards an index lists."""
+    for variant in _variants(files.names(component), stem):
         dotted = f".{variant}" if variant else ""
-        single = folder / f"{stem}{dotted}.safetensors"
-        if single.is_file():
+        single = f"{component}/{stem}{dotted}.safetensors"
+        if files.has_file(single):
             return [single]
         for index_name in (
-            f"{stem}.safetensors.index{dotted}.json",
-            f"{stem}{dotted}.safetensors.index.json",
+            f"{component}/{stem}.safetensors.index{dotted}.json",
+            f"{component}/{stem}{dotted}.safetensors.index.json",
         ):
-            if (folder / index_name).is_file():
-                return _shards(folder, index_name)
+            if files.has_file(index_name):
+                return _shards(files, component, index_name)
     raise FailedPrecondition(
-        f"The model's {folder.name} has no safetensors weights.",
+        f"The model's {component} has no safetensors weights.",
         reason=Reason.MODEL_INCOMPLETE,
-        metadata={"component": folder.name},
+        metadata={"component": component},
     )
 
 
-def _variants(folder: Path, stem: str) -> Iterator[str]:
+def _variants(names: Iterable[str], stem: str) -> Iterator[str]:
     yield from _VARIANTS
     pattern = re.compile(re.escape(stem) + r"\.([A-Za-z0-9_-]{1,32})\.safetensors")
-    names = (pattern.fullmatch(file.name) for file in folder.iterdir())
-    others = sorted(match[1] for match in names if match and match[1] not in _VARIANTS)
+    matches = map(pattern.fullmatch, names)
+    others = sorted(match[1] for match in matches if match and match[1] not in _VARIANTS)
     yield from sorted(others, key=lambda variant: variant == "non_ema")
 
 
-def _shards(folder: Path, index_name: str) -> list[Path]:
-    called = f"{folder.name}/{index_name}"
-    names = read_shard_names(folder / index_name, called=called)
+def _shards(files: ConfinedFiles, component: str, index_name: str) -> list[str]:
+    names = read_shard_names(files, index_name)
     for name in names:
-        if not (folder / name).is_file():
+        if not files.has_file(f"{component}/{name}"):
             raise FailedPrecondition(
-                f"The model's {folder.name} misses a weight file that its index lists.",
+                f"The model's {component} misses a weight file that its index lists.",
                 reason=Reason.MODEL_INCOMPLETE,
-                metadata={"component": folder.name, "missing": name},
+                metadata={"component": component, "missing": name},
             )
-    return [folder / name for name in names]
+    return [f"{component}/{name}" for name in names]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from domains.model.backends.folder_model import read_folder
 from domains.model.backends.model_ids import unique_ids
-from domains.model.backends.roots import SAFETENSORS, Fingerprint, Found, RootWalk
+from domains.model.backends.root_look import Remark
+from domains.model.backends.root_scan import KnownRoot
+from domains.model.backends.roots import SAFETENSORS, Found
 from domains.model.backends.single_file import describe_pickle, read_safetensors
+from domains.model.backends.watched_root import WatchedRoot
 from domains.model.types import Model, Scan
+
+_LOG = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 20.0
 
 
 class DiskScanner:
@@ -18,40 +26,51 @@ class DiskScanner:
 
     Args:
         roots: Folders, the first has precedence where names are the same.
+        patience: Seconds to wait for roots that are slow to answer.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
-        self._roots = tuple(roots)
-        self._known: dict[tuple[Path, str], tuple[Fingerprint, Model]] = {}
+    def __init__(self, roots: Sequence[Path], *, patience: float = _PATIENCE_SECONDS) -> None:
+        self._roots = [WatchedRoot(KnownRoot(root, describe)) for root in roots]
+        self._patience = patience
+        self._said: frozenset[Remark] = frozenset()
 
     def scan(self) -> Scan:
         """Every model in the roots, usable or with its problem. One call at a time."""
-        found: list[tuple[int, int, str, Found]] = []
-        problems: list[str] = []
-        for number, root in enumerate(self._roots):
-            walk = RootWalk(root)
-            found += [(_rank(one), number, one.relative, one) for one in walk.find()]
-            problems += walk.problems
-        found.sort(key=lambda entry: entry[:3])
-        ids = unique_ids([(one.name, f"{number}/{place}") for _, number, place, one in found])
-        known = {}
-        models = []
-        for model_id, (_, _, _, one) in zip(ids, found, strict=True):
-            model = self._describe(one)
-            known[one.path, one.name] = (one.files, model)
-            models.append(replace(model, model_id=model_id))
-        self._known = known
-        return Scan(tuple(models), tuple(problems))
+        for root in self._roots:
+            root.begin()
+        deadline = time.monotonic() + self._patience
+        scans = [root.result(deadline) for root in self._roots]
+        found = [(one, number) for number, scan in enumerate(scans) for one in scan.models]
+        found.sort(key=lambda pair: (_rank(pair[0].found), pair[1], pair[0].found.relative))
+        ids = unique_ids([(one.found.name, f"{n}/{one.found.relative}") for one, n in found])
+        remarks = [remark for scan in scans for remark in scan.remarks]
+        self._log(remarks)
+        return Scan(
+            tuple(
+                replace(one.model, model_id=i) for i, (one, _) in zip(ids, found, strict=True)
+            ),
+            tuple(remark.sentence for remark in remarks),
+        )
 
-    def _describe(self, found: Found) -> Model:
-        files, model = self._known.get((found.path, found.name), ((), None))
-        if model is not None and files == found.files:
-            return model
-        if found.is_folder:
-            return read_folder(found)
-        if found.ending == SAFETENSORS:
-            return read_safetensors(found)
-        return describe_pickle(found)
+    def _log(self, remarks: list[Remark]) -> None:
+        """Log what was not said after the last scan already."""
+        for sentence, path in remarks:
+            if (sentence, path) not in self._said:
+                _LOG.warning("left out of the model catalogue: %s (%r)", sentence, str(path))
+        self._said = frozenset(remarks)
+
+
+def describe(found: Found) -> Model:
+    """What a model is by its files; it has no id yet.
+
+    Raises:
+        OSError: The machine cannot read them at the moment.
+    """
+    if found.is_folder:
+        return read_folder(found)
+    if found.ending == SAFETENSORS:
+        return read_safetensors(found)
+    return describe_pickle(found)
 
 
 def _rank(found: Found) -> int:

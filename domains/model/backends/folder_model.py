@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from domains.errors import DomainError, Reason
+from domains.errors import FailedPrecondition
 from domains.model.backends.component_config import read_config
-from domains.model.backends.diffusers_folder import FolderPlan, NetworkPlan, inspect_folder
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.diffusers_folder import (
+    INDEX_FILE,
+    SCHEDULER_FILE,
+    FolderPlan,
+    NetworkPlan,
+    inspect_folder,
+)
 from domains.model.backends.families.family import has_part
 from domains.model.backends.families.registry import FAMILIES
+from domains.model.backends.families.unet import UNET
+from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
-from domains.model.backends.model_card import one_line, read_card
-from domains.model.backends.roots import INDEX, Found
+from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, one_line, read_card
+from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
+from domains.model.backends.sizes import native_size
 from domains.model.types import (
     Architecture,
     Component,
@@ -22,7 +31,6 @@ from domains.model.types import (
     ModelFormat,
     ModelType,
     PredictionType,
-    Problem,
 )
 
 _PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
@@ -32,34 +40,31 @@ def read_folder(found: Found) -> Model:
     """Describe a folder with a model index. The model has no id yet.
 
     A folder that cannot be run is described as far as its files allow, with its problem.
+
+    Raises:
+        PathOutsideRoot: A part of it has become a link that leads outside its root.
+        OSError: The machine cannot read it at the moment.
     """
+    files = ConfinedFiles(found.place)
     plan, problem = None, None
     try:
-        plan = inspect_folder(found.path)
-    except DomainError as error:
+        plan = inspect_folder(files)
+    except FailedPrecondition as error:
         problem = problem_of(error)
-    except OSError:
-        problem = Problem(
-            Reason.MODEL_INCOMPLETE, "A file or folder of the model cannot be read."
-        )
-    index = plan.index if plan else _config(found.path / INDEX)
-    scheduler = (
-        plan.scheduler_config
-        if plan
-        else _config(found.path / "scheduler" / "scheduler_config.json")
-    )
-    unet = _network_config(plan, found.path, "unet")
-    width, height = _native_size(unet, _network_config(plan, found.path, "vae"))
+    index = plan.index if plan else _config(files, INDEX_FILE)
+    scheduler = plan.scheduler_config if plan else _config(files, SCHEDULER_FILE)
+    unet = _network_config(plan, files, "unet")
+    width, height = _native_size(unet, _network_config(plan, files, "vae"))
     type, architecture = _recognised(index, unet)
     headers = [file.header for network in _networks(plan) for file in network.files]
-    card = read_card(found.path / "README.md")
+    card = card_of(files)
     return Model(
         model_id="",
         name=card.title or shown_name(found),
         type=type,
         architecture=plan.architecture if plan else architecture,
         format=ModelFormat.DIFFUSERS_FOLDER,
-        path=found.path,
+        place=found.place,
         size_bytes=found.size_bytes,
         modified_at=found.modified_at,
         prediction_type=_PREDICTIONS.get(_text(scheduler, "prediction_type")),
@@ -76,23 +81,33 @@ def read_folder(found: Found) -> Model:
     )
 
 
-def _config(path: Path) -> Mapping[str, Any]:
+def _config(files: ConfinedFiles, name: str) -> Mapping[str, Any]:
     """A configuration file, or nothing where it is unusable: the problem says why."""
     try:
-        return read_config(path, called=path.name)
-    except (DomainError, OSError):
+        return read_config(files, name)
+    except FailedPrecondition:
         return {}
+
+
+def card_of(files: ConfinedFiles) -> ModelCard:
+    """The model's card; one that is missing or cannot be read says nothing."""
+    try:
+        return read_card(files.read("README.md", MAX_CARD_BYTES))
+    except FailedPrecondition:
+        return ModelCard()
 
 
 def _networks(plan: FolderPlan | None) -> tuple[NetworkPlan, ...]:
     return plan.networks if plan else ()
 
 
-def _network_config(plan: FolderPlan | None, path: Path, name: str) -> Mapping[str, Any]:
+def _network_config(
+    plan: FolderPlan | None, files: ConfinedFiles, name: str
+) -> Mapping[str, Any]:
     for network in _networks(plan):
         if network.name == name:
             return network.config
-    return _config(path / name / "config.json")
+    return _config(files, f"{name}/config.json")
 
 
 def _text(config: Mapping[str, Any], key: str) -> str:
@@ -121,16 +136,14 @@ def _recognised(
 
 
 def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height in pixels: the UNet's sample in latents, times the VAE's scale."""
-    blocks = vae.get("block_out_channels")
-    sample = unet.get("sample_size")
-    if not isinstance(blocks, list) or not 1 <= len(blocks) <= 8:
+    """Width and height in pixels; zeros where the configurations do not tell."""
+    told = (
+        (UNET, "sample_size", unet.get("sample_size")),
+        (VAE, "block_out_channels", vae.get("block_out_channels")),
+    )
+    if any(value is None or kind.bounds.keys[key].problem(value) for kind, key, value in told):
         return 0, 0
-    height, width = sample if isinstance(sample, list) and len(sample) == 2 else (sample,) * 2
-    if type(width) is not int or type(height) is not int:
-        return 0, 0
-    scale = 2 ** (len(blocks) - 1)
-    return max(width, 0) * scale, max(height, 0) * scale
+    return native_size(unet, vae)
 
 
 def _components(index: Mapping[str, Any], plan: FolderPlan | None) -> tuple[Component, ...]:

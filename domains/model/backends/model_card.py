@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-_MAX_BYTES = 1 << 16
+MAX_CARD_BYTES = 1 << 16
 _MAX_TAGS = 64
 _MAX_TAG = 64
 _MAX_TITLE = 128
@@ -29,13 +28,9 @@ class ModelCard:
     tags: tuple[str, ...] = ()
 
 
-def read_card(path: Path) -> ModelCard:
-    """Read a card; one that is missing or unreadable says nothing."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES).decode("utf-8", errors="replace")
-    except OSError:
-        return ModelCard()
+def read_card(content: bytes) -> ModelCard:
+    """Read the beginning of a card; what is no card says nothing."""
+    text = content[:MAX_CARD_BYTES].decode("utf-8", errors="replace")
     values = _front_matter(text.splitlines())
     return ModelCard(
         title=_first(values, "title", "model_name", limit=_MAX_TITLE),

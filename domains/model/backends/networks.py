@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import diffusers
 import torch
@@ -16,9 +16,11 @@ import transformers
 from accelerate import init_empty_weights  # type: ignore[import-untyped]
 from torch import nn
 
-from domains.errors import FailedPrecondition, Internal, Reason
+from domains.errors import Internal
 from domains.model.backends.constructor import accepted_by
 from domains.model.backends.diffusers_folder import NetworkPlan
+from domains.model.backends.library_errors import blamed_on
+from domains.model.backends.stored_weights import POSITION_IDS, incomplete, misshapen
 from domains.model.backends.weights import read_tensors
 
 # Names of the VAE's attention before diffusers 0.12, still found in files.
@@ -28,7 +30,6 @@ _OLD_VAE_NAMES = {
     ".value.": ".to_v.",
     ".proj_attn.": ".to_out.0.",
 }
-_KEYS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,8 @@ def build_empty(plan: NetworkPlan) -> EmptyNetwork:
             MODEL_INCOMPLETE when tensors are missing or unknown, naming a few;
             MODEL_SHAPE_INVALID when one has another shape than the network.
     """
-    try:
-        with init_empty_weights(include_buffers=False):
-            module = _construct(plan)
-    except (ValueError, TypeError, KeyError, IndexError, NotImplementedError) as error:
-        raise FailedPrecondition(
-            f"The model's {plan.name}/config.json describes no network that can be built.",
-            reason=Reason.MODEL_CONFIG_INVALID,
-            metadata={"component": plan.name},
-        ) from error
+    with blamed_on(plan.name, "config.json"), init_empty_weights(include_buffers=False):
+        module = _construct(plan)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -64,18 +58,18 @@ def build_empty(plan: NetworkPlan) -> EmptyNetwork:
     for file in plan.files:
         for entry in file.header.tensors:
             target = _target_name(entry.name, wanted)
-            if target is None and entry.name.endswith("position_ids"):
-                continue  # a constant that older versions stored
+            if target is None and entry.name.endswith(POSITION_IDS):
+                continue
             if target is None or target in taken:
                 unexpected.append(entry.name)
             elif wanted[target] != entry.shape:
-                _refuse_shape(plan.name, entry.name)
+                raise misshapen(plan.name, entry.name)
             else:
                 names[entry.name] = target
                 taken.add(target)
     missing = sorted(set(wanted) - taken)
     if missing or unexpected:
-        _refuse_keys(plan.name, missing, unexpected)
+        raise incomplete(plan.name, missing, unexpected)
     return EmptyNetwork(plan, module, names)
 
 
@@ -99,7 +93,7 @@ def fill(
     """
     module = network.module
     for file in network.plan.files:
-        for stored, tensor in read_tensors(file.path, file.header, on_bytes=on_bytes):
+        for stored, tensor in read_tensors(file, on_bytes=on_bytes):
             target = network.names.get(stored)
             if target is None:
                 continue
@@ -116,14 +110,14 @@ def fill(
 
 def _construct(plan: NetworkPlan) -> nn.Module:
     # The name is a family's and never a file's.
-    wanted, config = plan.network_class, plan.config
+    wanted = plan.network_class
+    known = {key: plan.config[key] for key in wanted.bounds.keys if key in plan.config}
     if wanted.library == "diffusers":
         cls: Any = getattr(diffusers, wanted.name)
-        network = cls(**accepted_by(cls, config))
+        network = cls(**accepted_by(cls, known))
     else:
         cls = getattr(transformers, wanted.name)
-        known = {key: config[key] for key in wanted.bounds.keys if key in config}
-        network = cls(cls.config_class(**known))
+        network = cls(cls.config_class(**accepted_by(cls.config_class, known)))
     assert isinstance(network, nn.Module)
     return network
 
@@ -144,28 +138,3 @@ def _place(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
         setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
     else:
         setattr(owner, leaf, tensor)
-
-
-def _refuse_shape(component: str, name: str) -> NoReturn:
-    raise FailedPrecondition(
-        f"The model's {component} has weights of another shape than its configuration.",
-        reason=Reason.MODEL_SHAPE_INVALID,
-        metadata={"component": component, "tensor": name},
-    )
-
-
-def _refuse_keys(component: str, missing: list[str], unexpected: list[str]) -> NoReturn:
-    metadata = {"component": component}
-    parts = []
-    for label, names in (("missing", missing), ("unexpected", unexpected)):
-        if names:
-            more = ", ..." if len(names) > _KEYS_SHOWN else ""
-            shown = ", ".join(names[:_KEYS_SHOWN]) + more
-            metadata[f"{label}_count"] = str(len(names))
-            metadata[f"{label}_tensors"] = shown
-            parts.append(f"{len(names)} {label} ({shown})")
-    raise FailedPrecondition(
-        f"The weights of the model's {component} are not complete: {'; '.join(parts)}.",
-        reason=Reason.MODEL_INCOMPLETE,
-        metadata=metadata,
-    )

@@ -1,36 +1,41 @@
-"""Walking through model roots without ever leaving them.
+"""Walking through a model root without ever leaving it.
 
-A link is followed only to a place inside the same root, judged by where it really ends:
-comparing names would let `root_evil` pass for a part of `root`.
+What the walk has not looked at is left out: a folder beyond the bounds on depth and number
+of files is not taken on trust. The walk goes level by level, so a heap of files deep down
+keeps it from nothing that lies above.
 """
 
 from __future__ import annotations
 
-import logging
 import os
+import stat
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 
-_LOG = logging.getLogger(__name__)
-INDEX = "model_index.json"
+from domains.model.backends.confined_files import Fingerprint, file_state
+from domains.model.backends.confinement import Root
+from domains.model.backends.diffusers_folder import INDEX_FILE
+from domains.model.backends.file_names import unfit
+from domains.model.backends.root_look import Entries, Item, Refused, RootLook
+from domains.values import ModelPlace
+
 SAFETENSORS = ".safetensors"
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
-_MAX_DEPTH = 6
-_MAX_ENTRIES = 100_000
-
-# Relative name, size in bytes, modification time in nanoseconds, of each file.
-Fingerprint = tuple[tuple[str, int, int], ...]
+MAX_DEPTH = 6
+_MAX_MODEL_ENTRIES = 5_000
 
 
 @dataclass(frozen=True)
 class Found:
-    """A model folder or model file. `path` is where it really lies, `relative` its place
+    """A model folder or model file. `place` is where it really lies, `relative` its place
     in the root with slashes, `name` its name without `ending`, which folders have none of.
-    The real path may lack the ending: links decide what things are called."""
+    The real place may lack the ending: links decide what things are called."""
 
-    path: Path
+    place: ModelPlace
     relative: str
     name: str
     ending: str
@@ -44,142 +49,136 @@ class Found:
     @property
     def size_bytes(self) -> int:
         """Size on disk."""
-        return sum(size for _, size, _ in self.files)
+        return sum(file[1] for file in self.files)
 
     @property
     def modified_at(self) -> datetime:
         """When the newest file changed."""
-        newest = max((changed for _, _, changed in self.files), default=0)
-        return datetime.fromtimestamp(newest / 1e9, UTC)
+        newest = max((file[2] for file in self.files), default=0)
+        # A clock that was never set is no reason to leave a model out.
+        return datetime.fromtimestamp(min(max(newest / 1e9, 0), _LATEST), UTC)
 
 
 class RootWalk:
-    """One walk through one root.
+    """One walk through one root; `look` has what it came upon."""
 
-    Args:
-        root: The folder; it may itself be a link, which the operator made.
-
-    Attributes:
-        problems: What was left out and why, one sentence each, without folders' names.
-    """
-
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Root) -> None:
         self._root = root
-        self._real_root = Path(os.path.realpath(root))
-        self._entries = 0
-        self._seen: set[Path] = set()
-        self.problems: list[str] = []
+        self._walked: set[tuple[int, int]] = set()
+        self._models: dict[tuple[int, int], Fingerprint | None] = {}
+        self.look = RootLook(root)
 
     def find(self) -> Iterator[Found]:
-        """Every model folder and model file, in order of name."""
-        if not os.path.isdir(self._root):
-            self._leave_out(self._root, "A configured model folder is not there.")
-            return
-        yield from self._folder(self._real_root, 0)
+        """Every model folder and model file."""
+        start = self.look.start()
+        folders = deque([] if start is None else [start])
+        while folders:
+            folder = folders.popleft()
+            with suppress(Refused):
+                yield from self._folder(folder, folders)
 
-    def _folder(self, folder: Path, depth: int) -> Iterator[Found]:
-        real = Path(os.path.realpath(folder))
-        if real in self._seen:
+    def _folder(self, folder: Item, folders: deque[Item]) -> Iterator[Found]:
+        if folder.key in self._walked:
             return  # A link leads back to where the walk has been.
-        self._seen.add(real)
-        for entry in self._list(folder):
-            path = Path(entry.path)
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(path):
-                if not self._inside(path):
-                    continue
-                if os.path.isfile(path / INDEX):
-                    yield from self._model_folder(path)
-                elif depth < _MAX_DEPTH:
-                    yield from self._folder(path, depth + 1)
-                else:
-                    self._leave_out(path, f"Folder {entry.name!r} lies too deep.")
-            elif path.suffix.lower() in PICKLES | {SAFETENSORS} and self._inside(path):
-                yield from self._model_file(path)
-
-    def _list(self, folder: Path) -> list[os.DirEntry[str]]:
-        """The folder's entries in order of name; none once the walk has seen too many."""
-        try:
-            with os.scandir(folder) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
-            self._leave_out(folder, f"Folder {folder.name!r} cannot be read.")
-            return []
-        self._entries += len(listed)
-        if self._entries > _MAX_ENTRIES:
-            self._leave_out(folder, f"Folder {folder.name!r} and others: too many files.")
-            return []
-        return listed
-
-    def _inside(self, path: Path) -> bool:
-        real = Path(os.path.realpath(path))
-        if real.is_relative_to(self._real_root):
-            return True
-        self._leave_out(
-            path, f"{path.name!r} is a link that leads outside its root (PATH_OUTSIDE_ROOT)."
-        )
-        return False
-
-    def _model_folder(self, folder: Path) -> Iterator[Found]:
-        files = self._contents(folder, folder, 0)
+        if folder.key not in self._models:
+            entries = self.look.list(folder)
+            if entries is None:
+                return
+            if not folder.shown or all(name != INDEX_FILE for name, _ in entries):
+                yield from self._walk(folder, entries, folders)
+                return
+            # Another link to a model is not looked through again.
+            self._models[folder.key] = None
+            self._models[folder.key] = contents(self.look, folder, entries)
+        files = self._models[folder.key]
         if files is not None:
-            yield Found(
-                Path(os.path.realpath(folder)),
-                folder.relative_to(self._real_root).as_posix(),
-                folder.name,
-                ending="",
-                files=tuple(files),
-            )
+            yield self._found(folder, folder.name, "", files)
 
-    def _contents(
-        self, model: Path, folder: Path, depth: int
-    ) -> list[tuple[str, int, int]] | None:
-        """Every file of a model folder; None when a part of it lies outside the root."""
-        files = []
-        for entry in self._list(folder):
-            path = Path(entry.path)
-            if not self._inside(path):
-                return None
-            if os.path.isdir(path):
-                below = self._contents(model, path, depth + 1) if depth < _MAX_DEPTH else []
-                if below is None:
-                    return None
-                files.extend(below)
-            else:
-                files.extend(self._state(path, path.relative_to(model).as_posix()))
-        return files
+    def _walk(self, folder: Item, entries: Entries, folders: deque[Item]) -> Iterator[Found]:
+        """Look at what lies in a folder that is no model, and keep its folders for later."""
+        self._walked.add(folder.key)
+        if len(folder.shown) > MAX_DEPTH:
+            self.look.leave_out(folder.shown, f"Folder {folder.name!r} lies too deep.")
+            return
+        for name, state in entries:
+            if name.startswith("."):
+                continue
+            with suppress(Refused):
+                if stat.S_ISDIR(state.st_mode) or stat.S_ISLNK(state.st_mode) or _ending(name):
+                    yield from self._entry(folder, name, state, folders)
 
-    def _model_file(self, path: Path) -> Iterator[Found]:
-        state = self._state(path, path.name)
-        relative = path.relative_to(self._real_root)
-        name = path.name[: -len(path.suffix)]
+    def _entry(
+        self, folder: Item, name: str, state: os.stat_result, folders: deque[Item]
+    ) -> Iterator[Found]:
+        seen = self.look.follow(folder, name, state, matters=bool(_ending(name)))
+        if seen is None:
+            return
+        is_folder = stat.S_ISDIR(seen.spot.state.st_mode)
+        if not is_folder and not _ending(name):
+            return
+        why = unfit(name)
+        if not why and not is_folder and not stat.S_ISREG(seen.spot.state.st_mode):
+            why = "is neither a file nor a folder"
+        if why:
+            self.look.leave_out(seen.shown, f"{name!r} {why}.")
+        elif is_folder:
+            folders.append(seen)
+        else:
+            yield self._file(seen)
+
+    def _file(self, file: Item) -> Found:
+        stem = PurePath(file.name).stem
         # Libraries save every network under the same few names; the folder distinguishes it.
-        if name.partition(".")[0] in _GENERIC_NAMES and len(relative.parts) > 1:
-            name = path.parent.name
-        if state:
-            yield Found(
-                Path(os.path.realpath(path)),
-                relative.as_posix(),
-                name,
-                ending=path.suffix.lower(),
-                files=tuple(state),
-            )
+        if stem.partition(".")[0] in _GENERIC_NAMES and len(file.shown) > 1:
+            stem = file.shown[-2]
+        files = (file_state(file.name, file.spot.state),)
+        return self._found(file, stem, _ending(file.name), files)
 
-    def _state(self, path: Path, name: str) -> list[tuple[str, int, int]]:
-        try:
-            state = path.stat()
-        except OSError:
-            self._leave_out(path, f"File {path.name!r} cannot be read.")
-            return []
-        return [(name, state.st_size, state.st_mtime_ns)]
+    def _found(self, at: Item, name: str, ending: str, files: Fingerprint) -> Found:
+        place = ModelPlace(self._root.path, Path(*at.spot.inside))
+        return Found(place, "/".join(at.shown), name, ending, files)
 
-    def _leave_out(self, path: Path, why: str) -> None:
-        """The operator's log names the path; clients see the sentence."""
-        _LOG.warning("left out of the model catalogue: %s (%s)", why, path)
-        self.problems.append(why)
+
+def contents(look: RootLook, model: Item, entries: Entries) -> Fingerprint:
+    """Every file of a model folder with these `entries`, each folder in it once.
+
+    Raises:
+        Refused: Not all of it can be looked at, or a part of it is a link that leads
+            outside the root.
+    """
+    files = []
+    left = _MAX_MODEL_ENTRIES
+    seen = {model.key}
+    folders = deque([(model, entries)])
+    while folders:
+        folder, entries = folders.popleft()
+        left -= len(entries)
+        if left < 0:
+            raise look.refuse(model.shown, f"Model {model.name!r} has too many files.")
+        for name, state in entries:
+            below = look.follow(folder, name, state)
+            if below is None:
+                continue
+            path = below.shown[len(model.shown) :]
+            if stat.S_ISREG(below.spot.state.st_mode):
+                files.append(file_state("/".join(path), below.spot.state))
+            elif stat.S_ISDIR(below.spot.state.st_mode) and below.key not in seen:
+                seen.add(below.key)
+                if len(path) > MAX_DEPTH:
+                    raise look.refuse(model.shown, f"Model {model.name!r} is too deep.")
+                listed = look.list(below)
+                if listed is not None:
+                    folders.append((below, listed))
+    return tuple(files)
+
+
+def _ending(name: str) -> str:
+    """The ending of a name that a model file may have; empty for others."""
+    ending = PurePath(name).suffix.lower()
+    return ending if ending == SAFETENSORS or ending in PICKLES else ""
 
 
 _GENERIC_NAMES = frozenset(
     {"diffusion_pytorch_model", "model", "pytorch_model", "pytorch_lora_weights"}
 )
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC).timestamp()

@@ -8,15 +8,16 @@ and says only in its own words what is wrong. Plain Python, so any process may u
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import re
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from domains.errors import FailedPrecondition, Reason
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.header_json import METADATA, HeaderText
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 20_000
@@ -70,20 +71,16 @@ class Header:
     size_bytes: int
 
 
-def read_header(path: Path) -> Header:
-    """Open `path`, check its header and close it again.
+def read_header(files: ConfinedFiles, name: str = "") -> Header:
+    """Open a file of a model, or the model that is a file, and check its header.
 
     Raises:
-        FailedPrecondition: As `parse_header`; also MODEL_INCOMPLETE when the file
-            cannot be opened.
+        FailedPrecondition: As `parse_header` and `ConfinedFiles.open`.
+        PathOutsideRoot: It is a link that leads outside its root.
+        OSError: The machine cannot read it at the moment.
     """
-    try:
-        with path.open("rb") as file:
-            return parse_header(file, path.stat().st_size)
-    except OSError as error:
-        raise FailedPrecondition(
-            f"The weight file {path.name!r} cannot be read.", reason=Reason.MODEL_INCOMPLETE
-        ) from error
+    with files.open(name) as file:
+        return parse_header(file, os.fstat(file.fileno()).st_size)
 
 
 def parse_header(file: BinaryIO, file_bytes: int) -> Header:
@@ -112,17 +109,11 @@ def parse_header(file: BinaryIO, file_bytes: int) -> Header:
     # Counting brackets bounds the parser's work before it starts.
     if raw.count(b"{") > MAX_TENSORS + 8 or raw.count(b"[") > 4 * MAX_TENSORS + 16:
         _refuse(Reason.MODEL_HEADER_TOO_LARGE, "lists too many tensors")
-    entries = _parse_json(raw)
-    metadata = _metadata(entries.pop("__metadata__", {}))
-    if not entries:
-        _refuse(Reason.MODEL_HEADER_INVALID, "holds no tensors")
-    if len(entries) > MAX_TENSORS:
-        _refuse(Reason.MODEL_HEADER_TOO_LARGE, "lists too many tensors")
     data_start = 8 + header_bytes
-    tensors = sorted(
-        (_entry(name, value, data_start) for name, value in entries.items()),
-        key=lambda tensor: (tensor.offset, tensor.size_bytes),
-    )
+    tensors, metadata = _parse(raw, data_start)
+    if not tensors:
+        _refuse(Reason.MODEL_HEADER_INVALID, "holds no tensors")
+    tensors.sort(key=lambda tensor: (tensor.offset, tensor.size_bytes))
     position = data_start
     for tensor in tensors:
         if tensor.offset != position:
@@ -149,37 +140,31 @@ def _refuse_other_formats(start: bytes) -> None:
         _refuse(Reason.MODEL_FORMAT_UNSUPPORTED, "is not in the safetensors format")
 
 
-def _parse_json(raw: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise ValueError("duplicate key")
-            found[key] = value
-        return found
-
-    def no_constant(_text: str) -> NoReturn:
-        raise ValueError("NaN or Infinity")
-
+def _parse(raw: bytes, data_start: int) -> tuple[list[TensorEntry], dict[str, str]]:
+    metadata: dict[str, str] = {}
+    tensors: list[TensorEntry] = []
     try:
-        parsed = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant
-        )
+        header = HeaderText(raw.decode("utf-8"))
+
+        def read(name: str) -> Any:
+            if name != METADATA:
+                return header.entry()
+            for key, value in header.members(lambda _key: header.text()):
+                metadata[key] = value
+                if len(metadata) > MAX_METADATA_ENTRIES:
+                    raise ValueError("too many texts")
+            return None
+
+        for name, value in header.members(read):
+            if name == METADATA:
+                continue
+            tensors.append(_entry(name, value, data_start))
+            if len(tensors) > MAX_TENSORS:
+                _refuse(Reason.MODEL_HEADER_TOO_LARGE, "lists too many tensors")
+        header.end()
     except (ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, dict):
         _refuse(Reason.MODEL_HEADER_INVALID, "has a header that cannot be read")
-    return parsed
-
-
-def _metadata(value: Any) -> dict[str, str]:
-    if (
-        not isinstance(value, dict)
-        or len(value) > MAX_METADATA_ENTRIES
-        or any(not isinstance(text, str) for text in value.values())
-    ):
-        _refuse(Reason.MODEL_HEADER_INVALID, "has metadata that is not text")
-    return dict(value)
+    return tensors, metadata
 
 
 def _entry(name: str, value: Any, data_start: int) -> TensorEntry:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from domains.errors import DomainError, Reason
+from domains.errors import DomainError, FailedPrecondition, Reason
+from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import one_line, tags
 from domains.model.backends.recognition import recognise
-from domains.model.backends.roots import Found
+from domains.model.backends.roots import SAFETENSORS, Found
 from domains.model.backends.safetensors_header import read_header
 from domains.model.types import (
     Architecture,
@@ -34,11 +35,16 @@ _RESOLUTION = re.compile(r"(\d{2,5})x(\d{2,5})")
 
 
 def read_safetensors(found: Found) -> Model:
-    """Describe a .safetensors file from its header. The model has no id yet."""
+    """Describe a .safetensors file from its header. The model has no id yet.
+
+    Raises:
+        PathOutsideRoot: It has become a link that leads outside its root.
+        OSError: The machine cannot read it at the moment.
+    """
     try:
-        header = read_header(found.path)
-    except DomainError as error:
-        return _model(found, ModelFormat.SAFETENSORS, problem=problem_of(error))
+        header = read_header(ConfinedFiles(found.place))
+    except FailedPrecondition as error:
+        return unusable(found, problem_of(error))
     recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})
     metadata = header.metadata
     width, height = _resolution(metadata.get("modelspec.resolution", ""))
@@ -48,7 +54,7 @@ def read_safetensors(found: Found) -> Model:
         type=recognised.type,
         architecture=recognised.architecture or _architecture(metadata),
         format=ModelFormat.SAFETENSORS,
-        path=found.path,
+        place=found.place,
         size_bytes=found.size_bytes,
         modified_at=found.modified_at,
         prediction_type=_PREDICTIONS.get(metadata.get("modelspec.prediction_type", "")),
@@ -67,10 +73,9 @@ def read_safetensors(found: Found) -> Model:
 
 def describe_pickle(found: Found) -> Model:
     """List a pickle by what the file system says. Opening it could run what it holds."""
-    return _model(
+    return unusable(
         found,
-        ModelFormat.PICKLE,
-        problem=Problem(
+        Problem(
             Reason.MODEL_UNSAFE_PICKLE,
             "The file is a pickle, which can run code when it is opened; use the model's "
             "safetensors file.",
@@ -88,14 +93,16 @@ def shown_name(found: Found) -> str:
     return one_line(found.name, 128)
 
 
-def _model(found: Found, format: ModelFormat, *, problem: Problem) -> Model:
+def unusable(found: Found, problem: Problem) -> Model:
+    """A model of which nothing is known but its files and why it cannot be used."""
+    formats = {"": ModelFormat.DIFFUSERS_FOLDER, SAFETENSORS: ModelFormat.SAFETENSORS}
     return Model(
         model_id="",
         name=shown_name(found),
         type=None,
         architecture=None,
-        format=format,
-        path=found.path,
+        format=formats.get(found.ending, ModelFormat.PICKLE),
+        place=found.place,
         size_bytes=found.size_bytes,
         modified_at=found.modified_at,
         problem=problem,

@@ -6,14 +6,15 @@ instead of a crash of the process, and the header that was checked is the one th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import BinaryIO
+from io import FileIO
 
 import torch
 
 from domains.errors import FailedPrecondition, Reason
-from domains.model.backends.safetensors_header import Header, TensorEntry, parse_header
+from domains.model.backends.diffusers_folder import WeightFile
+from domains.model.backends.safetensors_header import TensorEntry, parse_header
 
 TORCH_TYPES = {
     "BOOL": torch.bool,
@@ -34,30 +35,28 @@ _READ_BYTES = 32 << 20
 
 
 def read_tensors(
-    path: Path, expected: Header, *, on_bytes: Callable[[int], None]
+    file: WeightFile, *, on_bytes: Callable[[int], None]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield every tensor of `path` in file order, on the CPU and in its stored type.
+    """Yield every tensor of a file in file order, on the CPU and in its stored type.
 
     Args:
-        path: The file.
-        expected: Its header as it was checked; the file must still have it.
+        file: With its header as it was checked; the file must still have it.
         on_bytes: Called after each read with its number of bytes; may raise to stop.
 
     Raises:
         FailedPrecondition: MODEL_TRUNCATED when the file changed since it was checked,
             MODEL_DTYPE_UNSUPPORTED for a type torch cannot hold.
+        PathOutsideRoot: It has become a link that leads outside its root.
+        OSError: The machine cannot read it at the moment.
     """
-    try:
-        with path.open("rb", buffering=0) as file:
-            if parse_header(file, path.stat().st_size) != expected:
-                raise _changed()
-            for entry in expected.tensors:
-                yield entry.name, _read(file, entry, on_bytes)
-    except OSError as error:
-        raise _changed() from error
+    with file.open() as opened:
+        if parse_header(opened, os.fstat(opened.fileno()).st_size) != file.header:
+            raise _changed()
+        for entry in file.header.tensors:
+            yield entry.name, _read(opened, entry, on_bytes)
 
 
-def _read(file: BinaryIO, entry: TensorEntry, on_bytes: Callable[[int], None]) -> torch.Tensor:
+def _read(file: FileIO, entry: TensorEntry, on_bytes: Callable[[int], None]) -> torch.Tensor:
     data_type = TORCH_TYPES.get(entry.data_type)
     if data_type is None:
         raise FailedPrecondition(
@@ -69,7 +68,7 @@ def _read(file: BinaryIO, entry: TensorEntry, on_bytes: Callable[[int], None]) -
     file.seek(entry.offset)
     done = 0
     while done < entry.size_bytes:
-        count = file.readinto(target[done : done + _READ_BYTES])  # type: ignore[attr-defined]
+        count = file.readinto(target[done : done + _READ_BYTES])
         if not count:
             raise _changed()
         done += count

@@ -26,6 +26,8 @@ from domains.model.types import (
 )
 from domains.paging import Page, paginate
 
+_MOST_PROBLEMS = 64
+
 
 @dataclass(frozen=True)
 class Refresh:
@@ -62,8 +64,14 @@ class ModelCatalogue:
         self._configured = default_model
         self._clock = clock
         self._models: MappingProxyType[str, Model] | None = None
+        self._problems: tuple[str, ...] = ()
         self._last_uses: dict[str, datetime] = {}
         self._running: asyncio.Task[Refresh] | None = None
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What the last look left out and why, a sentence each: the first of many."""
+        return self._problems
 
     async def refresh(self) -> Refresh:
         """Look through the roots; joins a look that is under way."""
@@ -73,9 +81,11 @@ class ModelCatalogue:
         return await asyncio.shield(self._running)
 
     async def close(self) -> None:
-        """Wait for a look that is under way: threads cannot be ended."""
+        """Stop waiting for a look that is under way. Its thread ends when the disk answers,
+        or with the process."""
         if self._running is not None:
-            with contextlib.suppress(Exception):
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
                 await self._running
 
     async def list(
@@ -93,10 +103,7 @@ class ModelCatalogue:
                 TEXT_TOO_LONG.
         """
         limit = LIMITS["ListModelsRequest.tags"]
-        SearchInvalid.check(
-            checks.elements("tags", len(wanted.tags), limit),
-            *(checks.line(f"tags[{i}]", tag, limit) for i, tag in enumerate(wanted.tags)),
-        )
+        SearchInvalid.check(*checks.lines("tags", wanted.tags, limit))
         models = await self._known()
         chosen = ordered(
             (model for model in models.values() if matches(model, wanted)),
@@ -197,6 +204,7 @@ class ModelCatalogue:
         before: Mapping[str, Model] = self._models or {}
         after = self._marked(scan)
         self._models = MappingProxyType(after)
+        self._problems = scan.problems[:_MOST_PROBLEMS]
         self._last_uses = {k: v for k, v in self._last_uses.items() if k in after}
         return Refresh(
             added=tuple(sorted(after.keys() - before.keys())),

@@ -65,7 +65,7 @@ class Loads:
             device_id=device.device_id,
             model_id=model.model_id,
             expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL),
-            work=partial(self._run, LoadJob(model.model_id, model.path)),
+            work=partial(self._run, LoadJob(model.model_id, model.place)),
         )
 
     async def _run(self, job: LoadJob, session: Session) -> Outcome:

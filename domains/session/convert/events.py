@@ -106,8 +106,10 @@ class SessionConverter:
                         data=data,
                     )
                 )
-            case types.ImageFinished(image):
+            case types.ImageFinished(image, data_missing):
                 result.image_finished.image.CopyFrom(image_to_proto(image))
+                if data_missing is not None:
+                    result.image_finished.data_missing = REASONS.to_proto(data_missing)
             case types.Heartbeat(heartbeat_phase):
                 result.heartbeat.phase = PHASES.to_proto(heartbeat_phase)
                 result.heartbeat.SetInParent()

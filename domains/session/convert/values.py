@@ -91,7 +91,7 @@ def snapshot_to_proto(session: types.SessionSnapshot) -> session_pb2.Session:
         queue_position=session.queue_position,
         progress=session.progress,
         last_sequence=session.last_sequence,
-        first_sequence=1,
+        first_sequence=session.first_sequence,
         create_time=timestamp(session.create_time),
         start_time=timestamp(session.start_time),
         end_time=timestamp(session.end_time),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from datetime import datetime
+from bisect import bisect_left
+from operator import attrgetter
 
+from domains.clock import Clock
 from domains.session.types import (
     Cancelled,
     Completed,
@@ -13,31 +14,42 @@ from domains.session.types import (
     Failed,
     Preview,
     SessionEvent,
+    StepFinished,
     Terminal,
     TransferProgress,
 )
 
-_TRANSFER_INTERVAL_SECONDS = 0.1
+_TRANSFER_SECONDS = 0.1
+# So many steps are kept one by one; from there on the interval between two that are kept
+# doubles with every `_STEPS_AT_ONE_INTERVAL`, so that no session's log grows without end.
+_STEPS_KEPT = 2_000
+_STEPS_AT_ONE_INTERVAL = 500
 
 
 class EventLog:
-    """Entries numbered from 1 without gaps, ended by exactly one terminal entry.
+    """Entries numbered from 1, ended by exactly one terminal entry.
 
-    Readers keep their own place, so a slow one costs nothing but its own delay. The
-    newest preview is kept beside the entries and replaces the one before it.
+    Numbers have no gaps until the log is condensed. Readers keep their own place, so a slow
+    one costs nothing but its own delay. The newest preview is kept beside the entries and
+    replaces the one before it.
     """
 
-    def __init__(self, session_id: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, session_id: str, clock: Clock) -> None:
         self._session_id = session_id
-        self._now = now
+        self._clock = clock
         self._entries: list[SessionEvent] = []
         self._changed = asyncio.Event()
-        self._last_transfer: datetime | None = None
+        self._last_transfer = float("-inf")
+        self._last_step = float("-inf")
+        self._steps = 0
+        self.last_sequence = 0
+        """Number of the newest entry; 0 before the first."""
+        self.first_sequence = 1
+        """From here on no entry is missing."""
         self.preview: SessionEvent | None = None
 
-    @property
-    def last_sequence(self) -> int:
-        """Number of the newest entry; 0 before the first."""
+    def __len__(self) -> int:
+        """How many entries are kept."""
         return len(self._entries)
 
     @property
@@ -49,29 +61,52 @@ class EventLog:
         return last if isinstance(last, Completed | Failed | Cancelled) else None
 
     def entry(self, sequence: int) -> SessionEvent:
-        """The entry with that number (from 1)."""
-        return self._entries[sequence - 1]
+        """The first kept entry of that number (from 1) or a later one; there is one."""
+        return self._entries[bisect_left(self._entries, sequence, key=attrgetter("sequence"))]
 
     def append(self, entry: Entry) -> None:
-        """Add an entry. Transfer progress is thinned to ten a second; the last byte stays.
+        """Add an entry. Progress that comes too often is left out; its last one stays.
 
         Raises:
             RuntimeError: The log has ended.
         """
         if self.terminal is not None:
             raise RuntimeError(f"session {self._session_id} has ended")
-        now = self._now()
-        if isinstance(entry, TransferProgress) and entry.done_bytes < entry.total_bytes:
-            last = self._last_transfer
-            if last is not None and (now - last).total_seconds() < _TRANSFER_INTERVAL_SECONDS:
-                return
-            self._last_transfer = now
-        self._entries.append(SessionEvent(self._session_id, len(self._entries) + 1, now, entry))
+        if self._is_too_much(entry):
+            return
+        self.last_sequence += 1
+        now = self._clock.wall()
+        self._entries.append(SessionEvent(self._session_id, self.last_sequence, now, entry))
         self.wake()
+
+    def _is_too_much(self, entry: Entry) -> bool:
+        now = self._clock.monotonic()
+        if isinstance(entry, TransferProgress) and entry.done_bytes < entry.total_bytes:
+            if now - self._last_transfer < _TRANSFER_SECONDS:
+                return True
+            self._last_transfer = now
+        if isinstance(entry, StepFinished):
+            interval = 0.0
+            if self._steps >= _STEPS_KEPT:
+                doubled = (self._steps - _STEPS_KEPT) // _STEPS_AT_ONE_INTERVAL
+                interval = _TRANSFER_SECONDS * 2.0**doubled
+            if now - self._last_step < interval:
+                return True
+            self._last_step = now
+            self._steps += 1
+        return False
+
+    def condense(self) -> None:
+        """Give up the progress in a log that has ended; everything else stays."""
+        gaps = [entry.sequence for entry in self._entries if _is_progress(entry)]
+        if gaps:
+            self.first_sequence = gaps[-1] + 1
+            self._entries = [entry for entry in self._entries if not _is_progress(entry)]
 
     def show(self, preview: Preview) -> None:
         """Replace the preview."""
-        self.preview = SessionEvent(self._session_id, self.last_sequence, self._now(), preview)
+        now = self._clock.wall()
+        self.preview = SessionEvent(self._session_id, self.last_sequence, now, preview)
         self.wake()
 
     def wake(self) -> None:
@@ -82,3 +117,7 @@ class EventLog:
     def change(self) -> asyncio.Event:
         """An event that is set at the next change; take it before looking."""
         return self._changed
+
+
+def _is_progress(entry: SessionEvent) -> bool:
+    return isinstance(entry.event, StepFinished | TransferProgress)

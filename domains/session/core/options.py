@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from domains import checks
 from domains.errors import FieldViolation
@@ -20,14 +21,10 @@ def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation
             f"{path}.timeout", options.timeout_seconds, LIMITS["SessionOptions.timeout"]
         )
     )
-    tags = LIMITS["SessionOptions.tags"]
-    found.append(checks.elements(f"{path}.tags", len(options.tags), tags))
-    found += [
-        checks.line(f"{path}.tags[{k}]", tag, tags) for k, tag in enumerate(options.tags[:33])
-    ]
+    found += checks.lines(f"{path}.tags", options.tags, LIMITS["SessionOptions.tags"])
     metadata = LIMITS["SessionOptions.metadata"]
     found.append(checks.elements(f"{path}.metadata", len(options.metadata), metadata))
-    for key, value in list(options.metadata.items())[:33]:
+    for key, value in islice(options.metadata.items(), metadata.max_elements):
         found.append(checks.name(f"{path}.metadata", key))
         found.append(checks.line(f"{path}.metadata", value, metadata))
     return (violation for violation in found if violation is not None)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from domains.errors import Cancelled
+from domains.loops import kept
+from domains.rooms import Room
 from domains.session.core.session import Session
 from domains.session.errors import QueueFull, SessionTimedOut
 from domains.session.ports import FaultReporter
@@ -15,8 +18,19 @@ from domains.session.ports import FaultReporter
 Turn = Callable[[Session], Awaitable[None]]
 
 
+@dataclass(frozen=True)
+class _Place:
+    session: Session
+    turn: Turn
+    arrival: int
+
+
 class DeviceQueue:
-    """Runs sessions of one device one after another, by priority and then by arrival.
+    """Runs sessions of one device one after another.
+
+    By priority; among equals clients take turns, and the sessions of one client come in
+    the order of their arrival. One client alone may fill the queue; once others wait, it
+    holds at most half of it, and what it holds beyond keeps nobody out.
 
     A session that is cancelled or whose time is over while it waits never starts. Work
     that raises ends its session and never the queue.
@@ -29,10 +43,12 @@ class DeviceQueue:
 
     def __init__(self, device_id: str, *, length: int, describe: FaultReporter) -> None:
         self.device_id = device_id
-        self._length = length
         self._describe = describe
-        self._waiting: list[tuple[int, int, Session, Turn]] = []
+        self._waiting: list[_Place] = []
+        self._room = Room(length)
         self._arrivals = itertools.count()
+        self._turns = itertools.count()
+        self._last_turns: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self.running: Session | None = None
@@ -43,23 +59,26 @@ class DeviceQueue:
         return len(self._waiting)
 
     def position_of_next(self) -> int:
-        """How many sessions would be before a new one of normal priority."""
+        """How many sessions would at most be before a new one of normal priority."""
         return len(self._waiting) + (self.running is not None)
 
     def submit(self, session: Session, turn: Turn) -> None:
         """Put a session in; its queue position is known when this returns.
 
         Raises:
-            QueueFull: There is no room.
+            QueueFull: There is no room, or none for this client while others wait.
         """
         self._drop_finished()
-        if len(self._waiting) >= self._length:
-            raise QueueFull(self.device_id, self._length)
-        place = (session.options.priority.value, next(self._arrivals), session, turn)
-        heapq.heappush(self._waiting, place)
+        client = session.client
+        if not self._room.has_place_for(client):
+            shared = not self._room.alone(client)
+            raise QueueFull(self.device_id, self._room.limit_for(client), shared=shared)
+        self._room.take(client)
+        self._waiting.append(_Place(session, turn, next(self._arrivals)))
         self._update_positions()
         if self._runner is None:
-            self._runner = asyncio.create_task(self._run(), name=f"queue {self.device_id}")
+            name = f"queue {self.device_id}"
+            self._runner = asyncio.create_task(kept(name, self._run), name=name)
         self._wake.set()
 
     async def stop(self) -> None:
@@ -71,7 +90,39 @@ class DeviceQueue:
 
     def waiting(self) -> list[Session]:
         """Sessions that wait, next first."""
-        return [session for _, _, session, _ in sorted(self._waiting, key=lambda w: w[:2])]
+        return [place.session for place in self._in_order()]
+
+    def _in_order(self) -> list[_Place]:
+        """By priority, then in rounds: everybody's first one, everybody's second one.
+
+        Within a round the client goes first whose last turn is longest ago.
+        """
+        rounds: Counter[tuple[int, str]] = Counter()
+        keys: dict[int, tuple[int, int, int, int]] = {}
+        for place in sorted(self._waiting, key=lambda place: place.arrival):
+            session = place.session
+            priority = session.options.priority.value
+            keys[place.arrival] = (
+                priority,
+                rounds[priority, session.client],
+                self._last_turns.get(session.client, -1),
+                place.arrival,
+            )
+            rounds[priority, session.client] += 1
+        return sorted(self._waiting, key=lambda place: keys[place.arrival])
+
+    def _remove(self, places: list[_Place]) -> None:
+        gone = {place.arrival for place in places}
+        self._waiting = [place for place in self._waiting if place.arrival not in gone]
+        for place in places:
+            self._room.give_back(place.session.client)
+        self._update_positions()
+
+    def _note_turn(self, client: str) -> None:
+        """Remember it of those who wait, and of the one whose turn it is."""
+        waiting = {place.session.client for place in self._waiting}
+        self._last_turns = {c: t for c, t in self._last_turns.items() if c in waiting}
+        self._last_turns[client] = next(self._turns)
 
     async def _run(self) -> None:
         while True:
@@ -80,11 +131,12 @@ class DeviceQueue:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            _, _, session, turn = heapq.heappop(self._waiting)
-            self.running = session
-            self._update_positions()
+            place = self._in_order()[0]
+            self.running = place.session
+            self._note_turn(place.session.client)
+            self._remove([place])
             try:
-                await self._take(session, turn)
+                await self._take(place.session, place.turn)
             finally:
                 self.running = None
 
@@ -115,11 +167,9 @@ class DeviceQueue:
                     session,
                     SessionTimedOut(session.session_id, session.options.timeout_seconds),
                 )
-        kept = [place for place in self._waiting if not place[2].state.final]
-        if len(kept) != len(self._waiting):
-            self._waiting = kept
-            heapq.heapify(self._waiting)
-            self._update_positions()
+        finished = [place for place in self._waiting if place.session.state.final]
+        if finished:
+            self._remove(finished)
 
     def expire(self) -> None:
         """End waiting sessions whose time is over; call now and then."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import datetime
+from dataclasses import replace
 
+from domains.clock import Clock
+from domains.errors import DomainError
 from domains.session.core.session import Session
 from domains.session.errors import EventsExpired
 from domains.session.ports import ArtifactReader
@@ -14,6 +16,7 @@ from domains.session.types import (
     Heartbeat,
     ImageChunk,
     ImageFinished,
+    ImageResult,
     Passing,
     QueueMoved,
     SessionEvent,
@@ -26,7 +29,7 @@ class SessionReader:
     Args:
         artifacts: Where finished pictures are read back from.
         heartbeat_seconds: Silence after which a stream gets a heartbeat.
-        now: The clock, timezone-aware.
+        clock: The time.
     """
 
     def __init__(
@@ -34,11 +37,11 @@ class SessionReader:
         artifacts: ArtifactReader,
         *,
         heartbeat_seconds: float,
-        now: Callable[[], datetime],
+        clock: Clock,
     ) -> None:
         self._artifacts = artifacts
         self._heartbeat_seconds = heartbeat_seconds
-        self._now = now
+        self._clock = clock
 
     async def events(
         self,
@@ -48,27 +51,35 @@ class SessionReader:
         image_data: bool = False,
         previews: bool = False,
     ) -> AsyncGenerator[SessionEvent]:
-        """Entries from `from_sequence` on (0 and 1: all) to the last, with passing events.
+        """Entries from `from_sequence` on to the last, with passing events.
+
+        0 and 1 mean every entry that is kept: of a session that ended long ago progress may
+        be missing.
 
         Raises:
-            EventsExpired: `from_sequence` is more than one past the newest entry.
+            EventsExpired: `from_sequence` is more than one past the newest entry, or entries
+                from there on are kept no more.
         """
         log = session.log
+        condensed = log.first_sequence > 1
         cursor = max(from_sequence, 1)
-        if cursor > log.last_sequence + 1:
-            raise EventsExpired(from_sequence, 1, log.last_sequence)
+        if not (cursor == 1 or log.first_sequence <= cursor <= log.last_sequence + 1):
+            raise EventsExpired(from_sequence, log.first_sequence, log.last_sequence)
         shown: SessionEvent | None = None
         position = session.queue_position
         while True:
             change = log.change()
             while cursor <= log.last_sequence:
+                if 1 < cursor < log.first_sequence and not condensed:  # meanwhile
+                    raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
                 entry = log.entry(cursor)
                 if image_data and isinstance(entry.event, ImageFinished):
-                    async with aclosing(self._chunks(entry, entry.event)) as chunks:
-                        async for chunk in chunks:
-                            yield chunk
-                yield entry
-                cursor += 1
+                    async with aclosing(self._with_data(entry, entry.event)) as events:
+                        async for event in events:
+                            yield event
+                else:
+                    yield entry
+                cursor = entry.sequence + 1
             if log.terminal is not None:
                 return
             if session.queue_position != position:
@@ -84,14 +95,29 @@ class SessionReader:
                 yield self._passing(session, Heartbeat(session.phase))
 
     def _passing(self, session: Session, event: Passing) -> SessionEvent:
-        return SessionEvent(session.session_id, session.log.last_sequence, self._now(), event)
+        return SessionEvent(
+            session.session_id, session.log.last_sequence, self._clock.wall(), event
+        )
+
+    async def _with_data(
+        self, entry: SessionEvent, finished: ImageFinished
+    ) -> AsyncGenerator[SessionEvent]:
+        """A picture's chunks and its entry, which says so where the bytes are not to be had:
+        whatever became of a picture, the log goes on to its end.
+        """
+        try:
+            async with aclosing(self._chunks(entry, finished.image)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except DomainError as error:
+            entry = replace(entry, event=replace(finished, data_missing=error.reason))
+        yield entry
 
     async def _chunks(
-        self, entry: SessionEvent, finished: ImageFinished
+        self, entry: SessionEvent, image: ImageResult
     ) -> AsyncGenerator[SessionEvent]:
         """The picture's file, numbered like the entry before it so that it is resent."""
         offset = 0
-        image = finished.image
         async for data in self._artifacts.read(image.artifact_id):
             chunk = ImageChunk(image.image_index, offset, image.size_bytes, data)
             yield SessionEvent(entry.session_id, entry.sequence - 1, entry.event_time, chunk)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
+from domains.clients import DEFAULT_CLIENT
 from domains.errors import Reason
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.reading import SessionReader
@@ -34,7 +35,11 @@ class SessionRunner:
         self._reader = reader
 
     async def run(
-        self, request: SessionRequest, *, expired: Callable[[], bool] = _never
+        self,
+        request: SessionRequest,
+        *,
+        client: str = DEFAULT_CLIENT,
+        expired: Callable[[], bool] = _never,
     ) -> AsyncGenerator[SessionEvent]:
         """Start the session, or find the one that its request_id started; follow it.
 
@@ -44,6 +49,7 @@ class SessionRunner:
 
         Args:
             request: What the call asks for.
+            client: Whose call it is.
             expired: Whether the call is dropped because its own deadline passed.
 
         Raises:
@@ -51,7 +57,7 @@ class SessionRunner:
             DomainError: The request cannot be prepared, the queue is full, the server is
                 shutting down, the session failed or was cancelled.
         """
-        session, existing = await self._find_or_open(request)
+        session, existing = await self._find_or_open(request, client)
         events = self._reader.events(
             session, image_data=request.image_data, previews=request.previews
         )
@@ -69,7 +75,7 @@ class SessionRunner:
                 session.request_cancel(reason)
         session.raise_for_end()
 
-    async def _find_or_open(self, request: SessionRequest) -> tuple[Session, bool]:
+    async def _find_or_open(self, request: SessionRequest, client: str) -> tuple[Session, bool]:
         """The session, and whether an earlier call had opened it."""
         options, digest = request.options, request.digest
         if known := self._sessions.known(options.request_id, digest):
@@ -79,7 +85,8 @@ class SessionRunner:
         if known := self._sessions.known(options.request_id, digest):
             return known, True
         turn = partial(_take_turn, plan)
-        return self._sessions.open(plan, turn, options=options, digest=digest), False
+        opened = self._sessions.open(plan, turn, options=options, digest=digest, client=client)
+        return opened, False
 
 
 async def _take_turn(plan: SessionPlan, session: Session) -> None:

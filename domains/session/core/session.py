@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from domains.clock import Clock
 from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
 from domains.session.errors import SessionFailed, cancellation
@@ -28,8 +29,6 @@ from domains.session.types import (
     TransferProgress,
 )
 
-Clock = Callable[[], datetime]
-
 
 class Session:
     """Accepted work: its state, its events, its result.
@@ -37,7 +36,7 @@ class Session:
     It belongs to the event loop that made it. Every change of state goes through a
     method here, which also writes the log, so that the two cannot disagree; whatever
     comes after the terminal entry is ignored, since a worker may report late. `followers`
-    counts the calls that run the session and are still open.
+    counts the calls that run the session and are still open. `client` is whose work it is.
     """
 
     def __init__(
@@ -50,8 +49,9 @@ class Session:
         model_id: str,
         total_steps: int,
         parent_session_id: str,
+        client: str,
         retention: timedelta,
-        now: Clock,
+        clock: Clock,
     ) -> None:
         self.session_id = session_id
         self.kind = kind
@@ -59,16 +59,20 @@ class Session:
         self.device_id = device_id
         self.model_id = model_id
         self.parent_session_id = parent_session_id
+        self.client = client
         self.state = SessionState.QUEUED
         self.phase: Phase | None = Phase.QUEUED
         self.queue_position = 0
         self.images: tuple[ImageResult, ...] = ()
         self.failure: Failure | None = None
-        self.create_time = now()
+        self.create_time = clock.wall()
         self.start_time: datetime | None = None
         self.end_time: datetime | None = None
-        self.deadline = self.create_time + timedelta(seconds=options.timeout_seconds)
-        self.log = EventLog(session_id, now)
+        self._began = clock.monotonic()
+        self._deadline = self._began + options.timeout_seconds
+        self._started = 0.0
+        self._expires: float | None = None
+        self.log = EventLog(session_id, clock)
         self.cancel_reason: Reason | None = None
         self.followers = 0
         self._cancel_work: Callable[[], object] | None = None
@@ -76,7 +80,7 @@ class Session:
         self._done_steps = 0
         self._moved_share = 0.0  # of the bytes of what is moved now
         self._retention = retention
-        self._now = now
+        self._clock = clock
 
     def accept(
         self, expected_phases: tuple[Phase, ...], seeds: tuple[int, ...], steps: int
@@ -90,7 +94,7 @@ class Session:
                 expected_phases,
                 seeds,
                 steps,
-                self.deadline,
+                self._clock.shown(self._deadline),
             )
         )
 
@@ -102,14 +106,15 @@ class Session:
 
     def remaining(self) -> float:
         """Seconds until the session's timeout; 0 when it is over."""
-        return max((self.deadline - self._now()).total_seconds(), 0.0)
+        return max(self._deadline - self._clock.monotonic(), 0.0)
 
     def start(self, cancel_work: Callable[[], object]) -> None:
         """The session's turn has come. `cancel_work` asks the work to stop."""
         self.state = SessionState.RUNNING
         self.phase = None
         self.queue_position = 0
-        self.start_time = self._now()
+        self.start_time = self._clock.wall()
+        self._started = self._clock.monotonic()
         self._cancel_work = cancel_work
         self.log.wake()
 
@@ -158,9 +163,8 @@ class Session:
         if self.state.final:
             return
         outcome = outcome or Outcome()
-        started = self.start_time or self.create_time
-        queued = (started - self.create_time).total_seconds()
-        total = (self._now() - self.create_time).total_seconds()
+        queued = max(self._started - self._began, 0.0)
+        total = self._clock.monotonic() - self._began
         entry = Completed(
             self.images,
             outcome.degradations,
@@ -203,13 +207,19 @@ class Session:
         self.state = state
         self.phase = None
         self.queue_position = 0
-        self.end_time = self._now()
+        self.end_time = self._clock.wall()
+        self._expires = self._clock.monotonic() + self._retention.total_seconds()
         self._cancel_work = None
 
     @property
     def expire_time(self) -> datetime | None:
-        """When a final session may be forgotten."""
-        return None if self.end_time is None else self.end_time + self._retention
+        """When a final session may be forgotten, as people read it now."""
+        return None if self._expires is None else self._clock.shown(self._expires)
+
+    @property
+    def expired(self) -> bool:
+        """Whether it ended so long ago that it may be forgotten."""
+        return self._expires is not None and self._expires <= self._clock.monotonic()
 
     def _progress(self) -> float:
         if self.state is SessionState.COMPLETED:
@@ -231,6 +241,7 @@ class Session:
             model_id=self.model_id,
             queue_position=self.queue_position,
             progress=self._progress(),
+            first_sequence=self.log.first_sequence,
             last_sequence=self.log.last_sequence,
             create_time=self.create_time,
             start_time=self.start_time,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from domains.clients import DEFAULT_CLIENT
+from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core.plan import SessionPlan
 from domains.session.core.queue import DeviceQueue, Turn
@@ -14,6 +16,10 @@ from domains.session.core.session import Session
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter
 from domains.session.types import SessionOptions, SessionState
+
+# Of all sessions together, some twenty megabytes; beyond it the oldest that have ended give
+# up their progress.
+_MOST_ENTRIES = 50_000
 
 
 class Sessions:
@@ -24,7 +30,7 @@ class Sessions:
         queue_length: Sessions that may wait for one device.
         retention: How long a final session is kept.
         kept: Most final sessions kept; older ones go first.
-        now: The clock, timezone-aware.
+        clock: The time.
         admit: Raises the error of a plan whose work must not begin now.
     """
 
@@ -35,7 +41,7 @@ class Sessions:
         queue_length: int,
         retention: timedelta,
         kept: int,
-        now: Callable[[], datetime],
+        clock: Clock,
         admit: Callable[[SessionPlan], None] = lambda plan: None,
     ) -> None:
         self._admit = admit
@@ -43,18 +49,13 @@ class Sessions:
         self._queue_length = queue_length
         self._retention = retention
         self._kept = kept
-        self._now = now
+        self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._by_request_id: dict[str, tuple[Session, bytes]] = {}
         self._queues: dict[str, DeviceQueue] = {}
-        self._sweeper: asyncio.Task[None] | None = None
         self._closed = False
 
     # Life of the registry.
-
-    def start(self) -> None:
-        """Begin to end expired and forget old sessions."""
-        self._sweeper = asyncio.create_task(self._sweep(), name="session sweeper")
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
@@ -72,31 +73,30 @@ class Sessions:
             await queue.stop()
         for session in self._live():
             session.cancel()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
 
     def _live(self) -> list[Session]:
         return [session for session in self._sessions.values() if not session.state.final]
 
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(0.5)
-            for queue in self._queues.values():
-                queue.expire()
-            self.forget_expired()
+    async def sweep(self) -> None:
+        """End expired sessions and forget old ones; to be called twice a second."""
+        for queue in self._queues.values():
+            queue.expire()
+        self.forget_expired()
 
     def forget_expired(self) -> None:
-        """Forget final sessions past their retention or their number."""
+        """Forget final sessions past their retention or their number, and old progress."""
         final = [session for session in self._sessions.values() if session.state.final]
-        now = self._now()
         excess = len(final) - self._kept
         for rank, session in enumerate(final):
-            if session.followers:
-                continue
-            expire = session.expire_time
-            if rank < excess or (expire is not None and expire <= now):
+            if not session.followers and (rank < excess or session.expired):
                 self._forget(session)
+        entries = sum(len(session.log) for session in self._sessions.values())
+        for session in final:
+            if entries <= _MOST_ENTRIES:
+                break
+            before = len(session.log)
+            session.log.condense()
+            entries -= before - len(session.log)
 
     def _forget(self, session: Session) -> None:
         del self._sessions[session.session_id]
@@ -132,6 +132,7 @@ class Sessions:
         *,
         options: SessionOptions,
         digest: bytes = b"",
+        client: str = DEFAULT_CLIENT,
     ) -> Session:
         """Accept work: the session is in its device's queue when this returns.
 
@@ -140,6 +141,7 @@ class Sessions:
             turn: Called when the session's turn comes.
             options: What its request said about it.
             digest: Stands for the whole request.
+            client: Whose work it is.
 
         Raises:
             QueueFull: The device's queue has no room; nothing is kept.
@@ -157,8 +159,9 @@ class Sessions:
             model_id=plan.model_id,
             total_steps=plan.steps * len(plan.seeds),
             parent_session_id=plan.parent_session_id,
+            client=client,
             retention=self._retention,
-            now=self._now,
+            clock=self._clock,
         )
         self.queue(plan.queue or plan.device_id).submit(session, turn)
         session.accept(plan.expected_phases, plan.seeds, plan.steps)

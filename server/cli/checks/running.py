@@ -64,8 +64,8 @@ def check_devices(client: Client) -> list[Finding]:
 def check_models(client: Client) -> list[Finding]:
     """Whether there is anything to draw with, and what is wrong with the rest."""
     try:
-        pages = client.pages(
-            client.models.ListModels, model_pb2.ListModelsRequest(page_size=1000)
+        pages = list(
+            client.pages(client.models.ListModels, model_pb2.ListModelsRequest(page_size=1000))
         )
         models = [model for page in pages for model in page.models]
     except CallFailed as error:
@@ -85,7 +85,8 @@ def check_models(client: Client) -> list[Finding]:
     for model in models:
         if not model.usable:
             found.append(note(f"model {model.model_id}", model.problem.message))
-    return found
+    left_out = pages[-1].problems if pages else ()
+    return [*found, *(note("left out of the models", sentence) for sentence in left_out)]
 
 
 def _refused(name: str, error: CallFailed) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -36,7 +37,7 @@ def check_token(settings: Settings) -> Finding:
     path = settings.token_path
     if not settings.auth:
         return note("token", "auth is off: any program on this machine may call the server")
-    if not path.exists():
+    if not os.path.lexists(path):
         return ok("token", f"{path} does not exist yet; the first start makes it")
     try:
         read(path)
@@ -52,6 +53,12 @@ def check_disk(settings: Settings) -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     found = f"{size(free)} free for {settings.data_dir}"
+    if free < settings.artifact_min_free_bytes:
+        advice = (
+            f"No picture is kept below {size(settings.artifact_min_free_bytes)}"
+            " (artifact_min_free_bytes)."
+        )
+        return problem("disk", found, advice)
     if free < LEAST_DISK_BYTES:
         return problem("disk", found, f"Free at least {size(LEAST_DISK_BYTES)}.")
     if free < settings.artifact_quota_bytes:

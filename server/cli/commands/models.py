@@ -58,6 +58,7 @@ def models(
         for page in client.pages(client.models.ListModels, request):
             whole.models.extend(page.models)
             whole.total_count = page.total_count
+            whole.problems[:] = page.problems
     if as_json:
         write_message(whole)
         return
@@ -76,6 +77,8 @@ def models(
             for model in whole.models
         ),
     )
+    for sentence in whole.problems:
+        typer.echo(f"left out: {sentence}", err=True)
 
 
 @app.command("show")

@@ -25,6 +25,7 @@ from domains.codec import encode
 from domains.device.jobs import OptimizationJob
 from domains.device.types import OptimizationProfile
 from domains.errors import DomainError, Failure, Reason, Unavailable
+from domains.shortages import shortage_of
 from server.worker.child.environment import UnsafeEnvironment, settle_environment
 from server.worker.child.memory_lanes import MemoryLanes
 from server.worker.child.parent_death import die_with_parent
@@ -54,8 +55,9 @@ def main(build: PartsFactory) -> None:
     Ends the process without unwinding libraries, whose own endings may hang.
     """
     # The front decides when a worker ends, and tells it through the link.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     faulthandler.enable()
     record = StartRecord.from_bytes(sys.stdin.buffer.readline())
     die_with_parent(record.parent_process_id)
@@ -83,46 +85,49 @@ class Worker:
         self._current: Run | None = None
         self._job_types: Any = None
         self._busy = False
+        self._greeted = threading.Event()
         self._pulse: Pulse | None = None
         self._lanes: MemoryLanes | None = None
 
     def work(self, build: PartsFactory) -> int:
         """Work until told to end; returns the exit code."""
-        threading.Thread(target=self._read_orders, name="orders", daemon=True).start()
         try:
-            settle_environment()
-            parts = build(self._record.torch_device)
-            self._resume_profile(parts)
+            threading.Thread(target=self._read_orders, name="orders", daemon=True).start()
+            parts = self._open(build)
         except UnsafeEnvironment as error:
-            return self._cannot_start(str(error))
-        except ImportError as error:
-            return self._cannot_start(f"{error.name or 'A library'} is not installed for it.")
+            return self._cannot_start(_unusable(str(error)))
         except Exception as error:
-            return self._cannot_start(
-                error.message
-                if isinstance(error, DomainError)
-                else "The device could not be opened; the log says more."
-            )
-        alone = parts.single_threaded
-        self._job_types = Union[tuple(parts.handlers)]  # noqa: UP007 - it is known at run time only
-        self._pulse = Pulse(parts, self._send)
-        self._lanes = MemoryLanes(
-            parts.buffers, self._tell, parts.computes, wake=self._call_main if alone else None
-        )
+            return self._cannot_start(_refusal(error))
         self._send(
             frames.Hello(
                 frames.PROTOCOL_VERSION,
                 self._record.device_id,
                 os.getpid(),
                 _versions(),
-                memory_waits_for_runs=alone,
+                memory_waits_for_runs=parts.single_threaded,
             )
         )
-        self._pulse.start()
-        while (run := self._next_run(alone)) is not None:
+        self._greeted.set()
+        while (run := self._next_run(parts.single_threaded)) is not None:
             if not self._do(run, parts):
                 return EXIT_STICKY
         return EXIT_OK
+
+    def _open(self, build: PartsFactory) -> Parts:
+        """Everything that a run needs, threads too."""
+        settle_environment()
+        parts = build(self._record.torch_device)
+        self._resume_profile(parts)
+        self._job_types = Union[tuple(parts.handlers)]  # noqa: UP007 - it is known at run time only
+        self._lanes = MemoryLanes(
+            parts.buffers,
+            self._tell,
+            parts.computes,
+            wake=self._call_main if parts.single_threaded else None,
+        )
+        self._pulse = Pulse(parts, self._send)
+        self._pulse.start(after=self._greeted)
+        return parts
 
     def _resume_profile(self, parts: Parts) -> None:
         """Run as the worker before this one did; as every other when that cannot be."""
@@ -162,8 +167,7 @@ class Worker:
         if isinstance(frame.answer, Failure) and frame.answer.reason is Reason.DEVICE_LOST:
             _leave(EXIT_STICKY)
 
-    def _cannot_start(self, why: str) -> int:
-        error = Unavailable(why, reason=Reason.DEVICE_UNAVAILABLE)
+    def _cannot_start(self, error: DomainError) -> int:
         self._send(frames.CannotStart(error.failure(), _traceback()))
         return EXIT_CANNOT_START
 
@@ -181,9 +185,9 @@ class Worker:
             answer = frames.Done(session_id, epoch, frames.raw(report))
         except DomainError as error:
             answer = _failed(run, error.failure())
-        except Exception:
+        except Exception as error:
             told = _traceback()
-            answer = _failed(run, failure_of_unexpected(parts.computes), told)
+            answer = _failed(run, failure_of_unexpected(error, parts.computes), told)
         if self._pulse is not None:
             self._pulse.tell()
         # The front may order the next run as soon as it has the answer.
@@ -234,6 +238,22 @@ class Worker:
             self._link.send(encode(frame))
         except LinkClosed:
             _leave(EXIT_ORPHANED)
+
+
+def _refusal(error: Exception) -> DomainError:
+    """Why a worker cannot start, for people."""
+    if isinstance(error, DomainError):
+        return error
+    shortage = shortage_of(error)
+    if shortage is not None:
+        return shortage
+    if isinstance(error, ImportError):
+        return _unusable(f"{error.name or 'A library'} is not installed for it.")
+    return _unusable("The device could not be opened; the log says more.")
+
+
+def _unusable(why: str) -> DomainError:
+    return Unavailable(why, reason=Reason.DEVICE_UNAVAILABLE)
 
 
 def _failed(run: Run, failure: Failure, told: str = "") -> frames.Failed:

@@ -106,9 +106,9 @@ class MemoryLanes:
             answer = self._obey(task)
         except DomainError as error:
             answer = error.failure()
-        except Exception:
+        except Exception as error:
             _log.exception("a memory order failed")
-            answer = failure_of_unexpected(self._computes)
+            answer = failure_of_unexpected(error, self._computes)
         with self._lock:
             del self._tasks[task.ticket]
         self._send(frames.MemoryAnswer(task.ticket, answer))

@@ -40,9 +40,13 @@ class Pulse:
         self._read_at = 0.0
         self._failing = False
 
-    def start(self) -> None:
-        """Beat from now on."""
-        threading.Thread(target=self._beat, name="beat", daemon=True).start()
+    def start(self, *, after: threading.Event) -> None:
+        """Beat from the moment on in which `after` is set.
+
+        Raises:
+            RuntimeError: The system has no thread left.
+        """
+        threading.Thread(target=self._beat, args=(after,), name="beat", daemon=True).start()
 
     def tell(self) -> None:
         """Beat now."""
@@ -57,7 +61,8 @@ class Pulse:
             with self._beating:
                 self._read()
 
-    def _beat(self) -> None:
+    def _beat(self, after: threading.Event) -> None:
+        after.wait()
         while True:
             self.tell()
             time.sleep(BEAT_SECONDS)

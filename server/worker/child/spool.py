@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import os
+import logging
 from pathlib import Path
 
-from domains.errors import Reason, ResourceExhausted
+from domains.errors import Reason, Unavailable
+from domains.private_folders import prepare
 from domains.session.jobs import EncodedImage
 from domains.session.types import ImageResult
+from domains.shortages import shortage_of
+from domains.whole_files import whole_file
 from server.worker.link.pictures import file_name
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_log = logging.getLogger(__name__)
 
 
 def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
     """Have the picture's complete file on disk, or none; returns what to announce.
 
+    A folder that was deleted is made again.
+
     Raises:
-        ResourceExhausted: DISK_FULL; nothing of it is left.
-        OSError: Something worse; nothing of it is left.
+        ResourceExhausted: DISK_FULL, or another shortage; nothing of it is left.
+        Unavailable: STORAGE_UNAVAILABLE: the folder cannot be used; nothing of it is left.
     """
     result = ImageResult(
         image_index=image.image_index,
@@ -33,25 +36,17 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
         size_bytes=len(image.data),
     )
     try:
-        _write(folder, file_name(epoch, result), image.data)
+        prepare(folder)
+        with whole_file(folder / file_name(epoch, result)) as file:
+            file.write(image.data)
     except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise ResourceExhausted(
-            "The disk is full; the picture could not be kept.", reason=Reason.DISK_FULL
+        shortage = shortage_of(error)
+        if shortage is not None:
+            raise shortage from error
+        _log.error("a picture's file cannot be written: %s", error)
+        raise Unavailable(
+            "The picture was drawn and its file could not be written; the server's log says"
+            " why.",
+            reason=Reason.STORAGE_UNAVAILABLE,
         ) from error
     return result
-
-
-def _write(folder: Path, name: str, data: bytes) -> None:
-    part = folder / f"{name}.part"
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, folder / name)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise

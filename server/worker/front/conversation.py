@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from domains.device.types import DeviceFigures
-from domains.errors import Failure, Reason
+from domains.errors import DomainError, Failure, Reason, ResourceExhausted
 from domains.session.types import ImageResult, ProgressEvent
+from server.allowance import Allowance
 from server.worker.front.memory_orders import Orders
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
@@ -18,9 +19,20 @@ from server.worker.link import frames
 from server.worker.link.connection import Link
 from server.worker.link.frames import ProtocolError
 
+# Frames that are read at once, and in a second. Honest workers send some hundreds a second.
+_FRAMES = (10_000, 5_000)
+_LONGEST_WAIT = 0.1
+
 
 class StartRefused(Exception):
-    """The worker says why it cannot work; the text is for people."""
+    """The worker says why it cannot work; the text is for people.
+
+    `starved`: the system had no more of something that it needs.
+    """
+
+    def __init__(self, why: str, *, starved: bool) -> None:
+        super().__init__(why)
+        self.starved = starved
 
 
 class Conversation:
@@ -81,8 +93,10 @@ class Conversation:
         first = frames.decode_from_worker(link.receive())
         if isinstance(first, frames.CannotStart):
             why = first.failure.message
-            self._log.error("worker_cannot_start", why=why, traceback=first.traceback)
-            raise StartRefused(why)
+            starved = first.failure.code == ResourceExhausted.code
+            if not starved:
+                self._log.error("worker_cannot_start", why=why, traceback=first.traceback)
+            raise StartRefused(why, starved=starved)
         if not isinstance(first, frames.Hello):
             raise ProtocolError("its first frame is no hello")
         if first.protocol_version != frames.PROTOCOL_VERSION:
@@ -99,8 +113,13 @@ class Conversation:
             ProtocolError: The worker broke a rule.
             LinkClosed: It is gone.
         """
+        allowance = Allowance(*_FRAMES)
         while True:
             self._take(frames.decode_from_worker(link.receive()))
+            # A worker that says too much waits until it is heard.
+            wait = allowance.take(1)
+            if wait:
+                time.sleep(min(wait, _LONGEST_WAIT))
 
     def _take(self, frame: frames.FromWorker) -> None:
         self.alive_at = time.monotonic()
@@ -141,6 +160,7 @@ class Conversation:
                 self._pass_on(run, event)
             case frames.Done(report=report):
                 value = frames.decoded(run.job.report_type(), bytes(report))
+                run.check_complete()
                 self.run = None
                 run.finish(value)
             case frames.Failed():
@@ -150,10 +170,14 @@ class Conversation:
         if event is None:
             return  # the work moves, and there is nothing to tell
         run.check(event)
-        if isinstance(event, ImageResult):
-            run.offer(self._spool.accept(self._spool_dir, run.epoch, event))
-        else:
+        if not isinstance(event, ImageResult):
             run.offer(event)
+            return
+        try:
+            run.offer(self._spool.accept(self._spool_dir, run.epoch, event))
+        except DomainError as error:
+            # It is no fault of the worker's: the run ends with that, the worker stays.
+            run.stop_error = run.stop_error or error
 
     def _fail(self, run: Run, frame: frames.Failed) -> None:
         if frame.traceback:

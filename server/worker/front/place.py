@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from functools import partial
 
+import structlog
+
 from domains.device.types import (
     Device,
     DeviceFigures,
@@ -15,16 +17,23 @@ from domains.device.types import (
     OptimizationProfile,
     WorkerStatus,
 )
-from domains.errors import DeadlineExceeded, DomainError, Reason, Unavailable
+from domains.errors import DeadlineExceeded, DomainError
 from domains.session.errors import ShuttingDown
+from server.worker.front.death import Death, death_of
 from server.worker.front.environment import child_environment
+from server.worker.front.judge import Judge
 from server.worker.front.memory_orders import Pending
-from server.worker.front.restart import RestartPolicy, RestartRules, Verdict
+from server.worker.front.refusals import lost, out_of_use
+from server.worker.front.restart import RestartRules
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
-from server.worker.front.supervisor import Death, Supervisor
+from server.worker.front.supervisor import Supervisor
 from server.worker.front.timing import WorkerTiming
 from server.worker.link.frames import AllocateBuffer, FreeBuffer, MemoryDone, Order
+
+_DEFECT_SECONDS = 5.0
+
+_log = structlog.get_logger("deviceops.worker")
 
 
 class Place:
@@ -60,7 +69,8 @@ class Place:
         self._spool = spool
         self._log_level = log_level
         self._timing = timing
-        self._policy = RestartPolicy(rules, time.monotonic)
+        self._judge = Judge(device.device_id, rules)
+        self._last_run: Run | None = None
         self._on_change = on_change
         self._on_end = on_end
         self._profile_of = profile_of
@@ -138,7 +148,7 @@ class Place:
             if self._runs and self._runs[0].begun and not force:
                 await self._runs[0].finished.wait()
             awaited = self._lives + 1
-            self._policy.forgive()
+            self._judge.forgive()
             if self._worker is not None:
                 self._worker.kill("was replaced on request", deliberate=True)
             self._hurried.set()
@@ -152,31 +162,45 @@ class Place:
 
     async def _keep(self) -> None:
         while not self._closing:
-            death = await self._live()
-            if self._closing:
-                break
-            verdict = Verdict(0.0, quarantined=False)
-            if not death.deliberate:
-                verdict = self._policy.died()
-            self._retry_at = time.monotonic() + verdict.delay
-            state = DeviceState.QUARANTINED if verdict.quarantined else DeviceState.RECOVERING
-            self._settled = self._lives
-            self._become(state, death.explanation)
-            self._end_work(partial(self._lost, death))
-            await self._pause(verdict.delay)
+            try:
+                await self._keep_one()
+            except Exception:
+                _log.exception("worker_place_failed", device_id=self._device.device_id)
+                await self._pause(_DEFECT_SECONDS)
         self._become(DeviceState.UNAVAILABLE, "The server is shutting down.")
         self._end_work(self._unavailable)
+
+    async def _keep_one(self) -> None:
+        """A worker from its start to its end, what follows, and the pause after it."""
+        lives = self._lives
+        try:
+            death = await self._live()
+        except Exception as error:
+            self._lives = lives + 1
+            death = await self._broken_off(error)
+        if self._closing:
+            return
+        verdict, repeated = await self._judge.judge(death, self._last_run)
+        self._retry_at = time.monotonic() + verdict.delay
+        self._settled = self._lives
+        state = DeviceState.QUARANTINED if verdict.quarantined else DeviceState.RECOVERING
+        self._become(state, death.explanation)
+        self._end_work(partial(self._lost, death) if repeated is None else lambda: repeated)
+        await self._pause(verdict.delay)
+
+    async def _broken_off(self, error: Exception) -> Death:
+        """The start did not get as far as a worker, or not beyond it."""
+        if self._worker is not None and not self._worker.ended.done():
+            self._worker.kill("could not be kept")
+            await asyncio.wait([self._worker.ended])
+        return death_of(error, "its spool folder cannot be made")
 
     async def _live(self) -> Death:
         """One worker from its start to its end."""
         self._hurried.clear()
+        self._last_run = None
         began = time.monotonic()
-        try:
-            spool_dir = await asyncio.to_thread(self._spool.folder_of, self._device.device_id)
-        except OSError as error:
-            self._lives += 1
-            why = f"its spool folder cannot be made ({error.strerror})"
-            return Death(f"The worker cannot start: {why}.")
+        spool_dir = await asyncio.to_thread(self._spool.folder_of, self._device.device_id)
         if self._closing:
             return Death("The worker was not started.", deliberate=True)
         self._worker = worker = Supervisor(
@@ -193,6 +217,7 @@ class Place:
         if await worker.start() and not self._closing:
             self._start_seconds = time.monotonic() - began
             self._settled = self._lives
+            self._judge.started()
             self._become(DeviceState.READY, "")
         return await worker.ended
 
@@ -214,9 +239,11 @@ class Place:
         Raises:
             Unavailable: The device is quarantined, or the server is shutting down.
             DeadlineExceeded: The run's time is over.
+            ModelBarred: Its model ended too many workers of this device.
             DomainError: What the run was cancelled with.
         """
         self._runs.append(run)
+        await self._judge.check(run.job)
         while (worker := self._worker_for(run)) is None:
             remaining = run.deadline - time.monotonic()
             if remaining <= 0:
@@ -225,6 +252,7 @@ class Place:
                 )
             await self._change(remaining)
         worker.begin(run)
+        self._last_run = run
 
     def _worker_for(self, run: Run) -> Supervisor | None:
         """The worker, if it can take `run` now; raises when `run` is not to wait."""
@@ -260,7 +288,7 @@ class Place:
             self._stop(run, error)
             await run.finished.wait()
             if self._worker is not None and self._worker.usable:
-                self._policy.worked()
+                self._judge.worked(run)
         if run in self._runs:
             self._runs.remove(run)
         self._notify()
@@ -338,28 +366,14 @@ class Place:
     # Why it cannot work now.
 
     def _lost(self, death: Death) -> DomainError:
-        device_id = self._device.device_id
-        return Unavailable(
-            f"The worker of device {device_id} was lost in mid-work and is being replaced.",
-            reason=Reason.WORKER_LOST,
-            metadata={"device_id": device_id, **death.facts},
-            retry_after=self._retry_after(),
-        )
+        return lost(self._device.device_id, death, self._retry_after())
 
     def _unavailable(self) -> DomainError:
         if self._closing:
             return ShuttingDown()
-        device_id = self._device.device_id
         quarantined = self._state is DeviceState.QUARANTINED
-        how = (
-            "failed too often and is kept out of use for now" if quarantined else "is not ready"
-        )
-        return Unavailable(
-            f"Device {device_id} {how}. {self._explanation}".strip(),
-            reason=Reason.DEVICE_QUARANTINED if quarantined else Reason.DEVICE_UNAVAILABLE,
-            metadata={"device_id": device_id},
-            retry_after=self._retry_after(),
-        )
+        device_id, after = self._device.device_id, self._retry_after()
+        return out_of_use(device_id, self._explanation, after, quarantined=quarantined)
 
     def _retry_after(self) -> float:
         return max(self._retry_at - time.monotonic(), 0.0) + self._start_seconds

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import structlog
 
 from domains.device.ports import StatusListener
 from domains.device.types import (
@@ -31,6 +33,8 @@ from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
 from server.worker.front.timing import WorkerTiming
 from server.worker.link import frames
+
+_log = structlog.get_logger("deviceops.worker")
 
 Listener = TypeVar("Listener")
 _BALANCED = OptimizationProfile.BALANCED
@@ -260,14 +264,25 @@ class WorkerPool:
 
     def _announce(self, device_id: str, status: WorkerStatus) -> None:
         for listener in tuple(self._listeners):
-            listener(device_id, status)
+            with _kept_going():
+                listener(device_id, status)
 
     def _announce_loss(self, device_id: str) -> None:
         for listener in tuple(self._on_lost):
-            listener(device_id)
+            with _kept_going():
+                listener(device_id)
 
     def _product_command(self, device: Device) -> Sequence[str]:
         return worker_command(self._options.python.get(device.kind))
+
+
+@contextmanager
+def _kept_going() -> Iterator[None]:
+    """What a listener raises is reported, and keeps nobody else from hearing."""
+    try:
+        yield
+    except Exception:
+        _log.exception("listener_failed")
 
 
 def _listen(listeners: list[Listener], listener: Listener) -> Callable[[], None]:

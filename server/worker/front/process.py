@@ -8,14 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO
+from collections.abc import Callable, Mapping, Sequence
 
+from server.worker.front.output import WorkerOutput
 from server.worker.front.windows_job import KillOnCloseJob
 
-_LONGEST_LINE = 4096
-_KEPT_LINES = 50
 # New process group, no window; and outside Windows a group led by the child.
 _CREATION_FLAGS = 0x00000200 | 0x08000000 if sys.platform == "win32" else 0
 _PROCESS_GROUP = None if sys.platform == "win32" else 0
@@ -32,9 +29,11 @@ class WorkerProcess:
         record: Written to its standard input, which is then closed.
         on_line: Called in a thread with each line it prints, cut and printable.
         on_exit: Called in a thread when it has ended.
+        descriptors: What it inherits beside its standard streams.
 
     Raises:
         OSError: The program cannot be started.
+        RuntimeError: The system has no thread left; no process is left either.
     """
 
     def __init__(
@@ -45,37 +44,48 @@ class WorkerProcess:
         *,
         on_line: Callable[[str], None],
         on_exit: Callable[[], None],
+        descriptors: Sequence[int] = (),
     ) -> None:
-        self._on_line = on_line
         self._on_exit = on_exit
         self._gone = threading.Event()
         self._exit_code = 0
         # Held while its number is used or given back, so that it is never another's.
         self._reaping = threading.Lock()
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         # Before the child: it does nothing until it has its record, so nothing it starts
         # can be outside the job.
         self._job = KillOnCloseJob()
-        self._process: subprocess.Popen[bytes] = subprocess.Popen(
-            command,
-            env=dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # A group of its own: an interrupt from the terminal is for the front to judge.
-            creationflags=_CREATION_FLAGS,
-            process_group=_PROCESS_GROUP,
-        )
-        self._job.assign(self._process)
-        self._output = threading.Thread(
-            target=self._read_output, name="worker-output", daemon=True
-        )
-        self._output.start()
-        threading.Thread(target=self._await_exit, name="worker-exit", daemon=True).start()
-        stdin = self._process.stdin
-        assert stdin is not None
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._job.close)
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=descriptors,
+                # A group of its own: an interrupt from the terminal is for the front to judge.
+                creationflags=_CREATION_FLAGS,
+                process_group=_PROCESS_GROUP,
+            )
+            stdin, stdout = self._process.stdin, self._process.stdout
+            assert stdin is not None
+            assert stdout is not None
+            self._output = WorkerOutput(stdout, on_line, self._gone)
+            undo.callback(self._undo)
+            self._job.assign(self._process)
+            self._output.start()
+            threading.Thread(target=self._await_exit, name="worker-exit", daemon=True).start()
+            undo.pop_all()
         with contextlib.suppress(BrokenPipeError), stdin:
             stdin.write(record)
+
+    def _undo(self) -> None:
+        """End a child whose end nobody awaits."""
+        self._kill_all()
+        self._process.wait()
+        self._output.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     @property
     def process_id(self) -> int:
@@ -85,7 +95,7 @@ class WorkerProcess:
     @property
     def last_lines(self) -> tuple[str, ...]:
         """The last lines it printed."""
-        return tuple(self._lines)
+        return self._output.last_lines
 
     @property
     def exit_code(self) -> int:
@@ -105,7 +115,7 @@ class WorkerProcess:
     def release(self) -> None:
         """Let go of what belongs to a process that has ended."""
         self._job.close()
-        self._output.join(timeout=1)
+        self._output.close()
 
     def _await_exit(self) -> None:
         if sys.platform != "win32":
@@ -126,14 +136,6 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _read_output(self) -> None:
-        stream = self._process.stdout
-        assert stream is not None
-        with stream:
-            for line in _lines(stream):
-                self._lines.append(line)
-                self._on_line(line)
-
 
 def describe_exit(code: int) -> tuple[str, dict[str, str]]:
     """An exit code in words and as metadata."""
@@ -144,10 +146,3 @@ def describe_exit(code: int) -> tuple[str, dict[str, str]]:
             name = str(-code)
         return f"was ended by signal {name}", {"signal": name}
     return f"ended with exit code {code}", {"exit_code": str(code)}
-
-
-def _lines(stream: IO[bytes]) -> Iterator[str]:
-    """Lines of bounded length, printable."""
-    while line := stream.readline(_LONGEST_LINE):
-        text = line.decode("utf-8", "replace").rstrip()
-        yield "".join(character if character.isprintable() else " " for character in text)

@@ -31,7 +31,10 @@ from server.worker.link.frames import ProtocolError
 _RELAXED = 64
 _MOST_PREVIEWS = 4
 # An honest run has a handful of lasting events for each picture.
-_MOST_WAITING = 4096
+_MOST_LASTING = 4096
+
+_REPLACED = (StepFinished, TransferProgress, Preview)
+"""Events that news of the same kind makes old."""
 
 
 class Run:
@@ -64,6 +67,7 @@ class Run:
         self._wake_posted = False
         self._first_step = 0.0
         self._steps = 0
+        self._lasting = 0
         self._images: set[int] = set()
 
     # From the reader thread.
@@ -92,6 +96,15 @@ class Run:
         elif not isinstance(event, job.events):
             raise ProtocolError("an event that this job does not have")
 
+    def check_complete(self) -> None:
+        """Refuse the end of a run whose pictures have not all come.
+
+        Raises:
+            ProtocolError: Some are missing, and nobody asked the run to end before.
+        """
+        if self.stop_error is None and len(self._images) < self.job.due_images:
+            raise ProtocolError("work is done without all its pictures")
+
     def offer(self, event: JobEvent) -> None:
         """Hand an event to the caller; deletes a picture that nobody waits for.
 
@@ -105,7 +118,9 @@ class Run:
             if not closed:
                 self._sum_up(event)
                 self._waiting.append(event)
-                if len(self._waiting) > _MOST_WAITING:
+                if not isinstance(event, _REPLACED):
+                    self._lasting += 1
+                if self._lasting > _MOST_LASTING:
                     raise ProtocolError("more events than any run has")
                 self._post_wake()
         if closed and isinstance(event, SpooledImage):
@@ -152,6 +167,11 @@ class Run:
             if self._steps < 2:
                 return 0.0
             return (self._last_step - self._first_step) / (self._steps - 1)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it is over and came to a report."""
+        return self._outcome is not None and not isinstance(self._outcome, DomainError)
 
     def _count_step(self) -> None:
         now = time.monotonic()

@@ -10,7 +10,11 @@ from server.worker.link.connection import Link, LinkClosed
 
 
 class Sender:
-    """Sends in order. What cannot be sent because the worker is gone is dropped."""
+    """Sends in order. What cannot be sent because the worker is gone is dropped.
+
+    Raises:
+        RuntimeError: The system has no thread left.
+    """
 
     def __init__(self, link: Link) -> None:
         self._link = link

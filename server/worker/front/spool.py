@@ -8,27 +8,33 @@ worker's, and goes when the worker goes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import logging
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
+from domains.errors import Reason, Unavailable
+from domains.private_folders import prepare
+from domains.regular_files import open_regular
 from domains.session.jobs import SpooledImage
 from domains.session.types import ImageResult
+from domains.shortages import shortage_of
+from server.worker.front.picture_files import NoPicture, measure
 from server.worker.link.frames import ProtocolError
 from server.worker.link.pictures import file_name
 
 _ACCEPTED = "accepted"
-# Not there on Windows, where neither following links nor pipes in a folder are an issue
-# without extra rights.
-_OPEN_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-)
+# What this server and its workers write; anything else is not theirs, and left alone.
+_OF_A_WORKER = re.compile(r"worker-[a-z]+-[0-9]+\Z")
+_PICTURE = re.compile(r"[0-9a-f-]{1,64}\.(png|jpeg|webp)(\.\w{8})?(\.part)?\Z")
+
+_log = logging.getLogger("deviceops.files")
 
 
 class Spool:
@@ -42,18 +48,35 @@ class Spool:
         self._folder = folder
 
     def sweep(self) -> None:
-        """Delete everything that earlier processes left; no worker may be running."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self._folder.iterdir():
-            _delete(path)
-        (self._folder / _ACCEPTED).mkdir(mode=0o700)
+        """Delete the pictures that earlier processes left; no worker may be running.
+
+        A disk that refuses is logged: each folder is made again when it is used.
+        """
+        try:
+            prepare(self._folder)
+            prepare(self._folder / _ACCEPTED)
+            for folder in self._folder.iterdir():
+                if folder.name == _ACCEPTED or _OF_A_WORKER.match(folder.name):
+                    _empty(folder)
+        except OSError as error:
+            _log.warning("the spool folder could not be swept: %s", error)
 
     def folder_of(self, device_id: str) -> Path:
-        """The folder of that device's worker, emptied; its last worker is dead."""
+        """The folder of that device's worker, emptied; its last worker is dead.
+
+        On a full disk it may not be there yet: the worker makes it when it writes.
+
+        Raises:
+            OSError: It cannot be made or emptied for another reason.
+        """
         path = self._folder / f"worker-{device_id.replace(':', '-')}"
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for leftover in path.iterdir():
-            _delete(leftover)
+        try:
+            prepare(path)
+            _empty(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _log.warning("the spool folder of %s is not ready: %s", device_id, error)
         return path
 
     def accept(self, folder: Path, epoch: int, image: ImageResult) -> SpooledImage:
@@ -66,22 +89,38 @@ class Spool:
 
         Raises:
             ProtocolError: There is no such file, or it is not what was announced.
+            Unavailable: STORAGE_UNAVAILABLE: the folders are not there or cannot be used,
+                which is not the worker's fault.
+            ResourceExhausted: The front has no more of something that it needs.
         """
         path = folder / file_name(epoch, image)
         with _opened(path) as handle:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or found.st_size != image.size_bytes:
+            if os.fstat(handle).st_size != image.size_bytes:
                 raise ProtocolError("a picture's file has another size than announced")
             with open(handle, "rb", closefd=False) as content:
                 digest = hashlib.file_digest(content, "sha256").hexdigest()
-        if digest != image.artifact_id:
-            raise ProtocolError("a picture's file has another hash than announced")
+                if digest != image.artifact_id:
+                    raise ProtocolError("a picture's file has another hash than announced")
+                _check_content(content, image)
         accepted = self._folder / _ACCEPTED / f"{uuid4().hex}{path.suffix}"
         try:
+            prepare(accepted.parent)
             os.replace(path, accepted)
+        except FileNotFoundError as error:
+            raise _gone(folder, "a picture's file went away") from error
         except OSError as error:
-            raise ProtocolError("a picture's file went away") from error
+            _log.error("a picture cannot be taken over: %s", error)
+            raise shortage_of(error) or _unusable() from error
         return SpooledImage(image, accepted)
+
+
+def _check_content(content: BinaryIO, image: ImageResult) -> None:
+    try:
+        found = measure(content, image.size_bytes)
+    except NoPicture:
+        raise ProtocolError("a picture's file is no picture") from None
+    if found != (image.format, image.width, image.height):
+        raise ProtocolError("a picture's file is another picture than announced")
 
 
 def discard(image: SpooledImage) -> None:
@@ -92,20 +131,34 @@ def discard(image: SpooledImage) -> None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
     try:
-        handle = os.open(path, _OPEN_FLAGS)
+        handle = open_regular(path)
     except OSError as error:
-        raise ProtocolError("an announced picture cannot be opened") from error
+        gone = _gone(path.parent, "an announced picture cannot be opened")
+        raise shortage_of(error) or gone from error
     try:
         yield handle
     finally:
         os.close(handle)
 
 
-def _delete(path: Path) -> None:
-    """A file, a link, or a folder with what is in it; never through a link."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
+def _gone(folder: Path, why: str) -> Exception:
+    """What a picture's absence means: the worker's fault, unless its whole folder is gone."""
+    return ProtocolError(why) if folder.is_dir() else _unusable()
+
+
+def _unusable() -> Unavailable:
+    return Unavailable(
+        "The picture was drawn and its file could not be taken over; the server's log says"
+        " why. Draw it again.",
+        reason=Reason.STORAGE_UNAVAILABLE,
+        retry_after=1.0,
+    )
+
+
+def _empty(folder: Path) -> None:
+    """Delete the pictures in a folder; nothing through a link, and nothing else."""
+    if not stat.S_ISDIR(folder.lstat().st_mode):
         return
-    for inside in path.iterdir():
-        _delete(inside)
-    path.rmdir()
+    for path in folder.iterdir():
+        if _PICTURE.match(path.name) and not stat.S_ISDIR(path.lstat().st_mode):
+            path.unlink(missing_ok=True)

@@ -13,8 +13,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -22,7 +22,10 @@ import structlog
 from domains.codec import encode
 from domains.device.types import Device, OptimizationProfile
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
+from domains.loops import kept
+from domains.shortages import shortage_of
 from server.worker.front.conversation import Conversation, StartRefused
+from server.worker.front.death import Death, FirstReason, death_of, end_before_hello
 from server.worker.front.hang import Hang, Suspicion, find_hang
 from server.worker.front.memory_orders import Pending
 from server.worker.front.process import WorkerProcess, describe_exit
@@ -35,34 +38,17 @@ from server.worker.link.connection import (
     MAX_FRAME_BYTES,
     Link,
     LinkClosed,
-    LinkListener,
+    LinkOffer,
     OversizedFrame,
+    offer_link,
 )
 from server.worker.link.frames import ProtocolError
 from server.worker.link.start_record import StartRecord
 
+# For what a worker said before it ended, where another process holds its link.
+_LAST_WORDS_SECONDS = 1.0
+
 _log = structlog.get_logger("deviceops.worker")
-
-
-@dataclass(frozen=True)
-class Death:
-    """How a worker ended.
-
-    `deliberate`: on the front's wish, so it does not count against the device.
-    `facts` has `exit_code` or `signal`.
-    """
-
-    explanation: str
-    facts: Mapping[str, str] = field(default_factory=dict)
-    deliberate: bool = False
-
-
-@dataclass(frozen=True)
-class _EndReason:
-    """Why the front ends a worker."""
-
-    why: str
-    deliberate: bool
 
 
 class Supervisor:
@@ -102,13 +88,13 @@ class Supervisor:
         self._log = _log.bind(device_id=device.device_id)
         self._process: WorkerProcess | None = None
         self._sender: Sender | None = None
-        self._end_reason: _EndReason | None = None
-        self._deciding = threading.Lock()
+        self._end = FirstReason()
+        self._heard = threading.Event()
         self._conversation = Conversation(
             device.device_id,
             spool,
             spool_dir,
-            on_sticky=lambda: self._note_end("lost its device"),
+            on_sticky=lambda: self._end.note("lost its device"),
             log=self._log,
         )
         self._watching: asyncio.Task[None] | None = None
@@ -133,61 +119,69 @@ class Supervisor:
     @property
     def usable(self) -> bool:
         """Whether it can be given work: it lives and is not about to end."""
-        return self._end_reason is None and not self.ended.done()
+        return self._end.reason is None and not self.ended.done()
 
     # Its life.
 
     async def start(self) -> bool:
         """Spawn it and wait for its hello; False when it ended instead (see `ended`)."""
         try:
-            listener = LinkListener()
-        except OSError as error:
-            self._never_started(f"its link could not be made ({error.strerror})")
+            self._spawn()
+        except Exception as error:
+            self.ended.set_result(death_of(error, "its program cannot be run"))
             return False
-        record = StartRecord(
-            address=listener.address,
-            key=listener.key,
-            device_id=self._device.device_id,
-            torch_device=self._device.torch_device,
-            spool_dir=self._spool_dir,
-            log_level=self._log_level,
-            parent_process_id=os.getpid(),
-            profile=self._profile,
-        )
-        try:
-            self._process = WorkerProcess(
-                self._command,
-                self._environment,
-                record.to_bytes(),
-                on_line=self._relay,
-                on_exit=listener.abandon,
-            )
-        except OSError as error:
-            listener.close()
-            self._never_started(f"its program cannot be run ({error.strerror})")
-            return False
-        self._log.info("worker_spawned", process_id=self.process_id)
-        threading.Thread(
-            target=self._read, args=(listener, self._process), name="worker-link", daemon=True
-        ).start()
         await asyncio.wait([self._greeted], timeout=self._timing.start)
         if not self._greeted.done():
             self.kill(f"did not say hello within {self._timing.start:g} s")
             await asyncio.wait([self._greeted])
         if not self._greeted.result():
             return False
-        self._watching = self._loop.create_task(self._watch())
+        self._watching = self._loop.create_task(kept("watching a worker", self._watch))
         return not self.ended.done()
+
+    def _spawn(self) -> None:
+        """Start the process and a thread that listens to it, or leave nothing behind."""
+        with contextlib.ExitStack() as undo:
+            offer = offer_link()
+            undo.callback(offer.close)
+            record = StartRecord(
+                address=offer.address,
+                key=offer.key,
+                device_id=self._device.device_id,
+                torch_device=self._device.torch_device,
+                spool_dir=self._spool_dir,
+                log_level=self._log_level,
+                parent_process_id=os.getpid(),
+                profile=self._profile,
+            )
+            process = WorkerProcess(
+                self._command,
+                self._environment,
+                record.to_bytes(),
+                on_line=self._relay,
+                on_exit=partial(self._abandon, offer),
+                descriptors=offer.descriptors,
+            )
+            undo.callback(process.release)
+            undo.callback(process.wait)
+            undo.callback(process.kill)
+            offer.hand_over()
+            threading.Thread(
+                target=self._read, args=(offer, process), name="worker-link", daemon=True
+            ).start()
+            undo.pop_all()
+        self._process = process
+        self._log.info("worker_spawned", process_id=self.process_id)
 
     def kill(self, why: str, *, deliberate: bool = False) -> None:
         """End it at once. `why` completes "The worker ...". The first reason counts."""
-        self._note_end(why, deliberate=deliberate)
+        self._end.note(why, deliberate=deliberate)
         if self._process is not None:
             self._process.kill()
 
     async def stop(self, grace: float) -> None:
         """Let it finish what it runs for `grace` seconds, then end it; returns when gone."""
-        self._note_end("was told to end", deliberate=True)
+        self._end.note("was told to end", deliberate=True)
         if self._sender is not None:
             self._sender.put(encode(frames.Shutdown()))
             await asyncio.wait([self.ended], timeout=grace)
@@ -297,54 +291,60 @@ class Supervisor:
 
     # In the reader's thread.
 
-    def _read(self, listener: LinkListener, process: WorkerProcess) -> None:
+    def _read(self, offer: LinkOffer, process: WorkerProcess) -> None:
         link: Link | None = None
         try:
-            link = listener.accept()
-            listener.close()
+            link = offer.accept()
             hello = self._conversation.greet(link)
-            self._post(self._on_hello, hello, link)
+            self._post(self._on_hello, hello, Sender(link))
             self._conversation.follow(link)
         except LinkClosed:
             pass
         except StartRefused as refusal:
-            self._note_end(f"cannot start: {refusal}")
+            self._end.note(f"cannot start: {refusal}", starved=refusal.starved)
         except ProtocolError as error:
-            self._note_end(f"broke the protocol: {error}")
+            self._end.note(f"broke the protocol: {error}")
             process.kill()
         except OversizedFrame:
-            self._note_end("broke the protocol: a frame is too large")
+            self._end.note("broke the protocol: a frame is too large")
             process.kill()
-        except Exception:
-            self._log.exception("worker_link_failed")
-            self._note_end("could not be understood")
+        except Exception as error:
+            shortage = shortage_of(error)
+            if shortage is None:
+                self._log.exception("worker_link_failed")
+            why = f"cannot work: {shortage.message}" if shortage else "could not be understood"
+            self._end.note(why, starved=shortage is not None)
             process.kill()
-        listener.close()
+        self._heard.set()
         if not process.wait(self._timing.exit):
-            self._note_end("closed its link and did not end")
+            self._end.note("closed its link and did not end")
             process.kill()
             process.wait()
+        offer.close()
         if link is not None:
             link.close()
         process.release()
         self._post(self._on_end, self._death(process))
 
-    def _note_end(self, why: str, *, deliberate: bool = False) -> None:
-        """Remember why it ends; the first reason counts."""
-        with self._deciding:
-            self._end_reason = self._end_reason or _EndReason(why, deliberate)
+    def _abandon(self, offer: LinkOffer) -> None:
+        """The process has ended: nothing comes any more, whoever else holds its link."""
+        if not self._heard.wait(_LAST_WORDS_SECONDS):
+            offer.abandon()
 
     def _death(self, process: WorkerProcess) -> Death:
         words, facts = describe_exit(process.exit_code)
-        reason = self._end_reason
-        why = reason.why if reason else words
+        reason = self._end.reason
+        if reason is None:
+            unheard = self._conversation.alive_at == 0.0
+            lines = process.last_lines if unheard else ()
+            reason = end_before_hello(words, lines)
         death = Death(
-            f"The worker {why}.", facts, deliberate=reason is not None and reason.deliberate
+            f"The worker {reason.why.rstrip('.')}.", facts, reason.deliberate, reason.starved
         )
-        if not death.deliberate:
+        if not death.deliberate and not death.starved:
             self._log.error(
                 "worker_lost",
-                why=why,
+                why=reason.why,
                 exit=words,
                 process_id=process.process_id,
                 last_output=process.last_lines,
@@ -363,10 +363,10 @@ class Supervisor:
 
     # Back on the loop.
 
-    def _on_hello(self, hello: frames.Hello, link: Link) -> None:
+    def _on_hello(self, hello: frames.Hello, sender: Sender) -> None:
         self.software_versions = hello.software_versions
         self._memory_waits = hello.memory_waits_for_runs
-        self._sender = Sender(link)
+        self._sender = sender
         self._greeted.set_result(True)
 
     def _on_end(self, death: Death) -> None:
@@ -379,7 +379,3 @@ class Supervisor:
         if not self._greeted.done():
             self._greeted.set_result(False)
         self.ended.set_result(death)
-
-    def _never_started(self, why: str) -> None:
-        self._log.error("worker_lost", why=why)
-        self.ended.set_result(Death(f"The worker cannot start: {why}."))

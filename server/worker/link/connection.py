@@ -1,21 +1,26 @@
 """The wire between the front and one worker: frames of bytes over a private connection.
 
-A unix socket in a folder of its own that only this user can enter, or a named pipe on
-Windows; both ends prove a key that travels on the child's standard input. Only
-`send_bytes` and `recv_bytes` are used: nothing is ever unpickled.
+Two joined sockets, one of which the worker inherits, or a named pipe on Windows; both ends
+prove a key that travels on the child's standard input. Only `send_bytes` and `recv_bytes`
+are used: nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-import shutil
+import socket
 import sys
-import tempfile
 import threading
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
-from pathlib import Path
+from multiprocessing.connection import (
+    Client,
+    Connection,
+    Listener,
+    answer_challenge,
+    deliver_challenge,
+)
 from typing import Any, TypeAlias
 
 if sys.platform == "win32":
@@ -27,6 +32,7 @@ else:
 
 MAX_FRAME_BYTES = 1 << 20
 KEY_BYTES = 32
+_INHERITED = "descriptor:"
 # What a stranger, or a child with the wrong key, can make the handshake raise.
 _HANDSHAKE_FAILED = (
     AuthenticationError,
@@ -90,20 +96,23 @@ class Link:
 
 
 class LinkListener:
-    """The front's end before the worker has connected; for one worker only."""
+    """The front's end behind a name, before the worker has connected; for one worker only.
 
-    def __init__(self) -> None:
+    Args:
+        address: The name: a pipe on Windows, a socket's path elsewhere.
+    """
+
+    descriptors: tuple[int, ...] = ()
+    """What the worker's process has to inherit."""
+
+    def __init__(self, address: str) -> None:
         self.key = secrets.token_bytes(KEY_BYTES)
-        self._folder: Path | None = None
-        if sys.platform == "win32":
-            address, family = rf"\\.\pipe\deviceops-{secrets.token_hex(16)}", "AF_PIPE"
-        else:
-            # A short path: the system allows about a hundred characters.
-            self._folder = Path(tempfile.mkdtemp(prefix="deviceops-"))
-            address, family = os.fspath(self._folder / "link"), "AF_UNIX"
         self.address = address
-        self._listener = Listener(address, family, backlog=4, authkey=self.key)
+        self._listener = Listener(address, backlog=4, authkey=self.key)
         self._abandoned = threading.Event()
+
+    def hand_over(self) -> None:
+        """The worker's process has started."""
 
     def accept(self) -> Link:
         """Wait for the worker; whoever does not know the key is turned away.
@@ -132,8 +141,75 @@ class LinkListener:
     def close(self) -> None:
         """Take the address off the machine; links that were made stay."""
         self._listener.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class LinkPair:
+    """The front's end of two joined sockets, the other of which the worker inherits.
+
+    It has no name, so nobody else can find it, and no file that has to lie somewhere.
+
+    Raises:
+        OSError: The system has none to give.
+    """
+
+    def __init__(self) -> None:
+        self.key = secrets.token_bytes(KEY_BYTES)
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            undo.callback(theirs.close)
+            self._connection: AnyConnection = Connection(os.dup(ours.fileno()))
+            undo.pop_all()
+        self._ours, self._theirs = ours, theirs
+        self._linked = False
+        self._closing = threading.Lock()
+        self.descriptors = (theirs.fileno(),)
+        self.address = f"{_INHERITED}{theirs.fileno()}"
+
+    def hand_over(self) -> None:
+        """The worker's process has started: when it ends, so does the link."""
+        self._theirs.close()
+
+    def accept(self) -> Link:
+        """Wait for the worker.
+
+        Raises:
+            LinkClosed: It ended or does not know the key, or `abandon` was called.
+        """
+        try:
+            deliver_challenge(self._connection, self.key)
+            answer_challenge(self._connection, self.key)
+        except (*_HANDSHAKE_FAILED, OSError) as error:
+            raise LinkClosed from error
+        self._linked = True
+        return Link(self._connection)
+
+    def abandon(self) -> None:
+        """End what is being received in another thread, whoever else holds the other end."""
+        with self._closing, contextlib.suppress(OSError):
+            self._ours.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the sockets; a link that was made stays until it is closed itself."""
+        self._theirs.close()
+        with self._closing:
+            self._ours.close()
+        if not self._linked:
+            self._connection.close()
+
+
+LinkOffer: TypeAlias = LinkPair | LinkListener
+
+
+def offer_link() -> LinkOffer:
+    """The front's end of a link to a worker that is about to be started.
+
+    Raises:
+        OSError: The system has none to give.
+    """
+    if sys.platform == "win32":
+        return LinkListener(rf"\\.\pipe\deviceops-{secrets.token_hex(16)}")
+    return LinkPair()
 
 
 def connect(address: str, key: bytes) -> Link:
@@ -143,6 +219,13 @@ def connect(address: str, key: bytes) -> Link:
         LinkClosed: Nobody listens there, or the key is not theirs.
     """
     try:
-        return Link(Client(address, authkey=key))
+        if not address.startswith(_INHERITED):
+            return Link(Client(address, authkey=key))
+        handle = int(address.removeprefix(_INHERITED))
+        os.set_inheritable(handle, False)  # not for what the worker starts
+        connection: AnyConnection = Connection(handle)
+        answer_challenge(connection, key)
+        deliver_challenge(connection, key)
+        return Link(connection)
     except (*_HANDSHAKE_FAILED, OSError) as error:
         raise LinkClosed from error

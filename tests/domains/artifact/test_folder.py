@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from domains.artifact.backends.folder import MOST_SESSIONS, ArtifactFolder, media_type
+from domains.artifact.backends.folder import ArtifactFolder, media_type
+from domains.artifact.backends.sidecar import MOST_SESSIONS
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 PNG_ID = hashlib.sha256(PNG).hexdigest()

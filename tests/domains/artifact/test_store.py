@@ -30,13 +30,17 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 
 
 class Clock:
-    """A clock that is moved by hand."""
+    """A clock that is moved by hand; what people read of it jumps by `error`."""
 
     def __init__(self) -> None:
         self.moment = datetime.now(UTC)
+        self.error = timedelta(0)
 
     def __call__(self) -> datetime:
-        return self.moment
+        return self.moment + self.error
+
+    def monotonic(self) -> float:
+        return self.moment.timestamp()
 
 
 @pytest.fixture
@@ -45,13 +49,18 @@ def clock() -> Clock:
 
 
 async def opened(
-    files: Path | ArtifactFolder, clock: Clock, quota_bytes: int = 10_000_000
+    files: Path | ArtifactFolder,
+    clock: Clock,
+    quota_bytes: int = 10_000_000,
+    min_free_bytes: int = 0,
 ) -> ArtifactStore:
     store = ArtifactStore(
         ArtifactFolder(files) if isinstance(files, Path) else files,
         quota_bytes=quota_bytes,
+        min_free_bytes=min_free_bytes,
         retention=timedelta(seconds=60),
         now=clock,
+        monotonic=clock.monotonic,
     )
     await store.start()
     return store
@@ -138,7 +147,12 @@ async def test_deleting_is_for_every_session_and_making_it_again_begins_anew(
 async def test_leftovers_of_a_crash_are_swept(tmp_path: Path, clock: Clock) -> None:
     folder = tmp_path / "artifacts"
     folder.mkdir()
-    (folder / "half.part").write_bytes(b"half")
+    for name in (
+        "c" * 64 + ".abcd1234.part",
+        "d" * 64 + ".json.abcd1234.part",
+        "tmpabcd_123.part",
+    ):
+        (folder / name).write_bytes(b"half")
     (folder / ("b" * 64 + ".json")).write_text("{}")
 
     await opened(folder, clock)
@@ -156,6 +170,7 @@ async def test_the_hash_of_a_finished_file_is_not_computed_again(
 
     await store.adopt(path, known, "s")
 
+    assert store.get(known).size_bytes == len(PNG)
     assert await joined(store.read(known)) == PNG
     assert not path.exists()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from domains.clock import Clock
 from domains.device.core import DeviceInventory, DeviceService
 from domains.device.core.changes import DeviceChanges
 from domains.device.core.facts import TransientFacts
@@ -19,7 +20,7 @@ from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
 from domains.errors import NotFound, Reason
 from domains.session.core.sessions import Sessions
-from domains.values import ByteFigure
+from domains.values import ByteFigure, ModelPlace
 from server.errors import describe_failure
 from tests.domains.sessions import runner_of
 from tests.fakes.device import FakeProbe, FakeWorkers, card
@@ -35,7 +36,7 @@ class FakeModel:
     """A model in a folder that nobody opens."""
 
     model_id: str
-    path: Path = Path("models/fake")
+    place: ModelPlace = field(default_factory=lambda: ModelPlace.of(Path("models/fake")))
 
 
 class FakeModels:
@@ -112,7 +113,7 @@ async def sessions() -> AsyncIterator[Sessions]:
         queue_length=2,
         retention=timedelta(seconds=60),
         kept=100,
-        now=_now,
+        clock=Clock(),
     )
     yield registry
     await registry.stop(0)

@@ -42,6 +42,8 @@ CUDA_TEXT = (
             None,
         ),
         (MemoryError(), Reason.HOST_OUT_OF_MEMORY, None, None),
+        (RuntimeError("std::bad_alloc"), Reason.HOST_OUT_OF_MEMORY, None, None),
+        (RuntimeError("could not create a primitive"), Reason.HOST_OUT_OF_MEMORY, None, None),
         (
             MemoryError("Unable to allocate 2.00 GiB for an array"),
             Reason.HOST_OUT_OF_MEMORY,
@@ -165,3 +167,8 @@ def test_dropped_frames_hold_nothing():
     drop_frames(error)
     assert Large.alive == 0
     assert error.__traceback__ is None
+
+
+def test_an_operation_that_onednn_does_not_have_is_no_lack_of_memory() -> None:
+    error = RuntimeError("could not create a primitive descriptor for a matmul primitive")
+    assert fault_of(error, CPU) is None

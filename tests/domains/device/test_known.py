@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from msgspec.structs import replace
 
 from domains.device.core import DeviceInventory
-from domains.device.core.facts import TransientFacts
+from domains.device.core.facts import TransientFacts, warn_of_damage
 from domains.device.errors import DeviceUnavailable
 from domains.device.types import Adapter, DeviceKind, DeviceState
-from tests.domains.session.conftest import Clock
+from domains.errors import Reason, ResourceExhausted
+from tests.clocks import SteeredTime
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 
 RX, ARC = card(0, DeviceKind.DIRECTML), card(1, DeviceKind.DIRECTML)
@@ -22,12 +21,12 @@ class Machine:
 
     def __init__(self) -> None:
         self.facts = TransientFacts()
-        self.clock = Clock(datetime(2030, 1, 1, tzinfo=UTC))
+        self.clock = SteeredTime()
         self.workers = FakeWorkers()
 
     async def start(self, *adapters: Adapter) -> DeviceInventory:
         inventory = DeviceInventory(
-            FakeProbe(*adapters), self.workers, facts=self.facts, now=self.clock
+            FakeProbe(*adapters), self.workers, facts=self.facts, now=self.clock.clock.wall
         )
         await inventory.discover()
         return inventory
@@ -124,9 +123,9 @@ async def test_the_best_one_is_one_that_is_there(machine: Machine) -> None:
 
 async def test_an_id_is_free_again_after_thirty_days_of_absence(machine: Machine) -> None:
     await machine.start(card(0, hardware_id="GPU-a"))
-    machine.clock.moment += timedelta(days=20)
+    machine.clock.move(20 * 86400)
     assert (await machine.ids(card(0, hardware_id="GPU-b")))["cuda:0"] == "cuda:1"
-    machine.clock.moment += timedelta(days=11)
+    machine.clock.move(11 * 86400)
 
     inventory = await machine.start(card(0, hardware_id="GPU-c"))
 
@@ -139,7 +138,7 @@ async def test_an_id_is_free_again_after_thirty_days_of_absence(machine: Machine
 async def test_being_there_counts_as_seen(machine: Machine) -> None:
     for _ in range(3):
         await machine.start(card(0, hardware_id="GPU-a"), card(1, hardware_id="GPU-b"))
-        machine.clock.moment += timedelta(days=20)
+        machine.clock.move(20 * 86400)
 
     assert (await machine.ids(card(0, hardware_id="GPU-b")))["cuda:0"] == "cuda:1"
 
@@ -168,3 +167,43 @@ async def test_one_wrong_entry_does_not_cost_the_others(machine: Machine) -> Non
     )
 
     assert (await machine.ids(card(0, hardware_id="GPU-b")))["cuda:0"] == "cuda:1"
+
+
+class FullDisk(TransientFacts):
+    """Takes everything in memory, and says that the disk does not."""
+
+    def put(self, key: str, value: bytes) -> None:
+        super().put(key, value)
+        raise ResourceExhausted("full", reason=Reason.DISK_FULL)
+
+
+async def test_devices_are_known_where_the_disk_takes_nothing(machine: Machine) -> None:
+    machine.facts = FullDisk()
+    inventory = await machine.start(card(0))
+    listed = await inventory.list()
+    assert [report.device.device_id for report in listed.devices] == ["cuda:0", "cpu:0"]
+    assert (await inventory.resolve("cuda:0")).device_id == "cuda:0"
+    assert (await machine.ids(card(1)))["cuda:1"] == "cuda:1"  # still the second
+
+
+async def test_a_choice_that_the_disk_does_not_take_is_said_and_holds(machine: Machine) -> None:
+    machine.facts = FullDisk()
+    inventory = await machine.start(card(0))
+    with pytest.raises(ResourceExhausted):
+        await inventory.set_default("cpu")
+    assert (await inventory.default()).device_id == "cpu:0"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xc1", b"\x93\x01", b"x" * 1000])
+async def test_what_cannot_be_read_is_logged_once_and_left_out(
+    machine: Machine, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_damage.cache_clear()
+    machine.facts.put("device.known", content)
+    machine.facts.put("device.default", content)
+    inventory = await machine.start(card(0))
+    for _ in range(3):
+        await inventory.list()
+    assert [report.device.device_id for report in inventory.reports()] == ["cuda:0", "cpu:0"]
+    warnings = [line for line in caplog.messages if "is left out" in line]
+    assert len(warnings) == len(set(warnings)) == 2

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from domains.clock import Clock
 from domains.device.types import Device, DeviceKind
 from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
@@ -28,7 +29,7 @@ from domains.session.types import (
     SessionOptions,
     StepFinished,
 )
-from domains.values import ByteFigure, DataType, ImageFormat
+from domains.values import ByteFigure, DataType, ImageFormat, ModelPlace
 from server.errors import describe_failure
 from tests.domains.sessions import runner_of
 
@@ -38,7 +39,7 @@ MODEL = Model(
     type=ModelType.CHECKPOINT,
     architecture=Architecture.SDXL,
     format=ModelFormat.DIFFUSERS_FOLDER,
-    path=Path("emoji"),
+    place=ModelPlace.of(Path("emoji")),
     size_bytes=1,
     modified_at=datetime(2030, 1, 1, tzinfo=UTC),
     native_width=256,
@@ -172,7 +173,7 @@ async def bench() -> AsyncIterator[Bench]:
         queue_length=8,
         retention=timedelta(seconds=60),
         kept=100,
-        now=lambda: datetime.now(UTC),
+        clock=Clock(),
     )
     generations = Generations(
         sessions,

@@ -31,6 +31,7 @@ from domains.memory.core.watch import PressureWatch
 from domains.memory.types import Allocation, AllocationRequest, Place
 from domains.session.core.sessions import Sessions
 from server.errors import describe_failure
+from tests.clocks import SteeredTime
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.memory import (
     FakeBuffers,
@@ -47,19 +48,6 @@ CARD = Place("cuda:0")
 OTHER_CARD = Place("cuda:1")
 MIB = 1 << 20
 USED = datetime(2030, 1, 1, tzinfo=UTC)
-
-
-class Time:
-    """Wall clock and monotonic clock that stand still until they are moved."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def now(self) -> datetime:
-        return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
 
 
 async def find(model_id: str) -> object:
@@ -83,7 +71,7 @@ class System:
     buffers: FakeBuffers
     meter: FakeMeter
     models: FakeModels
-    time: Time
+    time: SteeredTime
     probe: FakeProbe
     workers: FakeWorkers
     exhausted: list[Place]
@@ -102,7 +90,12 @@ class System:
 
 def build(quota_bytes: int | None = 0) -> System:
     """Two cards and a processor; 64 GiB of main memory, as far as figures go."""
-    time, host, meter, models = Time(), FakeHost(64 << 30, 48 << 30), FakeMeter(), FakeModels()
+    time, host, meter, models = (
+        SteeredTime(),
+        FakeHost(64 << 30, 48 << 30),
+        FakeMeter(),
+        FakeModels(),
+    )
     probe, workers = FakeProbe(card(0), card(1)), FakeWorkers()
     exhausted: list[Place] = []
     inventory = DeviceInventory(probe, workers)
@@ -110,7 +103,7 @@ def build(quota_bytes: int | None = 0) -> System:
         meter.tell(device_id, 1 << 30, 1 << 30)
     segments = HostSegments()
     buffers = FakeBuffers(segments)
-    monitor = MemoryMonitor(host, inventory, meter, clock=time.now)
+    monitor = MemoryMonitor(host, inventory, meter, clock=time.clock.wall)
     watch = PressureWatch(monitor, inventory, thresholds(0.8, 0.9, 0.95, 0.05))
     recorder = MemoryRecorder(
         monitor,
@@ -118,20 +111,20 @@ def build(quota_bytes: int | None = 0) -> System:
         inventory,
         FakeHistory(),
         host_leases=segments.leased_bytes,
-        now=lambda: time.now().timestamp(),
+        now=lambda: time.moment.timestamp(),
     )
     held = HeldModels(inventory, models, evicted=recorder.count_eviction)
-    reactions = PressureReactions(watch, held, clock=time.now)
+    reactions = PressureReactions(watch, held, clock=time.clock)
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
         retention=timedelta(hours=1),
         kept=100,
-        now=time.now,
+        clock=time.clock,
         admit=reactions.check_work,
     )
     space = AddressSpace(segments, buffers, inventory)
-    ledger = Ledger(pool=monitor.pool, monotonic=time.monotonic, now=time.now)
+    ledger = Ledger(pool=monitor.pool, monotonic=time.clock.monotonic, now=time.clock.wall)
     leases = Leases(
         ledger,
         space,
@@ -157,7 +150,7 @@ def build(quota_bytes: int | None = 0) -> System:
             held,
             half_precision=lambda device_id: device_id == "cuda:0",
             profile=lambda _: OptimizationProfile.BALANCED,
-            clock=time.now,
+            clock=time.clock.wall,
         ),
     )
     return System(

@@ -11,6 +11,7 @@ import pytest
 from domains.errors import Cancelled
 from domains.memory.backends import chunks
 from domains.memory.backends.chunks import Guard, in_two_threads
+from tests.scarcity import NoThreads
 
 CHUNK = 10
 LENGTH = 10 * CHUNK + 3
@@ -119,3 +120,18 @@ def test_an_error_in_either_thread_ends_it_and_is_raised() -> None:
         with pytest.raises(OSError, match="gone"):
             in_two_threads(act, MANY * CHUNK, silent())
         assert len(work.begun) < MANY
+
+
+def test_one_thread_does_it_alone_when_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def act(offset: int, size: int) -> bool:
+        seen.append((offset, size))
+        return True
+
+    refused = NoThreads(monkeypatch)
+    assert in_two_threads(act, LENGTH, Guard(lambda done: None, lambda: None)) == LENGTH
+    assert refused.refused == 1
+    assert sum(size for _, size in seen) == LENGTH

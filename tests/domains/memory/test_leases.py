@@ -121,16 +121,16 @@ async def test_a_caller_that_gives_up_leaves_nothing(system: System) -> None:
 
 async def test_a_lease_lives_while_it_is_renewed_and_no_longer(system: System) -> None:
     one, other = await system.lend(HOST), await system.lend(CARD)
-    system.time.seconds += 50
+    system.time.move(50)
     (renewed,) = system.service.leases.renew("ann", [one.allocation_id], 60)
-    system.time.seconds += 20
+    system.time.move(20)
     await system.service.leases.sweep()
 
     assert renewed.lease_expire_time == one.lease_expire_time + timedelta(seconds=50)
     assert system.backed() == MIB
     with pytest.raises(AllocationNotFound, match="expired"):
         system.service.leases.renew("ann", [one.allocation_id, other.allocation_id], 60)
-    system.time.seconds += 60
+    system.time.move(60)
     await system.service.leases.sweep()
     assert system.backed() == 0
 
@@ -163,7 +163,7 @@ async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System)
             with pytest.raises(AllocationBusy) as refused:
                 await system.service.leases.deallocate("ann", busy.allocation_id)
             assert refused.value.reason is Reason.STATE_CONFLICT
-        system.time.seconds += 100
+        system.time.move(100)
         await system.service.leases.sweep()
         assert system.backed() == 2 * MIB
     await system.service.leases.sweep()
@@ -242,7 +242,22 @@ async def test_memory_that_refuses_itself_is_told_as_politely(system: System) ->
     assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY
     assert refused.value.metadata["device_id"] == "cuda:0"
     assert refused.value.metadata["free_bytes"] == str(1 << 30)
+    assert f"{1 << 30} bytes are free, and the system refuses" in refused.value.message
     assert (await system.lend(CARD, 2 * MIB)).size_bytes == 2 * MIB
+
+
+async def test_what_is_free_is_what_the_refusing_memory_says(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        metadata = {"free_bytes": "77"}
+        raise ResourceExhausted("No.", reason=Reason.HOST_OUT_OF_MEMORY, metadata=metadata)
+
+    monkeypatch.setattr(system.buffers, "allocate", refuse)
+    with pytest.raises(OutOfMemory) as refused:
+        await system.lend(CARD, MIB)
+    assert refused.value.metadata["free_bytes"] == "77"
+    assert "77 bytes can be had there" in refused.value.message
 
 
 def _freeing(system: System, sizes: dict[str, int]) -> Callable[[str], None]:

@@ -99,7 +99,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 60))
     def time_passes(self, seconds: int) -> None:
-        self.system.time.seconds += seconds
+        self.system.time.move(seconds)
         self._run(self.system.service.leases.sweep())
         now = self.system.time.seconds
         self.ends = {one: end for one, end in self.ends.items() if end > now}
@@ -134,7 +134,7 @@ def test_an_end_is_explained_to_its_owner_alone() -> None:
         system = build()
         await system.inventory.discover()
         one = await system.lend(HOST)
-        system.time.seconds += 61
+        system.time.move(61)
         await system.service.leases.sweep()
 
         with pytest.raises(AllocationNotFound, match="lease expired") as mine:

@@ -140,7 +140,7 @@ async def test_evictions_are_counted_where_they_happen(
     hold(system, "a", "b", "c")
     await evict(system, models, 350)
     await recorder.sample()
-    system.time.seconds += 1
+    system.time.move(1)
     (card,) = [one for one in await recorder.analytics() if one.place == CARD]
     assert card.eviction_count == 2
 

@@ -33,7 +33,7 @@ GIB = 1 << 30
 async def test_every_byte_has_one_owner(system: System, recorder: MemoryRecorder) -> None:
     system.meter.tell("cuda:0", 1000, 300, reserved=600, allocated=500, leased=150)
     await recorder.sample()
-    system.time.seconds += 1
+    system.time.move(1)
     history = {one.place: one for one in await recorder.analytics()}
     owners = {usage.owner: usage.peak_bytes for usage in history[CARD].owners}
     assert owners == {"leases": 150, "workers": 450, "others": 100}
@@ -49,7 +49,7 @@ async def test_a_place_that_is_gone_is_told_of_by_its_id(
         await recorder.analytics("cuda:7")
     recorder.count_eviction(gone)
     recorder.count_out_of_memory(Place(pinned=True))
-    system.time.seconds += 1
+    system.time.move(1)
     host, card = await recorder.analytics("cuda:7")
     assert (host.place, card.place) == (HOST, gone)
     assert (host.out_of_memory_count, card.eviction_count) == (1, 1)
@@ -86,7 +86,7 @@ async def test_sessions_that_memory_failed_are_counted_once(
     await fail(ResourceExhausted("full", reason=Reason.QUEUE_FULL))
     watch.look()
     watch.look()
-    system.time.seconds += 1
+    system.time.move(1)
     counts = {one.place: one.out_of_memory_count for one in await recorder.analytics()}
     assert counts == {CARD: 1, HOST: 1}
 
@@ -99,7 +99,7 @@ async def test_advice_is_about_what_was_measured(
     hold(system, "a")
     system.meter.tell("cuda:0", 1000, 50)
     await recorder.sample()
-    system.time.seconds += 1
+    system.time.move(1)
     found = await adviser.recommendations("cuda:0")
     assert [one.kind for one in found] == [Advice.UNLOAD_MODEL, Advice.SMALLER_DATA_TYPE]
     assert all(one.place == Place("cuda:0") for one in found)

@@ -16,7 +16,7 @@ from contextlib import aclosing
 import psutil
 import pytest
 
-from domains.errors import Reason
+from domains.errors import Reason, ResourceExhausted
 from domains.memory.backends import chunks, mapping, segments, spans
 from domains.memory.backends.segments import HostSegments
 from domains.memory.errors import OutOfMemory
@@ -44,7 +44,7 @@ async def last(steps: AsyncGenerator[object]) -> object:
 
 
 def shared_bytes() -> int:
-    """Shared memory mapped by this process whose pages are there."""
+    """Shared memory mapped by this process whose pages are there, and those of files too."""
     return int(psutil.Process().memory_info().shared)
 
 
@@ -58,7 +58,8 @@ async def test_three_hundred_megabytes_are_really_there_and_go(host: HostSegment
     segment = await host.allocate(LARGE)
 
     assert host.figure().value == LARGE
-    assert shared_bytes() - before >= LARGE
+    # Pages of libraries, which count as well, may be dropped meanwhile.
+    assert shared_bytes() - before > LARGE - LARGE // 100
     assert await host.free(segment) == LARGE
     assert await host.free(segment) == 0
     assert shared_bytes() - before < LARGE // 10
@@ -173,7 +174,7 @@ async def test_a_caller_that_gives_up_leaves_no_handle(
     assert host.leased_bytes() == 0
 
 
-@pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC, errno.EMFILE])
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.ENOSPC])
 async def test_no_room_is_told_and_leaves_no_handle(
     host: HostSegments, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
@@ -188,6 +189,21 @@ async def test_no_room_is_told_and_leaves_no_handle(
 
     assert refused.value.reason is Reason.HOST_OUT_OF_MEMORY
     assert handles() == before
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+async def test_no_handle_is_not_called_a_lack_of_memory(
+    host: HostSegments, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    with pytest.raises(ResourceExhausted) as refused:
+        await host.allocate(4096)
+
+    assert refused.value.reason is Reason.HOST_LIMIT_REACHED
+    assert refused.value.metadata == {"resource": "files"}
 
 
 async def test_another_fault_is_not_called_a_lack_of_memory(
@@ -208,8 +224,9 @@ async def test_handles_for_everything_else_are_spared(
     for _ in range(2):
         await host.allocate(1)
 
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(ResourceExhausted) as refused:
         await host.allocate(1)
+    assert refused.value.reason is Reason.HOST_LIMIT_REACHED
 
 
 async def test_where_there_is_no_memfd_blocks_do_the_same(

@@ -54,7 +54,7 @@ async def test_status_tells_main_memory_and_every_device(stub: Stub, system: Sys
     assert status.host.total.value_bytes == 64 << 30
     assert status.host.total.quality == common_pb2.FIGURE_QUALITY_MEASURED
     assert not status.host.HasField("container_limit")
-    assert status.read_time.ToDatetime(UTC) == system.time.now()
+    assert status.read_time.ToDatetime(UTC) == system.time.moment
     devices = {memory.device_id: memory for memory in status.devices}
     assert set(devices) == {"cuda:0", "cuda:1", "cpu:0"}
     assert devices["cpu:0"].free.value_bytes == status.host.available.value_bytes
@@ -114,7 +114,7 @@ async def test_watching_has_limits(stub: Stub) -> None:
 async def test_an_allocation_from_birth_to_end(stub: Stub, system: System) -> None:
     made = await lend(stub, CARD, label="latents")
     assert (made.place.device_id, made.label, made.size_bytes) == ("cuda:0", "latents", MIB)
-    assert made.create_time.ToDatetime(UTC) == system.time.now()
+    assert made.create_time.ToDatetime(UTC) == system.time.moment
     assert made.lease_expire_time.seconds - made.create_time.seconds == 60
 
     request = memory_pb2.RenewLeaseRequest(allocation_ids=[made.allocation_id])

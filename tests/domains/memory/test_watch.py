@@ -61,11 +61,11 @@ async def test_a_place_that_nobody_can_read_has_no_pressure(system: System) -> N
 async def test_a_level_keeps_the_time_at_which_it_began(system: System) -> None:
     watch, time = system.service.watch, system.time
     (first, *_) = await watch.ask()
-    time.seconds += 10
+    time.move(10)
     (same, *_) = await watch.ask()
     system.host.use(0.81)
     (changed, *_) = await watch.ask()
-    time.seconds += 10
+    time.move(10)
     system.host.use(0.76)  # not below where it ends
     (still, *_) = await watch.ask()
 
@@ -88,6 +88,58 @@ async def test_a_stream_begins_with_pressure_and_goes_on_with_figures(system: Sy
     assert [type(item) for item in items] == [Pressure, Pressure, MemoryStatus, MemoryStatus]
     (status,) = [item for item in items if isinstance(item, MemoryStatus)][:1]
     assert [memory.device_id for memory in status.devices] == ["cuda:0"]
+
+
+async def test_watches_at_the_same_time_share_one_reading(system: System) -> None:
+    watch = system.service.watch
+    streams = [watch.stream("gpu", interval=0.1) for _ in range(20)]
+    try:
+        taken = [await take(stream, 3) for stream in streams]
+        later = [await take(stream, 1) for stream in streams]
+    finally:
+        for stream in streams:
+            await stream.aclose()
+    assert len({id(items[-1]) for items in taken}) < 10
+    assert len({id(items[-1]) for items in later}) < 10
+
+
+async def test_with_very_many_watches_each_gets_figures_more_rarely(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domains.memory.core.watch._MOST_READINGS_PER_SECOND", 0.001)
+    async with aclosing(system.service.watch.stream("gpu", interval=0.1)) as stream:
+        await take(stream, 3)
+        waiting = asyncio.create_task(take(stream, 1))
+        done, _ = await asyncio.wait({waiting}, timeout=0.3)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert not done
+
+
+async def test_a_watch_that_ends_does_not_end_what_others_wait_for(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = system.service.watch
+    asked, answer = asyncio.Event(), asyncio.Event()
+    real = watch._monitor.status
+
+    async def slow(device: str = "") -> MemoryStatus:
+        asked.set()
+        await answer.wait()
+        return await real(device)
+
+    monkeypatch.setattr(watch._monitor, "status", slow)
+    first, second = (watch.stream("gpu", interval=0.1) for _ in range(2))
+    for stream in (first, second):
+        await take(stream, 2)
+    reading = [asyncio.create_task(take(stream, 1)) for stream in (first, second)]
+    await asyncio.wait_for(asked.wait(), 5)
+    reading[0].cancel()
+    await asyncio.gather(reading[0], return_exceptions=True)
+    answer.set()
+    assert isinstance((await reading[1])[0], MemoryStatus)
+    for stream in (first, second):
+        await stream.aclose()
 
 
 async def test_a_change_is_told_at_once_and_of_the_asked_places_only(system: System) -> None:
@@ -144,7 +196,7 @@ async def test_a_stream_of_a_missing_device_is_an_error(system: System) -> None:
 
 def hold_three(system: System) -> None:
     """Two that were not used for a while, one that was just now; one more is in use."""
-    now = system.time.now()
+    now = system.time.moment
     for minutes, model_id in ((5, "older"), (9, "oldest"), (0, "fresh")):
         used = now - timedelta(minutes=minutes)
         system.models.hold("cuda:0", model_id, 10, used=used)
@@ -166,6 +218,22 @@ async def test_elevated_lets_one_idle_model_go_at_a_time(system: System) -> None
     relieve = system.reactions.relieve
 
     assert [await relieve() for _ in range(3)] == [("oldest",), ("older",), ()]
+
+
+@pytest.mark.parametrize("jump", [3600.0, 8 * 86400.0, -3600.0])
+async def test_setting_the_clock_makes_a_model_neither_idle_nor_busy(
+    system: System, jump: float
+) -> None:
+    hold_three(system)
+    system.meter.tell("cuda:0", 100, 15)
+    await system.service.watch.sample()
+    relieve = system.reactions.relieve
+    assert [await relieve() for _ in range(3)] == [("oldest",), ("older",), ()]
+    system.time.set_wall(jump)
+
+    assert await relieve() == ()
+    system.time.move(31)
+    assert await relieve() == ("fresh",)
 
 
 async def test_high_lets_every_idle_model_go(system: System) -> None:

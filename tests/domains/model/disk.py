@@ -7,12 +7,20 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.values import ModelPlace
+
 DEMO = Path(__file__).parents[3] / "demo" / "models" / "emoji-xl"
-_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1}
+_BYTES = {
+    **dict.fromkeys(("BOOL", "F8_E4M3", "F8_E5M2", "I8", "U8"), 1),
+    **dict.fromkeys(("BF16", "F16", "I16", "U16"), 2),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F64", "I64", "U64"), 8),
+}
 
 
 def write_safetensors(
@@ -35,10 +43,47 @@ def write_safetensors(
     return path
 
 
+def files_at(path: Path) -> ConfinedFiles:
+    """The files of a model whose root is the folder that it lies in."""
+    return ConfinedFiles(ModelPlace.of(path))
+
+
 def copy_demo(to: Path) -> Path:
     """The demo model, free to be damaged."""
     shutil.copytree(DEMO, to)
     return to
+
+
+def sketch_demo(to: Path) -> Path:
+    """The demo model without its weights' numbers: their files are sparse, headers whole."""
+
+    def sketch(source: str, target: str) -> None:
+        if not source.endswith(".safetensors"):
+            shutil.copyfile(source, target)
+            return
+        with open(source, "rb") as file:
+            start = file.read(8)
+            Path(target).write_bytes(start + file.read(struct.unpack("<Q", start)[0]))
+        os.truncate(target, os.path.getsize(source))
+
+    shutil.copytree(DEMO, to, copy_function=sketch)
+    return to
+
+
+def rewrite_header(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the entries of a weight file; data of the new size follows, all zeros."""
+    raw = file.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    change(header)
+    end = 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            start, end = end, end + math.prod(entry["shape"]) * _BYTES[entry["dtype"]]
+            entry["data_offsets"] = [start, end]
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(file, 8 + len(text) + end)
 
 
 def edit(path: Path, **changes: Any) -> None:

@@ -8,12 +8,14 @@ import os
 import pickle
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from domains.errors import Reason
-from domains.model.backends import disk_scanner, roots
+from domains.model.backends import disk_scanner, root_look
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.roots import Found
 from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
 from domains.values import DataType
 from tests.domains.model.disk import DEMO, copy_demo, edit, write_safetensors
@@ -232,14 +234,14 @@ def test_pickles_are_listed_and_never_opened(
 
     for ending in ("ckpt", "pt", "PTH", "bin"):
         (root / f"old-{ending}.{ending}").write_bytes(pickle.dumps(Attack()))
-    opened: list[Path] = []
-    original = Path.open
+    opened: list[str] = []
+    original = os.open
 
-    def watched(self: Path, *args: object, **kwargs: object) -> object:
-        opened.append(self)
-        return original(self, *args, **kwargs)  # type: ignore[call-overload]
+    def watched(path: str, flags: int, **options: Any) -> int:
+        opened.append(Path(path).suffix.lower())
+        return original(path, flags, **options)
 
-    monkeypatch.setattr(Path, "open", watched)
+    monkeypatch.setattr(os, "open", watched)
 
     models = scan(root)
 
@@ -248,7 +250,8 @@ def test_pickles_are_listed_and_never_opened(
         assert model.format is ModelFormat.PICKLE
         assert model.problem is not None
         assert model.problem.reason is Reason.MODEL_UNSAFE_PICKLE
-    assert opened == []
+    assert opened
+    assert not {".ckpt", ".pt", ".pth", ".bin"} & set(opened)
     assert not (root / "owned").exists()
 
 
@@ -359,7 +362,7 @@ def test_too_deep_and_too_many_are_told(root: Path, monkeypatch: pytest.MonkeyPa
     write_safetensors(deep / "x.safetensors", LORA)
     assert DiskScanner([root]).scan().problems == ("Folder 'd6' lies too deep.",)
 
-    monkeypatch.setattr(roots, "_MAX_ENTRIES", 3)
+    monkeypatch.setattr(root_look, "_MAX_ENTRIES", 3)
     assert "too many files" in DiskScanner([root]).scan().problems[0]
 
 
@@ -367,28 +370,45 @@ def test_a_folder_that_vanishes_while_it_is_read_is_told(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "gone").mkdir()
-    original = os.scandir
+    original = os.open
 
-    def scandir(path: Path) -> object:
-        if path.name == "gone":
-            raise FileNotFoundError
-        return original(path)
+    def vanish(path: str, flags: int, **options: Any) -> int:
+        if path == "gone":
+            (root / "gone").rmdir()
+        return original(path, flags, **options)
 
-    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "open", vanish)
 
     assert DiskScanner([root]).scan().problems == ("Folder 'gone' cannot be read.",)
 
 
-def test_names_that_are_no_text_can_be_shown(root: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (b"caf\xe9", "no text"),
+        (b"line\nbreak", "control characters"),
+        ("left\u202eright".encode(), "control characters"),
+        (b"aux", "Windows"),
+        (b"NUL.old", "Windows"),
+        (b"what?", "Windows"),
+        (b"dot.", "Windows"),
+    ],
+)
+def test_names_that_not_every_machine_can_have_are_left_out_and_told(
+    root: Path, name: bytes, why: str
+) -> None:
+    copy_demo(root / "good")
     try:
-        write_safetensors(Path(os.fsdecode(os.fsencode(root) + b"/bad\xff.safetensors")), LORA)
+        copy_demo(root / os.fsdecode(name))
     except OSError:
-        pytest.skip("this file system takes only text")
+        pytest.skip("this file system does not take such a name")
 
-    model = only(root)
+    found = DiskScanner([root]).scan()
 
-    assert model.model_id == "bad"
-    model.name.encode()
+    assert [model.model_id for model in found.models] == ["good"]
+    (problem,) = found.problems
+    assert why in problem
+    problem.encode()
 
 
 def test_unchanged_files_are_not_read_again_and_changed_ones_are(
@@ -402,7 +422,7 @@ def test_unchanged_files_are_not_read_again_and_changed_ones_are(
     for name in ("read_safetensors", "read_folder"):
         original = getattr(disk_scanner, name)
 
-        def counted(found: roots.Found, original: object = original) -> Model:
+        def counted(found: Found, original: object = original) -> Model:
             read.append(found.name)
             model: Model = original(found)  # type: ignore[operator]
             return model

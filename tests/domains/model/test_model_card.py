@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from domains.model.backends.model_card import ModelCard, read_card
+from domains.model.backends.folder_model import card_of
+from domains.model.backends.model_card import ModelCard
+from tests.domains.model.disk import files_at
 
 CARD = """---
 title: "Emoji XL"
@@ -27,9 +29,11 @@ title: not this one
 
 
 def card(tmp_path: Path, text: str | bytes) -> ModelCard:
-    path = tmp_path / "README.md"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_card(path)
+    """As the catalogue reads it, beside a model without one."""
+    folder = tmp_path / "model"
+    folder.mkdir(exist_ok=True)
+    (folder / "README.md").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return card_of(files_at(folder))
 
 
 def test_a_card_as_people_write_them(tmp_path: Path) -> None:
@@ -49,8 +53,9 @@ def test_a_card_without_front_matter_says_nothing(tmp_path: Path) -> None:
     assert card(tmp_path, "# Title\nlicense: mit\n") == ModelCard()
     assert card(tmp_path, "") == ModelCard()
     assert card(tmp_path, "---\nlicense: mit\nnever closed\n") == ModelCard()
-    assert read_card(tmp_path / "none.md") == ModelCard()
-    assert read_card(tmp_path) == ModelCard()
+    assert card_of(files_at(tmp_path / "none")) == ModelCard()
+    (tmp_path / "folder" / "README.md").mkdir(parents=True)
+    assert card_of(files_at(tmp_path / "folder")) == ModelCard()
 
 
 def test_what_is_not_understood_is_not_taken_for_text(tmp_path: Path) -> None:

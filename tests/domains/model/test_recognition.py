@@ -7,7 +7,7 @@ import pytest
 from domains.model.backends.recognition import Recognised, recognise
 from domains.model.backends.safetensors_header import read_header
 from domains.model.types import Architecture, ModelType
-from tests.domains.model.disk import DEMO
+from tests.domains.model.disk import DEMO, files_at
 
 SDXL, SD1 = Architecture.SDXL, Architecture.SD1
 KOHYA = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight"
@@ -105,7 +105,7 @@ def test_tensors_tell_what_a_file_is(
     ],
 )
 def test_the_parts_of_the_demo_model_are_recognised(part: str, type: ModelType | None) -> None:
-    header = read_header(DEMO / f"{part}.fp16.safetensors")
+    header = read_header(files_at(DEMO / f"{part}.fp16.safetensors"))
 
     recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})
 

@@ -34,6 +34,7 @@ async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
         metadata={"modelspec.tags": "ink", "note": "kept"},
     )
     (tmp_path / "old.ckpt").write_bytes(b"\x80\x04")
+    (tmp_path / "away.safetensors").symlink_to("/away")
     catalogue = ModelCatalogue(
         DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC)
     )
@@ -55,6 +56,8 @@ async def test_list_models_tells_the_usable_and_the_unusable(stub: Stub) -> None
     assert ink.problem.reason == common_pb2.ERROR_REASON_MODEL_FORMAT_UNSUPPORTED
     assert dict(ink.header_metadata) == {}
     assert old.problem.reason == common_pb2.ERROR_REASON_MODEL_UNSAFE_PICKLE
+    (left_out,) = answer.problems
+    assert "PATH_OUTSIDE_ROOT" in left_out
 
 
 async def test_list_models_filters_orders_and_pages(stub: Stub) -> None:

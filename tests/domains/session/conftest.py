@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -25,25 +25,13 @@ from domains.session.types import (
 )
 from domains.values import ImageFormat
 from server.errors import describe_failure
+from tests.clocks import SteeredTime
 from tests.domains.sessions import Artifacts
 
 
-@dataclass
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    moment: datetime = datetime(2030, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def move(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SteeredTime:
+    return SteeredTime()
 
 
 @pytest.fixture
@@ -51,23 +39,36 @@ def artifacts() -> Artifacts:
     return Artifacts({"a" * 64: b"0123456789"})
 
 
-@pytest.fixture
-async def sessions(clock: Clock) -> AsyncIterator[Sessions]:
-    """A registry with room for three waiting sessions per device."""
-    registry = Sessions(
+def registry(clock: SteeredTime, queue_length: int) -> Sessions:
+    """A registry with room for so many waiting sessions per device."""
+    return Sessions(
         describe=describe_failure,
-        queue_length=3,
+        queue_length=queue_length,
         retention=timedelta(seconds=60),
         kept=5,
-        now=clock,
+        clock=clock.clock,
     )
-    yield registry
-    await registry.stop(0)
 
 
 @pytest.fixture
-def reader(clock: Clock, artifacts: Artifacts) -> SessionReader:
-    return SessionReader(artifacts, heartbeat_seconds=0.05, now=clock)
+async def sessions(clock: SteeredTime) -> AsyncIterator[Sessions]:
+    """A registry with room for three waiting sessions per device."""
+    made = registry(clock, 3)
+    yield made
+    await made.stop(0)
+
+
+@pytest.fixture
+async def roomy(clock: SteeredTime) -> AsyncIterator[Sessions]:
+    """A registry with room for many."""
+    made = registry(clock, 30)
+    yield made
+    await made.stop(0)
+
+
+@pytest.fixture
+def reader(clock: SteeredTime, artifacts: Artifacts) -> SessionReader:
+    return SessionReader(artifacts, heartbeat_seconds=0.05, clock=clock.clock)
 
 
 @pytest.fixture
@@ -99,10 +100,11 @@ def submit(
     *,
     digest: bytes = b"",
     device_id: str = "cpu:0",
+    client: str = "default",
 ) -> Session:
     """A session that does in its turn what it is told here."""
     options = options or SessionOptions()
-    return sessions.open(plan(device_id), turn, options=options, digest=digest)
+    return sessions.open(plan(device_id), turn, options=options, digest=digest, client=client)
 
 
 def asked(

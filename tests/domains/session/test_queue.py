@@ -7,11 +7,13 @@ import asyncio
 import pytest
 
 from domains.errors import Reason
+from domains.session.core.queue import DeviceQueue
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull
 from domains.session.types import Priority, SessionOptions, SessionState
-from tests.domains.session.conftest import Clock, finish, submit
+from tests.clocks import SteeredTime
+from tests.domains.session.conftest import finish, submit
 from tests.domains.sessions import until_final
 
 
@@ -126,7 +128,7 @@ async def test_a_session_cancelled_while_it_waits_never_starts(sessions: Session
 
 
 async def test_a_session_whose_time_is_over_never_starts(
-    sessions: Sessions, clock: Clock
+    sessions: Sessions, clock: SteeredTime
 ) -> None:
     device = Device()
     first = submit(sessions, device.work)
@@ -146,6 +148,93 @@ async def test_a_session_whose_time_is_over_never_starts(
     assert device.order == [first.session_id]
 
 
+async def test_clients_take_turns(roomy: Sessions) -> None:
+    """However many one has sent before the others came."""
+    device = Device()
+    sent = [submit(roomy, device.work, client="a") for _ in range(4)]
+    await device.started.wait()
+    one = submit(roomy, device.work, client="b")
+    two = submit(roomy, device.work, client="c")
+
+    assert [session.queue_position for session in (one, two, *sent[1:])] == [1, 2, 3, 4, 5]
+    device.release.set()
+    await _all_final([*sent, one, two])
+    names = {session.session_id: session.client for session in roomy.all()}
+    assert [names[session_id] for session_id in device.order] == list("abcaaa")
+
+
+async def test_turns_are_taken_among_equals_only(roomy: Sessions) -> None:
+    device = Device()
+    first = submit(roomy, device.work, client="a")
+    await device.started.wait()
+    low = submit(roomy, device.work, SessionOptions(priority=Priority.LOW), client="b")
+    mine = [submit(roomy, device.work, client="a") for _ in range(2)]
+    device.release.set()
+    await _all_final([first, low, *mine])
+    assert device.order == [session.session_id for session in (first, *mine, low)]
+
+
+async def test_who_came_late_is_not_overtaken_again_and_again(roomy: Sessions) -> None:
+    """A client whose queue never empties gets one turn for one of the other's."""
+    order: list[str] = []
+    sent: list[Session] = []
+
+    async def again(session: Session) -> None:
+        session.start(lambda: None)
+        order.append(session.client)
+        if session.client == "a" and len(sent) < 12:
+            sent.extend(submit(roomy, again, client="a") for _ in range(2))
+        finish(session)
+
+    sent += [submit(roomy, again, client="a"), submit(roomy, again, client="b")]
+    sent += [submit(roomy, again, client="b")]
+    waiting = list(sent)
+    while waiting:
+        await _all_final(waiting)
+        waiting = [session for session in sent if not session.state.final]
+    assert order[:4] == list("abab")
+
+
+async def test_one_client_that_fills_the_queue_keeps_nobody_out(sessions: Sessions) -> None:
+    """The queue of these tests has three places."""
+    device = Device()
+    opened = [submit(sessions, device.work, client="a")]
+    await device.started.wait()
+    opened += [submit(sessions, device.work, client="a") for _ in range(3)]
+    opened += [submit(sessions, device.work, client=client) for client in "bc"]
+
+    for client, places in (("a", "1"), ("b", "1"), ("d", "1")):
+        with pytest.raises(QueueFull) as refusal:
+            submit(sessions, device.work, client=client)
+        assert refusal.value.metadata["queue_length"] == places
+    device.release.set()
+    await _all_final(opened)
+    assert submit(sessions, device.work, client="a")
+
+
 async def _all_final(sessions: list[Session]) -> None:
     for session in sessions:
         await until_final(session)
+
+
+async def test_a_queue_whose_runner_fails_goes_on(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domains.loops._PAUSE_SECONDS", 0)
+    note, failed = DeviceQueue._note_turn, asyncio.Event()
+
+    def fail_once(queue: DeviceQueue, client: str) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise MemoryError
+        note(queue, client)
+
+    monkeypatch.setattr(DeviceQueue, "_note_turn", fail_once)
+    device = Device()
+    session = submit(sessions, device.work)
+    async with asyncio.timeout(10):
+        await device.started.wait()
+    assert failed.is_set()
+    assert session.state is SessionState.RUNNING
+    device.release.set()
+    await _all_final([session])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
 
-from domains.errors import Reason
+from domains.errors import DataLoss, DomainError, NotFound, Reason, Unavailable
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -28,7 +29,9 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
-from tests.domains.session.conftest import Clock, collect, finish, picture, started, submit
+from tests.clocks import SteeredTime
+from tests.domains.session.conftest import collect, finish, picture, started, submit
+from tests.domains.sessions import Artifacts
 
 
 async def test_a_stream_has_every_entry_once_in_order_and_one_end(
@@ -118,6 +121,42 @@ async def test_chunks_come_before_their_entry_and_carry_the_number_before(
     assert [chunk.offset_bytes for chunk in chunks] == [0, 4, 8]
 
 
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NotFound("gone", reason=Reason.ARTIFACT_NOT_FOUND), Reason.ARTIFACT_NOT_FOUND),
+        (DataLoss("damaged", reason=Reason.DATA_CORRUPTED), Reason.DATA_CORRUPTED),
+        (Unavailable("no", reason=Reason.STORAGE_UNAVAILABLE), Reason.STORAGE_UNAVAILABLE),
+    ],
+)
+async def test_a_picture_that_is_gone_is_marked_and_the_log_goes_on_to_its_end(
+    sessions: Sessions, clock: SteeredTime, error: DomainError, reason: Reason, after: int
+) -> None:
+    class Damaged(Artifacts):
+        async def read(
+            self, artifact_id: str, *, offset: int = 0, length: int = 0
+        ) -> AsyncIterator[bytes]:
+            for _ in range(after):
+                yield b"0123"
+            raise error
+
+    reader = SessionReader(Damaged(), heartbeat_seconds=0.05, clock=clock.clock)
+    session = await started(sessions)
+    session.finish_image(picture())
+    session.record(StepFinished(0, 1, 2))
+    finish(session)
+
+    events = await collect(reader.events(session, image_data=True))
+    without = await collect(reader.events(session))
+
+    entries = [event for event in events if not isinstance(event.event, ImageChunk)]
+    assert [event.sequence for event in entries] == [1, 2, 3, 4]
+    assert len(events) - len(entries) == after
+    assert entries[1].event == ImageFinished(picture(), reason)
+    assert without[1].event == ImageFinished(picture())
+
+
 async def test_only_the_newest_preview_is_sent_and_only_to_those_who_asked(
     sessions: Sessions,
     reader: SessionReader,
@@ -191,7 +230,7 @@ async def test_dropping_a_watch_never_cancels(
 
 
 async def test_transfer_progress_is_thinned_but_its_last_byte_is_kept(
-    sessions: Sessions, reader: SessionReader, clock: Clock
+    sessions: Sessions, reader: SessionReader, clock: SteeredTime
 ) -> None:
     session = await started(sessions)
     for done in range(0, 1001):

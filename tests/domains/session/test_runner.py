@@ -27,7 +27,8 @@ from domains.session.types import (
     SessionState,
     TransferProgress,
 )
-from tests.domains.session.conftest import Clock, asked, collect, nothing, plan
+from tests.clocks import SteeredTime
+from tests.domains.session.conftest import asked, collect, nothing, plan
 from tests.domains.sessions import until_final
 
 REQUEST_ID = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111"
@@ -226,7 +227,7 @@ async def test_dropping_the_last_stream_does_what_the_options_say(
 
 
 async def test_a_session_is_kept_as_long_as_a_call_follows_it(
-    runner: SessionRunner, sessions: Sessions, clock: Clock
+    runner: SessionRunner, sessions: Sessions, clock: SteeredTime
 ) -> None:
     """A slow client reads the last entry when others have long forgotten the session."""
     options = SessionOptions(request_id=REQUEST_ID)

@@ -22,8 +22,8 @@ from domains.session.types import (
     SessionState,
     StepFinished,
 )
+from tests.clocks import SteeredTime
 from tests.domains.session.conftest import (
-    Clock,
     finish,
     idle,
     picture,
@@ -87,7 +87,7 @@ async def test_nothing_follows_the_end(sessions: Sessions) -> None:
 
 
 async def test_final_sessions_are_forgotten_by_age_and_by_number(
-    sessions: Sessions, clock: Clock
+    sessions: Sessions, clock: SteeredTime
 ) -> None:
     async def at_once(session: Session) -> None:
         finish(session)

@@ -26,6 +26,9 @@ class Call:
     def time_remaining(self) -> float | None:
         return self.left
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("deviceops-client", "orchestrator"),)
+
 
 @pytest.mark.parametrize(
     ("whole", "left", "reason"),
@@ -76,3 +79,17 @@ async def test_another_call_that_follows_hears_of_the_deadline(
     await until_final(session)
     with pytest.raises(DeadlineExceeded):
         session.raise_for_end()
+
+
+async def test_a_session_is_of_the_client_that_its_call_names(
+    runner: SessionRunner, sessions: Sessions
+) -> None:
+    async def work(session: Session) -> None:
+        return None
+
+    streams = SessionStreams(runner, SessionConverter({}))
+    call = Call(None)
+    responses = streams.run(asked(work), call, device_pb2.RestartWorkerResponse)
+    async for _ in responses:
+        pass
+    assert [session.client for session in sessions.all()] == ["orchestrator"]

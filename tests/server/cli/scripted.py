@@ -168,6 +168,7 @@ class ScriptedServer:
         self.optimization: list[device_pb2.OptimizeDeviceResponse] = []
         self.restart: list[session_pb2.SessionEvent] = []
         self.models: list[model_pb2.Model] = []
+        self.left_out: list[str] = []
         self.sessions: list[session_pb2.Session] = []
         self.artifacts: dict[str, bytes] = {}
         self.health = health.HealthServicer()
@@ -347,6 +348,7 @@ class _Models(model_pb2_grpc.ModelServiceServicer):
             models=self._script.models[first : first + 2],
             next_page_token=str(first + 2) if more else "",
             total_count=len(self._script.models),
+            problems=self._script.left_out,
         )
 
     def GetModel(self, request: Any, context: Any) -> Any:

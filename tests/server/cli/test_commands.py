@@ -64,6 +64,17 @@ def test_models_lists_every_page(against: Run, machine: ScriptedServer) -> None:
     assert len(json.loads(against("models", "--json").stdout)["models"]) == 3
 
 
+def test_models_that_were_left_out_are_told_beside_the_table(
+    against: Run, machine: ScriptedServer
+) -> None:
+    machine.left_out = ["'aux' is a name that Windows cannot have."]
+
+    shown = against("models")
+
+    assert shown.stderr == f"left out: {machine.left_out[0]}\n"
+    assert json.loads(against("models", "--json").stdout)["problems"] == machine.left_out
+
+
 def test_model_filters_reach_the_server(against: Run, machine: ScriptedServer) -> None:
     """By the words that the table shows."""
     against(

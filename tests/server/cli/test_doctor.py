@@ -84,6 +84,7 @@ def test_what_the_server_lacks_is_a_problem_with_advice(
     del healthy.device_list.devices[0]
     healthy.models[0].usable = False
     healthy.models[0].problem.message = "It is torn."
+    healthy.left_out = ["'aux' is a name that Windows cannot have."]
 
     done = against("doctor", "--json")
 
@@ -93,6 +94,7 @@ def test_what_the_server_lacks_is_a_problem_with_advice(
     assert problems == {"services", "devices", "models"}
     assert found["services"]["found"] == f"not serving: {SERVICE_NAMES[0]}"
     assert found["model emoji-xl"]["found"] == "It is torn."
+    assert found["left out of the models"]["found"] == healthy.left_out[0]
     assert all(found[name]["advice"] for name in problems)
 
 

@@ -271,6 +271,29 @@ def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(
     assert f"deviceops artifact get {sha256(data)}" in done.stderr
 
 
+def test_a_picture_that_the_server_has_no_more_is_said_with_its_seed(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    data = png()
+    image = result(data, seed=7)
+
+    def draw(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+        yield accepted(7)
+        finished = session_pb2.ImageFinished(
+            image=image, data_missing=common_pb2.ERROR_REASON_ARTIFACT_NOT_FOUND
+        )
+        yield event(2, image_finished=finished)
+        yield completed(3, image)
+
+    scripted.on_generate = draw
+    done = against("generate", "x", "-o", tmp_path / "out")
+
+    assert done.exit_code == 1
+    assert "artifact-not-found" in done.stderr
+    assert "--seed 7" in done.stderr
+    assert list(tmp_path.rglob("*.png")) == []
+
+
 def test_a_withheld_picture_is_said_and_not_saved(
     against: Run, scripted: ScriptedServer, tmp_path: Path
 ) -> None:

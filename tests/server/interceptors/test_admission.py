@@ -10,14 +10,20 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+from domains.rooms import Room
 from server.interceptors import behaviour_of, with_behaviour
 from server.interceptors.admission import Admission, AdmissionInterceptor
+from server.interceptors.auth import TokenCheck
 from server.interceptors.call_classes import CallClass
 from server.interceptors.errors import ErrorInterceptor
 from tests.server.echo import ARITIES, Echo, serving, told
 
 SERVICE = "deviceops.v1.ProcessingService"  # the four arities are no methods of it: work
-ONE_EACH = {CallClass.WORK: 1, CallClass.SESSION: 1, CallClass.WATCH: 1}
+LIMITED = (CallClass.WORK, CallClass.SESSION, CallClass.WATCH)
+
+
+def one_each() -> dict[CallClass, Room]:
+    return {kind: Room(1) for kind in LIMITED}
 
 
 class Gate:
@@ -62,7 +68,7 @@ async def refused(echo: Echo, method: str) -> Any:
 
 @pytest.mark.parametrize("arity", ARITIES)
 async def test_one_call_too_many_is_refused_and_the_place_is_given_back(arity: str) -> None:
-    gate, admission = Gate(), Admission(ONE_EACH)
+    gate, admission = Gate(), Admission(one_each())
     async with serving(around(admission), gate.behaviours) as echo:
         held = asyncio.ensure_future(echo.call(arity))
         await gate.begun.get()
@@ -79,7 +85,7 @@ async def test_one_call_too_many_is_refused_and_the_place_is_given_back(arity: s
 
 
 async def test_every_class_has_a_limit_of_its_own() -> None:
-    gate, admission = Gate(), Admission(ONE_EACH)
+    gate, admission = Gate(), Admission(one_each())
     classes = {"Unary": "work", "RunWorkflow": "session", "WatchSession": "watch"}
     async with serving(around(admission), gate.behaviours, SERVICE) as echo:
         open_calls = [asyncio.ensure_future(echo.call(method)) for method in classes]
@@ -96,7 +102,7 @@ async def test_every_class_has_a_limit_of_its_own() -> None:
 
 
 async def test_control_always_gets_through_until_the_server_drains() -> None:
-    gate, admission = Gate(), Admission({**ONE_EACH, CallClass.WORK: 0})
+    gate, admission = Gate(), Admission({**one_each(), CallClass.WORK: Room(0)})
     async with serving(around(admission), gate.behaviours, SERVICE) as echo:
         for call_class in CallClass:
             admission.begin(call_class)
@@ -110,7 +116,7 @@ async def test_control_always_gets_through_until_the_server_drains() -> None:
 
 
 async def test_health_answers_when_the_server_is_full_and_when_it_drains() -> None:
-    admission = Admission(ONE_EACH)
+    admission = Admission(one_each())
     async with serving(around(admission), service="grpc.health.v1.Health") as echo:
         admission.begin(CallClass.WORK)
         assert await echo.call("Unary") == ["hi"]
@@ -119,7 +125,7 @@ async def test_health_answers_when_the_server_is_full_and_when_it_drains() -> No
 
 
 async def test_a_cancelled_call_gives_its_place_back() -> None:
-    gate, admission = Gate(), Admission(ONE_EACH)
+    gate, admission = Gate(), Admission(one_each())
     async with serving(around(admission), gate.behaviours) as echo:
         call = echo.start("ServerStream")
         await gate.begun.get()
@@ -210,3 +216,108 @@ async def test_what_lies_around_an_ended_call_is_not_cancelled_with_it() -> None
         with pytest.raises(grpc.aio.AioRpcError):
             await asyncio.wait_for(held, 10)
     assert still_cancelled == [0]
+
+
+TOKEN = TokenCheck("t0ken")
+WITH_TOKEN = ("authorization", "Bearer t0ken")
+
+
+def named(client: str) -> dict[str, Any]:
+    return {"metadata": [WITH_TOKEN, ("deviceops-client", client)]}
+
+
+async def test_strangers_never_take_the_room_of_those_with_the_token() -> None:
+    gate = Gate()
+    kinds = (CallClass.TOKENLESS, CallClass.TOKENLESS_WATCH)
+    admission = Admission({kind: Room(1) for kind in (*kinds, CallClass.HEALTH)})
+    around = [ErrorInterceptor(), AdmissionInterceptor(admission, TOKEN)]
+    behaviours = {"Watch": gate.stream, "Unary": gate.unary}
+    async with serving(around, behaviours, "grpc.health.v1.Health") as echo:
+        held = [asyncio.ensure_future(echo.call(method)) for method in behaviours]
+        for _ in held:
+            await gate.begun.get()
+        told_to_strangers = [await refused(echo, method) for method in behaviours]
+        gate.opened.set()
+        assert await echo.call("Unary", metadata=[WITH_TOKEN]) == ["through"]
+        assert await echo.call("Watch", metadata=[WITH_TOKEN]) == ["through"]
+        await asyncio.gather(*held)
+    assert [what.reason for what in told_to_strangers] == ["TOO_MANY_STREAMS"] * 2
+    assert [what.metadata["call_class"] for what in told_to_strangers] == [
+        "tokenless-watch",
+        "tokenless",
+    ]
+
+
+async def test_strangers_are_kept_apart_by_where_they_call_from() -> None:
+    gate = Gate()
+    admission = Admission({CallClass.TOKENLESS_WATCH: Room(2, 1)})
+    around = [ErrorInterceptor(), AdmissionInterceptor(admission, TOKEN)]
+    async with serving(around, {"Watch": gate.stream}, "grpc.health.v1.Health") as echo:
+        many = [asyncio.ensure_future(echo.call("Watch")) for _ in range(2)]
+        for _ in many:
+            await gate.begun.get()
+        assert (await refused(echo, "Watch")).metadata["limit"] == "2"
+        async with grpc.aio.insecure_channel(
+            echo.target, [("grpc.use_local_subchannel_pool", 1)]
+        ) as channel:
+            other = asyncio.ensure_future(Echo(channel, echo.service).call("Watch"))
+            await gate.begun.get()
+            gate.opened.set()
+            assert await other == ["through"]
+        await asyncio.gather(*many)
+
+
+async def test_one_client_alone_may_take_all_and_no_other_is_kept_out() -> None:
+    gate = Gate()
+    admission = Admission({CallClass.WATCH: Room(4)})
+    around = [ErrorInterceptor(), AdmissionInterceptor(admission, TOKEN)]
+    async with serving(around, gate.behaviours, SERVICE) as echo:
+
+        def watch(client: str) -> asyncio.Future[Any]:
+            return asyncio.ensure_future(echo.call("WatchSession", **named(client)))
+
+        greedy = [watch("greedy") for _ in range(4)]
+        for _ in greedy:
+            await gate.begun.get()
+        others = [watch("one"), watch("two")]
+        for _ in others:
+            await gate.begun.get()
+        for client in ("greedy", "one", "three"):
+            with pytest.raises(grpc.aio.AioRpcError) as full:
+                await echo.call("WatchSession", **named(client))
+            assert told(full.value).reason == "TOO_MANY_STREAMS"
+        gate.opened.set()
+        await asyncio.gather(*greedy, *others)
+
+
+@pytest.mark.parametrize("method", [*ARITIES, "WatchSession", "RunWorkflow"])
+async def test_a_call_ends_when_it_was_open_for_as_long_as_its_kind_may_be(
+    method: str,
+) -> None:
+    gate = Gate()
+    admission = Admission({})
+    asked: list[tuple[CallClass, bool]] = []
+
+    def maximum(kind: CallClass, streams: bool) -> float:
+        asked.append((kind, streams))
+        return 0.1
+
+    around = [ErrorInterceptor(), AdmissionInterceptor(admission, maximum=maximum)]
+    async with serving(around, gate.behaviours, SERVICE) as echo:
+        what = await refused(echo, method)
+        assert (what.code, what.reason) == (
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            "DEADLINE_EXPIRED",
+        )
+        assert what.metadata["maximum_seconds"] == "0.1"
+        await asyncio.wait_for(admission.idle(), 10)
+    assert [streams for _, streams in asked] == [method != "Unary"]
+
+
+async def test_a_time_out_of_the_work_s_own_is_not_taken_for_the_maximum() -> None:
+    async def fail(request: Any, context: Any) -> Any:
+        raise TimeoutError
+
+    around = [ErrorInterceptor(), AdmissionInterceptor(Admission({}), maximum=lambda *_: 60)]
+    async with serving(around, {"Unary": fail}) as echo:
+        assert (await refused(echo, "Unary")).reason == "INTERNAL"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from server.interceptors.auth import AuthInterceptor
+from server.interceptors.auth import AuthInterceptor, TokenCheck
 from server.interceptors.errors import ErrorInterceptor
 from tests.server.echo import ARITIES, UNREADABLE, serving, told
 
 TOKEN = "t0ken-" * 8
-INTERCEPTORS = [ErrorInterceptor(), AuthInterceptor(TOKEN)]
+INTERCEPTORS = [ErrorInterceptor(), AuthInterceptor(TokenCheck(TOKEN))]
 GOOD = ("authorization", f"Bearer {TOKEN}")
 
 

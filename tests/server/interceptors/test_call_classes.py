@@ -18,7 +18,7 @@ from deviceops.v1 import (
 from server.app import SERVICE_NAMES
 from server.config import Settings
 from server.interceptors.call_classes import CALL_CLASSES, CallClass, classify
-from server.listen import limits
+from server.listen import limits, maximum, rooms
 
 RPCS: dict[str, MethodDescriptor] = {
     f"/{service.full_name}/{method.name}": method
@@ -61,16 +61,20 @@ def test_an_rpc_is_of_the_class_that_its_shape_asks_for(path: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["List", "Search", "Get", "Control", "Delete"])
-def test_looking_and_controlling_have_no_limit(verb: str) -> None:
+def test_looking_and_controlling_have_room_of_their_own(verb: str) -> None:
     found = {path for path, method in RPCS.items() if method.name.startswith(verb)}
     found -= {path for path, method in RPCS.items() if method.name in WAITING}
 
     assert found
-    assert not {CALL_CLASSES[path] for path in found} & set(limits(Settings()))
+    assert {CALL_CLASSES[path] for path in found} == {CallClass.CONTROL}
 
 
 def test_what_stands_beside_the_contract_has_a_class_too() -> None:
-    assert classify("/grpc.health.v1.Health/Watch") is CallClass.HEALTH
+    health = "/grpc.health.v1.Health"
+    assert classify(f"{health}/Check") is CallClass.HEALTH
+    assert classify(f"{health}/Watch") is CallClass.HEALTH_WATCH
+    assert classify(f"{health}/Check", with_token=False) is CallClass.TOKENLESS
+    assert classify(f"{health}/Watch", with_token=False) is CallClass.TOKENLESS_WATCH
     for version in ("v1", "v1alpha"):
         path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
         assert classify(path) is CallClass.WATCH
@@ -82,3 +86,14 @@ def test_with_the_defaults_a_full_queue_is_reached_and_one_connection_suffices()
 
     assert settings.max_session_calls > settings.queue_length_per_device + 1
     assert settings.max_concurrent_streams > sum(limits(settings).values())
+
+
+def test_every_class_has_a_limit_and_an_end_that_the_server_sets() -> None:
+    settings = Settings()
+    of = maximum(settings)
+
+    assert set(limits(settings)) == set(rooms(settings)) == set(CallClass)
+    # A stream of a session ends with the session, which has a timeout.
+    assert [kind for kind in CallClass if of(kind, True) is None] == [CallClass.SESSION]
+    for kind in (CallClass.TOKENLESS, CallClass.HEALTH, CallClass.CONTROL, CallClass.WORK):
+        assert of(kind, False) is not None

@@ -22,7 +22,7 @@ from domains.errors import (
     Unavailable,
 )
 from server.interceptors.errors import ErrorInterceptor
-from tests.server.echo import ARITIES, UNREADABLE, failing, serving, told
+from tests.server.echo import ARITIES, failing, serving, told
 
 SECRET = "secret path to a token"
 
@@ -130,31 +130,6 @@ async def test_stream_delivers_what_came_before_the_error() -> None:
         assert (await call.read()).value == "before"
         with pytest.raises(grpc.aio.AioRpcError):
             await call.read()
-
-
-@pytest.mark.parametrize("arity", ARITIES)
-async def test_bytes_that_are_no_message_are_a_malformed_message(arity: str) -> None:
-    async with serving([ErrorInterceptor()]) as echo:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await echo.call(arity, raw=UNREADABLE)
-    what = told(caught.value)
-    assert (what.code, what.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
-
-
-@pytest.mark.parametrize("arity", ARITIES)
-async def test_message_over_the_limit_is_refused_with_the_limit(arity: str) -> None:
-    async with serving([ErrorInterceptor(max_message_bytes=100)]) as echo:
-        raw = StringValue(value="x" * 98).SerializeToString()
-        assert len(raw) == 100
-        assert set(await echo.call(arity, raw=raw)) == {"x" * 98}
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await echo.call(arity, raw=raw + b"x")
-    what = told(caught.value)
-    assert (what.code, what.reason) == (
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        "MESSAGE_TOO_LARGE",
-    )
-    assert what.metadata == {"max_bytes": "100", "size_bytes": "101"}
 
 
 async def test_response_that_cannot_be_serialized_is_an_incident() -> None:

@@ -14,9 +14,10 @@ from deviceops.v1 import inference_pb2, inference_pb2_grpc
 from domains.errors import NotFound
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
+from server.interceptors.requests import RequestInterceptor
 from tests.server.echo import ARITIES, failing, serving
 
-INTERCEPTORS = [LogInterceptor(), ErrorInterceptor()]
+INTERCEPTORS = [LogInterceptor(), ErrorInterceptor(), RequestInterceptor()]
 
 
 @pytest.mark.parametrize("arity", ARITIES)

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+from domains.rooms import Room
 from server.interceptors.admission import Admission, AdmissionInterceptor
 from server.interceptors.call_classes import CallClass
 from server.interceptors.errors import ErrorInterceptor
@@ -38,7 +39,7 @@ class Flood:
 
 async def test_a_reader_that_stops_is_cut_off_and_its_place_is_free_again() -> None:
     flood = Flood()
-    admission = Admission({CallClass.WORK: 1})
+    admission = Admission({CallClass.WORK: Room(1)})
     around = [ErrorInterceptor(), StallInterceptor(0.5), AdmissionInterceptor(admission)]
     behaviours = {"ServerStream": flood.stream, "Unary": _echo}
     async with serving(around, behaviours) as echo:
@@ -81,6 +82,31 @@ async def test_a_reader_that_is_merely_slow_gets_everything() -> None:
             if count % 25 == 0:
                 await asyncio.sleep(0.1)
     assert count == 100
+
+
+async def test_a_client_that_leaves_streams_unread_gets_no_new_ones() -> None:
+    floods = {"ServerStream": Flood(), "Duplex": Flood()}
+    around = [ErrorInterceptor(), StallInterceptor(0.2, Room(2))]
+    behaviours: dict[str, Any] = {name: flood.stream for name, flood in floods.items()}
+    async with serving(around, {**behaviours, "Unary": _echo}) as echo:
+        unread = [aiter(echo.start(method)) for method in floods]
+        for responses in unread:
+            await anext(responses)
+        async with asyncio.timeout(10):
+            for flood in floods.values():
+                await flood.ended.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await echo.call("ServerStream")
+        assert told(refused.value).reason == "SLOW_READER"
+        assert told(refused.value).metadata == {"unread_streams": "2"}
+        assert await echo.call("Unary") == ["hi"]
+        other = [("deviceops-client", "other")]
+        await anext(aiter(echo.start("ServerStream", metadata=other)))
+
+        for responses in unread:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await asyncio.wait_for(rest(responses), 10)
+        await anext(aiter(echo.start("ServerStream")))
 
 
 async def rest(responses: AsyncIterator[StringValue]) -> None:

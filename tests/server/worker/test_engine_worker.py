@@ -20,7 +20,7 @@ from domains.inference.types import PreviewSettings, Scheduler, SchedulerSetting
 from domains.memory.backends.segments import HostSegments
 from domains.memory.types import BufferRegion, Compare, Move, SegmentRegion
 from domains.session.types import Phase, PhaseStarted, Preview, StepFinished
-from domains.values import DataType
+from domains.values import DataType, ModelPlace
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import lives, outcome, ready, running, work
@@ -35,7 +35,7 @@ def drawing(*, model_path: Path = MODEL, **changes: object) -> GenerationJob:
         "scheduler": SchedulerSettings(Scheduler.EULER_DISCRETE),
     }
     prompt = "red apple on a blue background"
-    return replace(work(prompt, **(values | changes)), model_path=model_path)
+    return replace(work(prompt, **(values | changes)), place=ModelPlace.of(model_path))
 
 
 def _colour(picture: Image.Image, x: int, y: int) -> tuple[int, int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,24 +17,50 @@ from server.worker.link.connection import (
     Link,
     LinkClosed,
     LinkListener,
+    LinkOffer,
+    LinkPair,
     OversizedFrame,
     connect,
+    offer_link,
 )
+from tests.scarcity import few_descriptors
 
 
 @pytest.fixture
-def listener() -> Iterator[LinkListener]:
-    listener = LinkListener()
+def listener(tmp_path: Path) -> Iterator[LinkListener]:
+    listener = LinkListener(os.fspath(tmp_path / "link"))
     yield listener
     listener.close()
 
 
+@pytest.fixture
+def pair() -> Iterator[LinkPair]:
+    pair = LinkPair()
+    yield pair
+    pair.close()
+
+
+@pytest.fixture(params=["listener", "pair"])
+def offer(request: pytest.FixtureRequest) -> LinkOffer:
+    found: LinkOffer = request.getfixturevalue(request.param)
+    return found
+
+
+def inherited(offer: LinkOffer) -> str:
+    """The address as the worker's process has it: with a descriptor of its own."""
+    if not offer.descriptors:
+        return offer.address
+    address = f"descriptor:{os.dup(offer.descriptors[0])}"
+    offer.hand_over()
+    return address
+
+
 @contextmanager
-def linked(listener: LinkListener) -> Iterator[tuple[Link, Link]]:
+def linked(offer: LinkOffer) -> Iterator[tuple[Link, Link]]:
     """Both ends: the front's and the worker's."""
     with ThreadPoolExecutor(1) as threads:
-        accepting = threads.submit(listener.accept)
-        worker = connect(listener.address, listener.key)
+        accepting = threads.submit(offer.accept)
+        worker = connect(inherited(offer), offer.key)
         front = accepting.result(timeout=10)
     try:
         yield front, worker
@@ -44,8 +69,8 @@ def linked(listener: LinkListener) -> Iterator[tuple[Link, Link]]:
         worker.close()
 
 
-def test_frames_arrive_whole_in_both_directions(listener: LinkListener) -> None:
-    with linked(listener) as (front, worker):
+def test_frames_arrive_whole_in_both_directions(offer: LinkOffer) -> None:
+    with linked(offer) as (front, worker):
         for frame in (b"", b"a", bytes(100_000)):
             sending = threading.Thread(target=front.send, args=(frame,))
             sending.start()
@@ -55,8 +80,8 @@ def test_frames_arrive_whole_in_both_directions(listener: LinkListener) -> None:
         assert front.receive() == b"back"
 
 
-def test_the_largest_frame_passes_and_a_larger_one_is_not_sent(listener: LinkListener) -> None:
-    with linked(listener) as (front, worker):
+def test_the_largest_frame_passes_and_a_larger_one_is_not_sent(offer: LinkOffer) -> None:
+    with linked(offer) as (front, worker):
         sending = threading.Thread(target=worker.send, args=(bytes(MAX_FRAME_BYTES),))
         sending.start()
         assert len(front.receive()) == MAX_FRAME_BYTES
@@ -65,16 +90,16 @@ def test_the_largest_frame_passes_and_a_larger_one_is_not_sent(listener: LinkLis
             worker.send(bytes(MAX_FRAME_BYTES + 1))
 
 
-def test_a_larger_frame_is_refused_by_its_announcement(listener: LinkListener) -> None:
-    with linked(listener) as (front, worker):
+def test_a_larger_frame_is_refused_by_its_announcement(offer: LinkOffer) -> None:
+    with linked(offer) as (front, worker):
         # Four bytes of length, and nothing behind them.
         os.write(worker._connection.fileno(), (2**30).to_bytes(4, "big"))
         with pytest.raises(OversizedFrame):
             front.receive()
 
 
-def test_the_other_ends_end_is_noticed(listener: LinkListener) -> None:
-    with linked(listener) as (front, worker):
+def test_the_other_ends_end_is_noticed(offer: LinkOffer) -> None:
+    with linked(offer) as (front, worker):
         worker.close()
         with pytest.raises(LinkClosed):
             front.receive()
@@ -118,20 +143,64 @@ def test_waiting_that_was_given_up_before_does_not_begin(listener: LinkListener)
         listener.accept()
 
 
-def test_the_address_is_private_and_goes_away(listener: LinkListener) -> None:
-    folder = Path(listener.address).parent
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    with linked(listener) as (front, worker):
-        listener.close()
-        assert not folder.exists()
+def test_a_pair_has_no_name_and_needs_no_folder(
+    pair: LinkPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+    other = offer_link()
+    assert isinstance(other, LinkPair)
+    other.close()
+    with linked(pair) as (front, worker):
+        pair.close()
         worker.send(b"still")
         assert front.receive() == b"still"
-    with pytest.raises(LinkClosed):
-        connect(listener.address, listener.key)
 
 
-def test_every_listener_has_a_key_of_its_own(listener: LinkListener) -> None:
-    other = LinkListener()
+def test_a_pairs_end_is_not_for_what_the_worker_starts(pair: LinkPair) -> None:
+    with linked(pair) as (_, worker):
+        assert not os.get_inheritable(worker._connection.fileno())
+
+
+def test_a_pair_turns_away_who_does_not_know_the_key(pair: LinkPair) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        accepting = threads.submit(pair.accept)
+        with pytest.raises(LinkClosed):
+            connect(inherited(pair), bytes(32))
+        with pytest.raises(LinkClosed):
+            accepting.result(timeout=10)
+
+
+def test_a_worker_that_never_came_ends_the_wait(pair: LinkPair) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        accepting = threads.submit(pair.accept)
+        pair.hand_over()
+        with pytest.raises(LinkClosed):
+            accepting.result(timeout=10)
+
+
+def test_a_link_ends_although_somebody_else_holds_its_other_end(pair: LinkPair) -> None:
+    held = os.dup(pair.descriptors[0])
+    with linked(pair) as (front, worker), ThreadPoolExecutor(1) as threads:
+        worker.send(b"last words")
+        worker.close()
+        assert front.receive() == b"last words"
+        receiving = threads.submit(front.receive)
+        pair.abandon()
+        with pytest.raises(LinkClosed):
+            receiving.result(timeout=10)
+    os.close(held)
+
+
+def test_without_descriptors_there_is_no_pair_and_nothing_is_left() -> None:
+    with few_descriptors(free=2):  # enough for the sockets, not for the link
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(OSError, match="Too many open files"):
+            LinkPair()
+        assert os.listdir("/proc/self/fd") == before
+
+
+def test_every_offer_has_a_key_of_its_own(pair: LinkPair) -> None:
+    other = LinkPair()
     other.close()
-    assert len(listener.key) == 32
-    assert listener.key != other.key
+    assert len(pair.key) == 32
+    assert pair.key != other.key

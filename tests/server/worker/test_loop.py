@@ -29,7 +29,7 @@ class Worker:
     """A worker process and the front's end of its link."""
 
     def __init__(self, spool: Path) -> None:
-        self.listener = LinkListener()
+        self.listener = LinkListener(os.fspath(spool / "link"))
         self.record = StartRecord(
             address=self.listener.address,
             key=self.listener.key,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from domains.device.types import DeviceKind, DeviceState, WorkerStatus
 from domains.errors import Reason, Unavailable
 from domains.inference.jobs import GenerationJob
+from domains.private_folders import FolderRefused
 from domains.session.errors import ShuttingDown
 from server.worker.front.environment import child_environment
 from server.worker.front.pool import WorkerOptions
@@ -274,14 +277,15 @@ async def test_what_earlier_servers_left_is_swept(tmp_path: Path) -> None:
     outside.mkdir()
     (outside / "kept").touch()
     spool = tmp_path / "spool"
-    for name in ("accepted/old.png", "worker-cpu-0/1-0.png.part", "stray"):
+    ours = (f"accepted/{'0a' * 16}.png", "worker-cpu-0/1-0.png.abcd1234.part")
+    for name in (*ours, "stray"):
         (spool / name).parent.mkdir(parents=True, exist_ok=True)
         (spool / name).touch()
     (spool / "linked").symlink_to(outside)
     async with running(spool, scripted()) as pool:
         await ready(pool)
         left = sorted(path.relative_to(spool) for path in spool.rglob("*"))
-        assert left == [Path("accepted"), Path("worker-cpu-0")]
+        assert left == [Path(name) for name in ("accepted", "linked", "stray", "worker-cpu-0")]
         assert (outside / "kept").exists()
 
 
@@ -299,19 +303,66 @@ async def test_what_a_dead_worker_left_is_swept_and_what_was_delivered_is_not(
         assert sorted(image.path for image in images) == sorted(accepted(tmp_path))
 
 
-async def test_a_spool_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
+async def test_a_file_in_the_place_of_a_spool_folder_is_set_aside(tmp_path: Path) -> None:
     async with running(tmp_path, scripted()) as pool:
         first = await ready(pool)
         folder = tmp_path / "worker-cpu-0"
         folder.rmdir()
         folder.touch()
         os.kill(first.process_id, signal.SIGKILL)
-        status = await until(
-            pool, lambda status: "spool folder cannot be made" in status.explanation
-        )
-        assert status.state is DeviceState.RECOVERING
-        folder.unlink()
+        await until(pool, lambda status: status.restart_count == 1)
         await ready(pool)
+        assert folder.is_dir()
+        assert (await outcome(pool)).images
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, None])
+async def test_a_spool_folder_that_cannot_be_made_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    async with running(tmp_path, scripted()) as pool:
+        first = await ready(pool)
+
+        def refuse(*_: object) -> None:
+            raise (OSError(code, os.strerror(code)) if code else FolderRefused("Not ours."))
+
+        with monkeypatch.context() as disk:
+            disk.setattr("server.worker.front.spool.prepare", refuse)
+            os.kill(first.process_id, signal.SIGKILL)
+            status = await until(
+                pool, lambda status: "spool folder cannot be made" in status.explanation
+            )
+            assert status.state is DeviceState.RECOVERING
+            why = os.strerror(code) if code else "not the server's own"
+            assert why in status.explanation
+        await ready(pool)
+
+
+async def test_a_picture_that_the_front_cannot_take_over_costs_no_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, scripted()) as pool:
+        first = await ready(pool)
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        with monkeypatch.context() as disk:
+            disk.setattr("server.worker.front.spool.prepare", refuse)
+            refused = (await outcome(pool)).raised(Unavailable)
+            assert refused.reason is Reason.STORAGE_UNAVAILABLE
+        assert (await outcome(pool)).images
+        assert pool.status("cpu:0").process_id == first.process_id
+
+
+async def test_folders_that_go_while_it_works_cost_no_worker(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    async with running(spool, scripted()) as pool:
+        first = await ready(pool)
+        for _ in range(2):
+            shutil.rmtree(spool)
+            assert (await outcome(pool)).images
+        assert pool.status("cpu:0").process_id == first.process_id
 
 
 async def test_listeners_can_leave(tmp_path: Path) -> None:

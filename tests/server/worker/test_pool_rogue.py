@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from domains.device.jobs import SelfTestJob
@@ -46,9 +47,14 @@ MOVE = Move(BufferRegion("one"), BufferRegion("other"), 1000)
         ("wrong-size", "another size than announced"),
         ("wrong-seed", "not one that was asked for"),
         ("wrong-format", "not one that was asked for"),
+        ("wrong-width", "not one that was asked for"),
+        ("no-picture", "a picture's file is no picture"),
+        ("cut-picture", "a picture's file is no picture"),
+        ("smaller-picture", "another picture than announced"),
+        ("done-without-pictures", "done without all its pictures"),
         ("missing-file", "cannot be opened"),
         ("link-for-file", "cannot be opened"),
-        ("pipe-for-file", "another size than announced"),
+        ("pipe-for-file", "cannot be opened"),
     ],
 )
 async def test_a_broken_rule_ends_the_worker(tmp_path: Path, how: str, rule: str) -> None:
@@ -69,6 +75,14 @@ async def test_a_broken_rule_ends_the_worker(tmp_path: Path, how: str, rule: str
         assert lost.value.reason is Reason.WORKER_LOST
         assert accepted(tmp_path) == []
         assert not lives(process_id)
+
+
+async def test_some_of_the_pictures_are_not_all(tmp_path: Path) -> None:
+    async with running(tmp_path, rogue("one-of-two")) as pool:
+        await ready(pool)
+        result = await outcome(pool)
+        assert result.raised(Unavailable).reason is Reason.WORKER_LOST
+        assert len(result.images) == 1
 
 
 async def _rest(first: Awaitable[object], run: AsyncGenerator[object]) -> None:
@@ -157,7 +171,7 @@ async def test_frames_about_a_run_that_is_over_are_dropped(tmp_path: Path) -> No
         process_id = (await ready(pool)).process_id
         result = await outcome(pool)
         assert result.report is not None
-        assert result.events == []
+        assert result.events == result.images
         assert pool.stale_frames("cpu:0") == 3
         assert pool.status("cpu:0").process_id == process_id
 
@@ -186,3 +200,21 @@ async def test_a_worker_that_stops_reading_holds_up_nobody(tmp_path: Path) -> No
         assert time.monotonic() - started < 5
         assert slowest < 0.25
         assert not lives(process_id)
+
+
+@pytest.mark.parametrize("how", ["endless-steps", "endless-output"])
+async def test_a_flood_costs_the_front_next_to_nothing(tmp_path: Path, how: str) -> None:
+    async with running(tmp_path, rogue(how)) as pool:
+        await ready(pool)
+        front = psutil.Process()
+        before = front.memory_info().rss
+        run = asyncio.create_task(outcome(pool))
+        busy = sum(front.cpu_times()[:2])
+        began = time.monotonic()
+        await asyncio.sleep(2.0)
+        busy = sum(front.cpu_times()[:2]) - busy
+        assert busy < 0.8 * (time.monotonic() - began)
+        assert front.memory_info().rss - before < 20 << 20
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run

@@ -30,6 +30,7 @@ from domains.values import DataType, Degradation, DegradationKind, ImageFormat
 from server.worker.front.pool import WorkerPool
 from server.worker.front.restart import RestartRules
 from server.worker.front.timing import WorkerTiming
+from tests.fakes.pictures import png
 from tests.fakes.scripted_worker import FLOOD
 from tests.server.worker.workers import (
     Outcome,
@@ -71,7 +72,7 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
         )
         for index, seed in enumerate((7, 8)):
             image, path = images[index].image, images[index].path
-            assert path.read_bytes() == b"picture of %d" % seed
+            assert path.read_bytes() == png(256, 320, f"of {seed}")
             assert image.artifact_id == hashlib.sha256(path.read_bytes()).hexdigest()
             assert image.size_bytes == path.stat().st_size
             assert (image.image_index, image.seed) == (index, seed)
@@ -274,7 +275,7 @@ async def test_passing_checkpoints_is_progress(tmp_path: Path) -> None:
     async with running(tmp_path, scripted(), timing=timing) as pool:
         result = await outcome(pool, work("checks-only", guidance_scale=3.6))
         assert result.report is not None
-        assert result.events == [PhaseStarted(Phase.DENOISING)]
+        assert result.events == [PhaseStarted(Phase.DENOISING), *result.images]
 
 
 async def test_closing_early_returns_when_the_worker_is_idle(tmp_path: Path) -> None:

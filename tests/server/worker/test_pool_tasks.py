@@ -21,7 +21,7 @@ from domains.device.types import OptimizationProfile
 from domains.errors import InvalidArgument
 from domains.model.jobs import LoadJob, LoadReport
 from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
-from domains.values import DataType
+from domains.values import DataType, ModelPlace
 from server.worker.front.pool import WorkerPool
 from tests.server.worker.workers import outcome, running, scripted
 
@@ -56,7 +56,9 @@ async def test_a_self_test_tells_its_facts(pool: WorkerPool) -> None:
 
 
 async def test_a_profile_tells_what_it_changed(pool: WorkerPool) -> None:
-    work = OptimizationJob(OptimizationProfile.LOW_MEMORY, "model", Path("model"))
+    work = OptimizationJob(
+        OptimizationProfile.LOW_MEMORY, "model", ModelPlace.of(Path("model"))
+    )
     *events, report = await everything(pool.run(DEVICE, "session", work, remaining=60.0))
     assert events == [StepFinished(0, 1, 2), StepFinished(0, 2, 2)]
     assert isinstance(report, OptimizationReport)
@@ -68,7 +70,7 @@ async def test_a_profile_tells_what_it_changed(pool: WorkerPool) -> None:
 
 
 async def test_a_profile_that_fails_is_an_error(pool: WorkerPool) -> None:
-    work = OptimizationJob(OptimizationProfile.FAST, "refuse", Path("model"))
+    work = OptimizationJob(OptimizationProfile.FAST, "refuse", ModelPlace.of(Path("model")))
     with pytest.raises(InvalidArgument):
         await everything(pool.run(DEVICE, "session", work, remaining=60.0))
 
@@ -93,7 +95,7 @@ async def test_models_let_go_are_gone_from_the_figures(tmp_path: Path) -> None:
 
 async def test_a_load_tells_its_bytes_and_what_is_loaded(tmp_path: Path) -> None:
     async with running(tmp_path, scripted()) as pool:
-        job = LoadJob("other", Path("other"))
+        job = LoadJob("other", ModelPlace.of(Path("other")))
         *events, report = await everything(pool.run(DEVICE, "session", job, remaining=60.0))
         assert events == [
             PhaseStarted(Phase.LOADING_MODEL),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from server.worker.front.death import end_before_hello
 from server.worker.front.restart import RestartPolicy, RestartRules, Verdict
 
 
@@ -78,3 +81,40 @@ def test_an_operator_can_make_it_forget() -> None:
         subject.died()
     subject.forgive()
     assert subject.died() == Verdict(0.5, quarantined=False)
+
+
+def test_deaths_of_one_model_count_as_one() -> None:
+    subject, _ = policy()
+    verdicts = [subject.died("model") for _ in range(20)]
+    assert not any(verdict.quarantined for verdict in verdicts)
+    assert verdicts[3].delay == 4.0
+
+
+def test_deaths_of_five_different_models_quarantine() -> None:
+    subject, _ = policy()
+    models = ["one", "two", "one", "three", "", "four"]
+    assert [subject.died(model).quarantined for model in models] == [False] * 5 + [True]
+
+
+def test_a_lack_of_the_systems_never_quarantines() -> None:
+    subject, _ = policy()
+    verdicts = [subject.starved() for _ in range(40)]
+    assert not any(verdict.quarantined for verdict in verdicts)
+    assert [verdict.delay for verdict in verdicts[:2]] == [0.5, 1.0]
+    assert verdicts[-1].delay == 30.0
+    subject.started()
+    assert subject.starved().delay == 0.5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "OpenBLAS error: Memory allocation still failed after 10 retries, giving up.",
+        "libgomp: Thread creation failed: Resource temporarily unavailable",
+        "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 2",
+        "ImportError: libtorch_cpu.so: failed to map segment from shared object",
+    ],
+)
+def test_libraries_that_end_a_start_for_want_of_something_are_believed(line: str) -> None:
+    assert end_before_hello("ended with exit code 1", ("hello", line)).starved
+    assert not end_before_hello("ended with exit code 1", ("hello",)).starved

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
+import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from domains.errors import Reason, ResourceExhausted
+from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.session.jobs import EncodedImage
 from domains.session.types import ImageResult
 from domains.values import ImageFormat
 from server.worker.child import spool
 from server.worker.front.spool import Spool, discard
 from server.worker.link.frames import ProtocolError
+from tests.fakes.pictures import png
+from tests.odd_files import ODD
 
-DATA = b"a picture"
+DATA = png(256, 320)
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def test_folders_of_workers_are_private_and_their_own(front: Spool) -> None:
     ("change", "words"),
     [
         ({"data": b"another"}, "another size"),
-        ({"data": b"A picture"}, "another hash"),
+        ({"data": DATA.replace(b"IDAT", b"idat")}, "another hash"),
         ({"image_index": 1}, "cannot be opened"),
         ({"format": ImageFormat.WEBP}, "cannot be opened"),
     ],
@@ -101,11 +106,92 @@ def test_writing_that_fails_leaves_nothing(front: Spool) -> None:
 def test_sweeping_goes_through_no_link(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    (outside / "kept").touch()
+    (outside / "1-0.png").touch()
     folder = tmp_path / "spool"
-    (folder / "deep" / "deeper").mkdir(parents=True)
-    (folder / "deep" / "deeper" / "file").touch()
-    os.symlink(outside, folder / "deep" / "link")
-    Spool(folder).sweep()
-    assert [path.name for path in folder.iterdir()] == ["accepted"]
-    assert (outside / "kept").exists()
+    folder.mkdir(mode=0o700)
+    for name in ("accepted", "worker-cpu-0"):
+        (folder / name).symlink_to(outside)
+    front = Spool(folder)
+    front.sweep()
+    assert list(front.folder_of("cpu:0").iterdir()) == []
+    assert (outside / "1-0.png").exists()
+
+
+LEFT = ("1-0.png", "1-0.png.abcd_123.part", "17-3.webp", f"{'0a' * 16}.jpeg")
+
+
+def test_pictures_of_earlier_processes_go_and_nothing_else(tmp_path: Path) -> None:
+    spool_dir = tmp_path / "spool"
+    Spool(spool_dir).sweep()
+    front = Spool(spool_dir)
+    places = (front.folder_of("cpu:0"), front.folder_of("cuda:12"), spool_dir / "accepted")
+    for place in places:
+        for name in LEFT:
+            (place / name).write_bytes(DATA)
+        (place / "holiday.png").write_bytes(b"mine")
+        (place / "9-9.png").mkdir()
+    (spool_dir / "holiday.png").write_bytes(b"mine")
+    (spool_dir / "lost+found").mkdir()
+    (spool_dir / "lost+found" / "1-0.png").write_bytes(b"mine")
+    (spool_dir / os.fsdecode(b"caf\xe9")).write_bytes(b"mine")
+
+    front.sweep()
+
+    for place in places:
+        assert sorted(os.listdir(place)) == ["9-9.png", "holiday.png"]
+    assert len(os.listdir(spool_dir)) == 6
+    assert (spool_dir / "lost+found" / "1-0.png").exists()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("place", ["worker-cpu-0", "accepted", "worker-cpu-0/1-0.png.part"])
+def test_whatever_lies_in_its_folders_pictures_move(
+    tmp_path: Path, place: str, kind: str
+) -> None:
+    spool_dir = tmp_path / "spool"
+    spool_dir.mkdir(mode=0o700)
+    (spool_dir / place).parent.mkdir(exist_ok=True)
+    ODD[kind](spool_dir / place)
+    front = Spool(spool_dir)
+    front.sweep()
+    folder = front.folder_of("cpu:0")
+    assert front.accept(folder, 1, spool.put(folder, 1, PICTURE)).path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("gone", ["", "accepted", "worker-cpu-0"])
+def test_folders_that_went_are_made_again(front: Spool, tmp_path: Path, gone: str) -> None:
+    folder = front.folder_of("cpu:0")
+    shutil.rmtree(tmp_path / "spool" / gone)
+    spooled = front.accept(folder, 1, spool.put(folder, 1, PICTURE))
+    assert spooled.path.read_bytes() == DATA
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_goes_with_its_picture_is_not_the_worker_s_fault(
+    front: Spool, tmp_path: Path
+) -> None:
+    folder = front.folder_of("cpu:0")
+    told = spool.put(folder, 1, PICTURE)
+    shutil.rmtree(tmp_path / "spool")
+    with pytest.raises(Unavailable) as refused:
+        front.accept(folder, 1, told)
+    assert refused.value.reason is Reason.STORAGE_UNAVAILABLE
+
+
+def test_a_folder_that_cannot_be_used_is_said_by_both_sides(
+    front: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = front.folder_of("cpu:0")
+    told = spool.put(folder, 1, PICTURE)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(Unavailable) as refused:
+        front.accept(folder, 1, told)
+    assert refused.value.reason is Reason.STORAGE_UNAVAILABLE
+    with pytest.raises(Unavailable) as refused:
+        spool.put(folder, 1, PICTURE)
+    assert refused.value.reason is Reason.STORAGE_UNAVAILABLE

@@ -16,7 +16,7 @@ from domains.errors import DomainError
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
 from domains.session.jobs import JobEvent, SpooledImage
-from domains.values import ByteFigure
+from domains.values import ByteFigure, ModelPlace
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.restart import RestartRules
 from server.worker.front.timing import WorkerTiming
@@ -26,7 +26,9 @@ DEVICE = Device("cpu:0", DeviceKind.CPU, "CPU", "Maker", "cpu", ByteFigure.unkno
 SECOND = Device("cpu:1", DeviceKind.CPU, "CPU", "Maker", "cpu", ByteFigure.unknown("a test"))
 QUICK = WorkerTiming(cancel_grace=0.3, exit=2.0)
 # Deaths do not add up to a quarantine unless a test is about that.
-LENIENT = RestartRules(first_delay=0.05, longest_delay=0.05, deaths=100)
+LENIENT = RestartRules(
+    first_delay=0.05, longest_delay=0.05, deaths=100, poison_deaths=100, model_deaths=100
+)
 
 
 def scripted(*arguments: str) -> list[str]:
@@ -52,7 +54,7 @@ def work(prompt: str = "draw", **changes: object) -> GenerationJob:
         "seeds": (7, 8),
     }
     settings = GenerationSettings(**(values | changes))  # type: ignore[arg-type]
-    return GenerationJob(settings, Path("model"))
+    return GenerationJob(settings, ModelPlace.of(Path("model")))
 
 
 @dataclass

@@ -9,6 +9,7 @@ import torch
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.inference.backends.denoise import Conditioning
 from domains.inference.backends.loaded_model import LoadedModel
+from domains.model.backends.library_errors import blamed_on
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,20 @@ def run_clip(
         encoder: Its name in the model.
         text: Cut off where the window (77 tokens for CLIP) is full.
         layer: Which layer's output to take, from the end: 1 is the last.
+
+    Raises:
+        FailedPrecondition: MODEL_CONFIG_INVALID when either fails for what it is made of.
     """
-    tokenize = model.tokenizers[tokenizer]
-    window = min(
-        tokenize.model_max_length,
-        model.plan_config(encoder)["max_position_embeddings"],
-    )
-    tokens = tokenize(
-        text, padding="max_length", max_length=window, truncation=True, return_tensors="pt"
-    ).input_ids
-    wanted = len(tokenize(text, truncation=False, verbose=False).input_ids)
-    output = model.networks[encoder](tokens.to(model.device), output_hidden_states=True)
+    tokenizing = model.tokenizers[tokenizer]
+    tokenized = tokenizing.encode(text)
+    with blamed_on(encoder, device=model.device):
+        output = model.networks[encoder](
+            tokenized.ids.to(model.device), output_hidden_states=True
+        )
     return ClipOutput(
         hidden_states=output.hidden_states[-layer],
         first=output[0],
-        lost_tokens=max(wanted - window, 0),
+        lost_tokens=max(tokenized.wanted - tokenizing.window, 0),
     )
 
 

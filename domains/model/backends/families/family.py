@@ -7,9 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from domains.model.backends.bounds import Config
+from domains.model.backends.bounds import Config, ConfigBounds, Flag, Line
 from domains.model.backends.families.components import NetworkClass
 from domains.model.types import Architecture, ModelType
+
+INDEX = ConfigBounds(
+    {
+        "_class_name": Line(128),
+        "add_watermarker": Flag(),
+        "force_zeros_for_empty_prompt": Flag(),
+        "requires_aesthetics_score": Flag(),
+        "requires_safety_checker": Flag(),
+    }
+)
+"""Of `model_index.json`, whose other keys name the parts."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Family:
             recognised only, and then all that follows is empty.
         libraries: Modules of diffusers that an index may name beside the usual libraries.
         networks: Folder and class of each, in the order in which they are loaded.
-        tokenizers: Folder and class of each.
+        tokenizers: Folder of each, which is CLIP's, and the text encoder that it is for.
         incompatible: Given the networks' configurations by folder, each within its bounds:
             why they make no model of the family, as a clause; empty when they make one.
         mend_scheduler: Gives a scheduler's configuration as the family's models mean it.

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from domains.model.backends.bounds import Config
-from domains.model.backends.families.components import CLIP_TEXT, UNET, VAE
+from domains.model.backends.families.clip import CLIP_TEXT
 from domains.model.backends.families.family import Family
+from domains.model.backends.families.unet import UNET
+from domains.model.backends.families.vae import VAE
 from domains.model.types import Architecture, ModelType
 
 _TEXT_WIDTH = 768
@@ -82,7 +84,7 @@ FAMILY = Family(
         "unet": replace(UNET, defaults={"sample_size": 64}),
         "vae": VAE,
     },
-    tokenizers={"tokenizer": "CLIPTokenizer"},
+    tokenizers={"tokenizer": "text_encoder"},
     incompatible=_incompatible,
     mend_scheduler=_mend_scheduler,
 )

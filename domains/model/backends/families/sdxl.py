@@ -8,16 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from domains.model.backends.bounds import Config
-from domains.model.backends.families.components import (
-    CLIP_TEXT,
-    CLIP_TEXT_PROJECTION,
-    UNET,
-    VAE,
-)
+from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
 from domains.model.backends.families.family import Family, has_part
+from domains.model.backends.families.unet import UNET
+from domains.model.backends.families.vae import VAE
 from domains.model.types import Architecture, ModelType
 
-_TIME_IDS = 6
+TIME_IDS = 6
+"""Numbers that tell the UNet the sizes of the original and of the picture, and the crop."""
 # UNet inputs of other models; a UNet that needs one would fail or draw nonsense here.
 _FOREIGN_INPUTS = (
     "class_embed_type",
@@ -46,7 +44,7 @@ def _incompatible(configs: Mapping[str, Config]) -> str:
     time_dim = unet.get("addition_time_embed_dim")
     if unet.get("addition_embed_type") != "text_time" or not isinstance(time_dim, int):
         return "its UNet takes no size and pooled text"
-    if unet.get("projection_class_embeddings_input_dim") != _TIME_IDS * time_dim + pooled:
+    if unet.get("projection_class_embeddings_input_dim") != TIME_IDS * time_dim + pooled:
         return "its UNet expects another pooled text or size"
     if unet.get("cross_attention_dim") != width:
         return "its UNet and text encoders are of different widths"
@@ -81,6 +79,6 @@ FAMILY = Family(
         "unet": replace(UNET, defaults={"sample_size": 128}),
         "vae": VAE,
     },
-    tokenizers={"tokenizer": "CLIPTokenizer", "tokenizer_2": "CLIPTokenizer"},
+    tokenizers={"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
     incompatible=_incompatible,
 )

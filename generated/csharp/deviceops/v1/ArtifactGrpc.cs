@@ -182,7 +182,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Read an artifact in chunks, from any offset. Can be repeated.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
-      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
+      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash and are set aside),
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -197,7 +198,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Read an artifact in chunks, from any offset. Can be repeated.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), DATA_LOSS
-      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash).
+      /// (DATA_CORRUPTED: the stored bytes no longer have the artifact's hash and are set aside),
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -261,7 +263,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// List artifacts, newest first.
-      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+      /// TEXT_INVALID, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -275,7 +278,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// List artifacts, newest first.
-      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+      /// TEXT_INVALID, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -287,7 +291,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// List artifacts, newest first.
-      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+      /// TEXT_INVALID, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -301,7 +306,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// List artifacts, newest first.
-      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
+      /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
+      /// TEXT_INVALID, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -314,7 +320,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it).
+      /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -329,7 +335,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it).
+      /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -342,7 +348,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it).
+      /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -357,7 +363,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it).
+      /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -45,7 +45,7 @@ namespace DeviceOperations.V1 {
             "ZWZhdWx0X3ZhbHVlQg8KDV9tYXhfZWxlbWVudHNCEQoPX21heF9jaGFyYWN0",
             "ZXJzQhEKD19tYXhfc2l6ZV9ieXRlcyJVChJEdXJhdGlvblN0YXRpc3RpY3MS",
             "DQoFY291bnQYASABKAQSEAoIdG90YWxfbXMYAiABKAESDgoGcDUwX21zGAMg",
-            "ASgBEg4KBnA5OV9tcxgEIAEoASqpFwoLRXJyb3JSZWFzb24SHAoYRVJST1Jf",
+            "ASgBEg4KBnA5OV9tcxgEIAEoASqTGAoLRXJyb3JSZWFzb24SHAoYRVJST1Jf",
             "UkVBU09OX1VOU1BFQ0lGSUVEEAASIgoeRVJST1JfUkVBU09OX01BTEZPUk1F",
             "RF9NRVNTQUdFEAESJwojRVJST1JfUkVBU09OX1JFUVVJUkVEX0ZJRUxEX01J",
             "U1NJTkcQAhIjCh9FUlJPUl9SRUFTT05fRklFTERfT1VUX09GX1JBTkdFEAMS",
@@ -91,47 +91,50 @@ namespace DeviceOperations.V1 {
             "Ul9SRUFTT05fTU9ERUxfSU5fVVNFEEoSKAokRVJST1JfUkVBU09OX01PREVM",
             "X0NIRUNLU1VNX01JU01BVENIEEsSKAokRVJST1JfUkVBU09OX1JFTU9URV9T",
             "T1VSQ0VfRk9SQklEREVOEEwSIgoeRVJST1JfUkVBU09OX1BBVEhfT1VUU0lE",
-            "RV9ST09UEE0SIwofRVJST1JfUkVBU09OX0RFVklDRV9VTkFWQUlMQUJMRRBa",
-            "EhwKGEVSUk9SX1JFQVNPTl9ERVZJQ0VfTE9TVBBbEiMKH0VSUk9SX1JFQVNP",
-            "Tl9ERVZJQ0VfUVVBUkFOVElORUQQXBIjCh9FUlJPUl9SRUFTT05fREVWSUNF",
-            "X1VOU1VQUE9SVEVEEF0SHAoYRVJST1JfUkVBU09OX1dPUktFUl9MT1NUEF4S",
-            "JgoiRVJST1JfUkVBU09OX1dPUktFUl9DUkFTSF9SRVBFQVRFRBBfEhwKGEVS",
-            "Uk9SX1JFQVNPTl9XT1JLRVJfSFVORxBgEiIKHkVSUk9SX1JFQVNPTl9OT05f",
-            "RklOSVRFX09VVFBVVBBhEh8KG0VSUk9SX1JFQVNPTl9EQVRBX0NPUlJVUFRF",
-            "RBBiEhsKF0VSUk9SX1JFQVNPTl9RVUVVRV9GVUxMEG4SIQodRVJST1JfUkVB",
-            "U09OX1RPT19NQU5ZX1NUUkVBTVMQbxIiCh5FUlJPUl9SRUFTT05fTUVTU0FH",
-            "RV9UT09fTEFSR0UQcBImCiJFUlJPUl9SRUFTT05fQ0xJRU5UX1FVT1RBX0VY",
-            "Q0VFREVEEHESJwojRVJST1JfUkVBU09OX1NUT1JBR0VfUVVPVEFfRVhDRUVE",
-            "RUQQchIaChZFUlJPUl9SRUFTT05fRElTS19GVUxMEHMSIwofRVJST1JfUkVB",
-            "U09OX0hPU1RfT1VUX09GX01FTU9SWRB0EiUKIUVSUk9SX1JFQVNPTl9ERVZJ",
-            "Q0VfT1VUX09GX01FTU9SWRB1Eh8KGkVSUk9SX1JFQVNPTl9UT0tFTl9NSVNT",
-            "SU5HEIIBEh8KGkVSUk9SX1JFQVNPTl9UT0tFTl9JTlZBTElEEIMBEh8KGkVS",
-            "Uk9SX1JFQVNPTl9ST0xFX1JFUVVJUkVEEIQBEiUKIEVSUk9SX1JFQVNPTl9D",
-            "QU5DRUxMRURfQllfQ0xJRU5UEIUBEiUKIEVSUk9SX1JFQVNPTl9DTElFTlRf",
-            "RElTQ09OTkVDVEVEEIYBEh0KGEVSUk9SX1JFQVNPTl9TTE9XX1JFQURFUhCH",
-            "ARIiCh1FUlJPUl9SRUFTT05fREVBRExJTkVfRVhQSVJFRBCIARIfChpFUlJP",
-            "Ul9SRUFTT05fU0hVVFRJTkdfRE9XThCJARIbChZFUlJPUl9SRUFTT05fTk9U",
-            "X0JVSUxUEIoBEhoKFUVSUk9SX1JFQVNPTl9JTlRFUk5BTBCLASrhAQoIRGF0",
-            "YVR5cGUSGQoVREFUQV9UWVBFX1VOU1BFQ0lGSUVEEAASFQoRREFUQV9UWVBF",
-            "X0ZMT0FUMzIQARIVChFEQVRBX1RZUEVfRkxPQVQxNhACEhYKEkRBVEFfVFlQ",
-            "RV9CRkxPQVQxNhADEhUKEURBVEFfVFlQRV9GTE9BVDY0EAQSGQoVREFUQV9U",
-            "WVBFX0ZMT0FUOF9FNE0zEAUSGQoVREFUQV9UWVBFX0ZMT0FUOF9FNU0yEAYS",
-            "EgoOREFUQV9UWVBFX0lOVDgQBxITCg9EQVRBX1RZUEVfVUlOVDgQCCqGAQoN",
-            "RmlndXJlUXVhbGl0eRIeChpGSUdVUkVfUVVBTElUWV9VTlNQRUNJRklFRBAA",
-            "EhsKF0ZJR1VSRV9RVUFMSVRZX01FQVNVUkVEEAESHAoYRklHVVJFX1FVQUxJ",
-            "VFlfRVNUSU1BVEVEEAISGgoWRklHVVJFX1FVQUxJVFlfVU5LTk9XThADKm8K",
-            "C0ltYWdlRm9ybWF0EhwKGElNQUdFX0ZPUk1BVF9VTlNQRUNJRklFRBAAEhQK",
-            "EElNQUdFX0ZPUk1BVF9QTkcQARIVChFJTUFHRV9GT1JNQVRfSlBFRxACEhUK",
-            "EUlNQUdFX0ZPUk1BVF9XRUJQEAMq8wIKD0RlZ3JhZGF0aW9uS2luZBIgChxE",
-            "RUdSQURBVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaREVHUkFEQVRJT05f",
-            "S0lORF9WQUVfVElMRUQQARIiCh5ERUdSQURBVElPTl9LSU5EX1ZBRV9EQVRB",
-            "X1RZUEUQAhIjCh9ERUdSQURBVElPTl9LSU5EX1VORVRfREFUQV9UWVBFEAMS",
-            "IQodREVHUkFEQVRJT05fS0lORF9DUFVfRkFMTEJBQ0sQBBIeChpERUdSQURB",
-            "VElPTl9LSU5EX09GRkxPQURFRBAFEiUKIURFR1JBREFUSU9OX0tJTkRfQVRU",
-            "RU5USU9OX1NMSUNFRBAGEiEKHURFR1JBREFUSU9OX0tJTkRfU0xPV19FTkNP",
-            "REVSEAcSIQodREVHUkFEQVRJT05fS0lORF9PVEhFUl9ERVZJQ0UQCBIlCiFE",
-            "RUdSQURBVElPTl9LSU5EX1BST01QVF9UUlVOQ0FURUQQCUIWqgITRGV2aWNl",
-            "T3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "RV9ST09UEE0SHQoZRVJST1JfUkVBU09OX01PREVMX0JBUlJFRBBPEiMKH0VS",
+            "Uk9SX1JFQVNPTl9ERVZJQ0VfVU5BVkFJTEFCTEUQWhIcChhFUlJPUl9SRUFT",
+            "T05fREVWSUNFX0xPU1QQWxIjCh9FUlJPUl9SRUFTT05fREVWSUNFX1FVQVJB",
+            "TlRJTkVEEFwSIwofRVJST1JfUkVBU09OX0RFVklDRV9VTlNVUFBPUlRFRBBd",
+            "EhwKGEVSUk9SX1JFQVNPTl9XT1JLRVJfTE9TVBBeEiYKIkVSUk9SX1JFQVNP",
+            "Tl9XT1JLRVJfQ1JBU0hfUkVQRUFURUQQXxIcChhFUlJPUl9SRUFTT05fV09S",
+            "S0VSX0hVTkcQYBIiCh5FUlJPUl9SRUFTT05fTk9OX0ZJTklURV9PVVRQVVQQ",
+            "YRIfChtFUlJPUl9SRUFTT05fREFUQV9DT1JSVVBURUQQYhIbChdFUlJPUl9S",
+            "RUFTT05fUVVFVUVfRlVMTBBuEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9T",
+            "VFJFQU1TEG8SIgoeRVJST1JfUkVBU09OX01FU1NBR0VfVE9PX0xBUkdFEHAS",
+            "JgoiRVJST1JfUkVBU09OX0NMSUVOVF9RVU9UQV9FWENFRURFRBBxEicKI0VS",
+            "Uk9SX1JFQVNPTl9TVE9SQUdFX1FVT1RBX0VYQ0VFREVEEHISGgoWRVJST1Jf",
+            "UkVBU09OX0RJU0tfRlVMTBBzEiQKIEVSUk9SX1JFQVNPTl9TVE9SQUdFX1VO",
+            "QVZBSUxBQkxFEHcSIwofRVJST1JfUkVBU09OX0hPU1RfT1VUX09GX01FTU9S",
+            "WRB0EiUKIUVSUk9SX1JFQVNPTl9ERVZJQ0VfT1VUX09GX01FTU9SWRB1EiMK",
+            "H0VSUk9SX1JFQVNPTl9IT1NUX0xJTUlUX1JFQUNIRUQQeRIfChpFUlJPUl9S",
+            "RUFTT05fVE9LRU5fTUlTU0lORxCCARIfChpFUlJPUl9SRUFTT05fVE9LRU5f",
+            "SU5WQUxJRBCDARIfChpFUlJPUl9SRUFTT05fUk9MRV9SRVFVSVJFRBCEARIl",
+            "CiBFUlJPUl9SRUFTT05fQ0FOQ0VMTEVEX0JZX0NMSUVOVBCFARIlCiBFUlJP",
+            "Ul9SRUFTT05fQ0xJRU5UX0RJU0NPTk5FQ1RFRBCGARIdChhFUlJPUl9SRUFT",
+            "T05fU0xPV19SRUFERVIQhwESIgodRVJST1JfUkVBU09OX0RFQURMSU5FX0VY",
+            "UElSRUQQiAESHwoaRVJST1JfUkVBU09OX1NIVVRUSU5HX0RPV04QiQESGwoW",
+            "RVJST1JfUkVBU09OX05PVF9CVUlMVBCKARIaChVFUlJPUl9SRUFTT05fSU5U",
+            "RVJOQUwQiwEq4QEKCERhdGFUeXBlEhkKFURBVEFfVFlQRV9VTlNQRUNJRklF",
+            "RBAAEhUKEURBVEFfVFlQRV9GTE9BVDMyEAESFQoRREFUQV9UWVBFX0ZMT0FU",
+            "MTYQAhIWChJEQVRBX1RZUEVfQkZMT0FUMTYQAxIVChFEQVRBX1RZUEVfRkxP",
+            "QVQ2NBAEEhkKFURBVEFfVFlQRV9GTE9BVDhfRTRNMxAFEhkKFURBVEFfVFlQ",
+            "RV9GTE9BVDhfRTVNMhAGEhIKDkRBVEFfVFlQRV9JTlQ4EAcSEwoPREFUQV9U",
+            "WVBFX1VJTlQ4EAgqhgEKDUZpZ3VyZVF1YWxpdHkSHgoaRklHVVJFX1FVQUxJ",
+            "VFlfVU5TUEVDSUZJRUQQABIbChdGSUdVUkVfUVVBTElUWV9NRUFTVVJFRBAB",
+            "EhwKGEZJR1VSRV9RVUFMSVRZX0VTVElNQVRFRBACEhoKFkZJR1VSRV9RVUFM",
+            "SVRZX1VOS05PV04QAypvCgtJbWFnZUZvcm1hdBIcChhJTUFHRV9GT1JNQVRf",
+            "VU5TUEVDSUZJRUQQABIUChBJTUFHRV9GT1JNQVRfUE5HEAESFQoRSU1BR0Vf",
+            "Rk9STUFUX0pQRUcQAhIVChFJTUFHRV9GT1JNQVRfV0VCUBADKpwDCg9EZWdy",
+            "YWRhdGlvbktpbmQSIAocREVHUkFEQVRJT05fS0lORF9VTlNQRUNJRklFRBAA",
+            "Eh4KGkRFR1JBREFUSU9OX0tJTkRfVkFFX1RJTEVEEAESIgoeREVHUkFEQVRJ",
+            "T05fS0lORF9WQUVfREFUQV9UWVBFEAISIwofREVHUkFEQVRJT05fS0lORF9V",
+            "TkVUX0RBVEFfVFlQRRADEiEKHURFR1JBREFUSU9OX0tJTkRfQ1BVX0ZBTExC",
+            "QUNLEAQSHgoaREVHUkFEQVRJT05fS0lORF9PRkZMT0FERUQQBRIlCiFERUdS",
+            "QURBVElPTl9LSU5EX0FUVEVOVElPTl9TTElDRUQQBhIhCh1ERUdSQURBVElP",
+            "Tl9LSU5EX1NMT1dfRU5DT0RFUhAHEiEKHURFR1JBREFUSU9OX0tJTkRfT1RI",
+            "RVJfREVWSUNFEAgSJQohREVHUkFEQVRJT05fS0lORF9QUk9NUFRfVFJVTkNB",
+            "VEVEEAkSJwojREVHUkFEQVRJT05fS0lORF9QQVJBTUVURVJTX09NSVRURUQQ",
+            "CkIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ErrorReason), typeof(global::DeviceOperations.V1.DataType), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFormat), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -326,7 +329,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_SHAPE_INVALID")] ModelShapeInvalid = 64,
     /// <summary>
-    /// FAILED_PRECONDITION. A tensor has a data type that cannot be loaded.
+    /// FAILED_PRECONDITION. A tensor has a data type that cannot be loaded; weights are F32, F16,
+    /// BF16 or F64.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_DTYPE_UNSUPPORTED")] ModelDtypeUnsupported = 65,
     /// <summary>
@@ -334,7 +338,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_TENSOR_NAME_INVALID")] ModelTensorNameInvalid = 66,
     /// <summary>
-    /// FAILED_PRECONDITION. A model's configuration is missing, absurd or unknown.
+    /// FAILED_PRECONDITION. A value of a model's configuration or tokenizer is absurd or unknown, or
+    /// its parts cannot be built of it. `component` and `file` name it.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_CONFIG_INVALID")] ModelConfigInvalid = 67,
     /// <summary>
@@ -378,6 +383,11 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_PATH_OUTSIDE_ROOT")] PathOutsideRoot = 77,
     /// <summary>
+    /// FAILED_PRECONDITION. The model ended workers of this device again and again and is kept
+    /// off it until its files change, RestartWorker, or the time that RetryInfo says.
+    /// </summary>
+    [pbr::OriginalName("ERROR_REASON_MODEL_BARRED")] ModelBarred = 79,
+    /// <summary>
     /// UNAVAILABLE. The device is known but its driver or worker does not answer.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DEVICE_UNAVAILABLE")] DeviceUnavailable = 90,
@@ -398,7 +408,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_WORKER_LOST")] WorkerLost = 94,
     /// <summary>
-    /// INTERNAL. The same work ended its worker twice and is not tried again.
+    /// INTERNAL. Work with the same model ended its worker twice and is not tried again.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_WORKER_CRASH_REPEATED")] WorkerCrashRepeated = 95,
     /// <summary>
@@ -415,11 +425,13 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DATA_CORRUPTED")] DataCorrupted = 98,
     /// <summary>
-    /// RESOURCE_EXHAUSTED. The device's queue is full.
+    /// RESOURCE_EXHAUSTED. The device's queue is full, or this client has its half of it while
+    /// others wait.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_QUEUE_FULL")] QueueFull = 110,
     /// <summary>
-    /// RESOURCE_EXHAUSTED. Too many calls are open.
+    /// RESOURCE_EXHAUSTED. Too many calls of this kind are open, in all or of this client while
+    /// others have some open; metadata "call_class" and "limit".
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_TOO_MANY_STREAMS")] TooManyStreams = 111,
     /// <summary>
@@ -439,6 +451,11 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DISK_FULL")] DiskFull = 115,
     /// <summary>
+    /// UNAVAILABLE. A file of the server cannot be read or written now, and not for lack of
+    /// room; its log says why.
+    /// </summary>
+    [pbr::OriginalName("ERROR_REASON_STORAGE_UNAVAILABLE")] StorageUnavailable = 119,
+    /// <summary>
     /// RESOURCE_EXHAUSTED. Main memory does not suffice: metadata "needed_bytes",
     /// "free_bytes", "evictable_bytes" where known.
     /// </summary>
@@ -447,6 +464,11 @@ namespace DeviceOperations.V1 {
     /// RESOURCE_EXHAUSTED. Device memory does not suffice; metadata as above.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DEVICE_OUT_OF_MEMORY")] DeviceOutOfMemory = 117,
+    /// <summary>
+    /// RESOURCE_EXHAUSTED. The system lets the server have no more of something; metadata
+    /// "resource": "threads", "files", "processes".
+    /// </summary>
+    [pbr::OriginalName("ERROR_REASON_HOST_LIMIT_REACHED")] HostLimitReached = 121,
     /// <summary>
     /// UNAUTHENTICATED. No "authorization: Bearer ..." came with the call.
     /// </summary>
@@ -469,11 +491,13 @@ namespace DeviceOperations.V1 {
     [pbr::OriginalName("ERROR_REASON_CLIENT_DISCONNECTED")] ClientDisconnected = 134,
     /// <summary>
     /// RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
-    /// it: a detached session goes on and can be watched again.
+    /// it: a detached session goes on and can be watched again. Or it left so many streams
+    /// unread that it gets no new ones.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_SLOW_READER")] SlowReader = 135,
     /// <summary>
-    /// DEADLINE_EXCEEDED. The call's deadline or the session's timeout passed.
+    /// DEADLINE_EXCEEDED. The call's deadline, the session's timeout or the server's own time
+    /// for such a call passed, or the client sent nothing for too long.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_DEADLINE_EXPIRED")] DeadlineExpired = 136,
     /// <summary>
@@ -620,6 +644,10 @@ namespace DeviceOperations.V1 {
     /// The prompt was longer than the text encoders read; its end had no effect.
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_PROMPT_TRUNCATED")] PromptTruncated = 9,
+    /// <summary>
+    /// The settings were too long for the picture's file format; the file lacks some or all.
+    /// </summary>
+    [pbr::OriginalName("DEGRADATION_KIND_PARAMETERS_OMITTED")] ParametersOmitted = 10,
   }
 
   #endregion

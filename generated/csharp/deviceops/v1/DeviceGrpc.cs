@@ -374,7 +374,9 @@ namespace DeviceOperations.V1 {
       /// Which device is used where a request names none. Survives restarts, until the
       /// server's setting is changed.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
-      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED, STORAGE_UNAVAILABLE),
+      /// RESOURCE_EXHAUSTED (DISK_FULL). With DISK_FULL and STORAGE_UNAVAILABLE the choice holds
+      /// until the server ends.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -390,7 +392,9 @@ namespace DeviceOperations.V1 {
       /// Which device is used where a request names none. Survives restarts, until the
       /// server's setting is changed.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
-      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED, STORAGE_UNAVAILABLE),
+      /// RESOURCE_EXHAUSTED (DISK_FULL). With DISK_FULL and STORAGE_UNAVAILABLE the choice holds
+      /// until the server ends.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -404,7 +408,9 @@ namespace DeviceOperations.V1 {
       /// Which device is used where a request names none. Survives restarts, until the
       /// server's setting is changed.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
-      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED, STORAGE_UNAVAILABLE),
+      /// RESOURCE_EXHAUSTED (DISK_FULL). With DISK_FULL and STORAGE_UNAVAILABLE the choice holds
+      /// until the server ends.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -420,7 +426,9 @@ namespace DeviceOperations.V1 {
       /// Which device is used where a request names none. Survives restarts, until the
       /// server's setting is changed.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
-      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
+      /// UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED, STORAGE_UNAVAILABLE),
+      /// RESOURCE_EXHAUSTED (DISK_FULL). With DISK_FULL and STORAGE_UNAVAILABLE the choice holds
+      /// until the server ends.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -565,8 +573,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Apply a profile and report what changed and its effect, measured on a real step
       /// before and after. Workers to come run with it too.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
-      /// InferenceService.Generate.
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), RESOURCE_EXHAUSTED (DISK_FULL) and
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE: in both cases it holds until the server ends), and those
+      /// of InferenceService.Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -581,8 +590,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Apply a profile and report what changed and its effect, measured on a real step
       /// before and after. Workers to come run with it too.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
-      /// InferenceService.Generate.
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), RESOURCE_EXHAUSTED (DISK_FULL) and
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE: in both cases it holds until the server ends), and those
+      /// of InferenceService.Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

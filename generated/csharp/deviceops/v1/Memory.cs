@@ -2094,7 +2094,8 @@ namespace DeviceOperations.V1 {
     public const int IntervalFieldNumber = 2;
     private global::Google.Protobuf.WellKnownTypes.Duration interval_;
     /// <summary>
-    /// Between two figures. Range: 0.1 to 3600 seconds. Default: 1 seconds.
+    /// Between two figures; more where very many watches are open. Range: 0.1 to 3600 seconds.
+    /// Default: 1 seconds.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -49,195 +49,196 @@ namespace DeviceOperations.V1 {
             "Y2hpdGVjdHVyZRIpCgZmb3JtYXQYAyABKA4yGS5kZXZpY2VvcHMudjEuTW9k",
             "ZWxGb3JtYXQSDAoEdGFncxgEIAMoCRInCgVvcmRlchgFIAEoDjIYLmRldmlj",
             "ZW9wcy52MS5Nb2RlbE9yZGVyEhMKC3VzYWJsZV9vbmx5GAYgASgIEhEKCXBh",
-            "Z2Vfc2l6ZRgHIAEoDRISCgpwYWdlX3Rva2VuGAggASgJImcKEkxpc3RNb2Rl",
+            "Z2Vfc2l6ZRgHIAEoDRISCgpwYWdlX3Rva2VuGAggASgJInkKEkxpc3RNb2Rl",
             "bHNSZXNwb25zZRIjCgZtb2RlbHMYASADKAsyEy5kZXZpY2VvcHMudjEuTW9k",
             "ZWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMg",
-            "ASgNIqkBChNTZWFyY2hNb2RlbHNSZXF1ZXN0Eg0KBXF1ZXJ5GAEgASgJEiUK",
-            "BHR5cGUYAiABKA4yFy5kZXZpY2VvcHMudjEuTW9kZWxUeXBlEjUKDGFyY2hp",
-            "dGVjdHVyZRgDIAEoDjIfLmRldmljZW9wcy52MS5Nb2RlbEFyY2hpdGVjdHVy",
-            "ZRIRCglwYWdlX3NpemUYBCABKA0SEgoKcGFnZV90b2tlbhgFIAEoCSI/CgpN",
-            "b2RlbE1hdGNoEiIKBW1vZGVsGAEgASgLMhMuZGV2aWNlb3BzLnYxLk1vZGVs",
-            "Eg0KBXNjb3JlGAIgASgBIloKFFNlYXJjaE1vZGVsc1Jlc3BvbnNlEikKB21h",
-            "dGNoZXMYASADKAsyGC5kZXZpY2VvcHMudjEuTW9kZWxNYXRjaBIXCg9uZXh0",
-            "X3BhZ2VfdG9rZW4YAiABKAkiIwoPR2V0TW9kZWxSZXF1ZXN0EhAKCG1vZGVs",
-            "X2lkGAEgASgJImgKEEdldE1vZGVsUmVzcG9uc2USIgoFbW9kZWwYASABKAsy",
-            "Ey5kZXZpY2VvcHMudjEuTW9kZWwSMAoKY29tcG9uZW50cxgCIAMoCzIcLmRl",
-            "dmljZW9wcy52MS5Nb2RlbENvbXBvbmVudCJTChRSZWZyZXNoTW9kZWxzUmVx",
-            "dWVzdBIMCgRmdWxsGAEgASgIEi0KB29wdGlvbnMYAiABKAsyHC5kZXZpY2Vv",
-            "cHMudjEuU2Vzc2lvbk9wdGlvbnMihQEKDVJlZnJlc2hSZXBvcnQSFwoPYWRk",
-            "ZWRfbW9kZWxfaWRzGAEgAygJEhkKEWNoYW5nZWRfbW9kZWxfaWRzGAIgAygJ",
-            "EhkKEXJlbW92ZWRfbW9kZWxfaWRzGAMgAygJEhMKC3RvdGFsX2NvdW50GAQg",
-            "ASgNEhAKCHByb2JsZW1zGAUgAygJIn4KFVJlZnJlc2hNb2RlbHNSZXNwb25z",
-            "ZRIrCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnRI",
-            "ABItCgZyZXBvcnQYAiABKAsyGy5kZXZpY2VvcHMudjEuUmVmcmVzaFJlcG9y",
-            "dEgAQgkKB2NvbnRlbnQiJgoSV2F0Y2hNb2RlbHNSZXF1ZXN0EhAKCG1vZGVs",
-            "X2lkGAEgASgJIqgBChNXYXRjaE1vZGVsc1Jlc3BvbnNlEioKBGtpbmQYASAB",
-            "KA4yHC5kZXZpY2VvcHMudjEuTW9kZWxFdmVudEtpbmQSIgoFbW9kZWwYAiAB",
-            "KAsyEy5kZXZpY2VvcHMudjEuTW9kZWwSEQoJZGV2aWNlX2lkGAMgASgJEi4K",
-            "CmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1w",
-            "IoUBChRWYWxpZGF0ZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIs",
-            "CgVkZXB0aBgCIAEoDjIdLmRldmljZW9wcy52MS5WYWxpZGF0aW9uRGVwdGgS",
-            "LQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9u",
-            "cyJxCgxNb2RlbEZpbmRpbmcSKQoGcmVhc29uGAEgASgOMhkuZGV2aWNlb3Bz",
-            "LnYxLkVycm9yUmVhc29uEhEKCWNvbXBvbmVudBgCIAEoCRIOCgZ0ZW5zb3IY",
-            "AyABKAkSEwoLZGVzY3JpcHRpb24YBCABKAkifgoVTW9kZWxWYWxpZGF0aW9u",
-            "UmVwb3J0Eg0KBXZhbGlkGAEgASgIEiwKCGZpbmRpbmdzGAIgAygLMhouZGV2",
-            "aWNlb3BzLnYxLk1vZGVsRmluZGluZxIYChBmaW5kaW5nc19vbWl0dGVkGAMg",
-            "ASgNEg4KBnNoYTI1NhgEIAEoCSKGAQoVVmFsaWRhdGVNb2RlbFJlc3BvbnNl",
-            "EisKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudEgA",
-            "EjUKBnJlcG9ydBgCIAEoCzIjLmRldmljZW9wcy52MS5Nb2RlbFZhbGlkYXRp",
-            "b25SZXBvcnRIAEIJCgdjb250ZW50Ii0KGUdldE1vZGVsQ29tcG9uZW50c1Jl",
-            "cXVlc3QSEAoIbW9kZWxfaWQYASABKAkiigEKDk1vZGVsQ29tcG9uZW50EgwK",
-            "BG5hbWUYASABKAkSEgoKY2xhc3NfbmFtZRgCIAEoCRIXCg9wYXJhbWV0ZXJf",
-            "Y291bnQYAyABKAQSEgoKc2l6ZV9ieXRlcxgEIAEoBBIpCglkYXRhX3R5cGUY",
-            "BSABKA4yFi5kZXZpY2VvcHMudjEuRGF0YVR5cGUi4wEKGkdldE1vZGVsQ29t",
-            "cG9uZW50c1Jlc3BvbnNlEjAKCmNvbXBvbmVudHMYASADKAsyHC5kZXZpY2Vv",
-            "cHMudjEuTW9kZWxDb21wb25lbnQSIAoYY29tcGF0aWJsZV92YWVfbW9kZWxf",
-            "aWRzGAIgAygJEiEKGWNvbXBhdGlibGVfbG9yYV9tb2RlbF9pZHMYAyADKAkS",
-            "KAogY29tcGF0aWJsZV9jb250cm9sX25ldF9tb2RlbF9pZHMYBCADKAkSJAoc",
-            "Y29tcGF0aWJsZV9yZWZpbmVyX21vZGVsX2lkcxgFIAMoCSJkChFDYWNoZU1v",
-            "ZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIOCgZwaW5uZWQYAiABKAgS",
-            "LQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9u",
-            "cyI/ChJDYWNoZU1vZGVsUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZp",
-            "Y2VvcHMudjEuU2Vzc2lvbkV2ZW50IiUKEUV2aWN0TW9kZWxSZXF1ZXN0EhAK",
-            "CG1vZGVsX2lkGAEgASgJIikKEkV2aWN0TW9kZWxSZXNwb25zZRITCgtmcmVl",
-            "ZF9ieXRlcxgBIAEoBCIXChVHZXRDYWNoZVN0YXR1c1JlcXVlc3QidQoKQ2Fj",
-            "aGVFbnRyeRIQCghtb2RlbF9pZBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgE",
-            "EjEKDWxhc3RfdXNlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGlt",
-            "ZXN0YW1wEg4KBnBpbm5lZBgEIAEoCCKsAQoWR2V0Q2FjaGVTdGF0dXNSZXNw",
-            "b25zZRIpCgdlbnRyaWVzGAEgAygLMhguZGV2aWNlb3BzLnYxLkNhY2hlRW50",
-            "cnkSEgoKdXNlZF9ieXRlcxgCIAEoBBIUCgxidWRnZXRfYnl0ZXMYAyABKAQS",
-            "EQoJaGl0X2NvdW50GAQgASgEEhIKCm1pc3NfY291bnQYBSABKAQSFgoOZXZp",
-            "Y3Rpb25fY291bnQYBiABKAQi1gEKEExvYWRNb2RlbFJlcXVlc3QSEAoIbW9k",
-            "ZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJEi4KDnVuZXRfZGF0YV90",
-            "eXBlGAMgASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlEg8KB3dhcm1fdXAY",
-            "BCABKAgSLQoHb3B0aW9ucxgFIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9u",
-            "T3B0aW9ucxItCg12YWVfZGF0YV90eXBlGAYgASgOMhYuZGV2aWNlb3BzLnYx",
-            "LkRhdGFUeXBlIngKEUxvYWRNb2RlbFJlc3BvbnNlEisKBWV2ZW50GAEgASgL",
-            "MhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudEgAEisKBmxvYWRlZBgCIAEo",
-            "CzIZLmRldmljZW9wcy52MS5Mb2FkZWRNb2RlbEgAQgkKB2NvbnRlbnQifQoS",
-            "VW5sb2FkTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEhEKCWRldmlj",
-            "ZV9pZBgCIAEoCRITCgtrZWVwX2NhY2hlZBgDIAEoCBItCgdvcHRpb25zGAQg",
-            "ASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zIkAKE1VubG9hZE1v",
-            "ZGVsUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vz",
-            "c2lvbkV2ZW50IikKFUdldE1vZGVsU3RhdHVzUmVxdWVzdBIQCghtb2RlbF9p",
-            "ZBgBIAEoCSKeAgoLTG9hZGVkTW9kZWwSEQoJZGV2aWNlX2lkGAEgASgJEiYK",
-            "BHNpemUYAiABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRIuCg51bmV0",
-            "X2RhdGFfdHlwZRgDIAEoDjIWLmRldmljZW9wcy52MS5EYXRhVHlwZRItCg12",
-            "YWVfZGF0YV90eXBlGAQgASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlEi0K",
-            "CWxvYWRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAS",
-            "MQoNbGFzdF91c2VfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1l",
-            "c3RhbXASEwoLc2Vzc2lvbl9pZHMYByADKAkixAEKFkdldE1vZGVsU3RhdHVz",
-            "UmVzcG9uc2USIgoFbW9kZWwYASABKAsyEy5kZXZpY2VvcHMudjEuTW9kZWwS",
-            "KAoGY2FjaGVkGAIgASgLMhguZGV2aWNlb3BzLnYxLkNhY2hlRW50cnkSKQoG",
-            "bG9hZGVkGAMgAygLMhkuZGV2aWNlb3BzLnYxLkxvYWRlZE1vZGVsEjEKCmNv",
-            "bXBvbmVudHMYBCADKAsyHS5kZXZpY2VvcHMudjEuQ29tcG9uZW50TWVtb3J5",
-            "IqoBChRPcHRpbWl6ZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIX",
-            "Cg90YXJnZXRfbW9kZWxfaWQYAiABKAkSKQoJZGF0YV90eXBlGAMgASgOMhYu",
-            "ZGV2aWNlb3BzLnYxLkRhdGFUeXBlEg0KBXBydW5lGAQgASgIEi0KB29wdGlv",
-            "bnMYBSABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMidQoVT3B0",
-            "aW1pemVNb2RlbFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhouZGV2aWNlb3Bz",
-            "LnYxLlNlc3Npb25FdmVudEgAEiQKBW1vZGVsGAIgASgLMhMuZGV2aWNlb3Bz",
-            "LnYxLk1vZGVsSABCCQoHY29udGVudCLHAQoVQmVuY2htYXJrTW9kZWxSZXF1",
-            "ZXN0EhAKCG1vZGVsX2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRISCgV3",
-            "aWR0aBgDIAEoDUgAiAEBEhMKBmhlaWdodBgEIAEoDUgBiAEBEhIKBXN0ZXBz",
-            "GAUgASgNSAKIAQESLQoHb3B0aW9ucxgGIAEoCzIcLmRldmljZW9wcy52MS5T",
-            "ZXNzaW9uT3B0aW9uc0IICgZfd2lkdGhCCQoHX2hlaWdodEIICgZfc3RlcHMi",
-            "pgIKDk1vZGVsQmVuY2htYXJrEhAKCG1vZGVsX2lkGAEgASgJEhEKCWRldmlj",
-            "ZV9pZBgCIAEoCRIuCgRsb2FkGAMgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0",
-            "aW9uU3RhdGlzdGljcxIuCgRzdGVwGAQgASgLMiAuZGV2aWNlb3BzLnYxLkR1",
-            "cmF0aW9uU3RhdGlzdGljcxIwCgZkZWNvZGUYBSABKAsyIC5kZXZpY2VvcHMu",
-            "djEuRHVyYXRpb25TdGF0aXN0aWNzEi0KC3BlYWtfbWVtb3J5GAYgASgLMhgu",
-            "ZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSLgoOdW5ldF9kYXRhX3R5cGUYByAB",
-            "KA4yFi5kZXZpY2VvcHMudjEuRGF0YVR5cGUigAEKFkJlbmNobWFya01vZGVs",
-            "UmVzcG9uc2USKwoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lv",
-            "bkV2ZW50SAASLgoGcmVzdWx0GAIgASgLMhwuZGV2aWNlb3BzLnYxLk1vZGVs",
-            "QmVuY2htYXJrSABCCQoHY29udGVudCKaAQoTQ29udmVydE1vZGVsUmVxdWVz",
-            "dBIQCghtb2RlbF9pZBgBIAEoCRIXCg90YXJnZXRfbW9kZWxfaWQYAiABKAkS",
-            "KQoJZGF0YV90eXBlGAMgASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlEi0K",
-            "B29wdGlvbnMYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMi",
-            "dAoUQ29udmVydE1vZGVsUmVzcG9uc2USKwoFZXZlbnQYASABKAsyGi5kZXZp",
-            "Y2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASJAoFbW9kZWwYAiABKAsyEy5kZXZp",
-            "Y2VvcHMudjEuTW9kZWxIAEIJCgdjb250ZW50IoQBChFJbXBvcnRNb2RlbEhl",
-            "YWRlchIQCghtb2RlbF9pZBgBIAEoCRIpCgZmb3JtYXQYAiABKA4yGS5kZXZp",
-            "Y2VvcHMudjEuTW9kZWxGb3JtYXQSEgoKc2l6ZV9ieXRlcxgDIAEoBBIOCgZz",
-            "aGEyNTYYBCABKAkSDgoGcmVzdW1lGAUgASgIInwKEkltcG9ydE1vZGVsUmVx",
-            "dWVzdBIxCgZoZWFkZXIYASABKAsyHy5kZXZpY2VvcHMudjEuSW1wb3J0TW9k",
-            "ZWxIZWFkZXJIABIOCgRkYXRhGAIgASgMSAASGwoRY29tcGxldGlvbl9zaGEy",
-            "NTYYAyABKAlIAEIGCgRwYXJ0IjkKE0ltcG9ydE1vZGVsUmVzcG9uc2USIgoF",
-            "bW9kZWwYASABKAsyEy5kZXZpY2VvcHMudjEuTW9kZWwiPwoSRGVsZXRlTW9k",
-            "ZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEhcKD2V4cGVjdGVkX3NoYTI1",
-            "NhgCIAEoCSIqChNEZWxldGVNb2RlbFJlc3BvbnNlEhMKC2ZyZWVkX2J5dGVz",
-            "GAEgASgEKpECCglNb2RlbFR5cGUSGgoWTU9ERUxfVFlQRV9VTlNQRUNJRklF",
-            "RBAAEhkKFU1PREVMX1RZUEVfQ0hFQ0tQT0lOVBABEhYKEk1PREVMX1RZUEVf",
-            "UkVGSU5FUhACEhIKDk1PREVMX1RZUEVfVkFFEAMSEwoPTU9ERUxfVFlQRV9M",
-            "T1JBEAQSGgoWTU9ERUxfVFlQRV9DT05UUk9MX05FVBAFEhsKF01PREVMX1RZ",
-            "UEVfVEVYVF9FTkNPREVSEAYSGAoUTU9ERUxfVFlQRV9FTUJFRERJTkcQBxIX",
-            "ChNNT0RFTF9UWVBFX1VQU0NBTEVSEAgSIAocTU9ERUxfVFlQRV9TQUZFVFlf",
-            "Q0xBU1NJRklFUhAJKnAKEU1vZGVsQXJjaGl0ZWN0dXJlEiIKHk1PREVMX0FS",
-            "Q0hJVEVDVFVSRV9VTlNQRUNJRklFRBAAEhsKF01PREVMX0FSQ0hJVEVDVFVS",
-            "RV9TRFhMEAESGgoWTU9ERUxfQVJDSElURUNUVVJFX1NEMRACKoUBCgtNb2Rl",
-            "bEZvcm1hdBIcChhNT0RFTF9GT1JNQVRfVU5TUEVDSUZJRUQQABIhCh1NT0RF",
-            "TF9GT1JNQVRfRElGRlVTRVJTX0ZPTERFUhABEhwKGE1PREVMX0ZPUk1BVF9T",
-            "QUZFVEVOU09SUxACEhcKE01PREVMX0ZPUk1BVF9QSUNLTEUQAyqMAQoOUHJl",
-            "ZGljdGlvblR5cGUSHwobUFJFRElDVElPTl9UWVBFX1VOU1BFQ0lGSUVEEAAS",
-            "GwoXUFJFRElDVElPTl9UWVBFX0VQU0lMT04QARIgChxQUkVESUNUSU9OX1RZ",
-            "UEVfVl9QUkVESUNUSU9OEAISGgoWUFJFRElDVElPTl9UWVBFX1NBTVBMRRAD",
-            "KowBCgpNb2RlbE9yZGVyEhsKF01PREVMX09SREVSX1VOU1BFQ0lGSUVEEAAS",
-            "FAoQTU9ERUxfT1JERVJfTkFNRRABEhsKF01PREVMX09SREVSX01PRElGWV9U",
-            "SU1FEAISFAoQTU9ERUxfT1JERVJfU0laRRADEhgKFE1PREVMX09SREVSX0xB",
-            "U1RfVVNFEAQqoQIKDk1vZGVsRXZlbnRLaW5kEiAKHE1PREVMX0VWRU5UX0tJ",
-            "TkRfVU5TUEVDSUZJRUQQABIaChZNT0RFTF9FVkVOVF9LSU5EX0FEREVEEAES",
-            "HAoYTU9ERUxfRVZFTlRfS0lORF9DSEFOR0VEEAISHAoYTU9ERUxfRVZFTlRf",
-            "S0lORF9SRU1PVkVEEAMSGwoXTU9ERUxfRVZFTlRfS0lORF9DQUNIRUQQBBIc",
-            "ChhNT0RFTF9FVkVOVF9LSU5EX0VWSUNURUQQBRIbChdNT0RFTF9FVkVOVF9L",
-            "SU5EX0xPQURFRBAGEh0KGU1PREVMX0VWRU5UX0tJTkRfVU5MT0FERUQQBxIe",
-            "ChpNT0RFTF9FVkVOVF9LSU5EX0hFQVJUQkVBVBAIKoYBCg9WYWxpZGF0aW9u",
-            "RGVwdGgSIAocVkFMSURBVElPTl9ERVBUSF9VTlNQRUNJRklFRBAAEhsKF1ZB",
-            "TElEQVRJT05fREVQVEhfSEVBREVSEAESGQoVVkFMSURBVElPTl9ERVBUSF9G",
-            "VUxMEAISGQoVVkFMSURBVElPTl9ERVBUSF9ERUVQEAMyugwKDE1vZGVsU2Vy",
-            "dmljZRJPCgpMaXN0TW9kZWxzEh8uZGV2aWNlb3BzLnYxLkxpc3RNb2RlbHNS",
-            "ZXF1ZXN0GiAuZGV2aWNlb3BzLnYxLkxpc3RNb2RlbHNSZXNwb25zZRJVCgxT",
-            "ZWFyY2hNb2RlbHMSIS5kZXZpY2VvcHMudjEuU2VhcmNoTW9kZWxzUmVxdWVz",
-            "dBoiLmRldmljZW9wcy52MS5TZWFyY2hNb2RlbHNSZXNwb25zZRJJCghHZXRN",
-            "b2RlbBIdLmRldmljZW9wcy52MS5HZXRNb2RlbFJlcXVlc3QaHi5kZXZpY2Vv",
-            "cHMudjEuR2V0TW9kZWxSZXNwb25zZRJaCg1SZWZyZXNoTW9kZWxzEiIuZGV2",
-            "aWNlb3BzLnYxLlJlZnJlc2hNb2RlbHNSZXF1ZXN0GiMuZGV2aWNlb3BzLnYx",
-            "LlJlZnJlc2hNb2RlbHNSZXNwb25zZTABElQKC1dhdGNoTW9kZWxzEiAuZGV2",
-            "aWNlb3BzLnYxLldhdGNoTW9kZWxzUmVxdWVzdBohLmRldmljZW9wcy52MS5X",
-            "YXRjaE1vZGVsc1Jlc3BvbnNlMAESWgoNVmFsaWRhdGVNb2RlbBIiLmRldmlj",
-            "ZW9wcy52MS5WYWxpZGF0ZU1vZGVsUmVxdWVzdBojLmRldmljZW9wcy52MS5W",
-            "YWxpZGF0ZU1vZGVsUmVzcG9uc2UwARJnChJHZXRNb2RlbENvbXBvbmVudHMS",
-            "Jy5kZXZpY2VvcHMudjEuR2V0TW9kZWxDb21wb25lbnRzUmVxdWVzdBooLmRl",
-            "dmljZW9wcy52MS5HZXRNb2RlbENvbXBvbmVudHNSZXNwb25zZRJRCgpDYWNo",
-            "ZU1vZGVsEh8uZGV2aWNlb3BzLnYxLkNhY2hlTW9kZWxSZXF1ZXN0GiAuZGV2",
-            "aWNlb3BzLnYxLkNhY2hlTW9kZWxSZXNwb25zZTABEk8KCkV2aWN0TW9kZWwS",
-            "Hy5kZXZpY2VvcHMudjEuRXZpY3RNb2RlbFJlcXVlc3QaIC5kZXZpY2VvcHMu",
-            "djEuRXZpY3RNb2RlbFJlc3BvbnNlElsKDkdldENhY2hlU3RhdHVzEiMuZGV2",
-            "aWNlb3BzLnYxLkdldENhY2hlU3RhdHVzUmVxdWVzdBokLmRldmljZW9wcy52",
-            "MS5HZXRDYWNoZVN0YXR1c1Jlc3BvbnNlEk4KCUxvYWRNb2RlbBIeLmRldmlj",
-            "ZW9wcy52MS5Mb2FkTW9kZWxSZXF1ZXN0Gh8uZGV2aWNlb3BzLnYxLkxvYWRN",
-            "b2RlbFJlc3BvbnNlMAESVAoLVW5sb2FkTW9kZWwSIC5kZXZpY2VvcHMudjEu",
-            "VW5sb2FkTW9kZWxSZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLlVubG9hZE1vZGVs",
-            "UmVzcG9uc2UwARJbCg5HZXRNb2RlbFN0YXR1cxIjLmRldmljZW9wcy52MS5H",
-            "ZXRNb2RlbFN0YXR1c1JlcXVlc3QaJC5kZXZpY2VvcHMudjEuR2V0TW9kZWxT",
-            "dGF0dXNSZXNwb25zZRJaCg1PcHRpbWl6ZU1vZGVsEiIuZGV2aWNlb3BzLnYx",
-            "Lk9wdGltaXplTW9kZWxSZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLk9wdGltaXpl",
-            "TW9kZWxSZXNwb25zZTABEl0KDkJlbmNobWFya01vZGVsEiMuZGV2aWNlb3Bz",
-            "LnYxLkJlbmNobWFya01vZGVsUmVxdWVzdBokLmRldmljZW9wcy52MS5CZW5j",
-            "aG1hcmtNb2RlbFJlc3BvbnNlMAESVwoMQ29udmVydE1vZGVsEiEuZGV2aWNl",
-            "b3BzLnYxLkNvbnZlcnRNb2RlbFJlcXVlc3QaIi5kZXZpY2VvcHMudjEuQ29u",
-            "dmVydE1vZGVsUmVzcG9uc2UwARJUCgtJbXBvcnRNb2RlbBIgLmRldmljZW9w",
-            "cy52MS5JbXBvcnRNb2RlbFJlcXVlc3QaIS5kZXZpY2VvcHMudjEuSW1wb3J0",
-            "TW9kZWxSZXNwb25zZSgBElIKC0RlbGV0ZU1vZGVsEiAuZGV2aWNlb3BzLnYx",
-            "LkRlbGV0ZU1vZGVsUmVxdWVzdBohLmRldmljZW9wcy52MS5EZWxldGVNb2Rl",
-            "bFJlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "ASgNEhAKCHByb2JsZW1zGAQgAygJIqkBChNTZWFyY2hNb2RlbHNSZXF1ZXN0",
+            "Eg0KBXF1ZXJ5GAEgASgJEiUKBHR5cGUYAiABKA4yFy5kZXZpY2VvcHMudjEu",
+            "TW9kZWxUeXBlEjUKDGFyY2hpdGVjdHVyZRgDIAEoDjIfLmRldmljZW9wcy52",
+            "MS5Nb2RlbEFyY2hpdGVjdHVyZRIRCglwYWdlX3NpemUYBCABKA0SEgoKcGFn",
+            "ZV90b2tlbhgFIAEoCSI/CgpNb2RlbE1hdGNoEiIKBW1vZGVsGAEgASgLMhMu",
+            "ZGV2aWNlb3BzLnYxLk1vZGVsEg0KBXNjb3JlGAIgASgBIloKFFNlYXJjaE1v",
+            "ZGVsc1Jlc3BvbnNlEikKB21hdGNoZXMYASADKAsyGC5kZXZpY2VvcHMudjEu",
+            "TW9kZWxNYXRjaBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIwoPR2V0TW9k",
+            "ZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJImgKEEdldE1vZGVsUmVzcG9u",
+            "c2USIgoFbW9kZWwYASABKAsyEy5kZXZpY2VvcHMudjEuTW9kZWwSMAoKY29t",
+            "cG9uZW50cxgCIAMoCzIcLmRldmljZW9wcy52MS5Nb2RlbENvbXBvbmVudCJT",
+            "ChRSZWZyZXNoTW9kZWxzUmVxdWVzdBIMCgRmdWxsGAEgASgIEi0KB29wdGlv",
+            "bnMYAiABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMihQEKDVJl",
+            "ZnJlc2hSZXBvcnQSFwoPYWRkZWRfbW9kZWxfaWRzGAEgAygJEhkKEWNoYW5n",
+            "ZWRfbW9kZWxfaWRzGAIgAygJEhkKEXJlbW92ZWRfbW9kZWxfaWRzGAMgAygJ",
+            "EhMKC3RvdGFsX2NvdW50GAQgASgNEhAKCHByb2JsZW1zGAUgAygJIn4KFVJl",
+            "ZnJlc2hNb2RlbHNSZXNwb25zZRIrCgVldmVudBgBIAEoCzIaLmRldmljZW9w",
+            "cy52MS5TZXNzaW9uRXZlbnRIABItCgZyZXBvcnQYAiABKAsyGy5kZXZpY2Vv",
+            "cHMudjEuUmVmcmVzaFJlcG9ydEgAQgkKB2NvbnRlbnQiJgoSV2F0Y2hNb2Rl",
+            "bHNSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJIqgBChNXYXRjaE1vZGVsc1Jl",
+            "c3BvbnNlEioKBGtpbmQYASABKA4yHC5kZXZpY2VvcHMudjEuTW9kZWxFdmVu",
+            "dEtpbmQSIgoFbW9kZWwYAiABKAsyEy5kZXZpY2VvcHMudjEuTW9kZWwSEQoJ",
+            "ZGV2aWNlX2lkGAMgASgJEi4KCmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUu",
+            "cHJvdG9idWYuVGltZXN0YW1wIoUBChRWYWxpZGF0ZU1vZGVsUmVxdWVzdBIQ",
+            "Cghtb2RlbF9pZBgBIAEoCRIsCgVkZXB0aBgCIAEoDjIdLmRldmljZW9wcy52",
+            "MS5WYWxpZGF0aW9uRGVwdGgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9w",
+            "cy52MS5TZXNzaW9uT3B0aW9ucyJxCgxNb2RlbEZpbmRpbmcSKQoGcmVhc29u",
+            "GAEgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhEKCWNvbXBvbmVu",
+            "dBgCIAEoCRIOCgZ0ZW5zb3IYAyABKAkSEwoLZGVzY3JpcHRpb24YBCABKAki",
+            "fgoVTW9kZWxWYWxpZGF0aW9uUmVwb3J0Eg0KBXZhbGlkGAEgASgIEiwKCGZp",
+            "bmRpbmdzGAIgAygLMhouZGV2aWNlb3BzLnYxLk1vZGVsRmluZGluZxIYChBm",
+            "aW5kaW5nc19vbWl0dGVkGAMgASgNEg4KBnNoYTI1NhgEIAEoCSKGAQoVVmFs",
+            "aWRhdGVNb2RlbFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhouZGV2aWNlb3Bz",
+            "LnYxLlNlc3Npb25FdmVudEgAEjUKBnJlcG9ydBgCIAEoCzIjLmRldmljZW9w",
+            "cy52MS5Nb2RlbFZhbGlkYXRpb25SZXBvcnRIAEIJCgdjb250ZW50Ii0KGUdl",
+            "dE1vZGVsQ29tcG9uZW50c1JlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkiigEK",
+            "Dk1vZGVsQ29tcG9uZW50EgwKBG5hbWUYASABKAkSEgoKY2xhc3NfbmFtZRgC",
+            "IAEoCRIXCg9wYXJhbWV0ZXJfY291bnQYAyABKAQSEgoKc2l6ZV9ieXRlcxgE",
+            "IAEoBBIpCglkYXRhX3R5cGUYBSABKA4yFi5kZXZpY2VvcHMudjEuRGF0YVR5",
+            "cGUi4wEKGkdldE1vZGVsQ29tcG9uZW50c1Jlc3BvbnNlEjAKCmNvbXBvbmVu",
+            "dHMYASADKAsyHC5kZXZpY2VvcHMudjEuTW9kZWxDb21wb25lbnQSIAoYY29t",
+            "cGF0aWJsZV92YWVfbW9kZWxfaWRzGAIgAygJEiEKGWNvbXBhdGlibGVfbG9y",
+            "YV9tb2RlbF9pZHMYAyADKAkSKAogY29tcGF0aWJsZV9jb250cm9sX25ldF9t",
+            "b2RlbF9pZHMYBCADKAkSJAocY29tcGF0aWJsZV9yZWZpbmVyX21vZGVsX2lk",
+            "cxgFIAMoCSJkChFDYWNoZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEo",
+            "CRIOCgZwaW5uZWQYAiABKAgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9w",
+            "cy52MS5TZXNzaW9uT3B0aW9ucyI/ChJDYWNoZU1vZGVsUmVzcG9uc2USKQoF",
+            "ZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IiUKEUV2",
+            "aWN0TW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJIikKEkV2aWN0TW9k",
+            "ZWxSZXNwb25zZRITCgtmcmVlZF9ieXRlcxgBIAEoBCIXChVHZXRDYWNoZVN0",
+            "YXR1c1JlcXVlc3QidQoKQ2FjaGVFbnRyeRIQCghtb2RlbF9pZBgBIAEoCRIS",
+            "CgpzaXplX2J5dGVzGAIgASgEEjEKDWxhc3RfdXNlX3RpbWUYAyABKAsyGi5n",
+            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnBpbm5lZBgEIAEoCCKsAQoW",
+            "R2V0Q2FjaGVTdGF0dXNSZXNwb25zZRIpCgdlbnRyaWVzGAEgAygLMhguZGV2",
+            "aWNlb3BzLnYxLkNhY2hlRW50cnkSEgoKdXNlZF9ieXRlcxgCIAEoBBIUCgxi",
+            "dWRnZXRfYnl0ZXMYAyABKAQSEQoJaGl0X2NvdW50GAQgASgEEhIKCm1pc3Nf",
+            "Y291bnQYBSABKAQSFgoOZXZpY3Rpb25fY291bnQYBiABKAQi1gEKEExvYWRN",
+            "b2RlbFJlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIg",
+            "ASgJEi4KDnVuZXRfZGF0YV90eXBlGAMgASgOMhYuZGV2aWNlb3BzLnYxLkRh",
+            "dGFUeXBlEg8KB3dhcm1fdXAYBCABKAgSLQoHb3B0aW9ucxgFIAEoCzIcLmRl",
+            "dmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxItCg12YWVfZGF0YV90eXBlGAYg",
+            "ASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlIngKEUxvYWRNb2RlbFJlc3Bv",
+            "bnNlEisKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVu",
+            "dEgAEisKBmxvYWRlZBgCIAEoCzIZLmRldmljZW9wcy52MS5Mb2FkZWRNb2Rl",
+            "bEgAQgkKB2NvbnRlbnQifQoSVW5sb2FkTW9kZWxSZXF1ZXN0EhAKCG1vZGVs",
+            "X2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRITCgtrZWVwX2NhY2hlZBgD",
+            "IAEoCBItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25P",
+            "cHRpb25zIkAKE1VubG9hZE1vZGVsUmVzcG9uc2USKQoFZXZlbnQYASABKAsy",
+            "Gi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IikKFUdldE1vZGVsU3RhdHVz",
+            "UmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSKeAgoLTG9hZGVkTW9kZWwSEQoJ",
+            "ZGV2aWNlX2lkGAEgASgJEiYKBHNpemUYAiABKAsyGC5kZXZpY2VvcHMudjEu",
+            "Qnl0ZUZpZ3VyZRIuCg51bmV0X2RhdGFfdHlwZRgDIAEoDjIWLmRldmljZW9w",
+            "cy52MS5EYXRhVHlwZRItCg12YWVfZGF0YV90eXBlGAQgASgOMhYuZGV2aWNl",
+            "b3BzLnYxLkRhdGFUeXBlEi0KCWxvYWRfdGltZRgFIAEoCzIaLmdvb2dsZS5w",
+            "cm90b2J1Zi5UaW1lc3RhbXASMQoNbGFzdF91c2VfdGltZRgGIAEoCzIaLmdv",
+            "b2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLc2Vzc2lvbl9pZHMYByADKAki",
+            "xAEKFkdldE1vZGVsU3RhdHVzUmVzcG9uc2USIgoFbW9kZWwYASABKAsyEy5k",
+            "ZXZpY2VvcHMudjEuTW9kZWwSKAoGY2FjaGVkGAIgASgLMhguZGV2aWNlb3Bz",
+            "LnYxLkNhY2hlRW50cnkSKQoGbG9hZGVkGAMgAygLMhkuZGV2aWNlb3BzLnYx",
+            "LkxvYWRlZE1vZGVsEjEKCmNvbXBvbmVudHMYBCADKAsyHS5kZXZpY2VvcHMu",
+            "djEuQ29tcG9uZW50TWVtb3J5IqoBChRPcHRpbWl6ZU1vZGVsUmVxdWVzdBIQ",
+            "Cghtb2RlbF9pZBgBIAEoCRIXCg90YXJnZXRfbW9kZWxfaWQYAiABKAkSKQoJ",
+            "ZGF0YV90eXBlGAMgASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlEg0KBXBy",
+            "dW5lGAQgASgIEi0KB29wdGlvbnMYBSABKAsyHC5kZXZpY2VvcHMudjEuU2Vz",
+            "c2lvbk9wdGlvbnMidQoVT3B0aW1pemVNb2RlbFJlc3BvbnNlEisKBWV2ZW50",
+            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudEgAEiQKBW1vZGVs",
+            "GAIgASgLMhMuZGV2aWNlb3BzLnYxLk1vZGVsSABCCQoHY29udGVudCLHAQoV",
+            "QmVuY2htYXJrTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEhEKCWRl",
+            "dmljZV9pZBgCIAEoCRISCgV3aWR0aBgDIAEoDUgAiAEBEhMKBmhlaWdodBgE",
+            "IAEoDUgBiAEBEhIKBXN0ZXBzGAUgASgNSAKIAQESLQoHb3B0aW9ucxgGIAEo",
+            "CzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9uc0IICgZfd2lkdGhCCQoH",
+            "X2hlaWdodEIICgZfc3RlcHMipgIKDk1vZGVsQmVuY2htYXJrEhAKCG1vZGVs",
+            "X2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRIuCgRsb2FkGAMgASgLMiAu",
+            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRzdGVwGAQgASgL",
+            "MiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZkZWNvZGUY",
+            "BSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi0KC3Bl",
+            "YWtfbWVtb3J5GAYgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSLgoO",
+            "dW5ldF9kYXRhX3R5cGUYByABKA4yFi5kZXZpY2VvcHMudjEuRGF0YVR5cGUi",
+            "gAEKFkJlbmNobWFya01vZGVsUmVzcG9uc2USKwoFZXZlbnQYASABKAsyGi5k",
+            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASLgoGcmVzdWx0GAIgASgLMhwu",
+            "ZGV2aWNlb3BzLnYxLk1vZGVsQmVuY2htYXJrSABCCQoHY29udGVudCKaAQoT",
+            "Q29udmVydE1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIXCg90YXJn",
+            "ZXRfbW9kZWxfaWQYAiABKAkSKQoJZGF0YV90eXBlGAMgASgOMhYuZGV2aWNl",
+            "b3BzLnYxLkRhdGFUeXBlEi0KB29wdGlvbnMYBCABKAsyHC5kZXZpY2VvcHMu",
+            "djEuU2Vzc2lvbk9wdGlvbnMidAoUQ29udmVydE1vZGVsUmVzcG9uc2USKwoF",
+            "ZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASJAoF",
+            "bW9kZWwYAiABKAsyEy5kZXZpY2VvcHMudjEuTW9kZWxIAEIJCgdjb250ZW50",
+            "IoQBChFJbXBvcnRNb2RlbEhlYWRlchIQCghtb2RlbF9pZBgBIAEoCRIpCgZm",
+            "b3JtYXQYAiABKA4yGS5kZXZpY2VvcHMudjEuTW9kZWxGb3JtYXQSEgoKc2l6",
+            "ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAkSDgoGcmVzdW1lGAUgASgI",
+            "InwKEkltcG9ydE1vZGVsUmVxdWVzdBIxCgZoZWFkZXIYASABKAsyHy5kZXZp",
+            "Y2VvcHMudjEuSW1wb3J0TW9kZWxIZWFkZXJIABIOCgRkYXRhGAIgASgMSAAS",
+            "GwoRY29tcGxldGlvbl9zaGEyNTYYAyABKAlIAEIGCgRwYXJ0IjkKE0ltcG9y",
+            "dE1vZGVsUmVzcG9uc2USIgoFbW9kZWwYASABKAsyEy5kZXZpY2VvcHMudjEu",
+            "TW9kZWwiPwoSRGVsZXRlTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJ",
+            "EhcKD2V4cGVjdGVkX3NoYTI1NhgCIAEoCSIqChNEZWxldGVNb2RlbFJlc3Bv",
+            "bnNlEhMKC2ZyZWVkX2J5dGVzGAEgASgEKpECCglNb2RlbFR5cGUSGgoWTU9E",
+            "RUxfVFlQRV9VTlNQRUNJRklFRBAAEhkKFU1PREVMX1RZUEVfQ0hFQ0tQT0lO",
+            "VBABEhYKEk1PREVMX1RZUEVfUkVGSU5FUhACEhIKDk1PREVMX1RZUEVfVkFF",
+            "EAMSEwoPTU9ERUxfVFlQRV9MT1JBEAQSGgoWTU9ERUxfVFlQRV9DT05UUk9M",
+            "X05FVBAFEhsKF01PREVMX1RZUEVfVEVYVF9FTkNPREVSEAYSGAoUTU9ERUxf",
+            "VFlQRV9FTUJFRERJTkcQBxIXChNNT0RFTF9UWVBFX1VQU0NBTEVSEAgSIAoc",
+            "TU9ERUxfVFlQRV9TQUZFVFlfQ0xBU1NJRklFUhAJKnAKEU1vZGVsQXJjaGl0",
+            "ZWN0dXJlEiIKHk1PREVMX0FSQ0hJVEVDVFVSRV9VTlNQRUNJRklFRBAAEhsK",
+            "F01PREVMX0FSQ0hJVEVDVFVSRV9TRFhMEAESGgoWTU9ERUxfQVJDSElURUNU",
+            "VVJFX1NEMRACKoUBCgtNb2RlbEZvcm1hdBIcChhNT0RFTF9GT1JNQVRfVU5T",
+            "UEVDSUZJRUQQABIhCh1NT0RFTF9GT1JNQVRfRElGRlVTRVJTX0ZPTERFUhAB",
+            "EhwKGE1PREVMX0ZPUk1BVF9TQUZFVEVOU09SUxACEhcKE01PREVMX0ZPUk1B",
+            "VF9QSUNLTEUQAyqMAQoOUHJlZGljdGlvblR5cGUSHwobUFJFRElDVElPTl9U",
+            "WVBFX1VOU1BFQ0lGSUVEEAASGwoXUFJFRElDVElPTl9UWVBFX0VQU0lMT04Q",
+            "ARIgChxQUkVESUNUSU9OX1RZUEVfVl9QUkVESUNUSU9OEAISGgoWUFJFRElD",
+            "VElPTl9UWVBFX1NBTVBMRRADKowBCgpNb2RlbE9yZGVyEhsKF01PREVMX09S",
+            "REVSX1VOU1BFQ0lGSUVEEAASFAoQTU9ERUxfT1JERVJfTkFNRRABEhsKF01P",
+            "REVMX09SREVSX01PRElGWV9USU1FEAISFAoQTU9ERUxfT1JERVJfU0laRRAD",
+            "EhgKFE1PREVMX09SREVSX0xBU1RfVVNFEAQqoQIKDk1vZGVsRXZlbnRLaW5k",
+            "EiAKHE1PREVMX0VWRU5UX0tJTkRfVU5TUEVDSUZJRUQQABIaChZNT0RFTF9F",
+            "VkVOVF9LSU5EX0FEREVEEAESHAoYTU9ERUxfRVZFTlRfS0lORF9DSEFOR0VE",
+            "EAISHAoYTU9ERUxfRVZFTlRfS0lORF9SRU1PVkVEEAMSGwoXTU9ERUxfRVZF",
+            "TlRfS0lORF9DQUNIRUQQBBIcChhNT0RFTF9FVkVOVF9LSU5EX0VWSUNURUQQ",
+            "BRIbChdNT0RFTF9FVkVOVF9LSU5EX0xPQURFRBAGEh0KGU1PREVMX0VWRU5U",
+            "X0tJTkRfVU5MT0FERUQQBxIeChpNT0RFTF9FVkVOVF9LSU5EX0hFQVJUQkVB",
+            "VBAIKoYBCg9WYWxpZGF0aW9uRGVwdGgSIAocVkFMSURBVElPTl9ERVBUSF9V",
+            "TlNQRUNJRklFRBAAEhsKF1ZBTElEQVRJT05fREVQVEhfSEVBREVSEAESGQoV",
+            "VkFMSURBVElPTl9ERVBUSF9GVUxMEAISGQoVVkFMSURBVElPTl9ERVBUSF9E",
+            "RUVQEAMyugwKDE1vZGVsU2VydmljZRJPCgpMaXN0TW9kZWxzEh8uZGV2aWNl",
+            "b3BzLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiAuZGV2aWNlb3BzLnYxLkxpc3RN",
+            "b2RlbHNSZXNwb25zZRJVCgxTZWFyY2hNb2RlbHMSIS5kZXZpY2VvcHMudjEu",
+            "U2VhcmNoTW9kZWxzUmVxdWVzdBoiLmRldmljZW9wcy52MS5TZWFyY2hNb2Rl",
+            "bHNSZXNwb25zZRJJCghHZXRNb2RlbBIdLmRldmljZW9wcy52MS5HZXRNb2Rl",
+            "bFJlcXVlc3QaHi5kZXZpY2VvcHMudjEuR2V0TW9kZWxSZXNwb25zZRJaCg1S",
+            "ZWZyZXNoTW9kZWxzEiIuZGV2aWNlb3BzLnYxLlJlZnJlc2hNb2RlbHNSZXF1",
+            "ZXN0GiMuZGV2aWNlb3BzLnYxLlJlZnJlc2hNb2RlbHNSZXNwb25zZTABElQK",
+            "C1dhdGNoTW9kZWxzEiAuZGV2aWNlb3BzLnYxLldhdGNoTW9kZWxzUmVxdWVz",
+            "dBohLmRldmljZW9wcy52MS5XYXRjaE1vZGVsc1Jlc3BvbnNlMAESWgoNVmFs",
+            "aWRhdGVNb2RlbBIiLmRldmljZW9wcy52MS5WYWxpZGF0ZU1vZGVsUmVxdWVz",
+            "dBojLmRldmljZW9wcy52MS5WYWxpZGF0ZU1vZGVsUmVzcG9uc2UwARJnChJH",
+            "ZXRNb2RlbENvbXBvbmVudHMSJy5kZXZpY2VvcHMudjEuR2V0TW9kZWxDb21w",
+            "b25lbnRzUmVxdWVzdBooLmRldmljZW9wcy52MS5HZXRNb2RlbENvbXBvbmVu",
+            "dHNSZXNwb25zZRJRCgpDYWNoZU1vZGVsEh8uZGV2aWNlb3BzLnYxLkNhY2hl",
+            "TW9kZWxSZXF1ZXN0GiAuZGV2aWNlb3BzLnYxLkNhY2hlTW9kZWxSZXNwb25z",
+            "ZTABEk8KCkV2aWN0TW9kZWwSHy5kZXZpY2VvcHMudjEuRXZpY3RNb2RlbFJl",
+            "cXVlc3QaIC5kZXZpY2VvcHMudjEuRXZpY3RNb2RlbFJlc3BvbnNlElsKDkdl",
+            "dENhY2hlU3RhdHVzEiMuZGV2aWNlb3BzLnYxLkdldENhY2hlU3RhdHVzUmVx",
+            "dWVzdBokLmRldmljZW9wcy52MS5HZXRDYWNoZVN0YXR1c1Jlc3BvbnNlEk4K",
+            "CUxvYWRNb2RlbBIeLmRldmljZW9wcy52MS5Mb2FkTW9kZWxSZXF1ZXN0Gh8u",
+            "ZGV2aWNlb3BzLnYxLkxvYWRNb2RlbFJlc3BvbnNlMAESVAoLVW5sb2FkTW9k",
+            "ZWwSIC5kZXZpY2VvcHMudjEuVW5sb2FkTW9kZWxSZXF1ZXN0GiEuZGV2aWNl",
+            "b3BzLnYxLlVubG9hZE1vZGVsUmVzcG9uc2UwARJbCg5HZXRNb2RlbFN0YXR1",
+            "cxIjLmRldmljZW9wcy52MS5HZXRNb2RlbFN0YXR1c1JlcXVlc3QaJC5kZXZp",
+            "Y2VvcHMudjEuR2V0TW9kZWxTdGF0dXNSZXNwb25zZRJaCg1PcHRpbWl6ZU1v",
+            "ZGVsEiIuZGV2aWNlb3BzLnYxLk9wdGltaXplTW9kZWxSZXF1ZXN0GiMuZGV2",
+            "aWNlb3BzLnYxLk9wdGltaXplTW9kZWxSZXNwb25zZTABEl0KDkJlbmNobWFy",
+            "a01vZGVsEiMuZGV2aWNlb3BzLnYxLkJlbmNobWFya01vZGVsUmVxdWVzdBok",
+            "LmRldmljZW9wcy52MS5CZW5jaG1hcmtNb2RlbFJlc3BvbnNlMAESVwoMQ29u",
+            "dmVydE1vZGVsEiEuZGV2aWNlb3BzLnYxLkNvbnZlcnRNb2RlbFJlcXVlc3Qa",
+            "Ii5kZXZpY2VvcHMudjEuQ29udmVydE1vZGVsUmVzcG9uc2UwARJUCgtJbXBv",
+            "cnRNb2RlbBIgLmRldmljZW9wcy52MS5JbXBvcnRNb2RlbFJlcXVlc3QaIS5k",
+            "ZXZpY2VvcHMudjEuSW1wb3J0TW9kZWxSZXNwb25zZSgBElIKC0RlbGV0ZU1v",
+            "ZGVsEiAuZGV2aWNlb3BzLnYxLkRlbGV0ZU1vZGVsUmVxdWVzdBohLmRldmlj",
+            "ZW9wcy52MS5EZWxldGVNb2RlbFJlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRp",
+            "b25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.MemoryReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ModelType), typeof(global::DeviceOperations.V1.ModelArchitecture), typeof(global::DeviceOperations.V1.ModelFormat), typeof(global::DeviceOperations.V1.PredictionType), typeof(global::DeviceOperations.V1.ModelOrder), typeof(global::DeviceOperations.V1.ModelEventKind), typeof(global::DeviceOperations.V1.ValidationDepth), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Model), global::DeviceOperations.V1.Model.Parser, new[]{ "ModelId", "Name", "Type", "Architecture", "Format", "PredictionType", "NativeWidth", "NativeHeight", "DataType", "ParameterCount", "SizeBytes", "ModifyTime", "Sha256", "Description", "License", "Tags", "TriggerWords", "HeaderMetadata", "SchedulerClass", "IsDefault", "Usable", "Problem" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsRequest), global::DeviceOperations.V1.ListModelsRequest.Parser, new[]{ "Type", "Architecture", "Format", "Tags", "Order", "UsableOnly", "PageSize", "PageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsResponse), global::DeviceOperations.V1.ListModelsResponse.Parser, new[]{ "Models", "NextPageToken", "TotalCount" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsResponse), global::DeviceOperations.V1.ListModelsResponse.Parser, new[]{ "Models", "NextPageToken", "TotalCount", "Problems" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SearchModelsRequest), global::DeviceOperations.V1.SearchModelsRequest.Parser, new[]{ "Query", "Type", "Architecture", "PageSize", "PageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelMatch), global::DeviceOperations.V1.ModelMatch.Parser, new[]{ "Model", "Score" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SearchModelsResponse), global::DeviceOperations.V1.SearchModelsResponse.Parser, new[]{ "Matches", "NextPageToken" }, null, null, null, null),
@@ -2034,6 +2035,7 @@ namespace DeviceOperations.V1 {
       models_ = other.models_.Clone();
       nextPageToken_ = other.nextPageToken_;
       totalCount_ = other.totalCount_;
+      problems_ = other.problems_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2087,6 +2089,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "problems" field.</summary>
+    public const int ProblemsFieldNumber = 4;
+    private static readonly pb::FieldCodec<string> _repeated_problems_codec
+        = pb::FieldCodec.ForString(34);
+    private readonly pbc::RepeatedField<string> problems_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// What the last look through the model folders left out and why: a sentence each,
+    /// without paths, at most 64. The same on all pages.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> Problems {
+      get { return problems_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -2105,6 +2122,7 @@ namespace DeviceOperations.V1 {
       if(!models_.Equals(other.models_)) return false;
       if (NextPageToken != other.NextPageToken) return false;
       if (TotalCount != other.TotalCount) return false;
+      if(!problems_.Equals(other.problems_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2115,6 +2133,7 @@ namespace DeviceOperations.V1 {
       hash ^= models_.GetHashCode();
       if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
       if (TotalCount != 0) hash ^= TotalCount.GetHashCode();
+      hash ^= problems_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2142,6 +2161,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(24);
         output.WriteUInt32(TotalCount);
       }
+      problems_.WriteTo(output, _repeated_problems_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2161,6 +2181,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(24);
         output.WriteUInt32(TotalCount);
       }
+      problems_.WriteTo(ref output, _repeated_problems_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2178,6 +2199,7 @@ namespace DeviceOperations.V1 {
       if (TotalCount != 0) {
         size += 1 + pb::CodedOutputStream.ComputeUInt32Size(TotalCount);
       }
+      size += problems_.CalculateSize(_repeated_problems_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -2197,6 +2219,7 @@ namespace DeviceOperations.V1 {
       if (other.TotalCount != 0) {
         TotalCount = other.TotalCount;
       }
+      problems_.Add(other.problems_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -2228,6 +2251,10 @@ namespace DeviceOperations.V1 {
             TotalCount = input.ReadUInt32();
             break;
           }
+          case 34: {
+            problems_.AddEntriesFrom(input, _repeated_problems_codec);
+            break;
+          }
         }
       }
     #endif
@@ -2257,6 +2284,10 @@ namespace DeviceOperations.V1 {
           }
           case 24: {
             TotalCount = input.ReadUInt32();
+            break;
+          }
+          case 34: {
+            problems_.AddEntriesFrom(ref input, _repeated_problems_codec);
             break;
           }
         }

@@ -1533,8 +1533,9 @@ namespace DeviceOperations.V1 {
     public const int FromSequenceFieldNumber = 2;
     private ulong fromSequence_;
     /// <summary>
-    /// First entry wanted: the last one seen plus one. 0 and 1 mean from the beginning; one
-    /// past the newest waits for it.
+    /// First entry wanted: the last one seen plus one. 0 and 1 mean everything that is kept;
+    /// one past the newest waits for it; one before first_sequence is EVENTS_EXPIRED, and
+    /// GetSession says how the session stands.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

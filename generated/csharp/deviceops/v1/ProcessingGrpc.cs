@@ -304,7 +304,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Sessions, newest first; children of workflows and batches only when asked for.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE,
-      /// ENUM_VALUE_UNKNOWN).
+      /// ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -319,7 +319,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Sessions, newest first; children of workflows and batches only when asked for.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE,
-      /// ENUM_VALUE_UNKNOWN).
+      /// ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -332,7 +332,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Sessions, newest first; children of workflows and batches only when asked for.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE,
-      /// ENUM_VALUE_UNKNOWN).
+      /// ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -347,7 +347,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Sessions, newest first; children of workflows and batches only when asked for.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE,
-      /// ENUM_VALUE_UNKNOWN).
+      /// ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -106,75 +106,77 @@ namespace DeviceOperations.V1 {
             "BCABKA0SDAoEanBlZxgFIAEoDCIjCgxJbWFnZURlY29kZWQSEwoLaW1hZ2Vf",
             "aW5kZXgYASABKA0iWgoKSW1hZ2VDaHVuaxITCgtpbWFnZV9pbmRleBgBIAEo",
             "DRIUCgxvZmZzZXRfYnl0ZXMYAiABKAQSEwoLdG90YWxfYnl0ZXMYAyABKAQS",
-            "DAoEZGF0YRgEIAEoDCI5Cg1JbWFnZUZpbmlzaGVkEigKBWltYWdlGAEgASgL",
-            "MhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0ItUBCgxJdGVtRmluaXNoZWQS",
-            "DwoHaXRlbV9pZBgBIAEoCRISCgpkb25lX2NvdW50GAIgASgNEhMKC3RvdGFs",
-            "X2NvdW50GAMgASgNEhIKCnNlc3Npb25faWQYBCABKAkSJgoHZmFpbHVyZRgF",
-            "IAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEikKBmltYWdlcxgGIAMoCzIZ",
-            "LmRldmljZW9wcy52MS5JbWFnZVJlc3VsdBIWCglydW5faW5kZXgYByABKA1I",
-            "AIgBAUIMCgpfcnVuX2luZGV4Ig8KDVNlc3Npb25QYXVzZWQiEAoOU2Vzc2lv",
-            "blJlc3VtZWQiSwoOU2Vzc2lvblJldHJpZWQSJAoFY2F1c2UYASABKAsyFS5k",
-            "ZXZpY2VvcHMudjEuRmFpbHVyZRITCgtyZXRyeV9jb3VudBgCIAEoDSIvCglI",
-            "ZWFydGJlYXQSIgoFcGhhc2UYASABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2Ui",
-            "iQIKEFNlc3Npb25Db21wbGV0ZWQSKQoGaW1hZ2VzGAEgAygLMhkuZGV2aWNl",
-            "b3BzLnYxLkltYWdlUmVzdWx0Ei8KDGRlZ3JhZGF0aW9ucxgCIAMoCzIZLmRl",
-            "dmljZW9wcy52MS5EZWdyYWRhdGlvbhItCgd0aW1pbmdzGAMgASgLMhwuZGV2",
-            "aWNlb3BzLnYxLlNlc3Npb25UaW1pbmdzEhEKCWRldmljZV9pZBgEIAEoCRIx",
-            "CgpnZW5lcmF0aW9uGAUgASgLMh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25G",
-            "YWN0cxIkCgZyZXBvcnQYBiABKAsyFC5nb29nbGUucHJvdG9idWYuQW55IscC",
-            "Cg9HZW5lcmF0aW9uRmFjdHMSEAoIbW9kZWxfaWQYASABKAkSFAoMbW9kZWxf",
-            "c2hhMjU2GAIgASgJEi4KDnVuZXRfZGF0YV90eXBlGAMgASgOMhYuZGV2aWNl",
-            "b3BzLnYxLkRhdGFUeXBlEi0KDXZhZV9kYXRhX3R5cGUYBCABKA4yFi5kZXZp",
-            "Y2VvcHMudjEuRGF0YVR5cGUSFQoNY2hhbm5lbHNfbGFzdBgFIAEoCBINCgVz",
-            "dGVwcxgGIAEoDRJOChFzb2Z0d2FyZV92ZXJzaW9ucxgHIAMoCzIzLmRldmlj",
-            "ZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMuU29mdHdhcmVWZXJzaW9uc0VudHJ5",
-            "GjcKFVNvZnR3YXJlVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFs",
-            "dWUYAiABKAk6AjgBIqcDCg5TZXNzaW9uVGltaW5ncxIoCgVxdWV1ZRgBIAEo",
-            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgRsb2FkGAIgASgLMhku",
-            "Z29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC2VuY29kZV90ZXh0GAMgASgL",
-            "MhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjAKDXByZXBhcmVfaW5wdXQY",
-            "BCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKgoHZGVub2lzZRgF",
-            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIpCgZkZWNvZGUYBiAB",
-            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLcG9zdHByb2Nlc3MY",
-            "ByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMZW5jb2RlX2lt",
-            "YWdlGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXRvdGFs",
-            "GAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImIKDVNlc3Npb25G",
-            "YWlsZWQSJgoHZmFpbHVyZRgBIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJl",
-            "EikKBmltYWdlcxgCIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdCKM",
-            "AQoQU2Vzc2lvbkNhbmNlbGxlZBIpCgZyZWFzb24YASABKA4yGS5kZXZpY2Vv",
-            "cHMudjEuRXJyb3JSZWFzb24SIgoFcGhhc2UYAiABKA4yEy5kZXZpY2VvcHMu",
-            "djEuUGhhc2USKQoGaW1hZ2VzGAMgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdl",
-            "UmVzdWx0KtECCgtTZXNzaW9uS2luZBIcChhTRVNTSU9OX0tJTkRfVU5TUEVD",
-            "SUZJRUQQABIbChdTRVNTSU9OX0tJTkRfR0VORVJBVElPThABEiEKHVNFU1NJ",
-            "T05fS0lORF9HRU5FUkFUSU9OX0JBVENIEAISHwobU0VTU0lPTl9LSU5EX1BP",
-            "U1RQUk9DRVNTSU5HEAMSGwoXU0VTU0lPTl9LSU5EX01PREVMX0xPQUQQBBIb",
-            "ChdTRVNTSU9OX0tJTkRfTU9ERUxfVEFTSxAFEhoKFlNFU1NJT05fS0lORF9C",
-            "RU5DSE1BUksQBhIcChhTRVNTSU9OX0tJTkRfTUVNT1JZX1RBU0sQBxIcChhT",
-            "RVNTSU9OX0tJTkRfREVWSUNFX1RBU0sQCBIZChVTRVNTSU9OX0tJTkRfV09S",
-            "S0ZMT1cQCRIWChJTRVNTSU9OX0tJTkRfQkFUQ0gQCiruAQoMU2Vzc2lvblN0",
-            "YXRlEh0KGVNFU1NJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIYChRTRVNTSU9O",
-            "X1NUQVRFX1FVRVVFRBABEhkKFVNFU1NJT05fU1RBVEVfUlVOTklORxACEhgK",
-            "FFNFU1NJT05fU1RBVEVfUEFVU0VEEAMSHAoYU0VTU0lPTl9TVEFURV9DQU5D",
-            "RUxMSU5HEAQSGwoXU0VTU0lPTl9TVEFURV9DT01QTEVURUQQBRIYChRTRVNT",
-            "SU9OX1NUQVRFX0ZBSUxFRBAGEhsKF1NFU1NJT05fU1RBVEVfQ0FOQ0VMTEVE",
-            "EAcqyQMKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEAoMUEhBU0Vf",
-            "UVVFVUVEEAESFwoTUEhBU0VfTE9BRElOR19NT0RFTBACEhcKE1BIQVNFX0VO",
-            "Q09ESU5HX1RFWFQQAxIZChVQSEFTRV9QUkVQQVJJTkdfSU5QVVQQBBITCg9Q",
-            "SEFTRV9ERU5PSVNJTkcQBRISCg5QSEFTRV9SRUZJTklORxAGEhIKDlBIQVNF",
-            "X0RFQ09ESU5HEAcSGAoUUEhBU0VfUE9TVFBST0NFU1NJTkcQCBIZChVQSEFT",
-            "RV9DSEVDS0lOR19TQUZFVFkQCRIYChRQSEFTRV9FTkNPRElOR19JTUFHRRAK",
-            "EhEKDVBIQVNFX1JFQURJTkcQCxITCg9QSEFTRV9WRVJJRllJTkcQDBIRCg1Q",
-            "SEFTRV9XUklUSU5HEA0SEQoNUEhBU0VfQ09QWUlORxAOEhMKD1BIQVNFX1JF",
-            "TEVBU0lORxAPEhMKD1BIQVNFX01FQVNVUklORxAQEhIKDlBIQVNFX0RSQUlO",
-            "SU5HEBESGQoVUEhBU0VfU1RBUlRJTkdfV09SS0VSEBISFwoTUEhBU0VfUlVO",
-            "TklOR19TVEVQUxATKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lG",
-            "SUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAIS",
-            "EQoNUFJJT1JJVFlfSElHSBADKmEKDE9uRGlzY29ubmVjdBIdChlPTl9ESVND",
-            "T05ORUNUX1VOU1BFQ0lGSUVEEAASGAoUT05fRElTQ09OTkVDVF9DQU5DRUwQ",
-            "ARIYChRPTl9ESVNDT05ORUNUX0RFVEFDSBACKncKDFNhZmV0eUFjdGlvbhId",
-            "ChlTQUZFVFlfQUNUSU9OX1VOU1BFQ0lGSUVEEAASFwoTU0FGRVRZX0FDVElP",
-            "Tl9BTExPVxABEhYKElNBRkVUWV9BQ1RJT05fQkxVUhACEhcKE1NBRkVUWV9B",
-            "Q1RJT05fQkxPQ0sQA0IWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "DAoEZGF0YRgEIAEoDCJqCg1JbWFnZUZpbmlzaGVkEigKBWltYWdlGAEgASgL",
+            "MhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0Ei8KDGRhdGFfbWlzc2luZxgC",
+            "IAEoDjIZLmRldmljZW9wcy52MS5FcnJvclJlYXNvbiLVAQoMSXRlbUZpbmlz",
+            "aGVkEg8KB2l0ZW1faWQYASABKAkSEgoKZG9uZV9jb3VudBgCIAEoDRITCgt0",
+            "b3RhbF9jb3VudBgDIAEoDRISCgpzZXNzaW9uX2lkGAQgASgJEiYKB2ZhaWx1",
+            "cmUYBSABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYBiAD",
+            "KAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSFgoJcnVuX2luZGV4GAcg",
+            "ASgNSACIAQFCDAoKX3J1bl9pbmRleCIPCg1TZXNzaW9uUGF1c2VkIhAKDlNl",
+            "c3Npb25SZXN1bWVkIksKDlNlc3Npb25SZXRyaWVkEiQKBWNhdXNlGAEgASgL",
+            "MhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSEwoLcmV0cnlfY291bnQYAiABKA0i",
+            "LwoJSGVhcnRiZWF0EiIKBXBoYXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBo",
+            "YXNlIokCChBTZXNzaW9uQ29tcGxldGVkEikKBmltYWdlcxgBIAMoCzIZLmRl",
+            "dmljZW9wcy52MS5JbWFnZVJlc3VsdBIvCgxkZWdyYWRhdGlvbnMYAiADKAsy",
+            "GS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24SLQoHdGltaW5ncxgDIAEoCzIc",
+            "LmRldmljZW9wcy52MS5TZXNzaW9uVGltaW5ncxIRCglkZXZpY2VfaWQYBCAB",
+            "KAkSMQoKZ2VuZXJhdGlvbhgFIAEoCzIdLmRldmljZW9wcy52MS5HZW5lcmF0",
+            "aW9uRmFjdHMSJAoGcmVwb3J0GAYgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFu",
+            "eSLHAgoPR2VuZXJhdGlvbkZhY3RzEhAKCG1vZGVsX2lkGAEgASgJEhQKDG1v",
+            "ZGVsX3NoYTI1NhgCIAEoCRIuCg51bmV0X2RhdGFfdHlwZRgDIAEoDjIWLmRl",
+            "dmljZW9wcy52MS5EYXRhVHlwZRItCg12YWVfZGF0YV90eXBlGAQgASgOMhYu",
+            "ZGV2aWNlb3BzLnYxLkRhdGFUeXBlEhUKDWNoYW5uZWxzX2xhc3QYBSABKAgS",
+            "DQoFc3RlcHMYBiABKA0STgoRc29mdHdhcmVfdmVyc2lvbnMYByADKAsyMy5k",
+            "ZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3YXJlVmVyc2lvbnNF",
+            "bnRyeRo3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0K",
+            "BXZhbHVlGAIgASgJOgI4ASKnAwoOU2Vzc2lvblRpbWluZ3MSKAoFcXVldWUY",
+            "ASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEbG9hZBgCIAEo",
+            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtlbmNvZGVfdGV4dBgD",
+            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIwCg1wcmVwYXJlX2lu",
+            "cHV0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2Rlbm9p",
+            "c2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGZGVjb2Rl",
+            "GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3Bvc3Rwcm9j",
+            "ZXNzGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDGVuY29k",
+            "ZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgV0",
+            "b3RhbBgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJiCg1TZXNz",
+            "aW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsyFS5kZXZpY2VvcHMudjEuRmFp",
+            "bHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1",
+            "bHQijAEKEFNlc3Npb25DYW5jZWxsZWQSKQoGcmVhc29uGAEgASgOMhkuZGV2",
+            "aWNlb3BzLnYxLkVycm9yUmVhc29uEiIKBXBoYXNlGAIgASgOMhMuZGV2aWNl",
+            "b3BzLnYxLlBoYXNlEikKBmltYWdlcxgDIAMoCzIZLmRldmljZW9wcy52MS5J",
+            "bWFnZVJlc3VsdCrRAgoLU2Vzc2lvbktpbmQSHAoYU0VTU0lPTl9LSU5EX1VO",
+            "U1BFQ0lGSUVEEAASGwoXU0VTU0lPTl9LSU5EX0dFTkVSQVRJT04QARIhCh1T",
+            "RVNTSU9OX0tJTkRfR0VORVJBVElPTl9CQVRDSBACEh8KG1NFU1NJT05fS0lO",
+            "RF9QT1NUUFJPQ0VTU0lORxADEhsKF1NFU1NJT05fS0lORF9NT0RFTF9MT0FE",
+            "EAQSGwoXU0VTU0lPTl9LSU5EX01PREVMX1RBU0sQBRIaChZTRVNTSU9OX0tJ",
+            "TkRfQkVOQ0hNQVJLEAYSHAoYU0VTU0lPTl9LSU5EX01FTU9SWV9UQVNLEAcS",
+            "HAoYU0VTU0lPTl9LSU5EX0RFVklDRV9UQVNLEAgSGQoVU0VTU0lPTl9LSU5E",
+            "X1dPUktGTE9XEAkSFgoSU0VTU0lPTl9LSU5EX0JBVENIEAoq7gEKDFNlc3Np",
+            "b25TdGF0ZRIdChlTRVNTSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUU0VT",
+            "U0lPTl9TVEFURV9RVUVVRUQQARIZChVTRVNTSU9OX1NUQVRFX1JVTk5JTkcQ",
+            "AhIYChRTRVNTSU9OX1NUQVRFX1BBVVNFRBADEhwKGFNFU1NJT05fU1RBVEVf",
+            "Q0FOQ0VMTElORxAEEhsKF1NFU1NJT05fU1RBVEVfQ09NUExFVEVEEAUSGAoU",
+            "U0VTU0lPTl9TVEFURV9GQUlMRUQQBhIbChdTRVNTSU9OX1NUQVRFX0NBTkNF",
+            "TExFRBAHKskDCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhAKDFBI",
+            "QVNFX1FVRVVFRBABEhcKE1BIQVNFX0xPQURJTkdfTU9ERUwQAhIXChNQSEFT",
+            "RV9FTkNPRElOR19URVhUEAMSGQoVUEhBU0VfUFJFUEFSSU5HX0lOUFVUEAQS",
+            "EwoPUEhBU0VfREVOT0lTSU5HEAUSEgoOUEhBU0VfUkVGSU5JTkcQBhISCg5Q",
+            "SEFTRV9ERUNPRElORxAHEhgKFFBIQVNFX1BPU1RQUk9DRVNTSU5HEAgSGQoV",
+            "UEhBU0VfQ0hFQ0tJTkdfU0FGRVRZEAkSGAoUUEhBU0VfRU5DT0RJTkdfSU1B",
+            "R0UQChIRCg1QSEFTRV9SRUFESU5HEAsSEwoPUEhBU0VfVkVSSUZZSU5HEAwS",
+            "EQoNUEhBU0VfV1JJVElORxANEhEKDVBIQVNFX0NPUFlJTkcQDhITCg9QSEFT",
+            "RV9SRUxFQVNJTkcQDxITCg9QSEFTRV9NRUFTVVJJTkcQEBISCg5QSEFTRV9E",
+            "UkFJTklORxAREhkKFVBIQVNFX1NUQVJUSU5HX1dPUktFUhASEhcKE1BIQVNF",
+            "X1JVTk5JTkdfU1RFUFMQEypeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQ",
+            "RUNJRklFRBAAEhAKDFBSSU9SSVRZX0xPVxABEhMKD1BSSU9SSVRZX05PUk1B",
+            "TBACEhEKDVBSSU9SSVRZX0hJR0gQAyphCgxPbkRpc2Nvbm5lY3QSHQoZT05f",
+            "RElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9OX0RJU0NPTk5FQ1RfQ0FO",
+            "Q0VMEAESGAoUT05fRElTQ09OTkVDVF9ERVRBQ0gQAip3CgxTYWZldHlBY3Rp",
+            "b24SHQoZU0FGRVRZX0FDVElPTl9VTlNQRUNJRklFRBAAEhcKE1NBRkVUWV9B",
+            "Q1RJT05fQUxMT1cQARIWChJTQUZFVFlfQUNUSU9OX0JMVVIQAhIXChNTQUZF",
+            "VFlfQUNUSU9OX0JMT0NLEANCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnBy",
+            "b3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.AnyReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SessionKind), typeof(global::DeviceOperations.V1.SessionState), typeof(global::DeviceOperations.V1.Phase), typeof(global::DeviceOperations.V1.Priority), typeof(global::DeviceOperations.V1.OnDisconnect), typeof(global::DeviceOperations.V1.SafetyAction), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -194,7 +196,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Preview), global::DeviceOperations.V1.Preview.Parser, new[]{ "ImageIndex", "Step", "Width", "Height", "Jpeg" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageDecoded), global::DeviceOperations.V1.ImageDecoded.Parser, new[]{ "ImageIndex" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageChunk), global::DeviceOperations.V1.ImageChunk.Parser, new[]{ "ImageIndex", "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageFinished), global::DeviceOperations.V1.ImageFinished.Parser, new[]{ "Image" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageFinished), global::DeviceOperations.V1.ImageFinished.Parser, new[]{ "Image", "DataMissing" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ItemFinished), global::DeviceOperations.V1.ItemFinished.Parser, new[]{ "ItemId", "DoneCount", "TotalCount", "SessionId", "Failure", "Images", "RunIndex" }, new[]{ "RunIndex" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionPaused), global::DeviceOperations.V1.SessionPaused.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, null, null, null, null, null),
@@ -1056,7 +1058,8 @@ namespace DeviceOperations.V1 {
     public const int FirstSequenceFieldNumber = 10;
     private ulong firstSequence_;
     /// <summary>
-    /// Oldest event still kept; WatchSession can start here.
+    /// From here on every event is kept, and WatchSession can start anywhere. Of sessions that
+    /// ended long ago progress (bytes, steps) is given up first; their other events stay.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3424,7 +3427,7 @@ namespace DeviceOperations.V1 {
   /// <summary>
   /// One entry of a session's log, or one of the passing events between entries.
   ///
-  /// Log entries are numbered from 1 without gaps. Passing events (heartbeat, preview,
+  /// Log entries are numbered from 1, without gaps from first_sequence on. Passing events (heartbeat, preview,
   /// image_chunk, queue_moved) are not kept; they repeat the number of the entry before
   /// them. To go on after a lost connection, watch from the last number seen plus one: an
   /// image's chunks come before its entry, so they are sent again if its entry was missed.
@@ -7440,6 +7443,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public ImageFinished(ImageFinished other) : this() {
       image_ = other.image_ != null ? other.image_.Clone() : null;
+      dataMissing_ = other.dataMissing_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7464,6 +7468,23 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "data_missing" field.</summary>
+    public const int DataMissingFieldNumber = 2;
+    private global::DeviceOperations.V1.ErrorReason dataMissing_ = global::DeviceOperations.V1.ErrorReason.Unspecified;
+    /// <summary>
+    /// Why its chunks were asked for and are not here: ARTIFACT_NOT_FOUND (deleted or expired),
+    /// DATA_CORRUPTED, STORAGE_UNAVAILABLE, or another reason of DownloadArtifact. Unset where
+    /// they came, or nobody asked. With it, chunks that did come are no whole file.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ErrorReason DataMissing {
+      get { return dataMissing_; }
+      set {
+        dataMissing_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -7480,6 +7501,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Image, other.Image)) return false;
+      if (DataMissing != other.DataMissing) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7488,6 +7510,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (image_ != null) hash ^= Image.GetHashCode();
+      if (DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) hash ^= DataMissing.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7510,6 +7533,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Image);
       }
+      if (DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) DataMissing);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7524,6 +7551,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Image);
       }
+      if (DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) DataMissing);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7536,6 +7567,9 @@ namespace DeviceOperations.V1 {
       int size = 0;
       if (image_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
+      }
+      if (DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataMissing);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7554,6 +7588,9 @@ namespace DeviceOperations.V1 {
           Image = new global::DeviceOperations.V1.ImageResult();
         }
         Image.MergeFrom(other.Image);
+      }
+      if (other.DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) {
+        DataMissing = other.DataMissing;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -7581,6 +7618,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Image);
             break;
           }
+          case 16: {
+            DataMissing = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
+            break;
+          }
         }
       }
     #endif
@@ -7605,6 +7646,10 @@ namespace DeviceOperations.V1 {
               Image = new global::DeviceOperations.V1.ImageResult();
             }
             input.ReadMessage(Image);
+            break;
+          }
+          case 16: {
+            DataMissing = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
             break;
           }
         }

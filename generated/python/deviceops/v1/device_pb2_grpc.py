@@ -123,7 +123,9 @@ class DeviceServiceServicer:
         """Which device is used where a request names none. Survives restarts, until the
         server's setting is changed.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
-        UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
+        UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED, STORAGE_UNAVAILABLE),
+        RESOURCE_EXHAUSTED (DISK_FULL). With DISK_FULL and STORAGE_UNAVAILABLE the choice holds
+        until the server ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,8 +149,9 @@ class DeviceServiceServicer:
 
     def WatchDevices(self, request, context):
         """Tell when devices are added, change, are lost, recover or are quarantined. First one
-        ADDED event per device, then changes as they happen; ends only with the call.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+        ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+        call.
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,8 +160,9 @@ class DeviceServiceServicer:
     def OptimizeDevice(self, request, context):
         """Apply a profile and report what changed and its effect, measured on a real step
         before and after. Workers to come run with it too.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
-        InferenceService.Generate.
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), RESOURCE_EXHAUSTED (DISK_FULL) and
+        UNAVAILABLE (STORAGE_UNAVAILABLE: in both cases it holds until the server ends), and those
+        of InferenceService.Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,9 @@ class DeviceServiceStub:
     """Which device is used where a request names none. Survives restarts, until the
     server's setting is changed.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
-    UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
+    UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED, STORAGE_UNAVAILABLE),
+    RESOURCE_EXHAUSTED (DISK_FULL). With DISK_FULL and STORAGE_UNAVAILABLE the choice holds
+    until the server ends.
     """
     GetDeviceMemory: _grpc.UnaryUnaryMultiCallable[_device_pb2.GetDeviceMemoryRequest, _device_pb2.GetDeviceMemoryResponse]
     """A device's memory, each figure with its source.
@@ -69,14 +71,16 @@ class DeviceServiceStub:
     """
     WatchDevices: _grpc.UnaryStreamMultiCallable[_device_pb2.WatchDevicesRequest, _device_pb2.WatchDevicesResponse]
     """Tell when devices are added, change, are lost, recover or are quarantined. First one
-    ADDED event per device, then changes as they happen; ends only with the call.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+    ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+    call.
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
     """
     OptimizeDevice: _grpc.UnaryStreamMultiCallable[_device_pb2.OptimizeDeviceRequest, _device_pb2.OptimizeDeviceResponse]
     """Apply a profile and report what changed and its effect, measured on a real step
     before and after. Workers to come run with it too.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
-    InferenceService.Generate.
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), RESOURCE_EXHAUSTED (DISK_FULL) and
+    UNAVAILABLE (STORAGE_UNAVAILABLE: in both cases it holds until the server ends), and those
+    of InferenceService.Generate.
     """
     RestartWorker: _grpc.UnaryStreamMultiCallable[_device_pb2.RestartWorkerRequest, _device_pb2.RestartWorkerResponse]
     """End a device's worker and start a new one: after its running session, or at once with
@@ -114,7 +118,9 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """Which device is used where a request names none. Survives restarts, until the
     server's setting is changed.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
-    UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
+    UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED, STORAGE_UNAVAILABLE),
+    RESOURCE_EXHAUSTED (DISK_FULL). With DISK_FULL and STORAGE_UNAVAILABLE the choice holds
+    until the server ends.
     """
     GetDeviceMemory: _aio.UnaryUnaryMultiCallable[_device_pb2.GetDeviceMemoryRequest, _device_pb2.GetDeviceMemoryResponse]  # type: ignore[assignment]
     """A device's memory, each figure with its source.
@@ -126,14 +132,16 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """
     WatchDevices: _aio.UnaryStreamMultiCallable[_device_pb2.WatchDevicesRequest, _device_pb2.WatchDevicesResponse]  # type: ignore[assignment]
     """Tell when devices are added, change, are lost, recover or are quarantined. First one
-    ADDED event per device, then changes as they happen; ends only with the call.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+    ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+    call.
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
     """
     OptimizeDevice: _aio.UnaryStreamMultiCallable[_device_pb2.OptimizeDeviceRequest, _device_pb2.OptimizeDeviceResponse]  # type: ignore[assignment]
     """Apply a profile and report what changed and its effect, measured on a real step
     before and after. Workers to come run with it too.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
-    InferenceService.Generate.
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), RESOURCE_EXHAUSTED (DISK_FULL) and
+    UNAVAILABLE (STORAGE_UNAVAILABLE: in both cases it holds until the server ends), and those
+    of InferenceService.Generate.
     """
     RestartWorker: _aio.UnaryStreamMultiCallable[_device_pb2.RestartWorkerRequest, _device_pb2.RestartWorkerResponse]  # type: ignore[assignment]
     """End a device's worker and start a new one: after its running session, or at once with
@@ -188,7 +196,9 @@ class DeviceServiceServicer:
         """Which device is used where a request names none. Survives restarts, until the
         server's setting is changed.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND),
-        UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED).
+        UNAVAILABLE (DEVICE_UNAVAILABLE, DEVICE_QUARANTINED, STORAGE_UNAVAILABLE),
+        RESOURCE_EXHAUSTED (DISK_FULL). With DISK_FULL and STORAGE_UNAVAILABLE the choice holds
+        until the server ends.
         """
 
     def GetDeviceMemory(
@@ -215,8 +225,9 @@ class DeviceServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_device_pb2.WatchDevicesResponse], _abc.AsyncIterator[_device_pb2.WatchDevicesResponse]]:
         """Tell when devices are added, change, are lost, recover or are quarantined. First one
-        ADDED event per device, then changes as they happen; ends only with the call.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+        ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+        call.
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
         """
 
     def OptimizeDevice(
@@ -226,8 +237,9 @@ class DeviceServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_device_pb2.OptimizeDeviceResponse], _abc.AsyncIterator[_device_pb2.OptimizeDeviceResponse]]:
         """Apply a profile and report what changed and its effect, measured on a real step
         before and after. Workers to come run with it too.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), and those of
-        InferenceService.Generate.
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND), RESOURCE_EXHAUSTED (DISK_FULL) and
+        UNAVAILABLE (STORAGE_UNAVAILABLE: in both cases it holds until the server ends), and those
+        of InferenceService.Generate.
         """
 
     def RestartWorker(

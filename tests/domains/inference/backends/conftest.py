@@ -27,6 +27,7 @@ from domains.inference.types import (
 )
 from domains.session.jobs import EncodedImage
 from domains.session.types import Preview, ProgressEvent, StepFinished
+from domains.values import ModelPlace
 from tests.fakes.jobs import Listener, changed
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
@@ -71,7 +72,7 @@ def work() -> GenerationJob:
         seeds=(7,),
         precision=PrecisionMode.EXACT,
     )
-    return GenerationJob(settings, MODEL)
+    return GenerationJob(settings, ModelPlace.of(MODEL))
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.values import DataType, DegradationKind
+from domains.values import DataType, DegradationKind, ImageFormat, ModelPlace, OutputSettings
 from tests.fakes.jobs import Listener, changed
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
@@ -251,6 +251,24 @@ def test_lost_tokens_are_told(draw):
     assert draw(steps=1, width=64, height=64).report.degradations == ()
 
 
+@pytest.mark.parametrize(
+    ("format", "prompt", "told"),
+    [
+        (ImageFormat.JPEG, "\N{DOG FACE}" * 10_000, ["only the shorter form"]),
+        (ImageFormat.JPEG, "apple", []),
+        (ImageFormat.PNG, "\N{DOG FACE}" * 10_000, []),
+    ],
+)
+def test_parameters_that_a_file_has_no_room_for_are_told_once(draw, format, prompt, told):
+    output = OutputSettings(format)
+    small = {"steps": 1, "width": 64, "height": 64, "seeds": (1, 2)}
+    report = draw(prompt=prompt, output=output, **small).report
+    kind = DegradationKind.PARAMETERS_OMITTED
+    notes = [note.detail for note in report.degradations if note.kind is kind]
+    assert len(notes) == len(told)
+    assert all(part in note for part, note in zip(told, notes, strict=True))
+
+
 def test_latents_that_are_not_finite_are_refused(engine, work, monkeypatch):
     def broken(*_arguments, **_options):
         return torch.full((1, 4, 8, 8), float("nan"))
@@ -323,7 +341,7 @@ def test_a_defect_stays_a_defect(engine, work, monkeypatch):
 
 def test_unloading_lets_the_model_go(work):
     engine = Engine("cpu")
-    engine.load(LoadJob("emoji-xl", MODEL), Listener())
+    engine.load(LoadJob("emoji-xl", ModelPlace.of(MODEL)), Listener())
     assert engine.loaded_path == MODEL
     events, _ = run(engine, work, steps=1, width=64, height=64)
     assert not any(isinstance(event, TransferProgress) for event in events)

@@ -14,7 +14,12 @@ from msgspec.structs import replace
 from PIL import Image
 
 from domains.inference.backends import images
-from domains.inference.backends.images import encode_image, encode_png_with_pillow, to_pixels
+from domains.inference.backends.images import (
+    encode_image,
+    encode_png_with_pillow,
+    texts_with_room,
+    to_pixels,
+)
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.png_text import insert_text
 from domains.inference.types import SchedulerSettings, SigmaSpacing
@@ -139,7 +144,7 @@ def test_the_full_text_draws_the_picture_again_and_names_no_path(work):
     assert settings["seed"] == 42
     assert settings["scheduler"]["scheduler"] == "EulerDiscreteScheduler"
     assert settings["prompt"] == work.settings.prompt
-    assert str(work.model_path) not in text
+    assert str(work.place.path) not in text
     assert text.isascii()
 
 
@@ -151,3 +156,21 @@ def test_a_finished_file_holds_its_settings(draw):
     plain = draw(steps=1, width=64, height=64, output=OutputSettings(omit_parameters=True))
     assert Image.open(io.BytesIO(plain.images[0].data)).text == {}
     assert np.array_equal(plain.pixels[0], drawn.pixels[0])
+
+
+@pytest.mark.parametrize(
+    ("format", "shared", "full", "kept"),
+    [
+        (ImageFormat.JPEG, "s" * 10, "f" * 10, (True, True)),
+        (ImageFormat.JPEG, "s" * 10, "f" * 70_000, (True, False)),
+        (ImageFormat.JPEG, "s" * 40_000, "f" * 10, (False, False)),
+        (ImageFormat.PNG, "s" * 40_000, "f" * 70_000, (True, True)),
+        (ImageFormat.WEBP, "s" * 40_000, "f" * 70_000, (True, True)),
+        (ImageFormat.JPEG, "", "", (False, False)),
+    ],
+)
+def test_what_a_file_has_room_for(pixels, format, shared, full, kept):
+    left = texts_with_room(format, shared, full)
+    assert left == (shared if kept[0] else "", full if kept[1] else "")
+    data = encode_image(pixels, OutputSettings(format), shared_text=shared, full_text=full)
+    assert Image.open(io.BytesIO(data)).size == (40, 24)

@@ -13,11 +13,12 @@ from domains.inference.backends.engine import Engine
 from domains.inference.types import PrecisionMode
 from domains.model.jobs import LoadJob
 from domains.session.types import Phase, PhaseStarted, TransferProgress
+from domains.values import ModelPlace
 from tests.fakes import jobs
 from tests.fakes.jobs import Listener
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
-JOB = LoadJob("emoji-xl", MODEL)
+JOB = LoadJob("emoji-xl", ModelPlace.of(MODEL))
 
 
 @pytest.fixture
@@ -80,5 +81,5 @@ def test_a_stop_in_the_middle_leaves_nothing_half_loaded(own):
 
 def test_a_folder_without_a_model_is_refused(own, tmp_path):
     with pytest.raises(FailedPrecondition):
-        own.load(LoadJob("nothing", tmp_path), Listener())
+        own.load(LoadJob("nothing", ModelPlace.of(tmp_path)), Listener())
     assert own.held() == ()

@@ -17,7 +17,7 @@ from domains.inference.backends.sliced_attention import SlicedAttention
 from domains.inference.types import PrecisionMode
 from domains.session.jobs import EncodedImage
 from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
-from domains.values import DataType, DegradationKind, FigureQuality
+from domains.values import DataType, DegradationKind, FigureQuality, ModelPlace
 from tests.fakes import jobs
 from tests.fakes.jobs import Listener
 
@@ -51,7 +51,11 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def optimize(engine, profile, *, measured=False, check_stop=lambda: None):
     heard = Listener(check_stop)
-    job = OptimizationJob(profile, "emoji-xl", MODEL) if measured else OptimizationJob(profile)
+    job = (
+        OptimizationJob(profile, "emoji-xl", ModelPlace.of(MODEL))
+        if measured
+        else OptimizationJob(profile)
+    )
     return heard.events, engine.optimize(job, heard)
 
 

@@ -12,7 +12,8 @@ import torch
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.types import Scheduler, SchedulerSettings, SigmaSpacing
-from domains.model.backends.families.components import SCHEDULER
+from domains.limits import LIMITS
+from domains.model.backends.families.schedulers import SCHEDULER
 
 SWITCHES = {
     SigmaSpacing.KARRAS: "use_karras_sigmas",
@@ -89,6 +90,51 @@ def test_a_configuration_the_class_refuses_is_the_models_fault():
     with pytest.raises(FailedPrecondition) as caught:
         build_scheduler(settings, config, steps=4)
     assert caught.value.reason is Reason.MODEL_CONFIG_INVALID
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "config"),
+    [
+        (Scheduler.EULER_ANCESTRAL_DISCRETE, {"prediction_type": "sample"}),
+        (Scheduler.DDIM, {"steps_offset": 9999}),
+        (Scheduler.DPM_SOLVER_SINGLESTEP, {"algorithm_type": "sde-dpmsolver"}),
+        (Scheduler.UNIPC_MULTISTEP, {"use_dynamic_shifting": True}),
+        (Scheduler.DEIS_MULTISTEP, {"use_flow_sigmas": True, "flow_shift": 1e-9}),
+    ],
+)
+def test_a_configuration_that_cannot_draw_is_the_models_fault(scheduler, config):
+    for steps in (2, 7):
+        with pytest.raises(FailedPrecondition) as caught:
+            build_scheduler(SchedulerSettings(scheduler), config, steps=steps)
+        assert caught.value.reason is Reason.MODEL_CONFIG_INVALID
+        assert caught.value.metadata["component"] == "scheduler"
+        assert caught.value.metadata["scheduler"] == scheduler.value
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "config", "steps"),
+    [
+        (Scheduler.DDIM, {"steps_offset": 10, "timestep_spacing": "leading"}, 125),
+        (Scheduler.DPM_SOLVER_MULTISTEP, {"lambda_min_clipped": 1e6}, 7),
+    ],
+)
+def test_steps_are_never_blamed_for_what_a_model_says(scheduler, config, steps):
+    settings = SchedulerSettings(scheduler)
+    build_scheduler(settings, config, steps=2)
+    build_scheduler(settings, {}, steps=steps)
+    with pytest.raises(FailedPrecondition) as caught:
+        build_scheduler(settings, config, steps=steps)
+    assert caught.value.reason is Reason.MODEL_CONFIG_INVALID
+
+
+@pytest.mark.parametrize("scheduler", [s for s in Scheduler if "KDPM2" not in s.value])
+def test_the_shortest_schedule_suffices_for_the_most_steps(scheduler):
+    most = int(LIMITS["GenerationSettings.steps"].maximum)
+    config = {"num_train_timesteps": most}
+    assert SCHEDULER.problem(config) == ""
+    assert SCHEDULER.problem({"num_train_timesteps": most - 1})
+    for spacing in scheduler.facts.spacings:
+        build_scheduler(SchedulerSettings(scheduler, spacing), config, steps=most)
 
 
 def test_every_build_is_a_new_scheduler():

@@ -27,7 +27,7 @@ from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.types import Architecture, ModelType
 from tests.domains.inference.backends.test_oracle import SPACED, SWITCHES, same
-from tests.domains.model.disk import edit
+from tests.domains.model.disk import edit, files_at
 
 PROMPT = "a robot on a teal background"
 SIZE = 64
@@ -256,7 +256,7 @@ def test_parts_that_make_no_model_together(folder, tmp_path, file, changes, why)
     shutil.copytree(folder, path)
     edit(path / file, **changes)
     with pytest.raises(FailedPrecondition) as refused:
-        inspect_folder(path)
+        inspect_folder(files_at(path))
     assert refused.value.reason is Reason.MODEL_INCOMPATIBLE
     assert why in refused.value.message
 
@@ -267,7 +267,7 @@ def test_a_folder_that_lists_a_safety_checker_can_be_drawn_with(folder, tmp_path
     shutil.copytree(folder, path)
     checker = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     edit(path / "model_index.json", safety_checker=checker)
-    assert inspect_folder(path).architecture is Architecture.SD1
+    assert inspect_folder(files_at(path)).architecture is Architecture.SD1
 
 
 @pytest.mark.demonstration

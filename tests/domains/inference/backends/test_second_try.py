@@ -192,6 +192,7 @@ from domains.errors import ResourceExhausted
 from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import *
+from domains.values import ModelPlace
 from tests.fakes.jobs import Listener
 
 engine = Engine("cpu")
@@ -202,7 +203,7 @@ def draw(edge):
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE), seeds=(1,),
         precision=PrecisionMode.EXACT,
     )
-    job = GenerationJob(settings, Path("demo/models/emoji-xl").resolve())
+    job = GenerationJob(settings, ModelPlace.of(Path("demo/models/emoji-xl").resolve()))
     engine.generate(job, Listener())
 
 draw(64)

@@ -15,6 +15,7 @@ from domains.model.backends.safetensors_header import (
     parse_header,
     read_header,
 )
+from tests.domains.model.disk import files_at
 
 
 def entry(dtype="F16", shape=(2, 3), start=0, end=12):
@@ -164,6 +165,6 @@ def test_a_header_of_640_bytes_is_no_pickle():
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(FailedPrecondition) as caught:
-        read_header(tmp_path / "none.safetensors")
+        read_header(files_at(tmp_path / "none.safetensors"))
     assert caught.value.reason is Reason.MODEL_INCOMPLETE
     assert str(tmp_path) not in caught.value.message

@@ -5,8 +5,10 @@ from __future__ import annotations
 import safetensors.torch
 import torch
 
+from domains.model.backends.diffusers_folder import WeightFile
 from domains.model.backends.safetensors_header import read_header
 from domains.model.backends.weights import read_tensors
+from tests.domains.model.disk import files_at
 
 
 def test_every_tensor_comes_out_empty_ones_too(tmp_path):
@@ -18,7 +20,9 @@ def test_every_tensor_comes_out_empty_ones_too(tmp_path):
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(stored, path)
     counted = []
-    found = dict(read_tensors(path, read_header(path), on_bytes=counted.append))
+    files = files_at(path)
+    file = WeightFile(files, "", read_header(files))
+    found = dict(read_tensors(file, on_bytes=counted.append))
     assert found.keys() == stored.keys()
     for name, tensor in stored.items():
         assert found[name].dtype is tensor.dtype

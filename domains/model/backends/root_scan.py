@@ -1,0 +1,111 @@
+"""One root and what is known of it: each model is judged when its files changed."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from domains.errors import Reason
+from domains.model.backends.confinement import open_root
+from domains.model.backends.root_look import Remark
+from domains.model.backends.roots import Found, RootWalk
+from domains.model.backends.single_file import unusable
+from domains.model.errors import PathOutsideRoot
+from domains.model.types import Model, Problem
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model of a root as it was found, and what it is; it has no id yet."""
+
+    found: Found
+    model: Model
+
+
+@dataclass(frozen=True)
+class RootScan:
+    """What one look through a root found."""
+
+    models: tuple[Judged, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+
+class KnownRoot:
+    """Looks through one root again and again. One call at a time.
+
+    What cannot be read at the moment stays as it was known: a disk that went away or a
+    machine without file handles says nothing about the models.
+
+    Args:
+        path: The root.
+        describe: Says what a model is, from its files; raises OSError where these cannot be
+            read at the moment.
+    """
+
+    def __init__(self, path: Path, describe: Callable[[Found], Model]) -> None:
+        self.path = path
+        self._describe = describe
+        self._known: dict[str, Judged] = {}
+
+    def known(self) -> tuple[Judged, ...]:
+        """What is known at the moment, also while a scan is under way."""
+        return tuple(self._known.copy().values())
+
+    def scan(self) -> RootScan:
+        """Every model of the root. Never raises for what lies there."""
+        walk = RootWalk(open_root(self.path))
+        look = walk.look
+        there: set[str] = set()
+        for found in walk.find():
+            try:
+                self._known[found.relative] = Judged(found, self._judge(found))
+                there.add(found.relative)
+            except PathOutsideRoot:
+                why = f"A part of {found.name!r} leads outside its root (PATH_OUTSIDE_ROOT)."
+                look.remarks.append(Remark(why, found.place.path))
+            except (OSError, MemoryError):
+                look.unread.append(found.relative)
+                why = f"Model {found.name!r} cannot be read at the moment."
+                look.remarks.append(Remark(why, found.place.path))
+        for relative in self._known.keys() - there:
+            if not any(_touches(relative, unread) for unread in look.unread):
+                del self._known[relative]
+        return RootScan(self.known(), tuple(look.remarks))
+
+    def _judge(self, found: Found) -> Model:
+        before = self._known.get(found.relative)
+        if before is not None and before.found == found:
+            return before.model
+        try:
+            return self._describe(found)
+        except (PathOutsideRoot, OSError, MemoryError):
+            raise
+        except Exception:
+            # A defect of the server. The others are judged all the same, and this one is not
+            # judged again before it changes.
+            incident_id = uuid.uuid4().hex[:16]
+            _LOG.exception("incident %s: judging %r", incident_id, str(found.place.path))
+            return unusable(
+                found,
+                Problem(
+                    Reason.MODEL_FORMAT_UNSUPPORTED,
+                    "This model is of a form that the server cannot judge. Its log has the "
+                    f"details under incident {incident_id}.",
+                    {"incident_id": incident_id},
+                ),
+            )
+
+
+def _touches(relative: str, unread: str) -> bool:
+    """Whether a place that could not be read lies above a model, is it, or lies in it."""
+    return (
+        not unread
+        or relative == unread
+        or relative.startswith(f"{unread}/")
+        or unread.startswith(f"{relative}/")
+    )

@@ -1,0 +1,33 @@
+"""Files that are there whole or not at all, whenever the program or the machine ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def whole_file(target: Path) -> Iterator[BinaryIO]:
+    """A file to write, closed to other users: at the end it is synced and renamed to `target`.
+
+    Left by an exception, nothing of it stays. What a crash leaves is called
+    `<name>.<8 characters>.part`.
+
+    Raises:
+        OSError: It cannot be written, or a folder lies at `target`.
+    """
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

@@ -1,0 +1,136 @@
+"""The server's event loop: every thread that it needs is started at its beginning.
+
+Work that blocks so never fails because the system gives no more threads, and none of it
+holds up the end: a thread that hangs on a disk or a driver is not waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_ARENA_MAX = -8  # of <malloc.h>
+
+_BASE: type[asyncio.BaseEventLoop]
+if sys.platform == "win32":
+    _BASE = asyncio.ProactorEventLoop
+else:
+    _BASE = asyncio.SelectorEventLoop
+
+
+class NoThreads(Exception):
+    """The system gives the server not a single thread."""
+
+
+class Threads(Executor):
+    """A fixed number of threads, which end with the process.
+
+    Args:
+        count: How many; fewer where the system gives no more.
+
+    Raises:
+        NoThreads: It gives none.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.count = 0
+        with contextlib.suppress(RuntimeError, MemoryError):
+            for number in range(count):
+                threading.Thread(target=self._do, name=f"work-{number}", daemon=True).start()
+                self.count += 1
+        if self.count == 0:
+            raise NoThreads("The system gives the server no threads; raise its limit.")
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Have a thread call `fn` when one is free."""
+        future: Future[T] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._work.put(call)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the threads when they have done what waits; none is waited for."""
+        for _ in range(self.count):
+            self._work.put(None)
+
+    def _do(self) -> None:
+        while (call := self._work.get()) is not None:
+            call()
+            del call  # nothing of it is kept while the thread waits
+
+
+class ServerLoop(_BASE):  # type: ignore[valid-type,misc]
+    """An event loop whose `asyncio.to_thread` uses threads that are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads = Threads(min(32, (os.cpu_count() or 1) + 4))
+
+    def run_in_executor(self, executor: Executor | None, func: Any, *args: Any) -> Any:
+        """As asyncio has it, with these threads by default."""
+        return super().run_in_executor(executor or self._threads, func, *args)
+
+    def close(self) -> None:
+        """As asyncio has it; the threads end too."""
+        super().close()
+        self._threads.shutdown()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` to its end on a loop of its own.
+
+    Raises:
+        NoThreads: The system gives none.
+    """
+    _share_heaps()
+    with (
+        asyncio.Runner(loop_factory=ServerLoop) as runner,
+        _children_watched(runner.get_loop()),
+    ):
+        return runner.run(main)
+
+
+@contextlib.contextmanager
+def _children_watched(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Have children's ends noticed without a thread for each, where Python does not yet.
+
+    Whoever runs a loop of another kind afterwards finds what was there before.
+    """
+    if sys.platform != "linux" or sys.version_info >= (3, 12):
+        yield
+        return
+    before = asyncio.get_child_watcher()
+    watcher = asyncio.PidfdChildWatcher()
+    watcher.attach_loop(loop)
+    asyncio.set_child_watcher(watcher)
+    try:
+        yield
+    finally:
+        asyncio.set_child_watcher(before)
+
+
+def _share_heaps() -> None:
+    """Have threads share two heaps of glibc: each of their own would reserve 64 MiB."""
+    if sys.platform == "linux":
+        choose = getattr(ctypes.CDLL(None), "mallopt", None)
+        if choose is not None:
+            choose(_ARENA_MAX, 2)

@@ -1,0 +1,92 @@
+"""Rows of the journal as they must be; any others are damaged, and left out when they are read.
+
+SQLite finds damage to its own structure. It does not know what a number may be, and a column
+takes any type.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from domains.codec import Count, ModelId, Name
+
+Row = tuple[Any, ...]
+
+_MOST_BYTES = 1 << 48  # of one memory: sums over a day's rows stay within 64 bits
+_Resolution = Literal[1, 60, 3_600]
+_Start = Annotated[int, Meta(ge=0, le=1 << 37)]  # a moment that has a date
+_Samples = Annotated[int, Meta(ge=0, le=4 * 3_600)]
+_Bytes = Annotated[int, Meta(ge=0, le=_MOST_BYTES)]
+_Sum = Annotated[int, Meta(ge=0, le=_MOST_BYTES * 4 * 3_600)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+
+FACT = tuple[
+    Annotated[str, Meta(min_length=1, max_length=1_000)],
+    Annotated[bytes, Meta(max_length=1 << 22)],
+]
+INTERVAL = tuple[Name, _Resolution, _Start, _Samples, _Bytes, _Sum, _Share | None, Count, Count]
+OWNER = tuple[Name, _Resolution, _Start, ModelId, _Bytes, _Sum]
+KINDS = {"facts": FACT, "memory_intervals": INTERVAL, "memory_owners": OWNER}
+"""What a row is, by the name of its table."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Everything that a journal holds and that is as it must be, by table."""
+
+    facts: Sequence[Row] = ()
+    memory_intervals: Sequence[Row] = ()
+    memory_owners: Sequence[Row] = ()
+    damaged: int = 0
+    """How many rows more there are."""
+
+
+def read(connection: sqlite3.Connection) -> Rows:
+    """The rows of a database that has the tables.
+
+    Raises:
+        sqlite3.Error: It cannot be read.
+    """
+    before, connection.text_factory = connection.text_factory, _text
+    try:
+        found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in KINDS}
+    finally:
+        connection.text_factory = before
+    whole = {name: _whole(kind, found[name]) for name, kind in KINDS.items()}
+    damaged = sum(len(found[name]) - len(whole[name]) for name in KINDS)
+    return Rows(**whole, damaged=damaged)
+
+
+def rewrite(connection: sqlite3.Connection, rows: Rows) -> None:
+    """Have these rows in the tables and no others; the caller begins and ends a transaction."""
+    for name, kind in KINDS.items():
+        connection.execute(f"DELETE FROM {name}")
+        marks = ",".join("?" * len(get_args(kind)))
+        connection.executemany(f"INSERT INTO {name} VALUES ({marks})", getattr(rows, name))
+
+
+def _whole(kind: Any, rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if _is(kind, row)]
+
+
+def _is(kind: Any, row: Row) -> bool:
+    try:
+        # Otherwise text could stand for bytes.
+        msgspec.convert(row, kind, builtin_types=(bytes,))
+    except msgspec.ValidationError:
+        return False
+    # Of true sums; a larger one would not fit when intervals are put together.
+    return kind is FACT or row[-1 if kind is OWNER else 5] <= 4 * row[1] * _MOST_BYTES
+
+
+def _text(content: bytes) -> str | bytes:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:  # it would end the reading of every row after it
+        return content

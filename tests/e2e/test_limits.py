@@ -1,0 +1,234 @@
+"""Every limit of the contract is kept by the server, wherever in a request it applies.
+
+For each entry of the table and each place in a request where its field stands, a value just
+outside is sent to a real server. What is not built yet says so instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from deviceops.v1 import inference_pb2, memory_pb2, model_pb2
+from domains.conversions import REASONS
+from domains.errors import Reason
+from domains.limits import LIMITS, Limit
+from tests.e2e.errors import Refusal, refusal_of
+from tests.e2e.memory_calls import HOST, MIB, free, lend
+from tests.e2e.test_every_rpc import EVERY_RPC, Rpc
+from tests.running import Client, RunningServer
+
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+# Requests that are good but for what a test puts into them.
+GOOD: dict[str, Message] = {
+    "GenerateRequest": inference_pb2.GenerateRequest(
+        settings=inference_pb2.GenerationSettings(prompt="a red apple", width=256, height=256)
+    ),
+    "ValidateGenerationRequest": inference_pb2.ValidateGenerationRequest(
+        request=inference_pb2.GenerateRequest(
+            settings=inference_pb2.GenerationSettings(prompt="a red apple")
+        )
+    ),
+    "AllocateRequest": memory_pb2.AllocateRequest(
+        place=memory_pb2.MemoryPlace(host=memory_pb2.HostMemory()), size_bytes=1
+    ),
+    "CopyRequest": memory_pb2.CopyRequest(source_allocation_id="a", target_allocation_id="b"),
+    "TransferRequest": memory_pb2.TransferRequest(
+        allocation_id="a", place=memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
+    ),
+    "RenewLeaseRequest": memory_pb2.RenewLeaseRequest(allocation_ids=["a"]),
+    "SearchModelsRequest": model_pb2.SearchModelsRequest(query="a"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A field of a request, and a value that its limit does not allow."""
+
+    rpc: Rpc
+    steps: tuple[Any, ...]
+    what: str
+    value: Any
+
+    @property
+    def name(self) -> str:
+        path = ".".join(step.name for step in self.steps)
+        return f"{self.rpc.descriptor.name}.{path}-{self.what}"
+
+    def request(self) -> Message:
+        kind = self.rpc.descriptor.input_type
+        message = GetMessageClass(kind)()
+        if kind.name in GOOD:
+            message.CopyFrom(GOOD[kind.name])
+        at: Any = message
+        for step in self.steps[:-1]:
+            at = getattr(at, step.name).add() if step.is_repeated else getattr(at, step.name)
+            at.SetInParent()
+        field = self.steps[-1]
+        if _is_map(field) and field.message_type.fields_by_name["value"].message_type:
+            for key in self.value:
+                getattr(at, field.name).get_or_create(key)
+        elif _is_map(field):
+            getattr(at, field.name).update(self.value)
+        elif field.is_repeated:
+            del getattr(at, field.name)[:]
+            getattr(at, field.name).extend(self.value)
+        elif field.message_type is not None:
+            getattr(at, field.name).FromNanoseconds(round(self.value * 1e9))
+        else:
+            setattr(at, field.name, self.value)
+        return message
+
+
+def _is_map(field: Any) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def outside(field: Any, limit: Limit) -> Iterator[tuple[str, Any]]:
+    """Values just outside a limit, as the field takes them."""
+    whole = field.cpp_type not in (
+        FieldDescriptor.CPPTYPE_DOUBLE,
+        FieldDescriptor.CPPTYPE_FLOAT,
+    )
+    step = 1 if whole and field.message_type is None else 0.0001
+
+    def number(value: float) -> Any:
+        value = int(value) if whole and field.message_type is None else value
+        return [value] if field.is_repeated else value
+
+    if limit.maximum is not None:
+        yield "maximum", number(limit.maximum + step * (limit.multiple_of or 1))
+    unsigned = field.cpp_type in (
+        FieldDescriptor.CPPTYPE_UINT32,
+        FieldDescriptor.CPPTYPE_UINT64,
+    )
+    if limit.minimum is not None and not (unsigned and limit.minimum == 0):
+        yield "minimum", number(limit.minimum - step * (limit.multiple_of or 1))
+    if limit.multiple_of is not None and limit.minimum is not None:
+        yield "grid", number(limit.minimum + 1)
+    if limit.max_characters is not None:
+        text = "a" * (limit.max_characters + 1)
+        if _is_map(field):
+            yield "characters", {"a": text}
+        else:
+            yield "characters", [text] if field.is_repeated else text
+    if limit.max_bytes is not None:
+        yield "bytes", b"a" * (limit.max_bytes + 1)
+    if limit.max_elements is not None:
+        many = limit.max_elements + 1
+        if _is_map(field):
+            yield "elements", {f"k{number}": "v" for number in range(many)}
+        elif field.message_type is not None:
+            yield "elements", [GetMessageClass(field.message_type)()] * many
+        else:
+            text_like = field.cpp_type == FieldDescriptor.CPPTYPE_STRING
+            yield "elements", ["a" if text_like else 1] * many
+
+
+def places(kind: Descriptor, steps: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every field of a request that has a limit, with those that lead to it."""
+    for field in kind.fields:
+        if field in steps:
+            continue
+        if f"{kind.name}.{field.name}" in LIMITS:
+            yield (*steps, field)
+        if field.message_type is not None and not _is_map(field):
+            yield from places(field.message_type, (*steps, field))
+
+
+def cases() -> Iterator[Case]:
+    for rpc in EVERY_RPC:
+        for steps in places(rpc.descriptor.input_type):
+            field = steps[-1]
+            limit = LIMITS[f"{field.containing_type.name}.{field.name}"]
+            for what, value in outside(field, limit):
+                yield Case(rpc, steps, what, value)
+
+
+CASES = {case.name: case for case in cases()}
+# Only the second message of a stream can hold it; the last test sends it.
+IN_MID_STREAM = CASES.pop("WriteAllocation.data-bytes")
+# Answers that are messages, not errors: limits of these are the server's own to keep.
+SENT_BY_CLIENTS = {
+    f"{steps[-1].containing_type.name}.{steps[-1].name}"
+    for rpc in EVERY_RPC
+    for steps in places(rpc.descriptor.input_type)
+}
+
+
+def named(refusal: Refusal, case: Case) -> bool:
+    """Whether a refusal names the field; a list's element counts as the list."""
+    path = ".".join(step.name for step in case.steps)
+    return path in {_plain(field) for field in refusal.fields}
+
+
+def _plain(path: str) -> str:
+    return ".".join(part.partition("[")[0] for part in path.split("."))
+
+
+async def ask(client: Client, case: Case) -> Refusal:
+    """What a case is told; broken rules that come as data count as a refusal."""
+    told = await case.rpc.call(client.channel, client.metadata[0][1][7:], case.request())
+    if case.rpc.descriptor.name != "ValidateGeneration" or told.code is not grpc.StatusCode.OK:
+        return told
+    verdict = await client.inference.ValidateGeneration(
+        case.request(), metadata=client.metadata
+    )
+    if verdict.failure.reason:
+        failure = REASONS.from_proto(verdict.failure.reason, Reason.INTERNAL)
+        return Refusal(CODES[verdict.failure.status_code], verdict.failure.message, failure)
+    fields = [f"request.{each.field}" for each in verdict.violations]
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, "", fields=fields)
+
+
+def test_limits_of_requests_and_of_answers_are_all_there_are() -> None:
+    answered = {field for field in LIMITS if field not in SENT_BY_CLIENTS}
+    assert {field.partition(".")[0] for field in answered} <= {
+        *("DownloadArtifactResponse", "Failure", "Preview", "ImageChunk", "Model"),
+        *("ValidateGenerationResponse", "PreviewControlImageResponse", "RefreshReport"),
+        *("ReadAllocationResponse", "ModelValidationReport", "ValidateWorkflowResponse"),
+    }
+    assert len(CASES) > 300
+
+
+@pytest.mark.parametrize("rpc", sorted({case.rpc.descriptor.name for case in CASES.values()}))
+async def test_what_is_outside_a_limit_is_refused_and_named(
+    rpc: str, server: RunningServer
+) -> None:
+    async with server.client() as client:
+        wrong = {
+            name: told
+            for name, case in CASES.items()
+            if case.rpc.descriptor.name == rpc
+            for told in [await ask(client, case)]
+            if not kept(told, case)
+        }
+    assert wrong == {}
+
+
+def kept(told: Refusal, case: Case) -> bool:
+    """Whether the answer keeps the limit: it names the field, or does not do it yet."""
+    if told.code is grpc.StatusCode.UNIMPLEMENTED:
+        return told.reason == "NOT_BUILT"
+    return told.code is grpc.StatusCode.INVALID_ARGUMENT and named(told, case)
+
+
+async def test_data_of_a_stream_is_refused_and_named(server: RunningServer) -> None:
+    async with server.client() as client:
+        allocation = await lend(client, HOST, 4 * MIB)
+        header = memory_pb2.WriteAllocationHeader(allocation_id=allocation)
+        parts = iter(
+            [memory_pb2.WriteAllocationRequest(header=header), IN_MID_STREAM.request()]
+        )
+        call: Any = client.memory.WriteAllocation(parts, metadata=client.metadata)
+        told = await refusal_of(call)
+        await free(client, allocation)
+    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert named(told, IN_MID_STREAM)

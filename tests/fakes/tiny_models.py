@@ -1,0 +1,121 @@
+"""Whole models of random weights, a megabyte each: for tests that load hundreds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+_TOKENIZER = Path(__file__).parents[2] / "demo" / "models" / "emoji-xl" / "tokenizer"
+_WIDTH = 16
+_POOLED = 8
+_TIME = 8
+
+
+def save_sdxl(to: Path) -> Path:
+    """A model of SDXL's parts; draws best at 256 pixels."""
+    torch.manual_seed(5)
+    parts = {
+        "tokenizer": _tokenizer(),
+        "tokenizer_2": _tokenizer(),
+        "text_encoder": CLIPTextModel(_text()),
+        "text_encoder_2": CLIPTextModelWithProjection(_text()),
+        "unet": _unet(
+            2 * _WIDTH,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=_TIME,
+            projection_class_embeddings_input_dim=6 * _TIME + _POOLED,
+        ),
+        "vae": _vae(),
+        "scheduler": DPMSolverMultistepScheduler(**_NOISE, steps_offset=1),
+    }
+    kind: Any = StableDiffusionXLPipeline
+    kind(**parts).save_pretrained(to)
+    return to
+
+
+def save_sd1(to: Path) -> Path:
+    """A model of SD 1.x's parts; its tokenizer has a vocabulary and merges alone."""
+    torch.manual_seed(6)
+    kind: Any = StableDiffusionPipeline
+    kind(
+        tokenizer=_tokenizer(),
+        text_encoder=CLIPTextModel(_text()),
+        unet=_unet(_WIDTH),
+        vae=_vae(),
+        scheduler=DDIMScheduler(**_NOISE, steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(to)
+    for name in ("vocab.json", "merges.txt"):
+        (to / "tokenizer" / name).write_bytes((_TOKENIZER / name).read_bytes())
+    (to / "tokenizer" / "tokenizer.json").unlink()
+    return to
+
+
+_NOISE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+}
+
+
+def _tokenizer() -> CLIPTokenizer:
+    kind: Any = CLIPTokenizer
+    tokenizer: CLIPTokenizer = kind.from_pretrained(_TOKENIZER, local_files_only=True)
+    return tokenizer
+
+
+def _text() -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(_tokenizer()),
+        hidden_size=_WIDTH,
+        intermediate_size=2 * _WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=_POOLED,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+
+
+def _unet(width: int, **options: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=2,
+        cross_attention_dim=width,
+        layers_per_block=1,
+        norm_num_groups=8,
+        **options,
+    )
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+    )

@@ -1,0 +1,58 @@
+"""What a file says it is, by its first and last bytes."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from domains.values import ImageFormat
+from server.worker.front.picture_files import NoPicture, measure
+from tests.fakes.pictures import png
+
+
+def saved(form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (264, 320), (200, 30, 30)).save(file, form, **options)
+    return file.getvalue()
+
+
+KINDS = [
+    (ImageFormat.PNG, saved("PNG")),
+    (ImageFormat.PNG, png(264, 320, "text")),
+    (ImageFormat.JPEG, saved("JPEG")),
+    (ImageFormat.JPEG, saved("JPEG", progressive=True, exif=b"Exif\0\0" + bytes(5000))),
+    (ImageFormat.WEBP, saved("WEBP")),
+    (ImageFormat.WEBP, saved("WEBP", lossless=True)),
+    (ImageFormat.WEBP, saved("WEBP", exif=b"Exif\0\0" + bytes(500))),
+]
+
+
+@pytest.mark.parametrize(("form", "data"), KINDS)
+def test_pictures_are_measured(form: ImageFormat, data: bytes) -> None:
+    assert measure(io.BytesIO(data), len(data)) == (form, 264, 320)
+
+
+@pytest.mark.parametrize(("form", "data"), KINDS)
+def test_cut_pictures_are_none(form: ImageFormat, data: bytes) -> None:
+    for length in (*range(40), len(data) // 2, len(data) - 1):
+        with pytest.raises(NoPicture):
+            measure(io.BytesIO(data[:length]), length)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        bytes(100),
+        b"\xff\xd8\xff\xd9",
+        b"\xff\xd8\xff\xe0" + bytes(50) + b"\xff\xd9",
+        b"\xff\xd8" + b"\xff\xe0\0\2" * 2000 + b"\xff\xd9",
+        b"RIFF\x18\0\0\0WEBPVP8?" + bytes(16),
+        b"%PDF-1.4",
+    ],
+)
+def test_other_files_are_none(data: bytes) -> None:
+    with pytest.raises(NoPicture):
+        measure(io.BytesIO(data), len(data))
