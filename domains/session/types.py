@@ -10,9 +10,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.codec import ByteCount, Sha256, Text, Value
+from domains.codec import ByteCount, Count, Sha256, Text, Value
 from domains.errors import Failure, Reason
-from domains.values import DataType, Degradation, ImageFormat
+from domains.limits import default_of
+from domains.values import Degradation, ImageFormat
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -30,12 +31,17 @@ class SessionKind(Enum):
     GENERATION_BATCH = "generation-batch"
     POSTPROCESSING = "postprocessing"
     MODEL_LOAD = "model-load"
+    MODEL_UNLOAD = "model-unload"
+    MODEL_CACHE = "model-cache"
     MODEL_TASK = "model-task"
+    MODEL_IMPORT = "model-import"
     BENCHMARK = "benchmark"
     MEMORY_TASK = "memory-task"
     DEVICE_TASK = "device-task"
     WORKFLOW = "workflow"
     BATCH = "batch"
+    SAFETY_CHECK = "safety-check"
+    CONTROL_IMAGE = "control-image"
 
 
 class SessionState(Enum):
@@ -43,6 +49,7 @@ class SessionState(Enum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
     PAUSED = "paused"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
@@ -67,6 +74,7 @@ class Phase(Enum):
     PREPARING_INPUT = "preparing-input"
     DENOISING = "denoising"
     REFINING = "refining"
+    SECOND_PASS = "second-pass"
     DECODING = "decoding"
     POSTPROCESSING = "postprocessing"
     CHECKING_SAFETY = "checking-safety"
@@ -112,6 +120,45 @@ class SessionOptions:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+class PreviewSettings(Value, frozen=True):
+    """`every_steps` 0 means none; `max_edge_pixels` is the longer side."""
+
+    every_steps: Count = 0
+    max_edge_pixels: Count = int(default_of("PreviewSettings.max_edge_pixels"))
+
+
+class EventKind(Enum):
+    """Kinds of log entries that a stream can be asked for."""
+
+    QUEUE_MOVED = "queue-moved"
+    PHASE_STARTED = "phase-started"
+    TRANSFER_PROGRESS = "transfer-progress"
+    TEXT_ENCODED = "text-encoded"
+    STEP_FINISHED = "step-finished"
+    IMAGE_DECODED = "image-decoded"
+    IMAGE_FINISHED = "image-finished"
+    ITEM_FINISHED = "item-finished"
+    STATE_CHANGED = "state-changed"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How a session's events come to one stream; no part of what the work is.
+
+    The first and the last entry always come; `kinds` is empty for all others too. Between
+    two steps of one picture, its last one aside, lie `step_interval_seconds` at least.
+    """
+
+    image_data: bool = True
+    previews: PreviewSettings = field(default_factory=PreviewSettings)
+    kinds: frozenset[EventKind] = frozenset()
+    step_interval_seconds: float = 0.0
+
+
+ENTRIES = Delivery(image_data=False)
+"""Every entry of the log, as it comes, and nothing beside it."""
+
+
 class ImageResult(Value, frozen=True):
     """A finished picture: an artifact, its size in pixels and bytes, and its seed."""
 
@@ -125,28 +172,15 @@ class ImageResult(Value, frozen=True):
 
 
 @dataclass(frozen=True)
-class GenerationFacts:
-    """What drew the pictures."""
-
-    model_id: str
-    unet_data_type: DataType
-    vae_data_type: DataType
-    channels_last: bool
-    steps: int
-    software_versions: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a session's work came to, beside its pictures.
 
     `timings` are seconds by phase; `report` is the typed result of work that makes no
-    pictures.
+    pictures, or the facts about what drew them.
     """
 
     degradations: tuple[Degradation, ...] = ()
     timings: Mapping[Phase, float] = field(default_factory=dict)
-    generation: GenerationFacts | None = None
     report: object = None
 
 
@@ -223,15 +257,16 @@ class ImageFinished:
 
 @dataclass(frozen=True)
 class Completed:
-    """Last entry of a session that worked. `timings` are seconds by phase."""
+    """Last entry of a session that worked. `timings` are seconds by phase; `report` as in
+    `Outcome`.
+    """
 
     images: tuple[ImageResult, ...]
     degradations: tuple[Degradation, ...]
     timings: Mapping[Phase, float]
     total_seconds: float
     device_id: str
-    generation: GenerationFacts | None = None
-    report: object = None  # the typed result of work that makes no pictures
+    report: object = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import islice
 from domains import checks
 from domains.errors import FieldViolation
 from domains.limits import LIMITS
-from domains.session.types import SessionOptions
+from domains.session.types import Delivery, SessionOptions
 
 
 def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation]:
@@ -18,7 +18,7 @@ def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation
         found.append(checks.request_id(f"{path}.request_id", options.request_id))
     found.append(
         checks.number(
-            f"{path}.timeout", options.timeout_seconds, LIMITS["SessionOptions.timeout"]
+            f"{path}.run_timeout", options.timeout_seconds, LIMITS["SessionOptions.run_timeout"]
         )
     )
     found += checks.lines(f"{path}.tags", options.tags, LIMITS["SessionOptions.tags"])
@@ -28,3 +28,21 @@ def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation
         found.append(checks.name(f"{path}.metadata", key))
         found.append(checks.line(f"{path}.metadata", value, metadata))
     return (violation for violation in found if violation is not None)
+
+
+def check_delivery(delivery: Delivery, path: str) -> Iterator[FieldViolation]:
+    """Every rule `delivery` breaks; `path` is where it stands in the request."""
+    previews = delivery.previews
+    rules = (
+        ("previews.every_steps", previews.every_steps, "PreviewSettings.every_steps"),
+        (
+            "previews.max_edge_pixels",
+            previews.max_edge_pixels,
+            "PreviewSettings.max_edge_pixels",
+        ),
+        ("step_interval", delivery.step_interval_seconds, "DeliveryOptions.step_interval"),
+    )
+    for field, value, limit in rules:
+        broken = checks.number(f"{path}.{field}", value, LIMITS[limit])
+        if broken is not None:
+            yield broken

@@ -40,12 +40,9 @@ class SessionRequest:
     `digest` stands for the whole request: the same request_id with another digest is
     refused. `prepare` checks and resolves the request, and raises what forbids it; it is
     not asked when an earlier call started the session, since what the request named may
-    be gone by now. The call gets pictures' bytes with `image_data` and the newest preview
-    with `previews`.
+    be gone by now.
     """
 
     options: SessionOptions
     digest: bytes
     prepare: Callable[[], Awaitable[SessionPlan]]
-    image_data: bool = False
-    previews: bool = False

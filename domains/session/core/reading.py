@@ -13,6 +13,8 @@ from domains.session.core.session import Session
 from domains.session.errors import EventsExpired
 from domains.session.ports import ArtifactReader
 from domains.session.types import (
+    ENTRIES,
+    Delivery,
     Heartbeat,
     ImageChunk,
     ImageFinished,
@@ -48,8 +50,7 @@ class SessionReader:
         session: Session,
         from_sequence: int = 1,
         *,
-        image_data: bool = False,
-        previews: bool = False,
+        delivery: Delivery = ENTRIES,
     ) -> AsyncGenerator[SessionEvent]:
         """Entries from `from_sequence` on to the last, with passing events.
 
@@ -73,7 +74,7 @@ class SessionReader:
                 if 1 < cursor < log.first_sequence and not condensed:  # meanwhile
                     raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
                 entry = log.entry(cursor)
-                if image_data and isinstance(entry.event, ImageFinished):
+                if delivery.image_data and isinstance(entry.event, ImageFinished):
                     async with aclosing(self._with_data(entry, entry.event)) as events:
                         async for event in events:
                             yield event
@@ -85,7 +86,11 @@ class SessionReader:
             if session.queue_position != position:
                 position = session.queue_position
                 yield self._passing(session, QueueMoved(position))
-            if previews and log.preview is not None and log.preview is not shown:
+            if (
+                delivery.previews.every_steps
+                and log.preview is not None
+                and log.preview is not shown
+            ):
                 shown = log.preview
                 yield shown
             try:

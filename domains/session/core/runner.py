@@ -15,7 +15,7 @@ from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import SessionTimedOut
-from domains.session.types import Accepted, OnDisconnect, SessionEvent
+from domains.session.types import ENTRIES, Accepted, Delivery, OnDisconnect, SessionEvent
 
 
 def _never() -> bool:
@@ -37,6 +37,7 @@ class SessionRunner:
     async def run(
         self,
         request: SessionRequest,
+        delivery: Delivery = ENTRIES,
         *,
         client: str = DEFAULT_CLIENT,
         expired: Callable[[], bool] = _never,
@@ -49,6 +50,7 @@ class SessionRunner:
 
         Args:
             request: What the call asks for.
+            delivery: How the events come to the call.
             client: Whose call it is.
             expired: Whether the call is dropped because its own deadline passed.
 
@@ -58,9 +60,7 @@ class SessionRunner:
                 shutting down, the session failed or was cancelled.
         """
         session, existing = await self._find_or_open(request, client)
-        events = self._reader.events(
-            session, image_data=request.image_data, previews=request.previews
-        )
+        events = self._reader.events(session, delivery=delivery)
         session.followers += 1
         try:
             async with aclosing(events):

@@ -171,7 +171,6 @@ class Session:
             {Phase.QUEUED: queued, **outcome.timings},
             total,
             self.device_id,
-            outcome.generation,
             outcome.report,
         )
         self._end(SessionState.COMPLETED)
