@@ -51,86 +51,87 @@ namespace DeviceOperations.V1 {
             "aW5ncxIcCg9hZXN0aGV0aWNfc2NvcmUYBiABKAFIAogBARIlChhuZWdhdGl2",
             "ZV9hZXN0aGV0aWNfc2NvcmUYByABKAFIA4gBAUIMCgpfc3dpdGNoX2F0QggK",
             "Bl9zdGVwc0ISChBfYWVzdGhldGljX3Njb3JlQhsKGV9uZWdhdGl2ZV9hZXN0",
-            "aGV0aWNfc2NvcmUiKgoJUGl4ZWxTaXplEg0KBXdpZHRoGAEgASgFEg4KBmhl",
-            "aWdodBgCIAEoBSInCgpQaXhlbFBvaW50EgwKBGxlZnQYASABKAUSCwoDdG9w",
-            "GAIgASgFIqEBChBTaXplQ29uZGl0aW9uaW5nEi4KDW9yaWdpbmFsX3NpemUY",
-            "ASABKAsyFy5kZXZpY2VvcHMudjEuUGl4ZWxTaXplEiwKC3RhcmdldF9zaXpl",
-            "GAIgASgLMhcuZGV2aWNlb3BzLnYxLlBpeGVsU2l6ZRIvCg1jcm9wX3RvcF9s",
-            "ZWZ0GAMgASgLMhguZGV2aWNlb3BzLnYxLlBpeGVsUG9pbnQi9QEKDFNkeGxT",
-            "ZXR0aW5ncxIVCghwcm9tcHRfMhgBIAEoCUgAiAEBEh4KEW5lZ2F0aXZlX3By",
-            "b21wdF8yGAIgASgJSAGIAQESLAoEc2l6ZRgDIAEoCzIeLmRldmljZW9wcy52",
-            "MS5TaXplQ29uZGl0aW9uaW5nEjUKDW5lZ2F0aXZlX3NpemUYBCABKAsyHi5k",
-            "ZXZpY2VvcHMudjEuU2l6ZUNvbmRpdGlvbmluZxImCgdyZWZpbmVyGAUgASgL",
-            "MhUuZGV2aWNlb3BzLnYxLlJlZmluZXJCCwoJX3Byb21wdF8yQhQKEl9uZWdh",
-            "dGl2ZV9wcm9tcHRfMiLqAQoKU2Vjb25kUGFzcxISCgVzY2FsZRgBIAEoAUgA",
-            "iAEBEjAKB3Vwc2NhbGUYAiABKA4yHy5kZXZpY2VvcHMudjEuU2Vjb25kUGFz",
-            "c1Vwc2NhbGUSGAoQcG9zdHByb2Nlc3Nvcl9pZBgDIAEoCRIVCghzdHJlbmd0",
-            "aBgEIAEoAUgBiAEBEhIKBXN0ZXBzGAUgASgFSAKIAQESMAoIZ3VpZGFuY2UY",
-            "BiABKAsyHi5kZXZpY2VvcHMudjEuR3VpZGFuY2VTZXR0aW5nc0IICgZfc2Nh",
-            "bGVCCwoJX3N0cmVuZ3RoQggKBl9zdGVwcyJBCg1TZWVkVmFyaWF0aW9uEgwK",
-            "BHNlZWQYASABKAMSFQoIc3RyZW5ndGgYAiABKAFIAIgBAUILCglfc3RyZW5n",
-            "dGgilwIKCVByZWNpc2lvbhIpCgRtb2RlGAEgASgOMhsuZGV2aWNlb3BzLnYx",
-            "LlByZWNpc2lvbk1vZGUSLgoKZGF0YV90eXBlcxgCIAMoCzIaLmRldmljZW9w",
-            "cy52MS5QYXJ0RGF0YVR5cGUSLwoRYXR0ZW50aW9uX3NsaWNpbmcYAyABKA4y",
-            "FC5kZXZpY2VvcHMudjEuVG9nZ2xlEigKCnZhZV90aWxpbmcYBCABKA4yFC5k",
-            "ZXZpY2VvcHMudjEuVG9nZ2xlEikKC3ZhZV9zbGljaW5nGAUgASgOMhQuZGV2",
-            "aWNlb3BzLnYxLlRvZ2dsZRIpCgtjcHVfb2ZmbG9hZBgGIAEoDjIULmRldmlj",
-            "ZW9wcy52MS5Ub2dnbGUi8QkKEkdlbmVyYXRpb25TZXR0aW5ncxITCgZwcm9t",
-            "cHQYASABKAlIAogBARIcCg9uZWdhdGl2ZV9wcm9tcHQYAiABKAlIA4gBARI2",
-            "Cg1wcm9tcHRfc3ludGF4GAMgASgOMhouZGV2aWNlb3BzLnYxLlByb21wdFN5",
-            "bnRheEgEiAEBEhUKCG1vZGVsX2lkGAQgASgJSAWIAQESGQoMdmFlX21vZGVs",
-            "X2lkGAUgASgJSAaIAQESJwoFbG9yYXMYBiADKAsyGC5kZXZpY2VvcHMudjEu",
-            "TG9yYVdlaWdodBI2Cgxjb250cm9sX25ldHMYByADKAsyIC5kZXZpY2VvcHMu",
-            "djEuQ29udHJvbE5ldEd1aWRhbmNlEhsKE2VtYmVkZGluZ19tb2RlbF9pZHMY",
-            "CCADKAkSMAoNaW1hZ2VfcHJvbXB0cxgJIAMoCzIZLmRldmljZW9wcy52MS5J",
-            "bWFnZVByb21wdBItCgdyZWdpb25zGAogAygLMhwuZGV2aWNlb3BzLnYxLlJl",
-            "Z2lvbmFsUHJvbXB0EjQKDmltYWdlX3RvX2ltYWdlGAsgASgLMhouZGV2aWNl",
-            "b3BzLnYxLkltYWdlVG9JbWFnZUgAEi4KCmlucGFpbnRpbmcYDCABKAsyGC5k",
-            "ZXZpY2VvcHMudjEuSW5wYWludGluZ0gAEioKBHNkeGwYDSABKAsyGi5kZXZp",
-            "Y2VvcHMudjEuU2R4bFNldHRpbmdzSAESEgoFd2lkdGgYDiABKAVIB4gBARIT",
-            "CgZoZWlnaHQYDyABKAVICIgBARISCgVzdGVwcxgQIAEoBUgJiAEBEjAKCGd1",
-            "aWRhbmNlGBEgASgLMh4uZGV2aWNlb3BzLnYxLkd1aWRhbmNlU2V0dGluZ3MS",
-            "FgoJY2xpcF9za2lwGBIgASgFSAqIAQESMgoJc2NoZWR1bGVyGBMgASgLMh8u",
-            "ZGV2aWNlb3BzLnYxLlNjaGVkdWxlclNldHRpbmdzEi0KC3NlY29uZF9wYXNz",
-            "GBQgASgLMhguZGV2aWNlb3BzLnYxLlNlY29uZFBhc3MSIgoVc2VhbWxlc3Nf",
-            "aG9yaXpvbnRhbGx5GBUgASgISAuIAQESIAoTc2VhbWxlc3NfdmVydGljYWxs",
-            "eRgWIAEoCEgMiAEBEhgKC2ltYWdlX2NvdW50GBcgASgFSA2IAQESEQoEc2Vl",
-            "ZBgYIAEoA0gOiAEBEg0KBXNlZWRzGBkgAygDEi4KCXZhcmlhdGlvbhgaIAEo",
-            "CzIbLmRldmljZW9wcy52MS5TZWVkVmFyaWF0aW9uEioKCXByZWNpc2lvbhgb",
-            "IAEoCzIXLmRldmljZW9wcy52MS5QcmVjaXNpb24SLAoGb3V0cHV0GBwgASgL",
-            "MhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzQgYKBG1vZGVCCAoGZmFt",
-            "aWx5QgkKB19wcm9tcHRCEgoQX25lZ2F0aXZlX3Byb21wdEIQCg5fcHJvbXB0",
-            "X3N5bnRheEILCglfbW9kZWxfaWRCDwoNX3ZhZV9tb2RlbF9pZEIICgZfd2lk",
-            "dGhCCQoHX2hlaWdodEIICgZfc3RlcHNCDAoKX2NsaXBfc2tpcEIYChZfc2Vh",
-            "bWxlc3NfaG9yaXpvbnRhbGx5QhYKFF9zZWFtbGVzc192ZXJ0aWNhbGx5Qg4K",
-            "DF9pbWFnZV9jb3VudEIHCgVfc2VlZCJ7ChFHZW5lcmF0aW9uT3ZlcmxheRIy",
-            "CghzZXR0aW5ncxgBIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0",
-            "dGluZ3MSMgoOY2xlYXJlZF9maWVsZHMYAiABKAsyGi5nb29nbGUucHJvdG9i",
-            "dWYuRmllbGRNYXNrIlYKEEdlbmVyYXRpb25NYXRyaXgSJgoEYXhlcxgBIAMo",
-            "CzIYLmRldmljZW9wcy52MS5NYXRyaXhBeGlzEhEKBHJ1bnMYAiABKAVIAIgB",
-            "AUIHCgVfcnVucyI9CgpNYXRyaXhBeGlzEi8KBnZhbHVlcxgBIAMoCzIfLmRl",
-            "dmljZW9wcy52MS5HZW5lcmF0aW9uT3ZlcmxheSqYAQoOR2VuZXJhdGlvbk1v",
-            "ZGUSHwobR0VORVJBVElPTl9NT0RFX1VOU1BFQ0lGSUVEEAASIQodR0VORVJB",
-            "VElPTl9NT0RFX1RFWFRfVE9fSU1BR0UQARIiCh5HRU5FUkFUSU9OX01PREVf",
-            "SU1BR0VfVE9fSU1BR0UQAhIeChpHRU5FUkFUSU9OX01PREVfSU5QQUlOVElO",
-            "RxADKp8BCg5JbnBhaW50aW5nRmlsbBIfChtJTlBBSU5USU5HX0ZJTExfVU5T",
-            "UEVDSUZJRUQQABIcChhJTlBBSU5USU5HX0ZJTExfT1JJR0lOQUwQARIZChVJ",
-            "TlBBSU5USU5HX0ZJTExfTk9JU0UQAhIYChRJTlBBSU5USU5HX0ZJTExfQkxV",
-            "UhADEhkKFUlOUEFJTlRJTkdfRklMTF9FTVBUWRAEKmcKC1JlZmluZXJNb2Rl",
-            "EhwKGFJFRklORVJfTU9ERV9VTlNQRUNJRklFRBAAEhkKFVJFRklORVJfTU9E",
-            "RV9IQU5ET1ZFUhABEh8KG1JFRklORVJfTU9ERV9JTUFHRV9UT19JTUFHRRAC",
-            "KpcBChFTZWNvbmRQYXNzVXBzY2FsZRIjCh9TRUNPTkRfUEFTU19VUFNDQUxF",
-            "X1VOU1BFQ0lGSUVEEAASHgoaU0VDT05EX1BBU1NfVVBTQ0FMRV9MQVRFTlQQ",
-            "ARIeChpTRUNPTkRfUEFTU19VUFNDQUxFX1BJWEVMUxACEh0KGVNFQ09ORF9Q",
-            "QVNTX1VQU0NBTEVfTU9ERUwQAyplCg1QcmVjaXNpb25Nb2RlEh4KGlBSRUNJ",
-            "U0lPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGAoUUFJFQ0lTSU9OX01PREVfRVhB",
-            "Q1QQARIaChZQUkVDSVNJT05fTU9ERV9GQVNURVNUEAIqYgoMUHJvbXB0U3lu",
-            "dGF4Eh0KGVBST01QVF9TWU5UQVhfVU5TUEVDSUZJRUQQABIXChNQUk9NUFRf",
-            "U1lOVEFYX1BMQUlOEAESGgoWUFJPTVBUX1NZTlRBWF9XRUlHSFRFRBACKnQK",
-            "EEJhdGNoQ29tcHV0YXRpb24SIQodQkFUQ0hfQ09NUFVUQVRJT05fVU5TUEVD",
-            "SUZJRUQQABIbChdCQVRDSF9DT01QVVRBVElPTl9FWEFDVBABEiAKHEJBVENI",
-            "X0NPTVBVVEFUSU9OX1RIUk9VR0hQVVQQAkIWqgITRGV2aWNlT3BlcmF0aW9u",
-            "cy5WMWIGcHJvdG8z"));
+            "aGV0aWNfc2NvcmUiMQoQQ29uZGl0aW9uaW5nU2l6ZRINCgV3aWR0aBgBIAEo",
+            "BRIOCgZoZWlnaHQYAiABKAUiLgoRQ29uZGl0aW9uaW5nUG9pbnQSDAoEbGVm",
+            "dBgBIAEoBRILCgN0b3AYAiABKAUitgEKEFNpemVDb25kaXRpb25pbmcSNQoN",
+            "b3JpZ2luYWxfc2l6ZRgBIAEoCzIeLmRldmljZW9wcy52MS5Db25kaXRpb25p",
+            "bmdTaXplEjMKC3RhcmdldF9zaXplGAIgASgLMh4uZGV2aWNlb3BzLnYxLkNv",
+            "bmRpdGlvbmluZ1NpemUSNgoNY3JvcF90b3BfbGVmdBgDIAEoCzIfLmRldmlj",
+            "ZW9wcy52MS5Db25kaXRpb25pbmdQb2ludCL1AQoMU2R4bFNldHRpbmdzEhUK",
+            "CHByb21wdF8yGAEgASgJSACIAQESHgoRbmVnYXRpdmVfcHJvbXB0XzIYAiAB",
+            "KAlIAYgBARIsCgRzaXplGAMgASgLMh4uZGV2aWNlb3BzLnYxLlNpemVDb25k",
+            "aXRpb25pbmcSNQoNbmVnYXRpdmVfc2l6ZRgEIAEoCzIeLmRldmljZW9wcy52",
+            "MS5TaXplQ29uZGl0aW9uaW5nEiYKB3JlZmluZXIYBSABKAsyFS5kZXZpY2Vv",
+            "cHMudjEuUmVmaW5lckILCglfcHJvbXB0XzJCFAoSX25lZ2F0aXZlX3Byb21w",
+            "dF8yIuoBCgpTZWNvbmRQYXNzEhIKBXNjYWxlGAEgASgBSACIAQESMAoHdXBz",
+            "Y2FsZRgCIAEoDjIfLmRldmljZW9wcy52MS5TZWNvbmRQYXNzVXBzY2FsZRIY",
+            "ChBwb3N0cHJvY2Vzc29yX2lkGAMgASgJEhUKCHN0cmVuZ3RoGAQgASgBSAGI",
+            "AQESEgoFc3RlcHMYBSABKAVIAogBARIwCghndWlkYW5jZRgGIAEoCzIeLmRl",
+            "dmljZW9wcy52MS5HdWlkYW5jZVNldHRpbmdzQggKBl9zY2FsZUILCglfc3Ry",
+            "ZW5ndGhCCAoGX3N0ZXBzIkEKDVNlZWRWYXJpYXRpb24SDAoEc2VlZBgBIAEo",
+            "AxIVCghzdHJlbmd0aBgCIAEoAUgAiAEBQgsKCV9zdHJlbmd0aCKXAgoJUHJl",
+            "Y2lzaW9uEikKBG1vZGUYASABKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9u",
+            "TW9kZRIuCgpkYXRhX3R5cGVzGAIgAygLMhouZGV2aWNlb3BzLnYxLlBhcnRE",
+            "YXRhVHlwZRIvChFhdHRlbnRpb25fc2xpY2luZxgDIAEoDjIULmRldmljZW9w",
+            "cy52MS5Ub2dnbGUSKAoKdmFlX3RpbGluZxgEIAEoDjIULmRldmljZW9wcy52",
+            "MS5Ub2dnbGUSKQoLdmFlX3NsaWNpbmcYBSABKA4yFC5kZXZpY2VvcHMudjEu",
+            "VG9nZ2xlEikKC2NwdV9vZmZsb2FkGAYgASgOMhQuZGV2aWNlb3BzLnYxLlRv",
+            "Z2dsZSLxCQoSR2VuZXJhdGlvblNldHRpbmdzEhMKBnByb21wdBgBIAEoCUgC",
+            "iAEBEhwKD25lZ2F0aXZlX3Byb21wdBgCIAEoCUgDiAEBEjYKDXByb21wdF9z",
+            "eW50YXgYAyABKA4yGi5kZXZpY2VvcHMudjEuUHJvbXB0U3ludGF4SASIAQES",
+            "FQoIbW9kZWxfaWQYBCABKAlIBYgBARIZCgx2YWVfbW9kZWxfaWQYBSABKAlI",
+            "BogBARInCgVsb3JhcxgGIAMoCzIYLmRldmljZW9wcy52MS5Mb3JhV2VpZ2h0",
+            "EjYKDGNvbnRyb2xfbmV0cxgHIAMoCzIgLmRldmljZW9wcy52MS5Db250cm9s",
+            "TmV0R3VpZGFuY2USGwoTZW1iZWRkaW5nX21vZGVsX2lkcxgIIAMoCRIwCg1p",
+            "bWFnZV9wcm9tcHRzGAkgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUHJvbXB0",
+            "Ei0KB3JlZ2lvbnMYCiADKAsyHC5kZXZpY2VvcHMudjEuUmVnaW9uYWxQcm9t",
+            "cHQSNAoOaW1hZ2VfdG9faW1hZ2UYCyABKAsyGi5kZXZpY2VvcHMudjEuSW1h",
+            "Z2VUb0ltYWdlSAASLgoKaW5wYWludGluZxgMIAEoCzIYLmRldmljZW9wcy52",
+            "MS5JbnBhaW50aW5nSAASKgoEc2R4bBgNIAEoCzIaLmRldmljZW9wcy52MS5T",
+            "ZHhsU2V0dGluZ3NIARISCgV3aWR0aBgOIAEoBUgHiAEBEhMKBmhlaWdodBgP",
+            "IAEoBUgIiAEBEhIKBXN0ZXBzGBAgASgFSAmIAQESMAoIZ3VpZGFuY2UYESAB",
+            "KAsyHi5kZXZpY2VvcHMudjEuR3VpZGFuY2VTZXR0aW5ncxIWCgljbGlwX3Nr",
+            "aXAYEiABKAVICogBARIyCglzY2hlZHVsZXIYEyABKAsyHy5kZXZpY2VvcHMu",
+            "djEuU2NoZWR1bGVyU2V0dGluZ3MSLQoLc2Vjb25kX3Bhc3MYFCABKAsyGC5k",
+            "ZXZpY2VvcHMudjEuU2Vjb25kUGFzcxIiChVzZWFtbGVzc19ob3Jpem9udGFs",
+            "bHkYFSABKAhIC4gBARIgChNzZWFtbGVzc192ZXJ0aWNhbGx5GBYgASgISAyI",
+            "AQESGAoLaW1hZ2VfY291bnQYFyABKAVIDYgBARIRCgRzZWVkGBggASgDSA6I",
+            "AQESDQoFc2VlZHMYGSADKAMSLgoJdmFyaWF0aW9uGBogASgLMhsuZGV2aWNl",
+            "b3BzLnYxLlNlZWRWYXJpYXRpb24SKgoJcHJlY2lzaW9uGBsgASgLMhcuZGV2",
+            "aWNlb3BzLnYxLlByZWNpc2lvbhIsCgZvdXRwdXQYHCABKAsyHC5kZXZpY2Vv",
+            "cHMudjEuT3V0cHV0U2V0dGluZ3NCBgoEbW9kZUIICgZmYW1pbHlCCQoHX3By",
+            "b21wdEISChBfbmVnYXRpdmVfcHJvbXB0QhAKDl9wcm9tcHRfc3ludGF4QgsK",
+            "CV9tb2RlbF9pZEIPCg1fdmFlX21vZGVsX2lkQggKBl93aWR0aEIJCgdfaGVp",
+            "Z2h0QggKBl9zdGVwc0IMCgpfY2xpcF9za2lwQhgKFl9zZWFtbGVzc19ob3Jp",
+            "em9udGFsbHlCFgoUX3NlYW1sZXNzX3ZlcnRpY2FsbHlCDgoMX2ltYWdlX2Nv",
+            "dW50QgcKBV9zZWVkInsKEUdlbmVyYXRpb25PdmVybGF5EjIKCHNldHRpbmdz",
+            "GAEgASgLMiAuZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25TZXR0aW5ncxIyCg5j",
+            "bGVhcmVkX2ZpZWxkcxgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1h",
+            "c2siVgoQR2VuZXJhdGlvbk1hdHJpeBImCgRheGVzGAEgAygLMhguZGV2aWNl",
+            "b3BzLnYxLk1hdHJpeEF4aXMSEQoEcnVucxgCIAEoBUgAiAEBQgcKBV9ydW5z",
+            "Ij0KCk1hdHJpeEF4aXMSLwoGdmFsdWVzGAEgAygLMh8uZGV2aWNlb3BzLnYx",
+            "LkdlbmVyYXRpb25PdmVybGF5KpgBCg5HZW5lcmF0aW9uTW9kZRIfChtHRU5F",
+            "UkFUSU9OX01PREVfVU5TUEVDSUZJRUQQABIhCh1HRU5FUkFUSU9OX01PREVf",
+            "VEVYVF9UT19JTUFHRRABEiIKHkdFTkVSQVRJT05fTU9ERV9JTUFHRV9UT19J",
+            "TUFHRRACEh4KGkdFTkVSQVRJT05fTU9ERV9JTlBBSU5USU5HEAMqnwEKDklu",
+            "cGFpbnRpbmdGaWxsEh8KG0lOUEFJTlRJTkdfRklMTF9VTlNQRUNJRklFRBAA",
+            "EhwKGElOUEFJTlRJTkdfRklMTF9PUklHSU5BTBABEhkKFUlOUEFJTlRJTkdf",
+            "RklMTF9OT0lTRRACEhgKFElOUEFJTlRJTkdfRklMTF9CTFVSEAMSGQoVSU5Q",
+            "QUlOVElOR19GSUxMX0VNUFRZEAQqZwoLUmVmaW5lck1vZGUSHAoYUkVGSU5F",
+            "Ul9NT0RFX1VOU1BFQ0lGSUVEEAASGQoVUkVGSU5FUl9NT0RFX0hBTkRPVkVS",
+            "EAESHwobUkVGSU5FUl9NT0RFX0lNQUdFX1RPX0lNQUdFEAIqlwEKEVNlY29u",
+            "ZFBhc3NVcHNjYWxlEiMKH1NFQ09ORF9QQVNTX1VQU0NBTEVfVU5TUEVDSUZJ",
+            "RUQQABIeChpTRUNPTkRfUEFTU19VUFNDQUxFX0xBVEVOVBABEh4KGlNFQ09O",
+            "RF9QQVNTX1VQU0NBTEVfUElYRUxTEAISHQoZU0VDT05EX1BBU1NfVVBTQ0FM",
+            "RV9NT0RFTBADKmUKDVByZWNpc2lvbk1vZGUSHgoaUFJFQ0lTSU9OX01PREVf",
+            "VU5TUEVDSUZJRUQQABIYChRQUkVDSVNJT05fTU9ERV9FWEFDVBABEhoKFlBS",
+            "RUNJU0lPTl9NT0RFX0ZBU1RFU1QQAipiCgxQcm9tcHRTeW50YXgSHQoZUFJP",
+            "TVBUX1NZTlRBWF9VTlNQRUNJRklFRBAAEhcKE1BST01QVF9TWU5UQVhfUExB",
+            "SU4QARIaChZQUk9NUFRfU1lOVEFYX1dFSUdIVEVEEAIqdAoQQmF0Y2hDb21w",
+            "dXRhdGlvbhIhCh1CQVRDSF9DT01QVVRBVElPTl9VTlNQRUNJRklFRBAAEhsK",
+            "F0JBVENIX0NPTVBVVEFUSU9OX0VYQUNUEAESIAocQkFUQ0hfQ09NUFVUQVRJ",
+            "T05fVEhST1VHSFBVVBACQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90",
+            "bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.FieldMaskReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.GenerationMode), typeof(global::DeviceOperations.V1.InpaintingFill), typeof(global::DeviceOperations.V1.RefinerMode), typeof(global::DeviceOperations.V1.SecondPassUpscale), typeof(global::DeviceOperations.V1.PrecisionMode), typeof(global::DeviceOperations.V1.PromptSyntax), typeof(global::DeviceOperations.V1.BatchComputation), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -138,8 +139,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OutpaintingMargins), global::DeviceOperations.V1.OutpaintingMargins.Parser, new[]{ "LeftPixels", "TopPixels", "RightPixels", "BottomPixels" }, new[]{ "LeftPixels", "TopPixels", "RightPixels", "BottomPixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Inpainting), global::DeviceOperations.V1.Inpainting.Parser, new[]{ "Image", "Mask", "InvertMask", "Strength", "Fill", "MaskBlurPixels", "CropMarginPixels", "KeepUnmaskedPixels", "Fit", "Margins" }, new[]{ "Strength", "MaskBlurPixels", "CropMarginPixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Refiner), global::DeviceOperations.V1.Refiner.Parser, new[]{ "ModelId", "Mode", "SwitchAt", "Steps", "Guidance", "AestheticScore", "NegativeAestheticScore" }, new[]{ "SwitchAt", "Steps", "AestheticScore", "NegativeAestheticScore" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PixelSize), global::DeviceOperations.V1.PixelSize.Parser, new[]{ "Width", "Height" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PixelPoint), global::DeviceOperations.V1.PixelPoint.Parser, new[]{ "Left", "Top" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ConditioningSize), global::DeviceOperations.V1.ConditioningSize.Parser, new[]{ "Width", "Height" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ConditioningPoint), global::DeviceOperations.V1.ConditioningPoint.Parser, new[]{ "Left", "Top" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SizeConditioning), global::DeviceOperations.V1.SizeConditioning.Parser, new[]{ "OriginalSize", "TargetSize", "CropTopLeft" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SdxlSettings), global::DeviceOperations.V1.SdxlSettings.Parser, new[]{ "Prompt2", "NegativePrompt2", "Size", "NegativeSize", "Refiner" }, new[]{ "Prompt2", "NegativePrompt2" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SecondPass), global::DeviceOperations.V1.SecondPass.Parser, new[]{ "Scale", "Upscale", "PostprocessorId", "Strength", "Steps", "Guidance" }, new[]{ "Scale", "Strength", "Steps" }, null, null, null),
@@ -2159,16 +2160,16 @@ namespace DeviceOperations.V1 {
   /// A size in pixels, for conditioning; 0 is allowed.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PixelSize : pb::IMessage<PixelSize>
+  public sealed partial class ConditioningSize : pb::IMessage<ConditioningSize>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<PixelSize> _parser = new pb::MessageParser<PixelSize>(() => new PixelSize());
+    private static readonly pb::MessageParser<ConditioningSize> _parser = new pb::MessageParser<ConditioningSize>(() => new ConditioningSize());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PixelSize> Parser { get { return _parser; } }
+    public static pb::MessageParser<ConditioningSize> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2184,7 +2185,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PixelSize() {
+    public ConditioningSize() {
       OnConstruction();
     }
 
@@ -2192,7 +2193,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PixelSize(PixelSize other) : this() {
+    public ConditioningSize(ConditioningSize other) : this() {
       width_ = other.width_;
       height_ = other.height_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -2200,8 +2201,8 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PixelSize Clone() {
-      return new PixelSize(this);
+    public ConditioningSize Clone() {
+      return new ConditioningSize(this);
     }
 
     /// <summary>Field number for the "width" field.</summary>
@@ -2237,12 +2238,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as PixelSize);
+      return Equals(other as ConditioningSize);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(PixelSize other) {
+    public bool Equals(ConditioningSize other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -2328,7 +2329,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(PixelSize other) {
+    public void MergeFrom(ConditioningSize other) {
       if (other == null) {
         return;
       }
@@ -2403,16 +2404,16 @@ namespace DeviceOperations.V1 {
   /// A point in pixels, for conditioning.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PixelPoint : pb::IMessage<PixelPoint>
+  public sealed partial class ConditioningPoint : pb::IMessage<ConditioningPoint>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<PixelPoint> _parser = new pb::MessageParser<PixelPoint>(() => new PixelPoint());
+    private static readonly pb::MessageParser<ConditioningPoint> _parser = new pb::MessageParser<ConditioningPoint>(() => new ConditioningPoint());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PixelPoint> Parser { get { return _parser; } }
+    public static pb::MessageParser<ConditioningPoint> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2428,7 +2429,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PixelPoint() {
+    public ConditioningPoint() {
       OnConstruction();
     }
 
@@ -2436,7 +2437,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PixelPoint(PixelPoint other) : this() {
+    public ConditioningPoint(ConditioningPoint other) : this() {
       left_ = other.left_;
       top_ = other.top_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -2444,8 +2445,8 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PixelPoint Clone() {
-      return new PixelPoint(this);
+    public ConditioningPoint Clone() {
+      return new ConditioningPoint(this);
     }
 
     /// <summary>Field number for the "left" field.</summary>
@@ -2481,12 +2482,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as PixelPoint);
+      return Equals(other as ConditioningPoint);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(PixelPoint other) {
+    public bool Equals(ConditioningPoint other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -2572,7 +2573,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(PixelPoint other) {
+    public void MergeFrom(ConditioningPoint other) {
       if (other == null) {
         return;
       }
@@ -2695,13 +2696,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "original_size" field.</summary>
     public const int OriginalSizeFieldNumber = 1;
-    private global::DeviceOperations.V1.PixelSize originalSize_;
+    private global::DeviceOperations.V1.ConditioningSize originalSize_;
     /// <summary>
     /// Absent means the drawn size.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PixelSize OriginalSize {
+    public global::DeviceOperations.V1.ConditioningSize OriginalSize {
       get { return originalSize_; }
       set {
         originalSize_ = value;
@@ -2710,13 +2711,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "target_size" field.</summary>
     public const int TargetSizeFieldNumber = 2;
-    private global::DeviceOperations.V1.PixelSize targetSize_;
+    private global::DeviceOperations.V1.ConditioningSize targetSize_;
     /// <summary>
     /// Absent means the drawn size.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PixelSize TargetSize {
+    public global::DeviceOperations.V1.ConditioningSize TargetSize {
       get { return targetSize_; }
       set {
         targetSize_ = value;
@@ -2725,13 +2726,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "crop_top_left" field.</summary>
     public const int CropTopLeftFieldNumber = 3;
-    private global::DeviceOperations.V1.PixelPoint cropTopLeft_;
+    private global::DeviceOperations.V1.ConditioningPoint cropTopLeft_;
     /// <summary>
     /// Absent means none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PixelPoint CropTopLeft {
+    public global::DeviceOperations.V1.ConditioningPoint CropTopLeft {
       get { return cropTopLeft_; }
       set {
         cropTopLeft_ = value;
@@ -2851,19 +2852,19 @@ namespace DeviceOperations.V1 {
       }
       if (other.originalSize_ != null) {
         if (originalSize_ == null) {
-          OriginalSize = new global::DeviceOperations.V1.PixelSize();
+          OriginalSize = new global::DeviceOperations.V1.ConditioningSize();
         }
         OriginalSize.MergeFrom(other.OriginalSize);
       }
       if (other.targetSize_ != null) {
         if (targetSize_ == null) {
-          TargetSize = new global::DeviceOperations.V1.PixelSize();
+          TargetSize = new global::DeviceOperations.V1.ConditioningSize();
         }
         TargetSize.MergeFrom(other.TargetSize);
       }
       if (other.cropTopLeft_ != null) {
         if (cropTopLeft_ == null) {
-          CropTopLeft = new global::DeviceOperations.V1.PixelPoint();
+          CropTopLeft = new global::DeviceOperations.V1.ConditioningPoint();
         }
         CropTopLeft.MergeFrom(other.CropTopLeft);
       }
@@ -2888,21 +2889,21 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (originalSize_ == null) {
-              OriginalSize = new global::DeviceOperations.V1.PixelSize();
+              OriginalSize = new global::DeviceOperations.V1.ConditioningSize();
             }
             input.ReadMessage(OriginalSize);
             break;
           }
           case 18: {
             if (targetSize_ == null) {
-              TargetSize = new global::DeviceOperations.V1.PixelSize();
+              TargetSize = new global::DeviceOperations.V1.ConditioningSize();
             }
             input.ReadMessage(TargetSize);
             break;
           }
           case 26: {
             if (cropTopLeft_ == null) {
-              CropTopLeft = new global::DeviceOperations.V1.PixelPoint();
+              CropTopLeft = new global::DeviceOperations.V1.ConditioningPoint();
             }
             input.ReadMessage(CropTopLeft);
             break;
@@ -2928,21 +2929,21 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (originalSize_ == null) {
-              OriginalSize = new global::DeviceOperations.V1.PixelSize();
+              OriginalSize = new global::DeviceOperations.V1.ConditioningSize();
             }
             input.ReadMessage(OriginalSize);
             break;
           }
           case 18: {
             if (targetSize_ == null) {
-              TargetSize = new global::DeviceOperations.V1.PixelSize();
+              TargetSize = new global::DeviceOperations.V1.ConditioningSize();
             }
             input.ReadMessage(TargetSize);
             break;
           }
           case 26: {
             if (cropTopLeft_ == null) {
-              CropTopLeft = new global::DeviceOperations.V1.PixelPoint();
+              CropTopLeft = new global::DeviceOperations.V1.ConditioningPoint();
             }
             input.ReadMessage(CropTopLeft);
             break;
