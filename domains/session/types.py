@@ -31,12 +31,17 @@ class SessionKind(Enum):
     GENERATION_BATCH = "generation-batch"
     POSTPROCESSING = "postprocessing"
     MODEL_LOAD = "model-load"
+    MODEL_UNLOAD = "model-unload"
+    MODEL_CACHE = "model-cache"
     MODEL_TASK = "model-task"
+    MODEL_IMPORT = "model-import"
     BENCHMARK = "benchmark"
     MEMORY_TASK = "memory-task"
     DEVICE_TASK = "device-task"
     WORKFLOW = "workflow"
     BATCH = "batch"
+    SAFETY_CHECK = "safety-check"
+    CONTROL_IMAGE = "control-image"
 
 
 class SessionState(Enum):
@@ -44,6 +49,7 @@ class SessionState(Enum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
     PAUSED = "paused"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
@@ -68,6 +74,7 @@ class Phase(Enum):
     PREPARING_INPUT = "preparing-input"
     DENOISING = "denoising"
     REFINING = "refining"
+    SECOND_PASS = "second-pass"
     DECODING = "decoding"
     POSTPROCESSING = "postprocessing"
     CHECKING_SAFETY = "checking-safety"
@@ -148,8 +155,8 @@ class Delivery:
     step_interval_seconds: float = 0.0
 
 
-EVERYTHING = Delivery()
-"""Every entry and every picture, as they come."""
+ENTRIES = Delivery(image_data=False)
+"""Every entry of the log, as it comes, and nothing beside it."""
 
 
 class ImageResult(Value, frozen=True):

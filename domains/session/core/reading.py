@@ -13,7 +13,7 @@ from domains.session.core.session import Session
 from domains.session.errors import EventsExpired
 from domains.session.ports import ArtifactReader
 from domains.session.types import (
-    EVERYTHING,
+    ENTRIES,
     Delivery,
     Heartbeat,
     ImageChunk,
@@ -50,7 +50,7 @@ class SessionReader:
         session: Session,
         from_sequence: int = 1,
         *,
-        delivery: Delivery = EVERYTHING,
+        delivery: Delivery = ENTRIES,
     ) -> AsyncGenerator[SessionEvent]:
         """Entries from `from_sequence` on to the last, with passing events.
 

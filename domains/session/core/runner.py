@@ -15,7 +15,7 @@ from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import SessionTimedOut
-from domains.session.types import EVERYTHING, Accepted, Delivery, OnDisconnect, SessionEvent
+from domains.session.types import ENTRIES, Accepted, Delivery, OnDisconnect, SessionEvent
 
 
 def _never() -> bool:
@@ -37,7 +37,7 @@ class SessionRunner:
     async def run(
         self,
         request: SessionRequest,
-        delivery: Delivery = EVERYTHING,
+        delivery: Delivery = ENTRIES,
         *,
         client: str = DEFAULT_CLIENT,
         expired: Callable[[], bool] = _never,
