@@ -10,9 +10,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.codec import ByteCount, Sha256, Text, Value
+from domains.codec import ByteCount, Count, Sha256, Text, Value
 from domains.errors import Failure, Reason
-from domains.values import DataType, Degradation, ImageFormat
+from domains.limits import default_of
+from domains.session.facts import GenerationFacts
+from domains.values import ByteFigure, Degradation, ImageFormat
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -43,6 +45,7 @@ class SessionState(Enum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
     PAUSED = "paused"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
@@ -101,15 +104,55 @@ class OnDisconnect(Enum):
 class SessionOptions:
     """What every request that starts a session may say about it.
 
-    `timeout_seconds` counts from acceptance, queue included.
+    `queue_timeout_seconds` bounds the wait for the first turn, None for ever;
+    `run_timeout_seconds` bounds the work of one attempt. Neither counts pauses.
+    `retention_seconds` is how long the session is kept once it is final, None for as long
+    as the server keeps sessions that say nothing.
     """
 
     request_id: str = ""
     priority: Priority = Priority.NORMAL
-    timeout_seconds: float = 300.0
+    queue_timeout_seconds: float | None = None
+    run_timeout_seconds: float = default_of("SessionOptions.run_timeout")
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    retention_seconds: float | None = None
+
+
+class PreviewSettings(Value, frozen=True):
+    """`every_steps` 0 means none; `max_edge_pixels` is the longer side."""
+
+    every_steps: Count = 0
+    max_edge_pixels: Count = int(default_of("PreviewSettings.max_edge_pixels"))
+
+
+class EventKind(Enum):
+    """Kinds of log entries that a stream can be asked for."""
+
+    QUEUE_MOVED = "queue-moved"
+    PHASE_STARTED = "phase-started"
+    TRANSFER_PROGRESS = "transfer-progress"
+    TEXT_ENCODED = "text-encoded"
+    STEP_FINISHED = "step-finished"
+    IMAGE_DECODED = "image-decoded"
+    IMAGE_FINISHED = "image-finished"
+    ITEM_FINISHED = "item-finished"
+    STATE_CHANGED = "state-changed"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How a session's events come to one stream; no part of what the work is.
+
+    The first and the last entry always come; `kinds` is empty for all others too. Between
+    two steps of one picture, its last one aside, lie `step_interval_seconds` at least.
+    """
+
+    image_data: bool = True
+    previews: PreviewSettings = PreviewSettings()
+    kinds: frozenset[EventKind] = frozenset()
+    step_interval_seconds: float = 0.0
 
 
 class ImageResult(Value, frozen=True):
@@ -125,29 +168,18 @@ class ImageResult(Value, frozen=True):
 
 
 @dataclass(frozen=True)
-class GenerationFacts:
-    """What drew the pictures."""
-
-    model_id: str
-    unet_data_type: DataType
-    vae_data_type: DataType
-    channels_last: bool
-    steps: int
-    software_versions: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a session's work came to, beside its pictures.
 
     `timings` are seconds by phase; `report` is the typed result of work that makes no
-    pictures.
+    pictures; `peak_memory` is the most memory of its device meanwhile.
     """
 
     degradations: tuple[Degradation, ...] = ()
     timings: Mapping[Phase, float] = field(default_factory=dict)
     generation: GenerationFacts | None = None
     report: object = None
+    peak_memory: ByteFigure | None = None
 
 
 # Log entries, in the order in which they may appear.
@@ -163,7 +195,8 @@ class Accepted:
     expected_phases: tuple[Phase, ...]
     seeds: tuple[int, ...]
     steps: int
-    deadline: datetime
+    queue_deadline: datetime | None = None
+    estimated_end_time: datetime | None = None
 
 
 class PhaseStarted(Value, frozen=True):
@@ -222,8 +255,30 @@ class ImageFinished:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """The session stopped between two steps, to be resumed.
+
+    `reason_text` is what the client `paused_by` gave as its reason.
+    """
+
+    reason_text: str = ""
+    paused_by: str = ""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The session goes on, as the client `resumed_by` asked; it waits in its queue first."""
+
+    resumed_by: str = ""
+
+
+@dataclass(frozen=True)
 class Completed:
-    """Last entry of a session that worked. `timings` are seconds by phase."""
+    """Last entry of a session that worked.
+
+    `timings` are seconds by phase, waiting included; `peak_memory` is that of its device
+    while it worked.
+    """
 
     images: tuple[ImageResult, ...]
     degradations: tuple[Degradation, ...]
@@ -232,6 +287,8 @@ class Completed:
     device_id: str
     generation: GenerationFacts | None = None
     report: object = None  # the typed result of work that makes no pictures
+    pause_seconds: float = 0.0
+    peak_memory: ByteFigure | None = None
 
 
 @dataclass(frozen=True)
@@ -244,11 +301,17 @@ class Failed:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Last entry of a session that was stopped, with the phase it was stopped in."""
+    """Last entry of a session that was stopped, with the phase it was stopped in.
+
+    `reason_text` is what the client `cancelled_by` gave as its reason; both are empty when
+    no client asked.
+    """
 
     reason: Reason
     phase: Phase | None
     images: tuple[ImageResult, ...]
+    reason_text: str = ""
+    cancelled_by: str = ""
 
 
 Entry = (
@@ -259,6 +322,8 @@ Entry = (
     | StepFinished
     | ImageDecoded
     | ImageFinished
+    | Paused
+    | Resumed
     | Completed
     | Failed
     | Cancelled
@@ -271,9 +336,13 @@ Terminal = Completed | Failed | Cancelled
 
 @dataclass(frozen=True)
 class QueueMoved:
-    """The place in the queue changed; 0 is next."""
+    """The place in the queue changed; 0 is next.
+
+    `estimated_start_time` is None while nothing comparable was measured.
+    """
 
     queue_position: int
+    estimated_start_time: datetime | None = None
 
 
 class Preview(Value, frozen=True):
@@ -321,27 +390,3 @@ class SessionEvent:
     event_time: datetime
     event: Entry | Passing
     existing: bool = False  # of Accepted: the request_id named a session that existed
-
-
-@dataclass(frozen=True)
-class SessionSnapshot:
-    """A session as it stands, for lists. `progress` is from 0 to 1."""
-
-    session_id: str
-    kind: SessionKind
-    state: SessionState
-    phase: Phase | None
-    device_id: str
-    model_id: str
-    queue_position: int
-    progress: float
-    first_sequence: int
-    last_sequence: int
-    create_time: datetime
-    start_time: datetime | None
-    end_time: datetime | None
-    expire_time: datetime | None
-    options: SessionOptions
-    failure: Failure | None
-    images: tuple[ImageResult, ...]
-    parent_session_id: str = ""

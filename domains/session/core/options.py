@@ -8,7 +8,7 @@ from itertools import islice
 from domains import checks
 from domains.errors import FieldViolation
 from domains.limits import LIMITS
-from domains.session.types import SessionOptions
+from domains.session.types import Delivery, SessionOptions
 
 
 def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation]:
@@ -16,11 +16,15 @@ def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation
     found: list[FieldViolation | None] = []
     if options.request_id:
         found.append(checks.request_id(f"{path}.request_id", options.request_id))
-    found.append(
-        checks.number(
-            f"{path}.timeout", options.timeout_seconds, LIMITS["SessionOptions.timeout"]
-        )
+    times = (
+        ("queue_timeout", options.queue_timeout_seconds),
+        ("run_timeout", options.run_timeout_seconds),
+        ("retention", options.retention_seconds),
     )
+    for field, seconds in times:
+        if seconds is not None:
+            limit = LIMITS[f"SessionOptions.{field}"]
+            found.append(checks.number(f"{path}.{field}", seconds, limit))
     found += checks.lines(f"{path}.tags", options.tags, LIMITS["SessionOptions.tags"])
     metadata = LIMITS["SessionOptions.metadata"]
     found.append(checks.elements(f"{path}.metadata", len(options.metadata), metadata))
@@ -28,3 +32,21 @@ def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation
         found.append(checks.name(f"{path}.metadata", key))
         found.append(checks.line(f"{path}.metadata", value, metadata))
     return (violation for violation in found if violation is not None)
+
+
+def check_delivery(delivery: Delivery, path: str) -> Iterator[FieldViolation]:
+    """Every rule `delivery` breaks; `path` is where it stands in the request."""
+    previews = delivery.previews
+    rules = (
+        ("previews.every_steps", previews.every_steps, "PreviewSettings.every_steps"),
+        (
+            "previews.max_edge_pixels",
+            previews.max_edge_pixels,
+            "PreviewSettings.max_edge_pixels",
+        ),
+        ("step_interval", delivery.step_interval_seconds, "DeliveryOptions.step_interval"),
+    )
+    for field, value, limit in rules:
+        broken = checks.number(f"{path}.{field}", value, LIMITS[limit])
+        if broken is not None:
+            yield broken

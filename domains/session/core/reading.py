@@ -9,10 +9,12 @@ from dataclasses import replace
 
 from domains.clock import Clock
 from domains.errors import DomainError
+from domains.session.core.selection import Selection
 from domains.session.core.session import Session
 from domains.session.errors import EventsExpired
 from domains.session.ports import ArtifactReader
 from domains.session.types import (
+    Delivery,
     Heartbeat,
     ImageChunk,
     ImageFinished,
@@ -48,13 +50,12 @@ class SessionReader:
         session: Session,
         from_sequence: int = 1,
         *,
-        image_data: bool = False,
-        previews: bool = False,
+        delivery: Delivery = Delivery(),
     ) -> AsyncGenerator[SessionEvent]:
         """Entries from `from_sequence` on to the last, with passing events.
 
         0 and 1 mean every entry that is kept: of a session that ended long ago progress may
-        be missing.
+        be missing. What `delivery` leaves out is skipped, its number too.
 
         Raises:
             EventsExpired: `from_sequence` is more than one past the newest entry, or entries
@@ -65,6 +66,7 @@ class SessionReader:
         cursor = max(from_sequence, 1)
         if not (cursor == 1 or log.first_sequence <= cursor <= log.last_sequence + 1):
             raise EventsExpired(from_sequence, log.first_sequence, log.last_sequence)
+        selection = Selection(delivery)
         shown: SessionEvent | None = None
         position = session.queue_position
         while True:
@@ -73,19 +75,23 @@ class SessionReader:
                 if 1 < cursor < log.first_sequence and not condensed:  # meanwhile
                     raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
                 entry = log.entry(cursor)
-                if image_data and isinstance(entry.event, ImageFinished):
+                cursor = entry.sequence + 1
+                if not selection.takes(entry):
+                    continue
+                if delivery.image_data and isinstance(entry.event, ImageFinished):
                     async with aclosing(self._with_data(entry, entry.event)) as events:
                         async for event in events:
                             yield event
                 else:
                     yield entry
-                cursor = entry.sequence + 1
             if log.terminal is not None:
                 return
             if session.queue_position != position:
                 position = session.queue_position
-                yield self._passing(session, QueueMoved(position))
-            if previews and log.preview is not None and log.preview is not shown:
+                moved = QueueMoved(position, session.estimated_start_time)
+                if selection.wants(moved):
+                    yield self._passing(session, moved)
+            if delivery.previews.every_steps and log.preview is not None and log.preview is not shown:
                 shown = log.preview
                 yield shown
             try:
