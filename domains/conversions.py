@@ -6,7 +6,7 @@ Only convert modules import this: it knows protobuf, which cores do not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from enum import Enum
@@ -16,29 +16,38 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from deviceops.v1 import common_pb2
+from deviceops.v1 import common_pb2, errors_pb2
 from domains.codec import Value
-from domains.errors import FieldViolation, InvalidArgument, Reason
+from domains.errors import (
+    DomainError,
+    FeatureNotBuilt,
+    FieldViolation,
+    InvalidArgument,
+    Reason,
+)
 from domains.limits import LIMITS
-from domains.values import ByteFigure, DataType, FigureQuality
+from domains.values import ByteFigure, DataType, FigureQuality, ModelPart, PartDataType
 
 E = TypeVar("E", bound=Enum)
 V = TypeVar("V", bound=int)
-V_co = TypeVar("V_co", bound=int, covariant=True)
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 
-class _Wrapper(Protocol[V_co]):
-    def Value(self, name: str) -> V_co: ...
+class _Wrapper(Protocol[V]):
+    def Value(self, name: str) -> V: ...
+
+    def Name(self, number: V) -> str: ...
+
+    def values(self) -> Sequence[V]: ...
 
 
 class EnumMap(Generic[E, V]):
     """A Python enum and the proto enum with the same names behind a prefix.
 
     Zero (`_UNSPECIFIED`) has no member: a default takes its place. Numbers that the
-    proto enum does not have, from a newer client, are refused; `field` is where in the
-    request they stood.
+    proto enum does not have, from a newer client, are refused, and so are values that it
+    has and this version does nothing with; `field` is where in the request they stood.
 
     Args:
         members: The Python enum.
@@ -52,6 +61,8 @@ class EnumMap(Generic[E, V]):
     ) -> None:
         self._zero = zero
         self._prefix = prefix
+        self._name_of = wrapper.Name
+        self._known = frozenset(wrapper.values())
         self._unspecified = wrapper.Value(prefix + "UNSPECIFIED")
         self._numbers: dict[E, V] = {
             member: wrapper.Value(prefix + member.name)
@@ -73,6 +84,7 @@ class EnumMap(Generic[E, V]):
 
         Raises:
             InvalidArgument: ENUM_VALUE_UNKNOWN.
+            FeatureNotBuilt: The contract has it, and no member stands for it.
         """
         member = self.optional_from_proto(number, field=field)
         return default if member is None else member
@@ -82,14 +94,18 @@ class EnumMap(Generic[E, V]):
 
         Raises:
             InvalidArgument: ENUM_VALUE_UNKNOWN.
+            FeatureNotBuilt: The contract has it, and no member stands for it.
         """
         if not number:
             return self._zero
-        if number not in self._members:
-            raise self._unknown(field)
-        return self._members[number]
+        if number in self._members:
+            return self._members[number]
+        raise self._refusal(number, field)
 
-    def _unknown(self, field: str) -> InvalidArgument:
+    def _refusal(self, number: int, field: str) -> DomainError:
+        known_number = next((known for known in self._known if known == number), None)
+        if known_number is not None:
+            return FeatureNotBuilt((self._name_of(known_number),))
         known = ", ".join(f"{self._prefix}{member.name}" for member in self._numbers)
         where = field or self._prefix.rstrip("_").lower()
         rule = f"Must be one of {known}."
@@ -160,8 +176,18 @@ def given(message: Message, field: str) -> float:
 
 
 def digest(message: Message) -> bytes:
-    """Stands for a request, so that its request_id is not used for another one."""
-    return hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
+    """Stands for a request, so that its request_id is not used for another one.
+
+    What is asked for and not how: requests are the same that differ in `options` and
+    `delivery` alone.
+    """
+    asked = type(message)()
+    asked.CopyFrom(message)
+    for how in ("options", "delivery"):
+        if how in asked.DESCRIPTOR.fields_by_name:
+            asked.ClearField(how)
+    name = asked.DESCRIPTOR.full_name.encode()
+    return hashlib.sha256(name + b"\0" + asked.SerializeToString(deterministic=True)).digest()
 
 
 async def converted(items: AsyncGenerator[T], convert: Callable[[T], M]) -> AsyncGenerator[M]:
@@ -171,9 +197,10 @@ async def converted(items: AsyncGenerator[T], convert: Callable[[T], M]) -> Asyn
             yield convert(item)
 
 
-DATA_TYPES = EnumMap(DataType, common_pb2.DataType, "DATA_TYPE_")
+DATA_TYPES = EnumMap(DataType, common_pb2.TensorDataType, "TENSOR_DATA_TYPE_")
+MODEL_PARTS = EnumMap(ModelPart, common_pb2.ModelPart, "MODEL_PART_")
 QUALITIES = EnumMap(FigureQuality, common_pb2.FigureQuality, "FIGURE_QUALITY_")
-REASONS = EnumMap(Reason, common_pb2.ErrorReason, "ERROR_REASON_")
+REASONS = EnumMap(Reason, errors_pb2.ErrorReason, "ERROR_REASON_")
 
 
 def byte_figure(figure: ByteFigure) -> common_pb2.ByteFigure:
@@ -183,3 +210,13 @@ def byte_figure(figure: ByteFigure) -> common_pb2.ByteFigure:
         quality=QUALITIES.to_proto(figure.quality),
         source=figure.source,
     )
+
+
+def part_data_types(parts: Iterable[PartDataType]) -> list[common_pb2.PartDataType]:
+    """The data types of a model's parts."""
+    return [
+        common_pb2.PartDataType(
+            part=MODEL_PARTS.to_proto(each.part), data_type=DATA_TYPES.to_proto(each.data_type)
+        )
+        for each in parts
+    ]

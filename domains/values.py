@@ -43,6 +43,23 @@ class ModelPlace(Value, frozen=True):
         return self.root / self.inside
 
 
+class ModelPart(Enum):
+    """A part of a model that has numbers of its own."""
+
+    DENOISER = "denoiser"
+    VAE = "vae"
+    TEXT_ENCODER = "text-encoder"
+    TEXT_ENCODER_2 = "text-encoder-2"
+    TEXT_ENCODER_3 = "text-encoder-3"
+
+
+class PartDataType(Value, frozen=True):
+    """In which data type a part of a model computes."""
+
+    part: ModelPart
+    data_type: DataType
+
+
 class FigureQuality(Enum):
     """How far a figure can be trusted."""
 
@@ -96,19 +113,20 @@ class DegradationKind(Enum):
     """Ways in which a result may be made otherwise than asked or than usual."""
 
     VAE_TILED = "vae-tiled"
-    VAE_DATA_TYPE = "vae-data-type"
-    UNET_DATA_TYPE = "unet-data-type"
+    DATA_TYPE = "data-type"
     CPU_FALLBACK = "cpu-fallback"
     OFFLOADED = "offloaded"
     ATTENTION_SLICED = "attention-sliced"
     SLOW_ENCODER = "slow-encoder"
-    OTHER_DEVICE = "other-device"
     PROMPT_TRUNCATED = "prompt-truncated"
     PARAMETERS_OMITTED = "parameters-omitted"
 
 
 class Degradation(Value, frozen=True):
-    """Something done otherwise than asked or than usual, and why."""
+    """Something done otherwise than asked or than usual, and why; `part` is the part of the
+    model that it is about.
+    """
 
     kind: DegradationKind
     detail: Text
+    part: ModelPart | None = None

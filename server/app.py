@@ -1,4 +1,4 @@
-"""What the server serves: seven servicers with a common start and stop."""
+"""What the server serves: eight servicers with a common start and stop."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from deviceops.v1 import (
     postprocessing_pb2_grpc,
     processing_pb2,
     processing_pb2_grpc,
+    system_pb2,
+    system_pb2_grpc,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ SERVICE_NAMES: tuple[str, ...] = tuple(
         inference_pb2,
         postprocessing_pb2,
         artifact_pb2,
+        system_pb2,
     )
     for service in file.DESCRIPTOR.services_by_name
 )
@@ -59,6 +62,8 @@ class App(Protocol):
     def postprocessing(self) -> postprocessing_pb2_grpc.PostprocessingServiceServicer: ...
     @property
     def artifact(self) -> artifact_pb2_grpc.ArtifactServiceServicer: ...
+    @property
+    def system(self) -> system_pb2_grpc.SystemServiceServicer: ...
 
     async def start(self) -> None:
         """Get ready to answer calls; anything slow goes on in the background.
@@ -80,7 +85,7 @@ Compose = Callable[["Settings"], App]
 
 
 def add_services(app: App, server: grpc.aio.Server) -> None:
-    """Register the seven servicers."""
+    """Register the eight servicers."""
     device_pb2_grpc.add_DeviceServiceServicer_to_server(app.device, server)
     memory_pb2_grpc.add_MemoryServiceServicer_to_server(app.memory, server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(app.model, server)
@@ -90,3 +95,4 @@ def add_services(app: App, server: grpc.aio.Server) -> None:
         app.postprocessing, server
     )
     artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(app.artifact, server)
+    system_pb2_grpc.add_SystemServiceServicer_to_server(app.system, server)

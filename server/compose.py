@@ -56,7 +56,7 @@ class Composition:
         self._session = session.build(
             settings,
             self._artifact.store,
-            {**device.REPORTS, **memory.REPORTS, **model.REPORTS},
+            {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
             clock=clock,

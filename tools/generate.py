@@ -22,6 +22,7 @@ import grpc_tools  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
+THIRD_PARTY = ROOT / "third_party"
 GENERATED = ROOT / "generated"
 CSHARP_PROJECT = ROOT / "clients" / "csharp" / "DeviceOperations.Client"
 CSHARP_FRAMEWORK = "net10.0"  # any will do: the code is the same for all
@@ -143,7 +144,8 @@ def _protoc(root: Path, protos: Sequence[Path], outputs: Sequence[str]) -> None:
     _run(
         [
             *(sys.executable, "-m", "grpc_tools.protoc"),
-            *(f"--proto_path={root}", f"--proto_path={well_known}"),
+            *(f"--proto_path={root}", f"--proto_path={THIRD_PARTY}"),
+            f"--proto_path={well_known}",
             *plugins,
             *outputs,
             *(path.relative_to(root).as_posix() for path in protos),

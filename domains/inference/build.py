@@ -6,6 +6,7 @@ import secrets
 from typing import Protocol
 
 from domains.device.ports import Workers
+from domains.inference.convert import REPORTS
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
@@ -14,6 +15,8 @@ from domains.inference.servicer import InferenceServicer
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 from domains.session.ports import FaultReporter
+
+__all__ = ["REPORTS", "build"]
 
 
 class Pool(Workers, JobRunner, Protocol):

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
-from deviceops.v1 import common_pb2, inference_pb2
-from domains.conversions import EnumMap, digest, scalars_from, scalars_of
+from deviceops.v1 import (
+    common_pb2,
+    event_pb2,
+    generation_pb2,
+    inference_pb2,
+    sampling_pb2,
+)
+from domains.conversions import EnumMap, digest, part_data_types, scalars_from, scalars_of
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
@@ -14,23 +20,27 @@ from domains.limits import Limit
 from domains.session.convert import (
     FORMATS,
     PHASES,
+    Reports,
+    delivery_from_proto,
+    device_id_from_proto,
     failure_to_proto,
     options_from_proto,
+    placed_on,
     violation_to_proto,
 )
 from domains.values import ImageFormat, OutputSettings
 
-SCHEDULERS = EnumMap(types.Scheduler, inference_pb2.Scheduler, "SCHEDULER_")
+SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
-    inference_pb2.PrecisionMode,
+    generation_pb2.PrecisionMode,
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
 )
-TOGGLES = EnumMap(types.Toggle, inference_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
+TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
 SPACINGS = EnumMap(
     types.SigmaSpacing,
-    inference_pb2.SigmaSpacing,
+    sampling_pb2.SigmaSpacing,
     "SIGMA_SPACING_",
     zero=types.SigmaSpacing.MODEL,
 )
@@ -44,26 +54,27 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
     return types.GenerationRequest(
         settings=settings_from_proto(message.settings),
         options=options_from_proto(message.options),
-        device_id=message.device_id,
+        device_id=device_id_from_proto(message.placement),
         digest=digest(message),
-        image_data=not message.omit_image_data,
+        delivery=delivery_from_proto(message.delivery, "delivery"),
         unbuilt=tuple(unbuilt),
     )
 
 
-def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.GenerationSettings:
+def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.GenerationSettings:
     """What a client asks for, unchecked; absent fields are left to their defaults."""
-    scheduler, output = message.scheduler, message.output
+    output = message.output
     return types.GenerationSettings(
         **scalars_from(message, types.GenerationSettings),
-        scheduler=types.SchedulerSettings(
-            **scalars_from(scheduler, types.SchedulerSettings),
-            scheduler=SCHEDULERS.optional_from_proto(scheduler.scheduler),
-            spacing=SPACINGS.from_proto(scheduler.spacing, types.SigmaSpacing.MODEL),
+        guidance=types.GuidanceSettings(
+            **scalars_from(message.guidance, types.GuidanceSettings)
         ),
+        scheduler=_scheduler_from_proto(message.scheduler),
+        sdxl=types.SdxlSettings(**scalars_from(message.sdxl, types.SdxlSettings))
+        if message.HasField("sdxl")
+        else None,
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
-        preview=types.PreviewSettings(**scalars_from(message.preview, types.PreviewSettings)),
         output=OutputSettings(
             **scalars_from(output, OutputSettings),
             format=FORMATS.from_proto(output.format, ImageFormat.PNG),
@@ -71,11 +82,22 @@ def settings_from_proto(message: inference_pb2.GenerationSettings) -> types.Gene
     )
 
 
+def _scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.SchedulerSettings:
+    return types.SchedulerSettings(
+        scheduler=SCHEDULERS.optional_from_proto(message.scheduler),
+        spacing=SPACINGS.from_proto(message.spacing, types.SigmaSpacing.MODEL),
+        ddim=types.DdimOptions(**scalars_from(message.ddim, types.DdimOptions))
+        if message.HasField("ddim")
+        else None,
+    )
+
+
 # What these fields ask for is what happens anyway.
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
-    "prompt_syntax": (inference_pb2.PROMPT_SYNTAX_PLAIN,),
-    "attention_slicing": (inference_pb2.TOGGLE_OFF,),
-    "cpu_offload": (inference_pb2.TOGGLE_OFF,),
+    "prompt_syntax": (generation_pb2.PROMPT_SYNTAX_PLAIN,),
+    "attention_slicing": (common_pb2.TOGGLE_OFF,),
+    "vae_slicing": (common_pb2.TOGGLE_ON,),
+    "cpu_offload": (common_pb2.TOGGLE_OFF,),
 }
 
 
@@ -86,31 +108,36 @@ def _is_set(message: Message, path: str) -> bool:
         return _is_set(getattr(message, name), rest)
     if not any(field.name == name for field, _ in message.ListFields()):
         return False
-    return getattr(message, name) not in _NO_CHANGE.get(name, ())
+    return getattr(message, name) not in _NO_CHANGE.get(name, (False,))
 
 
-def settings_to_proto(settings: types.GenerationSettings) -> inference_pb2.GenerationSettings:
+def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.GenerationSettings:
     """Settings as a client would send them; None becomes absent."""
     scheduler, output = settings.scheduler, settings.output
-    return inference_pb2.GenerationSettings(
-        **scalars_of(settings, inference_pb2.GenerationSettings),
-        scheduler=inference_pb2.SchedulerSettings(
-            **scalars_of(scheduler, inference_pb2.SchedulerSettings),
+    result = generation_pb2.GenerationSettings(
+        **scalars_of(settings, generation_pb2.GenerationSettings),
+        guidance=sampling_pb2.GuidanceSettings(
+            **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
+        ),
+        scheduler=sampling_pb2.SchedulerSettings(
             scheduler=SCHEDULERS.to_proto(scheduler.scheduler),
             spacing=SPACINGS.to_proto(scheduler.spacing),
         ),
-        precision=inference_pb2.Precision(
+        precision=generation_pb2.Precision(
             mode=PRECISIONS.to_proto(settings.precision),
             vae_tiling=TOGGLES.to_proto(settings.vae_tiling),
-        ),
-        preview=inference_pb2.PreviewSettings(
-            **scalars_of(settings.preview, inference_pb2.PreviewSettings)
         ),
         output=common_pb2.OutputSettings(
             **scalars_of(output, common_pb2.OutputSettings),
             format=FORMATS.to_proto(output.format),
         ),
     )
+    if scheduler.ddim is not None:
+        result.scheduler.ddim.eta = scheduler.ddim.eta
+    if settings.sdxl is not None:
+        second = scalars_of(settings.sdxl, generation_pb2.SdxlSettings)
+        result.sdxl.CopyFrom(generation_pb2.SdxlSettings(**second))
+    return result
 
 
 def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationResponse:
@@ -121,7 +148,7 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         violations=[violation_to_proto(v) for v in verdict.violations[:MAX_VIOLATIONS]],
         violations_omitted=max(len(verdict.violations) - MAX_VIOLATIONS, 0),
         expected_phases=[PHASES.to_proto(phase) for phase in verdict.phases],
-        device_id=verdict.device_id,
+        placement=placed_on(verdict.device_id) if verdict.device_id else None,
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         memory=common_pb2.ByteFigure(
@@ -132,6 +159,19 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
     if verdict.settings is not None:
         result.effective_settings.CopyFrom(settings_to_proto(verdict.settings))
     return result
+
+
+def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
+    """What drew the pictures of a session."""
+    return event_pb2.GenerationFacts(
+        effective_settings=settings_to_proto(facts.settings),
+        data_types=part_data_types(facts.data_types),
+        channels_last=facts.channels_last,
+        software_versions=facts.software_versions,
+    )
+
+
+REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
 
 
 def limit_to_proto(limit: Limit) -> common_pb2.FieldLimit:
@@ -145,6 +185,7 @@ def limit_to_proto(limit: Limit) -> common_pb2.FieldLimit:
         max_elements=limit.max_elements,
         max_characters=limit.max_characters,
         max_size_bytes=limit.max_bytes,
+        unit=limit.unit or "",
     )
 
 
@@ -153,7 +194,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
     return inference_pb2.GetCapabilitiesResponse(
         model_id=found.model_id,
         device_id=found.device_id,
-        modes=[inference_pb2.GENERATION_MODE_TEXT_TO_IMAGE],
+        modes=[generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE],
         schedulers=[
             inference_pb2.SchedulerCapability(
                 scheduler=SCHEDULERS.to_proto(scheduler),
@@ -164,7 +205,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
                     if spacing in scheduler.facts.spacings
                     and spacing is not types.SigmaSpacing.MODEL
                 ],
-                supports_eta=scheduler.facts.takes_eta,
+                options="ddim" if scheduler.facts.takes_eta else "",
                 stochastic=scheduler.facts.stochastic,
                 calls_per_step=scheduler.facts.calls_per_step,
             )

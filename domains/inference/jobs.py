@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from domains.codec import FEW, Seconds, Value
-from domains.inference.types import GenerationSettings
+from domains.inference.types import GenerationSettings, PrecisionMode
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
     ImageResult,
     PhaseStarted,
     Preview,
+    PreviewSettings,
     StepFinished,
     TextEncoded,
     TransferProgress,
 )
-from domains.values import DataType, Degradation, ModelPlace
+from domains.values import Degradation, ModelPlace, PartDataType
 
 
 class Timings(Value, frozen=True):
@@ -33,14 +34,17 @@ class GenerationReport(Value, frozen=True):
     """What was used and how long it took, once every picture is out."""
 
     timings: Timings
-    unet_data_type: DataType
-    vae_data_type: DataType
+    precision: PrecisionMode
+    data_types: Annotated[tuple[PartDataType, ...], FEW]
     channels_last: bool
     degradations: Annotated[tuple[Degradation, ...], FEW] = ()
 
 
 class GenerationJob(Job[GenerationReport], frozen=True):
-    """Draw one picture per seed of resolved settings, each as if alone."""
+    """Draw one picture per seed of resolved settings, each as if alone.
+
+    `previews` shows them while they form.
+    """
 
     events: ClassVar[tuple[type, ...]] = (
         PhaseStarted,
@@ -53,6 +57,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
 
     settings: GenerationSettings
     place: ModelPlace
+    previews: PreviewSettings = PreviewSettings()
 
     @property
     def image_count(self) -> int:

@@ -42,4 +42,6 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         wanted = self._generations.generate(convert.request_from_proto(request))
-        return self._streams.run(wanted, context, inference_pb2.GenerateResponse)
+        return self._streams.run(
+            wanted, context, inference_pb2.GenerateResponse, request.delivery
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, TypeVar
 
@@ -10,8 +11,8 @@ from msgspec import Meta
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.limits import default_of
-from domains.session.types import Seed, SessionOptions
-from domains.values import OutputSettings
+from domains.session.types import Delivery, Seed, SessionOptions
+from domains.values import OutputSettings, PartDataType
 
 T = TypeVar("T")
 Prompt = Annotated[str, Meta(max_length=10_000)]
@@ -21,6 +22,7 @@ class SigmaSpacing(Enum):
     """How noise levels are spread over the steps."""
 
     MODEL = "model"  # as the model's own scheduler configuration says
+    EVEN = "even"  # those of the timesteps, whatever that configuration says
     KARRAS = "karras"
     EXPONENTIAL = "exponential"
     BETA = "beta"
@@ -42,7 +44,7 @@ class SchedulerFacts:
     calls_per_step: int = 1
 
 
-_ONLY_MODELS = frozenset({SigmaSpacing.MODEL})
+_PLAIN = frozenset({SigmaSpacing.MODEL, SigmaSpacing.EVEN})
 
 
 class Scheduler(Enum):
@@ -52,11 +54,11 @@ class Scheduler(Enum):
 
     DPM_SOLVER_MULTISTEP = "DPMSolverMultistepScheduler", SchedulerFacts("DPM++ 2M")
     DPM_SOLVER_SINGLESTEP = "DPMSolverSinglestepScheduler", SchedulerFacts("DPM++ 2S")
-    DDIM = "DDIMScheduler", SchedulerFacts("DDIM", _ONLY_MODELS, takes_eta=True)
+    DDIM = "DDIMScheduler", SchedulerFacts("DDIM", _PLAIN, takes_eta=True)
     EULER_DISCRETE = "EulerDiscreteScheduler", SchedulerFacts("Euler")
     EULER_ANCESTRAL_DISCRETE = (
         "EulerAncestralDiscreteScheduler",
-        SchedulerFacts("Euler a", _ONLY_MODELS, stochastic=True),
+        SchedulerFacts("Euler a", _PLAIN, stochastic=True),
     )
     KDPM2_DISCRETE = "KDPM2DiscreteScheduler", SchedulerFacts("DPM2", calls_per_step=2)
     KDPM2_ANCESTRAL_DISCRETE = (
@@ -92,52 +94,66 @@ class PrecisionMode(Enum):
     FASTEST = "fastest"  # the data type and layout this device measured as fastest
 
 
-class SchedulerSettings(Value, frozen=True):
-    """`eta` (0 to 1) is DDIM's share of fresh noise; other schedulers ignore it.
+class DdimOptions(Value, frozen=True):
+    """`eta` (0 to 1) is the share of fresh noise."""
 
-    Without a `scheduler` it is the model's own.
-    """
+    eta: Measure = default_of("DdimOptions.eta")
+
+
+class SchedulerSettings(Value, frozen=True):
+    """Without a `scheduler` it is the model's own. `ddim` is for DDIM alone."""
 
     scheduler: Scheduler | None = None
     spacing: SigmaSpacing = SigmaSpacing.MODEL
-    eta: Measure = default_of("SchedulerSettings.eta")
+    ddim: DdimOptions | None = None
 
 
-class PreviewSettings(Value, frozen=True):
-    """`every_steps` 0 means none; `max_edge_pixels` is the longer side."""
+class GuidanceSettings(Value, frozen=True):
+    """How strongly prompts pull. A `scale` of at most 1 draws without a negative prompt."""
 
-    every_steps: Count = 0
-    max_edge_pixels: Count = int(default_of("PreviewSettings.max_edge_pixels"))
+    scale: Measure = default_of("GuidanceSettings.scale")
+    rescale: Measure = default_of("GuidanceSettings.rescale")
+
+    @property
+    def guided(self) -> bool:
+        """Whether every step also looks at the negative prompt."""
+        return self.scale > 1
+
+
+class SdxlSettings(Value, frozen=True):
+    """What only SDXL models have: prompts for their second text encoder.
+
+    None means the same as the first encoder's.
+    """
+
+    prompt_2: Prompt | None = None
+    negative_prompt_2: Prompt | None = None
 
 
 class GenerationSettings(Value, frozen=True):
     """What is to be drawn, nested like the contract's message of that name.
 
     One shape from the request to the engine: what is None is left open by the client, and
-    filled in when the settings are resolved. Sizes are in pixels. `prompt_2` and
-    `negative_prompt_2` are for a second text encoder; None means the same as the first.
-    `clip_skip` counts text-encoder layers skipped from the end. `seed` is the first
-    picture's, `seeds` one for each; resolved settings have `seeds`.
+    filled in when the settings are resolved. Sizes are in pixels. `clip_skip` counts
+    text-encoder layers skipped from the end. `seed` is the first picture's, `seeds` one for
+    each; resolved settings have `seeds`.
     """
 
     prompt: Prompt = ""
     negative_prompt: Prompt = ""
-    prompt_2: Prompt | None = None
-    negative_prompt_2: Prompt | None = None
     model_id: Annotated[str, Meta(max_length=256)] = ""
     width: Count | None = None
     height: Count | None = None
     steps: Count = int(default_of("GenerationSettings.steps"))
-    guidance_scale: Measure = default_of("GenerationSettings.guidance_scale")
-    guidance_rescale: Measure = default_of("GenerationSettings.guidance_rescale")
+    guidance: GuidanceSettings = GuidanceSettings()
     clip_skip: Count = int(default_of("GenerationSettings.clip_skip"))
     image_count: Count | None = None
     seed: Seed | None = None
     seeds: Annotated[tuple[Seed, ...], FEW] = ()
     scheduler: SchedulerSettings = SchedulerSettings()
+    sdxl: SdxlSettings | None = None
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
-    preview: PreviewSettings = PreviewSettings()
     output: OutputSettings = OutputSettings()
 
     @property
@@ -158,6 +174,16 @@ def resolved(value: T | None) -> T:
 
 
 @dataclass(frozen=True)
+class GenerationFacts:
+    """What drew the pictures: settings with nothing left open, and what they ran on."""
+
+    settings: GenerationSettings
+    data_types: tuple[PartDataType, ...]
+    channels_last: bool
+    software_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
@@ -168,5 +194,5 @@ class GenerationRequest:
     options: SessionOptions
     device_id: str
     digest: bytes
-    image_data: bool = True
+    delivery: Delivery = field(default_factory=Delivery)
     unbuilt: tuple[str, ...] = ()

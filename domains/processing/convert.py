@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import processing_pb2
-from domains.conversions import EnumMap
-from domains.processing.types import ControlAction, SessionFilter
-from domains.session.convert import KINDS, STATES
+from datetime import UTC, datetime
 
-ACTIONS = EnumMap(ControlAction, processing_pb2.ControlAction, "CONTROL_ACTION_")
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from deviceops.v1 import processing_pb2, session_pb2
+from domains.processing.types import SessionFilter
+from domains.session.convert import KINDS, PRIORITIES, STATES
 
 
-def filter_from_proto(message: processing_pb2.ListSessionsRequest) -> SessionFilter:
-    """Which sessions a client wants listed."""
+def filter_from_proto(message: processing_pb2.SessionFilter) -> SessionFilter:
+    """Which sessions a client means."""
     return SessionFilter(
-        kind=KINDS.optional_from_proto(message.kind),
-        states=tuple(
+        kinds=frozenset(kind for kind in map(KINDS.optional_from_proto, message.kinds) if kind),
+        states=frozenset(
             state for state in map(STATES.optional_from_proto, message.states) if state
         ),
         device_id=message.device_id,
         tags=tuple(message.tags),
         parent_session_id=message.parent_session_id,
+        owner=message.owner,
+        priority=PRIORITIES.optional_from_proto(message.priority),
+        model_id=message.model_id,
+        created_after=_moment(message, "created_after"),
+        created_before=_moment(message, "created_before"),
     )
+
+
+def full(view: session_pb2.SessionView.ValueType) -> bool:
+    """Whether everything of a session is wanted."""
+    return view == session_pb2.SESSION_VIEW_FULL
+
+
+def _moment(message: Message, field: str) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    value: Timestamp = getattr(message, field)
+    return value.ToDatetime(UTC)

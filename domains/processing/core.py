@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from domains import checks
-from domains.errors import FieldViolation, InvalidArgument, Reason, Unimplemented
+from domains.errors import (
+    DomainError,
+    FieldViolation,
+    InvalidArgument,
+    Reason,
+    Unimplemented,
+)
 from domains.limits import LIMITS
 from domains.paging import Page, paginate
 from domains.processing.errors import StateConflict
-from domains.processing.types import ControlAction, SessionFilter
+from domains.processing.types import SessionFilter
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import SessionSnapshot
@@ -43,25 +49,41 @@ class SessionControl:
             matching, page_size=page_size, page_token=page_token, scope=repr(wanted)
         )
 
-    def control(self, session_id: str, action: ControlAction | None) -> SessionSnapshot:
-        """Cancel a session; cancelling a final one changes nothing.
+    def cancel(self, session_id: str) -> SessionSnapshot:
+        """Stop a session for good; one that is final stays as it is.
 
         Raises:
-            InvalidArgument: No action is named, or one that only batches have.
             SessionNotFound: There is none of that id.
-            StateConflict: The session is final and cannot be paused or resumed.
-            Unimplemented: Pausing and resuming are not built yet.
         """
         session = self._sessions.get(session_id)
-        if action is None or action is ControlAction.RETRY_FAILED:
-            rule = "Must be PAUSE, RESUME or CANCEL."
-            raise InvalidArgument.of(FieldViolation("action", Reason.ENUM_VALUE_UNKNOWN, rule))
-        if action is ControlAction.CANCEL:
-            session.request_cancel(Reason.CANCELLED_BY_CLIENT)
-            return session.snapshot()
+        session.request_cancel(Reason.CANCELLED_BY_CLIENT)
+        return session.snapshot()
+
+    def pause(self, session_id: str) -> SessionSnapshot:
+        """Stop a session between two steps, to be resumed.
+
+        Raises:
+            SessionNotFound: There is none of that id.
+            StateConflict: It is final.
+            Unimplemented: Not built yet.
+        """
+        raise self._unbuilt(session_id, "paused")
+
+    def resume(self, session_id: str) -> SessionSnapshot:
+        """Go on with a paused session.
+
+        Raises:
+            SessionNotFound: There is none of that id.
+            StateConflict: It is final.
+            Unimplemented: Not built yet.
+        """
+        raise self._unbuilt(session_id, "resumed")
+
+    def _unbuilt(self, session_id: str, wanted: str) -> DomainError:
+        session = self._sessions.get(session_id)
         if session.state.final:
-            raise StateConflict(session_id, session.state, f"{action.value}d")
-        raise Unimplemented(f"This version cannot {action.value} a session.")
+            return StateConflict(session_id, session.state, wanted)
+        return Unimplemented(f"In this version no session can be {wanted}.")
 
     def delete(self, session_id: str) -> None:
         """Forget a final session now.
@@ -77,18 +99,24 @@ class SessionControl:
 
 
 def _broken(wanted: SessionFilter) -> Iterator[FieldViolation | None]:
-    yield from checks.lines("tags", wanted.tags, LIMITS["ListSessionsRequest.tags"])
+    yield from checks.lines("filter.tags", wanted.tags, LIMITS["SessionFilter.tags"])
     if wanted.device_id:
-        yield checks.device_id("device_id", wanted.device_id)
-    if wanted.parent_session_id:
-        yield checks.name("parent_session_id", wanted.parent_session_id)
+        yield checks.device_id("filter.device_id", wanted.device_id)
+    for field in ("parent_session_id", "owner", "model_id"):
+        if getattr(wanted, field):
+            yield checks.name(f"filter.{field}", getattr(wanted, field))
 
 
 def _accepts(wanted: SessionFilter, session: Session) -> bool:
     return (
-        (wanted.kind is None or session.kind is wanted.kind)
+        (not wanted.kinds or session.kind in wanted.kinds)
         and (not wanted.states or session.state in wanted.states)
         and (not wanted.device_id or session.device_id == wanted.device_id)
         and set(wanted.tags) <= set(session.options.tags)
         and session.parent_session_id == wanted.parent_session_id
+        and wanted.owner in ("", session.client)
+        and wanted.priority in (None, session.options.priority)
+        and wanted.model_id in ("", session.model_id)
+        and (wanted.created_after is None or session.create_time >= wanted.created_after)
+        and (wanted.created_before is None or session.create_time < wanted.created_before)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -10,7 +11,11 @@ import grpc.aio
 from deviceops.v1 import processing_pb2, processing_pb2_grpc
 from domains.processing import convert
 from domains.processing.core import SessionControl
-from domains.session.convert import SessionConverter, snapshot_to_proto
+from domains.session.convert import (
+    SessionConverter,
+    checked_delivery,
+    snapshot_to_proto,
+)
 from domains.session.core.reading import SessionReader
 from domains.session.core.sessions import Sessions
 
@@ -35,13 +40,16 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     async def ListSessions(
         self, request: processing_pb2.ListSessionsRequest, context: Context
     ) -> processing_pb2.ListSessionsResponse:
+        show = partial(snapshot_to_proto, full=convert.full(request.view))
         page = self._control.list(
-            convert.filter_from_proto(request),
+            convert.filter_from_proto(request.filter),
             page_size=request.page_size,
             page_token=request.page_token,
-        ).converted(snapshot_to_proto)
+        ).converted(show)
         return processing_pb2.ListSessionsResponse(
-            sessions=page.items, next_page_token=page.next_page_token
+            sessions=page.items,
+            next_page_token=page.next_page_token,
+            total_count=page.total_count,
         )
 
     async def GetSession(
@@ -49,7 +57,7 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     ) -> processing_pb2.GetSessionResponse:
         session = self._sessions.get(request.session_id)
         return processing_pb2.GetSessionResponse(
-            session=snapshot_to_proto(session.snapshot()),
+            session=snapshot_to_proto(session.snapshot(), full=True),
             terminal_event=self._converter.terminal(session.log),
         )
 
@@ -59,17 +67,27 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
         events = self._reader.events(
             self._sessions.get(request.session_id),
             request.from_sequence,
-            image_data=request.include_image_data,
-            previews=request.include_previews,
+            delivery=checked_delivery(request.delivery, "delivery"),
         )
         return self._converter.responses(events, processing_pb2.WatchSessionResponse)
 
-    async def ControlSession(
-        self, request: processing_pb2.ControlSessionRequest, context: Context
-    ) -> processing_pb2.ControlSessionResponse:
-        action = convert.ACTIONS.optional_from_proto(request.action)
-        session = self._control.control(request.session_id, action)
-        return processing_pb2.ControlSessionResponse(session=snapshot_to_proto(session))
+    async def PauseSession(
+        self, request: processing_pb2.PauseSessionRequest, context: Context
+    ) -> processing_pb2.PauseSessionResponse:
+        session = self._control.pause(request.session_id)
+        return processing_pb2.PauseSessionResponse(session=snapshot_to_proto(session))
+
+    async def ResumeSession(
+        self, request: processing_pb2.ResumeSessionRequest, context: Context
+    ) -> processing_pb2.ResumeSessionResponse:
+        session = self._control.resume(request.session_id)
+        return processing_pb2.ResumeSessionResponse(session=snapshot_to_proto(session))
+
+    async def CancelSession(
+        self, request: processing_pb2.CancelSessionRequest, context: Context
+    ) -> processing_pb2.CancelSessionResponse:
+        session = self._control.cancel(request.session_id)
+        return processing_pb2.CancelSessionResponse(session=snapshot_to_proto(session))
 
     async def DeleteSession(
         self, request: processing_pb2.DeleteSessionRequest, context: Context

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from datetime import datetime
 
-from domains.session.types import SessionKind, SessionState
-
-
-class ControlAction(Enum):
-    """What a client can do to a session."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    CANCEL = "cancel"
-    RETRY_FAILED = "retry-failed"
+from domains.session.types import Priority, SessionKind, SessionState
 
 
 @dataclass(frozen=True)
 class SessionFilter:
-    """Which sessions to list; everything that is set must hold."""
+    """Which sessions; everything that is set must hold."""
 
-    kind: SessionKind | None = None
-    states: tuple[SessionState, ...] = ()
+    kinds: frozenset[SessionKind] = frozenset()
+    states: frozenset[SessionState] = frozenset()
     device_id: str = ""
     tags: tuple[str, ...] = ()
     parent_session_id: str = ""
+    owner: str = ""
+    priority: Priority | None = None
+    model_id: str = ""
+    created_after: datetime | None = None
+    created_before: datetime | None = None

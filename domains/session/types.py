@@ -13,7 +13,6 @@ from msgspec import Meta
 from domains.codec import ByteCount, Count, Sha256, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
-from domains.session.facts import GenerationFacts
 from domains.values import ByteFigure, Degradation, ImageFormat
 
 MAX_PREVIEW_BYTES = 256 * 1024
@@ -32,12 +31,17 @@ class SessionKind(Enum):
     GENERATION_BATCH = "generation-batch"
     POSTPROCESSING = "postprocessing"
     MODEL_LOAD = "model-load"
+    MODEL_UNLOAD = "model-unload"
+    MODEL_CACHE = "model-cache"
     MODEL_TASK = "model-task"
+    MODEL_IMPORT = "model-import"
     BENCHMARK = "benchmark"
     MEMORY_TASK = "memory-task"
     DEVICE_TASK = "device-task"
     WORKFLOW = "workflow"
     BATCH = "batch"
+    SAFETY_CHECK = "safety-check"
+    CONTROL_IMAGE = "control-image"
 
 
 class SessionState(Enum):
@@ -70,6 +74,7 @@ class Phase(Enum):
     PREPARING_INPUT = "preparing-input"
     DENOISING = "denoising"
     REFINING = "refining"
+    SECOND_PASS = "second-pass"
     DECODING = "decoding"
     POSTPROCESSING = "postprocessing"
     CHECKING_SAFETY = "checking-safety"
@@ -150,9 +155,13 @@ class Delivery:
     """
 
     image_data: bool = True
-    previews: PreviewSettings = PreviewSettings()
+    previews: PreviewSettings = field(default_factory=PreviewSettings)
     kinds: frozenset[EventKind] = frozenset()
     step_interval_seconds: float = 0.0
+
+
+ENTRIES = Delivery(image_data=False)
+"""Every entry of the log, as it comes, and nothing beside it."""
 
 
 class ImageResult(Value, frozen=True):
@@ -172,14 +181,12 @@ class Outcome:
     """What a session's work came to, beside its pictures.
 
     `timings` are seconds by phase; `report` is the typed result of work that makes no
-    pictures; `peak_memory` is the most memory of its device meanwhile.
+    pictures, or the facts about what drew them.
     """
 
     degradations: tuple[Degradation, ...] = ()
     timings: Mapping[Phase, float] = field(default_factory=dict)
-    generation: GenerationFacts | None = None
     report: object = None
-    peak_memory: ByteFigure | None = None
 
 
 # Log entries, in the order in which they may appear.
@@ -276,8 +283,8 @@ class Resumed:
 class Completed:
     """Last entry of a session that worked.
 
-    `timings` are seconds by phase, waiting included; `peak_memory` is that of its device
-    while it worked.
+    `timings` are seconds by phase, waiting included; `report` is as in `Outcome`, and
+    `peak_memory` the most memory of its device while it was worked on.
     """
 
     images: tuple[ImageResult, ...]
@@ -285,8 +292,7 @@ class Completed:
     timings: Mapping[Phase, float]
     total_seconds: float
     device_id: str
-    generation: GenerationFacts | None = None
-    report: object = None  # the typed result of work that makes no pictures
+    report: object = None
     pause_seconds: float = 0.0
     peak_memory: ByteFigure | None = None
 

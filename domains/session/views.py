@@ -112,8 +112,8 @@ class SessionFilter:
     that counts, `created_before` the first that does not.
     """
 
-    kinds: tuple[SessionKind, ...] = ()
-    states: tuple[SessionState, ...] = ()
+    kinds: frozenset[SessionKind] = frozenset()
+    states: frozenset[SessionState] = frozenset()
     device_id: str = ""
     tags: tuple[str, ...] = ()
     parent_session_id: str = ""

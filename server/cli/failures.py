@@ -75,7 +75,7 @@ class CallFailed(Exception):
 def from_rpc_error(error: grpc.RpcError) -> CallFailure:
     """Read a failed call with its rich details; details that do not parse are left out."""
     from google.protobuf.message import DecodeError
-    from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+    from google.rpc import error_details_pb2
     from grpc_status import rpc_status  # type: ignore[import-untyped]
 
     code, text = error.code(), error.details() or ""

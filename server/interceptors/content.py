@@ -1,7 +1,7 @@
-"""Finds values no request may hold, whatever the method: numbers that are not finite and
-enum values this version does not know.
+"""Finds what no request may hold, whatever the method: numbers that are not finite, enum
+values and fields that this version does not know.
 
-Both pass through protobuf unseen and come out as wrong pictures or wrong choices, so
+All of them pass through protobuf unseen and come out as wrong pictures or wrong choices, so
 they are refused once for all, before any servicer reads the request.
 """
 
@@ -13,17 +13,19 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from domains.errors import FieldViolation, Reason
 
 _FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
+_MOST_UNKNOWN = 3  # of one message
 _PAUSE_EVERY = 200  # messages within the message: about two milliseconds
 
 Found = Iterator[FieldViolation | None]
 
 
 def unfit(request: Message) -> Found:
-    """NON_FINITE_NUMBER and ENUM_VALUE_UNKNOWN of one message, naming the fields.
+    """NON_FINITE_NUMBER, ENUM_VALUE_UNKNOWN and UNKNOWN_FIELD of one message, by field.
 
     None stands between pieces of the work, where others can get their turn. How long the
     lists are has been judged before.
@@ -32,6 +34,15 @@ def unfit(request: Message) -> Found:
 
 
 def _unfit(message: Message, path: str) -> Found:
+    unknowns = UnknownFieldSet(message)
+    for position in range(min(len(unknowns), _MOST_UNKNOWN)):
+        yield FieldViolation(
+            path.rstrip(".") or message.DESCRIPTOR.name,
+            Reason.UNKNOWN_FIELD,
+            f"Field number {unknowns[position].field_number} of {message.DESCRIPTOR.name} is not known "
+            "to this server, which is older than its client or another program; leave it "
+            "out, or update the server.",
+        )
     for field, value in message.ListFields():
         where = f"{path}{field.name}"
         if field.type == FieldDescriptor.TYPE_MESSAGE:

@@ -20,6 +20,7 @@ from google.protobuf.descriptor_pb2 import (
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parents[2] / "protos"
+THIRD_PARTY = ROOT.parent / "third_party"
 PUBLIC = "deviceops/v1"
 
 # Numbers of the lists in descriptor.proto that a source location's path is made of.
@@ -69,6 +70,7 @@ def parse(root: Path = ROOT) -> FileDescriptorSet:
         arguments = [
             "protoc",
             f"-I{root}",
+            f"-I{THIRD_PARTY}",
             f"-I{well_known}",
             "--include_source_info",
             f"--descriptor_set_out={target}",

@@ -16,7 +16,7 @@ from domains.inference.backends.second_try import with_room
 from domains.inference.backends.tiled_decode import needs_tiles
 from domains.inference.backends.vae import decode, decode_in_tiles
 from domains.inference.types import Toggle
-from domains.values import Degradation, DegradationKind
+from domains.values import Degradation, DegradationKind, ModelPart
 
 
 def check_latents(latents: torch.Tensor) -> None:
@@ -68,8 +68,9 @@ def decode_pixels(
         apply(model.networks["vae"], model.vae_numerics)
         decoding.degradations.append(
             Degradation(
-                DegradationKind.VAE_DATA_TYPE,
+                DegradationKind.DATA_TYPE,
                 f"Decoding overflowed in {before}; float32 was used.",
+                ModelPart.VAE,
             )
         )
         image = decoding.run()

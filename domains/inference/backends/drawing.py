@@ -13,7 +13,6 @@ import torch
 
 from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
-from domains.inference.backends.device import data_type_of
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.images import encode_image, texts_with_room
 from domains.inference.backends.latents import initial_noise, seeded_generator
@@ -35,6 +34,7 @@ from domains.session.types import (
     Phase,
     PhaseStarted,
     Preview,
+    PreviewSettings,
     StepFinished,
     TextEncoded,
 )
@@ -73,6 +73,7 @@ class Drawing:
     settings: GenerationSettings
     context: JobContext
     clock: Clock
+    previews: PreviewSettings
     may_tile: bool = False
     _degradations: list[Degradation] = field(default_factory=list)
 
@@ -106,8 +107,8 @@ class Drawing:
             self._draw(index, seed, conditioning)
         return GenerationReport(
             timings=self.clock.timings(),
-            unet_data_type=data_type_of(model.unet_numerics.data_type),
-            vae_data_type=data_type_of(model.vae_numerics.data_type),
+            precision=self.settings.precision,
+            data_types=model.data_types(),
             channels_last=model.unet_numerics.channels_last,
             degradations=tuple(self._degradations),
         )
@@ -185,7 +186,7 @@ class Drawing:
             scheduler,
             noise.to(model.device),
             conditioning,
-            Guidance(settings.guidance_scale, settings.guidance_rescale),
+            Guidance(settings.guidance.scale, settings.guidance.rescale),
             steps=settings.steps,
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, settings.scheduler, generator),
@@ -195,7 +196,7 @@ class Drawing:
         )
 
     def _preview(self, index: int, state: StepState, scheduler: Any) -> Preview | None:
-        wanted = self.settings.preview
+        wanted = self.previews
         if wanted.every_steps <= 0 or state.step % wanted.every_steps:
             return None
         if self.model.preview_matrix is None:
@@ -231,7 +232,6 @@ class Drawing:
         full = full_text(
             self.settings,
             seed,
-            unet_data_type=data_type_of(self.model.unet_numerics.data_type),
-            vae_data_type=data_type_of(self.model.vae_numerics.data_type),
+            data_types=self.model.data_types(),
         )
         return shared_text(self.settings, seed), full

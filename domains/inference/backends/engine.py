@@ -102,7 +102,7 @@ class Engine:
             model = self._loaded(
                 settings.model_id, job.place, settings.precision, context, clock
             )
-            return Drawing(model, settings, context, clock, may_tile).run()
+            return Drawing(model, settings, context, clock, job.previews, may_tile).run()
 
         return self._guarded(draw)
 

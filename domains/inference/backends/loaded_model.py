@@ -11,15 +11,24 @@ import torch
 from torch import nn
 
 from domains.device.types import LoadedComponent
-from domains.inference.backends.device import DATA_TYPES, Numerics, release_memory
+from domains.inference.backends.device import (
+    DATA_TYPES,
+    Numerics,
+    data_type_of,
+    release_memory,
+)
 from domains.inference.backends.tokenizing import Tokenizer
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import Fingerprint
 from domains.model.backends.diffusers_folder import FolderPlan
 from domains.model.backends.sizes import pixels_per_latent
-from domains.values import ByteFigure, ModelPlace
+from domains.values import ByteFigure, ModelPart, ModelPlace, PartDataType
 
 _KEPT_EMBEDDINGS = 32
+_TEXT_ENCODERS = {
+    "text_encoder": ModelPart.TEXT_ENCODER,
+    "text_encoder_2": ModelPart.TEXT_ENCODER_2,
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,18 @@ class LoadedModel:
     def pixels_per_latent(self) -> int:
         """Pixels along an edge that one latent stands for."""
         return pixels_per_latent(self.plan_config("vae"))
+
+    def data_types(self) -> tuple[PartDataType, ...]:
+        """The data types in which its parts compute."""
+        return (
+            PartDataType(ModelPart.DENOISER, data_type_of(self.unet_numerics.data_type)),
+            PartDataType(ModelPart.VAE, data_type_of(self.vae_numerics.data_type)),
+            *(
+                PartDataType(part, data_type_of(next(self.networks[name].parameters()).dtype))
+                for name, part in _TEXT_ENCODERS.items()
+                if name in self.networks
+            ),
+        )
 
     def components(self, last_use: datetime) -> tuple[LoadedComponent, ...]:
         """Its networks, with the bytes and the element type of their tensors."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -11,11 +12,11 @@ from msgspec.structs import asdict
 
 from domains.codec import Value
 from domains.inference.types import GenerationSettings, SigmaSpacing, resolved
-from domains.values import DataType
+from domains.values import PartDataType
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 # How it was asked for and handed out, not what it looks like.
-_NOT_OF_THE_PICTURE = ("seed", "seeds", "image_count", "preview", "output")
+_NOT_OF_THE_PICTURE = ("seed", "seeds", "image_count", "output")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NEEDS_QUOTES = re.compile(r'[,:"]')
 
@@ -34,13 +35,13 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
     if settings.scheduler.spacing is not SigmaSpacing.MODEL:
         entries["Schedule type"] = settings.scheduler.spacing.value.capitalize()
     entries |= {
-        "CFG scale": f"{settings.guidance_scale:g}",
+        "CFG scale": f"{settings.guidance.scale:g}",
         "Seed": seed,
         "Size": f"{width}x{height}",
         "Model": _quoted(_one_line(settings.model_id)),
     }
-    if settings.guidance_rescale > 0:
-        entries["CFG rescale"] = f"{settings.guidance_rescale:g}"
+    if settings.guidance.rescale > 0:
+        entries["CFG rescale"] = f"{settings.guidance.rescale:g}"
     lines = [_one_line(settings.prompt)]
     if settings.negative_prompt:
         lines.append(f"Negative prompt: {_one_line(settings.negative_prompt)}")
@@ -52,8 +53,7 @@ def full_text(
     settings: GenerationSettings,
     seed: int,
     *,
-    unet_data_type: DataType,
-    vae_data_type: DataType,
+    data_types: Sequence[PartDataType],
 ) -> str:
     """Everything needed to draw the picture again, as one JSON object in ASCII."""
     entries = asdict(settings)
@@ -64,8 +64,7 @@ def full_text(
             "format_version": _FORMAT_VERSION,
             **entries,
             "seed": seed,
-            "unet_data_type": unet_data_type,
-            "vae_data_type": vae_data_type,
+            "data_types": {each.part.value: each.data_type for each in data_types},
         },
         default=_plain,
     )

@@ -12,7 +12,7 @@ import torch
 
 from domains.device.backends import faults
 from domains.errors import FailedPrecondition, FieldViolation, InvalidArgument, Reason
-from domains.inference.types import SchedulerSettings, SigmaSpacing, resolved
+from domains.inference.types import DdimOptions, SchedulerSettings, SigmaSpacing, resolved
 from domains.model.backends.bounds import Config
 from domains.model.backends.constructor import accepted_by
 
@@ -57,7 +57,7 @@ def step_options(
     parameters = inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {}
     if "eta" in parameters:
-        options["eta"] = settings.eta
+        options["eta"] = (settings.ddim or DdimOptions()).eta
     if "generator" in parameters:
         options["generator"] = generator
     return options
@@ -71,7 +71,8 @@ def _options(settings: SchedulerSettings, config: Config) -> Config:
             raise _unsupported(settings)
         for switch in (*_SWITCHES.values(), *_OTHER_SWITCHES):
             options[switch] = False
-        options[_SWITCHES[settings.spacing]] = True
+        if settings.spacing is not SigmaSpacing.EVEN:
+            options[_SWITCHES[settings.spacing]] = True
     return options
 
 

@@ -26,7 +26,12 @@ from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
-from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
+from domains.inference.types import (
+    GenerationSettings,
+    GuidanceSettings,
+    Scheduler,
+    SchedulerSettings,
+)
 from domains.model.backends.sizes import latent_size
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, StepFinished
@@ -145,7 +150,7 @@ class StepTrial:
             width=self._edge,
             height=self._edge,
             steps=_STEPS,
-            guidance_scale=_GUIDANCE,
+            guidance=GuidanceSettings(_GUIDANCE),
             scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
             seeds=(0,),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.inference.core.resolution import scheduler_of
-from domains.inference.core.validation import ONE_ENCODER, SECOND_PROMPTS
+from domains.inference.core.validation import NOT_SDXL
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -15,24 +15,47 @@ from domains.values import ImageFormat
 UNBUILT: dict[str, str] = {
     "prompt_syntax": "Prompts are read as plain text.",
     "vae_model_id": "The checkpoint's own VAE is used.",
-    "refiner": "Refiners are not run yet.",
     "loras": "LoRAs are not applied yet.",
     "control_nets": "ControlNets are not run yet.",
     "embedding_model_ids": "Embeddings are not loaded yet.",
+    "image_prompts": "Pictures are not read as prompts yet.",
+    "regions": "One prompt is for the whole picture.",
     "image_to_image": "Generations start from noise only.",
     "inpainting": "Generations start from noise only.",
-    "precision.unet_data_type": "Choose EXACT or FASTEST instead of data types.",
-    "precision.vae_data_type": "Choose EXACT or FASTEST instead of data types.",
-    "precision.attention_slicing": "The whole model stays on the device.",
+    "sdxl.size": "Pictures are drawn as if they were never cropped or resized.",
+    "sdxl.negative_size": "Pictures are drawn as if they were never cropped or resized.",
+    "sdxl.refiner": "Refiners are not run yet.",
+    "guidance.start": "Guidance is on in every step.",
+    "guidance.end": "Guidance is on in every step.",
+    "scheduler.timestep_spacing": "Timesteps are spaced as the model says.",
+    "scheduler.zero_terminal_snr": "The schedule is the model's own.",
+    "scheduler.solver": "Solvers run with the model's own options.",
+    "scheduler.churn": "No noise is put in while stepping.",
+    "scheduler.ancestral": "Ancestral samplers add as much noise as they take out.",
+    "scheduler.linear_multistep": "The order is the class's own.",
+    "scheduler.sigmas": "Noise levels are spread by a spacing.",
+    "second_pass": "Pictures are drawn once.",
+    "seamless_horizontally": "Edges do not continue.",
+    "seamless_vertically": "Edges do not continue.",
+    "variation": "A picture has one seed.",
+    "precision.data_types": "Choose EXACT or FASTEST instead of data types.",
+    "precision.attention_slicing": "The device's profile decides.",
+    "precision.vae_slicing": "Pictures are decoded one by one.",
     "precision.cpu_offload": "The whole model stays on the device.",
+    "output.provenance": "Pictures are not signed or marked yet.",
+    "output.retention": "Artifacts are kept as long as the server's setting says.",
 }
 
 _LIMITED_MESSAGES = (
     "GenerationSettings",
     "SchedulerSettings",
-    "PreviewSettings",
+    "DdimOptions",
+    "GuidanceSettings",
+    "SdxlSettings",
     "OutputSettings",
     "SessionOptions",
+    "DeliveryOptions",
+    "PreviewSettings",
 )
 
 
@@ -90,7 +113,7 @@ class CapabilityInquiry:
             ),
             unbuilt=(
                 *(Feature(field, why) for field, why in UNBUILT.items()),
-                *(Feature(f, ONE_ENCODER) for f in SECOND_PROMPTS if not two_prompts),
+                *(() if two_prompts else (Feature("sdxl", NOT_SDXL),)),
             ),
             output_formats=tuple(ImageFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec.structs import replace
+
 from domains.device.types import Device
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
 from domains.inference.core.resolution import (
@@ -18,7 +20,7 @@ from domains.inference.core.validation import check_model, check_request, check_
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.ports import ArtifactKeeper, Devices, Models
-from domains.inference.types import GenerationRequest, GenerationSettings
+from domains.inference.types import GenerationFacts, GenerationRequest, GenerationSettings
 from domains.model.types import Model
 from domains.session.core.jobs import run_job
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -26,12 +28,7 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.jobs import JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
-from domains.session.types import (
-    GenerationFacts,
-    Outcome,
-    Phase,
-    SessionKind,
-)
+from domains.session.types import Outcome, Phase, SessionKind
 
 
 @dataclass(frozen=True)
@@ -96,13 +93,7 @@ class Generations:
             FeatureNotBuilt: The request uses what this version does not do.
             DomainError: Device or model cannot be used.
         """
-        return SessionRequest(
-            request.options,
-            request.digest,
-            partial(self._prepare, request),
-            image_data=request.image_data,
-            previews=request.settings.preview.every_steps > 0,
-        )
+        return SessionRequest(request.options, request.digest, partial(self._prepare, request))
 
     async def validate(self, request: GenerationRequest) -> Verdict:
         """What `generate` would make of the request, without starting anything."""
@@ -135,7 +126,9 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
-        job = GenerationJob(resolve(settings, model, self._random_seed), model.place)
+        job = GenerationJob(
+            resolve(settings, model, self._random_seed), model.place, request.delivery.previews
+        )
         return _Resolved(device, model, job)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
@@ -176,12 +169,10 @@ class Generations:
                 Phase.DECODING: times.decode,
                 Phase.ENCODING_IMAGE: times.encode_image,
             },
-            generation=GenerationFacts(
-                model_id=settings.model_id,
-                unet_data_type=report.unet_data_type,
-                vae_data_type=report.vae_data_type,
+            report=GenerationFacts(
+                settings=replace(settings, precision=report.precision),
+                data_types=report.data_types,
                 channels_last=report.channels_last,
-                steps=settings.steps,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),
         )

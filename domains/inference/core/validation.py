@@ -15,10 +15,9 @@ from domains.inference.types import (
 )
 from domains.limits import LIMITS
 from domains.model.types import Model
-from domains.session.core.options import check_options
+from domains.session.core.options import check_delivery, check_options
 
-SECOND_PROMPTS = ("prompt_2", "negative_prompt_2")
-ONE_ENCODER = "The model has one text encoder."
+NOT_SDXL = "The model is no SDXL model."
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
 
 
@@ -26,8 +25,9 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     """Every rule `request` breaks, by field; an empty list when it breaks none."""
     violations = list(check_options(request.options, "options"))
     violations += check_settings(request.settings, "settings")
+    violations += check_delivery(request.delivery, "delivery")
     if request.device_id:
-        violations += _found(checks.device_id("device_id", request.device_id))
+        violations += _found(checks.device_id("placement.device_id", request.device_id))
     return violations
 
 
@@ -36,8 +36,10 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
     return [
         *_plain(settings, "GenerationSettings", path),
         *_plain(settings.scheduler, "SchedulerSettings", f"{path}.scheduler"),
+        *_plain(settings.scheduler.ddim, "DdimOptions", f"{path}.scheduler.ddim"),
+        *_plain(settings.guidance, "GuidanceSettings", f"{path}.guidance"),
+        *_plain(settings.sdxl, "SdxlSettings", f"{path}.sdxl"),
         *_plain(settings.output, "OutputSettings", f"{path}.output"),
-        *_plain(settings.preview, "PreviewSettings", f"{path}.preview"),
         *_seeds(settings, path),
     ]
 
@@ -57,13 +59,13 @@ def check_scheduler(
                 f"{scheduler.name} does not have {asked.name}; it has {has}.",
             )
         )
-    if settings.scheduler.eta and not scheduler.facts.takes_eta:
+    if settings.scheduler.ddim is not None and not scheduler.facts.takes_eta:
         others = ", ".join(other.name for other in Scheduler if other.facts.takes_eta)
         violations.append(
             FieldViolation(
-                f"{path}.scheduler.eta",
+                f"{path}.scheduler.ddim",
                 Reason.FIELDS_CONFLICT,
-                f"{scheduler.name} takes 0 only; {others} takes up to 1.",
+                f"{scheduler.name} does not have these options; {others} has.",
             )
         )
     return violations
@@ -71,13 +73,9 @@ def check_scheduler(
 
 def check_model(settings: GenerationSettings, model: Model, path: str) -> list[FieldViolation]:
     """Rules that depend on which model the request comes to use."""
-    if model.reads_second_prompt:
+    if settings.sdxl is None or model.reads_second_prompt:
         return []
-    return [
-        FieldViolation(f"{path}.{field}", Reason.FIELDS_CONFLICT, ONE_ENCODER)
-        for field in SECOND_PROMPTS
-        if getattr(settings, field)
-    ]
+    return [FieldViolation(f"{path}.sdxl", Reason.FIELDS_CONFLICT, NOT_SDXL)]
 
 
 def _found(violation: FieldViolation | None) -> list[FieldViolation]:
@@ -89,9 +87,9 @@ _REASONS = {"width": Reason.DIMENSIONS_INVALID, "height": Reason.DIMENSIONS_INVA
 _SEEDS = ("seed", "seeds")
 
 
-def _plain(values: Value, message: str, path: str) -> Iterator[FieldViolation]:
+def _plain(values: Value | None, message: str, path: str) -> Iterator[FieldViolation]:
     """Every text and number beyond its entry in the table of limits."""
-    for name in values.__struct_fields__:
+    for name in () if values is None else values.__struct_fields__:
         limit, value = LIMITS.get(f"{message}.{name}"), getattr(values, name)
         if limit is None or value is None or name in _SEEDS:
             continue

@@ -1,15 +1,19 @@
 """Sessions between proto and domain values."""
 
 from domains.session.convert.events import Reports, SessionConverter
-from domains.session.convert.streams import SessionStreams
+from domains.session.convert.streams import SessionStreams, checked_delivery
 from domains.session.convert.values import (
     FORMATS,
     KINDS,
     PHASES,
+    PRIORITIES,
     STATES,
+    delivery_from_proto,
+    device_id_from_proto,
     failure_to_proto,
     options_from_proto,
     options_to_proto,
+    placed_on,
     snapshot_to_proto,
     violation_to_proto,
 )
@@ -18,13 +22,18 @@ __all__ = [
     "FORMATS",
     "KINDS",
     "PHASES",
+    "PRIORITIES",
     "STATES",
     "Reports",
     "SessionConverter",
     "SessionStreams",
+    "checked_delivery",
+    "delivery_from_proto",
+    "device_id_from_proto",
     "failure_to_proto",
     "options_from_proto",
     "options_to_proto",
+    "placed_on",
     "snapshot_to_proto",
     "violation_to_proto",
 ]

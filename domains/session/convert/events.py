@@ -8,19 +8,28 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from deviceops.v1 import common_pb2, session_pb2
-from domains.conversions import DATA_TYPES, REASONS, duration, timestamp
+from deviceops.v1 import common_pb2, event_pb2
+from domains.conversions import REASONS, duration, timestamp
 from domains.session import types
 from domains.session.convert.values import (
-    DEGRADATIONS,
     KINDS,
     PHASES,
+    degradation_to_proto,
     failure_to_proto,
     image_to_proto,
+    placed_on,
 )
 from domains.session.core.log import EventLog
 
 R = TypeVar("R", bound=Message)
+# The field of a completed event that holds a report, by the report's type.
+_REPORT_FIELDS = {
+    field.message_type and field.message_type.full_name: field.name
+    for field in (
+        event_pb2.SessionCompleted.DESCRIPTOR.fields_by_name["generation"],
+        *event_pb2.SessionCompleted.DESCRIPTOR.oneofs_by_name["report"].fields,
+    )
+}
 Reports = Mapping[type, Callable[[Any], Message]]
 
 
@@ -37,29 +46,20 @@ class SessionConverter:
     async def responses(
         self, events: AsyncGenerator[types.SessionEvent], response: type[R]
     ) -> AsyncGenerator[R]:
-        """Each event as a message of an RPC's stream, in its field `event`.
-
-        A report comes right before the event that ends its session, in the field of its
-        type, where the response has one.
-        """
+        """Each event as a message of an RPC's stream, in its field `event`."""
         async with aclosing(events):
             async for event in events:
-                report = self._report(event.event)
-                if report is not None:
-                    for field in response.DESCRIPTOR.fields:
-                        if field.message_type is report.DESCRIPTOR:
-                            yield response(**{field.name: report})
                 yield response(event=self.event(event))
 
-    def terminal(self, log: EventLog) -> session_pb2.SessionEvent | None:
+    def terminal(self, log: EventLog) -> event_pb2.SessionEvent | None:
         """The entry that ended a log; None while it has not ended."""
         if log.terminal is None:
             return None
         return self.event(log.entry(log.last_sequence))
 
-    def event(self, item: types.SessionEvent) -> session_pb2.SessionEvent:
+    def event(self, item: types.SessionEvent) -> event_pb2.SessionEvent:
         """One event of a session."""
-        result = session_pb2.SessionEvent(
+        result = event_pb2.SessionEvent(
             session_id=item.session_id,
             sequence=item.sequence,
             event_time=timestamp(item.event_time),
@@ -86,12 +86,13 @@ class SessionConverter:
                 result.step_finished.steps = steps
             case types.Preview() as preview:
                 result.preview.CopyFrom(
-                    session_pb2.Preview(
+                    event_pb2.Preview(
                         image_index=preview.image_index,
                         step=preview.step,
                         width=preview.width,
                         height=preview.height,
-                        jpeg=preview.jpeg,
+                        format=common_pb2.IMAGE_FILE_FORMAT_JPEG,
+                        data=preview.jpeg,
                     )
                 )
             case types.ImageDecoded(image_index):
@@ -99,7 +100,7 @@ class SessionConverter:
                 result.image_decoded.SetInParent()
             case types.ImageChunk(image_index, offset, total_bytes, data):
                 result.image_chunk.CopyFrom(
-                    session_pb2.ImageChunk(
+                    event_pb2.ImageChunk(
                         image_index=image_index,
                         offset_bytes=offset,
                         total_bytes=total_bytes,
@@ -124,47 +125,37 @@ class SessionConverter:
                 result.cancelled.images.extend(map(image_to_proto, images))
         return result
 
-    def _completed(self, completed: types.Completed) -> session_pb2.SessionCompleted:
-        result = session_pb2.SessionCompleted(
+    def _completed(self, completed: types.Completed) -> event_pb2.SessionCompleted:
+        result = event_pb2.SessionCompleted(
             images=[image_to_proto(image) for image in completed.images],
+            image_count=len(completed.images),
             degradations=[
-                common_pb2.Degradation(
-                    kind=DEGRADATIONS.to_proto(degradation.kind), detail=degradation.detail
-                )
-                for degradation in completed.degradations
+                degradation_to_proto(degradation) for degradation in completed.degradations
             ],
             timings=_timings(completed),
-            device_id=completed.device_id,
-            generation=_generation(completed.generation),
+            placement=placed_on(completed.device_id),
         )
-        report = self._report(completed)
-        if report is not None:
-            result.report.Pack(report)
+        if completed.report is not None:
+            report = self._reports[type(completed.report)](completed.report)
+            getattr(result, _REPORT_FIELDS[report.DESCRIPTOR.full_name]).CopyFrom(report)
         return result
 
-    def _report(self, event: types.Entry | types.Passing) -> Message | None:
-        """The report that an event brings, if it brings one."""
-        if not isinstance(event, types.Completed) or event.report is None:
-            return None
-        return self._reports[type(event.report)](event.report)
 
-
-def _accepted(accepted: types.Accepted, existing: bool) -> session_pb2.SessionAccepted:
-    return session_pb2.SessionAccepted(
+def _accepted(accepted: types.Accepted, existing: bool) -> event_pb2.SessionAccepted:
+    return event_pb2.SessionAccepted(
         kind=KINDS.to_proto(accepted.kind),
-        device_id=accepted.device_id,
+        placement=placed_on(accepted.device_id),
         queue_position=accepted.queue_position,
         expected_phases=[PHASES.to_proto(phase) for phase in accepted.expected_phases],
         seeds=accepted.seeds,
         steps=accepted.steps,
-        deadline=timestamp(accepted.deadline),
         existing=existing,
     )
 
 
-def _timings(completed: types.Completed) -> session_pb2.SessionTimings:
+def _timings(completed: types.Completed) -> event_pb2.SessionTimings:
     phases, times = types.Phase, completed.timings
-    return session_pb2.SessionTimings(
+    return event_pb2.SessionTimings(
         queue=duration(times.get(phases.QUEUED)),
         load=duration(times.get(phases.LOADING_MODEL)),
         encode_text=duration(times.get(phases.ENCODING_TEXT)),
@@ -174,17 +165,4 @@ def _timings(completed: types.Completed) -> session_pb2.SessionTimings:
         postprocess=duration(times.get(phases.POSTPROCESSING)),
         encode_image=duration(times.get(phases.ENCODING_IMAGE)),
         total=duration(completed.total_seconds),
-    )
-
-
-def _generation(facts: types.GenerationFacts | None) -> session_pb2.GenerationFacts | None:
-    if facts is None:
-        return None
-    return session_pb2.GenerationFacts(
-        model_id=facts.model_id,
-        unet_data_type=DATA_TYPES.to_proto(facts.unet_data_type),
-        vae_data_type=DATA_TYPES.to_proto(facts.vae_data_type),
-        channels_last=facts.channels_last,
-        steps=facts.steps,
-        software_versions=facts.software_versions,
     )

@@ -7,10 +7,15 @@ from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
+from deviceops.v1 import session_pb2
 from domains.clients import client_of
+from domains.errors import InvalidArgument
 from domains.session.convert.events import SessionConverter
+from domains.session.convert.values import delivery_from_proto
+from domains.session.core.options import check_delivery
 from domains.session.core.plan import SessionRequest
 from domains.session.core.runner import SessionRunner
+from domains.session.types import Delivery
 
 R = TypeVar("R", bound=Message)
 
@@ -44,13 +49,39 @@ class SessionStreams:
         self._runner = runner
         self._converter = converter
 
-    def run(self, request: SessionRequest, call: Call, response: type[R]) -> AsyncGenerator[R]:
+    def run(
+        self,
+        request: SessionRequest,
+        call: Call,
+        response: type[R],
+        delivery: session_pb2.DeliveryOptions,
+    ) -> AsyncGenerator[R]:
         """The session that a call asks for, as its responses.
 
-        Raises what `SessionRunner.run` does.
+        Raises:
+            InvalidArgument: `delivery` breaks a rule.
+            FeatureNotBuilt: It asks for what this version does not do.
+            DomainError: As `SessionRunner.run`.
         """
-        events = self._runner.run(request, client=client_of(call), expired=_deadline_of(call))
+        events = self._runner.run(
+            request,
+            checked_delivery(delivery, "delivery"),
+            client=client_of(call),
+            expired=_deadline_of(call),
+        )
         return self._converter.responses(events, response)
+
+
+def checked_delivery(message: session_pb2.DeliveryOptions, path: str) -> Delivery:
+    """How events shall come to a stream; `path` is where that stands in the request.
+
+    Raises:
+        InvalidArgument: It breaks a rule.
+        FeatureNotBuilt: It asks for what this version does not do.
+    """
+    delivery = delivery_from_proto(message, path)
+    InvalidArgument.check(*check_delivery(delivery, path))
+    return delivery
 
 
 def _deadline_of(call: Call) -> Callable[[], bool]:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import common_pb2, session_pb2
-from domains.conversions import REASONS, EnumMap, duration, seconds, timestamp
-from domains.errors import Failure, FieldViolation
+from google.rpc import error_details_pb2
+
+from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, session_pb2
+from domains.conversions import (
+    MODEL_PARTS,
+    REASONS,
+    EnumMap,
+    duration,
+    scalars_from,
+    seconds,
+    timestamp,
+)
+from domains.errors import Failure, FeatureNotBuilt, FieldViolation
 from domains.session import types
-from domains.values import DegradationKind, ImageFormat
+from domains.values import Degradation, DegradationKind, ImageFormat
 
 KINDS = EnumMap(types.SessionKind, session_pb2.SessionKind, "SESSION_KIND_")
 STATES = EnumMap(types.SessionState, session_pb2.SessionState, "SESSION_STATE_")
 PHASES = EnumMap(types.Phase, session_pb2.Phase, "PHASE_")
 PRIORITIES = EnumMap(types.Priority, session_pb2.Priority, "PRIORITY_")
 ON_DISCONNECT = EnumMap(types.OnDisconnect, session_pb2.OnDisconnect, "ON_DISCONNECT_")
-FORMATS = EnumMap(ImageFormat, common_pb2.ImageFormat, "IMAGE_FORMAT_")
+FORMATS = EnumMap(ImageFormat, common_pb2.ImageFileFormat, "IMAGE_FILE_FORMAT_")
+EVENT_KINDS = EnumMap(types.EventKind, session_pb2.SessionEventKind, "SESSION_EVENT_KIND_")
 DEGRADATIONS = EnumMap(DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
 
 
@@ -23,12 +34,37 @@ def options_from_proto(message: session_pb2.SessionOptions) -> types.SessionOpti
     return types.SessionOptions(
         request_id=message.request_id,
         priority=PRIORITIES.from_proto(message.priority, default.priority),
-        timeout_seconds=seconds(message.timeout)
-        if message.HasField("timeout")
+        timeout_seconds=seconds(message.run_timeout)
+        if message.HasField("run_timeout")
         else default.timeout_seconds,
         on_disconnect=ON_DISCONNECT.from_proto(message.on_disconnect, default.on_disconnect),
         tags=tuple(message.tags),
         metadata=dict(message.metadata),
+    )
+
+
+def delivery_from_proto(message: session_pb2.DeliveryOptions, path: str) -> types.Delivery:
+    """How events shall come to a stream, unchecked; `path` is where that stands.
+
+    Raises:
+        FeatureNotBuilt: Previews in another format than JPEG.
+    """
+    previews = message.previews
+    if FORMATS.from_proto(previews.format, ImageFormat.JPEG) is not ImageFormat.JPEG:
+        raise FeatureNotBuilt((f"{path}.previews.format",))
+    return types.Delivery(
+        image_data=not message.omit_image_data,
+        previews=types.PreviewSettings(**scalars_from(previews, types.PreviewSettings)),
+        kinds=frozenset(
+            kind
+            for position, number in enumerate(message.event_kinds)
+            if (
+                kind := EVENT_KINDS.optional_from_proto(
+                    number, field=f"{path}.event_kinds[{position}]"
+                )
+            )
+        ),
+        step_interval_seconds=seconds(message.step_interval),
     )
 
 
@@ -37,25 +73,25 @@ def options_to_proto(options: types.SessionOptions) -> session_pb2.SessionOption
     return session_pb2.SessionOptions(
         request_id=options.request_id,
         priority=PRIORITIES.to_proto(options.priority),
-        timeout=duration(options.timeout_seconds),
+        run_timeout=duration(options.timeout_seconds),
         on_disconnect=ON_DISCONNECT.to_proto(options.on_disconnect),
         tags=options.tags,
         metadata=options.metadata,
     )
 
 
-def violation_to_proto(violation: FieldViolation) -> common_pb2.FieldViolation:
+def violation_to_proto(
+    violation: FieldViolation,
+) -> error_details_pb2.BadRequest.FieldViolation:
     """A broken rule."""
-    return common_pb2.FieldViolation(
-        field=violation.field,
-        reason=REASONS.to_proto(violation.reason),
-        description=violation.description,
+    return error_details_pb2.BadRequest.FieldViolation(
+        field=violation.field, reason=violation.reason, description=violation.description
     )
 
 
-def failure_to_proto(failure: Failure) -> session_pb2.Failure:
+def failure_to_proto(failure: Failure) -> errors_pb2.Failure:
     """Why something failed."""
-    return session_pb2.Failure(
+    return errors_pb2.Failure(
         status_code=failure.code,
         reason=REASONS.to_proto(failure.reason),
         message=failure.message,
@@ -64,6 +100,31 @@ def failure_to_proto(failure: Failure) -> session_pb2.Failure:
         retry_delay=duration(failure.retry_after),
         incident_id=failure.incident_id,
     )
+
+
+def degradation_to_proto(degradation: Degradation) -> common_pb2.Degradation:
+    """What was done otherwise than asked."""
+    return common_pb2.Degradation(
+        kind=DEGRADATIONS.to_proto(degradation.kind),
+        detail=degradation.detail,
+        part=MODEL_PARTS.to_proto(degradation.part),
+    )
+
+
+def device_id_from_proto(message: device_info_pb2.DevicePlacement) -> str:
+    """The device that a request names; empty when it names none.
+
+    Raises:
+        FeatureNotBuilt: A choice of several.
+    """
+    if message.HasField("any"):
+        raise FeatureNotBuilt(("placement.any",))
+    return message.device_id
+
+
+def placed_on(device_id: str) -> device_info_pb2.PlacementDecision:
+    """Where work runs."""
+    return device_info_pb2.PlacementDecision(device_id=device_id)
 
 
 def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
@@ -79,14 +140,16 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
     )
 
 
-def snapshot_to_proto(session: types.SessionSnapshot) -> session_pb2.Session:
-    """A session as a list shows it."""
-    return session_pb2.Session(
+def snapshot_to_proto(
+    session: types.SessionSnapshot, *, full: bool = False
+) -> session_pb2.Session:
+    """A session as a list shows it; `full` with its pictures and metadata."""
+    result = session_pb2.Session(
         session_id=session.session_id,
         kind=KINDS.to_proto(session.kind),
         state=STATES.to_proto(session.state),
         phase=PHASES.to_proto(session.phase),
-        device_id=session.device_id,
+        placement=placed_on(session.device_id),
         model_id=session.model_id,
         queue_position=session.queue_position,
         progress=session.progress,
@@ -98,6 +161,11 @@ def snapshot_to_proto(session: types.SessionSnapshot) -> session_pb2.Session:
         expire_time=timestamp(session.expire_time),
         options=options_to_proto(session.options),
         failure=None if session.failure is None else failure_to_proto(session.failure),
-        images=[image_to_proto(image) for image in session.images],
+        image_count=len(session.images),
         parent_session_id=session.parent_session_id,
     )
+    if full:
+        result.images.extend(map(image_to_proto, session.images))
+    else:
+        result.options.ClearField("metadata")
+    return result

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from domains.clock import Clock
 from domains.errors import Cancelled
 from domains.loops import kept
 from domains.rooms import Room
@@ -16,7 +18,9 @@ from domains.session.core.plan import WorkPaused
 from domains.session.core.session import Session
 from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit
 from domains.session.ports import FaultReporter
-from domains.session.types import SessionState
+from domains.session.types import Priority, SessionState
+
+_PATIENCE_SECONDS = 600.0
 
 Turn = Callable[[Session], Awaitable[None]]
 
@@ -31,9 +35,10 @@ class _Place:
 class DeviceQueue:
     """Runs sessions of one device one after another.
 
-    By priority, strictly: what is more urgent goes first however long the rest has waited.
-    Among equals clients take turns, and the sessions of one client come in the order of
-    their arrival. One client alone may fill the queue; once others wait, it holds at most
+    By priority; among equals clients take turns, and the sessions of one client come in the
+    order of their arrival. A client's first session of a priority that has waited for ten
+    minutes counts as the most urgent, if none of that client and priority was taken for as
+    long: nobody waits for ever, and nobody gets ahead by waiting in numbers. One client alone may fill the queue; once others wait, it holds at most
     half of it, and what it holds beyond keeps nobody out.
 
     A session that is cancelled or whose time is over while it waits never starts. One that
@@ -45,19 +50,28 @@ class DeviceQueue:
         length: Sessions that may wait.
         describe: What a client sees of an error.
         estimates: How long work will take; learns from what is done here.
+        clock: The time.
     """
 
     def __init__(
-        self, device_id: str, *, length: int, describe: FaultReporter, estimates: Estimates
+        self,
+        device_id: str,
+        *,
+        length: int,
+        describe: FaultReporter,
+        estimates: Estimates,
+        clock: Clock,
     ) -> None:
         self.device_id = device_id
         self._describe = describe
         self._estimates = estimates
+        self._clock = clock
         self._places: list[_Place] = []  # of those that wait or are paused
         self._room = Room(length)
         self._arrivals = itertools.count()
         self._turns = itertools.count()
         self._last_turns: dict[str, int] = {}
+        self._served: dict[tuple[str, Priority], float] = {}
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self.running: Session | None = None
@@ -117,20 +131,32 @@ class DeviceQueue:
 
         Within a round the client goes first whose last turn is longest ago.
         """
-        rounds: Counter[tuple[int, str]] = Counter()
+        rounds: Counter[tuple[Priority, str]] = Counter()
+        firsts: set[tuple[str, Priority]] = set()
         keys: dict[int, tuple[int, int, int, int]] = {}
         waiting = [place for place in self._places if _waits(place)]
         for place in sorted(waiting, key=lambda place: place.arrival):
             session = place.session
-            priority = session.options.priority.value
+            owner, priority = session.owner, session.options.priority
+            if (owner, priority) not in firsts:
+                firsts.add((owner, priority))
+                if self._neglected(session):
+                    priority = Priority.HIGH
+            last_turn = self._last_turns.get(owner, -1)
             keys[place.arrival] = (
-                priority,
-                rounds[priority, session.owner],
-                self._last_turns.get(session.owner, -1),
+                priority.value,
+                rounds[priority, owner],
+                last_turn,
                 place.arrival,
             )
-            rounds[priority, session.owner] += 1
+            rounds[priority, owner] += 1
         return sorted(waiting, key=lambda place: keys[place.arrival])
+
+    def _neglected(self, session: Session) -> bool:
+        """Whether it has waited too long, and every other like it of its client as well."""
+        key = session.owner, session.options.priority
+        since_turn = self._clock.monotonic() - self._served.get(key, -math.inf)
+        return min(session.waited_seconds, since_turn) >= _PATIENCE_SECONDS
 
     def _remove(self, places: list[_Place]) -> None:
         gone = {place.arrival for place in places}
@@ -139,11 +165,13 @@ class DeviceQueue:
             self._room.give_back(place.session.owner)
         self.reorder()
 
-    def _note_turn(self, owner: str) -> None:
+    def _note_turn(self, session: Session) -> None:
         """Remember it of those who wait, and of the one whose turn it is."""
         waiting = {place.session.owner for place in self._places}
         self._last_turns = {o: t for o, t in self._last_turns.items() if o in waiting}
-        self._last_turns[owner] = next(self._turns)
+        self._served = {key: t for key, t in self._served.items() if key[0] in waiting}
+        self._last_turns[session.owner] = next(self._turns)
+        self._served[session.owner, session.options.priority] = self._clock.monotonic()
 
     async def _run(self) -> None:
         while True:
@@ -155,7 +183,7 @@ class DeviceQueue:
                 continue
             place = order[0]
             self.running = place.session
-            self._note_turn(place.session.owner)
+            self._note_turn(place.session)
             self._remove([place])
             try:
                 await self._take(place)
@@ -210,8 +238,9 @@ class DeviceQueue:
             self._remove(finished)
 
     def expire(self) -> None:
-        """End waiting sessions whose time is over; call now and then."""
+        """End waiting sessions whose time is over, and look who is next; call now and then."""
         self._drop_finished()
+        self.reorder()
 
 
 def _waits(place: _Place) -> bool:

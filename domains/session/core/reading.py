@@ -14,6 +14,7 @@ from domains.session.core.session import Session
 from domains.session.errors import EventsExpired
 from domains.session.ports import ArtifactReader
 from domains.session.types import (
+    ENTRIES,
     Delivery,
     Heartbeat,
     ImageChunk,
@@ -50,7 +51,7 @@ class SessionReader:
         session: Session,
         from_sequence: int = 1,
         *,
-        delivery: Delivery = Delivery(),
+        delivery: Delivery = ENTRIES,
     ) -> AsyncGenerator[SessionEvent]:
         """Entries from `from_sequence` on to the last, with passing events.
 
@@ -69,6 +70,8 @@ class SessionReader:
         selection = Selection(delivery)
         shown: SessionEvent | None = None
         position = session.queue_position
+        loop = asyncio.get_running_loop()
+        spoke = loop.time()
         while True:
             change = log.change()
             while cursor <= log.last_sequence:
@@ -84,6 +87,7 @@ class SessionReader:
                             yield event
                 else:
                     yield entry
+                spoke = loop.time()
             if log.terminal is not None:
                 return
             if session.queue_position != position:
@@ -91,14 +95,18 @@ class SessionReader:
                 moved = QueueMoved(position, session.estimated_start_time)
                 if selection.wants(moved):
                     yield self._passing(session, moved)
-            if delivery.previews.every_steps and log.preview is not None and log.preview is not shown:
-                shown = log.preview
-                yield shown
+                    spoke = loop.time()
+            preview = log.preview if delivery.previews.every_steps else None
+            if preview is not None and preview is not shown:
+                shown = preview
+                yield preview
+                spoke = loop.time()
             try:
-                async with asyncio.timeout(self._heartbeat_seconds):
+                async with asyncio.timeout_at(spoke + self._heartbeat_seconds):
                     await change.wait()
             except TimeoutError:
                 yield self._passing(session, Heartbeat(session.phase))
+                spoke = loop.time()
 
     def _passing(self, session: Session, event: Passing) -> SessionEvent:
         return SessionEvent(

@@ -14,7 +14,7 @@ from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import SessionTimedOut, TimeLimit
-from domains.session.types import Accepted, Delivery, OnDisconnect, SessionEvent
+from domains.session.types import ENTRIES, Accepted, Delivery, OnDisconnect, SessionEvent
 
 
 def _never() -> bool:
@@ -36,7 +36,7 @@ class SessionRunner:
     async def run(
         self,
         request: SessionRequest,
-        delivery: Delivery = Delivery(),
+        delivery: Delivery = ENTRIES,
         *,
         expired: Callable[[], bool] = _never,
     ) -> AsyncGenerator[SessionEvent]:

@@ -136,6 +136,11 @@ class Session:
         return self._times.run_left(self.options)
 
     @property
+    def waited_seconds(self) -> float:
+        """Seconds for which it has waited for its turns."""
+        return self._times.spent(Spell.WAITING)
+
+    @property
     def worked_seconds(self) -> float:
         """Seconds for which it has been worked on."""
         return self._times.spent(Spell.RUNNING)
@@ -281,10 +286,9 @@ class Session:
         entry = Completed(
             self.images,
             outcome.degradations,
-            {Phase.QUEUED: self._times.spent(Spell.WAITING), **outcome.timings},
+            {Phase.QUEUED: self.waited_seconds, **outcome.timings},
             self._times.total,
             self.device_id,
-            outcome.generation,
             outcome.report,
             pause_seconds=self._times.spent(Spell.PAUSED),
             peak_memory=self.peak_memory,

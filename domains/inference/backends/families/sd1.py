@@ -27,7 +27,7 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
     """See `Family.encode_text`. `clip_skip` applies to the prompt alone."""
     check_clip_skip(model, (_ENCODER,), 1 + settings.clip_skip)
     parts = [_embed(model, settings.prompt, settings.clip_skip)]
-    if settings.guidance_scale > 1:
+    if settings.guidance.guided:
         parts.insert(0, _embed(model, settings.negative_prompt, 0))
     hidden = torch.cat([embedding.hidden_states for embedding, _ in parts])
     return EncodedText(

@@ -16,7 +16,7 @@ from domains.inference.backends.families.clip_text import (
     run_clip,
 )
 from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
-from domains.inference.types import GenerationSettings
+from domains.inference.types import GenerationSettings, SdxlSettings
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 # SDXL was trained on the last layer but one.
@@ -31,13 +31,14 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
     """
     layer = _LAYER + settings.clip_skip
     check_clip_skip(model, tuple(name for _, name in _ENCODERS), layer)
-    prompt = (settings.prompt, settings.prompt_2 or settings.prompt)
+    second = settings.sdxl or SdxlSettings()
+    prompt = (settings.prompt, _second(second.prompt_2, settings.prompt))
     positive, cached = _embed(model, prompt, layer)
     parts = [positive]
-    if settings.guidance_scale > 1:
+    if settings.guidance.guided:
         negative = (
             settings.negative_prompt,
-            settings.negative_prompt_2 or settings.negative_prompt,
+            _second(second.negative_prompt_2, settings.negative_prompt),
         )
         if not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True):
             parts.insert(0, _zeros_like(positive))
@@ -57,6 +58,11 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
     hidden = hidden.to(model.unet_numerics.data_type)
     lost = max(part.lost_tokens for part in parts)
     return EncodedText(Conditioning(hidden, added), cached, lost)
+
+
+def _second(prompt: str | None, first: str) -> str:
+    """What the second encoder reads."""
+    return first if prompt is None else prompt
 
 
 def _embed(

@@ -4,6 +4,7 @@ isort:skip_file
 Artifacts: bytes addressed by their SHA-256."""
 
 from collections import abc as _abc
+from deviceops.v1 import upload_pb2 as _upload_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -32,6 +33,10 @@ class Artifact(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
     """SHA-256 of the content in lower-case hexadecimal, 64 characters."""
     size_bytes: _builtins.int
@@ -42,6 +47,16 @@ class Artifact(_message.Message):
     """The session that made it; empty for uploads. Where several made the same bytes, the
     first: ListArtifacts finds it for each of them.
     """
+    owner: _builtins.str
+    """Name of the client it belongs to. The same bytes of two clients are kept once and belong
+    to each of them.
+    """
+    pinned: _builtins.bool
+    """Kept until deleted, whatever its retention."""
+    width: _builtins.int
+    """Width in pixels; 0 where it is no picture."""
+    height: _builtins.int
+    """Height in pixels; 0 where it is no picture."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was first stored."""
@@ -59,10 +74,14 @@ class Artifact(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         session_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        pinned: _builtins.bool = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "create_time", b"create_time", "expire_time", b"expire_time", "media_type", b"media_type", "session_id", b"session_id", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "create_time", b"create_time", "expire_time", b"expire_time", "height", b"height", "media_type", b"media_type", "owner", b"owner", "pinned", b"pinned", "session_id", b"session_id", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -80,19 +99,19 @@ class UploadArtifactRequest(_message.Message):
     data: _builtins.bytes
     """The bytes, in order. At most 1048576 bytes."""
     @_builtins.property
-    def header(self) -> Global___UploadHeader:
+    def header(self) -> Global___ArtifactUpload:
         """First message, once."""
 
     @_builtins.property
-    def completion(self) -> Global___UploadCompletion:
+    def completion(self) -> _upload_pb2.UploadCompletion:
         """Last message, once."""
 
     def __init__(
         self,
         *,
-        header: Global___UploadHeader | None = ...,
+        header: Global___ArtifactUpload | None = ...,
         data: _builtins.bytes = ...,
-        completion: Global___UploadCompletion | None = ...,
+        completion: _upload_pb2.UploadCompletion | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "data", b"data", "header", b"header", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -105,68 +124,82 @@ class UploadArtifactRequest(_message.Message):
 Global___UploadArtifactRequest: _TypeAlias = UploadArtifactRequest  # noqa: Y015
 
 @_typing.final
-class UploadHeader(_message.Message):
-    """What an upload announces."""
+class ArtifactUpload(_message.Message):
+    """What an upload of an artifact announces."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
-    RESUME_FIELD_NUMBER: _builtins.int
+    UPLOAD_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
-    size_bytes: _builtins.int
-    """Size of the whole content. Range: 1 to 68719476736."""
-    sha256: _builtins.str
-    """SHA-256 of the whole content, lower-case hexadecimal. When such an artifact exists
-    the upload may stop here: the response comes at once.
-    """
-    resume: _builtins.bool
-    """Resume the unfinished upload of the same sha256: the data starts at its end, which
-    GetArtifact's error metadata "received_bytes" tells.
-    """
+    @_builtins.property
+    def upload(self) -> _upload_pb2.UploadHeader:
+        """Which bytes follow."""
+
     @_builtins.property
     def retention(self) -> _duration_pb2.Duration:
-        """How long to keep it after its last use. Range: 60 to 31536000 seconds.
-        Default: 604800 seconds.
+        """How long to keep it after its last use; absent: as long as the server's setting says.
+        Range: 60 to 31536000 seconds.
         """
 
     def __init__(
         self,
         *,
-        size_bytes: _builtins.int = ...,
-        sha256: _builtins.str = ...,
-        resume: _builtins.bool = ...,
+        upload: _upload_pb2.UploadHeader | None = ...,
         retention: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["resume", b"resume", "retention", b"retention", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UploadHeader: _TypeAlias = UploadHeader  # noqa: Y015
+Global___ArtifactUpload: _TypeAlias = ArtifactUpload  # noqa: Y015
 
 @_typing.final
-class UploadCompletion(_message.Message):
-    """What an upload closes with."""
+class GetUploadRequest(_message.Message):
+    """Which upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SHA256_FIELD_NUMBER: _builtins.int
-    sha256: _builtins.str
-    """SHA-256 of the whole content again, computed while sending."""
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """The upload."""
     def __init__(
         self,
         *,
-        sha256: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___UploadCompletion: _TypeAlias = UploadCompletion  # noqa: Y015
+Global___GetUploadRequest: _TypeAlias = GetUploadRequest  # noqa: Y015
+
+@_typing.final
+class GetUploadResponse(_message.Message):
+    """How much of it is here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def upload(self) -> _upload_pb2.Upload:
+        """The upload."""
+
+    def __init__(
+        self,
+        *,
+        upload: _upload_pb2.Upload | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUploadResponse: _TypeAlias = GetUploadResponse  # noqa: Y015
 
 @_typing.final
 class UploadArtifactResponse(_message.Message):
@@ -312,6 +345,9 @@ class ListArtifactsRequest(_message.Message):
     MEDIA_TYPE_PREFIX_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    ARTIFACT_IDS_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Only those that this session made, first or again; empty means all."""
     media_type_prefix: _builtins.str
@@ -322,6 +358,18 @@ class ListArtifactsRequest(_message.Message):
     """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
+    owner: _builtins.str
+    """Only those of this client; empty means all that the caller may see."""
+    @_builtins.property
+    def artifact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these; unknown ones are left out, so that a client can ask which are there. At most
+        1000 elements.
+        """
+
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Only those stored since then."""
+
     def __init__(
         self,
         *,
@@ -329,10 +377,13 @@ class ListArtifactsRequest(_message.Message):
         media_type_prefix: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        artifact_ids: _abc.Iterable[_builtins.str] | None = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_type_prefix", b"media_type_prefix", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_ids", b"artifact_ids", "created_after", b"created_after", "media_type_prefix", b"media_type_prefix", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -346,14 +397,8 @@ class ListArtifactsResponse(_message.Message):
 
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    USED_BYTES_FIELD_NUMBER: _builtins.int
-    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
-    used_bytes: _builtins.int
-    """Bytes kept in all."""
-    quota_bytes: _builtins.int
-    """Most bytes kept; older artifacts give way first."""
     @_builtins.property
     def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
         """The artifacts."""
@@ -363,16 +408,74 @@ class ListArtifactsResponse(_message.Message):
         *,
         artifacts: _abc.Iterable[Global___Artifact] | None = ...,
         next_page_token: _builtins.str = ...,
-        used_bytes: _builtins.int = ...,
-        quota_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "next_page_token", b"next_page_token", "quota_bytes", b"quota_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListArtifactsResponse: _TypeAlias = ListArtifactsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateArtifactRequest(_message.Message):
+    """How long to keep what."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    artifact_id: _builtins.str
+    """The artifact."""
+    pinned: _builtins.bool
+    """Keep it until deleted; absent leaves it as it is."""
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """How long to keep it after its last use, from now; absent leaves it as it is. Range: 60 to
+        31536000 seconds.
+        """
+
+    def __init__(
+        self,
+        *,
+        artifact_id: _builtins.str = ...,
+        pinned: _builtins.bool | None = ...,
+        retention: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "pinned", b"pinned", "retention", b"retention"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "artifact_id", b"artifact_id", "pinned", b"pinned", "retention", b"retention"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pinned: _TypeAlias = _typing.Literal["pinned"]  # noqa: Y015
+    _WhichOneofArgType__pinned: _TypeAlias = _typing.Literal["_pinned", b"_pinned"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pinned) -> _WhichOneofReturnType__pinned | None: ...
+
+Global___UpdateArtifactRequest: _TypeAlias = UpdateArtifactRequest  # noqa: Y015
+
+@_typing.final
+class UpdateArtifactResponse(_message.Message):
+    """The artifact as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def artifact(self) -> Global___Artifact:
+        """The artifact."""
+
+    def __init__(
+        self,
+        *,
+        artifact: Global___Artifact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateArtifactResponse: _TypeAlias = UpdateArtifactResponse  # noqa: Y015
 
 @_typing.final
 class DeleteArtifactRequest(_message.Message):

@@ -43,6 +43,11 @@ class ArtifactServiceStub:
                 request_serializer=deviceops_dot_v1_dot_artifact__pb2.UploadArtifactRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_artifact__pb2.UploadArtifactResponse.FromString,
                 _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/deviceops.v1.ArtifactService/GetUpload',
+                request_serializer=deviceops_dot_v1_dot_artifact__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_artifact__pb2.GetUploadResponse.FromString,
+                _registered_method=True)
         self.DownloadArtifact = channel.unary_stream(
                 '/deviceops.v1.ArtifactService/DownloadArtifact',
                 request_serializer=deviceops_dot_v1_dot_artifact__pb2.DownloadArtifactRequest.SerializeToString,
@@ -57,6 +62,11 @@ class ArtifactServiceStub:
                 '/deviceops.v1.ArtifactService/ListArtifacts',
                 request_serializer=deviceops_dot_v1_dot_artifact__pb2.ListArtifactsRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_artifact__pb2.ListArtifactsResponse.FromString,
+                _registered_method=True)
+        self.UpdateArtifact = channel.unary_unary(
+                '/deviceops.v1.ArtifactService/UpdateArtifact',
+                request_serializer=deviceops_dot_v1_dot_artifact__pb2.UpdateArtifactRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_artifact__pb2.UpdateArtifactResponse.FromString,
                 _registered_method=True)
         self.DeleteArtifact = channel.unary_unary(
                 '/deviceops.v1.ArtifactService/DeleteArtifact',
@@ -73,12 +83,21 @@ class ArtifactServiceServicer:
     """
 
     def UploadArtifact(self, request_iterator, context):
-        """Store bytes. The first message is the header, the following ones carry the bytes in
-        order, the last one says that the upload is complete; a stream that ends without it
-        is kept as unfinished for 10 minutes and can be resumed.
+        """Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
+        the answer comes at once.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
-        DISK_FULL).
+        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
+        (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
+        RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
+        here.
+        Errors: NOT_FOUND (UPLOAD_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +130,15 @@ class ArtifactServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateArtifact(self, request, context):
+        """Change how long an artifact is kept.
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+        FIELDS_CONFLICT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteArtifact(self, request, context):
         """Delete an artifact now. Sessions that made it keep their record of it.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
@@ -128,6 +156,11 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     request_deserializer=deviceops_dot_v1_dot_artifact__pb2.UploadArtifactRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_artifact__pb2.UploadArtifactResponse.SerializeToString,
             ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=deviceops_dot_v1_dot_artifact__pb2.GetUploadRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_artifact__pb2.GetUploadResponse.SerializeToString,
+            ),
             'DownloadArtifact': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadArtifact,
                     request_deserializer=deviceops_dot_v1_dot_artifact__pb2.DownloadArtifactRequest.FromString,
@@ -142,6 +175,11 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     servicer.ListArtifacts,
                     request_deserializer=deviceops_dot_v1_dot_artifact__pb2.ListArtifactsRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_artifact__pb2.ListArtifactsResponse.SerializeToString,
+            ),
+            'UpdateArtifact': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateArtifact,
+                    request_deserializer=deviceops_dot_v1_dot_artifact__pb2.UpdateArtifactRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_artifact__pb2.UpdateArtifactResponse.SerializeToString,
             ),
             'DeleteArtifact': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteArtifact,
@@ -180,6 +218,33 @@ class ArtifactService:
             '/deviceops.v1.ArtifactService/UploadArtifact',
             deviceops_dot_v1_dot_artifact__pb2.UploadArtifactRequest.SerializeToString,
             deviceops_dot_v1_dot_artifact__pb2.UploadArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ArtifactService/GetUpload',
+            deviceops_dot_v1_dot_artifact__pb2.GetUploadRequest.SerializeToString,
+            deviceops_dot_v1_dot_artifact__pb2.GetUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -261,6 +326,33 @@ class ArtifactService:
             '/deviceops.v1.ArtifactService/ListArtifacts',
             deviceops_dot_v1_dot_artifact__pb2.ListArtifactsRequest.SerializeToString,
             deviceops_dot_v1_dot_artifact__pb2.ListArtifactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ArtifactService/UpdateArtifact',
+            deviceops_dot_v1_dot_artifact__pb2.UpdateArtifactRequest.SerializeToString,
+            deviceops_dot_v1_dot_artifact__pb2.UpdateArtifactResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,12 +38,17 @@ class ArtifactServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
     UploadArtifact: _grpc.StreamUnaryMultiCallable[_artifact_pb2.UploadArtifactRequest, _artifact_pb2.UploadArtifactResponse]
-    """Store bytes. The first message is the header, the following ones carry the bytes in
-    order, the last one says that the upload is complete; a stream that ends without it
-    is kept as unfinished for 10 minutes and can be resumed.
+    """Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
+    the answer comes at once.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
-    DISK_FULL).
+    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
+    (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
+    RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+    """
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.GetUploadRequest, _artifact_pb2.GetUploadResponse]
+    """An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
+    here.
+    Errors: NOT_FOUND (UPLOAD_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_INVALID).
     """
     DownloadArtifact: _grpc.UnaryStreamMultiCallable[_artifact_pb2.DownloadArtifactRequest, _artifact_pb2.DownloadArtifactResponse]
     """Read an artifact in chunks, from any offset. Can be repeated.
@@ -59,6 +64,11 @@ class ArtifactServiceStub:
     """List artifacts, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
     TEXT_INVALID, NAME_INVALID).
+    """
+    UpdateArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.UpdateArtifactRequest, _artifact_pb2.UpdateArtifactResponse]
+    """Change how long an artifact is kept.
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+    FIELDS_CONFLICT).
     """
     DeleteArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]
     """Delete an artifact now. Sessions that made it keep their record of it.
@@ -76,12 +86,17 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadArtifact: _aio.StreamUnaryMultiCallable[_artifact_pb2.UploadArtifactRequest, _artifact_pb2.UploadArtifactResponse]  # type: ignore[assignment]
-    """Store bytes. The first message is the header, the following ones carry the bytes in
-    order, the last one says that the upload is complete; a stream that ends without it
-    is kept as unfinished for 10 minutes and can be resumed.
+    """Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
+    the answer comes at once.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
-    DISK_FULL).
+    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
+    (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
+    RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+    """
+    GetUpload: _aio.UnaryUnaryMultiCallable[_artifact_pb2.GetUploadRequest, _artifact_pb2.GetUploadResponse]  # type: ignore[assignment]
+    """An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
+    here.
+    Errors: NOT_FOUND (UPLOAD_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_INVALID).
     """
     DownloadArtifact: _aio.UnaryStreamMultiCallable[_artifact_pb2.DownloadArtifactRequest, _artifact_pb2.DownloadArtifactResponse]  # type: ignore[assignment]
     """Read an artifact in chunks, from any offset. Can be repeated.
@@ -97,6 +112,11 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """List artifacts, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
     TEXT_INVALID, NAME_INVALID).
+    """
+    UpdateArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.UpdateArtifactRequest, _artifact_pb2.UpdateArtifactResponse]  # type: ignore[assignment]
+    """Change how long an artifact is kept.
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+    FIELDS_CONFLICT).
     """
     DeleteArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]  # type: ignore[assignment]
     """Delete an artifact now. Sessions that made it keep their record of it.
@@ -116,12 +136,22 @@ class ArtifactServiceServicer:
         request_iterator: _MaybeAsyncIterator[_artifact_pb2.UploadArtifactRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_pb2.UploadArtifactResponse, _abc.Awaitable[_artifact_pb2.UploadArtifactResponse]]:
-        """Store bytes. The first message is the header, the following ones carry the bytes in
-        order, the last one says that the upload is complete; a stream that ends without it
-        is kept as unfinished for 10 minutes and can be resumed.
+        """Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
+        the answer comes at once.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
-        DISK_FULL).
+        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
+        (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
+        RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+        """
+
+    def GetUpload(
+        self,
+        request: _artifact_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_pb2.GetUploadResponse, _abc.Awaitable[_artifact_pb2.GetUploadResponse]]:
+        """An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
+        here.
+        Errors: NOT_FOUND (UPLOAD_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_INVALID).
         """
 
     def DownloadArtifact(
@@ -152,6 +182,16 @@ class ArtifactServiceServicer:
         """List artifacts, newest first.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
         TEXT_INVALID, NAME_INVALID).
+        """
+
+    def UpdateArtifact(
+        self,
+        request: _artifact_pb2.UpdateArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_pb2.UpdateArtifactResponse, _abc.Awaitable[_artifact_pb2.UpdateArtifactResponse]]:
+        """Change how long an artifact is kept.
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+        FIELDS_CONFLICT).
         """
 
     def DeleteArtifact(

@@ -23,12 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from deviceops.v1 import common_pb2 as deviceops_dot_v1_dot_common__pb2
+from deviceops.v1 import device_info_pb2 as deviceops_dot_v1_dot_device__info__pb2
+from deviceops.v1 import errors_pb2 as deviceops_dot_v1_dot_errors__pb2
+from deviceops.v1 import event_pb2 as deviceops_dot_v1_dot_event__pb2
 from deviceops.v1 import session_pb2 as deviceops_dot_v1_dot_session__pb2
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65viceops/v1/device.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x02\n\x06\x44\x65vice\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.deviceops.v1.DeviceKind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06vendor\x18\x04 \x01(\t\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.deviceops.v1.DeviceState\x12\x13\n\x0b\x65xplanation\x18\x06 \x01(\t\x12\x12\n\nis_default\x18\x07 \x01(\x08\x12\x0f\n\x07\x61liases\x18\x08 \x03(\t\x12.\n\x0ctotal_memory\x18\t \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x16\n\x0e\x64river_version\x18\n \x01(\t\x12\x17\n\x0fruntime_version\x18\x0b \x01(\t\x12\x13\n\x0bhardware_id\x18\x0c \x01(\t\x12\x16\n\x0eunified_memory\x18\r \x01(\x08\"M\n\x12ListDevicesRequest\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.deviceops.v1.DeviceKind\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\"\x83\x01\n\x13ListDevicesResponse\x12%\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x14.deviceops.v1.Device\x12\x19\n\x11\x64\x65\x66\x61ult_device_id\x18\x02 \x01(\t\x12*\n\x06probes\x18\x03 \x03(\x0b\x32\x1a.deviceops.v1.ProbeOutcome\"a\n\x0cProbeOutcome\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.deviceops.v1.DeviceKind\x12\x14\n\x0c\x64\x65vice_count\x18\x02 \x01(\r\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\"%\n\x10GetDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"9\n\x11GetDeviceResponse\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.deviceops.v1.Device\"B\n\x1cGetDeviceCapabilitiesRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\"\x81\x01\n\x12\x44\x61taTypeCapability\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.deviceops.v1.DataType\x12\r\n\x05works\x18\x02 \x01(\x08\x12\x1a\n\x12max_relative_error\x18\x03 \x01(\x01\x12\x15\n\rmatmul_tflops\x18\x04 \x01(\x01\"\x98\x04\n\x1dGetDeviceCapabilitiesResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x34\n\ndata_types\x18\x02 \x03(\x0b\x32 .deviceops.v1.DataTypeCapability\x12\x34\n\x12largest_allocation\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x1a\n\x12\x61ttention_backends\x18\x04 \x03(\t\x12\x13\n\x0bhas_float64\x18\x05 \x01(\x08\x12\x1b\n\x13host_to_device_gbps\x18\x06 \x01(\x01\x12\x1b\n\x13\x64\x65vice_to_host_gbps\x18\x07 \x01(\x01\x12\x19\n\x11has_pinned_memory\x18\x08 \x01(\x08\x12\x17\n\x0fhas_compilation\x18\t \x01(\x08\x12\x30\n\x0cmeasure_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\\\n\x11software_versions\x18\x0b \x03(\x0b\x32\x41.deviceops.v1.GetDeviceCapabilitiesResponse.SoftwareVersionsEntry\x12\x10\n\x08problems\x18\x0c \x03(\t\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x17SetDefaultDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"@\n\x18SetDefaultDeviceResponse\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.deviceops.v1.Device\"+\n\x16GetDeviceMemoryRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\xaf\x02\n\x0c\x44\x65viceMemory\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\'\n\x05total\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12&\n\x04\x66ree\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12+\n\tallocated\x18\x04 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12*\n\x08reserved\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x30\n\x0eused_by_others\x18\x06 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x30\n\x0epeak_allocated\x18\x07 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\"E\n\x17GetDeviceMemoryResponse\x12*\n\x06memory\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.DeviceMemory\"+\n\x16GetDeviceStatusRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\x89\x03\n\x0cWorkerStatus\x12\x12\n\nprocess_id\x18\x01 \x01(\r\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\x03 \x01(\r\x12\x32\n\x0eheartbeat_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rprogress_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0fresident_memory\x18\x06 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12K\n\x11software_versions\x18\x07 \x03(\x0b\x32\x30.deviceops.v1.WorkerStatus.SoftwareVersionsEntry\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe1\x02\n\x17GetDeviceStatusResponse\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.deviceops.v1.Device\x12\x11\n\x04load\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13temperature_celsius\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12*\n\x06worker\x18\x07 \x01(\x0b\x32\x1a.deviceops.v1.WorkerStatus\x12\x17\n\x0floaded_model_id\x18\x08 \x01(\t\x12\x32\n\x07profile\x18\t \x01(\x0e\x32!.deviceops.v1.OptimizationProfileB\x07\n\x05_loadB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts\"(\n\x13WatchDevicesRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\x99\x01\n\x14WatchDevicesResponse\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.deviceops.v1.DeviceEventKind\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.deviceops.v1.Device\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9f\x01\n\x15OptimizeDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x32\n\x07profile\x18\x02 \x01(\x0e\x32!.deviceops.v1.OptimizationProfile\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\"D\n\x12OptimizationChange\x12\x0f\n\x07setting\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"\xc5\x02\n\x12OptimizationReport\x12\x32\n\x07profile\x18\x01 \x01(\x0e\x32!.deviceops.v1.OptimizationProfile\x12\x31\n\x07\x63hanges\x18\x02 \x03(\x0b\x32 .deviceops.v1.OptimizationChange\x12.\n\x0bstep_before\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nstep_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x12peak_memory_before\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x33\n\x11peak_memory_after\x18\x06 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\"\x84\x01\n\x16OptimizeDeviceResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEventH\x00\x12\x32\n\x06report\x18\x02 \x01(\x0b\x32 .deviceops.v1.OptimizationReportH\x00\x42\t\n\x07\x63ontent\"g\n\x14RestartWorkerRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12-\n\x07options\x18\x03 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\"B\n\x15RestartWorkerResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent*\xae\x01\n\nDeviceKind\x12\x1b\n\x17\x44\x45VICE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45VICE_KIND_CPU\x10\x01\x12\x14\n\x10\x44\x45VICE_KIND_CUDA\x10\x02\x12\x14\n\x10\x44\x45VICE_KIND_ROCM\x10\x03\x12\x18\n\x14\x44\x45VICE_KIND_DIRECTML\x10\x04\x12\x13\n\x0f\x44\x45VICE_KIND_XPU\x10\x05\x12\x13\n\x0f\x44\x45VICE_KIND_MPS\x10\x06*\xce\x01\n\x0b\x44\x65viceState\x12\x1c\n\x18\x44\x45VICE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45VICE_STATE_STARTING\x10\x01\x12\x16\n\x12\x44\x45VICE_STATE_READY\x10\x02\x12\x1b\n\x17\x44\x45VICE_STATE_RECOVERING\x10\x03\x12\x1c\n\x18\x44\x45VICE_STATE_QUARANTINED\x10\x04\x12\x15\n\x11\x44\x45VICE_STATE_LOST\x10\x05\x12\x1c\n\x18\x44\x45VICE_STATE_UNAVAILABLE\x10\x06*\xf1\x01\n\x0f\x44\x65viceEventKind\x12!\n\x1d\x44\x45VICE_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45VICE_EVENT_KIND_ADDED\x10\x01\x12\x1d\n\x19\x44\x45VICE_EVENT_KIND_CHANGED\x10\x02\x12\x1a\n\x16\x44\x45VICE_EVENT_KIND_LOST\x10\x03\x12\x1f\n\x1b\x44\x45VICE_EVENT_KIND_RECOVERED\x10\x04\x12!\n\x1d\x44\x45VICE_EVENT_KIND_QUARANTINED\x10\x05\x12\x1f\n\x1b\x44\x45VICE_EVENT_KIND_HEARTBEAT\x10\x06*\xa2\x01\n\x13OptimizationProfile\x12$\n OPTIMIZATION_PROFILE_UNSPECIFIED\x10\x00\x12!\n\x1dOPTIMIZATION_PROFILE_BALANCED\x10\x01\x12#\n\x1fOPTIMIZATION_PROFILE_LOW_MEMORY\x10\x02\x12\x1d\n\x19OPTIMIZATION_PROFILE_FAST\x10\x03\x32\xda\x06\n\rDeviceService\x12R\n\x0bListDevices\x12 .deviceops.v1.ListDevicesRequest\x1a!.deviceops.v1.ListDevicesResponse\x12L\n\tGetDevice\x12\x1e.deviceops.v1.GetDeviceRequest\x1a\x1f.deviceops.v1.GetDeviceResponse\x12p\n\x15GetDeviceCapabilities\x12*.deviceops.v1.GetDeviceCapabilitiesRequest\x1a+.deviceops.v1.GetDeviceCapabilitiesResponse\x12\x61\n\x10SetDefaultDevice\x12%.deviceops.v1.SetDefaultDeviceRequest\x1a&.deviceops.v1.SetDefaultDeviceResponse\x12^\n\x0fGetDeviceMemory\x12$.deviceops.v1.GetDeviceMemoryRequest\x1a%.deviceops.v1.GetDeviceMemoryResponse\x12^\n\x0fGetDeviceStatus\x12$.deviceops.v1.GetDeviceStatusRequest\x1a%.deviceops.v1.GetDeviceStatusResponse\x12W\n\x0cWatchDevices\x12!.deviceops.v1.WatchDevicesRequest\x1a\".deviceops.v1.WatchDevicesResponse0\x01\x12]\n\x0eOptimizeDevice\x12#.deviceops.v1.OptimizeDeviceRequest\x1a$.deviceops.v1.OptimizeDeviceResponse0\x01\x12Z\n\rRestartWorker\x12\".deviceops.v1.RestartWorkerRequest\x1a#.deviceops.v1.RestartWorkerResponse0\x01\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65viceops/v1/device.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x19\x64\x65viceops/v1/errors.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x12ListDevicesRequest\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.deviceops.v1.DeviceKind\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\"\x99\x01\n\x13ListDevicesResponse\x12)\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x18.deviceops.v1.DeviceInfo\x12\x19\n\x11\x64\x65\x66\x61ult_device_id\x18\x02 \x01(\t\x12*\n\x06probes\x18\x03 \x03(\x0b\x32\x1a.deviceops.v1.ProbeOutcome\x12\x10\n\x08revision\x18\x04 \x01(\x03\"a\n\x0cProbeOutcome\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.deviceops.v1.DeviceKind\x12\x14\n\x0c\x64\x65vice_count\x18\x02 \x01(\x05\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\"%\n\x10GetDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"=\n\x11GetDeviceResponse\x12(\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x18.deviceops.v1.DeviceInfo\"B\n\x1cGetDeviceCapabilitiesRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07refresh\x18\x02 \x01(\x08\"\x87\x01\n\x12\x44\x61taTypeCapability\x12/\n\tdata_type\x18\x01 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\x12\r\n\x05works\x18\x02 \x01(\x08\x12\x1a\n\x12max_relative_error\x18\x03 \x01(\x01\x12\x15\n\rmatmul_tflops\x18\x04 \x01(\x01\"\xb8\x04\n\x1dGetDeviceCapabilitiesResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x34\n\ndata_types\x18\x02 \x03(\x0b\x32 .deviceops.v1.DataTypeCapability\x12\x34\n\x12largest_allocation\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12:\n\x12\x61ttention_backends\x18\x04 \x03(\x0e\x32\x1e.deviceops.v1.AttentionBackend\x12\x13\n\x0bhas_float64\x18\x05 \x01(\x08\x12\x1b\n\x13host_to_device_gbps\x18\x06 \x01(\x01\x12\x1b\n\x13\x64\x65vice_to_host_gbps\x18\x07 \x01(\x01\x12\x19\n\x11has_pinned_memory\x18\x08 \x01(\x08\x12\x17\n\x0fhas_compilation\x18\t \x01(\x08\x12\x30\n\x0cmeasure_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\\\n\x11software_versions\x18\x0b \x03(\x0b\x32\x41.deviceops.v1.GetDeviceCapabilitiesResponse.SoftwareVersionsEntry\x12\x10\n\x08problems\x18\x0c \x03(\t\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\",\n\x17SetDefaultDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"D\n\x18SetDefaultDeviceResponse\x12(\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x18.deviceops.v1.DeviceInfo\"+\n\x16GetDeviceMemoryRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"E\n\x17GetDeviceMemoryResponse\x12*\n\x06memory\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.DeviceMemory\"+\n\x16GetDeviceStatusRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\"\x89\x03\n\x0cWorkerStatus\x12\x12\n\nprocess_id\x18\x01 \x01(\x05\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\x03 \x01(\x05\x12\x32\n\x0eheartbeat_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rprogress_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x0fresident_memory\x18\x06 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12K\n\x11software_versions\x18\x07 \x03(\x0b\x32\x30.deviceops.v1.WorkerStatus.SoftwareVersionsEntry\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xe5\x02\n\x17GetDeviceStatusResponse\x12(\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x18.deviceops.v1.DeviceInfo\x12\x11\n\x04load\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13temperature_celsius\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bpower_watts\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\x05\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12*\n\x06worker\x18\x07 \x01(\x0b\x32\x1a.deviceops.v1.WorkerStatus\x12\x17\n\x0floaded_model_id\x18\x08 \x01(\t\x12\x32\n\x07profile\x18\t \x01(\x0e\x32!.deviceops.v1.OptimizationProfileB\x07\n\x05_loadB\x16\n\x14_temperature_celsiusB\x0e\n\x0c_power_watts\"?\n\x13WatchDevicesRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x15\n\rfrom_revision\x18\x02 \x01(\x03\"\xd5\x01\n\x14WatchDevicesResponse\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.deviceops.v1.DeviceEventKind\x12(\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.DeviceInfo\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12$\n\x05\x63\x61use\x18\x05 \x01(\x0b\x32\x15.deviceops.v1.Failure\"\xd0\x01\n\x15OptimizeDeviceRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x32\n\x07profile\x18\x02 \x01(\x0e\x32!.deviceops.v1.OptimizationProfile\x12\x10\n\x08model_id\x18\x03 \x01(\t\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"C\n\x16OptimizeDeviceResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\x98\x01\n\x14RestartWorkerRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\x12-\n\x07options\x18\x03 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12/\n\x08\x64\x65livery\x18\x04 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"B\n\x15RestartWorkerResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent*\xac\x01\n\x10\x41ttentionBackend\x12!\n\x1d\x41TTENTION_BACKEND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41TTENTION_BACKEND_MATH\x10\x01\x12\x1b\n\x17\x41TTENTION_BACKEND_FLASH\x10\x02\x12\x1f\n\x1b\x41TTENTION_BACKEND_EFFICIENT\x10\x03\x12\x1b\n\x17\x41TTENTION_BACKEND_CUDNN\x10\x04*\x95\x02\n\x0f\x44\x65viceEventKind\x12!\n\x1d\x44\x45VICE_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45VICE_EVENT_KIND_ADDED\x10\x01\x12\x1d\n\x19\x44\x45VICE_EVENT_KIND_CHANGED\x10\x02\x12\x1a\n\x16\x44\x45VICE_EVENT_KIND_LOST\x10\x03\x12\x1f\n\x1b\x44\x45VICE_EVENT_KIND_RECOVERED\x10\x04\x12!\n\x1d\x44\x45VICE_EVENT_KIND_QUARANTINED\x10\x05\x12\x1f\n\x1b\x44\x45VICE_EVENT_KIND_HEARTBEAT\x10\x06\x12\"\n\x1e\x44\x45VICE_EVENT_KIND_SNAPSHOT_END\x10\x07\x32\xda\x06\n\rDeviceService\x12R\n\x0bListDevices\x12 .deviceops.v1.ListDevicesRequest\x1a!.deviceops.v1.ListDevicesResponse\x12L\n\tGetDevice\x12\x1e.deviceops.v1.GetDeviceRequest\x1a\x1f.deviceops.v1.GetDeviceResponse\x12p\n\x15GetDeviceCapabilities\x12*.deviceops.v1.GetDeviceCapabilitiesRequest\x1a+.deviceops.v1.GetDeviceCapabilitiesResponse\x12\x61\n\x10SetDefaultDevice\x12%.deviceops.v1.SetDefaultDeviceRequest\x1a&.deviceops.v1.SetDefaultDeviceResponse\x12^\n\x0fGetDeviceMemory\x12$.deviceops.v1.GetDeviceMemoryRequest\x1a%.deviceops.v1.GetDeviceMemoryResponse\x12^\n\x0fGetDeviceStatus\x12$.deviceops.v1.GetDeviceStatusRequest\x1a%.deviceops.v1.GetDeviceStatusResponse\x12W\n\x0cWatchDevices\x12!.deviceops.v1.WatchDevicesRequest\x1a\".deviceops.v1.WatchDevicesResponse0\x01\x12]\n\x0eOptimizeDevice\x12#.deviceops.v1.OptimizeDeviceRequest\x1a$.deviceops.v1.OptimizeDeviceResponse0\x01\x12Z\n\rRestartWorker\x12\".deviceops.v1.RestartWorkerRequest\x1a#.deviceops.v1.RestartWorkerResponse0\x01\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,68 +42,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDEVICECAPABILITIESRESPONSE_SOFTWAREVERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_WORKERSTATUS_SOFTWAREVERSIONSENTRY']._loaded_options = None
   _globals['_WORKERSTATUS_SOFTWAREVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_DEVICEKIND']._serialized_start=4052
-  _globals['_DEVICEKIND']._serialized_end=4226
-  _globals['_DEVICESTATE']._serialized_start=4229
-  _globals['_DEVICESTATE']._serialized_end=4435
-  _globals['_DEVICEEVENTKIND']._serialized_start=4438
-  _globals['_DEVICEEVENTKIND']._serialized_end=4679
-  _globals['_OPTIMIZATIONPROFILE']._serialized_start=4682
-  _globals['_OPTIMIZATIONPROFILE']._serialized_end=4844
-  _globals['_DEVICE']._serialized_start=164
-  _globals['_DEVICE']._serialized_end=503
-  _globals['_LISTDEVICESREQUEST']._serialized_start=505
-  _globals['_LISTDEVICESREQUEST']._serialized_end=582
-  _globals['_LISTDEVICESRESPONSE']._serialized_start=585
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=716
-  _globals['_PROBEOUTCOME']._serialized_start=718
-  _globals['_PROBEOUTCOME']._serialized_end=815
-  _globals['_GETDEVICEREQUEST']._serialized_start=817
-  _globals['_GETDEVICEREQUEST']._serialized_end=854
-  _globals['_GETDEVICERESPONSE']._serialized_start=856
-  _globals['_GETDEVICERESPONSE']._serialized_end=913
-  _globals['_GETDEVICECAPABILITIESREQUEST']._serialized_start=915
-  _globals['_GETDEVICECAPABILITIESREQUEST']._serialized_end=981
-  _globals['_DATATYPECAPABILITY']._serialized_start=984
-  _globals['_DATATYPECAPABILITY']._serialized_end=1113
-  _globals['_GETDEVICECAPABILITIESRESPONSE']._serialized_start=1116
-  _globals['_GETDEVICECAPABILITIESRESPONSE']._serialized_end=1652
-  _globals['_GETDEVICECAPABILITIESRESPONSE_SOFTWAREVERSIONSENTRY']._serialized_start=1597
-  _globals['_GETDEVICECAPABILITIESRESPONSE_SOFTWAREVERSIONSENTRY']._serialized_end=1652
-  _globals['_SETDEFAULTDEVICEREQUEST']._serialized_start=1654
-  _globals['_SETDEFAULTDEVICEREQUEST']._serialized_end=1698
-  _globals['_SETDEFAULTDEVICERESPONSE']._serialized_start=1700
-  _globals['_SETDEFAULTDEVICERESPONSE']._serialized_end=1764
-  _globals['_GETDEVICEMEMORYREQUEST']._serialized_start=1766
-  _globals['_GETDEVICEMEMORYREQUEST']._serialized_end=1809
-  _globals['_DEVICEMEMORY']._serialized_start=1812
-  _globals['_DEVICEMEMORY']._serialized_end=2115
-  _globals['_GETDEVICEMEMORYRESPONSE']._serialized_start=2117
-  _globals['_GETDEVICEMEMORYRESPONSE']._serialized_end=2186
-  _globals['_GETDEVICESTATUSREQUEST']._serialized_start=2188
-  _globals['_GETDEVICESTATUSREQUEST']._serialized_end=2231
-  _globals['_WORKERSTATUS']._serialized_start=2234
-  _globals['_WORKERSTATUS']._serialized_end=2627
-  _globals['_WORKERSTATUS_SOFTWAREVERSIONSENTRY']._serialized_start=1597
-  _globals['_WORKERSTATUS_SOFTWAREVERSIONSENTRY']._serialized_end=1652
-  _globals['_GETDEVICESTATUSRESPONSE']._serialized_start=2630
-  _globals['_GETDEVICESTATUSRESPONSE']._serialized_end=2983
-  _globals['_WATCHDEVICESREQUEST']._serialized_start=2985
-  _globals['_WATCHDEVICESREQUEST']._serialized_end=3025
-  _globals['_WATCHDEVICESRESPONSE']._serialized_start=3028
-  _globals['_WATCHDEVICESRESPONSE']._serialized_end=3181
-  _globals['_OPTIMIZEDEVICEREQUEST']._serialized_start=3184
-  _globals['_OPTIMIZEDEVICEREQUEST']._serialized_end=3343
-  _globals['_OPTIMIZATIONCHANGE']._serialized_start=3345
-  _globals['_OPTIMIZATIONCHANGE']._serialized_end=3413
-  _globals['_OPTIMIZATIONREPORT']._serialized_start=3416
-  _globals['_OPTIMIZATIONREPORT']._serialized_end=3741
-  _globals['_OPTIMIZEDEVICERESPONSE']._serialized_start=3744
-  _globals['_OPTIMIZEDEVICERESPONSE']._serialized_end=3876
-  _globals['_RESTARTWORKERREQUEST']._serialized_start=3878
-  _globals['_RESTARTWORKERREQUEST']._serialized_end=3981
-  _globals['_RESTARTWORKERRESPONSE']._serialized_start=3983
-  _globals['_RESTARTWORKERRESPONSE']._serialized_end=4049
-  _globals['_DEVICESERVICE']._serialized_start=4847
-  _globals['_DEVICESERVICE']._serialized_end=5705
+  _globals['_ATTENTIONBACKEND']._serialized_start=3247
+  _globals['_ATTENTIONBACKEND']._serialized_end=3419
+  _globals['_DEVICEEVENTKIND']._serialized_start=3422
+  _globals['_DEVICEEVENTKIND']._serialized_end=3699
+  _globals['_LISTDEVICESREQUEST']._serialized_start=216
+  _globals['_LISTDEVICESREQUEST']._serialized_end=293
+  _globals['_LISTDEVICESRESPONSE']._serialized_start=296
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=449
+  _globals['_PROBEOUTCOME']._serialized_start=451
+  _globals['_PROBEOUTCOME']._serialized_end=548
+  _globals['_GETDEVICEREQUEST']._serialized_start=550
+  _globals['_GETDEVICEREQUEST']._serialized_end=587
+  _globals['_GETDEVICERESPONSE']._serialized_start=589
+  _globals['_GETDEVICERESPONSE']._serialized_end=650
+  _globals['_GETDEVICECAPABILITIESREQUEST']._serialized_start=652
+  _globals['_GETDEVICECAPABILITIESREQUEST']._serialized_end=718
+  _globals['_DATATYPECAPABILITY']._serialized_start=721
+  _globals['_DATATYPECAPABILITY']._serialized_end=856
+  _globals['_GETDEVICECAPABILITIESRESPONSE']._serialized_start=859
+  _globals['_GETDEVICECAPABILITIESRESPONSE']._serialized_end=1427
+  _globals['_GETDEVICECAPABILITIESRESPONSE_SOFTWAREVERSIONSENTRY']._serialized_start=1372
+  _globals['_GETDEVICECAPABILITIESRESPONSE_SOFTWAREVERSIONSENTRY']._serialized_end=1427
+  _globals['_SETDEFAULTDEVICEREQUEST']._serialized_start=1429
+  _globals['_SETDEFAULTDEVICEREQUEST']._serialized_end=1473
+  _globals['_SETDEFAULTDEVICERESPONSE']._serialized_start=1475
+  _globals['_SETDEFAULTDEVICERESPONSE']._serialized_end=1543
+  _globals['_GETDEVICEMEMORYREQUEST']._serialized_start=1545
+  _globals['_GETDEVICEMEMORYREQUEST']._serialized_end=1588
+  _globals['_GETDEVICEMEMORYRESPONSE']._serialized_start=1590
+  _globals['_GETDEVICEMEMORYRESPONSE']._serialized_end=1659
+  _globals['_GETDEVICESTATUSREQUEST']._serialized_start=1661
+  _globals['_GETDEVICESTATUSREQUEST']._serialized_end=1704
+  _globals['_WORKERSTATUS']._serialized_start=1707
+  _globals['_WORKERSTATUS']._serialized_end=2100
+  _globals['_WORKERSTATUS_SOFTWAREVERSIONSENTRY']._serialized_start=1372
+  _globals['_WORKERSTATUS_SOFTWAREVERSIONSENTRY']._serialized_end=1427
+  _globals['_GETDEVICESTATUSRESPONSE']._serialized_start=2103
+  _globals['_GETDEVICESTATUSRESPONSE']._serialized_end=2460
+  _globals['_WATCHDEVICESREQUEST']._serialized_start=2462
+  _globals['_WATCHDEVICESREQUEST']._serialized_end=2525
+  _globals['_WATCHDEVICESRESPONSE']._serialized_start=2528
+  _globals['_WATCHDEVICESRESPONSE']._serialized_end=2741
+  _globals['_OPTIMIZEDEVICEREQUEST']._serialized_start=2744
+  _globals['_OPTIMIZEDEVICEREQUEST']._serialized_end=2952
+  _globals['_OPTIMIZEDEVICERESPONSE']._serialized_start=2954
+  _globals['_OPTIMIZEDEVICERESPONSE']._serialized_end=3021
+  _globals['_RESTARTWORKERREQUEST']._serialized_start=3024
+  _globals['_RESTARTWORKERREQUEST']._serialized_end=3176
+  _globals['_RESTARTWORKERRESPONSE']._serialized_start=3178
+  _globals['_RESTARTWORKERRESPONSE']._serialized_end=3244
+  _globals['_DEVICESERVICE']._serialized_start=3702
+  _globals['_DEVICESERVICE']._serialized_end=4560
 # @@protoc_insertion_point(module_scope)

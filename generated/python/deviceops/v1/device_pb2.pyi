@@ -5,9 +5,11 @@ The machine's compute devices."""
 
 from collections import abc as _abc
 from deviceops.v1 import common_pb2 as _common_pb2
+from deviceops.v1 import device_info_pb2 as _device_info_pb2
+from deviceops.v1 import errors_pb2 as _errors_pb2
+from deviceops.v1 import event_pb2 as _event_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -23,85 +25,37 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _DeviceKind:
+class _AttentionBackend:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _DeviceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceKind.ValueType], _builtins.type):
+class _AttentionBackendEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttentionBackend.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    DEVICE_KIND_UNSPECIFIED: _DeviceKind.ValueType  # 0
-    """Any kind, in filters."""
-    DEVICE_KIND_CPU: _DeviceKind.ValueType  # 1
-    """The processor."""
-    DEVICE_KIND_CUDA: _DeviceKind.ValueType  # 2
-    """NVIDIA, through CUDA."""
-    DEVICE_KIND_ROCM: _DeviceKind.ValueType  # 3
-    """AMD, through ROCm."""
-    DEVICE_KIND_DIRECTML: _DeviceKind.ValueType  # 4
-    """Any DirectX 12 adapter, through DirectML."""
-    DEVICE_KIND_XPU: _DeviceKind.ValueType  # 5
-    """Intel, through SYCL."""
-    DEVICE_KIND_MPS: _DeviceKind.ValueType  # 6
-    """Apple, through Metal."""
+    ATTENTION_BACKEND_UNSPECIFIED: _AttentionBackend.ValueType  # 0
+    """Never sent."""
+    ATTENTION_BACKEND_MATH: _AttentionBackend.ValueType  # 1
+    """In plain operations."""
+    ATTENTION_BACKEND_FLASH: _AttentionBackend.ValueType  # 2
+    """Flash attention (Dao et al. 2022)."""
+    ATTENTION_BACKEND_EFFICIENT: _AttentionBackend.ValueType  # 3
+    """Memory-efficient attention (Rabe and Staats 2021)."""
+    ATTENTION_BACKEND_CUDNN: _AttentionBackend.ValueType  # 4
+    """cuDNN's."""
 
-class DeviceKind(_DeviceKind, metaclass=_DeviceKindEnumTypeWrapper):
-    """How a device is driven."""
+class AttentionBackend(_AttentionBackend, metaclass=_AttentionBackendEnumTypeWrapper):
+    """An implementation of attention."""
 
-DEVICE_KIND_UNSPECIFIED: DeviceKind.ValueType  # 0
-"""Any kind, in filters."""
-DEVICE_KIND_CPU: DeviceKind.ValueType  # 1
-"""The processor."""
-DEVICE_KIND_CUDA: DeviceKind.ValueType  # 2
-"""NVIDIA, through CUDA."""
-DEVICE_KIND_ROCM: DeviceKind.ValueType  # 3
-"""AMD, through ROCm."""
-DEVICE_KIND_DIRECTML: DeviceKind.ValueType  # 4
-"""Any DirectX 12 adapter, through DirectML."""
-DEVICE_KIND_XPU: DeviceKind.ValueType  # 5
-"""Intel, through SYCL."""
-DEVICE_KIND_MPS: DeviceKind.ValueType  # 6
-"""Apple, through Metal."""
-Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
-
-class _DeviceState:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _DeviceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceState.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    DEVICE_STATE_UNSPECIFIED: _DeviceState.ValueType  # 0
-    """Any state, in filters."""
-    DEVICE_STATE_STARTING: _DeviceState.ValueType  # 1
-    """Its worker is starting."""
-    DEVICE_STATE_READY: _DeviceState.ValueType  # 2
-    """Its worker waits for work or works."""
-    DEVICE_STATE_RECOVERING: _DeviceState.ValueType  # 3
-    """Its worker was lost and is being replaced."""
-    DEVICE_STATE_QUARANTINED: _DeviceState.ValueType  # 4
-    """It failed too often and rests until retried or RestartWorker."""
-    DEVICE_STATE_LOST: _DeviceState.ValueType  # 5
-    """It was there and is gone."""
-    DEVICE_STATE_UNAVAILABLE: _DeviceState.ValueType  # 6
-    """It is there but cannot be used; `explanation` says why."""
-
-class DeviceState(_DeviceState, metaclass=_DeviceStateEnumTypeWrapper):
-    """Whether a device can be used."""
-
-DEVICE_STATE_UNSPECIFIED: DeviceState.ValueType  # 0
-"""Any state, in filters."""
-DEVICE_STATE_STARTING: DeviceState.ValueType  # 1
-"""Its worker is starting."""
-DEVICE_STATE_READY: DeviceState.ValueType  # 2
-"""Its worker waits for work or works."""
-DEVICE_STATE_RECOVERING: DeviceState.ValueType  # 3
-"""Its worker was lost and is being replaced."""
-DEVICE_STATE_QUARANTINED: DeviceState.ValueType  # 4
-"""It failed too often and rests until retried or RestartWorker."""
-DEVICE_STATE_LOST: DeviceState.ValueType  # 5
-"""It was there and is gone."""
-DEVICE_STATE_UNAVAILABLE: DeviceState.ValueType  # 6
-"""It is there but cannot be used; `explanation` says why."""
-Global___DeviceState: _TypeAlias = DeviceState  # noqa: Y015
+ATTENTION_BACKEND_UNSPECIFIED: AttentionBackend.ValueType  # 0
+"""Never sent."""
+ATTENTION_BACKEND_MATH: AttentionBackend.ValueType  # 1
+"""In plain operations."""
+ATTENTION_BACKEND_FLASH: AttentionBackend.ValueType  # 2
+"""Flash attention (Dao et al. 2022)."""
+ATTENTION_BACKEND_EFFICIENT: AttentionBackend.ValueType  # 3
+"""Memory-efficient attention (Rabe and Staats 2021)."""
+ATTENTION_BACKEND_CUDNN: AttentionBackend.ValueType  # 4
+"""cuDNN's."""
+Global___AttentionBackend: _TypeAlias = AttentionBackend  # noqa: Y015
 
 class _DeviceEventKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -123,6 +77,8 @@ class _DeviceEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Devic
     """It is kept out of use."""
     DEVICE_EVENT_KIND_HEARTBEAT: _DeviceEventKind.ValueType  # 6
     """Nothing; sent after 5 seconds of silence."""
+    DEVICE_EVENT_KIND_SNAPSHOT_END: _DeviceEventKind.ValueType  # 7
+    """The state of now has been told; what follows are changes."""
 
 class DeviceEventKind(_DeviceEventKind, metaclass=_DeviceEventKindEnumTypeWrapper):
     """What happened to a device."""
@@ -141,109 +97,9 @@ DEVICE_EVENT_KIND_QUARANTINED: DeviceEventKind.ValueType  # 5
 """It is kept out of use."""
 DEVICE_EVENT_KIND_HEARTBEAT: DeviceEventKind.ValueType  # 6
 """Nothing; sent after 5 seconds of silence."""
+DEVICE_EVENT_KIND_SNAPSHOT_END: DeviceEventKind.ValueType  # 7
+"""The state of now has been told; what follows are changes."""
 Global___DeviceEventKind: _TypeAlias = DeviceEventKind  # noqa: Y015
-
-class _OptimizationProfile:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _OptimizationProfileEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OptimizationProfile.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    OPTIMIZATION_PROFILE_UNSPECIFIED: _OptimizationProfile.ValueType  # 0
-    """BALANCED."""
-    OPTIMIZATION_PROFILE_BALANCED: _OptimizationProfile.ValueType  # 1
-    """The defaults."""
-    OPTIMIZATION_PROFILE_LOW_MEMORY: _OptimizationProfile.ValueType  # 2
-    """Slices and tiles: least memory."""
-    OPTIMIZATION_PROFILE_FAST: _OptimizationProfile.ValueType  # 3
-    """Fastest data types and layouts, compilation, warm-up."""
-
-class OptimizationProfile(_OptimizationProfile, metaclass=_OptimizationProfileEnumTypeWrapper):
-    """A named set of choices between memory and speed."""
-
-OPTIMIZATION_PROFILE_UNSPECIFIED: OptimizationProfile.ValueType  # 0
-"""BALANCED."""
-OPTIMIZATION_PROFILE_BALANCED: OptimizationProfile.ValueType  # 1
-"""The defaults."""
-OPTIMIZATION_PROFILE_LOW_MEMORY: OptimizationProfile.ValueType  # 2
-"""Slices and tiles: least memory."""
-OPTIMIZATION_PROFILE_FAST: OptimizationProfile.ValueType  # 3
-"""Fastest data types and layouts, compilation, warm-up."""
-Global___OptimizationProfile: _TypeAlias = OptimizationProfile  # noqa: Y015
-
-@_typing.final
-class Device(_message.Message):
-    """One adapter."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    VENDOR_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    EXPLANATION_FIELD_NUMBER: _builtins.int
-    IS_DEFAULT_FIELD_NUMBER: _builtins.int
-    ALIASES_FIELD_NUMBER: _builtins.int
-    TOTAL_MEMORY_FIELD_NUMBER: _builtins.int
-    DRIVER_VERSION_FIELD_NUMBER: _builtins.int
-    RUNTIME_VERSION_FIELD_NUMBER: _builtins.int
-    HARDWARE_ID_FIELD_NUMBER: _builtins.int
-    UNIFIED_MEMORY_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """Stable over restarts and reorderings ("cpu:0", "cuda:0")."""
-    kind: Global___DeviceKind.ValueType
-    """How it is driven."""
-    name: _builtins.str
-    """Its maker's name for it."""
-    vendor: _builtins.str
-    """Its maker ("NVIDIA")."""
-    state: Global___DeviceState.ValueType
-    """Whether it can be used."""
-    explanation: _builtins.str
-    """Why it cannot, or what it is recovering from; empty when READY."""
-    is_default: _builtins.bool
-    """Whether requests that name no device use it."""
-    driver_version: _builtins.str
-    """Version of its driver; empty where there is none or it is unknown."""
-    runtime_version: _builtins.str
-    """Version of the compute library behind it ("torch 2.13.0")."""
-    hardware_id: _builtins.str
-    """Identity the platform gives it (UUID, LUID, PCI address); empty where there is none."""
-    unified_memory: _builtins.bool
-    """Whether it shares main memory with the processor."""
-    @_builtins.property
-    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other names it answers to."""
-
-    @_builtins.property
-    def total_memory(self) -> _common_pb2.ByteFigure:
-        """Memory it has in all."""
-
-    def __init__(
-        self,
-        *,
-        device_id: _builtins.str = ...,
-        kind: Global___DeviceKind.ValueType = ...,
-        name: _builtins.str = ...,
-        vendor: _builtins.str = ...,
-        state: Global___DeviceState.ValueType = ...,
-        explanation: _builtins.str = ...,
-        is_default: _builtins.bool = ...,
-        aliases: _abc.Iterable[_builtins.str] | None = ...,
-        total_memory: _common_pb2.ByteFigure | None = ...,
-        driver_version: _builtins.str = ...,
-        runtime_version: _builtins.str = ...,
-        hardware_id: _builtins.str = ...,
-        unified_memory: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["total_memory", b"total_memory"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "device_id", b"device_id", "driver_version", b"driver_version", "explanation", b"explanation", "hardware_id", b"hardware_id", "is_default", b"is_default", "kind", b"kind", "name", b"name", "runtime_version", b"runtime_version", "state", b"state", "total_memory", b"total_memory", "unified_memory", b"unified_memory", "vendor", b"vendor"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Device: _TypeAlias = Device  # noqa: Y015
 
 @_typing.final
 class ListDevicesRequest(_message.Message):
@@ -253,14 +109,14 @@ class ListDevicesRequest(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     REFRESH_FIELD_NUMBER: _builtins.int
-    kind: Global___DeviceKind.ValueType
+    kind: _device_info_pb2.DeviceKind.ValueType
     """Only this kind; UNSPECIFIED means all."""
     refresh: _builtins.bool
     """Look again before answering instead of telling what was found last."""
     def __init__(
         self,
         *,
-        kind: Global___DeviceKind.ValueType = ...,
+        kind: _device_info_pb2.DeviceKind.ValueType = ...,
         refresh: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -280,10 +136,13 @@ class ListDevicesResponse(_message.Message):
     DEVICES_FIELD_NUMBER: _builtins.int
     DEFAULT_DEVICE_ID_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     default_device_id: _builtins.str
     """The device used where a request names none."""
+    revision: _builtins.int
+    """Number of the newest change that this list shows: watch from there on."""
     @_builtins.property
-    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[_device_info_pb2.DeviceInfo]:
         """The devices."""
 
     @_builtins.property
@@ -293,13 +152,14 @@ class ListDevicesResponse(_message.Message):
     def __init__(
         self,
         *,
-        devices: _abc.Iterable[Global___Device] | None = ...,
+        devices: _abc.Iterable[_device_info_pb2.DeviceInfo] | None = ...,
         default_device_id: _builtins.str = ...,
         probes: _abc.Iterable[Global___ProbeOutcome] | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_device_id", b"default_device_id", "devices", b"devices", "probes", b"probes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_device_id", b"default_device_id", "devices", b"devices", "probes", b"probes", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -314,7 +174,7 @@ class ProbeOutcome(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     DEVICE_COUNT_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
-    kind: Global___DeviceKind.ValueType
+    kind: _device_info_pb2.DeviceKind.ValueType
     """The kind."""
     device_count: _builtins.int
     """Devices found."""
@@ -323,7 +183,7 @@ class ProbeOutcome(_message.Message):
     def __init__(
         self,
         *,
-        kind: Global___DeviceKind.ValueType = ...,
+        kind: _device_info_pb2.DeviceKind.ValueType = ...,
         device_count: _builtins.int = ...,
         explanation: _builtins.str = ...,
     ) -> None: ...
@@ -365,13 +225,13 @@ class GetDeviceResponse(_message.Message):
 
     DEVICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def device(self) -> Global___Device:
+    def device(self) -> _device_info_pb2.DeviceInfo:
         """The device."""
 
     def __init__(
         self,
         *,
-        device: Global___Device | None = ...,
+        device: _device_info_pb2.DeviceInfo | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -417,7 +277,7 @@ class DataTypeCapability(_message.Message):
     WORKS_FIELD_NUMBER: _builtins.int
     MAX_RELATIVE_ERROR_FIELD_NUMBER: _builtins.int
     MATMUL_TFLOPS_FIELD_NUMBER: _builtins.int
-    data_type: _common_pb2.DataType.ValueType
+    data_type: _common_pb2.TensorDataType.ValueType
     """The data type."""
     works: _builtins.bool
     """Whether it computes right, against float64 on the processor."""
@@ -428,7 +288,7 @@ class DataTypeCapability(_message.Message):
     def __init__(
         self,
         *,
-        data_type: _common_pb2.DataType.ValueType = ...,
+        data_type: _common_pb2.TensorDataType.ValueType = ...,
         works: _builtins.bool = ...,
         max_relative_error: _builtins.float = ...,
         matmul_tflops: _builtins.float = ...,
@@ -500,8 +360,8 @@ class GetDeviceCapabilitiesResponse(_message.Message):
         """Largest single allocation that worked."""
 
     @_builtins.property
-    def attention_backends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Attention implementations that work ("flash", "efficient", "math", "cudnn")."""
+    def attention_backends(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionBackend.ValueType]:
+        """Attention implementations that work."""
 
     @_builtins.property
     def measure_time(self) -> _timestamp_pb2.Timestamp:
@@ -521,7 +381,7 @@ class GetDeviceCapabilitiesResponse(_message.Message):
         device_id: _builtins.str = ...,
         data_types: _abc.Iterable[Global___DataTypeCapability] | None = ...,
         largest_allocation: _common_pb2.ByteFigure | None = ...,
-        attention_backends: _abc.Iterable[_builtins.str] | None = ...,
+        attention_backends: _abc.Iterable[Global___AttentionBackend.ValueType] | None = ...,
         has_float64: _builtins.bool = ...,
         host_to_device_gbps: _builtins.float = ...,
         device_to_host_gbps: _builtins.float = ...,
@@ -569,13 +429,13 @@ class SetDefaultDeviceResponse(_message.Message):
 
     DEVICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def device(self) -> Global___Device:
+    def device(self) -> _device_info_pb2.DeviceInfo:
         """The device."""
 
     def __init__(
         self,
         *,
-        device: Global___Device | None = ...,
+        device: _device_info_pb2.DeviceInfo | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -608,64 +468,6 @@ class GetDeviceMemoryRequest(_message.Message):
 Global___GetDeviceMemoryRequest: _TypeAlias = GetDeviceMemoryRequest  # noqa: Y015
 
 @_typing.final
-class DeviceMemory(_message.Message):
-    """A device's memory."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    TOTAL_FIELD_NUMBER: _builtins.int
-    FREE_FIELD_NUMBER: _builtins.int
-    ALLOCATED_FIELD_NUMBER: _builtins.int
-    RESERVED_FIELD_NUMBER: _builtins.int
-    USED_BY_OTHERS_FIELD_NUMBER: _builtins.int
-    PEAK_ALLOCATED_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """The device."""
-    @_builtins.property
-    def total(self) -> _common_pb2.ByteFigure:
-        """In all."""
-
-    @_builtins.property
-    def free(self) -> _common_pb2.ByteFigure:
-        """Free for anybody."""
-
-    @_builtins.property
-    def allocated(self) -> _common_pb2.ByteFigure:
-        """Used by our worker's tensors."""
-
-    @_builtins.property
-    def reserved(self) -> _common_pb2.ByteFigure:
-        """Held by our worker's allocator, tensors included."""
-
-    @_builtins.property
-    def used_by_others(self) -> _common_pb2.ByteFigure:
-        """Used by everybody else."""
-
-    @_builtins.property
-    def peak_allocated(self) -> _common_pb2.ByteFigure:
-        """Most our worker ever allocated since it started."""
-
-    def __init__(
-        self,
-        *,
-        device_id: _builtins.str = ...,
-        total: _common_pb2.ByteFigure | None = ...,
-        free: _common_pb2.ByteFigure | None = ...,
-        allocated: _common_pb2.ByteFigure | None = ...,
-        reserved: _common_pb2.ByteFigure | None = ...,
-        used_by_others: _common_pb2.ByteFigure | None = ...,
-        peak_allocated: _common_pb2.ByteFigure | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "free", b"free", "peak_allocated", b"peak_allocated", "reserved", b"reserved", "total", b"total", "used_by_others", b"used_by_others"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "device_id", b"device_id", "free", b"free", "peak_allocated", b"peak_allocated", "reserved", b"reserved", "total", b"total", "used_by_others", b"used_by_others"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeviceMemory: _TypeAlias = DeviceMemory  # noqa: Y015
-
-@_typing.final
 class GetDeviceMemoryResponse(_message.Message):
     """The memory."""
 
@@ -673,13 +475,13 @@ class GetDeviceMemoryResponse(_message.Message):
 
     MEMORY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def memory(self) -> Global___DeviceMemory:
+    def memory(self) -> _device_info_pb2.DeviceMemory:
         """The memory."""
 
     def __init__(
         self,
         *,
-        memory: Global___DeviceMemory | None = ...,
+        memory: _device_info_pb2.DeviceMemory | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -814,10 +616,10 @@ class GetDeviceStatusResponse(_message.Message):
     """The session it works on; empty when idle."""
     loaded_model_id: _builtins.str
     """The model on it; empty when none."""
-    profile: Global___OptimizationProfile.ValueType
+    profile: _device_info_pb2.OptimizationProfile.ValueType
     """The profile it runs with."""
     @_builtins.property
-    def device(self) -> Global___Device:
+    def device(self) -> _device_info_pb2.DeviceInfo:
         """The device as it is now."""
 
     @_builtins.property
@@ -827,7 +629,7 @@ class GetDeviceStatusResponse(_message.Message):
     def __init__(
         self,
         *,
-        device: Global___Device | None = ...,
+        device: _device_info_pb2.DeviceInfo | None = ...,
         load: _builtins.float | None = ...,
         temperature_celsius: _builtins.float | None = ...,
         power_watts: _builtins.float | None = ...,
@@ -835,7 +637,7 @@ class GetDeviceStatusResponse(_message.Message):
         session_id: _builtins.str = ...,
         worker: Global___WorkerStatus | None = ...,
         loaded_model_id: _builtins.str = ...,
-        profile: Global___OptimizationProfile.ValueType = ...,
+        profile: _device_info_pb2.OptimizationProfile.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_load", b"_load", "_power_watts", b"_power_watts", "_temperature_celsius", b"_temperature_celsius", "device", b"device", "load", b"load", "power_watts", b"power_watts", "temperature_celsius", b"temperature_celsius", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -863,16 +665,22 @@ class WatchDevicesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Only this device; empty means all."""
+    from_revision: _builtins.int
+    """Changes after this revision, without the state of now first; 0 means the state of now,
+    then changes. EVENTS_EXPIRED where those changes are no longer kept.
+    """
     def __init__(
         self,
         *,
         device_id: _builtins.str = ...,
+        from_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "from_revision", b"from_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -887,26 +695,36 @@ class WatchDevicesResponse(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     kind: Global___DeviceEventKind.ValueType
     """What."""
+    revision: _builtins.int
+    """Number of this change; of the newest one, for the state of now and heartbeats."""
     @_builtins.property
-    def device(self) -> Global___Device:
-        """The device as it is now; absent in heartbeats."""
+    def device(self) -> _device_info_pb2.DeviceInfo:
+        """The device as it is now; absent in heartbeats and at the end of the state."""
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def cause(self) -> _errors_pb2.Failure:
+        """Why, for LOST and QUARANTINED; absent otherwise."""
+
     def __init__(
         self,
         *,
         kind: Global___DeviceEventKind.ValueType = ...,
-        device: Global___Device | None = ...,
+        device: _device_info_pb2.DeviceInfo | None = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+        cause: _errors_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "event_time", b"event_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "device", b"device", "event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "event_time", b"event_time", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "device", b"device", "event_time", b"event_time", "kind", b"kind", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -922,113 +740,37 @@ class OptimizeDeviceRequest(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     MODEL_ID_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Id or alias; empty means the default device."""
-    profile: Global___OptimizationProfile.ValueType
+    profile: _device_info_pb2.OptimizationProfile.ValueType
     """Default: BALANCED."""
     model_id: _builtins.str
     """The model measured with; empty means the loaded or default one."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
         *,
         device_id: _builtins.str = ...,
-        profile: Global___OptimizationProfile.ValueType = ...,
+        profile: _device_info_pb2.OptimizationProfile.ValueType = ...,
         model_id: _builtins.str = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "model_id", b"model_id", "options", b"options", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "device_id", b"device_id", "model_id", b"model_id", "options", b"options", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OptimizeDeviceRequest: _TypeAlias = OptimizeDeviceRequest  # noqa: Y015
-
-@_typing.final
-class OptimizationChange(_message.Message):
-    """One change a profile made."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SETTING_FIELD_NUMBER: _builtins.int
-    BEFORE_FIELD_NUMBER: _builtins.int
-    AFTER_FIELD_NUMBER: _builtins.int
-    setting: _builtins.str
-    """What was set ("vae_tiling")."""
-    before: _builtins.str
-    """Its value before."""
-    after: _builtins.str
-    """Its value now."""
-    def __init__(
-        self,
-        *,
-        setting: _builtins.str = ...,
-        before: _builtins.str = ...,
-        after: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "setting", b"setting"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___OptimizationChange: _TypeAlias = OptimizationChange  # noqa: Y015
-
-@_typing.final
-class OptimizationReport(_message.Message):
-    """A profile's effect."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PROFILE_FIELD_NUMBER: _builtins.int
-    CHANGES_FIELD_NUMBER: _builtins.int
-    STEP_BEFORE_FIELD_NUMBER: _builtins.int
-    STEP_AFTER_FIELD_NUMBER: _builtins.int
-    PEAK_MEMORY_BEFORE_FIELD_NUMBER: _builtins.int
-    PEAK_MEMORY_AFTER_FIELD_NUMBER: _builtins.int
-    profile: Global___OptimizationProfile.ValueType
-    """The profile applied."""
-    @_builtins.property
-    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OptimizationChange]:
-        """What changed; empty when everything was so already."""
-
-    @_builtins.property
-    def step_before(self) -> _duration_pb2.Duration:
-        """Time of one step before."""
-
-    @_builtins.property
-    def step_after(self) -> _duration_pb2.Duration:
-        """Time of one step after."""
-
-    @_builtins.property
-    def peak_memory_before(self) -> _common_pb2.ByteFigure:
-        """Peak memory before."""
-
-    @_builtins.property
-    def peak_memory_after(self) -> _common_pb2.ByteFigure:
-        """Peak memory after."""
-
-    def __init__(
-        self,
-        *,
-        profile: Global___OptimizationProfile.ValueType = ...,
-        changes: _abc.Iterable[Global___OptimizationChange] | None = ...,
-        step_before: _duration_pb2.Duration | None = ...,
-        step_after: _duration_pb2.Duration | None = ...,
-        peak_memory_before: _common_pb2.ByteFigure | None = ...,
-        peak_memory_after: _common_pb2.ByteFigure | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["peak_memory_after", b"peak_memory_after", "peak_memory_before", b"peak_memory_before", "step_after", b"step_after", "step_before", b"step_before"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "peak_memory_after", b"peak_memory_after", "peak_memory_before", b"peak_memory_before", "profile", b"profile", "step_after", b"step_after", "step_before", b"step_before"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___OptimizationReport: _TypeAlias = OptimizationReport  # noqa: Y015
 
 @_typing.final
 class OptimizeDeviceResponse(_message.Message):
@@ -1037,28 +779,20 @@ class OptimizeDeviceResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
-    REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def report(self) -> Global___OptimizationReport:
-        """The report, once, before the terminal event."""
+    def event(self) -> _event_pb2.SessionEvent:
+        """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
-        report: Global___OptimizationReport | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "report"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OptimizeDeviceResponse: _TypeAlias = OptimizeDeviceResponse  # noqa: Y015
 
@@ -1071,13 +805,18 @@ class RestartWorkerRequest(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Id or alias; empty means the default device."""
     force: _builtins.bool
     """End it now instead of after its running session."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
@@ -1085,10 +824,11 @@ class RestartWorkerRequest(_message.Message):
         device_id: _builtins.str = ...,
         force: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "force", b"force", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "device_id", b"device_id", "force", b"force", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1102,13 +842,13 @@ class RestartWorkerResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -149,8 +149,9 @@ class DeviceServiceServicer:
 
     def WatchDevices(self, request, context):
         """Tell when devices are added, change, are lost, recover or are quarantined. First one
-        ADDED event per device, then changes as they happen; ends only with the call.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+        ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+        call.
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

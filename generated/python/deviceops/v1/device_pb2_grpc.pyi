@@ -71,8 +71,9 @@ class DeviceServiceStub:
     """
     WatchDevices: _grpc.UnaryStreamMultiCallable[_device_pb2.WatchDevicesRequest, _device_pb2.WatchDevicesResponse]
     """Tell when devices are added, change, are lost, recover or are quarantined. First one
-    ADDED event per device, then changes as they happen; ends only with the call.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+    ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+    call.
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
     """
     OptimizeDevice: _grpc.UnaryStreamMultiCallable[_device_pb2.OptimizeDeviceRequest, _device_pb2.OptimizeDeviceResponse]
     """Apply a profile and report what changed and its effect, measured on a real step
@@ -131,8 +132,9 @@ class DeviceServiceAsyncStub(DeviceServiceStub):
     """
     WatchDevices: _aio.UnaryStreamMultiCallable[_device_pb2.WatchDevicesRequest, _device_pb2.WatchDevicesResponse]  # type: ignore[assignment]
     """Tell when devices are added, change, are lost, recover or are quarantined. First one
-    ADDED event per device, then changes as they happen; ends only with the call.
-    Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+    ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+    call.
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
     """
     OptimizeDevice: _aio.UnaryStreamMultiCallable[_device_pb2.OptimizeDeviceRequest, _device_pb2.OptimizeDeviceResponse]  # type: ignore[assignment]
     """Apply a profile and report what changed and its effect, measured on a real step
@@ -223,8 +225,9 @@ class DeviceServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_device_pb2.WatchDevicesResponse], _abc.AsyncIterator[_device_pb2.WatchDevicesResponse]]:
         """Tell when devices are added, change, are lost, recover or are quarantined. First one
-        ADDED event per device, then changes as they happen; ends only with the call.
-        Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+        ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+        call.
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
         """
 
     def OptimizeDevice(

@@ -5,13 +5,21 @@ Image generation with Stable Diffusion and SDXL models."""
 
 from collections import abc as _abc
 from deviceops.v1 import common_pb2 as _common_pb2
-from deviceops.v1 import postprocessing_pb2 as _postprocessing_pb2
+from deviceops.v1 import conditioning_pb2 as _conditioning_pb2
+from deviceops.v1 import device_info_pb2 as _device_info_pb2
+from deviceops.v1 import errors_pb2 as _errors_pb2
+from deviceops.v1 import event_pb2 as _event_pb2
+from deviceops.v1 import finishing_pb2 as _finishing_pb2
+from deviceops.v1 import generation_pb2 as _generation_pb2
+from deviceops.v1 import sampling_pb2 as _sampling_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import error_details_pb2 as _error_details_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -23,862 +31,33 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _Scheduler:
+class _SignatureState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _SchedulerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheduler.ValueType], _builtins.type):
+class _SignatureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignatureState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    SCHEDULER_UNSPECIFIED: _Scheduler.ValueType  # 0
-    """The model's own, or DPMSolverMultistep where it names none of these."""
-    SCHEDULER_DPM_SOLVER_MULTISTEP: _Scheduler.ValueType  # 1
-    """DPM-Solver++ 2M."""
-    SCHEDULER_DPM_SOLVER_SINGLESTEP: _Scheduler.ValueType  # 2
-    """DPM-Solver++ 2S."""
-    SCHEDULER_DDIM: _Scheduler.ValueType  # 3
-    """DDIM."""
-    SCHEDULER_EULER_DISCRETE: _Scheduler.ValueType  # 4
-    """Euler."""
-    SCHEDULER_EULER_ANCESTRAL_DISCRETE: _Scheduler.ValueType  # 5
-    """Euler a: fresh noise at every step."""
-    SCHEDULER_KDPM2_DISCRETE: _Scheduler.ValueType  # 6
-    """DPM2: two UNet calls a step."""
-    SCHEDULER_KDPM2_ANCESTRAL_DISCRETE: _Scheduler.ValueType  # 7
-    """DPM2 a: two UNet calls a step, fresh noise at every step."""
-    SCHEDULER_HEUN_DISCRETE: _Scheduler.ValueType  # 8
-    """Heun: two UNet calls a step."""
-    SCHEDULER_LMS_DISCRETE: _Scheduler.ValueType  # 9
-    """Linear multistep."""
-    SCHEDULER_UNIPC_MULTISTEP: _Scheduler.ValueType  # 10
-    """UniPC."""
-    SCHEDULER_DEIS_MULTISTEP: _Scheduler.ValueType  # 11
-    """DEIS."""
-
-class Scheduler(_Scheduler, metaclass=_SchedulerEnumTypeWrapper):
-    """The samplers, named as their diffusers classes."""
-
-SCHEDULER_UNSPECIFIED: Scheduler.ValueType  # 0
-"""The model's own, or DPMSolverMultistep where it names none of these."""
-SCHEDULER_DPM_SOLVER_MULTISTEP: Scheduler.ValueType  # 1
-"""DPM-Solver++ 2M."""
-SCHEDULER_DPM_SOLVER_SINGLESTEP: Scheduler.ValueType  # 2
-"""DPM-Solver++ 2S."""
-SCHEDULER_DDIM: Scheduler.ValueType  # 3
-"""DDIM."""
-SCHEDULER_EULER_DISCRETE: Scheduler.ValueType  # 4
-"""Euler."""
-SCHEDULER_EULER_ANCESTRAL_DISCRETE: Scheduler.ValueType  # 5
-"""Euler a: fresh noise at every step."""
-SCHEDULER_KDPM2_DISCRETE: Scheduler.ValueType  # 6
-"""DPM2: two UNet calls a step."""
-SCHEDULER_KDPM2_ANCESTRAL_DISCRETE: Scheduler.ValueType  # 7
-"""DPM2 a: two UNet calls a step, fresh noise at every step."""
-SCHEDULER_HEUN_DISCRETE: Scheduler.ValueType  # 8
-"""Heun: two UNet calls a step."""
-SCHEDULER_LMS_DISCRETE: Scheduler.ValueType  # 9
-"""Linear multistep."""
-SCHEDULER_UNIPC_MULTISTEP: Scheduler.ValueType  # 10
-"""UniPC."""
-SCHEDULER_DEIS_MULTISTEP: Scheduler.ValueType  # 11
-"""DEIS."""
-Global___Scheduler: _TypeAlias = Scheduler  # noqa: Y015
-
-class _SigmaSpacing:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _SigmaSpacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SigmaSpacing.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    SIGMA_SPACING_UNSPECIFIED: _SigmaSpacing.ValueType  # 0
-    """As the model's own scheduler configuration says."""
-    SIGMA_SPACING_KARRAS: _SigmaSpacing.ValueType  # 1
-    """Karras et al. 2022, equation 5."""
-    SIGMA_SPACING_EXPONENTIAL: _SigmaSpacing.ValueType  # 2
-    """Exponential."""
-    SIGMA_SPACING_BETA: _SigmaSpacing.ValueType  # 3
-    """Quantiles of a beta distribution."""
-
-class SigmaSpacing(_SigmaSpacing, metaclass=_SigmaSpacingEnumTypeWrapper):
-    """How noise levels are spread over the steps."""
-
-SIGMA_SPACING_UNSPECIFIED: SigmaSpacing.ValueType  # 0
-"""As the model's own scheduler configuration says."""
-SIGMA_SPACING_KARRAS: SigmaSpacing.ValueType  # 1
-"""Karras et al. 2022, equation 5."""
-SIGMA_SPACING_EXPONENTIAL: SigmaSpacing.ValueType  # 2
-"""Exponential."""
-SIGMA_SPACING_BETA: SigmaSpacing.ValueType  # 3
-"""Quantiles of a beta distribution."""
-Global___SigmaSpacing: _TypeAlias = SigmaSpacing  # noqa: Y015
-
-class _GenerationMode:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _GenerationModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GenerationMode.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    GENERATION_MODE_UNSPECIFIED: _GenerationMode.ValueType  # 0
-    """Never sent."""
-    GENERATION_MODE_TEXT_TO_IMAGE: _GenerationMode.ValueType  # 1
-    """Noise alone."""
-    GENERATION_MODE_IMAGE_TO_IMAGE: _GenerationMode.ValueType  # 2
-    """A noised picture."""
-    GENERATION_MODE_INPAINTING: _GenerationMode.ValueType  # 3
-    """A picture of which a part is redrawn."""
-
-class GenerationMode(_GenerationMode, metaclass=_GenerationModeEnumTypeWrapper):
-    """What a generation starts from."""
-
-GENERATION_MODE_UNSPECIFIED: GenerationMode.ValueType  # 0
-"""Never sent."""
-GENERATION_MODE_TEXT_TO_IMAGE: GenerationMode.ValueType  # 1
-"""Noise alone."""
-GENERATION_MODE_IMAGE_TO_IMAGE: GenerationMode.ValueType  # 2
-"""A noised picture."""
-GENERATION_MODE_INPAINTING: GenerationMode.ValueType  # 3
-"""A picture of which a part is redrawn."""
-Global___GenerationMode: _TypeAlias = GenerationMode  # noqa: Y015
-
-class _Preprocessor:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _PreprocessorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Preprocessor.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    PREPROCESSOR_UNSPECIFIED: _Preprocessor.ValueType  # 0
-    """NONE."""
-    PREPROCESSOR_NONE: _Preprocessor.ValueType  # 1
-    """The picture is a control picture already."""
-    PREPROCESSOR_CANNY: _Preprocessor.ValueType  # 2
-    """Canny edges."""
-    PREPROCESSOR_SOFT_EDGE: _Preprocessor.ValueType  # 3
-    """Soft edges (difference of Gaussians)."""
-    PREPROCESSOR_GREY: _Preprocessor.ValueType  # 4
-    """Grey levels."""
-    PREPROCESSOR_TILE: _Preprocessor.ValueType  # 5
-    """Every pixel blurred to tiles, for tile ControlNets."""
-
-class Preprocessor(_Preprocessor, metaclass=_PreprocessorEnumTypeWrapper):
-    """What makes a control picture out of an ordinary one."""
-
-PREPROCESSOR_UNSPECIFIED: Preprocessor.ValueType  # 0
-"""NONE."""
-PREPROCESSOR_NONE: Preprocessor.ValueType  # 1
-"""The picture is a control picture already."""
-PREPROCESSOR_CANNY: Preprocessor.ValueType  # 2
-"""Canny edges."""
-PREPROCESSOR_SOFT_EDGE: Preprocessor.ValueType  # 3
-"""Soft edges (difference of Gaussians)."""
-PREPROCESSOR_GREY: Preprocessor.ValueType  # 4
-"""Grey levels."""
-PREPROCESSOR_TILE: Preprocessor.ValueType  # 5
-"""Every pixel blurred to tiles, for tile ControlNets."""
-Global___Preprocessor: _TypeAlias = Preprocessor  # noqa: Y015
-
-class _PrecisionMode:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _PrecisionModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PrecisionMode.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    PRECISION_MODE_UNSPECIFIED: _PrecisionMode.ValueType  # 0
-    """EXACT; FASTEST on a device that runs with the profile FAST."""
-    PRECISION_MODE_EXACT: _PrecisionMode.ValueType  # 1
-    """The device's reference data types; on CPU float32, bit for bit reproducible."""
-    PRECISION_MODE_FASTEST: _PrecisionMode.ValueType  # 2
-    """The data types and layout measured as fastest on this device. The result says which."""
-
-class PrecisionMode(_PrecisionMode, metaclass=_PrecisionModeEnumTypeWrapper):
-    """Whether bits or speed come first."""
-
-PRECISION_MODE_UNSPECIFIED: PrecisionMode.ValueType  # 0
-"""EXACT; FASTEST on a device that runs with the profile FAST."""
-PRECISION_MODE_EXACT: PrecisionMode.ValueType  # 1
-"""The device's reference data types; on CPU float32, bit for bit reproducible."""
-PRECISION_MODE_FASTEST: PrecisionMode.ValueType  # 2
-"""The data types and layout measured as fastest on this device. The result says which."""
-Global___PrecisionMode: _TypeAlias = PrecisionMode  # noqa: Y015
-
-class _Toggle:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ToggleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Toggle.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    TOGGLE_UNSPECIFIED: _Toggle.ValueType  # 0
-    """The server decides, from memory and device; the result lists what it did."""
-    TOGGLE_ON: _Toggle.ValueType  # 1
-    """Do it."""
-    TOGGLE_OFF: _Toggle.ValueType  # 2
-    """Do not."""
-
-class Toggle(_Toggle, metaclass=_ToggleEnumTypeWrapper):
-    """Three answers, where the server's own judgement is the usual one."""
-
-TOGGLE_UNSPECIFIED: Toggle.ValueType  # 0
-"""The server decides, from memory and device; the result lists what it did."""
-TOGGLE_ON: Toggle.ValueType  # 1
-"""Do it."""
-TOGGLE_OFF: Toggle.ValueType  # 2
-"""Do not."""
-Global___Toggle: _TypeAlias = Toggle  # noqa: Y015
-
-class _PromptSyntax:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _PromptSyntaxEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PromptSyntax.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    PROMPT_SYNTAX_UNSPECIFIED: _PromptSyntax.ValueType  # 0
-    """PLAIN."""
-    PROMPT_SYNTAX_PLAIN: _PromptSyntax.ValueType  # 1
-    """Every character is text."""
-    PROMPT_SYNTAX_WEIGHTED: _PromptSyntax.ValueType  # 2
-    """"(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\\(" for a bracket, "BREAK"."""
-
-class PromptSyntax(_PromptSyntax, metaclass=_PromptSyntaxEnumTypeWrapper):
-    """How prompts are read."""
-
-PROMPT_SYNTAX_UNSPECIFIED: PromptSyntax.ValueType  # 0
-"""PLAIN."""
-PROMPT_SYNTAX_PLAIN: PromptSyntax.ValueType  # 1
-"""Every character is text."""
-PROMPT_SYNTAX_WEIGHTED: PromptSyntax.ValueType  # 2
-""""(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\\(" for a bracket, "BREAK"."""
-Global___PromptSyntax: _TypeAlias = PromptSyntax  # noqa: Y015
-
-class _BatchComputation:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _BatchComputationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BatchComputation.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    BATCH_COMPUTATION_UNSPECIFIED: _BatchComputation.ValueType  # 0
-    """EXACT."""
-    BATCH_COMPUTATION_EXACT: _BatchComputation.ValueType  # 1
-    """Each item as if alone, bit for bit."""
-    BATCH_COMPUTATION_THROUGHPUT: _BatchComputation.ValueType  # 2
-    """Compatible items share a forward pass: faster, not bit-identical to items alone."""
-
-class BatchComputation(_BatchComputation, metaclass=_BatchComputationEnumTypeWrapper):
-    """How items of a batch are computed."""
-
-BATCH_COMPUTATION_UNSPECIFIED: BatchComputation.ValueType  # 0
-"""EXACT."""
-BATCH_COMPUTATION_EXACT: BatchComputation.ValueType  # 1
-"""Each item as if alone, bit for bit."""
-BATCH_COMPUTATION_THROUGHPUT: BatchComputation.ValueType  # 2
-"""Compatible items share a forward pass: faster, not bit-identical to items alone."""
-Global___BatchComputation: _TypeAlias = BatchComputation  # noqa: Y015
-
-@_typing.final
-class SchedulerSettings(_message.Message):
-    """The sampler and its options."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SCHEDULER_FIELD_NUMBER: _builtins.int
-    SPACING_FIELD_NUMBER: _builtins.int
-    ETA_FIELD_NUMBER: _builtins.int
-    scheduler: Global___Scheduler.ValueType
-    """Default: the model's own."""
-    spacing: Global___SigmaSpacing.ValueType
-    """Default: the model's own. FIELDS_CONFLICT where the scheduler does not have it
-    (GetCapabilities lists which have what).
-    """
-    eta: _builtins.float
-    """DDIM's share of fresh noise; other schedulers take 0 only. Range: 0 to 1. Default: 0."""
-    def __init__(
-        self,
-        *,
-        scheduler: Global___Scheduler.ValueType = ...,
-        spacing: Global___SigmaSpacing.ValueType = ...,
-        eta: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "eta", b"eta"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_eta", b"_eta", "eta", b"eta", "scheduler", b"scheduler", "spacing", b"spacing"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__eta: _TypeAlias = _typing.Literal["eta"]  # noqa: Y015
-    _WhichOneofArgType__eta: _TypeAlias = _typing.Literal["_eta", b"_eta"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__eta) -> _WhichOneofReturnType__eta | None: ...
-
-Global___SchedulerSettings: _TypeAlias = SchedulerSettings  # noqa: Y015
-
-@_typing.final
-class ImageToImage(_message.Message):
-    """Start from a picture."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    IMAGE_FIELD_NUMBER: _builtins.int
-    STRENGTH_FIELD_NUMBER: _builtins.int
-    strength: _builtins.float
-    """How much of it is noised away: 0 keeps it, 1 ignores it. strength times steps must
-    be at least 1. Range: 0 to 1. Default: 0.8.
-    """
-    @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
-        """The picture. It is resized to width and height with Lanczos, not cropped."""
-
-    def __init__(
-        self,
-        *,
-        image: _common_pb2.ImageSource | None = ...,
-        strength: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "image", b"image", "strength", b"strength"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "image", b"image", "strength", b"strength"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
-    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
-
-Global___ImageToImage: _TypeAlias = ImageToImage  # noqa: Y015
-
-@_typing.final
-class Inpainting(_message.Message):
-    """Redraw a part of a picture."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    IMAGE_FIELD_NUMBER: _builtins.int
-    MASK_FIELD_NUMBER: _builtins.int
-    STRENGTH_FIELD_NUMBER: _builtins.int
-    MASK_BLUR_PIXELS_FIELD_NUMBER: _builtins.int
-    CROP_MARGIN_PIXELS_FIELD_NUMBER: _builtins.int
-    KEEP_UNMASKED_PIXELS_FIELD_NUMBER: _builtins.int
-    strength: _builtins.float
-    """How much of the redrawn part is noised away. Range: 0 to 1. Default: 0.8."""
-    mask_blur_pixels: _builtins.int
-    """Blur of the mask's edge, in pixels of the result. Range: 0 to 64. Default: 4."""
-    crop_margin_pixels: _builtins.int
-    """Work on the mask's surroundings only, enlarged, with this margin in pixels of the
-    result, and paste the result back. Absent: work on the whole picture.
-    Range: 0 to 512.
-    """
-    keep_unmasked_pixels: _builtins.bool
-    """Copy the kept part back pixel for pixel, so that it does not change at all."""
-    @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
-        """The picture. It is resized to width and height with Lanczos, not cropped."""
-
-    @_builtins.property
-    def mask(self) -> _common_pb2.ImageSource:
-        """White is redrawn, black is kept, grey blends. Its own alpha is ignored. Same size as
-        the picture, else IMAGE_SIZE_MISMATCH.
-        """
-
-    def __init__(
-        self,
-        *,
-        image: _common_pb2.ImageSource | None = ...,
-        mask: _common_pb2.ImageSource | None = ...,
-        strength: _builtins.float | None = ...,
-        mask_blur_pixels: _builtins.int | None = ...,
-        crop_margin_pixels: _builtins.int | None = ...,
-        keep_unmasked_pixels: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_crop_margin_pixels", b"_crop_margin_pixels", "_mask_blur_pixels", b"_mask_blur_pixels", "_strength", b"_strength", "crop_margin_pixels", b"crop_margin_pixels", "image", b"image", "mask", b"mask", "mask_blur_pixels", b"mask_blur_pixels", "strength", b"strength"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_crop_margin_pixels", b"_crop_margin_pixels", "_mask_blur_pixels", b"_mask_blur_pixels", "_strength", b"_strength", "crop_margin_pixels", b"crop_margin_pixels", "image", b"image", "keep_unmasked_pixels", b"keep_unmasked_pixels", "mask", b"mask", "mask_blur_pixels", b"mask_blur_pixels", "strength", b"strength"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__crop_margin_pixels: _TypeAlias = _typing.Literal["crop_margin_pixels"]  # noqa: Y015
-    _WhichOneofArgType__crop_margin_pixels: _TypeAlias = _typing.Literal["_crop_margin_pixels", b"_crop_margin_pixels"]  # noqa: Y015
-    _WhichOneofReturnType__mask_blur_pixels: _TypeAlias = _typing.Literal["mask_blur_pixels"]  # noqa: Y015
-    _WhichOneofArgType__mask_blur_pixels: _TypeAlias = _typing.Literal["_mask_blur_pixels", b"_mask_blur_pixels"]  # noqa: Y015
-    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
-    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__crop_margin_pixels) -> _WhichOneofReturnType__crop_margin_pixels | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__mask_blur_pixels) -> _WhichOneofReturnType__mask_blur_pixels | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
-
-Global___Inpainting: _TypeAlias = Inpainting  # noqa: Y015
-
-@_typing.final
-class LoraWeight(_message.Message):
-    """A LoRA and how strongly it works. A missing or incompatible one is an error."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    WEIGHT_FIELD_NUMBER: _builtins.int
-    TEXT_ENCODER_WEIGHT_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """A model of type LORA."""
-    weight: _builtins.float
-    """On the UNet. Negative pushes the other way. Range: -2 to 2. Default: 1."""
-    text_encoder_weight: _builtins.float
-    """On the text encoders, where the LoRA has such parts; absent means as `weight`.
-    Range: -2 to 2.
-    """
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        weight: _builtins.float | None = ...,
-        text_encoder_weight: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_text_encoder_weight", b"_text_encoder_weight", "_weight", b"_weight", "text_encoder_weight", b"text_encoder_weight", "weight", b"weight"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_text_encoder_weight", b"_text_encoder_weight", "_weight", b"_weight", "model_id", b"model_id", "text_encoder_weight", b"text_encoder_weight", "weight", b"weight"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__text_encoder_weight: _TypeAlias = _typing.Literal["text_encoder_weight"]  # noqa: Y015
-    _WhichOneofArgType__text_encoder_weight: _TypeAlias = _typing.Literal["_text_encoder_weight", b"_text_encoder_weight"]  # noqa: Y015
-    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
-    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_encoder_weight) -> _WhichOneofReturnType__text_encoder_weight | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
-
-Global___LoraWeight: _TypeAlias = LoraWeight  # noqa: Y015
-
-@_typing.final
-class PreprocessorSettings(_message.Message):
-    """Options of preprocessors; each reads its own."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PREPROCESSOR_FIELD_NUMBER: _builtins.int
-    CANNY_LOW_FIELD_NUMBER: _builtins.int
-    CANNY_HIGH_FIELD_NUMBER: _builtins.int
-    RESOLUTION_PIXELS_FIELD_NUMBER: _builtins.int
-    preprocessor: Global___Preprocessor.ValueType
-    """Which. Default: NONE."""
-    canny_low: _builtins.int
-    """Canny's lower threshold on 8-bit gradients. Range: 0 to 255. Default: 100."""
-    canny_high: _builtins.int
-    """Canny's upper threshold. Range: 0 to 255. Default: 200."""
-    resolution_pixels: _builtins.int
-    """Longer side the preprocessor works at; 0 means the result's size.
-    Range: 0 to 2048. Default: 0.
-    """
-    def __init__(
-        self,
-        *,
-        preprocessor: Global___Preprocessor.ValueType = ...,
-        canny_low: _builtins.int | None = ...,
-        canny_high: _builtins.int | None = ...,
-        resolution_pixels: _builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_canny_high", b"_canny_high", "_canny_low", b"_canny_low", "_resolution_pixels", b"_resolution_pixels", "canny_high", b"canny_high", "canny_low", b"canny_low", "resolution_pixels", b"resolution_pixels"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_canny_high", b"_canny_high", "_canny_low", b"_canny_low", "_resolution_pixels", b"_resolution_pixels", "canny_high", b"canny_high", "canny_low", b"canny_low", "preprocessor", b"preprocessor", "resolution_pixels", b"resolution_pixels"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__canny_high: _TypeAlias = _typing.Literal["canny_high"]  # noqa: Y015
-    _WhichOneofArgType__canny_high: _TypeAlias = _typing.Literal["_canny_high", b"_canny_high"]  # noqa: Y015
-    _WhichOneofReturnType__canny_low: _TypeAlias = _typing.Literal["canny_low"]  # noqa: Y015
-    _WhichOneofArgType__canny_low: _TypeAlias = _typing.Literal["_canny_low", b"_canny_low"]  # noqa: Y015
-    _WhichOneofReturnType__resolution_pixels: _TypeAlias = _typing.Literal["resolution_pixels"]  # noqa: Y015
-    _WhichOneofArgType__resolution_pixels: _TypeAlias = _typing.Literal["_resolution_pixels", b"_resolution_pixels"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__canny_high) -> _WhichOneofReturnType__canny_high | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__canny_low) -> _WhichOneofReturnType__canny_low | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__resolution_pixels) -> _WhichOneofReturnType__resolution_pixels | None: ...
-
-Global___PreprocessorSettings: _TypeAlias = PreprocessorSettings  # noqa: Y015
-
-@_typing.final
-class ControlNetGuidance(_message.Message):
-    """A ControlNet, its picture and its share."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    IMAGE_FIELD_NUMBER: _builtins.int
-    PREPROCESSING_FIELD_NUMBER: _builtins.int
-    CONDITIONING_SCALE_FIELD_NUMBER: _builtins.int
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """A model of type CONTROL_NET."""
-    conditioning_scale: _builtins.float
-    """Strength. Range: 0 to 2. Default: 1."""
-    start: _builtins.float
-    """Share of the steps after which it begins. Range: 0 to 1. Default: 0."""
-    end: _builtins.float
-    """Share of the steps after which it ends; not before start. Range: 0 to 1. Default: 1."""
-    @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
-        """The control picture, or one to preprocess. Resized to width and height."""
-
-    @_builtins.property
-    def preprocessing(self) -> Global___PreprocessorSettings:
-        """How the picture becomes a control picture."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        image: _common_pb2.ImageSource | None = ...,
-        preprocessing: Global___PreprocessorSettings | None = ...,
-        conditioning_scale: _builtins.float | None = ...,
-        start: _builtins.float | None = ...,
-        end: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conditioning_scale", b"_conditioning_scale", "_end", b"_end", "_start", b"_start", "conditioning_scale", b"conditioning_scale", "end", b"end", "image", b"image", "preprocessing", b"preprocessing", "start", b"start"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conditioning_scale", b"_conditioning_scale", "_end", b"_end", "_start", b"_start", "conditioning_scale", b"conditioning_scale", "end", b"end", "image", b"image", "model_id", b"model_id", "preprocessing", b"preprocessing", "start", b"start"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__conditioning_scale: _TypeAlias = _typing.Literal["conditioning_scale"]  # noqa: Y015
-    _WhichOneofArgType__conditioning_scale: _TypeAlias = _typing.Literal["_conditioning_scale", b"_conditioning_scale"]  # noqa: Y015
-    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
-    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
-    _WhichOneofReturnType__start: _TypeAlias = _typing.Literal["start"]  # noqa: Y015
-    _WhichOneofArgType__start: _TypeAlias = _typing.Literal["_start", b"_start"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__conditioning_scale) -> _WhichOneofReturnType__conditioning_scale | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
-
-Global___ControlNetGuidance: _TypeAlias = ControlNetGuidance  # noqa: Y015
-
-@_typing.final
-class Refiner(_message.Message):
-    """A second model for the last, finest steps."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    SWITCH_AT_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    AESTHETIC_SCORE_FIELD_NUMBER: _builtins.int
-    NEGATIVE_AESTHETIC_SCORE_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """A model of type REFINER, or a checkpoint of the same latent space."""
-    switch_at: _builtins.float
-    """Share of the steps the base model does. Range: 0 to 1. Default: 0.8."""
-    steps: _builtins.int
-    """Steps of the whole schedule for the refiner's part; absent means as the base.
-    Range: 1 to 150.
-    """
-    aesthetic_score: _builtins.float
-    """Aesthetic score the refiner is asked for. Range: 1 to 10. Default: 6."""
-    negative_aesthetic_score: _builtins.float
-    """Aesthetic score of the negative prompt. Range: 1 to 10. Default: 2.5."""
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        switch_at: _builtins.float | None = ...,
-        steps: _builtins.int | None = ...,
-        aesthetic_score: _builtins.float | None = ...,
-        negative_aesthetic_score: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aesthetic_score", b"_aesthetic_score", "_negative_aesthetic_score", b"_negative_aesthetic_score", "_steps", b"_steps", "_switch_at", b"_switch_at", "aesthetic_score", b"aesthetic_score", "negative_aesthetic_score", b"negative_aesthetic_score", "steps", b"steps", "switch_at", b"switch_at"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aesthetic_score", b"_aesthetic_score", "_negative_aesthetic_score", b"_negative_aesthetic_score", "_steps", b"_steps", "_switch_at", b"_switch_at", "aesthetic_score", b"aesthetic_score", "model_id", b"model_id", "negative_aesthetic_score", b"negative_aesthetic_score", "steps", b"steps", "switch_at", b"switch_at"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__aesthetic_score: _TypeAlias = _typing.Literal["aesthetic_score"]  # noqa: Y015
-    _WhichOneofArgType__aesthetic_score: _TypeAlias = _typing.Literal["_aesthetic_score", b"_aesthetic_score"]  # noqa: Y015
-    _WhichOneofReturnType__negative_aesthetic_score: _TypeAlias = _typing.Literal["negative_aesthetic_score"]  # noqa: Y015
-    _WhichOneofArgType__negative_aesthetic_score: _TypeAlias = _typing.Literal["_negative_aesthetic_score", b"_negative_aesthetic_score"]  # noqa: Y015
-    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
-    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
-    _WhichOneofReturnType__switch_at: _TypeAlias = _typing.Literal["switch_at"]  # noqa: Y015
-    _WhichOneofArgType__switch_at: _TypeAlias = _typing.Literal["_switch_at", b"_switch_at"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__aesthetic_score) -> _WhichOneofReturnType__aesthetic_score | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_aesthetic_score) -> _WhichOneofReturnType__negative_aesthetic_score | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__switch_at) -> _WhichOneofReturnType__switch_at | None: ...
-
-Global___Refiner: _TypeAlias = Refiner  # noqa: Y015
-
-@_typing.final
-class Precision(_message.Message):
-    """How numbers are computed. Most requests leave it out."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODE_FIELD_NUMBER: _builtins.int
-    UNET_DATA_TYPE_FIELD_NUMBER: _builtins.int
-    VAE_DATA_TYPE_FIELD_NUMBER: _builtins.int
-    ATTENTION_SLICING_FIELD_NUMBER: _builtins.int
-    VAE_TILING_FIELD_NUMBER: _builtins.int
-    VAE_SLICING_FIELD_NUMBER: _builtins.int
-    CPU_OFFLOAD_FIELD_NUMBER: _builtins.int
-    mode: Global___PrecisionMode.ValueType
-    """Default: EXACT; FASTEST on a device that runs with the profile FAST."""
-    unet_data_type: _common_pb2.DataType.ValueType
-    """Data type of UNet and text encoders; overrides mode."""
-    vae_data_type: _common_pb2.DataType.ValueType
-    """Data type of the VAE; overrides mode."""
-    attention_slicing: Global___Toggle.ValueType
-    """Attention in slices: less memory, slower."""
-    vae_tiling: Global___Toggle.ValueType
-    """Decode in tiles: less memory, faint seams possible."""
-    vae_slicing: Global___Toggle.ValueType
-    """Decode pictures one by one."""
-    cpu_offload: Global___Toggle.ValueType
-    """Keep only the working component on the device."""
-    def __init__(
-        self,
-        *,
-        mode: Global___PrecisionMode.ValueType = ...,
-        unet_data_type: _common_pb2.DataType.ValueType = ...,
-        vae_data_type: _common_pb2.DataType.ValueType = ...,
-        attention_slicing: Global___Toggle.ValueType = ...,
-        vae_tiling: Global___Toggle.ValueType = ...,
-        vae_slicing: Global___Toggle.ValueType = ...,
-        cpu_offload: Global___Toggle.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_slicing", b"attention_slicing", "cpu_offload", b"cpu_offload", "mode", b"mode", "unet_data_type", b"unet_data_type", "vae_data_type", b"vae_data_type", "vae_slicing", b"vae_slicing", "vae_tiling", b"vae_tiling"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Precision: _TypeAlias = Precision  # noqa: Y015
-
-@_typing.final
-class PreviewSettings(_message.Message):
-    """Pictures while they form."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVERY_STEPS_FIELD_NUMBER: _builtins.int
-    MAX_EDGE_PIXELS_FIELD_NUMBER: _builtins.int
-    every_steps: _builtins.int
-    """A preview after every so many steps; 0 means none. Range: 0 to 150. Default: 0."""
-    max_edge_pixels: _builtins.int
-    """Longer side in pixels. Range: 64 to 512. Default: 256."""
-    def __init__(
-        self,
-        *,
-        every_steps: _builtins.int = ...,
-        max_edge_pixels: _builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_edge_pixels", b"_max_edge_pixels", "max_edge_pixels", b"max_edge_pixels"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_edge_pixels", b"_max_edge_pixels", "every_steps", b"every_steps", "max_edge_pixels", b"max_edge_pixels"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__max_edge_pixels: _TypeAlias = _typing.Literal["max_edge_pixels"]  # noqa: Y015
-    _WhichOneofArgType__max_edge_pixels: _TypeAlias = _typing.Literal["_max_edge_pixels", b"_max_edge_pixels"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_edge_pixels) -> _WhichOneofReturnType__max_edge_pixels | None: ...
-
-Global___PreviewSettings: _TypeAlias = PreviewSettings  # noqa: Y015
-
-@_typing.final
-class GenerationSettings(_message.Message):
-    """What to draw and how. Unset fields mean what their comments say; the effective values
-    are resolved when the session is accepted and come back in ValidateGeneration and in
-    the picture's own metadata.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PROMPT_FIELD_NUMBER: _builtins.int
-    NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
-    PROMPT_2_FIELD_NUMBER: _builtins.int
-    NEGATIVE_PROMPT_2_FIELD_NUMBER: _builtins.int
-    PROMPT_SYNTAX_FIELD_NUMBER: _builtins.int
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    VAE_MODEL_ID_FIELD_NUMBER: _builtins.int
-    REFINER_FIELD_NUMBER: _builtins.int
-    LORAS_FIELD_NUMBER: _builtins.int
-    CONTROL_NETS_FIELD_NUMBER: _builtins.int
-    EMBEDDING_MODEL_IDS_FIELD_NUMBER: _builtins.int
-    IMAGE_TO_IMAGE_FIELD_NUMBER: _builtins.int
-    INPAINTING_FIELD_NUMBER: _builtins.int
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
-    GUIDANCE_RESCALE_FIELD_NUMBER: _builtins.int
-    CLIP_SKIP_FIELD_NUMBER: _builtins.int
-    SCHEDULER_FIELD_NUMBER: _builtins.int
-    IMAGE_COUNT_FIELD_NUMBER: _builtins.int
-    SEED_FIELD_NUMBER: _builtins.int
-    SEEDS_FIELD_NUMBER: _builtins.int
-    PRECISION_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
-    PREVIEW_FIELD_NUMBER: _builtins.int
-    prompt: _builtins.str
-    """What to draw. At most 10000 characters. May be empty."""
-    negative_prompt: _builtins.str
-    """What to avoid. At most 10000 characters."""
-    prompt_2: _builtins.str
-    """For a second text encoder, as SDXL has one; absent means as prompt. FIELDS_CONFLICT
-    where the model has one encoder. At most 10000 characters.
-    """
-    negative_prompt_2: _builtins.str
-    """For a second text encoder, as SDXL has one; absent means as negative_prompt.
-    FIELDS_CONFLICT where the model has one encoder. At most 10000 characters.
-    """
-    prompt_syntax: Global___PromptSyntax.ValueType
-    """How prompts are read. Default: PLAIN."""
-    model_id: _builtins.str
-    """A model of type CHECKPOINT; empty means the configured default."""
-    vae_model_id: _builtins.str
-    """A model of type VAE; empty means the checkpoint's own."""
-    width: _builtins.int
-    """Width in pixels; absent means the model's native width. Range: 256 to 2048, multiples
-    of 8.
-    """
-    height: _builtins.int
-    """Height in pixels; absent means the model's native height. Range: 256 to 2048,
-    multiples of 8.
-    """
-    steps: _builtins.int
-    """Denoising steps. Range: 1 to 150. Default: 25."""
-    guidance_scale: _builtins.float
-    """How strongly the prompt pulls; 1 switches guidance off and halves the work.
-    Range: 1 to 30. Default: 7.5.
-    """
-    guidance_rescale: _builtins.float
-    """Rescale of guidance against over-exposure (Lin et al. 2023, section 3.4); 0 is off.
-    Range: 0 to 1. Default: 0.
-    """
-    clip_skip: _builtins.int
-    """Layers of the text encoders left out from their end. Range: 0 to 8. Default: 0."""
-    image_count: _builtins.int
-    """Pictures to draw. Each is drawn as if alone: picture k has the bits of a request for
-    one picture with its seed. Range: 1 to 9. Default: 1.
-    """
-    seed: _builtins.int
-    """Seed of the first picture; picture k has seed + k, modulo 2^32. Absent: random, and
-    told in the accepted event. Seeds mean the same noise on every device, which holds
-    for 32 bits. Range: 0 to 4294967295.
-    """
-    @_builtins.property
-    def refiner(self) -> Global___Refiner:
-        """A second model for the last steps; absent means none."""
-
-    @_builtins.property
-    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraWeight]:
-        """LoRAs, all at once. At most 64 elements."""
-
-    @_builtins.property
-    def control_nets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlNetGuidance]:
-        """ControlNets, all at once. At most 16 elements."""
-
-    @_builtins.property
-    def embedding_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models of type EMBEDDING whose trigger words the prompts may use. At most 64 elements."""
-
-    @_builtins.property
-    def image_to_image(self) -> Global___ImageToImage:
-        """Start from a picture."""
-
-    @_builtins.property
-    def inpainting(self) -> Global___Inpainting:
-        """Redraw a part of a picture."""
-
-    @_builtins.property
-    def scheduler(self) -> Global___SchedulerSettings:
-        """The sampler; absent means the model's own."""
-
-    @_builtins.property
-    def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """A seed for each picture instead; as many as image_count, or alone deciding it.
-        Excludes seed. At most 9 elements. Range: 0 to 4294967295.
-        """
-
-    @_builtins.property
-    def precision(self) -> Global___Precision:
-        """How numbers are computed."""
-
-    @_builtins.property
-    def output(self) -> _common_pb2.OutputSettings:
-        """How finished pictures are encoded."""
-
-    @_builtins.property
-    def preview(self) -> Global___PreviewSettings:
-        """Pictures while they form; absent means none."""
-
-    def __init__(
-        self,
-        *,
-        prompt: _builtins.str = ...,
-        negative_prompt: _builtins.str = ...,
-        prompt_2: _builtins.str | None = ...,
-        negative_prompt_2: _builtins.str | None = ...,
-        prompt_syntax: Global___PromptSyntax.ValueType = ...,
-        model_id: _builtins.str = ...,
-        vae_model_id: _builtins.str = ...,
-        refiner: Global___Refiner | None = ...,
-        loras: _abc.Iterable[Global___LoraWeight] | None = ...,
-        control_nets: _abc.Iterable[Global___ControlNetGuidance] | None = ...,
-        embedding_model_ids: _abc.Iterable[_builtins.str] | None = ...,
-        image_to_image: Global___ImageToImage | None = ...,
-        inpainting: Global___Inpainting | None = ...,
-        width: _builtins.int | None = ...,
-        height: _builtins.int | None = ...,
-        steps: _builtins.int | None = ...,
-        guidance_scale: _builtins.float | None = ...,
-        guidance_rescale: _builtins.float | None = ...,
-        clip_skip: _builtins.int | None = ...,
-        scheduler: Global___SchedulerSettings | None = ...,
-        image_count: _builtins.int | None = ...,
-        seed: _builtins.int | None = ...,
-        seeds: _abc.Iterable[_builtins.int] | None = ...,
-        precision: Global___Precision | None = ...,
-        output: _common_pb2.OutputSettings | None = ...,
-        preview: Global___PreviewSettings | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clip_skip", b"_clip_skip", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image_count", b"_image_count", "_negative_prompt_2", b"_negative_prompt_2", "_prompt_2", b"_prompt_2", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "clip_skip", b"clip_skip", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "height", b"height", "image_count", b"image_count", "image_to_image", b"image_to_image", "inpainting", b"inpainting", "mode", b"mode", "negative_prompt_2", b"negative_prompt_2", "output", b"output", "precision", b"precision", "preview", b"preview", "prompt_2", b"prompt_2", "refiner", b"refiner", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "width", b"width"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clip_skip", b"_clip_skip", "_guidance_rescale", b"_guidance_rescale", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image_count", b"_image_count", "_negative_prompt_2", b"_negative_prompt_2", "_prompt_2", b"_prompt_2", "_seed", b"_seed", "_steps", b"_steps", "_width", b"_width", "clip_skip", b"clip_skip", "control_nets", b"control_nets", "embedding_model_ids", b"embedding_model_ids", "guidance_rescale", b"guidance_rescale", "guidance_scale", b"guidance_scale", "height", b"height", "image_count", b"image_count", "image_to_image", b"image_to_image", "inpainting", b"inpainting", "loras", b"loras", "mode", b"mode", "model_id", b"model_id", "negative_prompt", b"negative_prompt", "negative_prompt_2", b"negative_prompt_2", "output", b"output", "precision", b"precision", "preview", b"preview", "prompt", b"prompt", "prompt_2", b"prompt_2", "prompt_syntax", b"prompt_syntax", "refiner", b"refiner", "scheduler", b"scheduler", "seed", b"seed", "seeds", b"seeds", "steps", b"steps", "vae_model_id", b"vae_model_id", "width", b"width"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__clip_skip: _TypeAlias = _typing.Literal["clip_skip"]  # noqa: Y015
-    _WhichOneofArgType__clip_skip: _TypeAlias = _typing.Literal["_clip_skip", b"_clip_skip"]  # noqa: Y015
-    _WhichOneofReturnType__guidance_rescale: _TypeAlias = _typing.Literal["guidance_rescale"]  # noqa: Y015
-    _WhichOneofArgType__guidance_rescale: _TypeAlias = _typing.Literal["_guidance_rescale", b"_guidance_rescale"]  # noqa: Y015
-    _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
-    _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
-    _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
-    _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
-    _WhichOneofReturnType__image_count: _TypeAlias = _typing.Literal["image_count"]  # noqa: Y015
-    _WhichOneofArgType__image_count: _TypeAlias = _typing.Literal["_image_count", b"_image_count"]  # noqa: Y015
-    _WhichOneofReturnType__negative_prompt_2: _TypeAlias = _typing.Literal["negative_prompt_2"]  # noqa: Y015
-    _WhichOneofArgType__negative_prompt_2: _TypeAlias = _typing.Literal["_negative_prompt_2", b"_negative_prompt_2"]  # noqa: Y015
-    _WhichOneofReturnType__prompt_2: _TypeAlias = _typing.Literal["prompt_2"]  # noqa: Y015
-    _WhichOneofArgType__prompt_2: _TypeAlias = _typing.Literal["_prompt_2", b"_prompt_2"]  # noqa: Y015
-    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
-    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
-    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
-    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
-    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
-    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
-    _WhichOneofReturnType_mode: _TypeAlias = _typing.Literal["image_to_image", "inpainting"]  # noqa: Y015
-    _WhichOneofArgType_mode: _TypeAlias = _typing.Literal["mode", b"mode"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__clip_skip) -> _WhichOneofReturnType__clip_skip | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_rescale) -> _WhichOneofReturnType__guidance_rescale | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_count) -> _WhichOneofReturnType__image_count | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_prompt_2) -> _WhichOneofReturnType__negative_prompt_2 | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_2) -> _WhichOneofReturnType__prompt_2 | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_mode) -> _WhichOneofReturnType_mode | None: ...
-
-Global___GenerationSettings: _TypeAlias = GenerationSettings  # noqa: Y015
+    SIGNATURE_STATE_UNSPECIFIED: _SignatureState.ValueType  # 0
+    """There is none."""
+    SIGNATURE_STATE_TRUSTED: _SignatureState.ValueType  # 1
+    """It is whole, and its signer is trusted here."""
+    SIGNATURE_STATE_UNKNOWN_SIGNER: _SignatureState.ValueType  # 2
+    """It is whole; its signer is not known here."""
+    SIGNATURE_STATE_BROKEN: _SignatureState.ValueType  # 3
+    """The picture or the manifest was changed after signing."""
+
+class SignatureState(_SignatureState, metaclass=_SignatureStateEnumTypeWrapper):
+    """What a signature says."""
+
+SIGNATURE_STATE_UNSPECIFIED: SignatureState.ValueType  # 0
+"""There is none."""
+SIGNATURE_STATE_TRUSTED: SignatureState.ValueType  # 1
+"""It is whole, and its signer is trusted here."""
+SIGNATURE_STATE_UNKNOWN_SIGNER: SignatureState.ValueType  # 2
+"""It is whole; its signer is not known here."""
+SIGNATURE_STATE_BROKEN: SignatureState.ValueType  # 3
+"""The picture or the manifest was changed after signing."""
+Global___SignatureState: _TypeAlias = SignatureState  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
@@ -888,39 +67,41 @@ class GenerateRequest(_message.Message):
 
     SETTINGS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     POSTPROCESSING_FIELD_NUMBER: _builtins.int
-    OMIT_IMAGE_DATA_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """The device to run on; empty means the default device. A named device that is missing
-    is an error, never another device.
-    """
-    omit_image_data: _builtins.bool
-    """Leave finished pictures out of the stream: only artifact ids come."""
     @_builtins.property
-    def settings(self) -> Global___GenerationSettings:
+    def settings(self) -> _generation_pb2.GenerationSettings:
         """What to draw and how."""
 
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
-    def postprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_postprocessing_pb2.PostprocessingStep]:
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
+
+    @_builtins.property
+    def placement(self) -> _device_info_pb2.DevicePlacement:
+        """Where; absent means the ready device that will be done first."""
+
+    @_builtins.property
+    def postprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.PostprocessingStep]:
         """What to do with every picture before it is finished, in order. At most 16 elements."""
 
     def __init__(
         self,
         *,
-        settings: Global___GenerationSettings | None = ...,
+        settings: _generation_pb2.GenerationSettings | None = ...,
         options: _session_pb2.SessionOptions | None = ...,
-        device_id: _builtins.str = ...,
-        postprocessing: _abc.Iterable[_postprocessing_pb2.PostprocessingStep] | None = ...,
-        omit_image_data: _builtins.bool = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
+        placement: _device_info_pb2.DevicePlacement | None = ...,
+        postprocessing: _abc.Iterable[_finishing_pb2.PostprocessingStep] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "placement", b"placement", "settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "omit_image_data", b"omit_image_data", "options", b"options", "postprocessing", b"postprocessing", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "placement", b"placement", "postprocessing", b"postprocessing", "settings", b"settings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -934,13 +115,13 @@ class GenerateResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -957,26 +138,24 @@ class GenerationItem(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEM_ID_FIELD_NUMBER: _builtins.int
-    SETTINGS_FIELD_NUMBER: _builtins.int
+    OVERLAY_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """The client's name for it, unique in the batch. At most 128 characters."""
     @_builtins.property
-    def settings(self) -> Global___GenerationSettings:
-        """Laid over the batch's template, one top-level field at a time: a field with presence
-        wins when it is set, another one when it is not empty; a list, a message or the mode
-        replaces the template's whole, and seed and seeds replace either of the template's.
-        Items that set no seed share the template's, or get a random one each if it has none.
+    def overlay(self) -> _generation_pb2.GenerationOverlay:
+        """How it differs from the template. Items that set no seed share the template's, or get a
+        random one each if it has none.
         """
 
     def __init__(
         self,
         *,
         item_id: _builtins.str = ...,
-        settings: Global___GenerationSettings | None = ...,
+        overlay: _generation_pb2.GenerationOverlay | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overlay", b"overlay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "overlay", b"overlay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -990,19 +169,16 @@ class GenerateBatchRequest(_message.Message):
 
     TEMPLATE_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    MATRIX_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     COMPUTATION_FIELD_NUMBER: _builtins.int
     POSTPROCESSING_FIELD_NUMBER: _builtins.int
-    OMIT_IMAGE_DATA_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """The device to run on; empty means the default device."""
-    computation: Global___BatchComputation.ValueType
+    computation: _generation_pb2.BatchComputation.ValueType
     """Default: EXACT."""
-    omit_image_data: _builtins.bool
-    """Leave finished pictures out of the stream: only artifact ids come."""
     @_builtins.property
-    def template(self) -> Global___GenerationSettings:
+    def template(self) -> _generation_pb2.GenerationSettings:
         """What all items have in common."""
 
     @_builtins.property
@@ -1010,27 +186,40 @@ class GenerateBatchRequest(_message.Message):
         """The items. At most 64 elements."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+    def matrix(self) -> _generation_pb2.GenerationMatrix:
+        """Items by combination instead; 64 at most come out of it."""
 
     @_builtins.property
-    def postprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_postprocessing_pb2.PostprocessingStep]:
+    def options(self) -> _session_pb2.SessionOptions:
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
+
+    @_builtins.property
+    def placement(self) -> _device_info_pb2.DevicePlacement:
+        """Where; absent means the ready device that will be done first."""
+
+    @_builtins.property
+    def postprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.PostprocessingStep]:
         """What to do with every picture, in order. At most 16 elements."""
 
     def __init__(
         self,
         *,
-        template: Global___GenerationSettings | None = ...,
+        template: _generation_pb2.GenerationSettings | None = ...,
         items: _abc.Iterable[Global___GenerationItem] | None = ...,
+        matrix: _generation_pb2.GenerationMatrix | None = ...,
         options: _session_pb2.SessionOptions | None = ...,
-        device_id: _builtins.str = ...,
-        computation: Global___BatchComputation.ValueType = ...,
-        postprocessing: _abc.Iterable[_postprocessing_pb2.PostprocessingStep] | None = ...,
-        omit_image_data: _builtins.bool = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
+        placement: _device_info_pb2.DevicePlacement | None = ...,
+        computation: _generation_pb2.BatchComputation.ValueType = ...,
+        postprocessing: _abc.Iterable[_finishing_pb2.PostprocessingStep] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "matrix", b"matrix", "options", b"options", "placement", b"placement", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["computation", b"computation", "device_id", b"device_id", "items", b"items", "omit_image_data", b"omit_image_data", "options", b"options", "postprocessing", b"postprocessing", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["computation", b"computation", "delivery", b"delivery", "items", b"items", "matrix", b"matrix", "options", b"options", "placement", b"placement", "postprocessing", b"postprocessing", "template", b"template"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1046,13 +235,13 @@ class GenerateBatchResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1097,36 +286,42 @@ class SchedulerCapability(_message.Message):
     SCHEDULER_FIELD_NUMBER: _builtins.int
     CLASS_NAME_FIELD_NUMBER: _builtins.int
     SPACINGS_FIELD_NUMBER: _builtins.int
-    SUPPORTS_ETA_FIELD_NUMBER: _builtins.int
+    TIMESTEP_SPACINGS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     STOCHASTIC_FIELD_NUMBER: _builtins.int
     CALLS_PER_STEP_FIELD_NUMBER: _builtins.int
-    scheduler: Global___Scheduler.ValueType
+    scheduler: _sampling_pb2.Scheduler.ValueType
     """Which."""
     class_name: _builtins.str
     """Name of its class in diffusers."""
-    supports_eta: _builtins.bool
-    """Whether eta means something to it."""
+    options: _builtins.str
+    """Field of SchedulerSettings.options that it reads ("solver"); empty where it has none."""
     stochastic: _builtins.bool
     """Whether it draws fresh noise while stepping."""
     calls_per_step: _builtins.int
-    """UNet calls per step: 2 for second-order methods."""
+    """Denoiser calls per step: 2 for second-order methods."""
     @_builtins.property
-    def spacings(self) -> _containers.RepeatedScalarFieldContainer[Global___SigmaSpacing.ValueType]:
+    def spacings(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.SigmaSpacing.ValueType]:
         """Spacings it has beside the model's own."""
+
+    @_builtins.property
+    def timestep_spacings(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.TimestepSpacing.ValueType]:
+        """Timestep spacings it has beside the model's own."""
 
     def __init__(
         self,
         *,
-        scheduler: Global___Scheduler.ValueType = ...,
+        scheduler: _sampling_pb2.Scheduler.ValueType = ...,
         class_name: _builtins.str = ...,
-        spacings: _abc.Iterable[Global___SigmaSpacing.ValueType] | None = ...,
-        supports_eta: _builtins.bool = ...,
+        spacings: _abc.Iterable[_sampling_pb2.SigmaSpacing.ValueType] | None = ...,
+        timestep_spacings: _abc.Iterable[_sampling_pb2.TimestepSpacing.ValueType] | None = ...,
+        options: _builtins.str = ...,
         stochastic: _builtins.bool = ...,
         calls_per_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_step", b"calls_per_step", "class_name", b"class_name", "scheduler", b"scheduler", "spacings", b"spacings", "stochastic", b"stochastic", "supports_eta", b"supports_eta"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_step", b"calls_per_step", "class_name", b"class_name", "options", b"options", "scheduler", b"scheduler", "spacings", b"spacings", "stochastic", b"stochastic", "timestep_spacings", b"timestep_spacings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1189,14 +384,14 @@ class GetCapabilitiesResponse(_message.Message):
     """The model described."""
     device_id: _builtins.str
     """The device described."""
-    default_scheduler: Global___Scheduler.ValueType
+    default_scheduler: _sampling_pb2.Scheduler.ValueType
     """The scheduler used when none is asked for."""
     native_width: _builtins.int
     """Width used when none is asked for, in pixels."""
     native_height: _builtins.int
     """Height used when none is asked for, in pixels."""
     @_builtins.property
-    def modes(self) -> _containers.RepeatedScalarFieldContainer[Global___GenerationMode.ValueType]:
+    def modes(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.GenerationMode.ValueType]:
         """Modes that work."""
 
     @_builtins.property
@@ -1212,11 +407,11 @@ class GetCapabilitiesResponse(_message.Message):
         """What is and what is not available."""
 
     @_builtins.property
-    def output_formats(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ImageFormat.ValueType]:
+    def output_formats(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ImageFileFormat.ValueType]:
         """Formats finished pictures can have."""
 
     @_builtins.property
-    def precision_modes(self) -> _containers.RepeatedScalarFieldContainer[Global___PrecisionMode.ValueType]:
+    def precision_modes(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.PrecisionMode.ValueType]:
         """Precision modes the device has."""
 
     def __init__(
@@ -1224,15 +419,15 @@ class GetCapabilitiesResponse(_message.Message):
         *,
         model_id: _builtins.str = ...,
         device_id: _builtins.str = ...,
-        modes: _abc.Iterable[Global___GenerationMode.ValueType] | None = ...,
+        modes: _abc.Iterable[_generation_pb2.GenerationMode.ValueType] | None = ...,
         schedulers: _abc.Iterable[Global___SchedulerCapability] | None = ...,
-        default_scheduler: Global___Scheduler.ValueType = ...,
+        default_scheduler: _sampling_pb2.Scheduler.ValueType = ...,
         native_width: _builtins.int = ...,
         native_height: _builtins.int = ...,
         limits: _abc.Iterable[_common_pb2.FieldLimit] | None = ...,
         features: _abc.Iterable[Global___FeatureSupport] | None = ...,
-        output_formats: _abc.Iterable[_common_pb2.ImageFormat.ValueType] | None = ...,
-        precision_modes: _abc.Iterable[Global___PrecisionMode.ValueType] | None = ...,
+        output_formats: _abc.Iterable[_common_pb2.ImageFileFormat.ValueType] | None = ...,
+        precision_modes: _abc.Iterable[_generation_pb2.PrecisionMode.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1277,30 +472,33 @@ class ValidateGenerationResponse(_message.Message):
     VIOLATIONS_OMITTED_FIELD_NUMBER: _builtins.int
     EFFECTIVE_SETTINGS_FIELD_NUMBER: _builtins.int
     EXPECTED_PHASES_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     QUEUE_POSITION_FIELD_NUMBER: _builtins.int
     MEMORY_FIELD_NUMBER: _builtins.int
     ESTIMATED_DURATION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    DEGRADATIONS_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether Generate would accept it now."""
     violations_omitted: _builtins.int
     """Violations beyond those listed."""
-    device_id: _builtins.str
-    """The device it would run on."""
     queue_position: _builtins.int
     """Sessions before it in that device's queue now."""
     @_builtins.property
-    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FieldViolation]:
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_error_details_pb2.BadRequest.FieldViolation]:
         """What is wrong with it. At most 20 elements."""
 
     @_builtins.property
-    def effective_settings(self) -> Global___GenerationSettings:
+    def effective_settings(self) -> _generation_pb2.GenerationSettings:
         """The settings with nothing left unset, seeds excepted; absent unless valid."""
 
     @_builtins.property
     def expected_phases(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.Phase.ValueType]:
         """Phases to expect, in order; empty unless valid."""
+
+    @_builtins.property
+    def placement(self) -> _device_info_pb2.PlacementDecision:
+        """Where it would run now, and why."""
 
     @_builtins.property
     def memory(self) -> _common_pb2.ByteFigure:
@@ -1311,28 +509,33 @@ class ValidateGenerationResponse(_message.Message):
         """Time on the device; absent while nothing comparable has been measured."""
 
     @_builtins.property
-    def failure(self) -> _session_pb2.Failure:
+    def failure(self) -> _errors_pb2.Failure:
         """Why it would fail although its content is valid (no such model, queue full); absent
         when it would not.
         """
+
+    @_builtins.property
+    def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Degradation]:
+        """What would go otherwise than asked: a prompt that is cut, a decoding in tiles."""
 
     def __init__(
         self,
         *,
         valid: _builtins.bool = ...,
-        violations: _abc.Iterable[_common_pb2.FieldViolation] | None = ...,
+        violations: _abc.Iterable[_error_details_pb2.BadRequest.FieldViolation] | None = ...,
         violations_omitted: _builtins.int = ...,
-        effective_settings: Global___GenerationSettings | None = ...,
+        effective_settings: _generation_pb2.GenerationSettings | None = ...,
         expected_phases: _abc.Iterable[_session_pb2.Phase.ValueType] | None = ...,
-        device_id: _builtins.str = ...,
+        placement: _device_info_pb2.PlacementDecision | None = ...,
         queue_position: _builtins.int = ...,
         memory: _common_pb2.ByteFigure | None = ...,
         estimated_duration: _duration_pb2.Duration | None = ...,
-        failure: _session_pb2.Failure | None = ...,
+        failure: _errors_pb2.Failure | None = ...,
+        degradations: _abc.Iterable[_common_pb2.Degradation] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "failure", b"failure", "memory", b"memory"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "failure", b"failure", "memory", b"memory", "placement", b"placement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "expected_phases", b"expected_phases", "failure", b"failure", "memory", b"memory", "queue_position", b"queue_position", "valid", b"valid", "violations", b"violations", "violations_omitted", b"violations_omitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "expected_phases", b"expected_phases", "failure", b"failure", "memory", b"memory", "placement", b"placement", "queue_position", b"queue_position", "valid", b"valid", "violations", b"violations", "violations_omitted", b"violations_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1345,32 +548,50 @@ class PreviewControlImageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: _builtins.int
-    PREPROCESSING_FIELD_NUMBER: _builtins.int
+    PREPROCESSOR_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     width: _builtins.int
     """Width in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8."""
     height: _builtins.int
     """Height in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8."""
     @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
+    def image(self) -> _common_pb2.InputImage:
         """The picture."""
 
     @_builtins.property
-    def preprocessing(self) -> Global___PreprocessorSettings:
+    def preprocessor(self) -> _conditioning_pb2.ControlPreprocessor:
         """The preprocessor and its options."""
+
+    @_builtins.property
+    def options(self) -> _session_pb2.SessionOptions:
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
+
+    @_builtins.property
+    def placement(self) -> _device_info_pb2.DevicePlacement:
+        """Where; absent means the ready device that will be done first."""
 
     def __init__(
         self,
         *,
-        image: _common_pb2.ImageSource | None = ...,
-        preprocessing: Global___PreprocessorSettings | None = ...,
+        image: _common_pb2.InputImage | None = ...,
+        preprocessor: _conditioning_pb2.ControlPreprocessor | None = ...,
         width: _builtins.int | None = ...,
         height: _builtins.int | None = ...,
+        options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
+        placement: _device_info_pb2.DevicePlacement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_width", b"_width", "height", b"height", "image", b"image", "preprocessing", b"preprocessing", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_width", b"_width", "delivery", b"delivery", "height", b"height", "image", b"image", "options", b"options", "placement", b"placement", "preprocessor", b"preprocessor", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_width", b"_width", "height", b"height", "image", b"image", "preprocessing", b"preprocessing", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_width", b"_width", "delivery", b"delivery", "height", b"height", "image", b"image", "options", b"options", "placement", b"placement", "preprocessor", b"preprocessor", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
@@ -1385,29 +606,105 @@ Global___PreviewControlImageRequest: _TypeAlias = PreviewControlImageRequest  # 
 
 @_typing.final
 class PreviewControlImageResponse(_message.Message):
-    """What the preprocessor made."""
+    """One event of a preprocessing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    IMAGE_FIELD_NUMBER: _builtins.int
-    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
-    image: _builtins.bytes
-    """The control picture as PNG. At most 3145728 bytes."""
-    artifact_id: _builtins.str
-    """The same, kept: use it with PREPROCESSOR_NONE."""
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> _event_pb2.SessionEvent:
+        """The event."""
+
     def __init__(
         self,
         *,
-        image: _builtins.bytes = ...,
-        artifact_id: _builtins.str = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewControlImageResponse: _TypeAlias = PreviewControlImageResponse  # noqa: Y015
+
+@_typing.final
+class VerifyImageRequest(_message.Message):
+    """A picture to read marks from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def image(self) -> _common_pb2.InputImage:
+        """The picture."""
+
+    def __init__(
+        self,
+        *,
+        image: _common_pb2.InputImage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyImageRequest: _TypeAlias = VerifyImageRequest  # noqa: Y015
+
+@_typing.final
+class VerifyImageResponse(_message.Message):
+    """What a picture's marks say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SIGNER_FIELD_NUMBER: _builtins.int
+    SIGN_TIME_FIELD_NUMBER: _builtins.int
+    GENERATOR_FIELD_NUMBER: _builtins.int
+    WATERMARK_FOUND_FIELD_NUMBER: _builtins.int
+    WATERMARK_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    signature: Global___SignatureState.ValueType
+    """The C2PA manifest's signature."""
+    signer: _builtins.str
+    """Who signed, as the certificate says; empty without a signature."""
+    generator: _builtins.str
+    """What made it, as the manifest says ("device-operations 0.3.0"); empty without one."""
+    watermark_found: _builtins.bool
+    """Whether the invisible mark of this server was found."""
+    watermark_confidence: _builtins.float
+    """How sure that is, from 0 to 1."""
+    parameters: _builtins.str
+    """The generation parameters in the file; empty where there are none. At most 65536
+    characters.
+    """
+    session_id: _builtins.str
+    """The session that made it, where this server still knows; empty otherwise."""
+    @_builtins.property
+    def sign_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was signed; absent without a signature."""
+
+    def __init__(
+        self,
+        *,
+        signature: Global___SignatureState.ValueType = ...,
+        signer: _builtins.str = ...,
+        sign_time: _timestamp_pb2.Timestamp | None = ...,
+        generator: _builtins.str = ...,
+        watermark_found: _builtins.bool = ...,
+        watermark_confidence: _builtins.float = ...,
+        parameters: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sign_time", b"sign_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "parameters", b"parameters", "session_id", b"session_id", "sign_time", b"sign_time", "signature", b"signature", "signer", b"signer", "watermark_confidence", b"watermark_confidence", "watermark_found", b"watermark_found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyImageResponse: _TypeAlias = VerifyImageResponse  # noqa: Y015
 
 @_typing.final
 class GetInferenceStatisticsRequest(_message.Message):

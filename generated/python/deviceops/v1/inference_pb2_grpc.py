@@ -57,10 +57,15 @@ class InferenceServiceStub:
                 request_serializer=deviceops_dot_v1_dot_inference__pb2.GenerateBatchRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_inference__pb2.GenerateBatchResponse.FromString,
                 _registered_method=True)
-        self.PreviewControlImage = channel.unary_unary(
+        self.PreviewControlImage = channel.unary_stream(
                 '/deviceops.v1.InferenceService/PreviewControlImage',
                 request_serializer=deviceops_dot_v1_dot_inference__pb2.PreviewControlImageRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_inference__pb2.PreviewControlImageResponse.FromString,
+                _registered_method=True)
+        self.VerifyImage = channel.unary_unary(
+                '/deviceops.v1.InferenceService/VerifyImage',
+                request_serializer=deviceops_dot_v1_dot_inference__pb2.VerifyImageRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_inference__pb2.VerifyImageResponse.FromString,
                 _registered_method=True)
         self.GetInferenceStatistics = channel.unary_unary(
                 '/deviceops.v1.InferenceService/GetInferenceStatistics',
@@ -98,7 +103,7 @@ class InferenceServiceServicer:
         """Draw one to nine pictures. The first event (accepted) leaves at once; one terminal
         event ends the stream, and a failed or cancelled session ends the call with the same
         code. Cancel by dropping the call (unless on_disconnect is DETACH) or with
-        ProcessingService.ControlSession: denoising stops after the current step.
+        ProcessingService.CancelSession: denoising stops after the current step.
         Errors: INVALID_ARGUMENT (any content reason), NOT_FOUND (MODEL_NOT_FOUND,
         DEVICE_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (any
         MODEL_ reason, DEVICE_UNSUPPORTED, NON_FINITE_OUTPUT), DATA_LOSS
@@ -125,10 +130,20 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewControlImage(self, request, context):
-        """What a ControlNet preprocessor makes of a picture, to look at before generating.
+        """What a ControlNet preprocessor makes of a picture, to look at before generating: a session
+        with one picture, which can be used as a control picture as it is.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
         IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
-        NOT_FOUND (ARTIFACT_NOT_FOUND).
+        NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyImage(self, request, context):
+        """Read a picture's marks: who signed that it was made by a model, and what was drawn with.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+        IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,10 +180,15 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     request_deserializer=deviceops_dot_v1_dot_inference__pb2.GenerateBatchRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_inference__pb2.GenerateBatchResponse.SerializeToString,
             ),
-            'PreviewControlImage': grpc.unary_unary_rpc_method_handler(
+            'PreviewControlImage': grpc.unary_stream_rpc_method_handler(
                     servicer.PreviewControlImage,
                     request_deserializer=deviceops_dot_v1_dot_inference__pb2.PreviewControlImageRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_inference__pb2.PreviewControlImageResponse.SerializeToString,
+            ),
+            'VerifyImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyImage,
+                    request_deserializer=deviceops_dot_v1_dot_inference__pb2.VerifyImageRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_inference__pb2.VerifyImageResponse.SerializeToString,
             ),
             'GetInferenceStatistics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInferenceStatistics,
@@ -308,12 +328,39 @@ class InferenceService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/deviceops.v1.InferenceService/PreviewControlImage',
             deviceops_dot_v1_dot_inference__pb2.PreviewControlImageRequest.SerializeToString,
             deviceops_dot_v1_dot_inference__pb2.PreviewControlImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.InferenceService/VerifyImage',
+            deviceops_dot_v1_dot_inference__pb2.VerifyImageRequest.SerializeToString,
+            deviceops_dot_v1_dot_inference__pb2.VerifyImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

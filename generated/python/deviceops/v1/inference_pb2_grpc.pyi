@@ -51,7 +51,7 @@ class InferenceServiceStub:
     """Draw one to nine pictures. The first event (accepted) leaves at once; one terminal
     event ends the stream, and a failed or cancelled session ends the call with the same
     code. Cancel by dropping the call (unless on_disconnect is DETACH) or with
-    ProcessingService.ControlSession: denoising stops after the current step.
+    ProcessingService.CancelSession: denoising stops after the current step.
     Errors: INVALID_ARGUMENT (any content reason), NOT_FOUND (MODEL_NOT_FOUND,
     DEVICE_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (any
     MODEL_ reason, DEVICE_UNSUPPORTED, NON_FINITE_OUTPUT), DATA_LOSS
@@ -69,11 +69,17 @@ class InferenceServiceStub:
     An item's failure is reported in item_finished and does not end the session.
     Errors: as Generate.
     """
-    PreviewControlImage: _grpc.UnaryUnaryMultiCallable[_inference_pb2.PreviewControlImageRequest, _inference_pb2.PreviewControlImageResponse]
-    """What a ControlNet preprocessor makes of a picture, to look at before generating.
+    PreviewControlImage: _grpc.UnaryStreamMultiCallable[_inference_pb2.PreviewControlImageRequest, _inference_pb2.PreviewControlImageResponse]
+    """What a ControlNet preprocessor makes of a picture, to look at before generating: a session
+    with one picture, which can be used as a control picture as it is.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
     IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
-    NOT_FOUND (ARTIFACT_NOT_FOUND).
+    NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
+    """
+    VerifyImage: _grpc.UnaryUnaryMultiCallable[_inference_pb2.VerifyImageRequest, _inference_pb2.VerifyImageResponse]
+    """Read a picture's marks: who signed that it was made by a model, and what was drawn with.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+    IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
     GetInferenceStatistics: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetInferenceStatisticsRequest, _inference_pb2.GetInferenceStatisticsResponse]
     """Counts and times since start: where the time of generations goes.
@@ -103,7 +109,7 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Draw one to nine pictures. The first event (accepted) leaves at once; one terminal
     event ends the stream, and a failed or cancelled session ends the call with the same
     code. Cancel by dropping the call (unless on_disconnect is DETACH) or with
-    ProcessingService.ControlSession: denoising stops after the current step.
+    ProcessingService.CancelSession: denoising stops after the current step.
     Errors: INVALID_ARGUMENT (any content reason), NOT_FOUND (MODEL_NOT_FOUND,
     DEVICE_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (any
     MODEL_ reason, DEVICE_UNSUPPORTED, NON_FINITE_OUTPUT), DATA_LOSS
@@ -121,11 +127,17 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     An item's failure is reported in item_finished and does not end the session.
     Errors: as Generate.
     """
-    PreviewControlImage: _aio.UnaryUnaryMultiCallable[_inference_pb2.PreviewControlImageRequest, _inference_pb2.PreviewControlImageResponse]  # type: ignore[assignment]
-    """What a ControlNet preprocessor makes of a picture, to look at before generating.
+    PreviewControlImage: _aio.UnaryStreamMultiCallable[_inference_pb2.PreviewControlImageRequest, _inference_pb2.PreviewControlImageResponse]  # type: ignore[assignment]
+    """What a ControlNet preprocessor makes of a picture, to look at before generating: a session
+    with one picture, which can be used as a control picture as it is.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
     IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
-    NOT_FOUND (ARTIFACT_NOT_FOUND).
+    NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
+    """
+    VerifyImage: _aio.UnaryUnaryMultiCallable[_inference_pb2.VerifyImageRequest, _inference_pb2.VerifyImageResponse]  # type: ignore[assignment]
+    """Read a picture's marks: who signed that it was made by a model, and what was drawn with.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+    IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
     GetInferenceStatistics: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetInferenceStatisticsRequest, _inference_pb2.GetInferenceStatisticsResponse]  # type: ignore[assignment]
     """Counts and times since start: where the time of generations goes.
@@ -167,7 +179,7 @@ class InferenceServiceServicer:
         """Draw one to nine pictures. The first event (accepted) leaves at once; one terminal
         event ends the stream, and a failed or cancelled session ends the call with the same
         code. Cancel by dropping the call (unless on_disconnect is DETACH) or with
-        ProcessingService.ControlSession: denoising stops after the current step.
+        ProcessingService.CancelSession: denoising stops after the current step.
         Errors: INVALID_ARGUMENT (any content reason), NOT_FOUND (MODEL_NOT_FOUND,
         DEVICE_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (any
         MODEL_ reason, DEVICE_UNSUPPORTED, NON_FINITE_OUTPUT), DATA_LOSS
@@ -195,11 +207,22 @@ class InferenceServiceServicer:
         self,
         request: _inference_pb2.PreviewControlImageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_inference_pb2.PreviewControlImageResponse, _abc.Awaitable[_inference_pb2.PreviewControlImageResponse]]:
-        """What a ControlNet preprocessor makes of a picture, to look at before generating.
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.PreviewControlImageResponse], _abc.AsyncIterator[_inference_pb2.PreviewControlImageResponse]]:
+        """What a ControlNet preprocessor makes of a picture, to look at before generating: a session
+        with one picture, which can be used as a control picture as it is.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
         IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
-        NOT_FOUND (ARTIFACT_NOT_FOUND).
+        NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
+        """
+
+    def VerifyImage(
+        self,
+        request: _inference_pb2.VerifyImageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.VerifyImageResponse, _abc.Awaitable[_inference_pb2.VerifyImageResponse]]:
+        """Read a picture's marks: who signed that it was made by a model, and what was drawn with.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+        IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
         """
 
     def GetInferenceStatistics(

@@ -5,8 +5,11 @@ Main memory and device memory: figures, leases, copies, clean-up."""
 
 from collections import abc as _abc
 from deviceops.v1 import common_pb2 as _common_pb2
-from deviceops.v1 import device_pb2 as _device_pb2
+from deviceops.v1 import device_info_pb2 as _device_info_pb2
+from deviceops.v1 import event_pb2 as _event_pb2
+from deviceops.v1 import memory_info_pb2 as _memory_info_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
+from deviceops.v1 import upload_pb2 as _upload_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
@@ -33,11 +36,11 @@ class _PressureLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pressur
     PRESSURE_LEVEL_UNSPECIFIED: _PressureLevel.ValueType  # 0
     """Never sent."""
     PRESSURE_LEVEL_NORMAL: _PressureLevel.ValueType  # 1
-    """Nothing gives way."""
+    """Nothing is evicted."""
     PRESSURE_LEVEL_ELEVATED: _PressureLevel.ValueType  # 2
-    """Cached models give way, least recently used first."""
+    """Cached models are evicted, least recently used first."""
     PRESSURE_LEVEL_HIGH: _PressureLevel.ValueType  # 3
-    """Idle loaded models give way; new leases are refused."""
+    """Idle loaded models are evicted; new allocations are refused."""
     PRESSURE_LEVEL_CRITICAL: _PressureLevel.ValueType  # 4
     """New work is refused."""
 
@@ -47,134 +50,50 @@ class PressureLevel(_PressureLevel, metaclass=_PressureLevelEnumTypeWrapper):
 PRESSURE_LEVEL_UNSPECIFIED: PressureLevel.ValueType  # 0
 """Never sent."""
 PRESSURE_LEVEL_NORMAL: PressureLevel.ValueType  # 1
-"""Nothing gives way."""
+"""Nothing is evicted."""
 PRESSURE_LEVEL_ELEVATED: PressureLevel.ValueType  # 2
-"""Cached models give way, least recently used first."""
+"""Cached models are evicted, least recently used first."""
 PRESSURE_LEVEL_HIGH: PressureLevel.ValueType  # 3
-"""Idle loaded models give way; new leases are refused."""
+"""Idle loaded models are evicted; new allocations are refused."""
 PRESSURE_LEVEL_CRITICAL: PressureLevel.ValueType  # 4
 """New work is refused."""
 Global___PressureLevel: _TypeAlias = PressureLevel  # noqa: Y015
 
-class _DefragmentDepth:
+class _PressureReaction:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _DefragmentDepthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DefragmentDepth.ValueType], _builtins.type):
+class _PressureReactionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PressureReaction.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    DEFRAGMENT_DEPTH_UNSPECIFIED: _DefragmentDepth.ValueType  # 0
-    """RELEASE."""
-    DEFRAGMENT_DEPTH_RELEASE: _DefragmentDepth.ValueType  # 1
-    """Return the allocator's unused blocks."""
-    DEFRAGMENT_DEPTH_RELOAD: _DefragmentDepth.ValueType  # 2
-    """Move loaded models out and back in."""
-    DEFRAGMENT_DEPTH_RECYCLE_WORKER: _DefragmentDepth.ValueType  # 3
-    """End the worker and start a new one."""
-
-class DefragmentDepth(_DefragmentDepth, metaclass=_DefragmentDepthEnumTypeWrapper):
-    """How far to go against fragmentation."""
-
-DEFRAGMENT_DEPTH_UNSPECIFIED: DefragmentDepth.ValueType  # 0
-"""RELEASE."""
-DEFRAGMENT_DEPTH_RELEASE: DefragmentDepth.ValueType  # 1
-"""Return the allocator's unused blocks."""
-DEFRAGMENT_DEPTH_RELOAD: DefragmentDepth.ValueType  # 2
-"""Move loaded models out and back in."""
-DEFRAGMENT_DEPTH_RECYCLE_WORKER: DefragmentDepth.ValueType  # 3
-"""End the worker and start a new one."""
-Global___DefragmentDepth: _TypeAlias = DefragmentDepth  # noqa: Y015
-
-class _RecommendationKind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _RecommendationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecommendationKind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    RECOMMENDATION_KIND_UNSPECIFIED: _RecommendationKind.ValueType  # 0
+    PRESSURE_REACTION_UNSPECIFIED: _PressureReaction.ValueType  # 0
     """Never sent."""
-    RECOMMENDATION_KIND_RESIZE_CACHE: _RecommendationKind.ValueType  # 1
-    """Give the model cache more or less."""
-    RECOMMENDATION_KIND_UNLOAD_MODEL: _RecommendationKind.ValueType  # 2
-    """Unload a model that is not used."""
-    RECOMMENDATION_KIND_SMALLER_DATA_TYPE: _RecommendationKind.ValueType  # 3
-    """Use a smaller data type."""
-    RECOMMENDATION_KIND_TILE: _RecommendationKind.ValueType  # 4
-    """Turn on tiles or slices."""
-    RECOMMENDATION_KIND_DEFRAGMENT: _RecommendationKind.ValueType  # 5
-    """Defragment."""
-    RECOMMENDATION_KIND_ADD_MEMORY: _RecommendationKind.ValueType  # 6
-    """Add memory."""
+    PRESSURE_REACTION_EVICT_CACHED: _PressureReaction.ValueType  # 1
+    """Cached models that nothing uses are evicted, least recently used first."""
+    PRESSURE_REACTION_UNLOAD_IDLE: _PressureReaction.ValueType  # 2
+    """Loaded models that nothing uses are unloaded, least recently used first."""
+    PRESSURE_REACTION_RELEASE_BLOCKS: _PressureReaction.ValueType  # 3
+    """Unused blocks of allocators are returned."""
+    PRESSURE_REACTION_REFUSE_ALLOCATIONS: _PressureReaction.ValueType  # 4
+    """New allocations are refused."""
+    PRESSURE_REACTION_REFUSE_WORK: _PressureReaction.ValueType  # 5
+    """New work is refused."""
 
-class RecommendationKind(_RecommendationKind, metaclass=_RecommendationKindEnumTypeWrapper):
-    """What kind of advice."""
+class PressureReaction(_PressureReaction, metaclass=_PressureReactionEnumTypeWrapper):
+    """What happens at a level of pressure."""
 
-RECOMMENDATION_KIND_UNSPECIFIED: RecommendationKind.ValueType  # 0
+PRESSURE_REACTION_UNSPECIFIED: PressureReaction.ValueType  # 0
 """Never sent."""
-RECOMMENDATION_KIND_RESIZE_CACHE: RecommendationKind.ValueType  # 1
-"""Give the model cache more or less."""
-RECOMMENDATION_KIND_UNLOAD_MODEL: RecommendationKind.ValueType  # 2
-"""Unload a model that is not used."""
-RECOMMENDATION_KIND_SMALLER_DATA_TYPE: RecommendationKind.ValueType  # 3
-"""Use a smaller data type."""
-RECOMMENDATION_KIND_TILE: RecommendationKind.ValueType  # 4
-"""Turn on tiles or slices."""
-RECOMMENDATION_KIND_DEFRAGMENT: RecommendationKind.ValueType  # 5
-"""Defragment."""
-RECOMMENDATION_KIND_ADD_MEMORY: RecommendationKind.ValueType  # 6
-"""Add memory."""
-Global___RecommendationKind: _TypeAlias = RecommendationKind  # noqa: Y015
-
-@_typing.final
-class MemoryPlace(_message.Message):
-    """Where bytes can lie."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    HOST_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """A device's memory, by device id or alias."""
-    @_builtins.property
-    def host(self) -> Global___HostMemory:
-        """Main memory."""
-
-    def __init__(
-        self,
-        *,
-        device_id: _builtins.str = ...,
-        host: Global___HostMemory | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "host", b"host", "place", b"place"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "host", b"host", "place", b"place"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_place: _TypeAlias = _typing.Literal["device_id", "host"]  # noqa: Y015
-    _WhichOneofArgType_place: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_place) -> _WhichOneofReturnType_place | None: ...
-
-Global___MemoryPlace: _TypeAlias = MemoryPlace  # noqa: Y015
-
-@_typing.final
-class HostMemory(_message.Message):
-    """Main memory."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PINNED_FIELD_NUMBER: _builtins.int
-    pinned: _builtins.bool
-    """Page-locked, for faster copies; a device must be there to pin for."""
-    def __init__(
-        self,
-        *,
-        pinned: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["pinned", b"pinned"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___HostMemory: _TypeAlias = HostMemory  # noqa: Y015
+PRESSURE_REACTION_EVICT_CACHED: PressureReaction.ValueType  # 1
+"""Cached models that nothing uses are evicted, least recently used first."""
+PRESSURE_REACTION_UNLOAD_IDLE: PressureReaction.ValueType  # 2
+"""Loaded models that nothing uses are unloaded, least recently used first."""
+PRESSURE_REACTION_RELEASE_BLOCKS: PressureReaction.ValueType  # 3
+"""Unused blocks of allocators are returned."""
+PRESSURE_REACTION_REFUSE_ALLOCATIONS: PressureReaction.ValueType  # 4
+"""New allocations are refused."""
+PRESSURE_REACTION_REFUSE_WORK: PressureReaction.ValueType  # 5
+"""New work is refused."""
+Global___PressureReaction: _TypeAlias = PressureReaction  # noqa: Y015
 
 @_typing.final
 class GetMemoryStatusRequest(_message.Message):
@@ -266,7 +185,7 @@ class MemoryStatus(_message.Message):
         """Main memory."""
 
     @_builtins.property
-    def devices(self) -> _containers.RepeatedCompositeFieldContainer[_device_pb2.DeviceMemory]:
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[_device_info_pb2.DeviceMemory]:
         """One per device."""
 
     @_builtins.property
@@ -277,7 +196,7 @@ class MemoryStatus(_message.Message):
         self,
         *,
         host: Global___HostMemoryStatus | None = ...,
-        devices: _abc.Iterable[_device_pb2.DeviceMemory] | None = ...,
+        devices: _abc.Iterable[_device_info_pb2.DeviceMemory] | None = ...,
         read_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "read_time", b"read_time"]  # noqa: Y015
@@ -354,6 +273,7 @@ class WatchMemoryResponse(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     PRESSURE_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___MemoryStatus:
         """Figures."""
@@ -362,21 +282,50 @@ class WatchMemoryResponse(_message.Message):
     def pressure(self) -> Global___MemoryPressure:
         """A pressure level changed, or the level at the start of the stream."""
 
+    @_builtins.property
+    def heartbeat(self) -> Global___MemoryHeartbeat:
+        """Nothing new; sent after 5 seconds of silence."""
+
     def __init__(
         self,
         *,
         status: Global___MemoryStatus | None = ...,
         pressure: Global___MemoryPressure | None = ...,
+        heartbeat: Global___MemoryHeartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "pressure", b"pressure", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "heartbeat", b"heartbeat", "pressure", b"pressure", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "pressure", b"pressure", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "heartbeat", b"heartbeat", "pressure", b"pressure", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["status", "pressure"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["status", "pressure", "heartbeat"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___WatchMemoryResponse: _TypeAlias = WatchMemoryResponse  # noqa: Y015
+
+@_typing.final
+class MemoryHeartbeat(_message.Message):
+    """Nothing new; the stream lives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemoryHeartbeat: _TypeAlias = MemoryHeartbeat  # noqa: Y015
 
 @_typing.final
 class MemoryPressure(_message.Message):
@@ -393,7 +342,7 @@ class MemoryPressure(_message.Message):
     used_share: _builtins.float
     """Used share from 0 to 1."""
     @_builtins.property
-    def place(self) -> Global___MemoryPlace:
+    def place(self) -> _memory_info_pb2.MemoryPlace:
         """The place."""
 
     @_builtins.property
@@ -403,7 +352,7 @@ class MemoryPressure(_message.Message):
     def __init__(
         self,
         *,
-        place: Global___MemoryPlace | None = ...,
+        place: _memory_info_pb2.MemoryPlace | None = ...,
         level: Global___PressureLevel.ValueType = ...,
         used_share: _builtins.float = ...,
         since_time: _timestamp_pb2.Timestamp | None = ...,
@@ -433,8 +382,8 @@ class PressureThreshold(_message.Message):
     leave_share: _builtins.float
     """Used share below which it ends."""
     @_builtins.property
-    def reactions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What gives way, in order."""
+    def reactions(self) -> _containers.RepeatedScalarFieldContainer[Global___PressureReaction.ValueType]:
+        """What happens, in order."""
 
     def __init__(
         self,
@@ -442,7 +391,7 @@ class PressureThreshold(_message.Message):
         level: Global___PressureLevel.ValueType = ...,
         enter_share: _builtins.float = ...,
         leave_share: _builtins.float = ...,
-        reactions: _abc.Iterable[_builtins.str] | None = ...,
+        reactions: _abc.Iterable[Global___PressureReaction.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -506,7 +455,7 @@ Global___GetMemoryPressureResponse: _TypeAlias = GetMemoryPressureResponse  # no
 
 @_typing.final
 class Allocation(_message.Message):
-    """Memory lent to a client."""
+    """Memory that a client holds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -516,14 +465,17 @@ class Allocation(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     """Server-chosen."""
     label: _builtins.str
     """The client's name for it."""
     size_bytes: _builtins.int
     """Its size."""
+    owner: _builtins.str
+    """Name of the client it belongs to."""
     @_builtins.property
-    def place(self) -> Global___MemoryPlace:
+    def place(self) -> _memory_info_pb2.MemoryPlace:
         """Where it lies."""
 
     @_builtins.property
@@ -539,21 +491,22 @@ class Allocation(_message.Message):
         *,
         allocation_id: _builtins.str = ...,
         label: _builtins.str = ...,
-        place: Global___MemoryPlace | None = ...,
+        place: _memory_info_pb2.MemoryPlace | None = ...,
         size_bytes: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lease_expire_time", b"lease_expire_time", "place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "create_time", b"create_time", "label", b"label", "lease_expire_time", b"lease_expire_time", "place", b"place", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "create_time", b"create_time", "label", b"label", "lease_expire_time", b"lease_expire_time", "owner", b"owner", "place", b"place", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Allocation: _TypeAlias = Allocation  # noqa: Y015
 
 @_typing.final
-class AllocateRequest(_message.Message):
+class CreateAllocationRequest(_message.Message):
     """How much memory, where, for how long."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -573,7 +526,7 @@ class AllocateRequest(_message.Message):
     request_id: _builtins.str
     """Idempotency key, a UUID of the client's choice; empty: every call allocates."""
     @_builtins.property
-    def place(self) -> Global___MemoryPlace:
+    def place(self) -> _memory_info_pb2.MemoryPlace:
         """Where."""
 
     @_builtins.property
@@ -583,7 +536,7 @@ class AllocateRequest(_message.Message):
     def __init__(
         self,
         *,
-        place: Global___MemoryPlace | None = ...,
+        place: _memory_info_pb2.MemoryPlace | None = ...,
         size_bytes: _builtins.int = ...,
         lease: _duration_pb2.Duration | None = ...,
         label: _builtins.str = ...,
@@ -596,10 +549,10 @@ class AllocateRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocateRequest: _TypeAlias = AllocateRequest  # noqa: Y015
+Global___CreateAllocationRequest: _TypeAlias = CreateAllocationRequest  # noqa: Y015
 
 @_typing.final
-class AllocateResponse(_message.Message):
+class CreateAllocationResponse(_message.Message):
     """The memory."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -620,10 +573,10 @@ class AllocateResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AllocateResponse: _TypeAlias = AllocateResponse  # noqa: Y015
+Global___CreateAllocationResponse: _TypeAlias = CreateAllocationResponse  # noqa: Y015
 
 @_typing.final
-class DeallocateRequest(_message.Message):
+class DeleteAllocationRequest(_message.Message):
     """Which memory to free."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -642,10 +595,10 @@ class DeallocateRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeallocateRequest: _TypeAlias = DeallocateRequest  # noqa: Y015
+Global___DeleteAllocationRequest: _TypeAlias = DeleteAllocationRequest  # noqa: Y015
 
 @_typing.final
-class DeallocateResponse(_message.Message):
+class DeleteAllocationResponse(_message.Message):
     """It is free."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -664,10 +617,10 @@ class DeallocateResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeallocateResponse: _TypeAlias = DeallocateResponse  # noqa: Y015
+Global___DeleteAllocationResponse: _TypeAlias = DeleteAllocationResponse  # noqa: Y015
 
 @_typing.final
-class RenewLeaseRequest(_message.Message):
+class RenewLeasesRequest(_message.Message):
     """Which leases to renew."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -694,10 +647,10 @@ class RenewLeaseRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RenewLeaseRequest: _TypeAlias = RenewLeaseRequest  # noqa: Y015
+Global___RenewLeasesRequest: _TypeAlias = RenewLeasesRequest  # noqa: Y015
 
 @_typing.final
-class RenewLeaseResponse(_message.Message):
+class RenewLeasesResponse(_message.Message):
     """The renewed leases."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -718,7 +671,7 @@ class RenewLeaseResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RenewLeaseResponse: _TypeAlias = RenewLeaseResponse  # noqa: Y015
+Global___RenewLeasesResponse: _TypeAlias = RenewLeasesResponse  # noqa: Y015
 
 @_typing.final
 class ListAllocationsRequest(_message.Message):
@@ -727,26 +680,30 @@ class ListAllocationsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLACE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Only those of this client; empty means all that the caller may see."""
     page_size: _builtins.int
     """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
     @_builtins.property
-    def place(self) -> Global___MemoryPlace:
+    def place(self) -> _memory_info_pb2.MemoryPlace:
         """Only in this place; absent means everywhere."""
 
     def __init__(
         self,
         *,
-        place: Global___MemoryPlace | None = ...,
+        place: _memory_info_pb2.MemoryPlace | None = ...,
+        owner: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "place", b"place"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "place", b"place"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -764,7 +721,7 @@ class LedgerReconciliation(_message.Message):
     ledger_bytes: _builtins.int
     """Sum of leases."""
     @_builtins.property
-    def place(self) -> Global___MemoryPlace:
+    def place(self) -> _memory_info_pb2.MemoryPlace:
         """The place."""
 
     @_builtins.property
@@ -774,7 +731,7 @@ class LedgerReconciliation(_message.Message):
     def __init__(
         self,
         *,
-        place: Global___MemoryPlace | None = ...,
+        place: _memory_info_pb2.MemoryPlace | None = ...,
         ledger_bytes: _builtins.int = ...,
         allocator: _common_pb2.ByteFigure | None = ...,
     ) -> None: ...
@@ -821,60 +778,68 @@ class ListAllocationsResponse(_message.Message):
 Global___ListAllocationsResponse: _TypeAlias = ListAllocationsResponse  # noqa: Y015
 
 @_typing.final
-class WriteAllocationHeader(_message.Message):
-    """Where to write."""
+class AllocationUpload(_message.Message):
+    """Where bytes go."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ALLOCATION_ID_FIELD_NUMBER: _builtins.int
-    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    TARGET_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    UPLOAD_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     """The allocation."""
-    offset_bytes: _builtins.int
-    """First byte to write. Default: 0."""
+    target_offset_bytes: _builtins.int
+    """Where in the allocation the content begins. Default: 0."""
+    @_builtins.property
+    def upload(self) -> _upload_pb2.UploadHeader:
+        """Which bytes follow."""
+
     def __init__(
         self,
         *,
         allocation_id: _builtins.str = ...,
-        offset_bytes: _builtins.int = ...,
+        target_offset_bytes: _builtins.int = ...,
+        upload: _upload_pb2.UploadHeader | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "offset_bytes", b"offset_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "target_offset_bytes", b"target_offset_bytes", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WriteAllocationHeader: _TypeAlias = WriteAllocationHeader  # noqa: Y015
+Global___AllocationUpload: _TypeAlias = AllocationUpload  # noqa: Y015
 
 @_typing.final
 class WriteAllocationRequest(_message.Message):
-    """One message of a write."""
+    """One message of a write, in the shape of upload.proto."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
-    COMPLETION_SHA256_FIELD_NUMBER: _builtins.int
+    COMPLETION_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """The bytes, in order. At most 1048576 bytes."""
-    completion_sha256: _builtins.str
-    """Last message, once: SHA-256 of all data, lower-case hexadecimal."""
     @_builtins.property
-    def header(self) -> Global___WriteAllocationHeader:
+    def header(self) -> Global___AllocationUpload:
         """First message, once."""
+
+    @_builtins.property
+    def completion(self) -> _upload_pb2.UploadCompletion:
+        """Last message, once."""
 
     def __init__(
         self,
         *,
-        header: Global___WriteAllocationHeader | None = ...,
+        header: Global___AllocationUpload | None = ...,
         data: _builtins.bytes = ...,
-        completion_sha256: _builtins.str = ...,
+        completion: _upload_pb2.UploadCompletion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completion_sha256", b"completion_sha256", "data", b"data", "header", b"header", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "data", b"data", "header", b"header", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_sha256", b"completion_sha256", "data", b"data", "header", b"header", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "data", b"data", "header", b"header", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "data", "completion_sha256"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "data", "completion"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -963,7 +928,7 @@ class ReadAllocationResponse(_message.Message):
 Global___ReadAllocationResponse: _TypeAlias = ReadAllocationResponse  # noqa: Y015
 
 @_typing.final
-class CopyRequest(_message.Message):
+class CopyAllocationRequest(_message.Message):
     """What to copy where."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -975,6 +940,7 @@ class CopyRequest(_message.Message):
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     SKIP_VERIFICATION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     source_allocation_id: _builtins.str
     """The allocation to read."""
     source_offset_bytes: _builtins.int
@@ -989,7 +955,11 @@ class CopyRequest(_message.Message):
     """Leave out the comparison."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
@@ -1001,30 +971,31 @@ class CopyRequest(_message.Message):
         length_bytes: _builtins.int = ...,
         skip_verification: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["length_bytes", b"length_bytes", "options", b"options", "skip_verification", b"skip_verification", "source_allocation_id", b"source_allocation_id", "source_offset_bytes", b"source_offset_bytes", "target_allocation_id", b"target_allocation_id", "target_offset_bytes", b"target_offset_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "length_bytes", b"length_bytes", "options", b"options", "skip_verification", b"skip_verification", "source_allocation_id", b"source_allocation_id", "source_offset_bytes", b"source_offset_bytes", "target_allocation_id", b"target_allocation_id", "target_offset_bytes", b"target_offset_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CopyRequest: _TypeAlias = CopyRequest  # noqa: Y015
+Global___CopyAllocationRequest: _TypeAlias = CopyAllocationRequest  # noqa: Y015
 
 @_typing.final
-class CopyResponse(_message.Message):
+class CopyAllocationResponse(_message.Message):
     """One event of a copy."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1032,10 +1003,10 @@ class CopyResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CopyResponse: _TypeAlias = CopyResponse  # noqa: Y015
+Global___CopyAllocationResponse: _TypeAlias = CopyAllocationResponse  # noqa: Y015
 
 @_typing.final
-class TransferRequest(_message.Message):
+class TransferAllocationRequest(_message.Message):
     """What to move where."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1044,49 +1015,55 @@ class TransferRequest(_message.Message):
     PLACE_FIELD_NUMBER: _builtins.int
     SKIP_VERIFICATION_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
     """The allocation."""
     skip_verification: _builtins.bool
     """Leave out the comparison."""
     @_builtins.property
-    def place(self) -> Global___MemoryPlace:
+    def place(self) -> _memory_info_pb2.MemoryPlace:
         """Its new place."""
 
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
         *,
         allocation_id: _builtins.str = ...,
-        place: Global___MemoryPlace | None = ...,
+        place: _memory_info_pb2.MemoryPlace | None = ...,
         skip_verification: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "place", b"place"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "options", b"options", "place", b"place", "skip_verification", b"skip_verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id", "delivery", b"delivery", "options", b"options", "place", b"place", "skip_verification", b"skip_verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TransferRequest: _TypeAlias = TransferRequest  # noqa: Y015
+Global___TransferAllocationRequest: _TypeAlias = TransferAllocationRequest  # noqa: Y015
 
 @_typing.final
-class TransferResponse(_message.Message):
+class TransferAllocationResponse(_message.Message):
     """One event of a transfer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1094,7 +1071,7 @@ class TransferResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TransferResponse: _TypeAlias = TransferResponse  # noqa: Y015
+Global___TransferAllocationResponse: _TypeAlias = TransferAllocationResponse  # noqa: Y015
 
 @_typing.final
 class DefragmentRequest(_message.Message):
@@ -1105,80 +1082,34 @@ class DefragmentRequest(_message.Message):
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     DEPTH_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Id or alias; empty means the default device."""
-    depth: Global___DefragmentDepth.ValueType
+    depth: _memory_info_pb2.DefragmentDepth.ValueType
     """Default: RELEASE."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
         *,
         device_id: _builtins.str = ...,
-        depth: Global___DefragmentDepth.ValueType = ...,
+        depth: _memory_info_pb2.DefragmentDepth.ValueType = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "device_id", b"device_id", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "depth", b"depth", "device_id", b"device_id", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DefragmentRequest: _TypeAlias = DefragmentRequest  # noqa: Y015
-
-@_typing.final
-class DefragmentReport(_message.Message):
-    """What was done and gained."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEPTH_FIELD_NUMBER: _builtins.int
-    FREE_BEFORE_FIELD_NUMBER: _builtins.int
-    FREE_AFTER_FIELD_NUMBER: _builtins.int
-    LARGEST_FREE_BEFORE_FIELD_NUMBER: _builtins.int
-    LARGEST_FREE_AFTER_FIELD_NUMBER: _builtins.int
-    ACTIONS_FIELD_NUMBER: _builtins.int
-    depth: Global___DefragmentDepth.ValueType
-    """How far it went."""
-    @_builtins.property
-    def free_before(self) -> _common_pb2.ByteFigure:
-        """Free before."""
-
-    @_builtins.property
-    def free_after(self) -> _common_pb2.ByteFigure:
-        """Free after."""
-
-    @_builtins.property
-    def largest_free_before(self) -> _common_pb2.ByteFigure:
-        """Largest free block before."""
-
-    @_builtins.property
-    def largest_free_after(self) -> _common_pb2.ByteFigure:
-        """Largest free block after."""
-
-    @_builtins.property
-    def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was done, one sentence each."""
-
-    def __init__(
-        self,
-        *,
-        depth: Global___DefragmentDepth.ValueType = ...,
-        free_before: _common_pb2.ByteFigure | None = ...,
-        free_after: _common_pb2.ByteFigure | None = ...,
-        largest_free_before: _common_pb2.ByteFigure | None = ...,
-        largest_free_after: _common_pb2.ByteFigure | None = ...,
-        actions: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["free_after", b"free_after", "free_before", b"free_before", "largest_free_after", b"largest_free_after", "largest_free_before", b"largest_free_before"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "depth", b"depth", "free_after", b"free_after", "free_before", b"free_before", "largest_free_after", b"largest_free_after", "largest_free_before", b"largest_free_before"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DefragmentReport: _TypeAlias = DefragmentReport  # noqa: Y015
 
 @_typing.final
 class DefragmentResponse(_message.Message):
@@ -1187,28 +1118,20 @@ class DefragmentResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
-    REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def report(self) -> Global___DefragmentReport:
-        """The report, once, before the terminal event."""
+    def event(self) -> _event_pb2.SessionEvent:
+        """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
-        report: Global___DefragmentReport | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "report"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DefragmentResponse: _TypeAlias = DefragmentResponse  # noqa: Y015
 
@@ -1239,58 +1162,6 @@ class GetModelMemoryRequest(_message.Message):
 Global___GetModelMemoryRequest: _TypeAlias = GetModelMemoryRequest  # noqa: Y015
 
 @_typing.final
-class ComponentMemory(_message.Message):
-    """A component in a place."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    COMPONENT_FIELD_NUMBER: _builtins.int
-    PLACE_FIELD_NUMBER: _builtins.int
-    SIZE_FIELD_NUMBER: _builtins.int
-    DATA_TYPE_FIELD_NUMBER: _builtins.int
-    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
-    IN_USE_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """The model."""
-    component: _builtins.str
-    """The component ("unet")."""
-    data_type: _common_pb2.DataType.ValueType
-    """Its data type there."""
-    in_use: _builtins.bool
-    """Whether running work uses it."""
-    @_builtins.property
-    def place(self) -> Global___MemoryPlace:
-        """Where it lies."""
-
-    @_builtins.property
-    def size(self) -> _common_pb2.ByteFigure:
-        """How much it takes."""
-
-    @_builtins.property
-    def last_use_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last used."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        component: _builtins.str = ...,
-        place: Global___MemoryPlace | None = ...,
-        size: _common_pb2.ByteFigure | None = ...,
-        data_type: _common_pb2.DataType.ValueType = ...,
-        last_use_time: _timestamp_pb2.Timestamp | None = ...,
-        in_use: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time", "place", b"place", "size", b"size"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "data_type", b"data_type", "in_use", b"in_use", "last_use_time", b"last_use_time", "model_id", b"model_id", "place", b"place", "size", b"size"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ComponentMemory: _TypeAlias = ComponentMemory  # noqa: Y015
-
-@_typing.final
 class GetModelMemoryResponse(_message.Message):
     """Models in memory."""
 
@@ -1298,13 +1169,13 @@ class GetModelMemoryResponse(_message.Message):
 
     COMPONENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def components(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentMemory]:
+    def components(self) -> _containers.RepeatedCompositeFieldContainer[_memory_info_pb2.ComponentMemory]:
         """One per component and place."""
 
     def __init__(
         self,
         *,
-        components: _abc.Iterable[Global___ComponentMemory] | None = ...,
+        components: _abc.Iterable[_memory_info_pb2.ComponentMemory] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1315,7 +1186,7 @@ class GetModelMemoryResponse(_message.Message):
 Global___GetModelMemoryResponse: _TypeAlias = GetModelMemoryResponse  # noqa: Y015
 
 @_typing.final
-class OptimizeModelMemoryRequest(_message.Message):
+class EvictModelsRequest(_message.Message):
     """How much to free where."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1324,390 +1195,60 @@ class OptimizeModelMemoryRequest(_message.Message):
     TARGET_FREE_BYTES_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     target_free_bytes: _builtins.int
     """Free memory wanted there. Range: 1 to 1099511627776."""
     dry_run: _builtins.bool
     """Only say what would be evicted."""
     @_builtins.property
-    def place(self) -> Global___MemoryPlace:
+    def place(self) -> _memory_info_pb2.MemoryPlace:
         """The place."""
 
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
         *,
-        place: Global___MemoryPlace | None = ...,
+        place: _memory_info_pb2.MemoryPlace | None = ...,
         target_free_bytes: _builtins.int = ...,
         dry_run: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "place", b"place"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "options", b"options", "place", b"place", "target_free_bytes", b"target_free_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "dry_run", b"dry_run", "options", b"options", "place", b"place", "target_free_bytes", b"target_free_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OptimizeModelMemoryRequest: _TypeAlias = OptimizeModelMemoryRequest  # noqa: Y015
+Global___EvictModelsRequest: _TypeAlias = EvictModelsRequest  # noqa: Y015
 
 @_typing.final
-class ModelEvictionReport(_message.Message):
-    """What was evicted."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVICTED_FIELD_NUMBER: _builtins.int
-    FREE_BEFORE_FIELD_NUMBER: _builtins.int
-    FREE_AFTER_FIELD_NUMBER: _builtins.int
-    TARGET_REACHED_FIELD_NUMBER: _builtins.int
-    target_reached: _builtins.bool
-    """Whether the target was reached."""
-    @_builtins.property
-    def evicted(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentMemory]:
-        """In the order of eviction: cached before loaded, least recently used first."""
-
-    @_builtins.property
-    def free_before(self) -> _common_pb2.ByteFigure:
-        """Free before."""
-
-    @_builtins.property
-    def free_after(self) -> _common_pb2.ByteFigure:
-        """Free after, or what it would be."""
-
-    def __init__(
-        self,
-        *,
-        evicted: _abc.Iterable[Global___ComponentMemory] | None = ...,
-        free_before: _common_pb2.ByteFigure | None = ...,
-        free_after: _common_pb2.ByteFigure | None = ...,
-        target_reached: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["free_after", b"free_after", "free_before", b"free_before"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evicted", b"evicted", "free_after", b"free_after", "free_before", b"free_before", "target_reached", b"target_reached"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ModelEvictionReport: _TypeAlias = ModelEvictionReport  # noqa: Y015
-
-@_typing.final
-class OptimizeModelMemoryResponse(_message.Message):
+class EvictModelsResponse(_message.Message):
     """One event of an optimisation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
-    REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def report(self) -> Global___ModelEvictionReport:
-        """The report, once, before the terminal event."""
+    def event(self) -> _event_pb2.SessionEvent:
+        """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
-        report: Global___ModelEvictionReport | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "report"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
-
-Global___OptimizeModelMemoryResponse: _TypeAlias = OptimizeModelMemoryResponse  # noqa: Y015
-
-@_typing.final
-class GetMemoryAnalyticsRequest(_message.Message):
-    """Which part of the history."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    WINDOW_FIELD_NUMBER: _builtins.int
-    POINTS_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """Only this device and main memory; empty means all."""
-    points: _builtins.int
-    """Points per series. Range: 1 to 1000. Default: 60."""
-    @_builtins.property
-    def window(self) -> _duration_pb2.Duration:
-        """How far back from now. Range: 1 to 2592000 seconds. Default: 3600 seconds."""
-
-    def __init__(
-        self,
-        *,
-        device_id: _builtins.str = ...,
-        window: _duration_pb2.Duration | None = ...,
-        points: _builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "points", b"points", "window", b"window"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "device_id", b"device_id", "points", b"points", "window", b"window"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
-    _WhichOneofArgType__points: _TypeAlias = _typing.Literal["_points", b"_points"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__points) -> _WhichOneofReturnType__points | None: ...
-
-Global___GetMemoryAnalyticsRequest: _TypeAlias = GetMemoryAnalyticsRequest  # noqa: Y015
-
-@_typing.final
-class MemorySample(_message.Message):
-    """One point of a series."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SAMPLE_TIME_FIELD_NUMBER: _builtins.int
-    USED_BYTES_FIELD_NUMBER: _builtins.int
-    FRAGMENTATION_FIELD_NUMBER: _builtins.int
-    used_bytes: _builtins.int
-    """Used then; the peak of its interval."""
-    fragmentation: _builtins.float
-    """Share of free memory outside the largest free block, from 0 to 1."""
-    @_builtins.property
-    def sample_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
-
-    def __init__(
-        self,
-        *,
-        sample_time: _timestamp_pb2.Timestamp | None = ...,
-        used_bytes: _builtins.int = ...,
-        fragmentation: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fragmentation", b"_fragmentation", "fragmentation", b"fragmentation", "sample_time", b"sample_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fragmentation", b"_fragmentation", "fragmentation", b"fragmentation", "sample_time", b"sample_time", "used_bytes", b"used_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__fragmentation: _TypeAlias = _typing.Literal["fragmentation"]  # noqa: Y015
-    _WhichOneofArgType__fragmentation: _TypeAlias = _typing.Literal["_fragmentation", b"_fragmentation"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__fragmentation) -> _WhichOneofReturnType__fragmentation | None: ...
-
-Global___MemorySample: _TypeAlias = MemorySample  # noqa: Y015
-
-@_typing.final
-class OwnerUsage(_message.Message):
-    """What an owner held."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    OWNER_FIELD_NUMBER: _builtins.int
-    MEAN_BYTES_FIELD_NUMBER: _builtins.int
-    PEAK_BYTES_FIELD_NUMBER: _builtins.int
-    owner: _builtins.str
-    """A model id, "leases", "workers" or "others"."""
-    mean_bytes: _builtins.int
-    """Mean over the window."""
-    peak_bytes: _builtins.int
-    """Peak in the window."""
-    def __init__(
-        self,
-        *,
-        owner: _builtins.str = ...,
-        mean_bytes: _builtins.int = ...,
-        peak_bytes: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mean_bytes", b"mean_bytes", "owner", b"owner", "peak_bytes", b"peak_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OwnerUsage: _TypeAlias = OwnerUsage  # noqa: Y015
-
-@_typing.final
-class MemoryHistory(_message.Message):
-    """The history of one place."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PLACE_FIELD_NUMBER: _builtins.int
-    SAMPLES_FIELD_NUMBER: _builtins.int
-    PEAK_BYTES_FIELD_NUMBER: _builtins.int
-    P50_BYTES_FIELD_NUMBER: _builtins.int
-    P95_BYTES_FIELD_NUMBER: _builtins.int
-    OWNERS_FIELD_NUMBER: _builtins.int
-    EVICTION_COUNT_FIELD_NUMBER: _builtins.int
-    OUT_OF_MEMORY_COUNT_FIELD_NUMBER: _builtins.int
-    peak_bytes: _builtins.int
-    """Peak in the window."""
-    p50_bytes: _builtins.int
-    """Median in the window."""
-    p95_bytes: _builtins.int
-    """95th percentile in the window."""
-    eviction_count: _builtins.int
-    """Evictions in the window."""
-    out_of_memory_count: _builtins.int
-    """Out-of-memory failures in the window."""
-    @_builtins.property
-    def place(self) -> Global___MemoryPlace:
-        """The place."""
-
-    @_builtins.property
-    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemorySample]:
-        """Oldest first."""
-
-    @_builtins.property
-    def owners(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerUsage]:
-        """By owner."""
-
-    def __init__(
-        self,
-        *,
-        place: Global___MemoryPlace | None = ...,
-        samples: _abc.Iterable[Global___MemorySample] | None = ...,
-        peak_bytes: _builtins.int = ...,
-        p50_bytes: _builtins.int = ...,
-        p95_bytes: _builtins.int = ...,
-        owners: _abc.Iterable[Global___OwnerUsage] | None = ...,
-        eviction_count: _builtins.int = ...,
-        out_of_memory_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eviction_count", b"eviction_count", "out_of_memory_count", b"out_of_memory_count", "owners", b"owners", "p50_bytes", b"p50_bytes", "p95_bytes", b"p95_bytes", "peak_bytes", b"peak_bytes", "place", b"place", "samples", b"samples"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___MemoryHistory: _TypeAlias = MemoryHistory  # noqa: Y015
-
-@_typing.final
-class GetMemoryAnalyticsResponse(_message.Message):
-    """The history."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HISTORIES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def histories(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryHistory]:
-        """One per place."""
-
-    def __init__(
-        self,
-        *,
-        histories: _abc.Iterable[Global___MemoryHistory] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["histories", b"histories"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetMemoryAnalyticsResponse: _TypeAlias = GetMemoryAnalyticsResponse  # noqa: Y015
-
-@_typing.final
-class GetMemoryRecommendationsRequest(_message.Message):
-    """For which places."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """Only this device and main memory; empty means all."""
-    def __init__(
-        self,
-        *,
-        device_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetMemoryRecommendationsRequest: _TypeAlias = GetMemoryRecommendationsRequest  # noqa: Y015
-
-@_typing.final
-class MemoryRecommendation(_message.Message):
-    """A piece of advice."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class EvidenceEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    KIND_FIELD_NUMBER: _builtins.int
-    PLACE_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    EVIDENCE_FIELD_NUMBER: _builtins.int
-    EXPECTED_GAIN_FIELD_NUMBER: _builtins.int
-    kind: Global___RecommendationKind.ValueType
-    """What kind."""
-    description: _builtins.str
-    """One English sentence."""
-    @_builtins.property
-    def place(self) -> Global___MemoryPlace:
-        """The place."""
-
-    @_builtins.property
-    def evidence(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The figures that led to it ("peak_bytes" -> "…")."""
-
-    @_builtins.property
-    def expected_gain(self) -> _common_pb2.ByteFigure:
-        """What it should gain."""
-
-    def __init__(
-        self,
-        *,
-        kind: Global___RecommendationKind.ValueType = ...,
-        place: Global___MemoryPlace | None = ...,
-        description: _builtins.str = ...,
-        evidence: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        expected_gain: _common_pb2.ByteFigure | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_gain", b"expected_gain", "place", b"place"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "evidence", b"evidence", "expected_gain", b"expected_gain", "kind", b"kind", "place", b"place"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___MemoryRecommendation: _TypeAlias = MemoryRecommendation  # noqa: Y015
-
-@_typing.final
-class GetMemoryRecommendationsResponse(_message.Message):
-    """The advice, most gain first; empty when all is well."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryRecommendation]:
-        """The advice."""
-
-    def __init__(
-        self,
-        *,
-        recommendations: _abc.Iterable[Global___MemoryRecommendation] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["recommendations", b"recommendations"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetMemoryRecommendationsResponse: _TypeAlias = GetMemoryRecommendationsResponse  # noqa: Y015
+Global___EvictModelsResponse: _TypeAlias = EvictModelsResponse  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from deviceops.v1 import memory_history_pb2 as deviceops_dot_v1_dot_memory__history__pb2
 from deviceops.v1 import memory_pb2 as deviceops_dot_v1_dot_memory__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -26,9 +27,9 @@ if _version_not_supported:
 
 
 class MemoryServiceStub:
-    """Watches memory, lends it and frees it. Every figure says where it comes from. It does
+    """Watches memory, leases it and frees it. Every figure says where it comes from. It does
     not decide which models are kept (ModelService), though under pressure it asks the
-    model cache to give way first.
+    model cache to make room first.
     """
 
     def __init__(self, channel):
@@ -52,20 +53,20 @@ class MemoryServiceStub:
                 request_serializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryPressureRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryPressureResponse.FromString,
                 _registered_method=True)
-        self.Allocate = channel.unary_unary(
-                '/deviceops.v1.MemoryService/Allocate',
-                request_serializer=deviceops_dot_v1_dot_memory__pb2.AllocateRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_memory__pb2.AllocateResponse.FromString,
+        self.CreateAllocation = channel.unary_unary(
+                '/deviceops.v1.MemoryService/CreateAllocation',
+                request_serializer=deviceops_dot_v1_dot_memory__pb2.CreateAllocationRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_memory__pb2.CreateAllocationResponse.FromString,
                 _registered_method=True)
-        self.Deallocate = channel.unary_unary(
-                '/deviceops.v1.MemoryService/Deallocate',
-                request_serializer=deviceops_dot_v1_dot_memory__pb2.DeallocateRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_memory__pb2.DeallocateResponse.FromString,
+        self.DeleteAllocation = channel.unary_unary(
+                '/deviceops.v1.MemoryService/DeleteAllocation',
+                request_serializer=deviceops_dot_v1_dot_memory__pb2.DeleteAllocationRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_memory__pb2.DeleteAllocationResponse.FromString,
                 _registered_method=True)
-        self.RenewLease = channel.unary_unary(
-                '/deviceops.v1.MemoryService/RenewLease',
-                request_serializer=deviceops_dot_v1_dot_memory__pb2.RenewLeaseRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_memory__pb2.RenewLeaseResponse.FromString,
+        self.RenewLeases = channel.unary_unary(
+                '/deviceops.v1.MemoryService/RenewLeases',
+                request_serializer=deviceops_dot_v1_dot_memory__pb2.RenewLeasesRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_memory__pb2.RenewLeasesResponse.FromString,
                 _registered_method=True)
         self.ListAllocations = channel.unary_unary(
                 '/deviceops.v1.MemoryService/ListAllocations',
@@ -82,15 +83,15 @@ class MemoryServiceStub:
                 request_serializer=deviceops_dot_v1_dot_memory__pb2.ReadAllocationRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_memory__pb2.ReadAllocationResponse.FromString,
                 _registered_method=True)
-        self.Copy = channel.unary_stream(
-                '/deviceops.v1.MemoryService/Copy',
-                request_serializer=deviceops_dot_v1_dot_memory__pb2.CopyRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_memory__pb2.CopyResponse.FromString,
+        self.CopyAllocation = channel.unary_stream(
+                '/deviceops.v1.MemoryService/CopyAllocation',
+                request_serializer=deviceops_dot_v1_dot_memory__pb2.CopyAllocationRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_memory__pb2.CopyAllocationResponse.FromString,
                 _registered_method=True)
-        self.Transfer = channel.unary_stream(
-                '/deviceops.v1.MemoryService/Transfer',
-                request_serializer=deviceops_dot_v1_dot_memory__pb2.TransferRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_memory__pb2.TransferResponse.FromString,
+        self.TransferAllocation = channel.unary_stream(
+                '/deviceops.v1.MemoryService/TransferAllocation',
+                request_serializer=deviceops_dot_v1_dot_memory__pb2.TransferAllocationRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_memory__pb2.TransferAllocationResponse.FromString,
                 _registered_method=True)
         self.Defragment = channel.unary_stream(
                 '/deviceops.v1.MemoryService/Defragment',
@@ -102,27 +103,27 @@ class MemoryServiceStub:
                 request_serializer=deviceops_dot_v1_dot_memory__pb2.GetModelMemoryRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_memory__pb2.GetModelMemoryResponse.FromString,
                 _registered_method=True)
-        self.OptimizeModelMemory = channel.unary_stream(
-                '/deviceops.v1.MemoryService/OptimizeModelMemory',
-                request_serializer=deviceops_dot_v1_dot_memory__pb2.OptimizeModelMemoryRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_memory__pb2.OptimizeModelMemoryResponse.FromString,
+        self.EvictModels = channel.unary_stream(
+                '/deviceops.v1.MemoryService/EvictModels',
+                request_serializer=deviceops_dot_v1_dot_memory__pb2.EvictModelsRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_memory__pb2.EvictModelsResponse.FromString,
                 _registered_method=True)
         self.GetMemoryAnalytics = channel.unary_unary(
                 '/deviceops.v1.MemoryService/GetMemoryAnalytics',
-                request_serializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryAnalyticsRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryAnalyticsResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_memory__history__pb2.GetMemoryAnalyticsRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_memory__history__pb2.GetMemoryAnalyticsResponse.FromString,
                 _registered_method=True)
         self.GetMemoryRecommendations = channel.unary_unary(
                 '/deviceops.v1.MemoryService/GetMemoryRecommendations',
-                request_serializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryRecommendationsRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryRecommendationsResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_memory__history__pb2.GetMemoryRecommendationsRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_memory__history__pb2.GetMemoryRecommendationsResponse.FromString,
                 _registered_method=True)
 
 
 class MemoryServiceServicer:
-    """Watches memory, lends it and frees it. Every figure says where it comes from. It does
+    """Watches memory, leases it and frees it. Every figure says where it comes from. It does
     not decide which models are kept (ModelService), though under pressure it asks the
-    model cache to give way first.
+    model cache to make room first.
     """
 
     def GetMemoryStatus(self, request, context):
@@ -143,17 +144,16 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetMemoryPressure(self, request, context):
-        """Pressure levels, their thresholds, and what gives way at each.
+        """Pressure levels, their thresholds, and what is freed at each.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Allocate(self, request, context):
+    def CreateAllocation(self, request, context):
         """Take real memory on a device or in main memory, for as long as the lease is renewed.
-        Idle models give way when that makes it fit. Leases belong to the client that the
-        metadata deviceops-client names ("default" without it), which is no secret.
+        Idle models are evicted when that makes it fit.
         Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
         METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
         (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
@@ -164,7 +164,7 @@ class MemoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Deallocate(self, request, context):
+    def DeleteAllocation(self, request, context):
         """Give memory back. Freeing twice is NOT_FOUND.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: being
         copied).
@@ -173,7 +173,7 @@ class MemoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def RenewLease(self, request, context):
+    def RenewLeases(self, request, context):
         """Keep allocations alive.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
         (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
@@ -183,7 +183,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAllocations(self, request, context):
-        """The caller's allocations, oldest first, and how the ledger compares with the
+        """Allocations that the caller may see, oldest first, and how the ledger compares with the
         allocators.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
         NOT_FOUND (DEVICE_NOT_FOUND).
@@ -212,7 +212,7 @@ class MemoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Copy(self, request, context):
+    def CopyAllocation(self, request, context):
         """Copy bytes of one allocation into another one, in any places. Verified by comparing
         every byte. Regions of one allocation must not overlap.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
@@ -224,7 +224,7 @@ class MemoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Transfer(self, request, context):
+    def TransferAllocation(self, request, context):
         """Move an allocation to another place. It keeps its id; the old memory is freed after
         the new one has been verified.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
@@ -253,7 +253,7 @@ class MemoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def OptimizeModelMemory(self, request, context):
+    def EvictModels(self, request, context):
         """Free memory to a target by evicting models, in the order the response states.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
         FAILED_PRECONDITION (MODEL_IN_USE: the target needs a model in use), CANCELLED.
@@ -263,7 +263,7 @@ class MemoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetMemoryAnalytics(self, request, context):
-        """History: peaks, percentiles, owners, fragmentation.
+        """History: peaks, percentiles, holders, fragmentation.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -296,20 +296,20 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     request_deserializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryPressureRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryPressureResponse.SerializeToString,
             ),
-            'Allocate': grpc.unary_unary_rpc_method_handler(
-                    servicer.Allocate,
-                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.AllocateRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_memory__pb2.AllocateResponse.SerializeToString,
+            'CreateAllocation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAllocation,
+                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.CreateAllocationRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_memory__pb2.CreateAllocationResponse.SerializeToString,
             ),
-            'Deallocate': grpc.unary_unary_rpc_method_handler(
-                    servicer.Deallocate,
-                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.DeallocateRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_memory__pb2.DeallocateResponse.SerializeToString,
+            'DeleteAllocation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAllocation,
+                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.DeleteAllocationRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_memory__pb2.DeleteAllocationResponse.SerializeToString,
             ),
-            'RenewLease': grpc.unary_unary_rpc_method_handler(
-                    servicer.RenewLease,
-                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.RenewLeaseRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_memory__pb2.RenewLeaseResponse.SerializeToString,
+            'RenewLeases': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewLeases,
+                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.RenewLeasesRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_memory__pb2.RenewLeasesResponse.SerializeToString,
             ),
             'ListAllocations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAllocations,
@@ -326,15 +326,15 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     request_deserializer=deviceops_dot_v1_dot_memory__pb2.ReadAllocationRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_memory__pb2.ReadAllocationResponse.SerializeToString,
             ),
-            'Copy': grpc.unary_stream_rpc_method_handler(
-                    servicer.Copy,
-                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.CopyRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_memory__pb2.CopyResponse.SerializeToString,
+            'CopyAllocation': grpc.unary_stream_rpc_method_handler(
+                    servicer.CopyAllocation,
+                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.CopyAllocationRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_memory__pb2.CopyAllocationResponse.SerializeToString,
             ),
-            'Transfer': grpc.unary_stream_rpc_method_handler(
-                    servicer.Transfer,
-                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.TransferRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_memory__pb2.TransferResponse.SerializeToString,
+            'TransferAllocation': grpc.unary_stream_rpc_method_handler(
+                    servicer.TransferAllocation,
+                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.TransferAllocationRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_memory__pb2.TransferAllocationResponse.SerializeToString,
             ),
             'Defragment': grpc.unary_stream_rpc_method_handler(
                     servicer.Defragment,
@@ -346,20 +346,20 @@ def add_MemoryServiceServicer_to_server(servicer, server):
                     request_deserializer=deviceops_dot_v1_dot_memory__pb2.GetModelMemoryRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_memory__pb2.GetModelMemoryResponse.SerializeToString,
             ),
-            'OptimizeModelMemory': grpc.unary_stream_rpc_method_handler(
-                    servicer.OptimizeModelMemory,
-                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.OptimizeModelMemoryRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_memory__pb2.OptimizeModelMemoryResponse.SerializeToString,
+            'EvictModels': grpc.unary_stream_rpc_method_handler(
+                    servicer.EvictModels,
+                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.EvictModelsRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_memory__pb2.EvictModelsResponse.SerializeToString,
             ),
             'GetMemoryAnalytics': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemoryAnalytics,
-                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryAnalyticsRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryAnalyticsResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_memory__history__pb2.GetMemoryAnalyticsRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_memory__history__pb2.GetMemoryAnalyticsResponse.SerializeToString,
             ),
             'GetMemoryRecommendations': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMemoryRecommendations,
-                    request_deserializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryRecommendationsRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_memory__pb2.GetMemoryRecommendationsResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_memory__history__pb2.GetMemoryRecommendationsRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_memory__history__pb2.GetMemoryRecommendationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -370,9 +370,9 @@ def add_MemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemoryService:
-    """Watches memory, lends it and frees it. Every figure says where it comes from. It does
+    """Watches memory, leases it and frees it. Every figure says where it comes from. It does
     not decide which models are kept (ModelService), though under pressure it asks the
-    model cache to give way first.
+    model cache to make room first.
     """
 
     @staticmethod
@@ -457,7 +457,7 @@ class MemoryService:
             _registered_method=True)
 
     @staticmethod
-    def Allocate(request,
+    def CreateAllocation(request,
             target,
             options=(),
             channel_credentials=None,
@@ -470,9 +470,9 @@ class MemoryService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/deviceops.v1.MemoryService/Allocate',
-            deviceops_dot_v1_dot_memory__pb2.AllocateRequest.SerializeToString,
-            deviceops_dot_v1_dot_memory__pb2.AllocateResponse.FromString,
+            '/deviceops.v1.MemoryService/CreateAllocation',
+            deviceops_dot_v1_dot_memory__pb2.CreateAllocationRequest.SerializeToString,
+            deviceops_dot_v1_dot_memory__pb2.CreateAllocationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -484,7 +484,7 @@ class MemoryService:
             _registered_method=True)
 
     @staticmethod
-    def Deallocate(request,
+    def DeleteAllocation(request,
             target,
             options=(),
             channel_credentials=None,
@@ -497,9 +497,9 @@ class MemoryService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/deviceops.v1.MemoryService/Deallocate',
-            deviceops_dot_v1_dot_memory__pb2.DeallocateRequest.SerializeToString,
-            deviceops_dot_v1_dot_memory__pb2.DeallocateResponse.FromString,
+            '/deviceops.v1.MemoryService/DeleteAllocation',
+            deviceops_dot_v1_dot_memory__pb2.DeleteAllocationRequest.SerializeToString,
+            deviceops_dot_v1_dot_memory__pb2.DeleteAllocationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -511,7 +511,7 @@ class MemoryService:
             _registered_method=True)
 
     @staticmethod
-    def RenewLease(request,
+    def RenewLeases(request,
             target,
             options=(),
             channel_credentials=None,
@@ -524,9 +524,9 @@ class MemoryService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/deviceops.v1.MemoryService/RenewLease',
-            deviceops_dot_v1_dot_memory__pb2.RenewLeaseRequest.SerializeToString,
-            deviceops_dot_v1_dot_memory__pb2.RenewLeaseResponse.FromString,
+            '/deviceops.v1.MemoryService/RenewLeases',
+            deviceops_dot_v1_dot_memory__pb2.RenewLeasesRequest.SerializeToString,
+            deviceops_dot_v1_dot_memory__pb2.RenewLeasesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -619,7 +619,7 @@ class MemoryService:
             _registered_method=True)
 
     @staticmethod
-    def Copy(request,
+    def CopyAllocation(request,
             target,
             options=(),
             channel_credentials=None,
@@ -632,9 +632,9 @@ class MemoryService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/deviceops.v1.MemoryService/Copy',
-            deviceops_dot_v1_dot_memory__pb2.CopyRequest.SerializeToString,
-            deviceops_dot_v1_dot_memory__pb2.CopyResponse.FromString,
+            '/deviceops.v1.MemoryService/CopyAllocation',
+            deviceops_dot_v1_dot_memory__pb2.CopyAllocationRequest.SerializeToString,
+            deviceops_dot_v1_dot_memory__pb2.CopyAllocationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -646,7 +646,7 @@ class MemoryService:
             _registered_method=True)
 
     @staticmethod
-    def Transfer(request,
+    def TransferAllocation(request,
             target,
             options=(),
             channel_credentials=None,
@@ -659,9 +659,9 @@ class MemoryService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/deviceops.v1.MemoryService/Transfer',
-            deviceops_dot_v1_dot_memory__pb2.TransferRequest.SerializeToString,
-            deviceops_dot_v1_dot_memory__pb2.TransferResponse.FromString,
+            '/deviceops.v1.MemoryService/TransferAllocation',
+            deviceops_dot_v1_dot_memory__pb2.TransferAllocationRequest.SerializeToString,
+            deviceops_dot_v1_dot_memory__pb2.TransferAllocationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -727,7 +727,7 @@ class MemoryService:
             _registered_method=True)
 
     @staticmethod
-    def OptimizeModelMemory(request,
+    def EvictModels(request,
             target,
             options=(),
             channel_credentials=None,
@@ -740,9 +740,9 @@ class MemoryService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/deviceops.v1.MemoryService/OptimizeModelMemory',
-            deviceops_dot_v1_dot_memory__pb2.OptimizeModelMemoryRequest.SerializeToString,
-            deviceops_dot_v1_dot_memory__pb2.OptimizeModelMemoryResponse.FromString,
+            '/deviceops.v1.MemoryService/EvictModels',
+            deviceops_dot_v1_dot_memory__pb2.EvictModelsRequest.SerializeToString,
+            deviceops_dot_v1_dot_memory__pb2.EvictModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -768,8 +768,8 @@ class MemoryService:
             request,
             target,
             '/deviceops.v1.MemoryService/GetMemoryAnalytics',
-            deviceops_dot_v1_dot_memory__pb2.GetMemoryAnalyticsRequest.SerializeToString,
-            deviceops_dot_v1_dot_memory__pb2.GetMemoryAnalyticsResponse.FromString,
+            deviceops_dot_v1_dot_memory__history__pb2.GetMemoryAnalyticsRequest.SerializeToString,
+            deviceops_dot_v1_dot_memory__history__pb2.GetMemoryAnalyticsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -795,8 +795,8 @@ class MemoryService:
             request,
             target,
             '/deviceops.v1.MemoryService/GetMemoryRecommendations',
-            deviceops_dot_v1_dot_memory__pb2.GetMemoryRecommendationsRequest.SerializeToString,
-            deviceops_dot_v1_dot_memory__pb2.GetMemoryRecommendationsResponse.FromString,
+            deviceops_dot_v1_dot_memory__history__pb2.GetMemoryRecommendationsRequest.SerializeToString,
+            deviceops_dot_v1_dot_memory__history__pb2.GetMemoryRecommendationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Main memory and device memory: figures, leases, copies, clean-up."""
 
 from collections import abc as _abc
+from deviceops.v1 import memory_history_pb2 as _memory_history_pb2
 from deviceops.v1 import memory_pb2 as _memory_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -27,9 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MemoryServiceStub:
-    """Watches memory, lends it and frees it. Every figure says where it comes from. It does
+    """Watches memory, leases it and frees it. Every figure says where it comes from. It does
     not decide which models are kept (ModelService), though under pressure it asks the
-    model cache to give way first.
+    model cache to make room first.
     """
 
     @_typing.overload
@@ -46,31 +47,30 @@ class MemoryServiceStub:
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
     """
     GetMemoryPressure: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryPressureRequest, _memory_pb2.GetMemoryPressureResponse]
-    """Pressure levels, their thresholds, and what gives way at each.
+    """Pressure levels, their thresholds, and what is freed at each.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND).
     """
-    Allocate: _grpc.UnaryUnaryMultiCallable[_memory_pb2.AllocateRequest, _memory_pb2.AllocateResponse]
+    CreateAllocation: _grpc.UnaryUnaryMultiCallable[_memory_pb2.CreateAllocationRequest, _memory_pb2.CreateAllocationResponse]
     """Take real memory on a device or in main memory, for as long as the lease is renewed.
-    Idle models give way when that makes it fit. Leases belong to the client that the
-    metadata deviceops-client names ("default" without it), which is no secret.
+    Idle models are evicted when that makes it fit.
     Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
     METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
     (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
     (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
     UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
     """
-    Deallocate: _grpc.UnaryUnaryMultiCallable[_memory_pb2.DeallocateRequest, _memory_pb2.DeallocateResponse]
+    DeleteAllocation: _grpc.UnaryUnaryMultiCallable[_memory_pb2.DeleteAllocationRequest, _memory_pb2.DeleteAllocationResponse]
     """Give memory back. Freeing twice is NOT_FOUND.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: being
     copied).
     """
-    RenewLease: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RenewLeaseRequest, _memory_pb2.RenewLeaseResponse]
+    RenewLeases: _grpc.UnaryUnaryMultiCallable[_memory_pb2.RenewLeasesRequest, _memory_pb2.RenewLeasesResponse]
     """Keep allocations alive.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
     (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
     """
     ListAllocations: _grpc.UnaryUnaryMultiCallable[_memory_pb2.ListAllocationsRequest, _memory_pb2.ListAllocationsResponse]
-    """The caller's allocations, oldest first, and how the ledger compares with the
+    """Allocations that the caller may see, oldest first, and how the ledger compares with the
     allocators.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
     NOT_FOUND (DEVICE_NOT_FOUND).
@@ -87,7 +87,7 @@ class MemoryServiceStub:
     """Read bytes of an allocation in chunks; the last message carries their hash.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
     """
-    Copy: _grpc.UnaryStreamMultiCallable[_memory_pb2.CopyRequest, _memory_pb2.CopyResponse]
+    CopyAllocation: _grpc.UnaryStreamMultiCallable[_memory_pb2.CopyAllocationRequest, _memory_pb2.CopyAllocationResponse]
     """Copy bytes of one allocation into another one, in any places. Verified by comparing
     every byte. Regions of one allocation must not overlap.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
@@ -95,7 +95,7 @@ class MemoryServiceStub:
     FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
     UNAVAILABLE (WORKER_LOST), CANCELLED.
     """
-    Transfer: _grpc.UnaryStreamMultiCallable[_memory_pb2.TransferRequest, _memory_pb2.TransferResponse]
+    TransferAllocation: _grpc.UnaryStreamMultiCallable[_memory_pb2.TransferAllocationRequest, _memory_pb2.TransferAllocationResponse]
     """Move an allocation to another place. It keeps its id; the old memory is freed after
     the new one has been verified.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
@@ -112,25 +112,25 @@ class MemoryServiceStub:
     """Which model and which component lies where.
     Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
     """
-    OptimizeModelMemory: _grpc.UnaryStreamMultiCallable[_memory_pb2.OptimizeModelMemoryRequest, _memory_pb2.OptimizeModelMemoryResponse]
+    EvictModels: _grpc.UnaryStreamMultiCallable[_memory_pb2.EvictModelsRequest, _memory_pb2.EvictModelsResponse]
     """Free memory to a target by evicting models, in the order the response states.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
     FAILED_PRECONDITION (MODEL_IN_USE: the target needs a model in use), CANCELLED.
     """
-    GetMemoryAnalytics: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryAnalyticsRequest, _memory_pb2.GetMemoryAnalyticsResponse]
-    """History: peaks, percentiles, owners, fragmentation.
+    GetMemoryAnalytics: _grpc.UnaryUnaryMultiCallable[_memory_history_pb2.GetMemoryAnalyticsRequest, _memory_history_pb2.GetMemoryAnalyticsResponse]
+    """History: peaks, percentiles, holders, fragmentation.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
     """
-    GetMemoryRecommendations: _grpc.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryRecommendationsRequest, _memory_pb2.GetMemoryRecommendationsResponse]
+    GetMemoryRecommendations: _grpc.UnaryUnaryMultiCallable[_memory_history_pb2.GetMemoryRecommendationsRequest, _memory_history_pb2.GetMemoryRecommendationsResponse]
     """What to change, computed from the history, with the figures that led to each.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND).
     """
 
 @_typing.type_check_only
 class MemoryServiceAsyncStub(MemoryServiceStub):
-    """Watches memory, lends it and frees it. Every figure says where it comes from. It does
+    """Watches memory, leases it and frees it. Every figure says where it comes from. It does
     not decide which models are kept (ModelService), though under pressure it asks the
-    model cache to give way first.
+    model cache to make room first.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -144,31 +144,30 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
     """
     GetMemoryPressure: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryPressureRequest, _memory_pb2.GetMemoryPressureResponse]  # type: ignore[assignment]
-    """Pressure levels, their thresholds, and what gives way at each.
+    """Pressure levels, their thresholds, and what is freed at each.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND).
     """
-    Allocate: _aio.UnaryUnaryMultiCallable[_memory_pb2.AllocateRequest, _memory_pb2.AllocateResponse]  # type: ignore[assignment]
+    CreateAllocation: _aio.UnaryUnaryMultiCallable[_memory_pb2.CreateAllocationRequest, _memory_pb2.CreateAllocationResponse]  # type: ignore[assignment]
     """Take real memory on a device or in main memory, for as long as the lease is renewed.
-    Idle models give way when that makes it fit. Leases belong to the client that the
-    metadata deviceops-client names ("default" without it), which is no secret.
+    Idle models are evicted when that makes it fit.
     Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
     METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
     (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
     (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
     UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
     """
-    Deallocate: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeallocateRequest, _memory_pb2.DeallocateResponse]  # type: ignore[assignment]
+    DeleteAllocation: _aio.UnaryUnaryMultiCallable[_memory_pb2.DeleteAllocationRequest, _memory_pb2.DeleteAllocationResponse]  # type: ignore[assignment]
     """Give memory back. Freeing twice is NOT_FOUND.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: being
     copied).
     """
-    RenewLease: _aio.UnaryUnaryMultiCallable[_memory_pb2.RenewLeaseRequest, _memory_pb2.RenewLeaseResponse]  # type: ignore[assignment]
+    RenewLeases: _aio.UnaryUnaryMultiCallable[_memory_pb2.RenewLeasesRequest, _memory_pb2.RenewLeasesResponse]  # type: ignore[assignment]
     """Keep allocations alive.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
     (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
     """
     ListAllocations: _aio.UnaryUnaryMultiCallable[_memory_pb2.ListAllocationsRequest, _memory_pb2.ListAllocationsResponse]  # type: ignore[assignment]
-    """The caller's allocations, oldest first, and how the ledger compares with the
+    """Allocations that the caller may see, oldest first, and how the ledger compares with the
     allocators.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
     NOT_FOUND (DEVICE_NOT_FOUND).
@@ -185,7 +184,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Read bytes of an allocation in chunks; the last message carries their hash.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
     """
-    Copy: _aio.UnaryStreamMultiCallable[_memory_pb2.CopyRequest, _memory_pb2.CopyResponse]  # type: ignore[assignment]
+    CopyAllocation: _aio.UnaryStreamMultiCallable[_memory_pb2.CopyAllocationRequest, _memory_pb2.CopyAllocationResponse]  # type: ignore[assignment]
     """Copy bytes of one allocation into another one, in any places. Verified by comparing
     every byte. Regions of one allocation must not overlap.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
@@ -193,7 +192,7 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     FAILED_PRECONDITION (STATE_CONFLICT: being copied), DATA_LOSS (DATA_CORRUPTED),
     UNAVAILABLE (WORKER_LOST), CANCELLED.
     """
-    Transfer: _aio.UnaryStreamMultiCallable[_memory_pb2.TransferRequest, _memory_pb2.TransferResponse]  # type: ignore[assignment]
+    TransferAllocation: _aio.UnaryStreamMultiCallable[_memory_pb2.TransferAllocationRequest, _memory_pb2.TransferAllocationResponse]  # type: ignore[assignment]
     """Move an allocation to another place. It keeps its id; the old memory is freed after
     the new one has been verified.
     Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
@@ -210,24 +209,24 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     """Which model and which component lies where.
     Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
     """
-    OptimizeModelMemory: _aio.UnaryStreamMultiCallable[_memory_pb2.OptimizeModelMemoryRequest, _memory_pb2.OptimizeModelMemoryResponse]  # type: ignore[assignment]
+    EvictModels: _aio.UnaryStreamMultiCallable[_memory_pb2.EvictModelsRequest, _memory_pb2.EvictModelsResponse]  # type: ignore[assignment]
     """Free memory to a target by evicting models, in the order the response states.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
     FAILED_PRECONDITION (MODEL_IN_USE: the target needs a model in use), CANCELLED.
     """
-    GetMemoryAnalytics: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryAnalyticsRequest, _memory_pb2.GetMemoryAnalyticsResponse]  # type: ignore[assignment]
-    """History: peaks, percentiles, owners, fragmentation.
+    GetMemoryAnalytics: _aio.UnaryUnaryMultiCallable[_memory_history_pb2.GetMemoryAnalyticsRequest, _memory_history_pb2.GetMemoryAnalyticsResponse]  # type: ignore[assignment]
+    """History: peaks, percentiles, holders, fragmentation.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
     """
-    GetMemoryRecommendations: _aio.UnaryUnaryMultiCallable[_memory_pb2.GetMemoryRecommendationsRequest, _memory_pb2.GetMemoryRecommendationsResponse]  # type: ignore[assignment]
+    GetMemoryRecommendations: _aio.UnaryUnaryMultiCallable[_memory_history_pb2.GetMemoryRecommendationsRequest, _memory_history_pb2.GetMemoryRecommendationsResponse]  # type: ignore[assignment]
     """What to change, computed from the history, with the figures that led to each.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND).
     """
 
 class MemoryServiceServicer:
-    """Watches memory, lends it and frees it. Every figure says where it comes from. It does
+    """Watches memory, leases it and frees it. Every figure says where it comes from. It does
     not decide which models are kept (ModelService), though under pressure it asks the
-    model cache to give way first.
+    model cache to make room first.
     """
 
     def GetMemoryStatus(
@@ -254,18 +253,17 @@ class MemoryServiceServicer:
         request: _memory_pb2.GetMemoryPressureRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.GetMemoryPressureResponse, _abc.Awaitable[_memory_pb2.GetMemoryPressureResponse]]:
-        """Pressure levels, their thresholds, and what gives way at each.
+        """Pressure levels, their thresholds, and what is freed at each.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND).
         """
 
-    def Allocate(
+    def CreateAllocation(
         self,
-        request: _memory_pb2.AllocateRequest,
+        request: _memory_pb2.CreateAllocationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_memory_pb2.AllocateResponse, _abc.Awaitable[_memory_pb2.AllocateResponse]]:
+    ) -> _typing.Union[_memory_pb2.CreateAllocationResponse, _abc.Awaitable[_memory_pb2.CreateAllocationResponse]]:
         """Take real memory on a device or in main memory, for as long as the lease is renewed.
-        Idle models give way when that makes it fit. Leases belong to the client that the
-        metadata deviceops-client names ("default" without it), which is no secret.
+        Idle models are evicted when that makes it fit.
         Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
         METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
         (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
@@ -273,21 +271,21 @@ class MemoryServiceServicer:
         UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
         """
 
-    def Deallocate(
+    def DeleteAllocation(
         self,
-        request: _memory_pb2.DeallocateRequest,
+        request: _memory_pb2.DeleteAllocationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_memory_pb2.DeallocateResponse, _abc.Awaitable[_memory_pb2.DeallocateResponse]]:
+    ) -> _typing.Union[_memory_pb2.DeleteAllocationResponse, _abc.Awaitable[_memory_pb2.DeleteAllocationResponse]]:
         """Give memory back. Freeing twice is NOT_FOUND.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: being
         copied).
         """
 
-    def RenewLease(
+    def RenewLeases(
         self,
-        request: _memory_pb2.RenewLeaseRequest,
+        request: _memory_pb2.RenewLeasesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_memory_pb2.RenewLeaseResponse, _abc.Awaitable[_memory_pb2.RenewLeaseResponse]]:
+    ) -> _typing.Union[_memory_pb2.RenewLeasesResponse, _abc.Awaitable[_memory_pb2.RenewLeasesResponse]]:
         """Keep allocations alive.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND: none of them is renewed), INVALID_ARGUMENT
         (FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS).
@@ -298,7 +296,7 @@ class MemoryServiceServicer:
         request: _memory_pb2.ListAllocationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_memory_pb2.ListAllocationsResponse, _abc.Awaitable[_memory_pb2.ListAllocationsResponse]]:
-        """The caller's allocations, oldest first, and how the ledger compares with the
+        """Allocations that the caller may see, oldest first, and how the ledger compares with the
         allocators.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
         NOT_FOUND (DEVICE_NOT_FOUND).
@@ -326,11 +324,11 @@ class MemoryServiceServicer:
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE).
         """
 
-    def Copy(
+    def CopyAllocation(
         self,
-        request: _memory_pb2.CopyRequest,
+        request: _memory_pb2.CopyAllocationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_memory_pb2.CopyResponse], _abc.AsyncIterator[_memory_pb2.CopyResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_memory_pb2.CopyAllocationResponse], _abc.AsyncIterator[_memory_pb2.CopyAllocationResponse]]:
         """Copy bytes of one allocation into another one, in any places. Verified by comparing
         every byte. Regions of one allocation must not overlap.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
@@ -339,11 +337,11 @@ class MemoryServiceServicer:
         UNAVAILABLE (WORKER_LOST), CANCELLED.
         """
 
-    def Transfer(
+    def TransferAllocation(
         self,
-        request: _memory_pb2.TransferRequest,
+        request: _memory_pb2.TransferAllocationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_memory_pb2.TransferResponse], _abc.AsyncIterator[_memory_pb2.TransferResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_memory_pb2.TransferAllocationResponse], _abc.AsyncIterator[_memory_pb2.TransferAllocationResponse]]:
         """Move an allocation to another place. It keeps its id; the old memory is freed after
         the new one has been verified.
         Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
@@ -371,11 +369,11 @@ class MemoryServiceServicer:
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
         """
 
-    def OptimizeModelMemory(
+    def EvictModels(
         self,
-        request: _memory_pb2.OptimizeModelMemoryRequest,
+        request: _memory_pb2.EvictModelsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_memory_pb2.OptimizeModelMemoryResponse], _abc.AsyncIterator[_memory_pb2.OptimizeModelMemoryResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_memory_pb2.EvictModelsResponse], _abc.AsyncIterator[_memory_pb2.EvictModelsResponse]]:
         """Free memory to a target by evicting models, in the order the response states.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
         FAILED_PRECONDITION (MODEL_IN_USE: the target needs a model in use), CANCELLED.
@@ -383,18 +381,18 @@ class MemoryServiceServicer:
 
     def GetMemoryAnalytics(
         self,
-        request: _memory_pb2.GetMemoryAnalyticsRequest,
+        request: _memory_history_pb2.GetMemoryAnalyticsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_memory_pb2.GetMemoryAnalyticsResponse, _abc.Awaitable[_memory_pb2.GetMemoryAnalyticsResponse]]:
-        """History: peaks, percentiles, owners, fragmentation.
+    ) -> _typing.Union[_memory_history_pb2.GetMemoryAnalyticsResponse, _abc.Awaitable[_memory_history_pb2.GetMemoryAnalyticsResponse]]:
+        """History: peaks, percentiles, holders, fragmentation.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
         """
 
     def GetMemoryRecommendations(
         self,
-        request: _memory_pb2.GetMemoryRecommendationsRequest,
+        request: _memory_history_pb2.GetMemoryRecommendationsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_memory_pb2.GetMemoryRecommendationsResponse, _abc.Awaitable[_memory_pb2.GetMemoryRecommendationsResponse]]:
+    ) -> _typing.Union[_memory_history_pb2.GetMemoryRecommendationsResponse, _abc.Awaitable[_memory_history_pb2.GetMemoryRecommendationsResponse]]:
         """What to change, computed from the history, with the figures that led to each.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND).
         """

@@ -5,9 +5,13 @@ Models on disk, in main memory and on devices."""
 
 from collections import abc as _abc
 from deviceops.v1 import common_pb2 as _common_pb2
-from deviceops.v1 import memory_pb2 as _memory_pb2
+from deviceops.v1 import device_info_pb2 as _device_info_pb2
+from deviceops.v1 import event_pb2 as _event_pb2
+from deviceops.v1 import memory_info_pb2 as _memory_info_pb2
+from deviceops.v1 import model_info_pb2 as _model_info_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -22,138 +26,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _ModelType:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ModelTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelType.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    MODEL_TYPE_UNSPECIFIED: _ModelType.ValueType  # 0
-    """Any type, in filters."""
-    MODEL_TYPE_CHECKPOINT: _ModelType.ValueType  # 1
-    """UNet, VAE and text encoders: draws by itself."""
-    MODEL_TYPE_REFINER: _ModelType.ValueType  # 2
-    """Draws the last steps."""
-    MODEL_TYPE_VAE: _ModelType.ValueType  # 3
-    """Latents to pixels and back."""
-    MODEL_TYPE_LORA: _ModelType.ValueType  # 4
-    """A change to a checkpoint."""
-    MODEL_TYPE_CONTROL_NET: _ModelType.ValueType  # 5
-    """Makes a checkpoint follow a picture."""
-    MODEL_TYPE_TEXT_ENCODER: _ModelType.ValueType  # 6
-    """Prompts to embeddings."""
-    MODEL_TYPE_EMBEDDING: _ModelType.ValueType  # 7
-    """New words for the text encoders (textual inversion)."""
-    MODEL_TYPE_UPSCALER: _ModelType.ValueType  # 8
-    """More pixels."""
-    MODEL_TYPE_SAFETY_CLASSIFIER: _ModelType.ValueType  # 9
-    """Scores pictures."""
-
-class ModelType(_ModelType, metaclass=_ModelTypeEnumTypeWrapper):
-    """What a model is for."""
-
-MODEL_TYPE_UNSPECIFIED: ModelType.ValueType  # 0
-"""Any type, in filters."""
-MODEL_TYPE_CHECKPOINT: ModelType.ValueType  # 1
-"""UNet, VAE and text encoders: draws by itself."""
-MODEL_TYPE_REFINER: ModelType.ValueType  # 2
-"""Draws the last steps."""
-MODEL_TYPE_VAE: ModelType.ValueType  # 3
-"""Latents to pixels and back."""
-MODEL_TYPE_LORA: ModelType.ValueType  # 4
-"""A change to a checkpoint."""
-MODEL_TYPE_CONTROL_NET: ModelType.ValueType  # 5
-"""Makes a checkpoint follow a picture."""
-MODEL_TYPE_TEXT_ENCODER: ModelType.ValueType  # 6
-"""Prompts to embeddings."""
-MODEL_TYPE_EMBEDDING: ModelType.ValueType  # 7
-"""New words for the text encoders (textual inversion)."""
-MODEL_TYPE_UPSCALER: ModelType.ValueType  # 8
-"""More pixels."""
-MODEL_TYPE_SAFETY_CLASSIFIER: ModelType.ValueType  # 9
-"""Scores pictures."""
-Global___ModelType: _TypeAlias = ModelType  # noqa: Y015
-
-class _ModelArchitecture:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ModelArchitectureEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelArchitecture.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    MODEL_ARCHITECTURE_UNSPECIFIED: _ModelArchitecture.ValueType  # 0
-    """Any architecture, in filters; unknown, in models."""
-    MODEL_ARCHITECTURE_SDXL: _ModelArchitecture.ValueType  # 1
-    """Stable Diffusion XL."""
-    MODEL_ARCHITECTURE_SD1: _ModelArchitecture.ValueType  # 2
-    """Stable Diffusion 1.x."""
-
-class ModelArchitecture(_ModelArchitecture, metaclass=_ModelArchitectureEnumTypeWrapper):
-    """The family of networks a model belongs to."""
-
-MODEL_ARCHITECTURE_UNSPECIFIED: ModelArchitecture.ValueType  # 0
-"""Any architecture, in filters; unknown, in models."""
-MODEL_ARCHITECTURE_SDXL: ModelArchitecture.ValueType  # 1
-"""Stable Diffusion XL."""
-MODEL_ARCHITECTURE_SD1: ModelArchitecture.ValueType  # 2
-"""Stable Diffusion 1.x."""
-Global___ModelArchitecture: _TypeAlias = ModelArchitecture  # noqa: Y015
-
-class _ModelFormat:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ModelFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelFormat.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    MODEL_FORMAT_UNSPECIFIED: _ModelFormat.ValueType  # 0
-    """Any format, in filters."""
-    MODEL_FORMAT_DIFFUSERS_FOLDER: _ModelFormat.ValueType  # 1
-    """A folder with model_index.json and one folder per component."""
-    MODEL_FORMAT_SAFETENSORS: _ModelFormat.ValueType  # 2
-    """One .safetensors file."""
-    MODEL_FORMAT_PICKLE: _ModelFormat.ValueType  # 3
-    """One .ckpt, .pt, .pth or .bin file."""
-
-class ModelFormat(_ModelFormat, metaclass=_ModelFormatEnumTypeWrapper):
-    """How a model lies on disk."""
-
-MODEL_FORMAT_UNSPECIFIED: ModelFormat.ValueType  # 0
-"""Any format, in filters."""
-MODEL_FORMAT_DIFFUSERS_FOLDER: ModelFormat.ValueType  # 1
-"""A folder with model_index.json and one folder per component."""
-MODEL_FORMAT_SAFETENSORS: ModelFormat.ValueType  # 2
-"""One .safetensors file."""
-MODEL_FORMAT_PICKLE: ModelFormat.ValueType  # 3
-"""One .ckpt, .pt, .pth or .bin file."""
-Global___ModelFormat: _TypeAlias = ModelFormat  # noqa: Y015
-
-class _PredictionType:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _PredictionTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PredictionType.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    PREDICTION_TYPE_UNSPECIFIED: _PredictionType.ValueType  # 0
-    """Not a UNet, or unknown."""
-    PREDICTION_TYPE_EPSILON: _PredictionType.ValueType  # 1
-    """The noise."""
-    PREDICTION_TYPE_V_PREDICTION: _PredictionType.ValueType  # 2
-    """The velocity (Salimans and Ho 2022)."""
-    PREDICTION_TYPE_SAMPLE: _PredictionType.ValueType  # 3
-    """The picture."""
-
-class PredictionType(_PredictionType, metaclass=_PredictionTypeEnumTypeWrapper):
-    """What a UNet predicts."""
-
-PREDICTION_TYPE_UNSPECIFIED: PredictionType.ValueType  # 0
-"""Not a UNet, or unknown."""
-PREDICTION_TYPE_EPSILON: PredictionType.ValueType  # 1
-"""The noise."""
-PREDICTION_TYPE_V_PREDICTION: PredictionType.ValueType  # 2
-"""The velocity (Salimans and Ho 2022)."""
-PREDICTION_TYPE_SAMPLE: PredictionType.ValueType  # 3
-"""The picture."""
-Global___PredictionType: _TypeAlias = PredictionType  # noqa: Y015
 
 class _ModelOrder:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -187,6 +59,42 @@ MODEL_ORDER_LAST_USE: ModelOrder.ValueType  # 4
 """Last used first."""
 Global___ModelOrder: _TypeAlias = ModelOrder  # noqa: Y015
 
+class _EvictionCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EvictionCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EvictionCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EVICTION_CAUSE_UNSPECIFIED: _EvictionCause.ValueType  # 0
+    """Never sent."""
+    EVICTION_CAUSE_REQUESTED: _EvictionCause.ValueType  # 1
+    """A client asked."""
+    EVICTION_CAUSE_ROOM: _EvictionCause.ValueType  # 2
+    """Another model needed the room."""
+    EVICTION_CAUSE_PRESSURE: _EvictionCause.ValueType  # 3
+    """Memory was tight."""
+    EVICTION_CAUSE_WORKER_LOST: _EvictionCause.ValueType  # 4
+    """The worker that held it was lost or replaced."""
+    EVICTION_CAUSE_FILE_CHANGED: _EvictionCause.ValueType  # 5
+    """It changed or disappeared on disk."""
+
+class EvictionCause(_EvictionCause, metaclass=_EvictionCauseEnumTypeWrapper):
+    """Why a model left memory."""
+
+EVICTION_CAUSE_UNSPECIFIED: EvictionCause.ValueType  # 0
+"""Never sent."""
+EVICTION_CAUSE_REQUESTED: EvictionCause.ValueType  # 1
+"""A client asked."""
+EVICTION_CAUSE_ROOM: EvictionCause.ValueType  # 2
+"""Another model needed the room."""
+EVICTION_CAUSE_PRESSURE: EvictionCause.ValueType  # 3
+"""Memory was tight."""
+EVICTION_CAUSE_WORKER_LOST: EvictionCause.ValueType  # 4
+"""The worker that held it was lost or replaced."""
+EVICTION_CAUSE_FILE_CHANGED: EvictionCause.ValueType  # 5
+"""It changed or disappeared on disk."""
+Global___EvictionCause: _TypeAlias = EvictionCause  # noqa: Y015
+
 class _ModelEventKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -211,6 +119,8 @@ class _ModelEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelE
     """It left a device."""
     MODEL_EVENT_KIND_HEARTBEAT: _ModelEventKind.ValueType  # 8
     """Nothing; sent after 5 seconds of silence."""
+    MODEL_EVENT_KIND_SNAPSHOT_END: _ModelEventKind.ValueType  # 9
+    """The state of now has been told; what follows are changes."""
 
 class ModelEventKind(_ModelEventKind, metaclass=_ModelEventKindEnumTypeWrapper):
     """What happened to a model."""
@@ -233,177 +143,9 @@ MODEL_EVENT_KIND_UNLOADED: ModelEventKind.ValueType  # 7
 """It left a device."""
 MODEL_EVENT_KIND_HEARTBEAT: ModelEventKind.ValueType  # 8
 """Nothing; sent after 5 seconds of silence."""
+MODEL_EVENT_KIND_SNAPSHOT_END: ModelEventKind.ValueType  # 9
+"""The state of now has been told; what follows are changes."""
 Global___ModelEventKind: _TypeAlias = ModelEventKind  # noqa: Y015
-
-class _ValidationDepth:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ValidationDepthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValidationDepth.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    VALIDATION_DEPTH_UNSPECIFIED: _ValidationDepth.ValueType  # 0
-    """HEADER."""
-    VALIDATION_DEPTH_HEADER: _ValidationDepth.ValueType  # 1
-    """Structure, names and shapes."""
-    VALIDATION_DEPTH_FULL: _ValidationDepth.ValueType  # 2
-    """Also every byte: sizes and hash."""
-    VALIDATION_DEPTH_DEEP: _ValidationDepth.ValueType  # 3
-    """Also every number: NaN and infinity."""
-
-class ValidationDepth(_ValidationDepth, metaclass=_ValidationDepthEnumTypeWrapper):
-    """How closely to look."""
-
-VALIDATION_DEPTH_UNSPECIFIED: ValidationDepth.ValueType  # 0
-"""HEADER."""
-VALIDATION_DEPTH_HEADER: ValidationDepth.ValueType  # 1
-"""Structure, names and shapes."""
-VALIDATION_DEPTH_FULL: ValidationDepth.ValueType  # 2
-"""Also every byte: sizes and hash."""
-VALIDATION_DEPTH_DEEP: ValidationDepth.ValueType  # 3
-"""Also every number: NaN and infinity."""
-Global___ValidationDepth: _TypeAlias = ValidationDepth  # noqa: Y015
-
-@_typing.final
-class Model(_message.Message):
-    """A model of the catalogue."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class HeaderMetadataEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    TYPE_FIELD_NUMBER: _builtins.int
-    ARCHITECTURE_FIELD_NUMBER: _builtins.int
-    FORMAT_FIELD_NUMBER: _builtins.int
-    PREDICTION_TYPE_FIELD_NUMBER: _builtins.int
-    NATIVE_WIDTH_FIELD_NUMBER: _builtins.int
-    NATIVE_HEIGHT_FIELD_NUMBER: _builtins.int
-    DATA_TYPE_FIELD_NUMBER: _builtins.int
-    PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
-    SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    MODIFY_TIME_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    LICENSE_FIELD_NUMBER: _builtins.int
-    TAGS_FIELD_NUMBER: _builtins.int
-    TRIGGER_WORDS_FIELD_NUMBER: _builtins.int
-    HEADER_METADATA_FIELD_NUMBER: _builtins.int
-    SCHEDULER_CLASS_FIELD_NUMBER: _builtins.int
-    IS_DEFAULT_FIELD_NUMBER: _builtins.int
-    USABLE_FIELD_NUMBER: _builtins.int
-    PROBLEM_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """Its id: the name of its file or folder without root and ending. Characters that a name
-    cannot have are hyphens, and a number makes it unique.
-    """
-    name: _builtins.str
-    """Its name for people."""
-    type: Global___ModelType.ValueType
-    """What it is for."""
-    architecture: Global___ModelArchitecture.ValueType
-    """Its family."""
-    format: Global___ModelFormat.ValueType
-    """How it lies on disk."""
-    prediction_type: Global___PredictionType.ValueType
-    """What its UNet predicts."""
-    native_width: _builtins.int
-    """Width it was trained for, in pixels; 0 where that means nothing."""
-    native_height: _builtins.int
-    """Height it was trained for, in pixels; 0 where that means nothing."""
-    data_type: _common_pb2.DataType.ValueType
-    """Data type of its weights on disk; the commonest where there are several."""
-    parameter_count: _builtins.int
-    """Numbers in its weights."""
-    size_bytes: _builtins.int
-    """Size on disk."""
-    sha256: _builtins.str
-    """SHA-256 over its weight files, lower-case hexadecimal; empty until computed in the
-    background.
-    """
-    description: _builtins.str
-    """From its card or header."""
-    license: _builtins.str
-    """From its card or header ("MIT")."""
-    scheduler_class: _builtins.str
-    """The scheduler its own configuration names (a diffusers class name)."""
-    is_default: _builtins.bool
-    """Whether requests that name no model use it."""
-    usable: _builtins.bool
-    """Whether it can be used, by its header."""
-    @_builtins.property
-    def modify_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last changed on disk."""
-
-    @_builtins.property
-    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """From its card, header or folder."""
-
-    @_builtins.property
-    def trigger_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words that bring out a LoRA or embedding."""
-
-    @_builtins.property
-    def header_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The header's own metadata, values cut after 512 characters; left out of lists. At most
-        128 elements.
-        """
-
-    @_builtins.property
-    def problem(self) -> _session_pb2.Failure:
-        """Why not; absent when usable."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        name: _builtins.str = ...,
-        type: Global___ModelType.ValueType = ...,
-        architecture: Global___ModelArchitecture.ValueType = ...,
-        format: Global___ModelFormat.ValueType = ...,
-        prediction_type: Global___PredictionType.ValueType = ...,
-        native_width: _builtins.int = ...,
-        native_height: _builtins.int = ...,
-        data_type: _common_pb2.DataType.ValueType = ...,
-        parameter_count: _builtins.int = ...,
-        size_bytes: _builtins.int = ...,
-        modify_time: _timestamp_pb2.Timestamp | None = ...,
-        sha256: _builtins.str = ...,
-        description: _builtins.str = ...,
-        license: _builtins.str = ...,
-        tags: _abc.Iterable[_builtins.str] | None = ...,
-        trigger_words: _abc.Iterable[_builtins.str] | None = ...,
-        header_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        scheduler_class: _builtins.str = ...,
-        is_default: _builtins.bool = ...,
-        usable: _builtins.bool = ...,
-        problem: _session_pb2.Failure | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["modify_time", b"modify_time", "problem", b"problem"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "data_type", b"data_type", "description", b"description", "format", b"format", "header_metadata", b"header_metadata", "is_default", b"is_default", "license", b"license", "model_id", b"model_id", "modify_time", b"modify_time", "name", b"name", "native_height", b"native_height", "native_width", b"native_width", "parameter_count", b"parameter_count", "prediction_type", b"prediction_type", "problem", b"problem", "scheduler_class", b"scheduler_class", "sha256", b"sha256", "size_bytes", b"size_bytes", "tags", b"tags", "trigger_words", b"trigger_words", "type", b"type", "usable", b"usable"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Model: _TypeAlias = Model  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -419,11 +161,12 @@ class ListModelsRequest(_message.Message):
     USABLE_ONLY_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    type: Global___ModelType.ValueType
+    COMPATIBLE_WITH_MODEL_ID_FIELD_NUMBER: _builtins.int
+    type: _model_info_pb2.ModelType.ValueType
     """Only this type; UNSPECIFIED means all."""
-    architecture: Global___ModelArchitecture.ValueType
+    architecture: _model_info_pb2.ModelArchitecture.ValueType
     """Only this architecture; UNSPECIFIED means all."""
-    format: Global___ModelFormat.ValueType
+    format: _model_info_pb2.ModelFormat.ValueType
     """Only this format; UNSPECIFIED means all."""
     order: Global___ModelOrder.ValueType
     """Default: NAME."""
@@ -433,6 +176,8 @@ class ListModelsRequest(_message.Message):
     """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
+    compatible_with_model_id: _builtins.str
+    """Only those that go with this checkpoint; empty means all."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only those with all of these tags. At most 32 elements. At most 64 characters each."""
@@ -440,18 +185,19 @@ class ListModelsRequest(_message.Message):
     def __init__(
         self,
         *,
-        type: Global___ModelType.ValueType = ...,
-        architecture: Global___ModelArchitecture.ValueType = ...,
-        format: Global___ModelFormat.ValueType = ...,
+        type: _model_info_pb2.ModelType.ValueType = ...,
+        architecture: _model_info_pb2.ModelArchitecture.ValueType = ...,
+        format: _model_info_pb2.ModelFormat.ValueType = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         order: Global___ModelOrder.ValueType = ...,
         usable_only: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        compatible_with_model_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "format", b"format", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "tags", b"tags", "type", b"type", "usable_only", b"usable_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "compatible_with_model_id", b"compatible_with_model_id", "format", b"format", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "tags", b"tags", "type", b"type", "usable_only", b"usable_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -466,13 +212,16 @@ class ListModelsResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     total_count: _builtins.int
     """Models that match, on all pages."""
+    revision: _builtins.int
+    """Number of the newest change that this list shows: watch from there on."""
     @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelInfo]:
         """The models."""
 
     @_builtins.property
@@ -484,14 +233,15 @@ class ListModelsResponse(_message.Message):
     def __init__(
         self,
         *,
-        models: _abc.Iterable[Global___Model] | None = ...,
+        models: _abc.Iterable[_model_info_pb2.ModelInfo] | None = ...,
         next_page_token: _builtins.str = ...,
         total_count: _builtins.int = ...,
+        revision: _builtins.int = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token", "problems", b"problems", "total_count", b"total_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "next_page_token", b"next_page_token", "problems", b"problems", "revision", b"revision", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,9 +260,9 @@ class SearchModelsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Words. At most 256 characters."""
-    type: Global___ModelType.ValueType
+    type: _model_info_pb2.ModelType.ValueType
     """Only this type; UNSPECIFIED means all."""
-    architecture: Global___ModelArchitecture.ValueType
+    architecture: _model_info_pb2.ModelArchitecture.ValueType
     """Only this architecture; UNSPECIFIED means all."""
     page_size: _builtins.int
     """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
@@ -522,8 +272,8 @@ class SearchModelsRequest(_message.Message):
         self,
         *,
         query: _builtins.str = ...,
-        type: Global___ModelType.ValueType = ...,
-        architecture: Global___ModelArchitecture.ValueType = ...,
+        type: _model_info_pb2.ModelType.ValueType = ...,
+        architecture: _model_info_pb2.ModelArchitecture.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
@@ -546,13 +296,13 @@ class ModelMatch(_message.Message):
     score: _builtins.float
     """From 0 to 1."""
     @_builtins.property
-    def model(self) -> Global___Model:
+    def model(self) -> _model_info_pb2.ModelInfo:
         """The model."""
 
     def __init__(
         self,
         *,
-        model: Global___Model | None = ...,
+        model: _model_info_pb2.ModelInfo | None = ...,
         score: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
@@ -622,18 +372,18 @@ class GetModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     COMPONENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def model(self) -> Global___Model:
+    def model(self) -> _model_info_pb2.ModelInfo:
         """The model."""
 
     @_builtins.property
-    def components(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelComponent]:
+    def components(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelComponent]:
         """Its parts."""
 
     def __init__(
         self,
         *,
-        model: Global___Model | None = ...,
-        components: _abc.Iterable[Global___ModelComponent] | None = ...,
+        model: _model_info_pb2.ModelInfo | None = ...,
+        components: _abc.Iterable[_model_info_pb2.ModelComponent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -651,71 +401,31 @@ class RefreshModelsRequest(_message.Message):
 
     FULL_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     """Read headers again even where size and time are unchanged."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
         *,
         full: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "full", b"full", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefreshModelsRequest: _TypeAlias = RefreshModelsRequest  # noqa: Y015
-
-@_typing.final
-class RefreshReport(_message.Message):
-    """What a refresh found."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ADDED_MODEL_IDS_FIELD_NUMBER: _builtins.int
-    CHANGED_MODEL_IDS_FIELD_NUMBER: _builtins.int
-    REMOVED_MODEL_IDS_FIELD_NUMBER: _builtins.int
-    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
-    PROBLEMS_FIELD_NUMBER: _builtins.int
-    total_count: _builtins.int
-    """Models of the catalogue now."""
-    @_builtins.property
-    def added_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """New models."""
-
-    @_builtins.property
-    def changed_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Changed models."""
-
-    @_builtins.property
-    def removed_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models that are gone."""
-
-    @_builtins.property
-    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was left out and why, one sentence each. At most 100 elements."""
-
-    def __init__(
-        self,
-        *,
-        added_model_ids: _abc.Iterable[_builtins.str] | None = ...,
-        changed_model_ids: _abc.Iterable[_builtins.str] | None = ...,
-        removed_model_ids: _abc.Iterable[_builtins.str] | None = ...,
-        total_count: _builtins.int = ...,
-        problems: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_model_ids", b"added_model_ids", "changed_model_ids", b"changed_model_ids", "problems", b"problems", "removed_model_ids", b"removed_model_ids", "total_count", b"total_count"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RefreshReport: _TypeAlias = RefreshReport  # noqa: Y015
 
 @_typing.final
 class RefreshModelsResponse(_message.Message):
@@ -724,28 +434,20 @@ class RefreshModelsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
-    REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def report(self) -> Global___RefreshReport:
-        """The report, once, before the terminal event."""
+    def event(self) -> _event_pb2.SessionEvent:
+        """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
-        report: Global___RefreshReport | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "report"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefreshModelsResponse: _TypeAlias = RefreshModelsResponse  # noqa: Y015
 
@@ -756,16 +458,22 @@ class WatchModelsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Only this model; empty means all."""
+    from_revision: _builtins.int
+    """Changes after this revision, without the state of now first; 0 means the state of now,
+    then changes. EVENTS_EXPIRED where those changes are no longer kept.
+    """
     def __init__(
         self,
         *,
         model_id: _builtins.str = ...,
+        from_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_revision", b"from_revision", "model_id", b"model_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -781,12 +489,18 @@ class WatchModelsResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     kind: Global___ModelEventKind.ValueType
     """What."""
     device_id: _builtins.str
     """The device, for LOADED and UNLOADED."""
+    revision: _builtins.int
+    """Number of this change; of the newest one, for the state of now and heartbeats."""
+    cause: Global___EvictionCause.ValueType
+    """Why, for EVICTED and UNLOADED."""
     @_builtins.property
-    def model(self) -> Global___Model:
+    def model(self) -> _model_info_pb2.ModelInfo:
         """The model as it is now; absent in heartbeats."""
 
     @_builtins.property
@@ -797,151 +511,19 @@ class WatchModelsResponse(_message.Message):
         self,
         *,
         kind: Global___ModelEventKind.ValueType = ...,
-        model: Global___Model | None = ...,
+        model: _model_info_pb2.ModelInfo | None = ...,
         device_id: _builtins.str = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+        cause: Global___EvictionCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "event_time", b"event_time", "kind", b"kind", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "device_id", b"device_id", "event_time", b"event_time", "kind", b"kind", "model", b"model", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchModelsResponse: _TypeAlias = WatchModelsResponse  # noqa: Y015
-
-@_typing.final
-class ValidateModelRequest(_message.Message):
-    """What to check."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    DEPTH_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """The model."""
-    depth: Global___ValidationDepth.ValueType
-    """Default: HEADER."""
-    @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        depth: Global___ValidationDepth.ValueType = ...,
-        options: _session_pb2.SessionOptions | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "model_id", b"model_id", "options", b"options"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ValidateModelRequest: _TypeAlias = ValidateModelRequest  # noqa: Y015
-
-@_typing.final
-class ModelFinding(_message.Message):
-    """Something wrong with a model."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REASON_FIELD_NUMBER: _builtins.int
-    COMPONENT_FIELD_NUMBER: _builtins.int
-    TENSOR_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    reason: _common_pb2.ErrorReason.ValueType
-    """What kind."""
-    component: _builtins.str
-    """The component or file."""
-    tensor: _builtins.str
-    """The tensor; empty when it is about the file."""
-    description: _builtins.str
-    """One English sentence."""
-    def __init__(
-        self,
-        *,
-        reason: _common_pb2.ErrorReason.ValueType = ...,
-        component: _builtins.str = ...,
-        tensor: _builtins.str = ...,
-        description: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["component", b"component", "description", b"description", "reason", b"reason", "tensor", b"tensor"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ModelFinding: _TypeAlias = ModelFinding  # noqa: Y015
-
-@_typing.final
-class ModelValidationReport(_message.Message):
-    """What a check found."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VALID_FIELD_NUMBER: _builtins.int
-    FINDINGS_FIELD_NUMBER: _builtins.int
-    FINDINGS_OMITTED_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
-    valid: _builtins.bool
-    """Whether the model can be used."""
-    findings_omitted: _builtins.int
-    """Findings beyond those listed."""
-    sha256: _builtins.str
-    """SHA-256 over its weight files; empty for HEADER."""
-    @_builtins.property
-    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFinding]:
-        """What is wrong. At most 100 elements."""
-
-    def __init__(
-        self,
-        *,
-        valid: _builtins.bool = ...,
-        findings: _abc.Iterable[Global___ModelFinding] | None = ...,
-        findings_omitted: _builtins.int = ...,
-        sha256: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings", "findings_omitted", b"findings_omitted", "sha256", b"sha256", "valid", b"valid"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ModelValidationReport: _TypeAlias = ModelValidationReport  # noqa: Y015
-
-@_typing.final
-class ValidateModelResponse(_message.Message):
-    """One event of a check."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_FIELD_NUMBER: _builtins.int
-    REPORT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def report(self) -> Global___ModelValidationReport:
-        """The report, once, before the terminal event."""
-
-    def __init__(
-        self,
-        *,
-        event: _session_pb2.SessionEvent | None = ...,
-        report: Global___ModelValidationReport | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "report", b"report"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "report"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
-
-Global___ValidateModelResponse: _TypeAlias = ValidateModelResponse  # noqa: Y015
 
 @_typing.final
 class GetModelComponentsRequest(_message.Message):
@@ -966,44 +548,6 @@ class GetModelComponentsRequest(_message.Message):
 Global___GetModelComponentsRequest: _TypeAlias = GetModelComponentsRequest  # noqa: Y015
 
 @_typing.final
-class ModelComponent(_message.Message):
-    """One network or tokenizer."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    CLASS_NAME_FIELD_NUMBER: _builtins.int
-    PARAMETER_COUNT_FIELD_NUMBER: _builtins.int
-    SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    DATA_TYPE_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """Its name ("unet", "vae", "text_encoder_2")."""
-    class_name: _builtins.str
-    """Its class ("UNet2DConditionModel")."""
-    parameter_count: _builtins.int
-    """Numbers in its weights; 0 for parts without weights."""
-    size_bytes: _builtins.int
-    """Size of its weights on disk."""
-    data_type: _common_pb2.DataType.ValueType
-    """Data type of its weights on disk."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        class_name: _builtins.str = ...,
-        parameter_count: _builtins.int = ...,
-        size_bytes: _builtins.int = ...,
-        data_type: _common_pb2.DataType.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_name", b"class_name", "data_type", b"data_type", "name", b"name", "parameter_count", b"parameter_count", "size_bytes", b"size_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ModelComponent: _TypeAlias = ModelComponent  # noqa: Y015
-
-@_typing.final
 class GetModelComponentsResponse(_message.Message):
     """The parts."""
 
@@ -1014,38 +558,46 @@ class GetModelComponentsResponse(_message.Message):
     COMPATIBLE_LORA_MODEL_IDS_FIELD_NUMBER: _builtins.int
     COMPATIBLE_CONTROL_NET_MODEL_IDS_FIELD_NUMBER: _builtins.int
     COMPATIBLE_REFINER_MODEL_IDS_FIELD_NUMBER: _builtins.int
+    COMPATIBLE_IMAGE_PROMPT_ADAPTER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def components(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelComponent]:
+    def components(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelComponent]:
         """The parts."""
 
     @_builtins.property
     def compatible_vae_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models of the catalogue that can replace the VAE."""
+        """Models of the catalogue that can replace the VAE. At most 256 elements."""
 
     @_builtins.property
     def compatible_lora_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """LoRAs of the catalogue that fit."""
+        """LoRAs of the catalogue that fit, the newest ones; ListModels finds all. At most 256
+        elements.
+        """
 
     @_builtins.property
     def compatible_control_net_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ControlNets of the catalogue that fit."""
+        """ControlNets of the catalogue that fit. At most 256 elements."""
 
     @_builtins.property
     def compatible_refiner_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Refiners of the catalogue that fit."""
+        """Refiners of the catalogue that fit. At most 256 elements."""
+
+    @_builtins.property
+    def compatible_image_prompt_adapter_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Adapters for picture prompts of the catalogue that fit. At most 256 elements."""
 
     def __init__(
         self,
         *,
-        components: _abc.Iterable[Global___ModelComponent] | None = ...,
+        components: _abc.Iterable[_model_info_pb2.ModelComponent] | None = ...,
         compatible_vae_model_ids: _abc.Iterable[_builtins.str] | None = ...,
         compatible_lora_model_ids: _abc.Iterable[_builtins.str] | None = ...,
         compatible_control_net_model_ids: _abc.Iterable[_builtins.str] | None = ...,
         compatible_refiner_model_ids: _abc.Iterable[_builtins.str] | None = ...,
+        compatible_image_prompt_adapter_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_control_net_model_ids", b"compatible_control_net_model_ids", "compatible_lora_model_ids", b"compatible_lora_model_ids", "compatible_refiner_model_ids", b"compatible_refiner_model_ids", "compatible_vae_model_ids", b"compatible_vae_model_ids", "components", b"components"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compatible_control_net_model_ids", b"compatible_control_net_model_ids", "compatible_image_prompt_adapter_ids", b"compatible_image_prompt_adapter_ids", "compatible_lora_model_ids", b"compatible_lora_model_ids", "compatible_refiner_model_ids", b"compatible_refiner_model_ids", "compatible_vae_model_ids", b"compatible_vae_model_ids", "components", b"components"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1060,13 +612,18 @@ class CacheModelRequest(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model."""
     pinned: _builtins.bool
     """Keep it until EvictModel, whatever the pressure."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
@@ -1074,10 +631,11 @@ class CacheModelRequest(_message.Message):
         model_id: _builtins.str = ...,
         pinned: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "options", b"options", "pinned", b"pinned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "model_id", b"model_id", "options", b"options", "pinned", b"pinned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1091,13 +649,13 @@ class CacheModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1178,12 +736,15 @@ class CacheEntry(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
+    HIT_COUNT_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model."""
     size_bytes: _builtins.int
     """Main memory it takes."""
     pinned: _builtins.bool
     """Whether it stays whatever the pressure."""
+    hit_count: _builtins.int
+    """Loads that found it here."""
     @_builtins.property
     def last_use_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last used."""
@@ -1195,10 +756,11 @@ class CacheEntry(_message.Message):
         size_bytes: _builtins.int = ...,
         last_use_time: _timestamp_pb2.Timestamp | None = ...,
         pinned: _builtins.bool = ...,
+        hit_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time", "model_id", b"model_id", "pinned", b"pinned", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hit_count", b"hit_count", "last_use_time", b"last_use_time", "model_id", b"model_id", "pinned", b"pinned", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1225,7 +787,7 @@ class GetCacheStatusResponse(_message.Message):
     miss_count: _builtins.int
     """Loads that did not."""
     eviction_count: _builtins.int
-    """Models that had to give way."""
+    """Models evicted for others."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheEntry]:
         """Cached models, next to be evicted last."""
@@ -1255,40 +817,52 @@ class LoadModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    UNET_DATA_TYPE_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    DATA_TYPES_FIELD_NUMBER: _builtins.int
     WARM_UP_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    VAE_DATA_TYPE_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model; empty means the configured default."""
-    device_id: _builtins.str
-    """The device; empty means the default device."""
-    unet_data_type: _common_pb2.DataType.ValueType
-    """Data type of the UNet and the text encoders; UNSPECIFIED leaves it to the server. A later
-    request that asks for another one loads again.
-    """
     warm_up: _builtins.bool
     """Draw one throw-away step so that the first request is as fast as the second."""
-    vae_data_type: _common_pb2.DataType.ValueType
-    """Data type of the VAE; UNSPECIFIED leaves it to the server."""
+    dry_run: _builtins.bool
+    """Only say whether it would fit and what would be evicted: the completed event has the
+    figures, nothing is loaded.
+    """
+    @_builtins.property
+    def placement(self) -> _device_info_pb2.DevicePlacement:
+        """Where; absent means the device where requests that name none would run."""
+
+    @_builtins.property
+    def data_types(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PartDataType]:
+        """Data types of its parts; the server chooses for those that are not listed. A later
+        request that asks for others loads again. At most 8 elements.
+        """
+
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
         *,
         model_id: _builtins.str = ...,
-        device_id: _builtins.str = ...,
-        unet_data_type: _common_pb2.DataType.ValueType = ...,
+        placement: _device_info_pb2.DevicePlacement | None = ...,
+        data_types: _abc.Iterable[_common_pb2.PartDataType] | None = ...,
         warm_up: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
-        vae_data_type: _common_pb2.DataType.ValueType = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "placement", b"placement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "model_id", b"model_id", "options", b"options", "unet_data_type", b"unet_data_type", "vae_data_type", b"vae_data_type", "warm_up", b"warm_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_types", b"data_types", "delivery", b"delivery", "dry_run", b"dry_run", "model_id", b"model_id", "options", b"options", "placement", b"placement", "warm_up", b"warm_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1301,28 +875,20 @@ class LoadModelResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
-    LOADED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def loaded(self) -> Global___LoadedModel:
-        """The model on its device, once, before the terminal event."""
+    def event(self) -> _event_pb2.SessionEvent:
+        """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
-        loaded: Global___LoadedModel | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "loaded", b"loaded"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "loaded", b"loaded"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "loaded"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoadModelResponse: _TypeAlias = LoadModelResponse  # noqa: Y015
 
@@ -1333,30 +899,38 @@ class UnloadModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_IDS_FIELD_NUMBER: _builtins.int
     KEEP_CACHED_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """The model."""
-    device_id: _builtins.str
-    """The device; empty means every device."""
     keep_cached: _builtins.bool
     """Keep it in main memory."""
     @_builtins.property
+    def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """From these devices; empty means all. At most 64 elements."""
+
+    @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout (default here: 30 seconds), what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
         *,
         model_id: _builtins.str = ...,
-        device_id: _builtins.str = ...,
+        device_ids: _abc.Iterable[_builtins.str] | None = ...,
         keep_cached: _builtins.bool = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "keep_cached", b"keep_cached", "model_id", b"model_id", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "device_ids", b"device_ids", "keep_cached", b"keep_cached", "model_id", b"model_id", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1370,13 +944,13 @@ class UnloadModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1409,60 +983,6 @@ class GetModelStatusRequest(_message.Message):
 Global___GetModelStatusRequest: _TypeAlias = GetModelStatusRequest  # noqa: Y015
 
 @_typing.final
-class LoadedModel(_message.Message):
-    """A model on a device."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    SIZE_FIELD_NUMBER: _builtins.int
-    UNET_DATA_TYPE_FIELD_NUMBER: _builtins.int
-    VAE_DATA_TYPE_FIELD_NUMBER: _builtins.int
-    LOAD_TIME_FIELD_NUMBER: _builtins.int
-    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
-    SESSION_IDS_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """The device."""
-    unet_data_type: _common_pb2.DataType.ValueType
-    """Data type of its UNet there."""
-    vae_data_type: _common_pb2.DataType.ValueType
-    """Data type of its VAE there."""
-    @_builtins.property
-    def size(self) -> _common_pb2.ByteFigure:
-        """Device memory it takes."""
-
-    @_builtins.property
-    def load_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was loaded."""
-
-    @_builtins.property
-    def last_use_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last used."""
-
-    @_builtins.property
-    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sessions that use it now."""
-
-    def __init__(
-        self,
-        *,
-        device_id: _builtins.str = ...,
-        size: _common_pb2.ByteFigure | None = ...,
-        unet_data_type: _common_pb2.DataType.ValueType = ...,
-        vae_data_type: _common_pb2.DataType.ValueType = ...,
-        load_time: _timestamp_pb2.Timestamp | None = ...,
-        last_use_time: _timestamp_pb2.Timestamp | None = ...,
-        session_ids: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time", "load_time", b"load_time", "size", b"size"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "last_use_time", b"last_use_time", "load_time", b"load_time", "session_ids", b"session_ids", "size", b"size", "unet_data_type", b"unet_data_type", "vae_data_type", b"vae_data_type"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LoadedModel: _TypeAlias = LoadedModel  # noqa: Y015
-
-@_typing.final
 class GetModelStatusResponse(_message.Message):
     """A model everywhere."""
 
@@ -1472,8 +992,9 @@ class GetModelStatusResponse(_message.Message):
     CACHED_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
     COMPONENTS_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def model(self) -> Global___Model:
+    def model(self) -> _model_info_pb2.ModelInfo:
         """The model, as on disk."""
 
     @_builtins.property
@@ -1481,399 +1002,79 @@ class GetModelStatusResponse(_message.Message):
         """In main memory; absent when not."""
 
     @_builtins.property
-    def loaded(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadedModel]:
+    def loaded(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.LoadedModel]:
         """On devices."""
 
     @_builtins.property
-    def components(self) -> _containers.RepeatedCompositeFieldContainer[_memory_pb2.ComponentMemory]:
+    def components(self) -> _containers.RepeatedCompositeFieldContainer[_memory_info_pb2.ComponentMemory]:
         """Where each component lies."""
+
+    @_builtins.property
+    def estimates(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelEstimate]:
+        """What it needs on each device."""
 
     def __init__(
         self,
         *,
-        model: Global___Model | None = ...,
+        model: _model_info_pb2.ModelInfo | None = ...,
         cached: Global___CacheEntry | None = ...,
-        loaded: _abc.Iterable[Global___LoadedModel] | None = ...,
-        components: _abc.Iterable[_memory_pb2.ComponentMemory] | None = ...,
+        loaded: _abc.Iterable[_model_info_pb2.LoadedModel] | None = ...,
+        components: _abc.Iterable[_memory_info_pb2.ComponentMemory] | None = ...,
+        estimates: _abc.Iterable[_model_info_pb2.ModelEstimate] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "components", b"components", "loaded", b"loaded", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "components", b"components", "estimates", b"estimates", "loaded", b"loaded", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelStatusResponse: _TypeAlias = GetModelStatusResponse  # noqa: Y015
 
 @_typing.final
-class OptimizeModelRequest(_message.Message):
-    """What copy to make."""
+class UpdateModelRequest(_message.Message):
+    """What to say of a model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    TARGET_MODEL_ID_FIELD_NUMBER: _builtins.int
-    DATA_TYPE_FIELD_NUMBER: _builtins.int
-    PRUNE_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """The model."""
-    target_model_id: _builtins.str
-    """Id of the copy; a name."""
-    data_type: _common_pb2.DataType.ValueType
-    """Data type of the copy's weights. Default: FLOAT16."""
-    prune: _builtins.bool
-    """Leave out tensors that inference does not use (EMA copies, optimizer state)."""
-    @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        target_model_id: _builtins.str = ...,
-        data_type: _common_pb2.DataType.ValueType = ...,
-        prune: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "model_id", b"model_id", "options", b"options", "prune", b"prune", "target_model_id", b"target_model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___OptimizeModelRequest: _TypeAlias = OptimizeModelRequest  # noqa: Y015
-
-@_typing.final
-class OptimizeModelResponse(_message.Message):
-    """One event of an optimisation."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
+    def model(self) -> _model_info_pb2.ModelInfo:
+        """The model as it shall be; model_id says which."""
 
     @_builtins.property
-    def model(self) -> Global___Model:
-        """The copy, once, before the terminal event."""
+    def update_fields(self) -> _field_mask_pb2.FieldMask:
+        """What changes: name, description, tags, trigger_words. At most 4 elements."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
-        model: Global___Model | None = ...,
+        model: _model_info_pb2.ModelInfo | None = ...,
+        update_fields: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "update_fields", b"update_fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "model", b"model"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "model"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
-
-Global___OptimizeModelResponse: _TypeAlias = OptimizeModelResponse  # noqa: Y015
-
-@_typing.final
-class BenchmarkModelRequest(_message.Message):
-    """What to measure."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """The model."""
-    device_id: _builtins.str
-    """The device; empty means the default device."""
-    width: _builtins.int
-    """Width in pixels; absent means native. Range: 256 to 2048, multiples of 8."""
-    height: _builtins.int
-    """Height in pixels; absent means native. Range: 256 to 2048, multiples of 8."""
-    steps: _builtins.int
-    """Measured steps after a warm-up. Range: 1 to 1000. Default: 20."""
-    @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        device_id: _builtins.str = ...,
-        width: _builtins.int | None = ...,
-        height: _builtins.int | None = ...,
-        steps: _builtins.int | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_steps", b"_steps", "_width", b"_width", "height", b"height", "options", b"options", "steps", b"steps", "width", b"width"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_steps", b"_steps", "_width", b"_width", "device_id", b"device_id", "height", b"height", "model_id", b"model_id", "options", b"options", "steps", b"steps", "width", b"width"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
-    _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
-    _WhichOneofReturnType__steps: _TypeAlias = _typing.Literal["steps"]  # noqa: Y015
-    _WhichOneofArgType__steps: _TypeAlias = _typing.Literal["_steps", b"_steps"]  # noqa: Y015
-    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
-    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__steps) -> _WhichOneofReturnType__steps | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
-
-Global___BenchmarkModelRequest: _TypeAlias = BenchmarkModelRequest  # noqa: Y015
-
-@_typing.final
-class ModelBenchmark(_message.Message):
-    """Figures of a model."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    LOAD_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
-    DECODE_FIELD_NUMBER: _builtins.int
-    PEAK_MEMORY_FIELD_NUMBER: _builtins.int
-    UNET_DATA_TYPE_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """The model."""
-    device_id: _builtins.str
-    """The device."""
-    unet_data_type: _common_pb2.DataType.ValueType
-    """Data type of the UNet."""
-    @_builtins.property
-    def load(self) -> _common_pb2.DurationStatistics:
-        """Disk to device."""
-
-    @_builtins.property
-    def step(self) -> _common_pb2.DurationStatistics:
-        """One denoising step with guidance."""
-
-    @_builtins.property
-    def decode(self) -> _common_pb2.DurationStatistics:
-        """Decoding one picture."""
-
-    @_builtins.property
-    def peak_memory(self) -> _common_pb2.ByteFigure:
-        """Device memory at the peak."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        device_id: _builtins.str = ...,
-        load: _common_pb2.DurationStatistics | None = ...,
-        step: _common_pb2.DurationStatistics | None = ...,
-        decode: _common_pb2.DurationStatistics | None = ...,
-        peak_memory: _common_pb2.ByteFigure | None = ...,
-        unet_data_type: _common_pb2.DataType.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "load", b"load", "peak_memory", b"peak_memory", "step", b"step"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "device_id", b"device_id", "load", b"load", "model_id", b"model_id", "peak_memory", b"peak_memory", "step", b"step", "unet_data_type", b"unet_data_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "update_fields", b"update_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ModelBenchmark: _TypeAlias = ModelBenchmark  # noqa: Y015
+Global___UpdateModelRequest: _TypeAlias = UpdateModelRequest  # noqa: Y015
 
 @_typing.final
-class BenchmarkModelResponse(_message.Message):
-    """One event of a benchmark."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_FIELD_NUMBER: _builtins.int
-    RESULT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def result(self) -> Global___ModelBenchmark:
-        """The figures, once, before the terminal event."""
-
-    def __init__(
-        self,
-        *,
-        event: _session_pb2.SessionEvent | None = ...,
-        result: Global___ModelBenchmark | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "result", b"result"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "result", b"result"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "result"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
-
-Global___BenchmarkModelResponse: _TypeAlias = BenchmarkModelResponse  # noqa: Y015
-
-@_typing.final
-class ConvertModelRequest(_message.Message):
-    """What to convert."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    TARGET_MODEL_ID_FIELD_NUMBER: _builtins.int
-    DATA_TYPE_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """The model."""
-    target_model_id: _builtins.str
-    """Id of the result; a name."""
-    data_type: _common_pb2.DataType.ValueType
-    """Data type of the result's weights; UNSPECIFIED keeps each tensor's own."""
-    @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        target_model_id: _builtins.str = ...,
-        data_type: _common_pb2.DataType.ValueType = ...,
-        options: _session_pb2.SessionOptions | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "model_id", b"model_id", "options", b"options", "target_model_id", b"target_model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ConvertModelRequest: _TypeAlias = ConvertModelRequest  # noqa: Y015
-
-@_typing.final
-class ConvertModelResponse(_message.Message):
-    """One event of a conversion."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def model(self) -> Global___Model:
-        """The result, once, before the terminal event."""
-
-    def __init__(
-        self,
-        *,
-        event: _session_pb2.SessionEvent | None = ...,
-        model: Global___Model | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "model", b"model"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "model", b"model"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "model"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
-
-Global___ConvertModelResponse: _TypeAlias = ConvertModelResponse  # noqa: Y015
-
-@_typing.final
-class ImportModelHeader(_message.Message):
-    """What an import announces."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    FORMAT_FIELD_NUMBER: _builtins.int
-    SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    SHA256_FIELD_NUMBER: _builtins.int
-    RESUME_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """Id it shall have; a name."""
-    format: Global___ModelFormat.ValueType
-    """Its format: SAFETENSORS or PICKLE."""
-    size_bytes: _builtins.int
-    """Size of the whole file. Range: 1 to 68719476736."""
-    sha256: _builtins.str
-    """SHA-256 of the whole file, lower-case hexadecimal."""
-    resume: _builtins.bool
-    """Resume the unfinished import of the same model_id and sha256: the data starts at its
-    end, which metadata "received_bytes" of GetModel's NOT_FOUND tells.
-    """
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        format: Global___ModelFormat.ValueType = ...,
-        size_bytes: _builtins.int = ...,
-        sha256: _builtins.str = ...,
-        resume: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "model_id", b"model_id", "resume", b"resume", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ImportModelHeader: _TypeAlias = ImportModelHeader  # noqa: Y015
-
-@_typing.final
-class ImportModelRequest(_message.Message):
-    """One message of an import."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HEADER_FIELD_NUMBER: _builtins.int
-    DATA_FIELD_NUMBER: _builtins.int
-    COMPLETION_SHA256_FIELD_NUMBER: _builtins.int
-    data: _builtins.bytes
-    """The bytes, in order. At most 1048576 bytes."""
-    completion_sha256: _builtins.str
-    """Last message, once: SHA-256 of the whole file, lower-case hexadecimal."""
-    @_builtins.property
-    def header(self) -> Global___ImportModelHeader:
-        """First message, once."""
-
-    def __init__(
-        self,
-        *,
-        header: Global___ImportModelHeader | None = ...,
-        data: _builtins.bytes = ...,
-        completion_sha256: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completion_sha256", b"completion_sha256", "data", b"data", "header", b"header", "part", b"part"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_sha256", b"completion_sha256", "data", b"data", "header", b"header", "part", b"part"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "data", "completion_sha256"]  # noqa: Y015
-    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
-
-Global___ImportModelRequest: _TypeAlias = ImportModelRequest  # noqa: Y015
-
-@_typing.final
-class ImportModelResponse(_message.Message):
-    """The imported model."""
+class UpdateModelResponse(_message.Message):
+    """The model as it is now."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def model(self) -> Global___Model:
+    def model(self) -> _model_info_pb2.ModelInfo:
         """The model."""
 
     def __init__(
         self,
         *,
-        model: Global___Model | None = ...,
+        model: _model_info_pb2.ModelInfo | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1881,7 +1082,53 @@ class ImportModelResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ImportModelResponse: _TypeAlias = ImportModelResponse  # noqa: Y015
+Global___UpdateModelResponse: _TypeAlias = UpdateModelResponse  # noqa: Y015
+
+@_typing.final
+class SetDefaultModelRequest(_message.Message):
+    """Which model becomes the default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """A model of type CHECKPOINT."""
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDefaultModelRequest: _TypeAlias = SetDefaultModelRequest  # noqa: Y015
+
+@_typing.final
+class SetDefaultModelResponse(_message.Message):
+    """The new default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _model_info_pb2.ModelInfo:
+        """The model."""
+
+    def __init__(
+        self,
+        *,
+        model: _model_info_pb2.ModelInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDefaultModelResponse: _TypeAlias = SetDefaultModelResponse  # noqa: Y015
 
 @_typing.final
 class DeleteModelRequest(_message.Message):

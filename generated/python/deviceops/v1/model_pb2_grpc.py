@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from deviceops.v1 import model_pb2 as deviceops_dot_v1_dot_model__pb2
+from deviceops.v1 import model_task_pb2 as deviceops_dot_v1_dot_model__task__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -65,8 +66,8 @@ class ModelServiceStub:
                 _registered_method=True)
         self.ValidateModel = channel.unary_stream(
                 '/deviceops.v1.ModelService/ValidateModel',
-                request_serializer=deviceops_dot_v1_dot_model__pb2.ValidateModelRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_model__pb2.ValidateModelResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_model__task__pb2.ValidateModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__task__pb2.ValidateModelResponse.FromString,
                 _registered_method=True)
         self.GetModelComponents = channel.unary_unary(
                 '/deviceops.v1.ModelService/GetModelComponents',
@@ -105,23 +106,33 @@ class ModelServiceStub:
                 _registered_method=True)
         self.OptimizeModel = channel.unary_stream(
                 '/deviceops.v1.ModelService/OptimizeModel',
-                request_serializer=deviceops_dot_v1_dot_model__pb2.OptimizeModelRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_model__pb2.OptimizeModelResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_model__task__pb2.OptimizeModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__task__pb2.OptimizeModelResponse.FromString,
                 _registered_method=True)
         self.BenchmarkModel = channel.unary_stream(
                 '/deviceops.v1.ModelService/BenchmarkModel',
-                request_serializer=deviceops_dot_v1_dot_model__pb2.BenchmarkModelRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_model__pb2.BenchmarkModelResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_model__task__pb2.BenchmarkModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__task__pb2.BenchmarkModelResponse.FromString,
                 _registered_method=True)
         self.ConvertModel = channel.unary_stream(
                 '/deviceops.v1.ModelService/ConvertModel',
-                request_serializer=deviceops_dot_v1_dot_model__pb2.ConvertModelRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_model__pb2.ConvertModelResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_model__task__pb2.ConvertModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__task__pb2.ConvertModelResponse.FromString,
                 _registered_method=True)
-        self.ImportModel = channel.stream_unary(
+        self.ImportModel = channel.unary_stream(
                 '/deviceops.v1.ModelService/ImportModel',
-                request_serializer=deviceops_dot_v1_dot_model__pb2.ImportModelRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_model__pb2.ImportModelResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_model__task__pb2.ImportModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__task__pb2.ImportModelResponse.FromString,
+                _registered_method=True)
+        self.UpdateModel = channel.unary_unary(
+                '/deviceops.v1.ModelService/UpdateModel',
+                request_serializer=deviceops_dot_v1_dot_model__pb2.UpdateModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__pb2.UpdateModelResponse.FromString,
+                _registered_method=True)
+        self.SetDefaultModel = channel.unary_unary(
+                '/deviceops.v1.ModelService/SetDefaultModel',
+                request_serializer=deviceops_dot_v1_dot_model__pb2.SetDefaultModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__pb2.SetDefaultModelResponse.FromString,
                 _registered_method=True)
         self.DeleteModel = channel.unary_unary(
                 '/deviceops.v1.ModelService/DeleteModel',
@@ -173,9 +184,10 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchModels(self, request, context):
-        """Tell when models appear, change, disappear, are cached or loaded. Ends only with the
-        call.
-        Errors: NOT_FOUND (MODEL_NOT_FOUND).
+        """Tell when models appear, change, disappear, are cached or loaded. First one ADDED event
+        per model, LOADED and CACHED events of those that are, and SNAPSHOT_END, then changes as they
+        happen; ends only with the call.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -244,7 +256,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetModelStatus(self, request, context):
-        """Disk, main memory and devices in one view.
+        """Disk, main memory and devices in one view, and what it needs on each device.
         Errors: NOT_FOUND (MODEL_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -279,12 +291,34 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ImportModel(self, request_iterator, context):
-        """Put a model file into the catalogue. Header first, then data in order, then
-        completion. The file is checked before it becomes visible.
-        Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
-        REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
-        ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+    def ImportModel(self, request, context):
+        """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
+        that were uploaded before. They are checked before the model becomes visible.
+        Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
+        NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+        (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
+        RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateModel(self, request, context):
+        """Change what is said of a model: name, description, tags, trigger words. Kept beside the
+        model; its own files stay as they are.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
+        TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
+        read-only).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetDefaultModel(self, request, context):
+        """Which model requests use that name none. Survives restarts, until the server's setting is
+        changed.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
+        INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -329,8 +363,8 @@ def add_ModelServiceServicer_to_server(servicer, server):
             ),
             'ValidateModel': grpc.unary_stream_rpc_method_handler(
                     servicer.ValidateModel,
-                    request_deserializer=deviceops_dot_v1_dot_model__pb2.ValidateModelRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_model__pb2.ValidateModelResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_model__task__pb2.ValidateModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__task__pb2.ValidateModelResponse.SerializeToString,
             ),
             'GetModelComponents': grpc.unary_unary_rpc_method_handler(
                     servicer.GetModelComponents,
@@ -369,23 +403,33 @@ def add_ModelServiceServicer_to_server(servicer, server):
             ),
             'OptimizeModel': grpc.unary_stream_rpc_method_handler(
                     servicer.OptimizeModel,
-                    request_deserializer=deviceops_dot_v1_dot_model__pb2.OptimizeModelRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_model__pb2.OptimizeModelResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_model__task__pb2.OptimizeModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__task__pb2.OptimizeModelResponse.SerializeToString,
             ),
             'BenchmarkModel': grpc.unary_stream_rpc_method_handler(
                     servicer.BenchmarkModel,
-                    request_deserializer=deviceops_dot_v1_dot_model__pb2.BenchmarkModelRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_model__pb2.BenchmarkModelResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_model__task__pb2.BenchmarkModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__task__pb2.BenchmarkModelResponse.SerializeToString,
             ),
             'ConvertModel': grpc.unary_stream_rpc_method_handler(
                     servicer.ConvertModel,
-                    request_deserializer=deviceops_dot_v1_dot_model__pb2.ConvertModelRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_model__pb2.ConvertModelResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_model__task__pb2.ConvertModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__task__pb2.ConvertModelResponse.SerializeToString,
             ),
-            'ImportModel': grpc.stream_unary_rpc_method_handler(
+            'ImportModel': grpc.unary_stream_rpc_method_handler(
                     servicer.ImportModel,
-                    request_deserializer=deviceops_dot_v1_dot_model__pb2.ImportModelRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_model__pb2.ImportModelResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_model__task__pb2.ImportModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__task__pb2.ImportModelResponse.SerializeToString,
+            ),
+            'UpdateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateModel,
+                    request_deserializer=deviceops_dot_v1_dot_model__pb2.UpdateModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__pb2.UpdateModelResponse.SerializeToString,
+            ),
+            'SetDefaultModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDefaultModel,
+                    request_deserializer=deviceops_dot_v1_dot_model__pb2.SetDefaultModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__pb2.SetDefaultModelResponse.SerializeToString,
             ),
             'DeleteModel': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteModel,
@@ -557,8 +601,8 @@ class ModelService:
             request,
             target,
             '/deviceops.v1.ModelService/ValidateModel',
-            deviceops_dot_v1_dot_model__pb2.ValidateModelRequest.SerializeToString,
-            deviceops_dot_v1_dot_model__pb2.ValidateModelResponse.FromString,
+            deviceops_dot_v1_dot_model__task__pb2.ValidateModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__task__pb2.ValidateModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -773,8 +817,8 @@ class ModelService:
             request,
             target,
             '/deviceops.v1.ModelService/OptimizeModel',
-            deviceops_dot_v1_dot_model__pb2.OptimizeModelRequest.SerializeToString,
-            deviceops_dot_v1_dot_model__pb2.OptimizeModelResponse.FromString,
+            deviceops_dot_v1_dot_model__task__pb2.OptimizeModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__task__pb2.OptimizeModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -800,8 +844,8 @@ class ModelService:
             request,
             target,
             '/deviceops.v1.ModelService/BenchmarkModel',
-            deviceops_dot_v1_dot_model__pb2.BenchmarkModelRequest.SerializeToString,
-            deviceops_dot_v1_dot_model__pb2.BenchmarkModelResponse.FromString,
+            deviceops_dot_v1_dot_model__task__pb2.BenchmarkModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__task__pb2.BenchmarkModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -827,8 +871,8 @@ class ModelService:
             request,
             target,
             '/deviceops.v1.ModelService/ConvertModel',
-            deviceops_dot_v1_dot_model__pb2.ConvertModelRequest.SerializeToString,
-            deviceops_dot_v1_dot_model__pb2.ConvertModelResponse.FromString,
+            deviceops_dot_v1_dot_model__task__pb2.ConvertModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__task__pb2.ConvertModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -840,7 +884,7 @@ class ModelService:
             _registered_method=True)
 
     @staticmethod
-    def ImportModel(request_iterator,
+    def ImportModel(request,
             target,
             options=(),
             channel_credentials=None,
@@ -850,12 +894,66 @@ class ModelService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
-            request_iterator,
+        return grpc.experimental.unary_stream(
+            request,
             target,
             '/deviceops.v1.ModelService/ImportModel',
-            deviceops_dot_v1_dot_model__pb2.ImportModelRequest.SerializeToString,
-            deviceops_dot_v1_dot_model__pb2.ImportModelResponse.FromString,
+            deviceops_dot_v1_dot_model__task__pb2.ImportModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__task__pb2.ImportModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ModelService/UpdateModel',
+            deviceops_dot_v1_dot_model__pb2.UpdateModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__pb2.UpdateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDefaultModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ModelService/SetDefaultModel',
+            deviceops_dot_v1_dot_model__pb2.SetDefaultModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__pb2.SetDefaultModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

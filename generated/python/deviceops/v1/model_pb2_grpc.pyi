@@ -5,6 +5,7 @@ Models on disk, in main memory and on devices."""
 
 from collections import abc as _abc
 from deviceops.v1 import model_pb2 as _model_pb2
+from deviceops.v1 import model_task_pb2 as _model_task_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -57,11 +58,12 @@ class ModelServiceStub:
     link that leads outside the roots are left out and named in the report, not errors.
     """
     WatchModels: _grpc.UnaryStreamMultiCallable[_model_pb2.WatchModelsRequest, _model_pb2.WatchModelsResponse]
-    """Tell when models appear, change, disappear, are cached or loaded. Ends only with the
-    call.
-    Errors: NOT_FOUND (MODEL_NOT_FOUND).
+    """Tell when models appear, change, disappear, are cached or loaded. First one ADDED event
+    per model, LOADED and CACHED events of those that are, and SNAPSHOT_END, then changes as they
+    happen; ends only with the call.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
     """
-    ValidateModel: _grpc.UnaryStreamMultiCallable[_model_pb2.ValidateModelRequest, _model_pb2.ValidateModelResponse]
+    ValidateModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.ValidateModelRequest, _model_task_pb2.ValidateModelResponse]
     """Check a model: header, whole file, or every number in it.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), CANCELLED. Findings are data, not errors.
     """
@@ -96,31 +98,45 @@ class ModelServiceStub:
     CANCELLED.
     """
     GetModelStatus: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelStatusRequest, _model_pb2.GetModelStatusResponse]
-    """Disk, main memory and devices in one view.
+    """Disk, main memory and devices in one view, and what it needs on each device.
     Errors: NOT_FOUND (MODEL_NOT_FOUND).
     """
-    OptimizeModel: _grpc.UnaryStreamMultiCallable[_model_pb2.OptimizeModelRequest, _model_pb2.OptimizeModelResponse]
+    OptimizeModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.OptimizeModelRequest, _model_task_pb2.OptimizeModelResponse]
     """Make a smaller or faster copy of a model in the catalogue (another data type, without
     unused tensors).
     Errors: as ConvertModel.
     """
-    BenchmarkModel: _grpc.UnaryStreamMultiCallable[_model_pb2.BenchmarkModelRequest, _model_pb2.BenchmarkModelResponse]
+    BenchmarkModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.BenchmarkModelRequest, _model_task_pb2.BenchmarkModelResponse]
     """Measure load and step times of a model.
     Errors: as LoadModel.
     """
-    ConvertModel: _grpc.UnaryStreamMultiCallable[_model_pb2.ConvertModelRequest, _model_pb2.ConvertModelResponse]
+    ConvertModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.ConvertModelRequest, _model_task_pb2.ConvertModelResponse]
     """Rewrite a model as safetensors, in a process of its own. Pickles only where the
     operator allows them.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
     (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
     RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
     """
-    ImportModel: _grpc.StreamUnaryMultiCallable[_model_pb2.ImportModelRequest, _model_pb2.ImportModelResponse]
-    """Put a model file into the catalogue. Header first, then data in order, then
-    completion. The file is checked before it becomes visible.
-    Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
-    REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
-    ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+    ImportModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.ImportModelRequest, _model_task_pb2.ImportModelResponse]
+    """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
+    that were uploaded before. They are checked before the model becomes visible.
+    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
+    NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+    (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
+    RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+    """
+    UpdateModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.UpdateModelResponse]
+    """Change what is said of a model: name, description, tags, trigger words. Kept beside the
+    model; its own files stay as they are.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
+    TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
+    read-only).
+    """
+    SetDefaultModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.SetDefaultModelRequest, _model_pb2.SetDefaultModelResponse]
+    """Which model requests use that name none. Survives restarts, until the server's setting is
+    changed.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
+    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]
     """Delete a model from disk, after taking it out of memory.
@@ -157,11 +173,12 @@ class ModelServiceAsyncStub(ModelServiceStub):
     link that leads outside the roots are left out and named in the report, not errors.
     """
     WatchModels: _aio.UnaryStreamMultiCallable[_model_pb2.WatchModelsRequest, _model_pb2.WatchModelsResponse]  # type: ignore[assignment]
-    """Tell when models appear, change, disappear, are cached or loaded. Ends only with the
-    call.
-    Errors: NOT_FOUND (MODEL_NOT_FOUND).
+    """Tell when models appear, change, disappear, are cached or loaded. First one ADDED event
+    per model, LOADED and CACHED events of those that are, and SNAPSHOT_END, then changes as they
+    happen; ends only with the call.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
     """
-    ValidateModel: _aio.UnaryStreamMultiCallable[_model_pb2.ValidateModelRequest, _model_pb2.ValidateModelResponse]  # type: ignore[assignment]
+    ValidateModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.ValidateModelRequest, _model_task_pb2.ValidateModelResponse]  # type: ignore[assignment]
     """Check a model: header, whole file, or every number in it.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), CANCELLED. Findings are data, not errors.
     """
@@ -196,31 +213,45 @@ class ModelServiceAsyncStub(ModelServiceStub):
     CANCELLED.
     """
     GetModelStatus: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelStatusRequest, _model_pb2.GetModelStatusResponse]  # type: ignore[assignment]
-    """Disk, main memory and devices in one view.
+    """Disk, main memory and devices in one view, and what it needs on each device.
     Errors: NOT_FOUND (MODEL_NOT_FOUND).
     """
-    OptimizeModel: _aio.UnaryStreamMultiCallable[_model_pb2.OptimizeModelRequest, _model_pb2.OptimizeModelResponse]  # type: ignore[assignment]
+    OptimizeModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.OptimizeModelRequest, _model_task_pb2.OptimizeModelResponse]  # type: ignore[assignment]
     """Make a smaller or faster copy of a model in the catalogue (another data type, without
     unused tensors).
     Errors: as ConvertModel.
     """
-    BenchmarkModel: _aio.UnaryStreamMultiCallable[_model_pb2.BenchmarkModelRequest, _model_pb2.BenchmarkModelResponse]  # type: ignore[assignment]
+    BenchmarkModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.BenchmarkModelRequest, _model_task_pb2.BenchmarkModelResponse]  # type: ignore[assignment]
     """Measure load and step times of a model.
     Errors: as LoadModel.
     """
-    ConvertModel: _aio.UnaryStreamMultiCallable[_model_pb2.ConvertModelRequest, _model_pb2.ConvertModelResponse]  # type: ignore[assignment]
+    ConvertModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.ConvertModelRequest, _model_task_pb2.ConvertModelResponse]  # type: ignore[assignment]
     """Rewrite a model as safetensors, in a process of its own. Pickles only where the
     operator allows them.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
     (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
     RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
     """
-    ImportModel: _aio.StreamUnaryMultiCallable[_model_pb2.ImportModelRequest, _model_pb2.ImportModelResponse]  # type: ignore[assignment]
-    """Put a model file into the catalogue. Header first, then data in order, then
-    completion. The file is checked before it becomes visible.
-    Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
-    REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
-    ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+    ImportModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.ImportModelRequest, _model_task_pb2.ImportModelResponse]  # type: ignore[assignment]
+    """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
+    that were uploaded before. They are checked before the model becomes visible.
+    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
+    NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+    (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
+    RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+    """
+    UpdateModel: _aio.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.UpdateModelResponse]  # type: ignore[assignment]
+    """Change what is said of a model: name, description, tags, trigger words. Kept beside the
+    model; its own files stay as they are.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
+    TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
+    read-only).
+    """
+    SetDefaultModel: _aio.UnaryUnaryMultiCallable[_model_pb2.SetDefaultModelRequest, _model_pb2.SetDefaultModelResponse]  # type: ignore[assignment]
+    """Which model requests use that name none. Survives restarts, until the server's setting is
+    changed.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
+    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]  # type: ignore[assignment]
     """Delete a model from disk, after taking it out of memory.
@@ -279,16 +310,17 @@ class ModelServiceServicer:
         request: _model_pb2.WatchModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_pb2.WatchModelsResponse], _abc.AsyncIterator[_model_pb2.WatchModelsResponse]]:
-        """Tell when models appear, change, disappear, are cached or loaded. Ends only with the
-        call.
-        Errors: NOT_FOUND (MODEL_NOT_FOUND).
+        """Tell when models appear, change, disappear, are cached or loaded. First one ADDED event
+        per model, LOADED and CACHED events of those that are, and SNAPSHOT_END, then changes as they
+        happen; ends only with the call.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
         """
 
     def ValidateModel(
         self,
-        request: _model_pb2.ValidateModelRequest,
+        request: _model_task_pb2.ValidateModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_model_pb2.ValidateModelResponse], _abc.AsyncIterator[_model_pb2.ValidateModelResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_model_task_pb2.ValidateModelResponse], _abc.AsyncIterator[_model_task_pb2.ValidateModelResponse]]:
         """Check a model: header, whole file, or every number in it.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), CANCELLED. Findings are data, not errors.
         """
@@ -358,15 +390,15 @@ class ModelServiceServicer:
         request: _model_pb2.GetModelStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.GetModelStatusResponse, _abc.Awaitable[_model_pb2.GetModelStatusResponse]]:
-        """Disk, main memory and devices in one view.
+        """Disk, main memory and devices in one view, and what it needs on each device.
         Errors: NOT_FOUND (MODEL_NOT_FOUND).
         """
 
     def OptimizeModel(
         self,
-        request: _model_pb2.OptimizeModelRequest,
+        request: _model_task_pb2.OptimizeModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_model_pb2.OptimizeModelResponse], _abc.AsyncIterator[_model_pb2.OptimizeModelResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_model_task_pb2.OptimizeModelResponse], _abc.AsyncIterator[_model_task_pb2.OptimizeModelResponse]]:
         """Make a smaller or faster copy of a model in the catalogue (another data type, without
         unused tensors).
         Errors: as ConvertModel.
@@ -374,18 +406,18 @@ class ModelServiceServicer:
 
     def BenchmarkModel(
         self,
-        request: _model_pb2.BenchmarkModelRequest,
+        request: _model_task_pb2.BenchmarkModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_model_pb2.BenchmarkModelResponse], _abc.AsyncIterator[_model_pb2.BenchmarkModelResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_model_task_pb2.BenchmarkModelResponse], _abc.AsyncIterator[_model_task_pb2.BenchmarkModelResponse]]:
         """Measure load and step times of a model.
         Errors: as LoadModel.
         """
 
     def ConvertModel(
         self,
-        request: _model_pb2.ConvertModelRequest,
+        request: _model_task_pb2.ConvertModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_model_pb2.ConvertModelResponse], _abc.AsyncIterator[_model_pb2.ConvertModelResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_model_task_pb2.ConvertModelResponse], _abc.AsyncIterator[_model_task_pb2.ConvertModelResponse]]:
         """Rewrite a model as safetensors, in a process of its own. Pickles only where the
         operator allows them.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
@@ -395,14 +427,38 @@ class ModelServiceServicer:
 
     def ImportModel(
         self,
-        request_iterator: _MaybeAsyncIterator[_model_pb2.ImportModelRequest],
+        request: _model_task_pb2.ImportModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_model_pb2.ImportModelResponse, _abc.Awaitable[_model_pb2.ImportModelResponse]]:
-        """Put a model file into the catalogue. Header first, then data in order, then
-        completion. The file is checked before it becomes visible.
-        Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
-        REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
-        ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+    ) -> _typing.Union[_abc.Iterator[_model_task_pb2.ImportModelResponse], _abc.AsyncIterator[_model_task_pb2.ImportModelResponse]]:
+        """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
+        that were uploaded before. They are checked before the model becomes visible.
+        Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
+        NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+        (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
+        RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+        """
+
+    def UpdateModel(
+        self,
+        request: _model_pb2.UpdateModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.UpdateModelResponse, _abc.Awaitable[_model_pb2.UpdateModelResponse]]:
+        """Change what is said of a model: name, description, tags, trigger words. Kept beside the
+        model; its own files stay as they are.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
+        TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
+        read-only).
+        """
+
+    def SetDefaultModel(
+        self,
+        request: _model_pb2.SetDefaultModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.SetDefaultModelResponse, _abc.Awaitable[_model_pb2.SetDefaultModelResponse]]:
+        """Which model requests use that name none. Survives restarts, until the server's setting is
+        changed.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
+        INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
 
     def DeleteModel(

@@ -23,11 +23,15 @@ _sym_db = _symbol_database.Default()
 
 
 from deviceops.v1 import common_pb2 as deviceops_dot_v1_dot_common__pb2
+from deviceops.v1 import device_info_pb2 as deviceops_dot_v1_dot_device__info__pb2
+from deviceops.v1 import event_pb2 as deviceops_dot_v1_dot_event__pb2
+from deviceops.v1 import finishing_pb2 as deviceops_dot_v1_dot_finishing__pb2
+from deviceops.v1 import generation_pb2 as deviceops_dot_v1_dot_generation__pb2
+from deviceops.v1 import safety_pb2 as deviceops_dot_v1_dot_safety__pb2
 from deviceops.v1 import session_pb2 as deviceops_dot_v1_dot_session__pb2
-from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!deviceops/v1/postprocessing.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x01\n\x0bUpscaleStep\x12\x13\n\x06\x66\x61\x63tor\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x18\n\x0btile_pixels\x18\x03 \x01(\rH\x01\x88\x01\x01\x12 \n\x13tile_overlap_pixels\x18\x04 \x01(\rH\x02\x88\x01\x01\x42\t\n\x07_factorB\x0e\n\x0c_tile_pixelsB\x16\n\x14_tile_overlap_pixels\"O\n\x0f\x46\x61\x63\x65RestoreStep\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x15\n\x08strength\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\x81\x01\n\x0bSharpenStep\x12\x13\n\x06\x61mount\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rradius_pixels\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tthreshold\x18\x03 \x01(\rH\x02\x88\x01\x01\x42\t\n\x07_amountB\x10\n\x0e_radius_pixelsB\x0c\n\n_threshold\"1\n\x0b\x44\x65noiseStep\x12\x15\n\x08strength\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\xb4\x01\n\tColorStep\x12\x17\n\nbrightness\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x63ontrast\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nsaturation\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05gamma\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\rauto_contrast\x18\x05 \x01(\x08\x42\r\n\x0b_brightnessB\x0b\n\t_contrastB\r\n\x0b_saturationB\x08\n\x06_gamma\"}\n\nResizeStep\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12*\n\x06\x66ilter\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.ResizeFilter\x12$\n\x03\x66it\x18\x04 \x01(\x0e\x32\x17.deviceops.v1.ResizeFit\"D\n\x08\x43ropStep\x12\x0c\n\x04left\x18\x01 \x01(\r\x12\x0b\n\x03top\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"\xe7\x01\n\rWatermarkStep\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12*\n\x05image\x18\x02 \x01(\x0b\x32\x19.deviceops.v1.ImageSourceH\x00\x12$\n\x06\x61nchor\x18\x03 \x01(\x0e\x32\x14.deviceops.v1.Anchor\x12\x14\n\x07opacity\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05scale\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rmargin_pixels\x18\x06 \x01(\rH\x03\x88\x01\x01\x42\x06\n\x04markB\n\n\x08_opacityB\x08\n\x06_scaleB\x10\n\x0e_margin_pixels\":\n\nFormatStep\x12,\n\x06output\x18\x01 \x01(\x0b\x32\x1c.deviceops.v1.OutputSettings\"\x1f\n\nSafetyStep\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\"\xe5\x03\n\x12PostprocessingStep\x12,\n\x07upscale\x18\x01 \x01(\x0b\x32\x19.deviceops.v1.UpscaleStepH\x00\x12\x35\n\x0c\x66\x61\x63\x65_restore\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.FaceRestoreStepH\x00\x12,\n\x07sharpen\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.SharpenStepH\x00\x12,\n\x07\x64\x65noise\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.DenoiseStepH\x00\x12(\n\x05\x63olor\x18\x05 \x01(\x0b\x32\x17.deviceops.v1.ColorStepH\x00\x12*\n\x06resize\x18\x06 \x01(\x0b\x32\x18.deviceops.v1.ResizeStepH\x00\x12&\n\x04\x63rop\x18\x07 \x01(\x0b\x32\x16.deviceops.v1.CropStepH\x00\x12\x30\n\twatermark\x18\x08 \x01(\x0b\x32\x1b.deviceops.v1.WatermarkStepH\x00\x12*\n\x06\x66ormat\x18\t \x01(\x0b\x32\x18.deviceops.v1.FormatStepH\x00\x12*\n\x06safety\x18\n \x01(\x0b\x32\x18.deviceops.v1.SafetyStepH\x00\x42\x06\n\x04step\"\xde\x01\n\rPostprocessor\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.deviceops.v1.PostprocessorKind\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x13\n\x0b\x65xplanation\x18\x05 \x01(\t\x12\x10\n\x08model_id\x18\x06 \x01(\t\x12\x0f\n\x07\x66\x61\x63tors\x18\x07 \x03(\r\x12(\n\x06limits\x18\x08 \x03(\x0b\x32\x18.deviceops.v1.FieldLimit\"^\n\x19ListPostprocessorsRequest\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.deviceops.v1.PostprocessorKind\x12\x12\n\nready_only\x18\x02 \x01(\x08\"Q\n\x1aListPostprocessorsResponse\x12\x33\n\x0epostprocessors\x18\x01 \x03(\x0b\x32\x1b.deviceops.v1.Postprocessor\"\xf4\x01\n\x0eProcessRequest\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.deviceops.v1.ImageSource\x12/\n\x05steps\x18\x02 \x03(\x0b\x32 .deviceops.v1.PostprocessingStep\x12,\n\x06output\x18\x03 \x01(\x0b\x32\x1c.deviceops.v1.OutputSettings\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12\x11\n\tdevice_id\x18\x05 \x01(\t\x12\x17\n\x0fomit_image_data\x18\x06 \x01(\x08\"<\n\x0fProcessResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"K\n\x0eProcessingItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x19.deviceops.v1.ImageSource\"\xfc\x01\n\x13ProcessBatchRequest\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x1c.deviceops.v1.ProcessingItem\x12/\n\x05steps\x18\x02 \x03(\x0b\x32 .deviceops.v1.PostprocessingStep\x12,\n\x06output\x18\x03 \x01(\x0b\x32\x1c.deviceops.v1.OutputSettings\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12\x11\n\tdevice_id\x18\x05 \x01(\t\x12\x17\n\x0fomit_image_data\x18\x06 \x01(\x08\"A\n\x14ProcessBatchResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"i\n\x12\x43heckSafetyRequest\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.deviceops.v1.ImageSource\x12\x11\n\tpolicy_id\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\r\"C\n\x13\x43heckSafetyResponse\x12,\n\x07verdict\x18\x01 \x01(\x0b\x32\x1b.deviceops.v1.SafetyVerdict\"p\n\nSafetyRule\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x16\n\tthreshold\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.SafetyActionB\x0c\n\n_threshold\"\xb8\x01\n\x0cSafetyPolicy\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\'\n\x05rules\x18\x04 \x03(\x0b\x32\x18.deviceops.v1.SafetyRule\x12\x15\n\rclassifier_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x13\x43reatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"B\n\x14\x43reatePolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"6\n\x10GetPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"?\n\x11GetPolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"<\n\x13ListPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x14ListPoliciesResponse\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x13UpdatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\r\"B\n\x14UpdatePolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"(\n\x13\x44\x65letePolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65letePolicyResponse\"\x92\x01\n\x11TestPolicyRequest\x12\x13\n\tpolicy_id\x18\x01 \x01(\tH\x00\x12,\n\x06policy\x18\x02 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicyH\x00\x12)\n\x06images\x18\x03 \x03(\x0b\x32\x19.deviceops.v1.ImageSourceB\x0f\n\rpolicy_source\"C\n\x12TestPolicyResponse\x12-\n\x08verdicts\x18\x01 \x03(\x0b\x32\x1b.deviceops.v1.SafetyVerdict\"\xc3\x01\n\x1d\x42\x65nchmarkPostprocessorRequest\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x19\n\x0cinput_pixels\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04runs\x18\x04 \x01(\rH\x01\x88\x01\x01\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptionsB\x0f\n\r_input_pixelsB\x07\n\x05_runs\"\x90\x01\n\x1e\x42\x65nchmarkPostprocessorResponse\x12+\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEventH\x00\x12\x36\n\x06result\x18\x02 \x01(\x0b\x32$.deviceops.v1.PostprocessorBenchmarkH\x00\x42\t\n\x07\x63ontent\"\xc2\x01\n\x16PostprocessorBenchmark\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12-\n\x03run\x18\x03 \x01(\x0b\x32 .deviceops.v1.DurationStatistics\x12\x1d\n\x15megapixels_per_second\x18\x04 \x01(\x01\x12-\n\x0bpeak_memory\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\">\n\"GetPostprocessingStatisticsRequest\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\"\x97\x01\n\x17PostprocessorStatistics\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x33\n\tcompleted\x18\x02 \x01(\x0b\x32 .deviceops.v1.DurationStatistics\x12\x14\n\x0c\x66\x61iled_count\x18\x03 \x01(\x04\x12\x17\n\x0f\x63\x61ncelled_count\x18\x04 \x01(\x04\"d\n#GetPostprocessingStatisticsResponse\x12=\n\x0epostprocessors\x18\x01 \x03(\x0b\x32%.deviceops.v1.PostprocessorStatistics*\xf6\x02\n\x11PostprocessorKind\x12\"\n\x1ePOSTPROCESSOR_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPOSTPROCESSOR_KIND_UPSCALE\x10\x01\x12#\n\x1fPOSTPROCESSOR_KIND_FACE_RESTORE\x10\x02\x12\x1e\n\x1aPOSTPROCESSOR_KIND_SHARPEN\x10\x03\x12\x1e\n\x1aPOSTPROCESSOR_KIND_DENOISE\x10\x04\x12\x1c\n\x18POSTPROCESSOR_KIND_COLOR\x10\x05\x12\x1d\n\x19POSTPROCESSOR_KIND_RESIZE\x10\x06\x12\x1b\n\x17POSTPROCESSOR_KIND_CROP\x10\x07\x12 \n\x1cPOSTPROCESSOR_KIND_WATERMARK\x10\x08\x12\x1d\n\x19POSTPROCESSOR_KIND_FORMAT\x10\t\x12\x1d\n\x19POSTPROCESSOR_KIND_SAFETY\x10\n*\x9a\x01\n\x0cResizeFilter\x12\x1d\n\x19RESIZE_FILTER_UNSPECIFIED\x10\x00\x12\x19\n\x15RESIZE_FILTER_LANCZOS\x10\x01\x12\x19\n\x15RESIZE_FILTER_BICUBIC\x10\x02\x12\x1a\n\x16RESIZE_FILTER_BILINEAR\x10\x03\x12\x19\n\x15RESIZE_FILTER_NEAREST\x10\x04*m\n\tResizeFit\x12\x1a\n\x16RESIZE_FIT_UNSPECIFIED\x10\x00\x12\x16\n\x12RESIZE_FIT_STRETCH\x10\x01\x12\x16\n\x12RESIZE_FIT_CONTAIN\x10\x02\x12\x14\n\x10RESIZE_FIT_COVER\x10\x03*\xa1\x01\n\x06\x41nchor\x12\x16\n\x12\x41NCHOR_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41NCHOR_TOP_LEFT\x10\x01\x12\x14\n\x10\x41NCHOR_TOP_RIGHT\x10\x02\x12\x16\n\x12\x41NCHOR_BOTTOM_LEFT\x10\x03\x12\x17\n\x13\x41NCHOR_BOTTOM_RIGHT\x10\x04\x12\x11\n\rANCHOR_CENTER\x10\x05\x12\x10\n\x0c\x41NCHOR_TILED\x10\x06\x32\xee\x08\n\x15PostprocessingService\x12g\n\x12ListPostprocessors\x12\'.deviceops.v1.ListPostprocessorsRequest\x1a(.deviceops.v1.ListPostprocessorsResponse\x12H\n\x07Process\x12\x1c.deviceops.v1.ProcessRequest\x1a\x1d.deviceops.v1.ProcessResponse0\x01\x12W\n\x0cProcessBatch\x12!.deviceops.v1.ProcessBatchRequest\x1a\".deviceops.v1.ProcessBatchResponse0\x01\x12R\n\x0b\x43heckSafety\x12 .deviceops.v1.CheckSafetyRequest\x1a!.deviceops.v1.CheckSafetyResponse\x12U\n\x0c\x43reatePolicy\x12!.deviceops.v1.CreatePolicyRequest\x1a\".deviceops.v1.CreatePolicyResponse\x12L\n\tGetPolicy\x12\x1e.deviceops.v1.GetPolicyRequest\x1a\x1f.deviceops.v1.GetPolicyResponse\x12U\n\x0cListPolicies\x12!.deviceops.v1.ListPoliciesRequest\x1a\".deviceops.v1.ListPoliciesResponse\x12U\n\x0cUpdatePolicy\x12!.deviceops.v1.UpdatePolicyRequest\x1a\".deviceops.v1.UpdatePolicyResponse\x12U\n\x0c\x44\x65letePolicy\x12!.deviceops.v1.DeletePolicyRequest\x1a\".deviceops.v1.DeletePolicyResponse\x12O\n\nTestPolicy\x12\x1f.deviceops.v1.TestPolicyRequest\x1a .deviceops.v1.TestPolicyResponse\x12u\n\x16\x42\x65nchmarkPostprocessor\x12+.deviceops.v1.BenchmarkPostprocessorRequest\x1a,.deviceops.v1.BenchmarkPostprocessorResponse0\x01\x12\x82\x01\n\x1bGetPostprocessingStatistics\x12\x30.deviceops.v1.GetPostprocessingStatisticsRequest\x1a\x31.deviceops.v1.GetPostprocessingStatisticsResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!deviceops/v1/postprocessing.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1c\x64\x65viceops/v1/finishing.proto\x1a\x1d\x64\x65viceops/v1/generation.proto\x1a\x19\x64\x65viceops/v1/safety.proto\x1a\x1a\x64\x65viceops/v1/session.proto\"\xae\x02\n\rPostprocessor\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12-\n\x04kind\x18\x02 \x01(\x0e\x32\x1f.deviceops.v1.PostprocessorKind\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x13\n\x0b\x65xplanation\x18\x05 \x01(\t\x12\x10\n\x08model_id\x18\x06 \x01(\t\x12\x0f\n\x07\x66\x61\x63tors\x18\x07 \x03(\x05\x12(\n\x06limits\x18\x08 \x03(\x0b\x32\x18.deviceops.v1.FieldLimit\x12\x14\n\x0c\x61rchitecture\x18\t \x01(\t\x12\x38\n\nbenchmarks\x18\n \x03(\x0b\x32$.deviceops.v1.PostprocessorBenchmark\"^\n\x19ListPostprocessorsRequest\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.deviceops.v1.PostprocessorKind\x12\x12\n\nready_only\x18\x02 \x01(\x08\"Q\n\x1aListPostprocessorsResponse\x12\x33\n\x0epostprocessors\x18\x01 \x03(\x0b\x32\x1b.deviceops.v1.Postprocessor\"\xdb\x02\n\x13ProcessImageRequest\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.deviceops.v1.InputImage\x12/\n\x05steps\x18\x02 \x03(\x0b\x32 .deviceops.v1.PostprocessingStep\x12,\n\x06output\x18\x03 \x01(\x0b\x32\x1c.deviceops.v1.OutputSettings\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x12\x30\n\tplacement\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\x12*\n\tprecision\x18\x06 \x01(\x0b\x32\x17.deviceops.v1.Precision\"A\n\x14ProcessImageResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"J\n\x0eProcessingItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\'\n\x05image\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.InputImage\"\xe0\x02\n\x14ProcessImagesRequest\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x1c.deviceops.v1.ProcessingItem\x12/\n\x05steps\x18\x02 \x03(\x0b\x32 .deviceops.v1.PostprocessingStep\x12,\n\x06output\x18\x03 \x01(\x0b\x32\x1c.deviceops.v1.OutputSettings\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x12\x30\n\tplacement\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\x12*\n\tprecision\x18\x06 \x01(\x0b\x32\x17.deviceops.v1.Precision\"B\n\x15ProcessImagesResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\x93\x02\n\x1d\x42\x65nchmarkPostprocessorRequest\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x30\n\tplacement\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\x12\x19\n\x0cinput_pixels\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x11\n\x04runs\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12/\n\x08\x64\x65livery\x18\x06 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptionsB\x0f\n\r_input_pixelsB\x07\n\x05_runs\"K\n\x1e\x42\x65nchmarkPostprocessorResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\">\n\"GetPostprocessingStatisticsRequest\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\"\x97\x01\n\x17PostprocessorStatistics\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x33\n\tcompleted\x18\x02 \x01(\x0b\x32 .deviceops.v1.DurationStatistics\x12\x14\n\x0c\x66\x61iled_count\x18\x03 \x01(\x03\x12\x17\n\x0f\x63\x61ncelled_count\x18\x04 \x01(\x03\"d\n#GetPostprocessingStatisticsResponse\x12=\n\x0epostprocessors\x18\x01 \x03(\x0b\x32%.deviceops.v1.PostprocessorStatistics*\xf7\x02\n\x11PostprocessorKind\x12\"\n\x1ePOSTPROCESSOR_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPOSTPROCESSOR_KIND_UPSCALE\x10\x01\x12#\n\x1fPOSTPROCESSOR_KIND_FACE_RESTORE\x10\x02\x12\x1e\n\x1aPOSTPROCESSOR_KIND_SHARPEN\x10\x03\x12\x1e\n\x1aPOSTPROCESSOR_KIND_DENOISE\x10\x04\x12\x1c\n\x18POSTPROCESSOR_KIND_COLOR\x10\x05\x12\x1d\n\x19POSTPROCESSOR_KIND_RESIZE\x10\x06\x12\x1b\n\x17POSTPROCESSOR_KIND_CROP\x10\x07\x12 \n\x1cPOSTPROCESSOR_KIND_WATERMARK\x10\x08\x12\x1d\n\x19POSTPROCESSOR_KIND_SAFETY\x10\t\x12\x1e\n\x1aPOSTPROCESSOR_KIND_CONTROL\x10\n2\x84\t\n\x15PostprocessingService\x12g\n\x12ListPostprocessors\x12\'.deviceops.v1.ListPostprocessorsRequest\x1a(.deviceops.v1.ListPostprocessorsResponse\x12W\n\x0cProcessImage\x12!.deviceops.v1.ProcessImageRequest\x1a\".deviceops.v1.ProcessImageResponse0\x01\x12Z\n\rProcessImages\x12\".deviceops.v1.ProcessImagesRequest\x1a#.deviceops.v1.ProcessImagesResponse0\x01\x12T\n\x0b\x43heckSafety\x12 .deviceops.v1.CheckSafetyRequest\x1a!.deviceops.v1.CheckSafetyResponse0\x01\x12U\n\x0c\x43reatePolicy\x12!.deviceops.v1.CreatePolicyRequest\x1a\".deviceops.v1.CreatePolicyResponse\x12L\n\tGetPolicy\x12\x1e.deviceops.v1.GetPolicyRequest\x1a\x1f.deviceops.v1.GetPolicyResponse\x12U\n\x0cListPolicies\x12!.deviceops.v1.ListPoliciesRequest\x1a\".deviceops.v1.ListPoliciesResponse\x12U\n\x0cUpdatePolicy\x12!.deviceops.v1.UpdatePolicyRequest\x1a\".deviceops.v1.UpdatePolicyResponse\x12U\n\x0c\x44\x65letePolicy\x12!.deviceops.v1.DeletePolicyRequest\x1a\".deviceops.v1.DeletePolicyResponse\x12Q\n\nTestPolicy\x12\x1f.deviceops.v1.TestPolicyRequest\x1a .deviceops.v1.TestPolicyResponse0\x01\x12u\n\x16\x42\x65nchmarkPostprocessor\x12+.deviceops.v1.BenchmarkPostprocessorRequest\x1a,.deviceops.v1.BenchmarkPostprocessorResponse0\x01\x12\x82\x01\n\x1bGetPostprocessingStatistics\x12\x30.deviceops.v1.GetPostprocessingStatisticsRequest\x1a\x31.deviceops.v1.GetPostprocessingStatisticsResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,96 +39,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.postprocessing
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
-  _globals['_POSTPROCESSORKIND']._serialized_start=5074
-  _globals['_POSTPROCESSORKIND']._serialized_end=5448
-  _globals['_RESIZEFILTER']._serialized_start=5451
-  _globals['_RESIZEFILTER']._serialized_end=5605
-  _globals['_RESIZEFIT']._serialized_start=5607
-  _globals['_RESIZEFIT']._serialized_end=5716
-  _globals['_ANCHOR']._serialized_start=5719
-  _globals['_ANCHOR']._serialized_end=5880
-  _globals['_UPSCALESTEP']._serialized_start=140
-  _globals['_UPSCALESTEP']._serialized_end=303
-  _globals['_FACERESTORESTEP']._serialized_start=305
-  _globals['_FACERESTORESTEP']._serialized_end=384
-  _globals['_SHARPENSTEP']._serialized_start=387
-  _globals['_SHARPENSTEP']._serialized_end=516
-  _globals['_DENOISESTEP']._serialized_start=518
-  _globals['_DENOISESTEP']._serialized_end=567
-  _globals['_COLORSTEP']._serialized_start=570
-  _globals['_COLORSTEP']._serialized_end=750
-  _globals['_RESIZESTEP']._serialized_start=752
-  _globals['_RESIZESTEP']._serialized_end=877
-  _globals['_CROPSTEP']._serialized_start=879
-  _globals['_CROPSTEP']._serialized_end=947
-  _globals['_WATERMARKSTEP']._serialized_start=950
-  _globals['_WATERMARKSTEP']._serialized_end=1181
-  _globals['_FORMATSTEP']._serialized_start=1183
-  _globals['_FORMATSTEP']._serialized_end=1241
-  _globals['_SAFETYSTEP']._serialized_start=1243
-  _globals['_SAFETYSTEP']._serialized_end=1274
-  _globals['_POSTPROCESSINGSTEP']._serialized_start=1277
-  _globals['_POSTPROCESSINGSTEP']._serialized_end=1762
-  _globals['_POSTPROCESSOR']._serialized_start=1765
-  _globals['_POSTPROCESSOR']._serialized_end=1987
-  _globals['_LISTPOSTPROCESSORSREQUEST']._serialized_start=1989
-  _globals['_LISTPOSTPROCESSORSREQUEST']._serialized_end=2083
-  _globals['_LISTPOSTPROCESSORSRESPONSE']._serialized_start=2085
-  _globals['_LISTPOSTPROCESSORSRESPONSE']._serialized_end=2166
-  _globals['_PROCESSREQUEST']._serialized_start=2169
-  _globals['_PROCESSREQUEST']._serialized_end=2413
-  _globals['_PROCESSRESPONSE']._serialized_start=2415
-  _globals['_PROCESSRESPONSE']._serialized_end=2475
-  _globals['_PROCESSINGITEM']._serialized_start=2477
-  _globals['_PROCESSINGITEM']._serialized_end=2552
-  _globals['_PROCESSBATCHREQUEST']._serialized_start=2555
-  _globals['_PROCESSBATCHREQUEST']._serialized_end=2807
-  _globals['_PROCESSBATCHRESPONSE']._serialized_start=2809
-  _globals['_PROCESSBATCHRESPONSE']._serialized_end=2874
-  _globals['_CHECKSAFETYREQUEST']._serialized_start=2876
-  _globals['_CHECKSAFETYREQUEST']._serialized_end=2981
-  _globals['_CHECKSAFETYRESPONSE']._serialized_start=2983
-  _globals['_CHECKSAFETYRESPONSE']._serialized_end=3050
-  _globals['_SAFETYRULE']._serialized_start=3052
-  _globals['_SAFETYRULE']._serialized_end=3164
-  _globals['_SAFETYPOLICY']._serialized_start=3167
-  _globals['_SAFETYPOLICY']._serialized_end=3351
-  _globals['_CREATEPOLICYREQUEST']._serialized_start=3353
-  _globals['_CREATEPOLICYREQUEST']._serialized_end=3418
-  _globals['_CREATEPOLICYRESPONSE']._serialized_start=3420
-  _globals['_CREATEPOLICYRESPONSE']._serialized_end=3486
-  _globals['_GETPOLICYREQUEST']._serialized_start=3488
-  _globals['_GETPOLICYREQUEST']._serialized_end=3542
-  _globals['_GETPOLICYRESPONSE']._serialized_start=3544
-  _globals['_GETPOLICYRESPONSE']._serialized_end=3607
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=3609
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=3669
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=3671
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=3764
-  _globals['_UPDATEPOLICYREQUEST']._serialized_start=3766
-  _globals['_UPDATEPOLICYREQUEST']._serialized_end=3857
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=3859
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=3925
-  _globals['_DELETEPOLICYREQUEST']._serialized_start=3927
-  _globals['_DELETEPOLICYREQUEST']._serialized_end=3967
-  _globals['_DELETEPOLICYRESPONSE']._serialized_start=3969
-  _globals['_DELETEPOLICYRESPONSE']._serialized_end=3991
-  _globals['_TESTPOLICYREQUEST']._serialized_start=3994
-  _globals['_TESTPOLICYREQUEST']._serialized_end=4140
-  _globals['_TESTPOLICYRESPONSE']._serialized_start=4142
-  _globals['_TESTPOLICYRESPONSE']._serialized_end=4209
-  _globals['_BENCHMARKPOSTPROCESSORREQUEST']._serialized_start=4212
-  _globals['_BENCHMARKPOSTPROCESSORREQUEST']._serialized_end=4407
-  _globals['_BENCHMARKPOSTPROCESSORRESPONSE']._serialized_start=4410
-  _globals['_BENCHMARKPOSTPROCESSORRESPONSE']._serialized_end=4554
-  _globals['_POSTPROCESSORBENCHMARK']._serialized_start=4557
-  _globals['_POSTPROCESSORBENCHMARK']._serialized_end=4751
-  _globals['_GETPOSTPROCESSINGSTATISTICSREQUEST']._serialized_start=4753
-  _globals['_GETPOSTPROCESSINGSTATISTICSREQUEST']._serialized_end=4815
-  _globals['_POSTPROCESSORSTATISTICS']._serialized_start=4818
-  _globals['_POSTPROCESSORSTATISTICS']._serialized_end=4969
-  _globals['_GETPOSTPROCESSINGSTATISTICSRESPONSE']._serialized_start=4971
-  _globals['_GETPOSTPROCESSINGSTATISTICSRESPONSE']._serialized_end=5071
-  _globals['_POSTPROCESSINGSERVICE']._serialized_start=5883
-  _globals['_POSTPROCESSINGSERVICE']._serialized_end=7017
+  _globals['_POSTPROCESSORKIND']._serialized_start=2328
+  _globals['_POSTPROCESSORKIND']._serialized_end=2703
+  _globals['_POSTPROCESSOR']._serialized_start=253
+  _globals['_POSTPROCESSOR']._serialized_end=555
+  _globals['_LISTPOSTPROCESSORSREQUEST']._serialized_start=557
+  _globals['_LISTPOSTPROCESSORSREQUEST']._serialized_end=651
+  _globals['_LISTPOSTPROCESSORSRESPONSE']._serialized_start=653
+  _globals['_LISTPOSTPROCESSORSRESPONSE']._serialized_end=734
+  _globals['_PROCESSIMAGEREQUEST']._serialized_start=737
+  _globals['_PROCESSIMAGEREQUEST']._serialized_end=1084
+  _globals['_PROCESSIMAGERESPONSE']._serialized_start=1086
+  _globals['_PROCESSIMAGERESPONSE']._serialized_end=1151
+  _globals['_PROCESSINGITEM']._serialized_start=1153
+  _globals['_PROCESSINGITEM']._serialized_end=1227
+  _globals['_PROCESSIMAGESREQUEST']._serialized_start=1230
+  _globals['_PROCESSIMAGESREQUEST']._serialized_end=1582
+  _globals['_PROCESSIMAGESRESPONSE']._serialized_start=1584
+  _globals['_PROCESSIMAGESRESPONSE']._serialized_end=1650
+  _globals['_BENCHMARKPOSTPROCESSORREQUEST']._serialized_start=1653
+  _globals['_BENCHMARKPOSTPROCESSORREQUEST']._serialized_end=1928
+  _globals['_BENCHMARKPOSTPROCESSORRESPONSE']._serialized_start=1930
+  _globals['_BENCHMARKPOSTPROCESSORRESPONSE']._serialized_end=2005
+  _globals['_GETPOSTPROCESSINGSTATISTICSREQUEST']._serialized_start=2007
+  _globals['_GETPOSTPROCESSINGSTATISTICSREQUEST']._serialized_end=2069
+  _globals['_POSTPROCESSORSTATISTICS']._serialized_start=2072
+  _globals['_POSTPROCESSORSTATISTICS']._serialized_end=2223
+  _globals['_GETPOSTPROCESSINGSTATISTICSRESPONSE']._serialized_start=2225
+  _globals['_GETPOSTPROCESSINGSTATISTICSRESPONSE']._serialized_end=2325
+  _globals['_POSTPROCESSINGSERVICE']._serialized_start=2706
+  _globals['_POSTPROCESSINGSERVICE']._serialized_end=3862
 # @@protoc_insertion_point(module_scope)

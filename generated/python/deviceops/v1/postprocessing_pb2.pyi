@@ -5,10 +5,13 @@ Finishing pictures: upscale, restore, adjust, check."""
 
 from collections import abc as _abc
 from deviceops.v1 import common_pb2 as _common_pb2
+from deviceops.v1 import device_info_pb2 as _device_info_pb2
+from deviceops.v1 import event_pb2 as _event_pb2
+from deviceops.v1 import finishing_pb2 as _finishing_pb2
+from deviceops.v1 import generation_pb2 as _generation_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -46,10 +49,10 @@ class _PostprocessorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pos
     """A part."""
     POSTPROCESSOR_KIND_WATERMARK: _PostprocessorKind.ValueType  # 8
     """A mark on top."""
-    POSTPROCESSOR_KIND_FORMAT: _PostprocessorKind.ValueType  # 9
-    """Another file format."""
-    POSTPROCESSOR_KIND_SAFETY: _PostprocessorKind.ValueType  # 10
+    POSTPROCESSOR_KIND_SAFETY: _PostprocessorKind.ValueType  # 9
     """A safety verdict."""
+    POSTPROCESSOR_KIND_CONTROL: _PostprocessorKind.ValueType  # 10
+    """A control picture (pose, depth, normals)."""
 
 class PostprocessorKind(_PostprocessorKind, metaclass=_PostprocessorKindEnumTypeWrapper):
     """What a postprocessor does."""
@@ -72,557 +75,11 @@ POSTPROCESSOR_KIND_CROP: PostprocessorKind.ValueType  # 7
 """A part."""
 POSTPROCESSOR_KIND_WATERMARK: PostprocessorKind.ValueType  # 8
 """A mark on top."""
-POSTPROCESSOR_KIND_FORMAT: PostprocessorKind.ValueType  # 9
-"""Another file format."""
-POSTPROCESSOR_KIND_SAFETY: PostprocessorKind.ValueType  # 10
+POSTPROCESSOR_KIND_SAFETY: PostprocessorKind.ValueType  # 9
 """A safety verdict."""
+POSTPROCESSOR_KIND_CONTROL: PostprocessorKind.ValueType  # 10
+"""A control picture (pose, depth, normals)."""
 Global___PostprocessorKind: _TypeAlias = PostprocessorKind  # noqa: Y015
-
-class _ResizeFilter:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ResizeFilterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResizeFilter.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    RESIZE_FILTER_UNSPECIFIED: _ResizeFilter.ValueType  # 0
-    """LANCZOS."""
-    RESIZE_FILTER_LANCZOS: _ResizeFilter.ValueType  # 1
-    """Lanczos, 3 lobes."""
-    RESIZE_FILTER_BICUBIC: _ResizeFilter.ValueType  # 2
-    """Bicubic."""
-    RESIZE_FILTER_BILINEAR: _ResizeFilter.ValueType  # 3
-    """Bilinear."""
-    RESIZE_FILTER_NEAREST: _ResizeFilter.ValueType  # 4
-    """Nearest pixel."""
-
-class ResizeFilter(_ResizeFilter, metaclass=_ResizeFilterEnumTypeWrapper):
-    """How pixels are computed at another size."""
-
-RESIZE_FILTER_UNSPECIFIED: ResizeFilter.ValueType  # 0
-"""LANCZOS."""
-RESIZE_FILTER_LANCZOS: ResizeFilter.ValueType  # 1
-"""Lanczos, 3 lobes."""
-RESIZE_FILTER_BICUBIC: ResizeFilter.ValueType  # 2
-"""Bicubic."""
-RESIZE_FILTER_BILINEAR: ResizeFilter.ValueType  # 3
-"""Bilinear."""
-RESIZE_FILTER_NEAREST: ResizeFilter.ValueType  # 4
-"""Nearest pixel."""
-Global___ResizeFilter: _TypeAlias = ResizeFilter  # noqa: Y015
-
-class _ResizeFit:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ResizeFitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResizeFit.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    RESIZE_FIT_UNSPECIFIED: _ResizeFit.ValueType  # 0
-    """STRETCH."""
-    RESIZE_FIT_STRETCH: _ResizeFit.ValueType  # 1
-    """Width and height exactly, distorting."""
-    RESIZE_FIT_CONTAIN: _ResizeFit.ValueType  # 2
-    """As large as fits inside, keeping the shape."""
-    RESIZE_FIT_COVER: _ResizeFit.ValueType  # 3
-    """Fill, keeping the shape, centre cropped."""
-
-class ResizeFit(_ResizeFit, metaclass=_ResizeFitEnumTypeWrapper):
-    """What happens when the shape differs."""
-
-RESIZE_FIT_UNSPECIFIED: ResizeFit.ValueType  # 0
-"""STRETCH."""
-RESIZE_FIT_STRETCH: ResizeFit.ValueType  # 1
-"""Width and height exactly, distorting."""
-RESIZE_FIT_CONTAIN: ResizeFit.ValueType  # 2
-"""As large as fits inside, keeping the shape."""
-RESIZE_FIT_COVER: ResizeFit.ValueType  # 3
-"""Fill, keeping the shape, centre cropped."""
-Global___ResizeFit: _TypeAlias = ResizeFit  # noqa: Y015
-
-class _Anchor:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _AnchorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Anchor.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    ANCHOR_UNSPECIFIED: _Anchor.ValueType  # 0
-    """BOTTOM_RIGHT."""
-    ANCHOR_TOP_LEFT: _Anchor.ValueType  # 1
-    """Top left."""
-    ANCHOR_TOP_RIGHT: _Anchor.ValueType  # 2
-    """Top right."""
-    ANCHOR_BOTTOM_LEFT: _Anchor.ValueType  # 3
-    """Bottom left."""
-    ANCHOR_BOTTOM_RIGHT: _Anchor.ValueType  # 4
-    """Bottom right."""
-    ANCHOR_CENTER: _Anchor.ValueType  # 5
-    """Centre."""
-    ANCHOR_TILED: _Anchor.ValueType  # 6
-    """Repeated over the whole picture."""
-
-class Anchor(_Anchor, metaclass=_AnchorEnumTypeWrapper):
-    """A place on a picture."""
-
-ANCHOR_UNSPECIFIED: Anchor.ValueType  # 0
-"""BOTTOM_RIGHT."""
-ANCHOR_TOP_LEFT: Anchor.ValueType  # 1
-"""Top left."""
-ANCHOR_TOP_RIGHT: Anchor.ValueType  # 2
-"""Top right."""
-ANCHOR_BOTTOM_LEFT: Anchor.ValueType  # 3
-"""Bottom left."""
-ANCHOR_BOTTOM_RIGHT: Anchor.ValueType  # 4
-"""Bottom right."""
-ANCHOR_CENTER: Anchor.ValueType  # 5
-"""Centre."""
-ANCHOR_TILED: Anchor.ValueType  # 6
-"""Repeated over the whole picture."""
-Global___Anchor: _TypeAlias = Anchor  # noqa: Y015
-
-@_typing.final
-class UpscaleStep(_message.Message):
-    """Enlarge with a network, in tiles."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FACTOR_FIELD_NUMBER: _builtins.int
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    TILE_PIXELS_FIELD_NUMBER: _builtins.int
-    TILE_OVERLAP_PIXELS_FIELD_NUMBER: _builtins.int
-    factor: _builtins.int
-    """Enlargement. Range: 2 to 4, multiples of 2. Default: 4."""
-    model_id: _builtins.str
-    """A model of type UPSCALER; empty means the best installed for the factor."""
-    tile_pixels: _builtins.int
-    """Tile edge in pixels of the input; 0 lets the server choose by memory. Range: 0 to
-    2048, multiples of 8. Default: 0.
-    """
-    tile_overlap_pixels: _builtins.int
-    """Overlap of tiles in pixels, less than half a tile. Range: 0 to 256. Default: 16."""
-    def __init__(
-        self,
-        *,
-        factor: _builtins.int | None = ...,
-        model_id: _builtins.str = ...,
-        tile_pixels: _builtins.int | None = ...,
-        tile_overlap_pixels: _builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_factor", b"_factor", "_tile_overlap_pixels", b"_tile_overlap_pixels", "_tile_pixels", b"_tile_pixels", "factor", b"factor", "tile_overlap_pixels", b"tile_overlap_pixels", "tile_pixels", b"tile_pixels"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_factor", b"_factor", "_tile_overlap_pixels", b"_tile_overlap_pixels", "_tile_pixels", b"_tile_pixels", "factor", b"factor", "model_id", b"model_id", "tile_overlap_pixels", b"tile_overlap_pixels", "tile_pixels", b"tile_pixels"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__factor: _TypeAlias = _typing.Literal["factor"]  # noqa: Y015
-    _WhichOneofArgType__factor: _TypeAlias = _typing.Literal["_factor", b"_factor"]  # noqa: Y015
-    _WhichOneofReturnType__tile_overlap_pixels: _TypeAlias = _typing.Literal["tile_overlap_pixels"]  # noqa: Y015
-    _WhichOneofArgType__tile_overlap_pixels: _TypeAlias = _typing.Literal["_tile_overlap_pixels", b"_tile_overlap_pixels"]  # noqa: Y015
-    _WhichOneofReturnType__tile_pixels: _TypeAlias = _typing.Literal["tile_pixels"]  # noqa: Y015
-    _WhichOneofArgType__tile_pixels: _TypeAlias = _typing.Literal["_tile_pixels", b"_tile_pixels"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__factor) -> _WhichOneofReturnType__factor | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__tile_overlap_pixels) -> _WhichOneofReturnType__tile_overlap_pixels | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__tile_pixels) -> _WhichOneofReturnType__tile_pixels | None: ...
-
-Global___UpscaleStep: _TypeAlias = UpscaleStep  # noqa: Y015
-
-@_typing.final
-class FaceRestoreStep(_message.Message):
-    """Redraw faces."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POSTPROCESSOR_ID_FIELD_NUMBER: _builtins.int
-    STRENGTH_FIELD_NUMBER: _builtins.int
-    postprocessor_id: _builtins.str
-    """The restorer; empty means the best installed."""
-    strength: _builtins.float
-    """Blend of the restored face. Range: 0 to 1. Default: 1."""
-    def __init__(
-        self,
-        *,
-        postprocessor_id: _builtins.str = ...,
-        strength: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "postprocessor_id", b"postprocessor_id", "strength", b"strength"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
-    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
-
-Global___FaceRestoreStep: _TypeAlias = FaceRestoreStep  # noqa: Y015
-
-@_typing.final
-class SharpenStep(_message.Message):
-    """Unsharp mask."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    AMOUNT_FIELD_NUMBER: _builtins.int
-    RADIUS_PIXELS_FIELD_NUMBER: _builtins.int
-    THRESHOLD_FIELD_NUMBER: _builtins.int
-    amount: _builtins.float
-    """Strength. Range: 0 to 5. Default: 1."""
-    radius_pixels: _builtins.float
-    """Radius in pixels. Range: 0.1 to 50. Default: 1."""
-    threshold: _builtins.int
-    """Least difference of 8-bit levels that is sharpened. Range: 0 to 255. Default: 0."""
-    def __init__(
-        self,
-        *,
-        amount: _builtins.float | None = ...,
-        radius_pixels: _builtins.float | None = ...,
-        threshold: _builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "_radius_pixels", b"_radius_pixels", "_threshold", b"_threshold", "amount", b"amount", "radius_pixels", b"radius_pixels", "threshold", b"threshold"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "_radius_pixels", b"_radius_pixels", "_threshold", b"_threshold", "amount", b"amount", "radius_pixels", b"radius_pixels", "threshold", b"threshold"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__amount: _TypeAlias = _typing.Literal["amount"]  # noqa: Y015
-    _WhichOneofArgType__amount: _TypeAlias = _typing.Literal["_amount", b"_amount"]  # noqa: Y015
-    _WhichOneofReturnType__radius_pixels: _TypeAlias = _typing.Literal["radius_pixels"]  # noqa: Y015
-    _WhichOneofArgType__radius_pixels: _TypeAlias = _typing.Literal["_radius_pixels", b"_radius_pixels"]  # noqa: Y015
-    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
-    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__amount) -> _WhichOneofReturnType__amount | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__radius_pixels) -> _WhichOneofReturnType__radius_pixels | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
-
-Global___SharpenStep: _TypeAlias = SharpenStep  # noqa: Y015
-
-@_typing.final
-class DenoiseStep(_message.Message):
-    """Smooth noise, keep edges."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STRENGTH_FIELD_NUMBER: _builtins.int
-    strength: _builtins.float
-    """Strength. Range: 0 to 1. Default: 0.5."""
-    def __init__(
-        self,
-        *,
-        strength: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
-    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
-
-Global___DenoiseStep: _TypeAlias = DenoiseStep  # noqa: Y015
-
-@_typing.final
-class ColorStep(_message.Message):
-    """Colour and tone. 1 leaves a property as it is."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BRIGHTNESS_FIELD_NUMBER: _builtins.int
-    CONTRAST_FIELD_NUMBER: _builtins.int
-    SATURATION_FIELD_NUMBER: _builtins.int
-    GAMMA_FIELD_NUMBER: _builtins.int
-    AUTO_CONTRAST_FIELD_NUMBER: _builtins.int
-    brightness: _builtins.float
-    """Range: 0 to 4. Default: 1."""
-    contrast: _builtins.float
-    """Range: 0 to 4. Default: 1."""
-    saturation: _builtins.float
-    """Range: 0 to 4. Default: 1."""
-    gamma: _builtins.float
-    """Range: 0.1 to 10. Default: 1."""
-    auto_contrast: _builtins.bool
-    """Stretch levels so that the darkest and brightest 0.5 % clip."""
-    def __init__(
-        self,
-        *,
-        brightness: _builtins.float | None = ...,
-        contrast: _builtins.float | None = ...,
-        saturation: _builtins.float | None = ...,
-        gamma: _builtins.float | None = ...,
-        auto_contrast: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_brightness", b"_brightness", "_contrast", b"_contrast", "_gamma", b"_gamma", "_saturation", b"_saturation", "brightness", b"brightness", "contrast", b"contrast", "gamma", b"gamma", "saturation", b"saturation"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_brightness", b"_brightness", "_contrast", b"_contrast", "_gamma", b"_gamma", "_saturation", b"_saturation", "auto_contrast", b"auto_contrast", "brightness", b"brightness", "contrast", b"contrast", "gamma", b"gamma", "saturation", b"saturation"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__brightness: _TypeAlias = _typing.Literal["brightness"]  # noqa: Y015
-    _WhichOneofArgType__brightness: _TypeAlias = _typing.Literal["_brightness", b"_brightness"]  # noqa: Y015
-    _WhichOneofReturnType__contrast: _TypeAlias = _typing.Literal["contrast"]  # noqa: Y015
-    _WhichOneofArgType__contrast: _TypeAlias = _typing.Literal["_contrast", b"_contrast"]  # noqa: Y015
-    _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
-    _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
-    _WhichOneofReturnType__saturation: _TypeAlias = _typing.Literal["saturation"]  # noqa: Y015
-    _WhichOneofArgType__saturation: _TypeAlias = _typing.Literal["_saturation", b"_saturation"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__brightness) -> _WhichOneofReturnType__brightness | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__contrast) -> _WhichOneofReturnType__contrast | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__saturation) -> _WhichOneofReturnType__saturation | None: ...
-
-Global___ColorStep: _TypeAlias = ColorStep  # noqa: Y015
-
-@_typing.final
-class ResizeStep(_message.Message):
-    """Another size."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
-    FIT_FIELD_NUMBER: _builtins.int
-    width: _builtins.int
-    """Range: 1 to 16384."""
-    height: _builtins.int
-    """Range: 1 to 16384."""
-    filter: Global___ResizeFilter.ValueType
-    """Default: LANCZOS."""
-    fit: Global___ResizeFit.ValueType
-    """Default: STRETCH."""
-    def __init__(
-        self,
-        *,
-        width: _builtins.int = ...,
-        height: _builtins.int = ...,
-        filter: Global___ResizeFilter.ValueType = ...,
-        fit: Global___ResizeFit.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "fit", b"fit", "height", b"height", "width", b"width"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ResizeStep: _TypeAlias = ResizeStep  # noqa: Y015
-
-@_typing.final
-class CropStep(_message.Message):
-    """A part of the picture. It must lie inside."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LEFT_FIELD_NUMBER: _builtins.int
-    TOP_FIELD_NUMBER: _builtins.int
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    left: _builtins.int
-    """Left edge in pixels."""
-    top: _builtins.int
-    """Upper edge in pixels."""
-    width: _builtins.int
-    """Range: 1 to 16384."""
-    height: _builtins.int
-    """Range: 1 to 16384."""
-    def __init__(
-        self,
-        *,
-        left: _builtins.int = ...,
-        top: _builtins.int = ...,
-        width: _builtins.int = ...,
-        height: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "left", b"left", "top", b"top", "width", b"width"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CropStep: _TypeAlias = CropStep  # noqa: Y015
-
-@_typing.final
-class WatermarkStep(_message.Message):
-    """A visible mark on top."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TEXT_FIELD_NUMBER: _builtins.int
-    IMAGE_FIELD_NUMBER: _builtins.int
-    ANCHOR_FIELD_NUMBER: _builtins.int
-    OPACITY_FIELD_NUMBER: _builtins.int
-    SCALE_FIELD_NUMBER: _builtins.int
-    MARGIN_PIXELS_FIELD_NUMBER: _builtins.int
-    text: _builtins.str
-    """Text in the built-in font. At most 200 characters."""
-    anchor: Global___Anchor.ValueType
-    """Default: BOTTOM_RIGHT."""
-    opacity: _builtins.float
-    """Range: 0 to 1. Default: 0.5."""
-    scale: _builtins.float
-    """Height of the mark as a share of the picture's. Range: 0.01 to 1. Default: 0.05."""
-    margin_pixels: _builtins.int
-    """Distance from the edge in pixels. Range: 0 to 1024. Default: 16."""
-    @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
-        """A picture; its alpha is used."""
-
-    def __init__(
-        self,
-        *,
-        text: _builtins.str = ...,
-        image: _common_pb2.ImageSource | None = ...,
-        anchor: Global___Anchor.ValueType = ...,
-        opacity: _builtins.float | None = ...,
-        scale: _builtins.float | None = ...,
-        margin_pixels: _builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_margin_pixels", b"_margin_pixels", "_opacity", b"_opacity", "_scale", b"_scale", "image", b"image", "margin_pixels", b"margin_pixels", "mark", b"mark", "opacity", b"opacity", "scale", b"scale", "text", b"text"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_margin_pixels", b"_margin_pixels", "_opacity", b"_opacity", "_scale", b"_scale", "anchor", b"anchor", "image", b"image", "margin_pixels", b"margin_pixels", "mark", b"mark", "opacity", b"opacity", "scale", b"scale", "text", b"text"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__margin_pixels: _TypeAlias = _typing.Literal["margin_pixels"]  # noqa: Y015
-    _WhichOneofArgType__margin_pixels: _TypeAlias = _typing.Literal["_margin_pixels", b"_margin_pixels"]  # noqa: Y015
-    _WhichOneofReturnType__opacity: _TypeAlias = _typing.Literal["opacity"]  # noqa: Y015
-    _WhichOneofArgType__opacity: _TypeAlias = _typing.Literal["_opacity", b"_opacity"]  # noqa: Y015
-    _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
-    _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
-    _WhichOneofReturnType_mark: _TypeAlias = _typing.Literal["text", "image"]  # noqa: Y015
-    _WhichOneofArgType_mark: _TypeAlias = _typing.Literal["mark", b"mark"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__margin_pixels) -> _WhichOneofReturnType__margin_pixels | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__opacity) -> _WhichOneofReturnType__opacity | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_mark) -> _WhichOneofReturnType_mark | None: ...
-
-Global___WatermarkStep: _TypeAlias = WatermarkStep  # noqa: Y015
-
-@_typing.final
-class FormatStep(_message.Message):
-    """Another file format; last step of a chain."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    OUTPUT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def output(self) -> _common_pb2.OutputSettings:
-        """The encoding."""
-
-    def __init__(
-        self,
-        *,
-        output: _common_pb2.OutputSettings | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___FormatStep: _TypeAlias = FormatStep  # noqa: Y015
-
-@_typing.final
-class SafetyStep(_message.Message):
-    """A safety verdict on the picture at this point of the chain; does what the policy says."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_ID_FIELD_NUMBER: _builtins.int
-    policy_id: _builtins.str
-    """The policy; empty means the configured default."""
-    def __init__(
-        self,
-        *,
-        policy_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy_id", b"policy_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SafetyStep: _TypeAlias = SafetyStep  # noqa: Y015
-
-@_typing.final
-class PostprocessingStep(_message.Message):
-    """One step of a chain."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    UPSCALE_FIELD_NUMBER: _builtins.int
-    FACE_RESTORE_FIELD_NUMBER: _builtins.int
-    SHARPEN_FIELD_NUMBER: _builtins.int
-    DENOISE_FIELD_NUMBER: _builtins.int
-    COLOR_FIELD_NUMBER: _builtins.int
-    RESIZE_FIELD_NUMBER: _builtins.int
-    CROP_FIELD_NUMBER: _builtins.int
-    WATERMARK_FIELD_NUMBER: _builtins.int
-    FORMAT_FIELD_NUMBER: _builtins.int
-    SAFETY_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def upscale(self) -> Global___UpscaleStep:
-        """Enlarge."""
-
-    @_builtins.property
-    def face_restore(self) -> Global___FaceRestoreStep:
-        """Redraw faces."""
-
-    @_builtins.property
-    def sharpen(self) -> Global___SharpenStep:
-        """Sharpen."""
-
-    @_builtins.property
-    def denoise(self) -> Global___DenoiseStep:
-        """Smooth noise."""
-
-    @_builtins.property
-    def color(self) -> Global___ColorStep:
-        """Colour and tone."""
-
-    @_builtins.property
-    def resize(self) -> Global___ResizeStep:
-        """Another size."""
-
-    @_builtins.property
-    def crop(self) -> Global___CropStep:
-        """A part."""
-
-    @_builtins.property
-    def watermark(self) -> Global___WatermarkStep:
-        """A mark."""
-
-    @_builtins.property
-    def format(self) -> Global___FormatStep:
-        """Another file format."""
-
-    @_builtins.property
-    def safety(self) -> Global___SafetyStep:
-        """A safety verdict."""
-
-    def __init__(
-        self,
-        *,
-        upscale: Global___UpscaleStep | None = ...,
-        face_restore: Global___FaceRestoreStep | None = ...,
-        sharpen: Global___SharpenStep | None = ...,
-        denoise: Global___DenoiseStep | None = ...,
-        color: Global___ColorStep | None = ...,
-        resize: Global___ResizeStep | None = ...,
-        crop: Global___CropStep | None = ...,
-        watermark: Global___WatermarkStep | None = ...,
-        format: Global___FormatStep | None = ...,
-        safety: Global___SafetyStep | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "denoise", b"denoise", "face_restore", b"face_restore", "format", b"format", "resize", b"resize", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "denoise", b"denoise", "face_restore", b"face_restore", "format", b"format", "resize", b"resize", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["upscale", "face_restore", "sharpen", "denoise", "color", "resize", "crop", "watermark", "format", "safety"]  # noqa: Y015
-    _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
-
-Global___PostprocessingStep: _TypeAlias = PostprocessingStep  # noqa: Y015
 
 @_typing.final
 class Postprocessor(_message.Message):
@@ -638,6 +95,8 @@ class Postprocessor(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
+    BENCHMARKS_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
     """Its id, a name ("upscale-compact-4x", "sharpen")."""
     kind: Global___PostprocessorKind.ValueType
@@ -650,6 +109,8 @@ class Postprocessor(_message.Message):
     """Why not, when not ("install the extra [safety]")."""
     model_id: _builtins.str
     """The model behind it; empty when it has none."""
+    architecture: _builtins.str
+    """The architecture of its model ("RRDB"); empty when it has none."""
     @_builtins.property
     def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Enlargements it has; empty for others."""
@@ -657,6 +118,10 @@ class Postprocessor(_message.Message):
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FieldLimit]:
         """Limits and defaults of its options."""
+
+    @_builtins.property
+    def benchmarks(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.PostprocessorBenchmark]:
+        """What it took where it was measured. At most 64 elements."""
 
     def __init__(
         self,
@@ -669,10 +134,12 @@ class Postprocessor(_message.Message):
         model_id: _builtins.str = ...,
         factors: _abc.Iterable[_builtins.int] | None = ...,
         limits: _abc.Iterable[_common_pb2.FieldLimit] | None = ...,
+        architecture: _builtins.str = ...,
+        benchmarks: _abc.Iterable[_finishing_pb2.PostprocessorBenchmark] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "explanation", b"explanation", "factors", b"factors", "kind", b"kind", "limits", b"limits", "model_id", b"model_id", "postprocessor_id", b"postprocessor_id", "ready", b"ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "benchmarks", b"benchmarks", "description", b"description", "explanation", b"explanation", "factors", b"factors", "kind", b"kind", "limits", b"limits", "model_id", b"model_id", "postprocessor_id", b"postprocessor_id", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -729,7 +196,7 @@ class ListPostprocessorsResponse(_message.Message):
 Global___ListPostprocessorsResponse: _TypeAlias = ListPostprocessorsResponse  # noqa: Y015
 
 @_typing.final
-class ProcessRequest(_message.Message):
+class ProcessImageRequest(_message.Message):
     """A picture and what to do with it."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -738,61 +205,71 @@ class ProcessRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    OMIT_IMAGE_DATA_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """The device for steps that need one; empty means the default device."""
-    omit_image_data: _builtins.bool
-    """Leave the result out of the stream: only its artifact id comes."""
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
+    def image(self) -> _common_pb2.InputImage:
         """The picture."""
 
     @_builtins.property
-    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostprocessingStep]:
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.PostprocessingStep]:
         """The steps, in order. At most 16 elements."""
 
     @_builtins.property
     def output(self) -> _common_pb2.OutputSettings:
-        """Encoding of the result unless a format step says otherwise."""
+        """Encoding of the result."""
 
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
+
+    @_builtins.property
+    def placement(self) -> _device_info_pb2.DevicePlacement:
+        """Where steps run that need a device; absent means the ready device that will be done first."""
+
+    @_builtins.property
+    def precision(self) -> _generation_pb2.Precision:
+        """How numbers are computed; absent means as the device's profile says."""
 
     def __init__(
         self,
         *,
-        image: _common_pb2.ImageSource | None = ...,
-        steps: _abc.Iterable[Global___PostprocessingStep] | None = ...,
+        image: _common_pb2.InputImage | None = ...,
+        steps: _abc.Iterable[_finishing_pb2.PostprocessingStep] | None = ...,
         output: _common_pb2.OutputSettings | None = ...,
         options: _session_pb2.SessionOptions | None = ...,
-        device_id: _builtins.str = ...,
-        omit_image_data: _builtins.bool = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
+        placement: _device_info_pb2.DevicePlacement | None = ...,
+        precision: _generation_pb2.Precision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "options", b"options", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "image", b"image", "options", b"options", "output", b"output", "placement", b"placement", "precision", b"precision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "image", b"image", "omit_image_data", b"omit_image_data", "options", b"options", "output", b"output", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "image", b"image", "options", b"options", "output", b"output", "placement", b"placement", "precision", b"precision", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProcessRequest: _TypeAlias = ProcessRequest  # noqa: Y015
+Global___ProcessImageRequest: _TypeAlias = ProcessImageRequest  # noqa: Y015
 
 @_typing.final
-class ProcessResponse(_message.Message):
+class ProcessImageResponse(_message.Message):
     """One event of a chain."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -800,7 +277,7 @@ class ProcessResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProcessResponse: _TypeAlias = ProcessResponse  # noqa: Y015
+Global___ProcessImageResponse: _TypeAlias = ProcessImageResponse  # noqa: Y015
 
 @_typing.final
 class ProcessingItem(_message.Message):
@@ -813,14 +290,14 @@ class ProcessingItem(_message.Message):
     item_id: _builtins.str
     """The client's name for it, unique in the batch. At most 128 characters."""
     @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
+    def image(self) -> _common_pb2.InputImage:
         """The picture."""
 
     def __init__(
         self,
         *,
         item_id: _builtins.str = ...,
-        image: _common_pb2.ImageSource | None = ...,
+        image: _common_pb2.InputImage | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -831,7 +308,7 @@ class ProcessingItem(_message.Message):
 Global___ProcessingItem: _TypeAlias = ProcessingItem  # noqa: Y015
 
 @_typing.final
-class ProcessBatchRequest(_message.Message):
+class ProcessImagesRequest(_message.Message):
     """Many pictures and what to do with each."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -840,48 +317,58 @@ class ProcessBatchRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    OMIT_IMAGE_DATA_FIELD_NUMBER: _builtins.int
-    device_id: _builtins.str
-    """The device for steps that need one; empty means the default device."""
-    omit_image_data: _builtins.bool
-    """Leave results out of the stream: only artifact ids come."""
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessingItem]:
         """The pictures. At most 256 elements."""
 
     @_builtins.property
-    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostprocessingStep]:
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.PostprocessingStep]:
         """The steps, in order. At most 16 elements."""
 
     @_builtins.property
     def output(self) -> _common_pb2.OutputSettings:
-        """Encoding of the results unless a format step says otherwise."""
+        """Encoding of the results."""
 
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
+
+    @_builtins.property
+    def placement(self) -> _device_info_pb2.DevicePlacement:
+        """Where steps run that need a device; absent means the ready device that will be done first."""
+
+    @_builtins.property
+    def precision(self) -> _generation_pb2.Precision:
+        """How numbers are computed; absent means as the device's profile says."""
 
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___ProcessingItem] | None = ...,
-        steps: _abc.Iterable[Global___PostprocessingStep] | None = ...,
+        steps: _abc.Iterable[_finishing_pb2.PostprocessingStep] | None = ...,
         output: _common_pb2.OutputSettings | None = ...,
         options: _session_pb2.SessionOptions | None = ...,
-        device_id: _builtins.str = ...,
-        omit_image_data: _builtins.bool = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
+        placement: _device_info_pb2.DevicePlacement | None = ...,
+        precision: _generation_pb2.Precision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "output", b"output"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "output", b"output", "placement", b"placement", "precision", b"precision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "items", b"items", "omit_image_data", b"omit_image_data", "options", b"options", "output", b"output", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "items", b"items", "options", b"options", "output", b"output", "placement", b"placement", "precision", b"precision", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProcessBatchRequest: _TypeAlias = ProcessBatchRequest  # noqa: Y015
+Global___ProcessImagesRequest: _TypeAlias = ProcessImagesRequest  # noqa: Y015
 
 @_typing.final
-class ProcessBatchResponse(_message.Message):
+class ProcessImagesResponse(_message.Message):
     """One event of a batch. Its item_id says which item it is about; image_index counts over
     all items.
     """
@@ -890,13 +377,13 @@ class ProcessBatchResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -904,444 +391,7 @@ class ProcessBatchResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProcessBatchResponse: _TypeAlias = ProcessBatchResponse  # noqa: Y015
-
-@_typing.final
-class CheckSafetyRequest(_message.Message):
-    """A picture to score."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    IMAGE_FIELD_NUMBER: _builtins.int
-    POLICY_ID_FIELD_NUMBER: _builtins.int
-    POLICY_VERSION_FIELD_NUMBER: _builtins.int
-    policy_id: _builtins.str
-    """The policy; empty means the configured default."""
-    policy_version: _builtins.int
-    """Its version; 0 means the newest."""
-    @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
-        """The picture."""
-
-    def __init__(
-        self,
-        *,
-        image: _common_pb2.ImageSource | None = ...,
-        policy_id: _builtins.str = ...,
-        policy_version: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "policy_id", b"policy_id", "policy_version", b"policy_version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CheckSafetyRequest: _TypeAlias = CheckSafetyRequest  # noqa: Y015
-
-@_typing.final
-class CheckSafetyResponse(_message.Message):
-    """The verdict."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VERDICT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def verdict(self) -> _session_pb2.SafetyVerdict:
-        """What the policy makes of the scores."""
-
-    def __init__(
-        self,
-        *,
-        verdict: _session_pb2.SafetyVerdict | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CheckSafetyResponse: _TypeAlias = CheckSafetyResponse  # noqa: Y015
-
-@_typing.final
-class SafetyRule(_message.Message):
-    """From which score on what is done, in one category."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CATEGORY_FIELD_NUMBER: _builtins.int
-    THRESHOLD_FIELD_NUMBER: _builtins.int
-    ACTION_FIELD_NUMBER: _builtins.int
-    category: _builtins.str
-    """Category name ("nsfw"). At most 64 characters."""
-    threshold: _builtins.float
-    """Scores from here on are flagged. Range: 0 to 1. Default: 0.5."""
-    action: _session_pb2.SafetyAction.ValueType
-    """What is done with a flagged picture. Default: ALLOW."""
-    def __init__(
-        self,
-        *,
-        category: _builtins.str = ...,
-        threshold: _builtins.float | None = ...,
-        action: _session_pb2.SafetyAction.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "action", b"action", "category", b"category", "threshold", b"threshold"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
-    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
-
-Global___SafetyRule: _TypeAlias = SafetyRule  # noqa: Y015
-
-@_typing.final
-class SafetyPolicy(_message.Message):
-    """Rules under a name, versioned."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_ID_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    RULES_FIELD_NUMBER: _builtins.int
-    CLASSIFIER_ID_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    policy_id: _builtins.str
-    """Its name."""
-    version: _builtins.int
-    """Its version, from 1."""
-    description: _builtins.str
-    """One line about it. At most 1024 characters."""
-    classifier_id: _builtins.str
-    """The classifier; empty means the installed one."""
-    @_builtins.property
-    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyRule]:
-        """The rules; categories without one are reported and allowed. At most 32 elements."""
-
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this version was made."""
-
-    def __init__(
-        self,
-        *,
-        policy_id: _builtins.str = ...,
-        version: _builtins.int = ...,
-        description: _builtins.str = ...,
-        rules: _abc.Iterable[Global___SafetyRule] | None = ...,
-        classifier_id: _builtins.str = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifier_id", b"classifier_id", "create_time", b"create_time", "description", b"description", "policy_id", b"policy_id", "rules", b"rules", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SafetyPolicy: _TypeAlias = SafetyPolicy  # noqa: Y015
-
-@_typing.final
-class CreatePolicyRequest(_message.Message):
-    """The policy to create."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """The policy; version and create_time are ignored."""
-
-    def __init__(
-        self,
-        *,
-        policy: Global___SafetyPolicy | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreatePolicyRequest: _TypeAlias = CreatePolicyRequest  # noqa: Y015
-
-@_typing.final
-class CreatePolicyResponse(_message.Message):
-    """The created policy."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """The policy."""
-
-    def __init__(
-        self,
-        *,
-        policy: Global___SafetyPolicy | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreatePolicyResponse: _TypeAlias = CreatePolicyResponse  # noqa: Y015
-
-@_typing.final
-class GetPolicyRequest(_message.Message):
-    """Which policy to read."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_ID_FIELD_NUMBER: _builtins.int
-    VERSION_FIELD_NUMBER: _builtins.int
-    policy_id: _builtins.str
-    """The policy."""
-    version: _builtins.int
-    """Its version; 0 means the newest."""
-    def __init__(
-        self,
-        *,
-        policy_id: _builtins.str = ...,
-        version: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy_id", b"policy_id", "version", b"version"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetPolicyRequest: _TypeAlias = GetPolicyRequest  # noqa: Y015
-
-@_typing.final
-class GetPolicyResponse(_message.Message):
-    """The policy."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """The policy."""
-
-    def __init__(
-        self,
-        *,
-        policy: Global___SafetyPolicy | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetPolicyResponse: _TypeAlias = GetPolicyResponse  # noqa: Y015
-
-@_typing.final
-class ListPoliciesRequest(_message.Message):
-    """Which policies to list."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
-    page_token: _builtins.str
-    """next_page_token of the page before; empty for the first."""
-    def __init__(
-        self,
-        *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListPoliciesRequest: _TypeAlias = ListPoliciesRequest  # noqa: Y015
-
-@_typing.final
-class ListPoliciesResponse(_message.Message):
-    """One page of policies, newest versions only."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICIES_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """Token of the next page; empty on the last."""
-    @_builtins.property
-    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyPolicy]:
-        """The policies."""
-
-    def __init__(
-        self,
-        *,
-        policies: _abc.Iterable[Global___SafetyPolicy] | None = ...,
-        next_page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "policies", b"policies"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListPoliciesResponse: _TypeAlias = ListPoliciesResponse  # noqa: Y015
-
-@_typing.final
-class UpdatePolicyRequest(_message.Message):
-    """The new version."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_FIELD_NUMBER: _builtins.int
-    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
-    expected_version: _builtins.int
-    """The version this change was made from."""
-    @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """The policy as it shall be; version and create_time are ignored."""
-
-    def __init__(
-        self,
-        *,
-        policy: Global___SafetyPolicy | None = ...,
-        expected_version: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "policy", b"policy"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UpdatePolicyRequest: _TypeAlias = UpdatePolicyRequest  # noqa: Y015
-
-@_typing.final
-class UpdatePolicyResponse(_message.Message):
-    """The new version."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """The policy."""
-
-    def __init__(
-        self,
-        *,
-        policy: Global___SafetyPolicy | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UpdatePolicyResponse: _TypeAlias = UpdatePolicyResponse  # noqa: Y015
-
-@_typing.final
-class DeletePolicyRequest(_message.Message):
-    """Which policy to delete."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_ID_FIELD_NUMBER: _builtins.int
-    policy_id: _builtins.str
-    """The policy."""
-    def __init__(
-        self,
-        *,
-        policy_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy_id", b"policy_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeletePolicyRequest: _TypeAlias = DeletePolicyRequest  # noqa: Y015
-
-@_typing.final
-class DeletePolicyResponse(_message.Message):
-    """The policy is gone."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeletePolicyResponse: _TypeAlias = DeletePolicyResponse  # noqa: Y015
-
-@_typing.final
-class TestPolicyRequest(_message.Message):
-    """A policy and pictures to try it on."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POLICY_ID_FIELD_NUMBER: _builtins.int
-    POLICY_FIELD_NUMBER: _builtins.int
-    IMAGES_FIELD_NUMBER: _builtins.int
-    policy_id: _builtins.str
-    """A stored one."""
-    @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """One that is not stored."""
-
-    @_builtins.property
-    def images(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ImageSource]:
-        """The pictures. At most 16 elements."""
-
-    def __init__(
-        self,
-        *,
-        policy_id: _builtins.str = ...,
-        policy: Global___SafetyPolicy | None = ...,
-        images: _abc.Iterable[_common_pb2.ImageSource] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "policy_id", b"policy_id", "policy_source", b"policy_source"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "policy", b"policy", "policy_id", b"policy_id", "policy_source", b"policy_source"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_policy_source: _TypeAlias = _typing.Literal["policy_id", "policy"]  # noqa: Y015
-    _WhichOneofArgType_policy_source: _TypeAlias = _typing.Literal["policy_source", b"policy_source"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_policy_source) -> _WhichOneofReturnType_policy_source | None: ...
-
-Global___TestPolicyRequest: _TypeAlias = TestPolicyRequest  # noqa: Y015
-
-@_typing.final
-class TestPolicyResponse(_message.Message):
-    """Verdicts in the order of the pictures."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VERDICTS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.SafetyVerdict]:
-        """One per picture."""
-
-    def __init__(
-        self,
-        *,
-        verdicts: _abc.Iterable[_session_pb2.SafetyVerdict] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["verdicts", b"verdicts"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TestPolicyResponse: _TypeAlias = TestPolicyResponse  # noqa: Y015
+Global___ProcessImagesResponse: _TypeAlias = ProcessImagesResponse  # noqa: Y015
 
 @_typing.final
 class BenchmarkPostprocessorRequest(_message.Message):
@@ -1350,34 +400,42 @@ class BenchmarkPostprocessorRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POSTPROCESSOR_ID_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     INPUT_PIXELS_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
     """The postprocessor."""
-    device_id: _builtins.str
-    """The device; empty means the default device."""
     input_pixels: _builtins.int
     """Edge of the square synthetic input in pixels. Range: 64 to 4096. Default: 512."""
     runs: _builtins.int
     """Measured runs after one warm-up. Range: 1 to 100. Default: 5."""
     @_builtins.property
+    def placement(self) -> _device_info_pb2.DevicePlacement:
+        """Where; absent means the ready device that will be done first."""
+
+    @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
+        """Idempotency, priority, timeouts, what a lost stream means."""
+
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come."""
 
     def __init__(
         self,
         *,
         postprocessor_id: _builtins.str = ...,
-        device_id: _builtins.str = ...,
+        placement: _device_info_pb2.DevicePlacement | None = ...,
         input_pixels: _builtins.int | None = ...,
         runs: _builtins.int | None = ...,
         options: _session_pb2.SessionOptions | None = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "input_pixels", b"input_pixels", "options", b"options", "runs", b"runs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "delivery", b"delivery", "input_pixels", b"input_pixels", "options", b"options", "placement", b"placement", "runs", b"runs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "device_id", b"device_id", "input_pixels", b"input_pixels", "options", b"options", "postprocessor_id", b"postprocessor_id", "runs", b"runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "delivery", b"delivery", "input_pixels", b"input_pixels", "options", b"options", "placement", b"placement", "postprocessor_id", b"postprocessor_id", "runs", b"runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input_pixels: _TypeAlias = _typing.Literal["input_pixels"]  # noqa: Y015
     _WhichOneofArgType__input_pixels: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels"]  # noqa: Y015
@@ -1397,72 +455,22 @@ class BenchmarkPostprocessorResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
-    RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """Progress."""
-
-    @_builtins.property
-    def result(self) -> Global___PostprocessorBenchmark:
-        """The figures, once, before the terminal event."""
+    def event(self) -> _event_pb2.SessionEvent:
+        """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
-        result: Global___PostprocessorBenchmark | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "event", b"event", "result", b"result"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "result"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
-
-Global___BenchmarkPostprocessorResponse: _TypeAlias = BenchmarkPostprocessorResponse  # noqa: Y015
-
-@_typing.final
-class PostprocessorBenchmark(_message.Message):
-    """Figures of a postprocessor."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    POSTPROCESSOR_ID_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    RUN_FIELD_NUMBER: _builtins.int
-    MEGAPIXELS_PER_SECOND_FIELD_NUMBER: _builtins.int
-    PEAK_MEMORY_FIELD_NUMBER: _builtins.int
-    postprocessor_id: _builtins.str
-    """The postprocessor."""
-    device_id: _builtins.str
-    """The device."""
-    megapixels_per_second: _builtins.float
-    """Input megapixels per second at the median."""
-    @_builtins.property
-    def run(self) -> _common_pb2.DurationStatistics:
-        """One run."""
-
-    @_builtins.property
-    def peak_memory(self) -> _common_pb2.ByteFigure:
-        """Device memory at the peak."""
-
-    def __init__(
-        self,
-        *,
-        postprocessor_id: _builtins.str = ...,
-        device_id: _builtins.str = ...,
-        run: _common_pb2.DurationStatistics | None = ...,
-        megapixels_per_second: _builtins.float = ...,
-        peak_memory: _common_pb2.ByteFigure | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["peak_memory", b"peak_memory", "run", b"run"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "megapixels_per_second", b"megapixels_per_second", "peak_memory", b"peak_memory", "postprocessor_id", b"postprocessor_id", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PostprocessorBenchmark: _TypeAlias = PostprocessorBenchmark  # noqa: Y015
+Global___BenchmarkPostprocessorResponse: _TypeAlias = BenchmarkPostprocessorResponse  # noqa: Y015
 
 @_typing.final
 class GetPostprocessingStatisticsRequest(_message.Message):

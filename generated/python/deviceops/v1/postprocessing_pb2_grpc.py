@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from deviceops.v1 import postprocessing_pb2 as deviceops_dot_v1_dot_postprocessing__pb2
+from deviceops.v1 import safety_pb2 as deviceops_dot_v1_dot_safety__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -42,50 +43,50 @@ class PostprocessingServiceStub:
                 request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ListPostprocessorsRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ListPostprocessorsResponse.FromString,
                 _registered_method=True)
-        self.Process = channel.unary_stream(
-                '/deviceops.v1.PostprocessingService/Process',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessResponse.FromString,
+        self.ProcessImage = channel.unary_stream(
+                '/deviceops.v1.PostprocessingService/ProcessImage',
+                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessImageRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessImageResponse.FromString,
                 _registered_method=True)
-        self.ProcessBatch = channel.unary_stream(
-                '/deviceops.v1.PostprocessingService/ProcessBatch',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessBatchRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessBatchResponse.FromString,
+        self.ProcessImages = channel.unary_stream(
+                '/deviceops.v1.PostprocessingService/ProcessImages',
+                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessImagesRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessImagesResponse.FromString,
                 _registered_method=True)
-        self.CheckSafety = channel.unary_unary(
+        self.CheckSafety = channel.unary_stream(
                 '/deviceops.v1.PostprocessingService/CheckSafety',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.CheckSafetyRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.CheckSafetyResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_safety__pb2.CheckSafetyRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_safety__pb2.CheckSafetyResponse.FromString,
                 _registered_method=True)
         self.CreatePolicy = channel.unary_unary(
                 '/deviceops.v1.PostprocessingService/CreatePolicy',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.CreatePolicyRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.CreatePolicyResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_safety__pb2.CreatePolicyRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_safety__pb2.CreatePolicyResponse.FromString,
                 _registered_method=True)
         self.GetPolicy = channel.unary_unary(
                 '/deviceops.v1.PostprocessingService/GetPolicy',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.GetPolicyRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.GetPolicyResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_safety__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_safety__pb2.GetPolicyResponse.FromString,
                 _registered_method=True)
         self.ListPolicies = channel.unary_unary(
                 '/deviceops.v1.PostprocessingService/ListPolicies',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ListPoliciesRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ListPoliciesResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_safety__pb2.ListPoliciesRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_safety__pb2.ListPoliciesResponse.FromString,
                 _registered_method=True)
         self.UpdatePolicy = channel.unary_unary(
                 '/deviceops.v1.PostprocessingService/UpdatePolicy',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.UpdatePolicyRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.UpdatePolicyResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_safety__pb2.UpdatePolicyRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_safety__pb2.UpdatePolicyResponse.FromString,
                 _registered_method=True)
         self.DeletePolicy = channel.unary_unary(
                 '/deviceops.v1.PostprocessingService/DeletePolicy',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.DeletePolicyRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.DeletePolicyResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_safety__pb2.DeletePolicyRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_safety__pb2.DeletePolicyResponse.FromString,
                 _registered_method=True)
-        self.TestPolicy = channel.unary_unary(
+        self.TestPolicy = channel.unary_stream(
                 '/deviceops.v1.PostprocessingService/TestPolicy',
-                request_serializer=deviceops_dot_v1_dot_postprocessing__pb2.TestPolicyRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.TestPolicyResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_safety__pb2.TestPolicyRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_safety__pb2.TestPolicyResponse.FromString,
                 _registered_method=True)
         self.BenchmarkPostprocessor = channel.unary_stream(
                 '/deviceops.v1.PostprocessingService/BenchmarkPostprocessor',
@@ -113,7 +114,7 @@ class PostprocessingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Process(self, request, context):
+    def ProcessImage(self, request, context):
         """Apply a chain of steps to one picture.
         Errors: INVALID_ARGUMENT (any content or IMAGE_ reason), NOT_FOUND
         (POSTPROCESSOR_NOT_FOUND, MODEL_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), and
@@ -123,18 +124,19 @@ class PostprocessingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ProcessBatch(self, request, context):
+    def ProcessImages(self, request, context):
         """Apply one chain to many pictures in one session. An item's failure is reported in
         item_finished and does not end the session.
-        Errors: as Process.
+        Errors: as ProcessImage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckSafety(self, request, context):
-        """Score a picture and apply a policy's thresholds, without changing it.
-        Errors: as Process.
+        """Score pictures and prompts and apply a policy's thresholds, without changing anything. The
+        completed event has the verdicts.
+        Errors: as ProcessImage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,7 +185,8 @@ class PostprocessingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestPolicy(self, request, context):
-        """What a policy, stored or not, would say about pictures.
+        """What a policy, stored or not, would say about pictures, prompts or given scores. The
+        completed event has the verdicts.
         Errors: as CheckSafety.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -192,7 +195,7 @@ class PostprocessingServiceServicer:
 
     def BenchmarkPostprocessor(self, request, context):
         """Measure a postprocessor on a synthetic picture.
-        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of Process.
+        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,50 +217,50 @@ def add_PostprocessingServiceServicer_to_server(servicer, server):
                     request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ListPostprocessorsRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ListPostprocessorsResponse.SerializeToString,
             ),
-            'Process': grpc.unary_stream_rpc_method_handler(
-                    servicer.Process,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessResponse.SerializeToString,
+            'ProcessImage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ProcessImage,
+                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessImageRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessImageResponse.SerializeToString,
             ),
-            'ProcessBatch': grpc.unary_stream_rpc_method_handler(
-                    servicer.ProcessBatch,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessBatchRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessBatchResponse.SerializeToString,
+            'ProcessImages': grpc.unary_stream_rpc_method_handler(
+                    servicer.ProcessImages,
+                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessImagesRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ProcessImagesResponse.SerializeToString,
             ),
-            'CheckSafety': grpc.unary_unary_rpc_method_handler(
+            'CheckSafety': grpc.unary_stream_rpc_method_handler(
                     servicer.CheckSafety,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.CheckSafetyRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.CheckSafetyResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_safety__pb2.CheckSafetyRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_safety__pb2.CheckSafetyResponse.SerializeToString,
             ),
             'CreatePolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.CreatePolicy,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.CreatePolicyRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.CreatePolicyResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_safety__pb2.CreatePolicyRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_safety__pb2.CreatePolicyResponse.SerializeToString,
             ),
             'GetPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPolicy,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.GetPolicyRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.GetPolicyResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_safety__pb2.GetPolicyRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_safety__pb2.GetPolicyResponse.SerializeToString,
             ),
             'ListPolicies': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPolicies,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.ListPoliciesRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.ListPoliciesResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_safety__pb2.ListPoliciesRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_safety__pb2.ListPoliciesResponse.SerializeToString,
             ),
             'UpdatePolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdatePolicy,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.UpdatePolicyRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.UpdatePolicyResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_safety__pb2.UpdatePolicyRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_safety__pb2.UpdatePolicyResponse.SerializeToString,
             ),
             'DeletePolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePolicy,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.DeletePolicyRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.DeletePolicyResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_safety__pb2.DeletePolicyRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_safety__pb2.DeletePolicyResponse.SerializeToString,
             ),
-            'TestPolicy': grpc.unary_unary_rpc_method_handler(
+            'TestPolicy': grpc.unary_stream_rpc_method_handler(
                     servicer.TestPolicy,
-                    request_deserializer=deviceops_dot_v1_dot_postprocessing__pb2.TestPolicyRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_postprocessing__pb2.TestPolicyResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_safety__pb2.TestPolicyRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_safety__pb2.TestPolicyResponse.SerializeToString,
             ),
             'BenchmarkPostprocessor': grpc.unary_stream_rpc_method_handler(
                     servicer.BenchmarkPostprocessor,
@@ -311,7 +314,7 @@ class PostprocessingService:
             _registered_method=True)
 
     @staticmethod
-    def Process(request,
+    def ProcessImage(request,
             target,
             options=(),
             channel_credentials=None,
@@ -324,9 +327,9 @@ class PostprocessingService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/deviceops.v1.PostprocessingService/Process',
-            deviceops_dot_v1_dot_postprocessing__pb2.ProcessRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.ProcessResponse.FromString,
+            '/deviceops.v1.PostprocessingService/ProcessImage',
+            deviceops_dot_v1_dot_postprocessing__pb2.ProcessImageRequest.SerializeToString,
+            deviceops_dot_v1_dot_postprocessing__pb2.ProcessImageResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -338,7 +341,7 @@ class PostprocessingService:
             _registered_method=True)
 
     @staticmethod
-    def ProcessBatch(request,
+    def ProcessImages(request,
             target,
             options=(),
             channel_credentials=None,
@@ -351,9 +354,9 @@ class PostprocessingService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/deviceops.v1.PostprocessingService/ProcessBatch',
-            deviceops_dot_v1_dot_postprocessing__pb2.ProcessBatchRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.ProcessBatchResponse.FromString,
+            '/deviceops.v1.PostprocessingService/ProcessImages',
+            deviceops_dot_v1_dot_postprocessing__pb2.ProcessImagesRequest.SerializeToString,
+            deviceops_dot_v1_dot_postprocessing__pb2.ProcessImagesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -375,12 +378,12 @@ class PostprocessingService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/deviceops.v1.PostprocessingService/CheckSafety',
-            deviceops_dot_v1_dot_postprocessing__pb2.CheckSafetyRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.CheckSafetyResponse.FromString,
+            deviceops_dot_v1_dot_safety__pb2.CheckSafetyRequest.SerializeToString,
+            deviceops_dot_v1_dot_safety__pb2.CheckSafetyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -406,8 +409,8 @@ class PostprocessingService:
             request,
             target,
             '/deviceops.v1.PostprocessingService/CreatePolicy',
-            deviceops_dot_v1_dot_postprocessing__pb2.CreatePolicyRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.CreatePolicyResponse.FromString,
+            deviceops_dot_v1_dot_safety__pb2.CreatePolicyRequest.SerializeToString,
+            deviceops_dot_v1_dot_safety__pb2.CreatePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -433,8 +436,8 @@ class PostprocessingService:
             request,
             target,
             '/deviceops.v1.PostprocessingService/GetPolicy',
-            deviceops_dot_v1_dot_postprocessing__pb2.GetPolicyRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.GetPolicyResponse.FromString,
+            deviceops_dot_v1_dot_safety__pb2.GetPolicyRequest.SerializeToString,
+            deviceops_dot_v1_dot_safety__pb2.GetPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -460,8 +463,8 @@ class PostprocessingService:
             request,
             target,
             '/deviceops.v1.PostprocessingService/ListPolicies',
-            deviceops_dot_v1_dot_postprocessing__pb2.ListPoliciesRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.ListPoliciesResponse.FromString,
+            deviceops_dot_v1_dot_safety__pb2.ListPoliciesRequest.SerializeToString,
+            deviceops_dot_v1_dot_safety__pb2.ListPoliciesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -487,8 +490,8 @@ class PostprocessingService:
             request,
             target,
             '/deviceops.v1.PostprocessingService/UpdatePolicy',
-            deviceops_dot_v1_dot_postprocessing__pb2.UpdatePolicyRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.UpdatePolicyResponse.FromString,
+            deviceops_dot_v1_dot_safety__pb2.UpdatePolicyRequest.SerializeToString,
+            deviceops_dot_v1_dot_safety__pb2.UpdatePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -514,8 +517,8 @@ class PostprocessingService:
             request,
             target,
             '/deviceops.v1.PostprocessingService/DeletePolicy',
-            deviceops_dot_v1_dot_postprocessing__pb2.DeletePolicyRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.DeletePolicyResponse.FromString,
+            deviceops_dot_v1_dot_safety__pb2.DeletePolicyRequest.SerializeToString,
+            deviceops_dot_v1_dot_safety__pb2.DeletePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -537,12 +540,12 @@ class PostprocessingService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/deviceops.v1.PostprocessingService/TestPolicy',
-            deviceops_dot_v1_dot_postprocessing__pb2.TestPolicyRequest.SerializeToString,
-            deviceops_dot_v1_dot_postprocessing__pb2.TestPolicyResponse.FromString,
+            deviceops_dot_v1_dot_safety__pb2.TestPolicyRequest.SerializeToString,
+            deviceops_dot_v1_dot_safety__pb2.TestPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

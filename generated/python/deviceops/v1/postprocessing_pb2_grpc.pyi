@@ -5,6 +5,7 @@ Finishing pictures: upscale, restore, adjust, check."""
 
 from collections import abc as _abc
 from deviceops.v1 import postprocessing_pb2 as _postprocessing_pb2
+from deviceops.v1 import safety_pb2 as _safety_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -40,50 +41,52 @@ class PostprocessingServiceStub:
     """What is installed and ready, with each one's options.
     Errors: INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
     """
-    Process: _grpc.UnaryStreamMultiCallable[_postprocessing_pb2.ProcessRequest, _postprocessing_pb2.ProcessResponse]
+    ProcessImage: _grpc.UnaryStreamMultiCallable[_postprocessing_pb2.ProcessImageRequest, _postprocessing_pb2.ProcessImageResponse]
     """Apply a chain of steps to one picture.
     Errors: INVALID_ARGUMENT (any content or IMAGE_ reason), NOT_FOUND
     (POSTPROCESSOR_NOT_FOUND, MODEL_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), and
     those of InferenceService.Generate.
     """
-    ProcessBatch: _grpc.UnaryStreamMultiCallable[_postprocessing_pb2.ProcessBatchRequest, _postprocessing_pb2.ProcessBatchResponse]
+    ProcessImages: _grpc.UnaryStreamMultiCallable[_postprocessing_pb2.ProcessImagesRequest, _postprocessing_pb2.ProcessImagesResponse]
     """Apply one chain to many pictures in one session. An item's failure is reported in
     item_finished and does not end the session.
-    Errors: as Process.
+    Errors: as ProcessImage.
     """
-    CheckSafety: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.CheckSafetyRequest, _postprocessing_pb2.CheckSafetyResponse]
-    """Score a picture and apply a policy's thresholds, without changing it.
-    Errors: as Process.
+    CheckSafety: _grpc.UnaryStreamMultiCallable[_safety_pb2.CheckSafetyRequest, _safety_pb2.CheckSafetyResponse]
+    """Score pictures and prompts and apply a policy's thresholds, without changing anything. The
+    completed event has the verdicts.
+    Errors: as ProcessImage.
     """
-    CreatePolicy: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.CreatePolicyRequest, _postprocessing_pb2.CreatePolicyResponse]
+    CreatePolicy: _grpc.UnaryUnaryMultiCallable[_safety_pb2.CreatePolicyRequest, _safety_pb2.CreatePolicyResponse]
     """Create a safety policy, version 1.
     Errors: INVALID_ARGUMENT (NAME_INVALID, FIELD_OUT_OF_RANGE), ALREADY_EXISTS
     (NAME_TAKEN).
     """
-    GetPolicy: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.GetPolicyRequest, _postprocessing_pb2.GetPolicyResponse]
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_safety_pb2.GetPolicyRequest, _safety_pb2.GetPolicyResponse]
     """Read a policy, in any version.
     Errors: NOT_FOUND (POLICY_NOT_FOUND).
     """
-    ListPolicies: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.ListPoliciesRequest, _postprocessing_pb2.ListPoliciesResponse]
+    ListPolicies: _grpc.UnaryUnaryMultiCallable[_safety_pb2.ListPoliciesRequest, _safety_pb2.ListPoliciesResponse]
     """List policies, by id.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
-    UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.UpdatePolicyRequest, _postprocessing_pb2.UpdatePolicyResponse]
+    UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_safety_pb2.UpdatePolicyRequest, _safety_pb2.UpdatePolicyResponse]
     """Make a new version of a policy. Running work keeps the version it started with.
     Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
     expected_version is not the newest).
     """
-    DeletePolicy: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.DeletePolicyRequest, _postprocessing_pb2.DeletePolicyResponse]
+    DeletePolicy: _grpc.UnaryUnaryMultiCallable[_safety_pb2.DeletePolicyRequest, _safety_pb2.DeletePolicyResponse]
     """Delete a policy in all versions.
     Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: in use).
     """
-    TestPolicy: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.TestPolicyRequest, _postprocessing_pb2.TestPolicyResponse]
-    """What a policy, stored or not, would say about pictures.
+    TestPolicy: _grpc.UnaryStreamMultiCallable[_safety_pb2.TestPolicyRequest, _safety_pb2.TestPolicyResponse]
+    """What a policy, stored or not, would say about pictures, prompts or given scores. The
+    completed event has the verdicts.
     Errors: as CheckSafety.
     """
     BenchmarkPostprocessor: _grpc.UnaryStreamMultiCallable[_postprocessing_pb2.BenchmarkPostprocessorRequest, _postprocessing_pb2.BenchmarkPostprocessorResponse]
     """Measure a postprocessor on a synthetic picture.
-    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of Process.
+    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
     """
     GetPostprocessingStatistics: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.GetPostprocessingStatisticsRequest, _postprocessing_pb2.GetPostprocessingStatisticsResponse]
     """Counts and times since start.
@@ -102,50 +105,52 @@ class PostprocessingServiceAsyncStub(PostprocessingServiceStub):
     """What is installed and ready, with each one's options.
     Errors: INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
     """
-    Process: _aio.UnaryStreamMultiCallable[_postprocessing_pb2.ProcessRequest, _postprocessing_pb2.ProcessResponse]  # type: ignore[assignment]
+    ProcessImage: _aio.UnaryStreamMultiCallable[_postprocessing_pb2.ProcessImageRequest, _postprocessing_pb2.ProcessImageResponse]  # type: ignore[assignment]
     """Apply a chain of steps to one picture.
     Errors: INVALID_ARGUMENT (any content or IMAGE_ reason), NOT_FOUND
     (POSTPROCESSOR_NOT_FOUND, MODEL_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), and
     those of InferenceService.Generate.
     """
-    ProcessBatch: _aio.UnaryStreamMultiCallable[_postprocessing_pb2.ProcessBatchRequest, _postprocessing_pb2.ProcessBatchResponse]  # type: ignore[assignment]
+    ProcessImages: _aio.UnaryStreamMultiCallable[_postprocessing_pb2.ProcessImagesRequest, _postprocessing_pb2.ProcessImagesResponse]  # type: ignore[assignment]
     """Apply one chain to many pictures in one session. An item's failure is reported in
     item_finished and does not end the session.
-    Errors: as Process.
+    Errors: as ProcessImage.
     """
-    CheckSafety: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.CheckSafetyRequest, _postprocessing_pb2.CheckSafetyResponse]  # type: ignore[assignment]
-    """Score a picture and apply a policy's thresholds, without changing it.
-    Errors: as Process.
+    CheckSafety: _aio.UnaryStreamMultiCallable[_safety_pb2.CheckSafetyRequest, _safety_pb2.CheckSafetyResponse]  # type: ignore[assignment]
+    """Score pictures and prompts and apply a policy's thresholds, without changing anything. The
+    completed event has the verdicts.
+    Errors: as ProcessImage.
     """
-    CreatePolicy: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.CreatePolicyRequest, _postprocessing_pb2.CreatePolicyResponse]  # type: ignore[assignment]
+    CreatePolicy: _aio.UnaryUnaryMultiCallable[_safety_pb2.CreatePolicyRequest, _safety_pb2.CreatePolicyResponse]  # type: ignore[assignment]
     """Create a safety policy, version 1.
     Errors: INVALID_ARGUMENT (NAME_INVALID, FIELD_OUT_OF_RANGE), ALREADY_EXISTS
     (NAME_TAKEN).
     """
-    GetPolicy: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.GetPolicyRequest, _postprocessing_pb2.GetPolicyResponse]  # type: ignore[assignment]
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_safety_pb2.GetPolicyRequest, _safety_pb2.GetPolicyResponse]  # type: ignore[assignment]
     """Read a policy, in any version.
     Errors: NOT_FOUND (POLICY_NOT_FOUND).
     """
-    ListPolicies: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.ListPoliciesRequest, _postprocessing_pb2.ListPoliciesResponse]  # type: ignore[assignment]
+    ListPolicies: _aio.UnaryUnaryMultiCallable[_safety_pb2.ListPoliciesRequest, _safety_pb2.ListPoliciesResponse]  # type: ignore[assignment]
     """List policies, by id.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
-    UpdatePolicy: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.UpdatePolicyRequest, _postprocessing_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
+    UpdatePolicy: _aio.UnaryUnaryMultiCallable[_safety_pb2.UpdatePolicyRequest, _safety_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
     """Make a new version of a policy. Running work keeps the version it started with.
     Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
     expected_version is not the newest).
     """
-    DeletePolicy: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.DeletePolicyRequest, _postprocessing_pb2.DeletePolicyResponse]  # type: ignore[assignment]
+    DeletePolicy: _aio.UnaryUnaryMultiCallable[_safety_pb2.DeletePolicyRequest, _safety_pb2.DeletePolicyResponse]  # type: ignore[assignment]
     """Delete a policy in all versions.
     Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: in use).
     """
-    TestPolicy: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.TestPolicyRequest, _postprocessing_pb2.TestPolicyResponse]  # type: ignore[assignment]
-    """What a policy, stored or not, would say about pictures.
+    TestPolicy: _aio.UnaryStreamMultiCallable[_safety_pb2.TestPolicyRequest, _safety_pb2.TestPolicyResponse]  # type: ignore[assignment]
+    """What a policy, stored or not, would say about pictures, prompts or given scores. The
+    completed event has the verdicts.
     Errors: as CheckSafety.
     """
     BenchmarkPostprocessor: _aio.UnaryStreamMultiCallable[_postprocessing_pb2.BenchmarkPostprocessorRequest, _postprocessing_pb2.BenchmarkPostprocessorResponse]  # type: ignore[assignment]
     """Measure a postprocessor on a synthetic picture.
-    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of Process.
+    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
     """
     GetPostprocessingStatistics: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.GetPostprocessingStatisticsRequest, _postprocessing_pb2.GetPostprocessingStatisticsResponse]  # type: ignore[assignment]
     """Counts and times since start.
@@ -167,41 +172,42 @@ class PostprocessingServiceServicer:
         Errors: INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
         """
 
-    def Process(
+    def ProcessImage(
         self,
-        request: _postprocessing_pb2.ProcessRequest,
+        request: _postprocessing_pb2.ProcessImageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_postprocessing_pb2.ProcessResponse], _abc.AsyncIterator[_postprocessing_pb2.ProcessResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_postprocessing_pb2.ProcessImageResponse], _abc.AsyncIterator[_postprocessing_pb2.ProcessImageResponse]]:
         """Apply a chain of steps to one picture.
         Errors: INVALID_ARGUMENT (any content or IMAGE_ reason), NOT_FOUND
         (POSTPROCESSOR_NOT_FOUND, MODEL_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), and
         those of InferenceService.Generate.
         """
 
-    def ProcessBatch(
+    def ProcessImages(
         self,
-        request: _postprocessing_pb2.ProcessBatchRequest,
+        request: _postprocessing_pb2.ProcessImagesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_postprocessing_pb2.ProcessBatchResponse], _abc.AsyncIterator[_postprocessing_pb2.ProcessBatchResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_postprocessing_pb2.ProcessImagesResponse], _abc.AsyncIterator[_postprocessing_pb2.ProcessImagesResponse]]:
         """Apply one chain to many pictures in one session. An item's failure is reported in
         item_finished and does not end the session.
-        Errors: as Process.
+        Errors: as ProcessImage.
         """
 
     def CheckSafety(
         self,
-        request: _postprocessing_pb2.CheckSafetyRequest,
+        request: _safety_pb2.CheckSafetyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_postprocessing_pb2.CheckSafetyResponse, _abc.Awaitable[_postprocessing_pb2.CheckSafetyResponse]]:
-        """Score a picture and apply a policy's thresholds, without changing it.
-        Errors: as Process.
+    ) -> _typing.Union[_abc.Iterator[_safety_pb2.CheckSafetyResponse], _abc.AsyncIterator[_safety_pb2.CheckSafetyResponse]]:
+        """Score pictures and prompts and apply a policy's thresholds, without changing anything. The
+        completed event has the verdicts.
+        Errors: as ProcessImage.
         """
 
     def CreatePolicy(
         self,
-        request: _postprocessing_pb2.CreatePolicyRequest,
+        request: _safety_pb2.CreatePolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_postprocessing_pb2.CreatePolicyResponse, _abc.Awaitable[_postprocessing_pb2.CreatePolicyResponse]]:
+    ) -> _typing.Union[_safety_pb2.CreatePolicyResponse, _abc.Awaitable[_safety_pb2.CreatePolicyResponse]]:
         """Create a safety policy, version 1.
         Errors: INVALID_ARGUMENT (NAME_INVALID, FIELD_OUT_OF_RANGE), ALREADY_EXISTS
         (NAME_TAKEN).
@@ -209,27 +215,27 @@ class PostprocessingServiceServicer:
 
     def GetPolicy(
         self,
-        request: _postprocessing_pb2.GetPolicyRequest,
+        request: _safety_pb2.GetPolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_postprocessing_pb2.GetPolicyResponse, _abc.Awaitable[_postprocessing_pb2.GetPolicyResponse]]:
+    ) -> _typing.Union[_safety_pb2.GetPolicyResponse, _abc.Awaitable[_safety_pb2.GetPolicyResponse]]:
         """Read a policy, in any version.
         Errors: NOT_FOUND (POLICY_NOT_FOUND).
         """
 
     def ListPolicies(
         self,
-        request: _postprocessing_pb2.ListPoliciesRequest,
+        request: _safety_pb2.ListPoliciesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_postprocessing_pb2.ListPoliciesResponse, _abc.Awaitable[_postprocessing_pb2.ListPoliciesResponse]]:
+    ) -> _typing.Union[_safety_pb2.ListPoliciesResponse, _abc.Awaitable[_safety_pb2.ListPoliciesResponse]]:
         """List policies, by id.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 
     def UpdatePolicy(
         self,
-        request: _postprocessing_pb2.UpdatePolicyRequest,
+        request: _safety_pb2.UpdatePolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_postprocessing_pb2.UpdatePolicyResponse, _abc.Awaitable[_postprocessing_pb2.UpdatePolicyResponse]]:
+    ) -> _typing.Union[_safety_pb2.UpdatePolicyResponse, _abc.Awaitable[_safety_pb2.UpdatePolicyResponse]]:
         """Make a new version of a policy. Running work keeps the version it started with.
         Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
         expected_version is not the newest).
@@ -237,19 +243,20 @@ class PostprocessingServiceServicer:
 
     def DeletePolicy(
         self,
-        request: _postprocessing_pb2.DeletePolicyRequest,
+        request: _safety_pb2.DeletePolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_postprocessing_pb2.DeletePolicyResponse, _abc.Awaitable[_postprocessing_pb2.DeletePolicyResponse]]:
+    ) -> _typing.Union[_safety_pb2.DeletePolicyResponse, _abc.Awaitable[_safety_pb2.DeletePolicyResponse]]:
         """Delete a policy in all versions.
         Errors: NOT_FOUND (POLICY_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: in use).
         """
 
     def TestPolicy(
         self,
-        request: _postprocessing_pb2.TestPolicyRequest,
+        request: _safety_pb2.TestPolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_postprocessing_pb2.TestPolicyResponse, _abc.Awaitable[_postprocessing_pb2.TestPolicyResponse]]:
-        """What a policy, stored or not, would say about pictures.
+    ) -> _typing.Union[_abc.Iterator[_safety_pb2.TestPolicyResponse], _abc.AsyncIterator[_safety_pb2.TestPolicyResponse]]:
+        """What a policy, stored or not, would say about pictures, prompts or given scores. The
+        completed event has the verdicts.
         Errors: as CheckSafety.
         """
 
@@ -259,7 +266,7 @@ class PostprocessingServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_postprocessing_pb2.BenchmarkPostprocessorResponse], _abc.AsyncIterator[_postprocessing_pb2.BenchmarkPostprocessorResponse]]:
         """Measure a postprocessor on a synthetic picture.
-        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of Process.
+        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
         """
 
     def GetPostprocessingStatistics(

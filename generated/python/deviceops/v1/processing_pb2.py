@@ -22,15 +22,15 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from deviceops.v1 import common_pb2 as deviceops_dot_v1_dot_common__pb2
-from deviceops.v1 import inference_pb2 as deviceops_dot_v1_dot_inference__pb2
-from deviceops.v1 import postprocessing_pb2 as deviceops_dot_v1_dot_postprocessing__pb2
+from deviceops.v1 import batch_pb2 as deviceops_dot_v1_dot_batch__pb2
+from deviceops.v1 import event_pb2 as deviceops_dot_v1_dot_event__pb2
 from deviceops.v1 import session_pb2 as deviceops_dot_v1_dot_session__pb2
-from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from deviceops.v1 import workflow_pb2 as deviceops_dot_v1_dot_workflow__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64\x65viceops/v1/processing.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1c\x64\x65viceops/v1/inference.proto\x1a!deviceops/v1/postprocessing.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcd\x01\n\x13ListSessionsRequest\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.deviceops.v1.SessionKind\x12*\n\x06states\x18\x02 \x03(\x0e\x32\x1a.deviceops.v1.SessionState\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x19\n\x11parent_session_id\x18\x05 \x01(\t\x12\x11\n\tpage_size\x18\x06 \x01(\r\x12\x12\n\npage_token\x18\x07 \x01(\t\"X\n\x14ListSessionsResponse\x12\'\n\x08sessions\x18\x01 \x03(\x0b\x32\x15.deviceops.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"p\n\x12GetSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Session\x12\x32\n\x0eterminal_event\x18\x02 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"v\n\x13WatchSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\x12\x1a\n\x12include_image_data\x18\x03 \x01(\x08\x12\x18\n\x10include_previews\x18\x04 \x01(\x08\"A\n\x14WatchSessionResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"X\n\x15\x43ontrolSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1b.deviceops.v1.ControlAction\"@\n\x16\x43ontrolSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Session\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse\"~\n\rWorkflowValue\x12.\n\x06images\x18\x01 \x01(\x0b\x32\x1c.deviceops.v1.WorkflowImagesH\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x10\n\x06number\x18\x03 \x01(\x01H\x00\x12\x12\n\x08model_id\x18\x04 \x01(\tH\x00\x42\x07\n\x05value\";\n\x0eWorkflowImages\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.deviceops.v1.ImageSource\"\x91\x01\n\x11WorkflowParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.deviceops.v1.ValueKind\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x32\n\rdefault_value\x18\x04 \x01(\x0b\x32\x1b.deviceops.v1.WorkflowValue\"R\n\x0fWorkflowBinding\x12\r\n\x05input\x18\x01 \x01(\t\x12\x13\n\tparameter\x18\x02 \x01(\tH\x00\x12\x11\n\x07step_id\x18\x03 \x01(\tH\x00\x42\x08\n\x06source\"e\n\x0bRetryPolicy\x12\x19\n\x0cmax_attempts\x18\x01 \x01(\rH\x00\x88\x01\x01\x12*\n\x07\x62\x61\x63koff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_max_attempts\"B\n\x0cGenerateWork\x12\x32\n\x08settings\x18\x01 \x01(\x0b\x32 .deviceops.v1.GenerationSettings\"p\n\x0fPostprocessWork\x12/\n\x05steps\x18\x01 \x03(\x0b\x32 .deviceops.v1.PostprocessingStep\x12,\n\x06output\x18\x02 \x01(\x0b\x32\x1c.deviceops.v1.OutputSettings\"!\n\rLoadModelWork\x12\x10\n\x08model_id\x18\x01 \x01(\t\"#\n\x0fUnloadModelWork\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xc6\x03\n\x0cWorkflowStep\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12.\n\x08generate\x18\x02 \x01(\x0b\x32\x1a.deviceops.v1.GenerateWorkH\x00\x12\x34\n\x0bpostprocess\x18\x03 \x01(\x0b\x32\x1d.deviceops.v1.PostprocessWorkH\x00\x12\x31\n\nload_model\x18\x04 \x01(\x0b\x32\x1b.deviceops.v1.LoadModelWorkH\x00\x12\x35\n\x0cunload_model\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.UnloadModelWorkH\x00\x12/\n\x08\x62indings\x18\x06 \x03(\x0b\x32\x1d.deviceops.v1.WorkflowBinding\x12\x16\n\x0e\x61\x66ter_step_ids\x18\x07 \x03(\t\x12\x16\n\x0e\x66or_each_input\x18\x08 \x01(\t\x12\x11\n\tdevice_id\x18\t \x01(\t\x12(\n\x05retry\x18\n \x01(\x0b\x32\x19.deviceops.v1.RetryPolicy\x12/\n\non_failure\x18\x0b \x01(\x0e\x32\x1b.deviceops.v1.FailurePolicyB\x06\n\x04work\"\xf0\x01\n\x08Workflow\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x33\n\nparameters\x18\x03 \x03(\x0b\x32\x1f.deviceops.v1.WorkflowParameter\x12)\n\x05steps\x18\x04 \x03(\x0b\x32\x1a.deviceops.v1.WorkflowStep\x12\x17\n\x0fresult_step_ids\x18\x05 \x03(\t\x12\x10\n\x08\x62uilt_in\x18\x06 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x14ListWorkflowsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x15ListWorkflowsResponse\x12)\n\tworkflows\x18\x01 \x03(\x0b\x32\x16.deviceops.v1.Workflow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x12GetWorkflowRequest\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\"?\n\x13GetWorkflowResponse\x12(\n\x08workflow\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Workflow\"A\n\x15\x43reateWorkflowRequest\x12(\n\x08workflow\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Workflow\"B\n\x16\x43reateWorkflowResponse\x12(\n\x08workflow\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Workflow\",\n\x15\x44\x65leteWorkflowRequest\x12\x13\n\x0bworkflow_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteWorkflowResponse\"\xa0\x02\n\x17ValidateWorkflowRequest\x12\x15\n\x0bworkflow_id\x18\x01 \x01(\tH\x00\x12*\n\x08workflow\x18\x02 \x01(\x0b\x32\x16.deviceops.v1.WorkflowH\x00\x12G\n\targuments\x18\x03 \x03(\x0b\x32\x34.deviceops.v1.ValidateWorkflowRequest.ArgumentsEntry\x12\x17\n\x0f\x63heck_arguments\x18\x04 \x01(\x08\x1aM\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.deviceops.v1.WorkflowValue:\x02\x38\x01\x42\x11\n\x0fworkflow_source\"\x8b\x01\n\x18ValidateWorkflowResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x30\n\nviolations\x18\x02 \x03(\x0b\x32\x1c.deviceops.v1.FieldViolation\x12\x1a\n\x12violations_omitted\x18\x03 \x01(\r\x12\x12\n\nstep_order\x18\x04 \x03(\t\"\xd8\x02\n\x12RunWorkflowRequest\x12\x15\n\x0bworkflow_id\x18\x01 \x01(\tH\x00\x12*\n\x08workflow\x18\x02 \x01(\x0b\x32\x16.deviceops.v1.WorkflowH\x00\x12\x42\n\targuments\x18\x03 \x03(\x0b\x32/.deviceops.v1.RunWorkflowRequest.ArgumentsEntry\x12-\n\x07options\x18\x04 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12\x11\n\tdevice_id\x18\x05 \x01(\t\x12\x17\n\x0fomit_image_data\x18\x06 \x01(\x08\x1aM\n\x0e\x41rgumentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.deviceops.v1.WorkflowValue:\x02\x38\x01\x42\x11\n\x0fworkflow_source\"w\n\x13RunWorkflowResponse\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12)\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\x12\x16\n\trun_index\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0c\n\n_run_index\"\x86\x01\n\tBatchItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x34\n\x08settings\x18\x02 \x01(\x0b\x32 .deviceops.v1.GenerationSettingsH\x00\x12*\n\x05image\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.ImageSourceH\x00\x42\x06\n\x04work\"\xcb\x01\n\x0f\x42\x61tchItemStatus\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.deviceops.v1.SessionState\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12)\n\x06images\x18\x04 \x03(\x0b\x32\x19.deviceops.v1.ImageResult\x12&\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x15.deviceops.v1.Failure\x12\x15\n\rattempt_count\x18\x06 \x01(\r\"\x8a\x03\n\x05\x42\x61tch\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.SessionState\x12\x0e\n\x06sealed\x18\x04 \x01(\x08\x12\x12\n\nitem_count\x18\x05 \x01(\r\x12\x17\n\x0f\x63ompleted_count\x18\x06 \x01(\r\x12\x14\n\x0c\x66\x61iled_count\x18\x07 \x01(\r\x12\x17\n\x0f\x63\x61ncelled_count\x18\x08 \x01(\r\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x13\x65stimated_remaining\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x07options\x18\x0c \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\"\xdf\x02\n\x12\x43reateBatchRequest\x12\x32\n\x08template\x18\x01 \x01(\x0b\x32 .deviceops.v1.GenerationSettings\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.deviceops.v1.BatchItem\x12\x11\n\tkeep_open\x18\x03 \x01(\x08\x12\x38\n\x0epostprocessing\x18\x04 \x03(\x0b\x32 .deviceops.v1.PostprocessingStep\x12\x12\n\ndevice_ids\x18\x05 \x03(\t\x12-\n\x07options\x18\x06 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12(\n\x05retry\x18\x07 \x01(\x0b\x32\x19.deviceops.v1.RetryPolicy\x12\x33\n\x0b\x63omputation\x18\x08 \x01(\x0e\x32\x1e.deviceops.v1.BatchComputation\"9\n\x13\x43reateBatchResponse\x12\"\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x13.deviceops.v1.Batch\"^\n\x14\x41\x64\x64\x42\x61tchItemsRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.deviceops.v1.BatchItem\x12\x0c\n\x04seal\x18\x03 \x01(\x08\";\n\x15\x41\x64\x64\x42\x61tchItemsResponse\x12\"\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x13.deviceops.v1.Batch\"{\n\x0fGetBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12/\n\x0bitem_states\x18\x02 \x03(\x0e\x32\x1a.deviceops.v1.SessionState\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"}\n\x10GetBatchResponse\x12\"\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x13.deviceops.v1.Batch\x12,\n\x05items\x18\x02 \x03(\x0b\x32\x1d.deviceops.v1.BatchItemStatus\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"g\n\x12ListBatchesRequest\x12*\n\x06states\x18\x01 \x03(\x0e\x32\x1a.deviceops.v1.SessionState\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"T\n\x13ListBatchesResponse\x12$\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x13.deviceops.v1.Batch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x11WatchBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x04\"?\n\x12WatchBatchResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"T\n\x13\x43ontrolBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\x12+\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1b.deviceops.v1.ControlAction\":\n\x14\x43ontrolBatchResponse\x12\"\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x13.deviceops.v1.Batch\"&\n\x12\x44\x65leteBatchRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteBatchResponse*\xa0\x01\n\rControlAction\x12\x1e\n\x1a\x43ONTROL_ACTION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ONTROL_ACTION_PAUSE\x10\x01\x12\x19\n\x15\x43ONTROL_ACTION_RESUME\x10\x02\x12\x19\n\x15\x43ONTROL_ACTION_CANCEL\x10\x03\x12\x1f\n\x1b\x43ONTROL_ACTION_RETRY_FAILED\x10\x04*\x80\x01\n\tValueKind\x12\x1a\n\x16VALUE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11VALUE_KIND_IMAGES\x10\x01\x12\x13\n\x0fVALUE_KIND_TEXT\x10\x02\x12\x15\n\x11VALUE_KIND_NUMBER\x10\x03\x12\x14\n\x10VALUE_KIND_MODEL\x10\x04*\x80\x01\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41ILURE_POLICY_STOP\x10\x01\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x02\x12\x19\n\x15\x46\x41ILURE_POLICY_IGNORE\x10\x03\x32\xb7\x0c\n\x11ProcessingService\x12U\n\x0cListSessions\x12!.deviceops.v1.ListSessionsRequest\x1a\".deviceops.v1.ListSessionsResponse\x12O\n\nGetSession\x12\x1f.deviceops.v1.GetSessionRequest\x1a .deviceops.v1.GetSessionResponse\x12W\n\x0cWatchSession\x12!.deviceops.v1.WatchSessionRequest\x1a\".deviceops.v1.WatchSessionResponse0\x01\x12[\n\x0e\x43ontrolSession\x12#.deviceops.v1.ControlSessionRequest\x1a$.deviceops.v1.ControlSessionResponse\x12X\n\rDeleteSession\x12\".deviceops.v1.DeleteSessionRequest\x1a#.deviceops.v1.DeleteSessionResponse\x12X\n\rListWorkflows\x12\".deviceops.v1.ListWorkflowsRequest\x1a#.deviceops.v1.ListWorkflowsResponse\x12R\n\x0bGetWorkflow\x12 .deviceops.v1.GetWorkflowRequest\x1a!.deviceops.v1.GetWorkflowResponse\x12[\n\x0e\x43reateWorkflow\x12#.deviceops.v1.CreateWorkflowRequest\x1a$.deviceops.v1.CreateWorkflowResponse\x12[\n\x0e\x44\x65leteWorkflow\x12#.deviceops.v1.DeleteWorkflowRequest\x1a$.deviceops.v1.DeleteWorkflowResponse\x12\x61\n\x10ValidateWorkflow\x12%.deviceops.v1.ValidateWorkflowRequest\x1a&.deviceops.v1.ValidateWorkflowResponse\x12T\n\x0bRunWorkflow\x12 .deviceops.v1.RunWorkflowRequest\x1a!.deviceops.v1.RunWorkflowResponse0\x01\x12R\n\x0b\x43reateBatch\x12 .deviceops.v1.CreateBatchRequest\x1a!.deviceops.v1.CreateBatchResponse\x12X\n\rAddBatchItems\x12\".deviceops.v1.AddBatchItemsRequest\x1a#.deviceops.v1.AddBatchItemsResponse\x12I\n\x08GetBatch\x12\x1d.deviceops.v1.GetBatchRequest\x1a\x1e.deviceops.v1.GetBatchResponse\x12R\n\x0bListBatches\x12 .deviceops.v1.ListBatchesRequest\x1a!.deviceops.v1.ListBatchesResponse\x12Q\n\nWatchBatch\x12\x1f.deviceops.v1.WatchBatchRequest\x1a .deviceops.v1.WatchBatchResponse0\x01\x12U\n\x0c\x43ontrolBatch\x12!.deviceops.v1.ControlBatchRequest\x1a\".deviceops.v1.ControlBatchResponse\x12R\n\x0b\x44\x65leteBatch\x12 .deviceops.v1.DeleteBatchRequest\x1a!.deviceops.v1.DeleteBatchResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64\x65viceops/v1/processing.proto\x12\x0c\x64\x65viceops.v1\x1a\x18\x64\x65viceops/v1/batch.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a\x1b\x64\x65viceops/v1/workflow.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x02\n\rSessionFilter\x12(\n\x05kinds\x18\x01 \x03(\x0e\x32\x19.deviceops.v1.SessionKind\x12*\n\x06states\x18\x02 \x03(\x0e\x32\x1a.deviceops.v1.SessionState\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x19\n\x11parent_session_id\x18\x05 \x01(\t\x12\r\n\x05owner\x18\x06 \x01(\t\x12(\n\x08priority\x18\x07 \x01(\x0e\x32\x16.deviceops.v1.Priority\x12\x10\n\x08model_id\x18\x08 \x01(\t\x12\x31\n\rcreated_after\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x92\x01\n\x13ListSessionsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.deviceops.v1.SessionFilter\x12\'\n\x04view\x18\x02 \x01(\x0e\x32\x19.deviceops.v1.SessionView\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x7f\n\x14ListSessionsResponse\x12\'\n\x08sessions\x18\x01 \x03(\x0b\x32\x15.deviceops.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x05\x12\x10\n\x08revision\x18\x04 \x01(\x03\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"p\n\x12GetSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Session\x12\x32\n\x0eterminal_event\x18\x02 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"q\n\x13WatchSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x15\n\rfrom_sequence\x18\x02 \x01(\x03\x12/\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"A\n\x14WatchSessionResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"Z\n\x14WatchSessionsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.deviceops.v1.SessionFilter\x12\x15\n\rfrom_revision\x18\x02 \x01(\x03\"\xb0\x01\n\x15WatchSessionsResponse\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.deviceops.v1.SessionChangeKind\x12&\n\x07session\x18\x02 \x01(\x0b\x32\x15.deviceops.v1.Session\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x04 \x01(\x03\"L\n\x10ListQueueRequest\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"j\n\x11ListQueueResponse\x12\'\n\x08sessions\x18\x01 \x03(\x0b\x32\x15.deviceops.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x05\">\n\x13PauseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breason_text\x18\x02 \x01(\t\">\n\x14PauseSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Session\"*\n\x14ResumeSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"?\n\x15ResumeSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Session\"?\n\x14\x43\x61ncelSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0breason_text\x18\x02 \x01(\t\"?\n\x15\x43\x61ncelSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Session\"Y\n\x15\x43\x61ncelSessionsRequest\x12+\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1b.deviceops.v1.SessionFilter\x12\x13\n\x0breason_text\x18\x02 \x01(\t\"1\n\x16\x43\x61ncelSessionsResponse\x12\x17\n\x0f\x63\x61ncelled_count\x18\x01 \x01(\x05\"\x8c\x01\n\x14UpdateSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12-\n\x07options\x18\x02 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12\x31\n\rupdate_fields\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"?\n\x15UpdateSessionResponse\x12&\n\x07session\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Session\"*\n\x14\x44\x65leteSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteSessionResponse*\x81\x02\n\x11SessionChangeKind\x12#\n\x1fSESSION_CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19SESSION_CHANGE_KIND_ADDED\x10\x01\x12\x1f\n\x1bSESSION_CHANGE_KIND_CHANGED\x10\x02\x12\x1d\n\x19SESSION_CHANGE_KIND_ENDED\x10\x03\x12\x1f\n\x1bSESSION_CHANGE_KIND_REMOVED\x10\x04\x12$\n SESSION_CHANGE_KIND_SNAPSHOT_END\x10\x05\x12!\n\x1dSESSION_CHANGE_KIND_HEARTBEAT\x10\x06\x32\xa5\x13\n\x11ProcessingService\x12U\n\x0cListSessions\x12!.deviceops.v1.ListSessionsRequest\x1a\".deviceops.v1.ListSessionsResponse\x12O\n\nGetSession\x12\x1f.deviceops.v1.GetSessionRequest\x1a .deviceops.v1.GetSessionResponse\x12W\n\x0cWatchSession\x12!.deviceops.v1.WatchSessionRequest\x1a\".deviceops.v1.WatchSessionResponse0\x01\x12Z\n\rWatchSessions\x12\".deviceops.v1.WatchSessionsRequest\x1a#.deviceops.v1.WatchSessionsResponse0\x01\x12L\n\tListQueue\x12\x1e.deviceops.v1.ListQueueRequest\x1a\x1f.deviceops.v1.ListQueueResponse\x12U\n\x0cPauseSession\x12!.deviceops.v1.PauseSessionRequest\x1a\".deviceops.v1.PauseSessionResponse\x12X\n\rResumeSession\x12\".deviceops.v1.ResumeSessionRequest\x1a#.deviceops.v1.ResumeSessionResponse\x12X\n\rCancelSession\x12\".deviceops.v1.CancelSessionRequest\x1a#.deviceops.v1.CancelSessionResponse\x12[\n\x0e\x43\x61ncelSessions\x12#.deviceops.v1.CancelSessionsRequest\x1a$.deviceops.v1.CancelSessionsResponse\x12X\n\rUpdateSession\x12\".deviceops.v1.UpdateSessionRequest\x1a#.deviceops.v1.UpdateSessionResponse\x12X\n\rDeleteSession\x12\".deviceops.v1.DeleteSessionRequest\x1a#.deviceops.v1.DeleteSessionResponse\x12X\n\rListWorkflows\x12\".deviceops.v1.ListWorkflowsRequest\x1a#.deviceops.v1.ListWorkflowsResponse\x12R\n\x0bGetWorkflow\x12 .deviceops.v1.GetWorkflowRequest\x1a!.deviceops.v1.GetWorkflowResponse\x12[\n\x0e\x43reateWorkflow\x12#.deviceops.v1.CreateWorkflowRequest\x1a$.deviceops.v1.CreateWorkflowResponse\x12[\n\x0eUpdateWorkflow\x12#.deviceops.v1.UpdateWorkflowRequest\x1a$.deviceops.v1.UpdateWorkflowResponse\x12[\n\x0e\x44\x65leteWorkflow\x12#.deviceops.v1.DeleteWorkflowRequest\x1a$.deviceops.v1.DeleteWorkflowResponse\x12\x61\n\x10ValidateWorkflow\x12%.deviceops.v1.ValidateWorkflowRequest\x1a&.deviceops.v1.ValidateWorkflowResponse\x12T\n\x0bRunWorkflow\x12 .deviceops.v1.RunWorkflowRequest\x1a!.deviceops.v1.RunWorkflowResponse0\x01\x12R\n\x0b\x43reateBatch\x12 .deviceops.v1.CreateBatchRequest\x1a!.deviceops.v1.CreateBatchResponse\x12X\n\rAddBatchItems\x12\".deviceops.v1.AddBatchItemsRequest\x1a#.deviceops.v1.AddBatchItemsResponse\x12I\n\x08GetBatch\x12\x1d.deviceops.v1.GetBatchRequest\x1a\x1e.deviceops.v1.GetBatchResponse\x12R\n\x0bListBatches\x12 .deviceops.v1.ListBatchesRequest\x1a!.deviceops.v1.ListBatchesResponse\x12Q\n\nWatchBatch\x12\x1f.deviceops.v1.WatchBatchRequest\x1a .deviceops.v1.WatchBatchResponse0\x01\x12O\n\nPauseBatch\x12\x1f.deviceops.v1.PauseBatchRequest\x1a .deviceops.v1.PauseBatchResponse\x12R\n\x0bResumeBatch\x12 .deviceops.v1.ResumeBatchRequest\x1a!.deviceops.v1.ResumeBatchResponse\x12R\n\x0b\x43\x61ncelBatch\x12 .deviceops.v1.CancelBatchRequest\x1a!.deviceops.v1.CancelBatchResponse\x12^\n\x0fRetryBatchItems\x12$.deviceops.v1.RetryBatchItemsRequest\x1a%.deviceops.v1.RetryBatchItemsResponse\x12R\n\x0b\x44\x65leteBatch\x12 .deviceops.v1.DeleteBatchRequest\x1a!.deviceops.v1.DeleteBatchResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,120 +38,54 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.processing_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
-  _globals['_VALIDATEWORKFLOWREQUEST_ARGUMENTSENTRY']._loaded_options = None
-  _globals['_VALIDATEWORKFLOWREQUEST_ARGUMENTSENTRY']._serialized_options = b'8\001'
-  _globals['_RUNWORKFLOWREQUEST_ARGUMENTSENTRY']._loaded_options = None
-  _globals['_RUNWORKFLOWREQUEST_ARGUMENTSENTRY']._serialized_options = b'8\001'
-  _globals['_CONTROLACTION']._serialized_start=6037
-  _globals['_CONTROLACTION']._serialized_end=6197
-  _globals['_VALUEKIND']._serialized_start=6200
-  _globals['_VALUEKIND']._serialized_end=6328
-  _globals['_FAILUREPOLICY']._serialized_start=6331
-  _globals['_FAILUREPOLICY']._serialized_end=6459
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=233
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=438
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=440
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=528
-  _globals['_GETSESSIONREQUEST']._serialized_start=530
-  _globals['_GETSESSIONREQUEST']._serialized_end=569
-  _globals['_GETSESSIONRESPONSE']._serialized_start=571
-  _globals['_GETSESSIONRESPONSE']._serialized_end=683
-  _globals['_WATCHSESSIONREQUEST']._serialized_start=685
-  _globals['_WATCHSESSIONREQUEST']._serialized_end=803
-  _globals['_WATCHSESSIONRESPONSE']._serialized_start=805
-  _globals['_WATCHSESSIONRESPONSE']._serialized_end=870
-  _globals['_CONTROLSESSIONREQUEST']._serialized_start=872
-  _globals['_CONTROLSESSIONREQUEST']._serialized_end=960
-  _globals['_CONTROLSESSIONRESPONSE']._serialized_start=962
-  _globals['_CONTROLSESSIONRESPONSE']._serialized_end=1026
-  _globals['_DELETESESSIONREQUEST']._serialized_start=1028
-  _globals['_DELETESESSIONREQUEST']._serialized_end=1070
-  _globals['_DELETESESSIONRESPONSE']._serialized_start=1072
-  _globals['_DELETESESSIONRESPONSE']._serialized_end=1095
-  _globals['_WORKFLOWVALUE']._serialized_start=1097
-  _globals['_WORKFLOWVALUE']._serialized_end=1223
-  _globals['_WORKFLOWIMAGES']._serialized_start=1225
-  _globals['_WORKFLOWIMAGES']._serialized_end=1284
-  _globals['_WORKFLOWPARAMETER']._serialized_start=1287
-  _globals['_WORKFLOWPARAMETER']._serialized_end=1432
-  _globals['_WORKFLOWBINDING']._serialized_start=1434
-  _globals['_WORKFLOWBINDING']._serialized_end=1516
-  _globals['_RETRYPOLICY']._serialized_start=1518
-  _globals['_RETRYPOLICY']._serialized_end=1619
-  _globals['_GENERATEWORK']._serialized_start=1621
-  _globals['_GENERATEWORK']._serialized_end=1687
-  _globals['_POSTPROCESSWORK']._serialized_start=1689
-  _globals['_POSTPROCESSWORK']._serialized_end=1801
-  _globals['_LOADMODELWORK']._serialized_start=1803
-  _globals['_LOADMODELWORK']._serialized_end=1836
-  _globals['_UNLOADMODELWORK']._serialized_start=1838
-  _globals['_UNLOADMODELWORK']._serialized_end=1873
-  _globals['_WORKFLOWSTEP']._serialized_start=1876
-  _globals['_WORKFLOWSTEP']._serialized_end=2330
-  _globals['_WORKFLOW']._serialized_start=2333
-  _globals['_WORKFLOW']._serialized_end=2573
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=2575
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=2636
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=2638
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=2729
-  _globals['_GETWORKFLOWREQUEST']._serialized_start=2731
-  _globals['_GETWORKFLOWREQUEST']._serialized_end=2772
-  _globals['_GETWORKFLOWRESPONSE']._serialized_start=2774
-  _globals['_GETWORKFLOWRESPONSE']._serialized_end=2837
-  _globals['_CREATEWORKFLOWREQUEST']._serialized_start=2839
-  _globals['_CREATEWORKFLOWREQUEST']._serialized_end=2904
-  _globals['_CREATEWORKFLOWRESPONSE']._serialized_start=2906
-  _globals['_CREATEWORKFLOWRESPONSE']._serialized_end=2972
-  _globals['_DELETEWORKFLOWREQUEST']._serialized_start=2974
-  _globals['_DELETEWORKFLOWREQUEST']._serialized_end=3018
-  _globals['_DELETEWORKFLOWRESPONSE']._serialized_start=3020
-  _globals['_DELETEWORKFLOWRESPONSE']._serialized_end=3044
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_start=3047
-  _globals['_VALIDATEWORKFLOWREQUEST']._serialized_end=3335
-  _globals['_VALIDATEWORKFLOWREQUEST_ARGUMENTSENTRY']._serialized_start=3239
-  _globals['_VALIDATEWORKFLOWREQUEST_ARGUMENTSENTRY']._serialized_end=3316
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_start=3338
-  _globals['_VALIDATEWORKFLOWRESPONSE']._serialized_end=3477
-  _globals['_RUNWORKFLOWREQUEST']._serialized_start=3480
-  _globals['_RUNWORKFLOWREQUEST']._serialized_end=3824
-  _globals['_RUNWORKFLOWREQUEST_ARGUMENTSENTRY']._serialized_start=3239
-  _globals['_RUNWORKFLOWREQUEST_ARGUMENTSENTRY']._serialized_end=3316
-  _globals['_RUNWORKFLOWRESPONSE']._serialized_start=3826
-  _globals['_RUNWORKFLOWRESPONSE']._serialized_end=3945
-  _globals['_BATCHITEM']._serialized_start=3948
-  _globals['_BATCHITEM']._serialized_end=4082
-  _globals['_BATCHITEMSTATUS']._serialized_start=4085
-  _globals['_BATCHITEMSTATUS']._serialized_end=4288
-  _globals['_BATCH']._serialized_start=4291
-  _globals['_BATCH']._serialized_end=4685
-  _globals['_CREATEBATCHREQUEST']._serialized_start=4688
-  _globals['_CREATEBATCHREQUEST']._serialized_end=5039
-  _globals['_CREATEBATCHRESPONSE']._serialized_start=5041
-  _globals['_CREATEBATCHRESPONSE']._serialized_end=5098
-  _globals['_ADDBATCHITEMSREQUEST']._serialized_start=5100
-  _globals['_ADDBATCHITEMSREQUEST']._serialized_end=5194
-  _globals['_ADDBATCHITEMSRESPONSE']._serialized_start=5196
-  _globals['_ADDBATCHITEMSRESPONSE']._serialized_end=5255
-  _globals['_GETBATCHREQUEST']._serialized_start=5257
-  _globals['_GETBATCHREQUEST']._serialized_end=5380
-  _globals['_GETBATCHRESPONSE']._serialized_start=5382
-  _globals['_GETBATCHRESPONSE']._serialized_end=5507
-  _globals['_LISTBATCHESREQUEST']._serialized_start=5509
-  _globals['_LISTBATCHESREQUEST']._serialized_end=5612
-  _globals['_LISTBATCHESRESPONSE']._serialized_start=5614
-  _globals['_LISTBATCHESRESPONSE']._serialized_end=5698
-  _globals['_WATCHBATCHREQUEST']._serialized_start=5700
-  _globals['_WATCHBATCHREQUEST']._serialized_end=5760
-  _globals['_WATCHBATCHRESPONSE']._serialized_start=5762
-  _globals['_WATCHBATCHRESPONSE']._serialized_end=5825
-  _globals['_CONTROLBATCHREQUEST']._serialized_start=5827
-  _globals['_CONTROLBATCHREQUEST']._serialized_end=5911
-  _globals['_CONTROLBATCHRESPONSE']._serialized_start=5913
-  _globals['_CONTROLBATCHRESPONSE']._serialized_end=5971
-  _globals['_DELETEBATCHREQUEST']._serialized_start=5973
-  _globals['_DELETEBATCHREQUEST']._serialized_end=6011
-  _globals['_DELETEBATCHRESPONSE']._serialized_start=6013
-  _globals['_DELETEBATCHRESPONSE']._serialized_end=6034
-  _globals['_PROCESSINGSERVICE']._serialized_start=6462
-  _globals['_PROCESSINGSERVICE']._serialized_end=8053
+  _globals['_SESSIONCHANGEKIND']._serialized_start=2424
+  _globals['_SESSIONCHANGEKIND']._serialized_end=2681
+  _globals['_SESSIONFILTER']._serialized_start=224
+  _globals['_SESSIONFILTER']._serialized_end=563
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=566
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=712
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=714
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=841
+  _globals['_GETSESSIONREQUEST']._serialized_start=843
+  _globals['_GETSESSIONREQUEST']._serialized_end=882
+  _globals['_GETSESSIONRESPONSE']._serialized_start=884
+  _globals['_GETSESSIONRESPONSE']._serialized_end=996
+  _globals['_WATCHSESSIONREQUEST']._serialized_start=998
+  _globals['_WATCHSESSIONREQUEST']._serialized_end=1111
+  _globals['_WATCHSESSIONRESPONSE']._serialized_start=1113
+  _globals['_WATCHSESSIONRESPONSE']._serialized_end=1178
+  _globals['_WATCHSESSIONSREQUEST']._serialized_start=1180
+  _globals['_WATCHSESSIONSREQUEST']._serialized_end=1270
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_start=1273
+  _globals['_WATCHSESSIONSRESPONSE']._serialized_end=1449
+  _globals['_LISTQUEUEREQUEST']._serialized_start=1451
+  _globals['_LISTQUEUEREQUEST']._serialized_end=1527
+  _globals['_LISTQUEUERESPONSE']._serialized_start=1529
+  _globals['_LISTQUEUERESPONSE']._serialized_end=1635
+  _globals['_PAUSESESSIONREQUEST']._serialized_start=1637
+  _globals['_PAUSESESSIONREQUEST']._serialized_end=1699
+  _globals['_PAUSESESSIONRESPONSE']._serialized_start=1701
+  _globals['_PAUSESESSIONRESPONSE']._serialized_end=1763
+  _globals['_RESUMESESSIONREQUEST']._serialized_start=1765
+  _globals['_RESUMESESSIONREQUEST']._serialized_end=1807
+  _globals['_RESUMESESSIONRESPONSE']._serialized_start=1809
+  _globals['_RESUMESESSIONRESPONSE']._serialized_end=1872
+  _globals['_CANCELSESSIONREQUEST']._serialized_start=1874
+  _globals['_CANCELSESSIONREQUEST']._serialized_end=1937
+  _globals['_CANCELSESSIONRESPONSE']._serialized_start=1939
+  _globals['_CANCELSESSIONRESPONSE']._serialized_end=2002
+  _globals['_CANCELSESSIONSREQUEST']._serialized_start=2004
+  _globals['_CANCELSESSIONSREQUEST']._serialized_end=2093
+  _globals['_CANCELSESSIONSRESPONSE']._serialized_start=2095
+  _globals['_CANCELSESSIONSRESPONSE']._serialized_end=2144
+  _globals['_UPDATESESSIONREQUEST']._serialized_start=2147
+  _globals['_UPDATESESSIONREQUEST']._serialized_end=2287
+  _globals['_UPDATESESSIONRESPONSE']._serialized_start=2289
+  _globals['_UPDATESESSIONRESPONSE']._serialized_end=2352
+  _globals['_DELETESESSIONREQUEST']._serialized_start=2354
+  _globals['_DELETESESSIONREQUEST']._serialized_end=2396
+  _globals['_DELETESESSIONRESPONSE']._serialized_start=2398
+  _globals['_DELETESESSIONRESPONSE']._serialized_end=2421
+  _globals['_PROCESSINGSERVICE']._serialized_start=2684
+  _globals['_PROCESSINGSERVICE']._serialized_end=5153
 # @@protoc_insertion_point(module_scope)

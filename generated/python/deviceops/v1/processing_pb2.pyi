@@ -4,12 +4,10 @@ isort:skip_file
 Sessions, workflows and batches."""
 
 from collections import abc as _abc
-from deviceops.v1 import common_pb2 as _common_pb2
-from deviceops.v1 import inference_pb2 as _inference_pb2
-from deviceops.v1 import postprocessing_pb2 as _postprocessing_pb2
+from deviceops.v1 import event_pb2 as _event_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -25,121 +23,76 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _ControlAction:
+class _SessionChangeKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ControlActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ControlAction.ValueType], _builtins.type):
+class _SessionChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionChangeKind.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    CONTROL_ACTION_UNSPECIFIED: _ControlAction.ValueType  # 0
-    """Never accepted."""
-    CONTROL_ACTION_PAUSE: _ControlAction.ValueType  # 1
-    """Stop after the current step and keep what is needed to go on."""
-    CONTROL_ACTION_RESUME: _ControlAction.ValueType  # 2
-    """Go on."""
-    CONTROL_ACTION_CANCEL: _ControlAction.ValueType  # 3
-    """Stop for good."""
-    CONTROL_ACTION_RETRY_FAILED: _ControlAction.ValueType  # 4
-    """Run failed items again; batches only."""
+    SESSION_CHANGE_KIND_UNSPECIFIED: _SessionChangeKind.ValueType  # 0
+    """Never sent."""
+    SESSION_CHANGE_KIND_ADDED: _SessionChangeKind.ValueType  # 1
+    """It is there: at the start of the stream, or new."""
+    SESSION_CHANGE_KIND_CHANGED: _SessionChangeKind.ValueType  # 2
+    """Its state, phase, place or priority changed."""
+    SESSION_CHANGE_KIND_ENDED: _SessionChangeKind.ValueType  # 3
+    """It became final."""
+    SESSION_CHANGE_KIND_REMOVED: _SessionChangeKind.ValueType  # 4
+    """It was forgotten."""
+    SESSION_CHANGE_KIND_SNAPSHOT_END: _SessionChangeKind.ValueType  # 5
+    """The state of now has been told; what follows are changes."""
+    SESSION_CHANGE_KIND_HEARTBEAT: _SessionChangeKind.ValueType  # 6
+    """Nothing; sent after 5 seconds of silence."""
 
-class ControlAction(_ControlAction, metaclass=_ControlActionEnumTypeWrapper):
-    """What to do with a session or batch."""
+class SessionChangeKind(_SessionChangeKind, metaclass=_SessionChangeKindEnumTypeWrapper):
+    """What happened to a session."""
 
-CONTROL_ACTION_UNSPECIFIED: ControlAction.ValueType  # 0
-"""Never accepted."""
-CONTROL_ACTION_PAUSE: ControlAction.ValueType  # 1
-"""Stop after the current step and keep what is needed to go on."""
-CONTROL_ACTION_RESUME: ControlAction.ValueType  # 2
-"""Go on."""
-CONTROL_ACTION_CANCEL: ControlAction.ValueType  # 3
-"""Stop for good."""
-CONTROL_ACTION_RETRY_FAILED: ControlAction.ValueType  # 4
-"""Run failed items again; batches only."""
-Global___ControlAction: _TypeAlias = ControlAction  # noqa: Y015
-
-class _ValueKind:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _ValueKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ValueKind.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    VALUE_KIND_UNSPECIFIED: _ValueKind.ValueType  # 0
-    """Never accepted."""
-    VALUE_KIND_IMAGES: _ValueKind.ValueType  # 1
-    """Pictures."""
-    VALUE_KIND_TEXT: _ValueKind.ValueType  # 2
-    """Text."""
-    VALUE_KIND_NUMBER: _ValueKind.ValueType  # 3
-    """A number."""
-    VALUE_KIND_MODEL: _ValueKind.ValueType  # 4
-    """A model id."""
-
-class ValueKind(_ValueKind, metaclass=_ValueKindEnumTypeWrapper):
-    """What flows between steps."""
-
-VALUE_KIND_UNSPECIFIED: ValueKind.ValueType  # 0
-"""Never accepted."""
-VALUE_KIND_IMAGES: ValueKind.ValueType  # 1
-"""Pictures."""
-VALUE_KIND_TEXT: ValueKind.ValueType  # 2
-"""Text."""
-VALUE_KIND_NUMBER: ValueKind.ValueType  # 3
-"""A number."""
-VALUE_KIND_MODEL: ValueKind.ValueType  # 4
-"""A model id."""
-Global___ValueKind: _TypeAlias = ValueKind  # noqa: Y015
-
-class _FailurePolicy:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _FailurePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailurePolicy.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    FAILURE_POLICY_UNSPECIFIED: _FailurePolicy.ValueType  # 0
-    """STOP."""
-    FAILURE_POLICY_STOP: _FailurePolicy.ValueType  # 1
-    """The run fails; steps in progress are cancelled."""
-    FAILURE_POLICY_CONTINUE: _FailurePolicy.ValueType  # 2
-    """Steps that need this one are skipped, the others go on; the run fails at its end."""
-    FAILURE_POLICY_IGNORE: _FailurePolicy.ValueType  # 3
-    """As if the step had no output; steps that need it are skipped, the run can complete."""
-
-class FailurePolicy(_FailurePolicy, metaclass=_FailurePolicyEnumTypeWrapper):
-    """What is done when a step fails for good."""
-
-FAILURE_POLICY_UNSPECIFIED: FailurePolicy.ValueType  # 0
-"""STOP."""
-FAILURE_POLICY_STOP: FailurePolicy.ValueType  # 1
-"""The run fails; steps in progress are cancelled."""
-FAILURE_POLICY_CONTINUE: FailurePolicy.ValueType  # 2
-"""Steps that need this one are skipped, the others go on; the run fails at its end."""
-FAILURE_POLICY_IGNORE: FailurePolicy.ValueType  # 3
-"""As if the step had no output; steps that need it are skipped, the run can complete."""
-Global___FailurePolicy: _TypeAlias = FailurePolicy  # noqa: Y015
+SESSION_CHANGE_KIND_UNSPECIFIED: SessionChangeKind.ValueType  # 0
+"""Never sent."""
+SESSION_CHANGE_KIND_ADDED: SessionChangeKind.ValueType  # 1
+"""It is there: at the start of the stream, or new."""
+SESSION_CHANGE_KIND_CHANGED: SessionChangeKind.ValueType  # 2
+"""Its state, phase, place or priority changed."""
+SESSION_CHANGE_KIND_ENDED: SessionChangeKind.ValueType  # 3
+"""It became final."""
+SESSION_CHANGE_KIND_REMOVED: SessionChangeKind.ValueType  # 4
+"""It was forgotten."""
+SESSION_CHANGE_KIND_SNAPSHOT_END: SessionChangeKind.ValueType  # 5
+"""The state of now has been told; what follows are changes."""
+SESSION_CHANGE_KIND_HEARTBEAT: SessionChangeKind.ValueType  # 6
+"""Nothing; sent after 5 seconds of silence."""
+Global___SessionChangeKind: _TypeAlias = SessionChangeKind  # noqa: Y015
 
 @_typing.final
-class ListSessionsRequest(_message.Message):
-    """Which sessions to list. Filters combine."""
+class SessionFilter(_message.Message):
+    """Which sessions. What is set combines."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    KIND_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     PARENT_SESSION_ID_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    kind: _session_pb2.SessionKind.ValueType
-    """Only this kind; UNSPECIFIED means all."""
+    OWNER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Only on this device; empty means all."""
     parent_session_id: _builtins.str
     """Only children of this session; empty means those without a parent."""
-    page_size: _builtins.int
-    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
-    page_token: _builtins.str
-    """next_page_token of the page before; empty for the first."""
+    owner: _builtins.str
+    """Only those of this client; empty means all that the caller may see."""
+    priority: _session_pb2.Priority.ValueType
+    """Only those of this priority; UNSPECIFIED means all."""
+    model_id: _builtins.str
+    """Only those with this model; empty means all."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.SessionKind.ValueType]:
+        """Only these kinds; empty means all. At most 16 elements."""
+
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.SessionState.ValueType]:
         """Only these states; empty means all. At most 16 elements."""
@@ -148,20 +101,67 @@ class ListSessionsRequest(_message.Message):
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only those with all of these tags. At most 32 elements. At most 64 characters each."""
 
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Only those accepted since then."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only those accepted before then."""
+
     def __init__(
         self,
         *,
-        kind: _session_pb2.SessionKind.ValueType = ...,
+        kinds: _abc.Iterable[_session_pb2.SessionKind.ValueType] | None = ...,
         states: _abc.Iterable[_session_pb2.SessionState.ValueType] | None = ...,
         device_id: _builtins.str = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         parent_session_id: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        priority: _session_pb2.Priority.ValueType = ...,
+        model_id: _builtins.str = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "device_id", b"device_id", "kinds", b"kinds", "model_id", b"model_id", "owner", b"owner", "parent_session_id", b"parent_session_id", "priority", b"priority", "states", b"states", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionFilter: _TypeAlias = SessionFilter  # noqa: Y015
+
+@_typing.final
+class ListSessionsRequest(_message.Message):
+    """Which sessions to list."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    view: _session_pb2.SessionView.ValueType
+    """How much of each. Default: BASIC."""
+    page_size: _builtins.int
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
+    page_token: _builtins.str
+    """next_page_token of the page before; empty for the first."""
+    @_builtins.property
+    def filter(self) -> Global___SessionFilter:
+        """Which; absent means all without a parent."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___SessionFilter | None = ...,
+        view: _session_pb2.SessionView.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "parent_session_id", b"parent_session_id", "states", b"states", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,8 +175,16 @@ class ListSessionsResponse(_message.Message):
 
     SESSIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page; empty on the last."""
+    """Token of the next page; empty on the last. It names a session and not a position: new
+    sessions repeat none.
+    """
+    total_count: _builtins.int
+    """Sessions that match, on all pages."""
+    revision: _builtins.int
+    """Number of the newest change that this list shows: watch from there on."""
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
         """The sessions."""
@@ -186,10 +194,12 @@ class ListSessionsResponse(_message.Message):
         *,
         sessions: _abc.Iterable[_session_pb2.Session] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_count: _builtins.int = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revision", b"revision", "sessions", b"sessions", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,14 +240,14 @@ class GetSessionResponse(_message.Message):
         """The session."""
 
     @_builtins.property
-    def terminal_event(self) -> _session_pb2.SessionEvent:
+    def terminal_event(self) -> _event_pb2.SessionEvent:
         """The last entry of its log; absent while it is not final."""
 
     def __init__(
         self,
         *,
         session: _session_pb2.Session | None = ...,
-        terminal_event: _session_pb2.SessionEvent | None = ...,
+        terminal_event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "terminal_event", b"terminal_event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -255,8 +265,7 @@ class WatchSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
-    INCLUDE_IMAGE_DATA_FIELD_NUMBER: _builtins.int
-    INCLUDE_PREVIEWS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
     from_sequence: _builtins.int
@@ -264,21 +273,22 @@ class WatchSessionRequest(_message.Message):
     one past the newest waits for it; one before first_sequence is EVENTS_EXPIRED, and
     GetSession says how the session stands.
     """
-    include_image_data: _builtins.bool
-    """Send finished pictures in chunks, those of entries already logged too."""
-    include_previews: _builtins.bool
-    """Send previews."""
+    @_builtins.property
+    def delivery(self) -> _session_pb2.DeliveryOptions:
+        """How events come; image data come too unless it says otherwise, those of entries already
+        logged included.
+        """
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         from_sequence: _builtins.int = ...,
-        include_image_data: _builtins.bool = ...,
-        include_previews: _builtins.bool = ...,
+        delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_sequence", b"from_sequence", "include_image_data", b"include_image_data", "include_previews", b"include_previews", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "from_sequence", b"from_sequence", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -292,13 +302,13 @@ class WatchSessionResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
+    def event(self) -> _event_pb2.SessionEvent:
         """The event."""
 
     def __init__(
         self,
         *,
-        event: _session_pb2.SessionEvent | None = ...,
+        event: _event_pb2.SessionEvent | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -309,33 +319,261 @@ class WatchSessionResponse(_message.Message):
 Global___WatchSessionResponse: _TypeAlias = WatchSessionResponse  # noqa: Y015
 
 @_typing.final
-class ControlSessionRequest(_message.Message):
-    """What to do with which session."""
+class WatchSessionsRequest(_message.Message):
+    """Which sessions to watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    from_revision: _builtins.int
+    """Changes after this revision, without the state of now first; 0 means the state of now,
+    then changes. EVENTS_EXPIRED where those changes are no longer kept.
+    """
+    @_builtins.property
+    def filter(self) -> Global___SessionFilter:
+        """Which; absent means all without a parent."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___SessionFilter | None = ...,
+        from_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "from_revision", b"from_revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSessionsRequest: _TypeAlias = WatchSessionsRequest  # noqa: Y015
+
+@_typing.final
+class WatchSessionsResponse(_message.Message):
+    """Something happened to a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    kind: Global___SessionChangeKind.ValueType
+    """What."""
+    revision: _builtins.int
+    """Number of this change; of the newest one, for the state of now and heartbeats."""
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session as it is now, in the view BASIC; absent in heartbeats and at the end of the
+        state.
+        """
+
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___SessionChangeKind.ValueType = ...,
+        session: _session_pb2.Session | None = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "kind", b"kind", "revision", b"revision", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSessionsResponse: _TypeAlias = WatchSessionsResponse  # noqa: Y015
+
+@_typing.final
+class ListQueueRequest(_message.Message):
+    """Whose queue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    """The device; empty means the default device."""
+    page_size: _builtins.int
+    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
+    page_token: _builtins.str
+    """next_page_token of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQueueRequest: _TypeAlias = ListQueueRequest  # noqa: Y015
+
+@_typing.final
+class ListQueueResponse(_message.Message):
+    """One page of a queue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    total_count: _builtins.int
+    """Sessions that wait in all, those included that the caller may not see."""
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
+        """The sessions, next first; of other clients' only what the caller's role shows."""
+
+    def __init__(
+        self,
+        *,
+        sessions: _abc.Iterable[_session_pb2.Session] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sessions", b"sessions", "total_count", b"total_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQueueResponse: _TypeAlias = ListQueueResponse  # noqa: Y015
+
+@_typing.final
+class PauseSessionRequest(_message.Message):
+    """Which session to pause."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
-    ACTION_FIELD_NUMBER: _builtins.int
+    REASON_TEXT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """The session."""
-    action: Global___ControlAction.ValueType
-    """What to do."""
+    reason_text: _builtins.str
+    """Why, for those who watch. At most 256 characters."""
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
-        action: Global___ControlAction.ValueType = ...,
+        reason_text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason_text", b"reason_text", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ControlSessionRequest: _TypeAlias = ControlSessionRequest  # noqa: Y015
+Global___PauseSessionRequest: _TypeAlias = PauseSessionRequest  # noqa: Y015
 
 @_typing.final
-class ControlSessionResponse(_message.Message):
+class PauseSessionResponse(_message.Message):
+    """The session after it took note: PAUSING until its current step has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseSessionResponse: _TypeAlias = PauseSessionResponse  # noqa: Y015
+
+@_typing.final
+class ResumeSessionRequest(_message.Message):
+    """Which session to go on with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSessionRequest: _TypeAlias = ResumeSessionRequest  # noqa: Y015
+
+@_typing.final
+class ResumeSessionResponse(_message.Message):
+    """The session after it took note."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSessionResponse: _TypeAlias = ResumeSessionResponse  # noqa: Y015
+
+@_typing.final
+class CancelSessionRequest(_message.Message):
+    """Which session to cancel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    REASON_TEXT_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    reason_text: _builtins.str
+    """Why, for those who watch. At most 256 characters."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        reason_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason_text", b"reason_text", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSessionRequest: _TypeAlias = CancelSessionRequest  # noqa: Y015
+
+@_typing.final
+class CancelSessionResponse(_message.Message):
     """The session after it took note: CANCELLING until its current step has ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -356,7 +594,115 @@ class ControlSessionResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ControlSessionResponse: _TypeAlias = ControlSessionResponse  # noqa: Y015
+Global___CancelSessionResponse: _TypeAlias = CancelSessionResponse  # noqa: Y015
+
+@_typing.final
+class CancelSessionsRequest(_message.Message):
+    """Which sessions to cancel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    REASON_TEXT_FIELD_NUMBER: _builtins.int
+    reason_text: _builtins.str
+    """Why, for those who watch. At most 256 characters."""
+    @_builtins.property
+    def filter(self) -> Global___SessionFilter:
+        """Which; final ones are left as they are. At least one of its fields is set."""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___SessionFilter | None = ...,
+        reason_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "reason_text", b"reason_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSessionsRequest: _TypeAlias = CancelSessionsRequest  # noqa: Y015
+
+@_typing.final
+class CancelSessionsResponse(_message.Message):
+    """Those that took note."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    cancelled_count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        cancelled_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_count", b"cancelled_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSessionsResponse: _TypeAlias = CancelSessionsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateSessionRequest(_message.Message):
+    """What to change of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELDS_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    @_builtins.property
+    def options(self) -> _session_pb2.SessionOptions:
+        """The options as they shall be: priority, tags, retention."""
+
+    @_builtins.property
+    def update_fields(self) -> _field_mask_pb2.FieldMask:
+        """Which of these change. At most 3 elements."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        options: _session_pb2.SessionOptions | None = ...,
+        update_fields: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "update_fields", b"update_fields"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "session_id", b"session_id", "update_fields", b"update_fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSessionRequest: _TypeAlias = UpdateSessionRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSessionResponse(_message.Message):
+    """The session as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """The session."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSessionResponse: _TypeAlias = UpdateSessionResponse  # noqa: Y015
 
 @_typing.final
 class DeleteSessionRequest(_message.Message):
@@ -396,1365 +742,3 @@ class DeleteSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteSessionResponse: _TypeAlias = DeleteSessionResponse  # noqa: Y015
-
-@_typing.final
-class WorkflowValue(_message.Message):
-    """A value of a workflow: an argument or a default."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    IMAGES_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    NUMBER_FIELD_NUMBER: _builtins.int
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    text: _builtins.str
-    """Text. At most 10000 characters."""
-    number: _builtins.float
-    """A number."""
-    model_id: _builtins.str
-    """A model id."""
-    @_builtins.property
-    def images(self) -> Global___WorkflowImages:
-        """Pictures."""
-
-    def __init__(
-        self,
-        *,
-        images: Global___WorkflowImages | None = ...,
-        text: _builtins.str = ...,
-        number: _builtins.float = ...,
-        model_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model_id", b"model_id", "number", b"number", "text", b"text", "value", b"value"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "model_id", b"model_id", "number", b"number", "text", b"text", "value", b"value"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["images", "text", "number", "model_id"]  # noqa: Y015
-    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
-
-Global___WorkflowValue: _TypeAlias = WorkflowValue  # noqa: Y015
-
-@_typing.final
-class WorkflowImages(_message.Message):
-    """Pictures as a value."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    IMAGES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def images(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.ImageSource]:
-        """The pictures. At most 64 elements."""
-
-    def __init__(
-        self,
-        *,
-        images: _abc.Iterable[_common_pb2.ImageSource] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WorkflowImages: _TypeAlias = WorkflowImages  # noqa: Y015
-
-@_typing.final
-class WorkflowParameter(_message.Message):
-    """What a run of the workflow is given."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    """Its name, unique in the workflow. At most 127 characters."""
-    kind: Global___ValueKind.ValueType
-    """Its kind."""
-    description: _builtins.str
-    """One line about it. At most 1024 characters."""
-    @_builtins.property
-    def default_value(self) -> Global___WorkflowValue:
-        """Used when a run gives none; absent: a run must give it."""
-
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        kind: Global___ValueKind.ValueType = ...,
-        description: _builtins.str = ...,
-        default_value: Global___WorkflowValue | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value", "description", b"description", "kind", b"kind", "name", b"name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WorkflowParameter: _TypeAlias = WorkflowParameter  # noqa: Y015
-
-@_typing.final
-class WorkflowBinding(_message.Message):
-    """Where an input of a step comes from."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INPUT_FIELD_NUMBER: _builtins.int
-    PARAMETER_FIELD_NUMBER: _builtins.int
-    STEP_ID_FIELD_NUMBER: _builtins.int
-    input: _builtins.str
-    """Field of the step's work that is filled: a path in snake_case
-    ("settings.prompt", "settings.image_to_image.image", "images"). At most 256 characters.
-    """
-    parameter: _builtins.str
-    """A parameter of the workflow, by name. At most 127 characters."""
-    step_id: _builtins.str
-    """Pictures of an earlier step, by its id."""
-    def __init__(
-        self,
-        *,
-        input: _builtins.str = ...,
-        parameter: _builtins.str = ...,
-        step_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parameter", b"parameter", "source", b"source", "step_id", b"step_id"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "parameter", b"parameter", "source", b"source", "step_id", b"step_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["parameter", "step_id"]  # noqa: Y015
-    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
-
-Global___WorkflowBinding: _TypeAlias = WorkflowBinding  # noqa: Y015
-
-@_typing.final
-class RetryPolicy(_message.Message):
-    """How often a step is tried."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
-    BACKOFF_FIELD_NUMBER: _builtins.int
-    max_attempts: _builtins.int
-    """Tries in all. Range: 1 to 10. Default: 1."""
-    @_builtins.property
-    def backoff(self) -> _duration_pb2.Duration:
-        """Wait before the second try; doubles each time. Range: 0 to 3600 seconds. Default: 1
-        seconds.
-        """
-
-    def __init__(
-        self,
-        *,
-        max_attempts: _builtins.int | None = ...,
-        backoff: _duration_pb2.Duration | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "backoff", b"backoff", "max_attempts", b"max_attempts"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "backoff", b"backoff", "max_attempts", b"max_attempts"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
-    _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
-
-Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
-
-@_typing.final
-class GenerateWork(_message.Message):
-    """Draw pictures."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    SETTINGS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def settings(self) -> _inference_pb2.GenerationSettings:
-        """What to draw and how."""
-
-    def __init__(
-        self,
-        *,
-        settings: _inference_pb2.GenerationSettings | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GenerateWork: _TypeAlias = GenerateWork  # noqa: Y015
-
-@_typing.final
-class PostprocessWork(_message.Message):
-    """Finish pictures; their input is "images"."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STEPS_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def steps(self) -> _containers.RepeatedCompositeFieldContainer[_postprocessing_pb2.PostprocessingStep]:
-        """The steps, in order. At most 16 elements."""
-
-    @_builtins.property
-    def output(self) -> _common_pb2.OutputSettings:
-        """Encoding of the results."""
-
-    def __init__(
-        self,
-        *,
-        steps: _abc.Iterable[_postprocessing_pb2.PostprocessingStep] | None = ...,
-        output: _common_pb2.OutputSettings | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "steps", b"steps"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___PostprocessWork: _TypeAlias = PostprocessWork  # noqa: Y015
-
-@_typing.final
-class LoadModelWork(_message.Message):
-    """Load a model."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """The model."""
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LoadModelWork: _TypeAlias = LoadModelWork  # noqa: Y015
-
-@_typing.final
-class UnloadModelWork(_message.Message):
-    """Unload a model."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """The model."""
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___UnloadModelWork: _TypeAlias = UnloadModelWork  # noqa: Y015
-
-@_typing.final
-class WorkflowStep(_message.Message):
-    """One step of a workflow. Steps run as soon as what they need is there."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STEP_ID_FIELD_NUMBER: _builtins.int
-    GENERATE_FIELD_NUMBER: _builtins.int
-    POSTPROCESS_FIELD_NUMBER: _builtins.int
-    LOAD_MODEL_FIELD_NUMBER: _builtins.int
-    UNLOAD_MODEL_FIELD_NUMBER: _builtins.int
-    BINDINGS_FIELD_NUMBER: _builtins.int
-    AFTER_STEP_IDS_FIELD_NUMBER: _builtins.int
-    FOR_EACH_INPUT_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    RETRY_FIELD_NUMBER: _builtins.int
-    ON_FAILURE_FIELD_NUMBER: _builtins.int
-    step_id: _builtins.str
-    """Its name, unique in the workflow."""
-    for_each_input: _builtins.str
-    """Fan out: run once for each picture of this input path, all at the same time where
-    devices allow; empty means once. At most 256 characters.
-    """
-    device_id: _builtins.str
-    """The device; empty means the run's."""
-    on_failure: Global___FailurePolicy.ValueType
-    """What is done when it fails for good. Default: STOP."""
-    @_builtins.property
-    def generate(self) -> Global___GenerateWork:
-        """Draw."""
-
-    @_builtins.property
-    def postprocess(self) -> Global___PostprocessWork:
-        """Finish."""
-
-    @_builtins.property
-    def load_model(self) -> Global___LoadModelWork:
-        """Load a model."""
-
-    @_builtins.property
-    def unload_model(self) -> Global___UnloadModelWork:
-        """Unload a model."""
-
-    @_builtins.property
-    def bindings(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowBinding]:
-        """Where its inputs come from. At most 32 elements."""
-
-    @_builtins.property
-    def after_step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Steps that must have ended first, beside those its bindings name. At most 64 elements."""
-
-    @_builtins.property
-    def retry(self) -> Global___RetryPolicy:
-        """How often it is tried."""
-
-    def __init__(
-        self,
-        *,
-        step_id: _builtins.str = ...,
-        generate: Global___GenerateWork | None = ...,
-        postprocess: Global___PostprocessWork | None = ...,
-        load_model: Global___LoadModelWork | None = ...,
-        unload_model: Global___UnloadModelWork | None = ...,
-        bindings: _abc.Iterable[Global___WorkflowBinding] | None = ...,
-        after_step_ids: _abc.Iterable[_builtins.str] | None = ...,
-        for_each_input: _builtins.str = ...,
-        device_id: _builtins.str = ...,
-        retry: Global___RetryPolicy | None = ...,
-        on_failure: Global___FailurePolicy.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generate", b"generate", "load_model", b"load_model", "postprocess", b"postprocess", "retry", b"retry", "unload_model", b"unload_model", "work", b"work"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_step_ids", b"after_step_ids", "bindings", b"bindings", "device_id", b"device_id", "for_each_input", b"for_each_input", "generate", b"generate", "load_model", b"load_model", "on_failure", b"on_failure", "postprocess", b"postprocess", "retry", b"retry", "step_id", b"step_id", "unload_model", b"unload_model", "work", b"work"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generate", "postprocess", "load_model", "unload_model"]  # noqa: Y015
-    _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
-
-Global___WorkflowStep: _TypeAlias = WorkflowStep  # noqa: Y015
-
-@_typing.final
-class Workflow(_message.Message):
-    """A graph of steps. Without cycles."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
-    DESCRIPTION_FIELD_NUMBER: _builtins.int
-    PARAMETERS_FIELD_NUMBER: _builtins.int
-    STEPS_FIELD_NUMBER: _builtins.int
-    RESULT_STEP_IDS_FIELD_NUMBER: _builtins.int
-    BUILT_IN_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    workflow_id: _builtins.str
-    """Its name."""
-    description: _builtins.str
-    """One line about it. At most 1024 characters."""
-    built_in: _builtins.bool
-    """Whether it comes with the server and cannot be deleted."""
-    @_builtins.property
-    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowParameter]:
-        """What a run is given. At most 64 elements."""
-
-    @_builtins.property
-    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowStep]:
-        """The steps. At most 64 elements."""
-
-    @_builtins.property
-    def result_step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Steps whose pictures are the run's result; empty means those nothing depends on. At most
-        64 elements.
-        """
-
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was stored."""
-
-    def __init__(
-        self,
-        *,
-        workflow_id: _builtins.str = ...,
-        description: _builtins.str = ...,
-        parameters: _abc.Iterable[Global___WorkflowParameter] | None = ...,
-        steps: _abc.Iterable[Global___WorkflowStep] | None = ...,
-        result_step_ids: _abc.Iterable[_builtins.str] | None = ...,
-        built_in: _builtins.bool = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["built_in", b"built_in", "create_time", b"create_time", "description", b"description", "parameters", b"parameters", "result_step_ids", b"result_step_ids", "steps", b"steps", "workflow_id", b"workflow_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Workflow: _TypeAlias = Workflow  # noqa: Y015
-
-@_typing.final
-class ListWorkflowsRequest(_message.Message):
-    """Which workflows to list."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
-    page_token: _builtins.str
-    """next_page_token of the page before; empty for the first."""
-    def __init__(
-        self,
-        *,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListWorkflowsRequest: _TypeAlias = ListWorkflowsRequest  # noqa: Y015
-
-@_typing.final
-class ListWorkflowsResponse(_message.Message):
-    """One page of workflows."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKFLOWS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """Token of the next page; empty on the last."""
-    @_builtins.property
-    def workflows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Workflow]:
-        """The workflows."""
-
-    def __init__(
-        self,
-        *,
-        workflows: _abc.Iterable[Global___Workflow] | None = ...,
-        next_page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "workflows", b"workflows"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListWorkflowsResponse: _TypeAlias = ListWorkflowsResponse  # noqa: Y015
-
-@_typing.final
-class GetWorkflowRequest(_message.Message):
-    """Which workflow."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
-    workflow_id: _builtins.str
-    """The workflow."""
-    def __init__(
-        self,
-        *,
-        workflow_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow_id", b"workflow_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetWorkflowRequest: _TypeAlias = GetWorkflowRequest  # noqa: Y015
-
-@_typing.final
-class GetWorkflowResponse(_message.Message):
-    """The workflow."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKFLOW_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def workflow(self) -> Global___Workflow:
-        """The workflow."""
-
-    def __init__(
-        self,
-        *,
-        workflow: Global___Workflow | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetWorkflowResponse: _TypeAlias = GetWorkflowResponse  # noqa: Y015
-
-@_typing.final
-class CreateWorkflowRequest(_message.Message):
-    """The workflow to store."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKFLOW_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def workflow(self) -> Global___Workflow:
-        """The workflow; built_in and create_time are ignored."""
-
-    def __init__(
-        self,
-        *,
-        workflow: Global___Workflow | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreateWorkflowRequest: _TypeAlias = CreateWorkflowRequest  # noqa: Y015
-
-@_typing.final
-class CreateWorkflowResponse(_message.Message):
-    """The stored workflow."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKFLOW_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def workflow(self) -> Global___Workflow:
-        """The workflow."""
-
-    def __init__(
-        self,
-        *,
-        workflow: Global___Workflow | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreateWorkflowResponse: _TypeAlias = CreateWorkflowResponse  # noqa: Y015
-
-@_typing.final
-class DeleteWorkflowRequest(_message.Message):
-    """Which workflow to delete."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
-    workflow_id: _builtins.str
-    """The workflow."""
-    def __init__(
-        self,
-        *,
-        workflow_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["workflow_id", b"workflow_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeleteWorkflowRequest: _TypeAlias = DeleteWorkflowRequest  # noqa: Y015
-
-@_typing.final
-class DeleteWorkflowResponse(_message.Message):
-    """It is gone."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeleteWorkflowResponse: _TypeAlias = DeleteWorkflowResponse  # noqa: Y015
-
-@_typing.final
-class ValidateWorkflowRequest(_message.Message):
-    """What to check."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class ArgumentsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        @_builtins.property
-        def value(self) -> Global___WorkflowValue: ...
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: Global___WorkflowValue | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
-    WORKFLOW_FIELD_NUMBER: _builtins.int
-    ARGUMENTS_FIELD_NUMBER: _builtins.int
-    CHECK_ARGUMENTS_FIELD_NUMBER: _builtins.int
-    workflow_id: _builtins.str
-    """A stored one."""
-    check_arguments: _builtins.bool
-    """Check arguments too."""
-    @_builtins.property
-    def workflow(self) -> Global___Workflow:
-        """One that is not stored."""
-
-    @_builtins.property
-    def arguments(self) -> _containers.MessageMap[_builtins.str, Global___WorkflowValue]:
-        """Arguments by parameter name; only checked when `check_arguments`. At most 64 elements."""
-
-    def __init__(
-        self,
-        *,
-        workflow_id: _builtins.str = ...,
-        workflow: Global___Workflow | None = ...,
-        arguments: _abc.Mapping[_builtins.str, Global___WorkflowValue] | None = ...,
-        check_arguments: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow", "workflow_id", b"workflow_id", "workflow_source", b"workflow_source"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "check_arguments", b"check_arguments", "workflow", b"workflow", "workflow_id", b"workflow_id", "workflow_source", b"workflow_source"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_workflow_source: _TypeAlias = _typing.Literal["workflow_id", "workflow"]  # noqa: Y015
-    _WhichOneofArgType_workflow_source: _TypeAlias = _typing.Literal["workflow_source", b"workflow_source"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_workflow_source) -> _WhichOneofReturnType_workflow_source | None: ...
-
-Global___ValidateWorkflowRequest: _TypeAlias = ValidateWorkflowRequest  # noqa: Y015
-
-@_typing.final
-class ValidateWorkflowResponse(_message.Message):
-    """What is wrong with it."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VALID_FIELD_NUMBER: _builtins.int
-    VIOLATIONS_FIELD_NUMBER: _builtins.int
-    VIOLATIONS_OMITTED_FIELD_NUMBER: _builtins.int
-    STEP_ORDER_FIELD_NUMBER: _builtins.int
-    valid: _builtins.bool
-    """Whether RunWorkflow would accept it."""
-    violations_omitted: _builtins.int
-    """Violations beyond those listed."""
-    @_builtins.property
-    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FieldViolation]:
-        """What is wrong. At most 20 elements."""
-
-    @_builtins.property
-    def step_order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Steps in an order they can run in; empty unless valid."""
-
-    def __init__(
-        self,
-        *,
-        valid: _builtins.bool = ...,
-        violations: _abc.Iterable[_common_pb2.FieldViolation] | None = ...,
-        violations_omitted: _builtins.int = ...,
-        step_order: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["step_order", b"step_order", "valid", b"valid", "violations", b"violations", "violations_omitted", b"violations_omitted"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ValidateWorkflowResponse: _TypeAlias = ValidateWorkflowResponse  # noqa: Y015
-
-@_typing.final
-class RunWorkflowRequest(_message.Message):
-    """What to run."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class ArgumentsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        @_builtins.property
-        def value(self) -> Global___WorkflowValue: ...
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: Global___WorkflowValue | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
-    WORKFLOW_FIELD_NUMBER: _builtins.int
-    ARGUMENTS_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    DEVICE_ID_FIELD_NUMBER: _builtins.int
-    OMIT_IMAGE_DATA_FIELD_NUMBER: _builtins.int
-    workflow_id: _builtins.str
-    """A stored one."""
-    device_id: _builtins.str
-    """The device for steps that name none; empty means the default device."""
-    omit_image_data: _builtins.bool
-    """Leave finished pictures out of the stream: only artifact ids come."""
-    @_builtins.property
-    def workflow(self) -> Global___Workflow:
-        """One that is not stored."""
-
-    @_builtins.property
-    def arguments(self) -> _containers.MessageMap[_builtins.str, Global___WorkflowValue]:
-        """Arguments by parameter name. At most 64 elements."""
-
-    @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, timeout, what a lost stream means."""
-
-    def __init__(
-        self,
-        *,
-        workflow_id: _builtins.str = ...,
-        workflow: Global___Workflow | None = ...,
-        arguments: _abc.Mapping[_builtins.str, Global___WorkflowValue] | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
-        device_id: _builtins.str = ...,
-        omit_image_data: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "workflow", b"workflow", "workflow_id", b"workflow_id", "workflow_source", b"workflow_source"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "device_id", b"device_id", "omit_image_data", b"omit_image_data", "options", b"options", "workflow", b"workflow", "workflow_id", b"workflow_id", "workflow_source", b"workflow_source"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_workflow_source: _TypeAlias = _typing.Literal["workflow_id", "workflow"]  # noqa: Y015
-    _WhichOneofArgType_workflow_source: _TypeAlias = _typing.Literal["workflow_source", b"workflow_source"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_workflow_source) -> _WhichOneofReturnType_workflow_source | None: ...
-
-Global___RunWorkflowRequest: _TypeAlias = RunWorkflowRequest  # noqa: Y015
-
-@_typing.final
-class RunWorkflowResponse(_message.Message):
-    """One event of a run."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STEP_ID_FIELD_NUMBER: _builtins.int
-    EVENT_FIELD_NUMBER: _builtins.int
-    RUN_INDEX_FIELD_NUMBER: _builtins.int
-    step_id: _builtins.str
-    """The step it is about; empty when it is about the run."""
-    run_index: _builtins.int
-    """Which run of a fanned-out step, from 0; absent when the step is not fanned out."""
-    @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """The event; of the step's own session when step_id is set."""
-
-    def __init__(
-        self,
-        *,
-        step_id: _builtins.str = ...,
-        event: _session_pb2.SessionEvent | None = ...,
-        run_index: _builtins.int | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "event", b"event", "run_index", b"run_index"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "event", b"event", "run_index", b"run_index", "step_id", b"step_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__run_index: _TypeAlias = _typing.Literal["run_index"]  # noqa: Y015
-    _WhichOneofArgType__run_index: _TypeAlias = _typing.Literal["_run_index", b"_run_index"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__run_index) -> _WhichOneofReturnType__run_index | None: ...
-
-Global___RunWorkflowResponse: _TypeAlias = RunWorkflowResponse  # noqa: Y015
-
-@_typing.final
-class BatchItem(_message.Message):
-    """Work of one batch item."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    SETTINGS_FIELD_NUMBER: _builtins.int
-    IMAGE_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    """The client's name for it, unique in the batch. At most 128 characters."""
-    @_builtins.property
-    def settings(self) -> _inference_pb2.GenerationSettings:
-        """Draw this, laid over the template as in GenerationItem.settings."""
-
-    @_builtins.property
-    def image(self) -> _common_pb2.ImageSource:
-        """Draw nothing: put this picture through the batch's postprocessing. The template's
-        output settings encode the result.
-        """
-
-    def __init__(
-        self,
-        *,
-        item_id: _builtins.str = ...,
-        settings: _inference_pb2.GenerationSettings | None = ...,
-        image: _common_pb2.ImageSource | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "settings", b"settings", "work", b"work"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "item_id", b"item_id", "settings", b"settings", "work", b"work"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["settings", "image"]  # noqa: Y015
-    _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
-
-Global___BatchItem: _TypeAlias = BatchItem  # noqa: Y015
-
-@_typing.final
-class BatchItemStatus(_message.Message):
-    """Where an item stands."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ITEM_ID_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    IMAGES_FIELD_NUMBER: _builtins.int
-    FAILURE_FIELD_NUMBER: _builtins.int
-    ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
-    item_id: _builtins.str
-    """The item."""
-    state: _session_pb2.SessionState.ValueType
-    """Where it stands."""
-    session_id: _builtins.str
-    """The session that did or does it; empty before."""
-    attempt_count: _builtins.int
-    """Tries so far."""
-    @_builtins.property
-    def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
-        """Its pictures."""
-
-    @_builtins.property
-    def failure(self) -> _session_pb2.Failure:
-        """Why it failed; absent unless FAILED."""
-
-    def __init__(
-        self,
-        *,
-        item_id: _builtins.str = ...,
-        state: _session_pb2.SessionState.ValueType = ...,
-        session_id: _builtins.str = ...,
-        images: _abc.Iterable[_session_pb2.ImageResult] | None = ...,
-        failure: _session_pb2.Failure | None = ...,
-        attempt_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "failure", b"failure", "images", b"images", "item_id", b"item_id", "session_id", b"session_id", "state", b"state"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___BatchItemStatus: _TypeAlias = BatchItemStatus  # noqa: Y015
-
-@_typing.final
-class Batch(_message.Message):
-    """A durable batch."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_ID_FIELD_NUMBER: _builtins.int
-    SESSION_ID_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    SEALED_FIELD_NUMBER: _builtins.int
-    ITEM_COUNT_FIELD_NUMBER: _builtins.int
-    COMPLETED_COUNT_FIELD_NUMBER: _builtins.int
-    FAILED_COUNT_FIELD_NUMBER: _builtins.int
-    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    ESTIMATED_REMAINING_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    batch_id: _builtins.str
-    """Server-chosen."""
-    session_id: _builtins.str
-    """The session that runs it: WatchSession and ControlSession work on it too. It completes
-    when every item has ended, failed ones too; the counts below tell.
-    """
-    state: _session_pb2.SessionState.ValueType
-    """Where it stands."""
-    sealed: _builtins.bool
-    """Whether items can still be added."""
-    item_count: _builtins.int
-    """Items in all."""
-    completed_count: _builtins.int
-    """Items that completed."""
-    failed_count: _builtins.int
-    """Items that failed."""
-    cancelled_count: _builtins.int
-    """Items that were cancelled."""
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted."""
-
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it became final; absent before."""
-
-    @_builtins.property
-    def estimated_remaining(self) -> _duration_pb2.Duration:
-        """What is left, at the pace so far; absent before the first item is done."""
-
-    @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
-        """The options it was started with."""
-
-    def __init__(
-        self,
-        *,
-        batch_id: _builtins.str = ...,
-        session_id: _builtins.str = ...,
-        state: _session_pb2.SessionState.ValueType = ...,
-        sealed: _builtins.bool = ...,
-        item_count: _builtins.int = ...,
-        completed_count: _builtins.int = ...,
-        failed_count: _builtins.int = ...,
-        cancelled_count: _builtins.int = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
-        estimated_remaining: _duration_pb2.Duration | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "estimated_remaining", b"estimated_remaining", "options", b"options"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "create_time", b"create_time", "end_time", b"end_time", "estimated_remaining", b"estimated_remaining", "failed_count", b"failed_count", "item_count", b"item_count", "options", b"options", "sealed", b"sealed", "session_id", b"session_id", "state", b"state"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Batch: _TypeAlias = Batch  # noqa: Y015
-
-@_typing.final
-class CreateBatchRequest(_message.Message):
-    """What to run as a batch."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TEMPLATE_FIELD_NUMBER: _builtins.int
-    ITEMS_FIELD_NUMBER: _builtins.int
-    KEEP_OPEN_FIELD_NUMBER: _builtins.int
-    POSTPROCESSING_FIELD_NUMBER: _builtins.int
-    DEVICE_IDS_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    RETRY_FIELD_NUMBER: _builtins.int
-    COMPUTATION_FIELD_NUMBER: _builtins.int
-    keep_open: _builtins.bool
-    """Items follow with AddBatchItems; without it the batch is sealed now."""
-    computation: _inference_pb2.BatchComputation.ValueType
-    """Default: EXACT."""
-    @_builtins.property
-    def template(self) -> _inference_pb2.GenerationSettings:
-        """What all items have in common."""
-
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchItem]:
-        """The first items. At most 1000 elements."""
-
-    @_builtins.property
-    def postprocessing(self) -> _containers.RepeatedCompositeFieldContainer[_postprocessing_pb2.PostprocessingStep]:
-        """What to do with every picture, in order. At most 16 elements."""
-
-    @_builtins.property
-    def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Devices that share the work; empty means all that are ready. At most 64 elements."""
-
-    @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
-        """Idempotency, priority, tags; timeout here is each item's, on_disconnect has no
-        meaning.
-        """
-
-    @_builtins.property
-    def retry(self) -> Global___RetryPolicy:
-        """How often each item is tried."""
-
-    def __init__(
-        self,
-        *,
-        template: _inference_pb2.GenerationSettings | None = ...,
-        items: _abc.Iterable[Global___BatchItem] | None = ...,
-        keep_open: _builtins.bool = ...,
-        postprocessing: _abc.Iterable[_postprocessing_pb2.PostprocessingStep] | None = ...,
-        device_ids: _abc.Iterable[_builtins.str] | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
-        retry: Global___RetryPolicy | None = ...,
-        computation: _inference_pb2.BatchComputation.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "retry", b"retry", "template", b"template"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["computation", b"computation", "device_ids", b"device_ids", "items", b"items", "keep_open", b"keep_open", "options", b"options", "postprocessing", b"postprocessing", "retry", b"retry", "template", b"template"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreateBatchRequest: _TypeAlias = CreateBatchRequest  # noqa: Y015
-
-@_typing.final
-class CreateBatchResponse(_message.Message):
-    """The batch."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
-    def __init__(
-        self,
-        *,
-        batch: Global___Batch | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CreateBatchResponse: _TypeAlias = CreateBatchResponse  # noqa: Y015
-
-@_typing.final
-class AddBatchItemsRequest(_message.Message):
-    """More items."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_ID_FIELD_NUMBER: _builtins.int
-    ITEMS_FIELD_NUMBER: _builtins.int
-    SEAL_FIELD_NUMBER: _builtins.int
-    batch_id: _builtins.str
-    """The batch."""
-    seal: _builtins.bool
-    """No more follow."""
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchItem]:
-        """The items. At most 1000 elements."""
-
-    def __init__(
-        self,
-        *,
-        batch_id: _builtins.str = ...,
-        items: _abc.Iterable[Global___BatchItem] | None = ...,
-        seal: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "items", b"items", "seal", b"seal"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AddBatchItemsRequest: _TypeAlias = AddBatchItemsRequest  # noqa: Y015
-
-@_typing.final
-class AddBatchItemsResponse(_message.Message):
-    """The batch."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
-    def __init__(
-        self,
-        *,
-        batch: Global___Batch | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AddBatchItemsResponse: _TypeAlias = AddBatchItemsResponse  # noqa: Y015
-
-@_typing.final
-class GetBatchRequest(_message.Message):
-    """Which batch and which of its items."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_ID_FIELD_NUMBER: _builtins.int
-    ITEM_STATES_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    batch_id: _builtins.str
-    """The batch."""
-    page_size: _builtins.int
-    """Items per page; 0 means the default. Range: 0 to 1000. Default: 100."""
-    page_token: _builtins.str
-    """next_page_token of the page before; empty for the first."""
-    @_builtins.property
-    def item_states(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.SessionState.ValueType]:
-        """Only items in these states; empty means all. At most 16 elements."""
-
-    def __init__(
-        self,
-        *,
-        batch_id: _builtins.str = ...,
-        item_states: _abc.Iterable[_session_pb2.SessionState.ValueType] | None = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "item_states", b"item_states", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetBatchRequest: _TypeAlias = GetBatchRequest  # noqa: Y015
-
-@_typing.final
-class GetBatchResponse(_message.Message):
-    """A batch and a page of its items."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_FIELD_NUMBER: _builtins.int
-    ITEMS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """Token of the next page; empty on the last."""
-    @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
-    @_builtins.property
-    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchItemStatus]:
-        """The items, in the order they were added."""
-
-    def __init__(
-        self,
-        *,
-        batch: Global___Batch | None = ...,
-        items: _abc.Iterable[Global___BatchItemStatus] | None = ...,
-        next_page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetBatchResponse: _TypeAlias = GetBatchResponse  # noqa: Y015
-
-@_typing.final
-class ListBatchesRequest(_message.Message):
-    """Which batches to list."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STATES_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    page_size: _builtins.int
-    """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
-    page_token: _builtins.str
-    """next_page_token of the page before; empty for the first."""
-    @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.SessionState.ValueType]:
-        """Only these states; empty means all. At most 16 elements."""
-
-    def __init__(
-        self,
-        *,
-        states: _abc.Iterable[_session_pb2.SessionState.ValueType] | None = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListBatchesRequest: _TypeAlias = ListBatchesRequest  # noqa: Y015
-
-@_typing.final
-class ListBatchesResponse(_message.Message):
-    """One page of batches."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCHES_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
-    """Token of the next page; empty on the last."""
-    @_builtins.property
-    def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Batch]:
-        """The batches."""
-
-    def __init__(
-        self,
-        *,
-        batches: _abc.Iterable[Global___Batch] | None = ...,
-        next_page_token: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "next_page_token", b"next_page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListBatchesResponse: _TypeAlias = ListBatchesResponse  # noqa: Y015
-
-@_typing.final
-class WatchBatchRequest(_message.Message):
-    """Which batch to watch and from where."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_ID_FIELD_NUMBER: _builtins.int
-    FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
-    batch_id: _builtins.str
-    """The batch."""
-    from_sequence: _builtins.int
-    """As in WatchSessionRequest."""
-    def __init__(
-        self,
-        *,
-        batch_id: _builtins.str = ...,
-        from_sequence: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id", "from_sequence", b"from_sequence"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WatchBatchRequest: _TypeAlias = WatchBatchRequest  # noqa: Y015
-
-@_typing.final
-class WatchBatchResponse(_message.Message):
-    """One event."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def event(self) -> _session_pb2.SessionEvent:
-        """The event."""
-
-    def __init__(
-        self,
-        *,
-        event: _session_pb2.SessionEvent | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___WatchBatchResponse: _TypeAlias = WatchBatchResponse  # noqa: Y015
-
-@_typing.final
-class ControlBatchRequest(_message.Message):
-    """What to do with which batch."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_ID_FIELD_NUMBER: _builtins.int
-    ACTION_FIELD_NUMBER: _builtins.int
-    batch_id: _builtins.str
-    """The batch."""
-    action: Global___ControlAction.ValueType
-    """What to do."""
-    def __init__(
-        self,
-        *,
-        batch_id: _builtins.str = ...,
-        action: Global___ControlAction.ValueType = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "batch_id", b"batch_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ControlBatchRequest: _TypeAlias = ControlBatchRequest  # noqa: Y015
-
-@_typing.final
-class ControlBatchResponse(_message.Message):
-    """The batch after it took note."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
-    def __init__(
-        self,
-        *,
-        batch: Global___Batch | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ControlBatchResponse: _TypeAlias = ControlBatchResponse  # noqa: Y015
-
-@_typing.final
-class DeleteBatchRequest(_message.Message):
-    """Which batch to forget."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BATCH_ID_FIELD_NUMBER: _builtins.int
-    batch_id: _builtins.str
-    """The batch."""
-    def __init__(
-        self,
-        *,
-        batch_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_id", b"batch_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeleteBatchRequest: _TypeAlias = DeleteBatchRequest  # noqa: Y015
-
-@_typing.final
-class DeleteBatchResponse(_message.Message):
-    """It is forgotten."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___DeleteBatchResponse: _TypeAlias = DeleteBatchResponse  # noqa: Y015

@@ -3,7 +3,9 @@
 import grpc
 import warnings
 
+from deviceops.v1 import batch_pb2 as deviceops_dot_v1_dot_batch__pb2
 from deviceops.v1 import processing_pb2 as deviceops_dot_v1_dot_processing__pb2
+from deviceops.v1 import workflow_pb2 as deviceops_dot_v1_dot_workflow__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -51,10 +53,40 @@ class ProcessingServiceStub:
                 request_serializer=deviceops_dot_v1_dot_processing__pb2.WatchSessionRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_processing__pb2.WatchSessionResponse.FromString,
                 _registered_method=True)
-        self.ControlSession = channel.unary_unary(
-                '/deviceops.v1.ProcessingService/ControlSession',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.ControlSessionRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.ControlSessionResponse.FromString,
+        self.WatchSessions = channel.unary_stream(
+                '/deviceops.v1.ProcessingService/WatchSessions',
+                request_serializer=deviceops_dot_v1_dot_processing__pb2.WatchSessionsRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_processing__pb2.WatchSessionsResponse.FromString,
+                _registered_method=True)
+        self.ListQueue = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/ListQueue',
+                request_serializer=deviceops_dot_v1_dot_processing__pb2.ListQueueRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_processing__pb2.ListQueueResponse.FromString,
+                _registered_method=True)
+        self.PauseSession = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/PauseSession',
+                request_serializer=deviceops_dot_v1_dot_processing__pb2.PauseSessionRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_processing__pb2.PauseSessionResponse.FromString,
+                _registered_method=True)
+        self.ResumeSession = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/ResumeSession',
+                request_serializer=deviceops_dot_v1_dot_processing__pb2.ResumeSessionRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_processing__pb2.ResumeSessionResponse.FromString,
+                _registered_method=True)
+        self.CancelSession = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/CancelSession',
+                request_serializer=deviceops_dot_v1_dot_processing__pb2.CancelSessionRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_processing__pb2.CancelSessionResponse.FromString,
+                _registered_method=True)
+        self.CancelSessions = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/CancelSessions',
+                request_serializer=deviceops_dot_v1_dot_processing__pb2.CancelSessionsRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_processing__pb2.CancelSessionsResponse.FromString,
+                _registered_method=True)
+        self.UpdateSession = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/UpdateSession',
+                request_serializer=deviceops_dot_v1_dot_processing__pb2.UpdateSessionRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_processing__pb2.UpdateSessionResponse.FromString,
                 _registered_method=True)
         self.DeleteSession = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/DeleteSession',
@@ -63,68 +95,88 @@ class ProcessingServiceStub:
                 _registered_method=True)
         self.ListWorkflows = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/ListWorkflows',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.ListWorkflowsRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.ListWorkflowsResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_workflow__pb2.ListWorkflowsRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_workflow__pb2.ListWorkflowsResponse.FromString,
                 _registered_method=True)
         self.GetWorkflow = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/GetWorkflow',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.GetWorkflowRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.GetWorkflowResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_workflow__pb2.GetWorkflowRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_workflow__pb2.GetWorkflowResponse.FromString,
                 _registered_method=True)
         self.CreateWorkflow = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/CreateWorkflow',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.CreateWorkflowRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.CreateWorkflowResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_workflow__pb2.CreateWorkflowRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_workflow__pb2.CreateWorkflowResponse.FromString,
+                _registered_method=True)
+        self.UpdateWorkflow = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/UpdateWorkflow',
+                request_serializer=deviceops_dot_v1_dot_workflow__pb2.UpdateWorkflowRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_workflow__pb2.UpdateWorkflowResponse.FromString,
                 _registered_method=True)
         self.DeleteWorkflow = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/DeleteWorkflow',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.DeleteWorkflowRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.DeleteWorkflowResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_workflow__pb2.DeleteWorkflowRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_workflow__pb2.DeleteWorkflowResponse.FromString,
                 _registered_method=True)
         self.ValidateWorkflow = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/ValidateWorkflow',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.ValidateWorkflowRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.ValidateWorkflowResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_workflow__pb2.ValidateWorkflowRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_workflow__pb2.ValidateWorkflowResponse.FromString,
                 _registered_method=True)
         self.RunWorkflow = channel.unary_stream(
                 '/deviceops.v1.ProcessingService/RunWorkflow',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.RunWorkflowRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.RunWorkflowResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_workflow__pb2.RunWorkflowRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_workflow__pb2.RunWorkflowResponse.FromString,
                 _registered_method=True)
         self.CreateBatch = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/CreateBatch',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.CreateBatchRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.CreateBatchResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.CreateBatchRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.CreateBatchResponse.FromString,
                 _registered_method=True)
         self.AddBatchItems = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/AddBatchItems',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.AddBatchItemsRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.AddBatchItemsResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.AddBatchItemsRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.AddBatchItemsResponse.FromString,
                 _registered_method=True)
         self.GetBatch = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/GetBatch',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.GetBatchRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.GetBatchResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.GetBatchRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.GetBatchResponse.FromString,
                 _registered_method=True)
         self.ListBatches = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/ListBatches',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.ListBatchesRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.ListBatchesResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.ListBatchesRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.ListBatchesResponse.FromString,
                 _registered_method=True)
         self.WatchBatch = channel.unary_stream(
                 '/deviceops.v1.ProcessingService/WatchBatch',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.WatchBatchRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.WatchBatchResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.WatchBatchRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.WatchBatchResponse.FromString,
                 _registered_method=True)
-        self.ControlBatch = channel.unary_unary(
-                '/deviceops.v1.ProcessingService/ControlBatch',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.ControlBatchRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.ControlBatchResponse.FromString,
+        self.PauseBatch = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/PauseBatch',
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.PauseBatchRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.PauseBatchResponse.FromString,
+                _registered_method=True)
+        self.ResumeBatch = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/ResumeBatch',
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.ResumeBatchRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.ResumeBatchResponse.FromString,
+                _registered_method=True)
+        self.CancelBatch = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/CancelBatch',
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.CancelBatchRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.CancelBatchResponse.FromString,
+                _registered_method=True)
+        self.RetryBatchItems = channel.unary_unary(
+                '/deviceops.v1.ProcessingService/RetryBatchItems',
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.RetryBatchItemsRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.RetryBatchItemsResponse.FromString,
                 _registered_method=True)
         self.DeleteBatch = channel.unary_unary(
                 '/deviceops.v1.ProcessingService/DeleteBatch',
-                request_serializer=deviceops_dot_v1_dot_processing__pb2.DeleteBatchRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_processing__pb2.DeleteBatchResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_batch__pb2.DeleteBatchRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_batch__pb2.DeleteBatchResponse.FromString,
                 _registered_method=True)
 
 
@@ -143,7 +195,7 @@ class ProcessingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """One session.
+        """One session, whole.
         Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -161,13 +213,63 @@ class ProcessingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ControlSession(self, request, context):
-        """Pause, resume or cancel the named session, and nothing else. Cancelling one that is
-        final changes nothing and answers OK with its state; a queued one ends at once, a
-        running one after its current step.
-        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: pause or
-        resume in a state that has none), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING,
-        ENUM_VALUE_UNKNOWN).
+    def WatchSessions(self, request, context):
+        """Sessions as they come, change state and end, from now or from a revision on; an
+        orchestrator that starts again needs no polling. First the sessions that match and
+        SNAPSHOT_END, then changes; ends only with the call.
+        Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQueue(self, request, context):
+        """A device's queue in the order in which it will be worked on.
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseSession(self, request, context):
+        """Stop the session after its current step and keep what is needed to go on.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
+        its kind cannot be paused).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeSession(self, request, context):
+        """Go on with a paused session; it waits for its device in the queue.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSession(self, request, context):
+        """Stop the named session for good, and nothing else. Cancelling one that is final changes
+        nothing and answers OK with its state; a queued one ends at once, a running one after
+        its current step.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSessions(self, request, context):
+        """Cancel every session that matches: all of a tag, all but the running ones.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSession(self, request, context):
+        """Change a session's priority while it waits, its tags, how long it is kept.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
+        once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,6 +304,15 @@ class ProcessingServiceServicer:
         """Store a workflow.
         Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
         steps), ALREADY_EXISTS (NAME_TAKEN).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateWorkflow(self, request, context):
+        """Change a stored workflow. Runs in progress keep their copy.
+        Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
+        (STATE_CONFLICT: ready-made, or expected_version is not the newest).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -279,12 +390,35 @@ class ProcessingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ControlBatch(self, request, context):
-        """Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
-        Failed items of a batch that has ended run in a new session: its session_id changes and
-        its events begin at 1 again.
-        Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
-        INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+    def PauseBatch(self, request, context):
+        """Stop a batch after the steps of now; items that wait stay.
+        Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeBatch(self, request, context):
+        """Go on with a paused batch.
+        Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelBatch(self, request, context):
+        """Cancel what is left of a batch. Finished items stay.
+        Errors: NOT_FOUND (BATCH_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryBatchItems(self, request, context):
+        """Run items again that failed or were cancelled: those named, or all. Those of a batch that
+        has ended run in a new session: its session_id changes and its events begin at 1 again.
+        Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: an item did
+        neither), INVALID_ARGUMENT (TOO_MANY_ELEMENTS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -316,10 +450,40 @@ def add_ProcessingServiceServicer_to_server(servicer, server):
                     request_deserializer=deviceops_dot_v1_dot_processing__pb2.WatchSessionRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_processing__pb2.WatchSessionResponse.SerializeToString,
             ),
-            'ControlSession': grpc.unary_unary_rpc_method_handler(
-                    servicer.ControlSession,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.ControlSessionRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.ControlSessionResponse.SerializeToString,
+            'WatchSessions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSessions,
+                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.WatchSessionsRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_processing__pb2.WatchSessionsResponse.SerializeToString,
+            ),
+            'ListQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueue,
+                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.ListQueueRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_processing__pb2.ListQueueResponse.SerializeToString,
+            ),
+            'PauseSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseSession,
+                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.PauseSessionRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_processing__pb2.PauseSessionResponse.SerializeToString,
+            ),
+            'ResumeSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeSession,
+                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.ResumeSessionRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_processing__pb2.ResumeSessionResponse.SerializeToString,
+            ),
+            'CancelSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSession,
+                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.CancelSessionRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_processing__pb2.CancelSessionResponse.SerializeToString,
+            ),
+            'CancelSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSessions,
+                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.CancelSessionsRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_processing__pb2.CancelSessionsResponse.SerializeToString,
+            ),
+            'UpdateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSession,
+                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.UpdateSessionRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_processing__pb2.UpdateSessionResponse.SerializeToString,
             ),
             'DeleteSession': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSession,
@@ -328,68 +492,88 @@ def add_ProcessingServiceServicer_to_server(servicer, server):
             ),
             'ListWorkflows': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWorkflows,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.ListWorkflowsRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.ListWorkflowsResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_workflow__pb2.ListWorkflowsRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_workflow__pb2.ListWorkflowsResponse.SerializeToString,
             ),
             'GetWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.GetWorkflow,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.GetWorkflowRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.GetWorkflowResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_workflow__pb2.GetWorkflowRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_workflow__pb2.GetWorkflowResponse.SerializeToString,
             ),
             'CreateWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateWorkflow,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.CreateWorkflowRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.CreateWorkflowResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_workflow__pb2.CreateWorkflowRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_workflow__pb2.CreateWorkflowResponse.SerializeToString,
+            ),
+            'UpdateWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateWorkflow,
+                    request_deserializer=deviceops_dot_v1_dot_workflow__pb2.UpdateWorkflowRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_workflow__pb2.UpdateWorkflowResponse.SerializeToString,
             ),
             'DeleteWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteWorkflow,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.DeleteWorkflowRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.DeleteWorkflowResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_workflow__pb2.DeleteWorkflowRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_workflow__pb2.DeleteWorkflowResponse.SerializeToString,
             ),
             'ValidateWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.ValidateWorkflow,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.ValidateWorkflowRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.ValidateWorkflowResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_workflow__pb2.ValidateWorkflowRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_workflow__pb2.ValidateWorkflowResponse.SerializeToString,
             ),
             'RunWorkflow': grpc.unary_stream_rpc_method_handler(
                     servicer.RunWorkflow,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.RunWorkflowRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.RunWorkflowResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_workflow__pb2.RunWorkflowRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_workflow__pb2.RunWorkflowResponse.SerializeToString,
             ),
             'CreateBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateBatch,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.CreateBatchRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.CreateBatchResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.CreateBatchRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.CreateBatchResponse.SerializeToString,
             ),
             'AddBatchItems': grpc.unary_unary_rpc_method_handler(
                     servicer.AddBatchItems,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.AddBatchItemsRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.AddBatchItemsResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.AddBatchItemsRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.AddBatchItemsResponse.SerializeToString,
             ),
             'GetBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.GetBatch,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.GetBatchRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.GetBatchResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.GetBatchRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.GetBatchResponse.SerializeToString,
             ),
             'ListBatches': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBatches,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.ListBatchesRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.ListBatchesResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.ListBatchesRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.ListBatchesResponse.SerializeToString,
             ),
             'WatchBatch': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchBatch,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.WatchBatchRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.WatchBatchResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.WatchBatchRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.WatchBatchResponse.SerializeToString,
             ),
-            'ControlBatch': grpc.unary_unary_rpc_method_handler(
-                    servicer.ControlBatch,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.ControlBatchRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.ControlBatchResponse.SerializeToString,
+            'PauseBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseBatch,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.PauseBatchRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.PauseBatchResponse.SerializeToString,
+            ),
+            'ResumeBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeBatch,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.ResumeBatchRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.ResumeBatchResponse.SerializeToString,
+            ),
+            'CancelBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelBatch,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.CancelBatchRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.CancelBatchResponse.SerializeToString,
+            ),
+            'RetryBatchItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryBatchItems,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.RetryBatchItemsRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.RetryBatchItemsResponse.SerializeToString,
             ),
             'DeleteBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteBatch,
-                    request_deserializer=deviceops_dot_v1_dot_processing__pb2.DeleteBatchRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_processing__pb2.DeleteBatchResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_batch__pb2.DeleteBatchRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_batch__pb2.DeleteBatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -486,7 +670,34 @@ class ProcessingService:
             _registered_method=True)
 
     @staticmethod
-    def ControlSession(request,
+    def WatchSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/WatchSessions',
+            deviceops_dot_v1_dot_processing__pb2.WatchSessionsRequest.SerializeToString,
+            deviceops_dot_v1_dot_processing__pb2.WatchSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQueue(request,
             target,
             options=(),
             channel_credentials=None,
@@ -499,9 +710,144 @@ class ProcessingService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/deviceops.v1.ProcessingService/ControlSession',
-            deviceops_dot_v1_dot_processing__pb2.ControlSessionRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.ControlSessionResponse.FromString,
+            '/deviceops.v1.ProcessingService/ListQueue',
+            deviceops_dot_v1_dot_processing__pb2.ListQueueRequest.SerializeToString,
+            deviceops_dot_v1_dot_processing__pb2.ListQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/PauseSession',
+            deviceops_dot_v1_dot_processing__pb2.PauseSessionRequest.SerializeToString,
+            deviceops_dot_v1_dot_processing__pb2.PauseSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/ResumeSession',
+            deviceops_dot_v1_dot_processing__pb2.ResumeSessionRequest.SerializeToString,
+            deviceops_dot_v1_dot_processing__pb2.ResumeSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/CancelSession',
+            deviceops_dot_v1_dot_processing__pb2.CancelSessionRequest.SerializeToString,
+            deviceops_dot_v1_dot_processing__pb2.CancelSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/CancelSessions',
+            deviceops_dot_v1_dot_processing__pb2.CancelSessionsRequest.SerializeToString,
+            deviceops_dot_v1_dot_processing__pb2.CancelSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/UpdateSession',
+            deviceops_dot_v1_dot_processing__pb2.UpdateSessionRequest.SerializeToString,
+            deviceops_dot_v1_dot_processing__pb2.UpdateSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -554,8 +900,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/ListWorkflows',
-            deviceops_dot_v1_dot_processing__pb2.ListWorkflowsRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.ListWorkflowsResponse.FromString,
+            deviceops_dot_v1_dot_workflow__pb2.ListWorkflowsRequest.SerializeToString,
+            deviceops_dot_v1_dot_workflow__pb2.ListWorkflowsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -581,8 +927,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/GetWorkflow',
-            deviceops_dot_v1_dot_processing__pb2.GetWorkflowRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.GetWorkflowResponse.FromString,
+            deviceops_dot_v1_dot_workflow__pb2.GetWorkflowRequest.SerializeToString,
+            deviceops_dot_v1_dot_workflow__pb2.GetWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -608,8 +954,35 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/CreateWorkflow',
-            deviceops_dot_v1_dot_processing__pb2.CreateWorkflowRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.CreateWorkflowResponse.FromString,
+            deviceops_dot_v1_dot_workflow__pb2.CreateWorkflowRequest.SerializeToString,
+            deviceops_dot_v1_dot_workflow__pb2.CreateWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/UpdateWorkflow',
+            deviceops_dot_v1_dot_workflow__pb2.UpdateWorkflowRequest.SerializeToString,
+            deviceops_dot_v1_dot_workflow__pb2.UpdateWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -635,8 +1008,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/DeleteWorkflow',
-            deviceops_dot_v1_dot_processing__pb2.DeleteWorkflowRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.DeleteWorkflowResponse.FromString,
+            deviceops_dot_v1_dot_workflow__pb2.DeleteWorkflowRequest.SerializeToString,
+            deviceops_dot_v1_dot_workflow__pb2.DeleteWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -662,8 +1035,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/ValidateWorkflow',
-            deviceops_dot_v1_dot_processing__pb2.ValidateWorkflowRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.ValidateWorkflowResponse.FromString,
+            deviceops_dot_v1_dot_workflow__pb2.ValidateWorkflowRequest.SerializeToString,
+            deviceops_dot_v1_dot_workflow__pb2.ValidateWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -689,8 +1062,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/RunWorkflow',
-            deviceops_dot_v1_dot_processing__pb2.RunWorkflowRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.RunWorkflowResponse.FromString,
+            deviceops_dot_v1_dot_workflow__pb2.RunWorkflowRequest.SerializeToString,
+            deviceops_dot_v1_dot_workflow__pb2.RunWorkflowResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -716,8 +1089,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/CreateBatch',
-            deviceops_dot_v1_dot_processing__pb2.CreateBatchRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.CreateBatchResponse.FromString,
+            deviceops_dot_v1_dot_batch__pb2.CreateBatchRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.CreateBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -743,8 +1116,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/AddBatchItems',
-            deviceops_dot_v1_dot_processing__pb2.AddBatchItemsRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.AddBatchItemsResponse.FromString,
+            deviceops_dot_v1_dot_batch__pb2.AddBatchItemsRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.AddBatchItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -770,8 +1143,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/GetBatch',
-            deviceops_dot_v1_dot_processing__pb2.GetBatchRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.GetBatchResponse.FromString,
+            deviceops_dot_v1_dot_batch__pb2.GetBatchRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.GetBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -797,8 +1170,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/ListBatches',
-            deviceops_dot_v1_dot_processing__pb2.ListBatchesRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.ListBatchesResponse.FromString,
+            deviceops_dot_v1_dot_batch__pb2.ListBatchesRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.ListBatchesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -824,8 +1197,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/WatchBatch',
-            deviceops_dot_v1_dot_processing__pb2.WatchBatchRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.WatchBatchResponse.FromString,
+            deviceops_dot_v1_dot_batch__pb2.WatchBatchRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.WatchBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -837,7 +1210,7 @@ class ProcessingService:
             _registered_method=True)
 
     @staticmethod
-    def ControlBatch(request,
+    def PauseBatch(request,
             target,
             options=(),
             channel_credentials=None,
@@ -850,9 +1223,90 @@ class ProcessingService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/deviceops.v1.ProcessingService/ControlBatch',
-            deviceops_dot_v1_dot_processing__pb2.ControlBatchRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.ControlBatchResponse.FromString,
+            '/deviceops.v1.ProcessingService/PauseBatch',
+            deviceops_dot_v1_dot_batch__pb2.PauseBatchRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.PauseBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/ResumeBatch',
+            deviceops_dot_v1_dot_batch__pb2.ResumeBatchRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.ResumeBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/CancelBatch',
+            deviceops_dot_v1_dot_batch__pb2.CancelBatchRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.CancelBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryBatchItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ProcessingService/RetryBatchItems',
+            deviceops_dot_v1_dot_batch__pb2.RetryBatchItemsRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.RetryBatchItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -878,8 +1332,8 @@ class ProcessingService:
             request,
             target,
             '/deviceops.v1.ProcessingService/DeleteBatch',
-            deviceops_dot_v1_dot_processing__pb2.DeleteBatchRequest.SerializeToString,
-            deviceops_dot_v1_dot_processing__pb2.DeleteBatchResponse.FromString,
+            deviceops_dot_v1_dot_batch__pb2.DeleteBatchRequest.SerializeToString,
+            deviceops_dot_v1_dot_batch__pb2.DeleteBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,9 @@ isort:skip_file
 Sessions, workflows and batches."""
 
 from collections import abc as _abc
+from deviceops.v1 import batch_pb2 as _batch_pb2
 from deviceops.v1 import processing_pb2 as _processing_pb2
+from deviceops.v1 import workflow_pb2 as _workflow_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -41,7 +43,7 @@ class ProcessingServiceStub:
     ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
     """
     GetSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.GetSessionRequest, _processing_pb2.GetSessionResponse]
-    """One session.
+    """One session, whole.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
     """
     WatchSession: _grpc.UnaryStreamMultiCallable[_processing_pb2.WatchSessionRequest, _processing_pb2.WatchSessionResponse]
@@ -51,80 +53,122 @@ class ProcessingServiceStub:
     Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED), RESOURCE_EXHAUSTED
     (SLOW_READER).
     """
-    ControlSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ControlSessionRequest, _processing_pb2.ControlSessionResponse]
-    """Pause, resume or cancel the named session, and nothing else. Cancelling one that is
-    final changes nothing and answers OK with its state; a queued one ends at once, a
-    running one after its current step.
-    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: pause or
-    resume in a state that has none), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING,
-    ENUM_VALUE_UNKNOWN).
+    WatchSessions: _grpc.UnaryStreamMultiCallable[_processing_pb2.WatchSessionsRequest, _processing_pb2.WatchSessionsResponse]
+    """Sessions as they come, change state and end, from now or from a revision on; an
+    orchestrator that starts again needs no polling. First the sessions that match and
+    SNAPSHOT_END, then changes; ends only with the call.
+    Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+    """
+    ListQueue: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ListQueueRequest, _processing_pb2.ListQueueResponse]
+    """A device's queue in the order in which it will be worked on.
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+    """
+    PauseSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.PauseSessionRequest, _processing_pb2.PauseSessionResponse]
+    """Stop the session after its current step and keep what is needed to go on.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
+    its kind cannot be paused).
+    """
+    ResumeSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ResumeSessionRequest, _processing_pb2.ResumeSessionResponse]
+    """Go on with a paused session; it waits for its device in the queue.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+    """
+    CancelSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.CancelSessionRequest, _processing_pb2.CancelSessionResponse]
+    """Stop the named session for good, and nothing else. Cancelling one that is final changes
+    nothing and answers OK with its state; a queued one ends at once, a running one after
+    its current step.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+    """
+    CancelSessions: _grpc.UnaryUnaryMultiCallable[_processing_pb2.CancelSessionsRequest, _processing_pb2.CancelSessionsResponse]
+    """Cancel every session that matches: all of a tag, all but the running ones.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+    """
+    UpdateSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.UpdateSessionRequest, _processing_pb2.UpdateSessionResponse]
+    """Change a session's priority while it waits, its tags, how long it is kept.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
+    once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.DeleteSessionRequest, _processing_pb2.DeleteSessionResponse]
     """Forget a final session and its events now. Its artifacts stay.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not final).
     """
-    ListWorkflows: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ListWorkflowsRequest, _processing_pb2.ListWorkflowsResponse]
+    ListWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowsRequest, _workflow_pb2.ListWorkflowsResponse]
     """Stored and ready-made workflows (basic-image-generation, model-loading,
     batch-processing, generate-and-upscale, image-variations).
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
-    GetWorkflow: _grpc.UnaryUnaryMultiCallable[_processing_pb2.GetWorkflowRequest, _processing_pb2.GetWorkflowResponse]
+    GetWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowRequest, _workflow_pb2.GetWorkflowResponse]
     """One workflow.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND).
     """
-    CreateWorkflow: _grpc.UnaryUnaryMultiCallable[_processing_pb2.CreateWorkflowRequest, _processing_pb2.CreateWorkflowResponse]
+    CreateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.CreateWorkflowRequest, _workflow_pb2.CreateWorkflowResponse]
     """Store a workflow.
     Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
     steps), ALREADY_EXISTS (NAME_TAKEN).
     """
-    DeleteWorkflow: _grpc.UnaryUnaryMultiCallable[_processing_pb2.DeleteWorkflowRequest, _processing_pb2.DeleteWorkflowResponse]
+    UpdateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.UpdateWorkflowRequest, _workflow_pb2.UpdateWorkflowResponse]
+    """Change a stored workflow. Runs in progress keep their copy.
+    Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
+    (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+    """
+    DeleteWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.DeleteWorkflowRequest, _workflow_pb2.DeleteWorkflowResponse]
     """Delete a stored workflow. Runs in progress keep their copy.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
     ready-made).
     """
-    ValidateWorkflow: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ValidateWorkflowRequest, _processing_pb2.ValidateWorkflowResponse]
+    ValidateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ValidateWorkflowRequest, _workflow_pb2.ValidateWorkflowResponse]
     """Check a workflow and its arguments without running it; every violation at once.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
     """
-    RunWorkflow: _grpc.UnaryStreamMultiCallable[_processing_pb2.RunWorkflowRequest, _processing_pb2.RunWorkflowResponse]
+    RunWorkflow: _grpc.UnaryStreamMultiCallable[_workflow_pb2.RunWorkflowRequest, _workflow_pb2.RunWorkflowResponse]
     """Run a workflow, stored or given here. Each step is a child session.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
     content reason), and those of the steps' own services.
     """
-    CreateBatch: _grpc.UnaryUnaryMultiCallable[_processing_pb2.CreateBatchRequest, _processing_pb2.CreateBatchResponse]
+    CreateBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CreateBatchRequest, _batch_pb2.CreateBatchResponse]
     """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
     as it is on disk; WatchBatch shows it run.
     Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
     (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
     """
-    AddBatchItems: _grpc.UnaryUnaryMultiCallable[_processing_pb2.AddBatchItemsRequest, _processing_pb2.AddBatchItemsResponse]
+    AddBatchItems: _grpc.UnaryUnaryMultiCallable[_batch_pb2.AddBatchItemsRequest, _batch_pb2.AddBatchItemsResponse]
     """Add items to a batch that is not sealed; `seal` closes it. Sending an item id again
     with the same content changes nothing.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: sealed),
     INVALID_ARGUMENT (any content reason), ALREADY_EXISTS (NAME_TAKEN: another item has
     that id), RESOURCE_EXHAUSTED (DISK_FULL).
     """
-    GetBatch: _grpc.UnaryUnaryMultiCallable[_processing_pb2.GetBatchRequest, _processing_pb2.GetBatchResponse]
+    GetBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.GetBatchRequest, _batch_pb2.GetBatchResponse]
     """A batch and a page of its items.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID,
     FIELD_OUT_OF_RANGE).
     """
-    ListBatches: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ListBatchesRequest, _processing_pb2.ListBatchesResponse]
+    ListBatches: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ListBatchesRequest, _batch_pb2.ListBatchesResponse]
     """Batches, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
-    WatchBatch: _grpc.UnaryStreamMultiCallable[_processing_pb2.WatchBatchRequest, _processing_pb2.WatchBatchResponse]
+    WatchBatch: _grpc.UnaryStreamMultiCallable[_batch_pb2.WatchBatchRequest, _batch_pb2.WatchBatchResponse]
     """A batch's events from any entry, as WatchSession.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
     """
-    ControlBatch: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ControlBatchRequest, _processing_pb2.ControlBatchResponse]
-    """Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
-    Failed items of a batch that has ended run in a new session: its session_id changes and
-    its events begin at 1 again.
-    Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
-    INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+    PauseBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.PauseBatchRequest, _batch_pb2.PauseBatchResponse]
+    """Stop a batch after the steps of now; items that wait stay.
+    Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final).
     """
-    DeleteBatch: _grpc.UnaryUnaryMultiCallable[_processing_pb2.DeleteBatchRequest, _processing_pb2.DeleteBatchResponse]
+    ResumeBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.ResumeBatchRequest, _batch_pb2.ResumeBatchResponse]
+    """Go on with a paused batch.
+    Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+    """
+    CancelBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CancelBatchRequest, _batch_pb2.CancelBatchResponse]
+    """Cancel what is left of a batch. Finished items stay.
+    Errors: NOT_FOUND (BATCH_NOT_FOUND).
+    """
+    RetryBatchItems: _grpc.UnaryUnaryMultiCallable[_batch_pb2.RetryBatchItemsRequest, _batch_pb2.RetryBatchItemsResponse]
+    """Run items again that failed or were cancelled: those named, or all. Those of a batch that
+    has ended run in a new session: its session_id changes and its events begin at 1 again.
+    Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: an item did
+    neither), INVALID_ARGUMENT (TOO_MANY_ELEMENTS).
+    """
+    DeleteBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.DeleteBatchRequest, _batch_pb2.DeleteBatchResponse]
     """Forget a final batch and its items. Their artifacts stay.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not final).
     """
@@ -142,7 +186,7 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID, NAME_INVALID).
     """
     GetSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.GetSessionRequest, _processing_pb2.GetSessionResponse]  # type: ignore[assignment]
-    """One session.
+    """One session, whole.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
     """
     WatchSession: _aio.UnaryStreamMultiCallable[_processing_pb2.WatchSessionRequest, _processing_pb2.WatchSessionResponse]  # type: ignore[assignment]
@@ -152,80 +196,122 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED), RESOURCE_EXHAUSTED
     (SLOW_READER).
     """
-    ControlSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.ControlSessionRequest, _processing_pb2.ControlSessionResponse]  # type: ignore[assignment]
-    """Pause, resume or cancel the named session, and nothing else. Cancelling one that is
-    final changes nothing and answers OK with its state; a queued one ends at once, a
-    running one after its current step.
-    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: pause or
-    resume in a state that has none), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING,
-    ENUM_VALUE_UNKNOWN).
+    WatchSessions: _aio.UnaryStreamMultiCallable[_processing_pb2.WatchSessionsRequest, _processing_pb2.WatchSessionsResponse]  # type: ignore[assignment]
+    """Sessions as they come, change state and end, from now or from a revision on; an
+    orchestrator that starts again needs no polling. First the sessions that match and
+    SNAPSHOT_END, then changes; ends only with the call.
+    Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+    """
+    ListQueue: _aio.UnaryUnaryMultiCallable[_processing_pb2.ListQueueRequest, _processing_pb2.ListQueueResponse]  # type: ignore[assignment]
+    """A device's queue in the order in which it will be worked on.
+    Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+    """
+    PauseSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.PauseSessionRequest, _processing_pb2.PauseSessionResponse]  # type: ignore[assignment]
+    """Stop the session after its current step and keep what is needed to go on.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
+    its kind cannot be paused).
+    """
+    ResumeSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.ResumeSessionRequest, _processing_pb2.ResumeSessionResponse]  # type: ignore[assignment]
+    """Go on with a paused session; it waits for its device in the queue.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+    """
+    CancelSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.CancelSessionRequest, _processing_pb2.CancelSessionResponse]  # type: ignore[assignment]
+    """Stop the named session for good, and nothing else. Cancelling one that is final changes
+    nothing and answers OK with its state; a queued one ends at once, a running one after
+    its current step.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+    """
+    CancelSessions: _aio.UnaryUnaryMultiCallable[_processing_pb2.CancelSessionsRequest, _processing_pb2.CancelSessionsResponse]  # type: ignore[assignment]
+    """Cancel every session that matches: all of a tag, all but the running ones.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+    """
+    UpdateSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.UpdateSessionRequest, _processing_pb2.UpdateSessionResponse]  # type: ignore[assignment]
+    """Change a session's priority while it waits, its tags, how long it is kept.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
+    once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.DeleteSessionRequest, _processing_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Forget a final session and its events now. Its artifacts stay.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not final).
     """
-    ListWorkflows: _aio.UnaryUnaryMultiCallable[_processing_pb2.ListWorkflowsRequest, _processing_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
+    ListWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowsRequest, _workflow_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
     """Stored and ready-made workflows (basic-image-generation, model-loading,
     batch-processing, generate-and-upscale, image-variations).
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
-    GetWorkflow: _aio.UnaryUnaryMultiCallable[_processing_pb2.GetWorkflowRequest, _processing_pb2.GetWorkflowResponse]  # type: ignore[assignment]
+    GetWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowRequest, _workflow_pb2.GetWorkflowResponse]  # type: ignore[assignment]
     """One workflow.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND).
     """
-    CreateWorkflow: _aio.UnaryUnaryMultiCallable[_processing_pb2.CreateWorkflowRequest, _processing_pb2.CreateWorkflowResponse]  # type: ignore[assignment]
+    CreateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.CreateWorkflowRequest, _workflow_pb2.CreateWorkflowResponse]  # type: ignore[assignment]
     """Store a workflow.
     Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
     steps), ALREADY_EXISTS (NAME_TAKEN).
     """
-    DeleteWorkflow: _aio.UnaryUnaryMultiCallable[_processing_pb2.DeleteWorkflowRequest, _processing_pb2.DeleteWorkflowResponse]  # type: ignore[assignment]
+    UpdateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.UpdateWorkflowRequest, _workflow_pb2.UpdateWorkflowResponse]  # type: ignore[assignment]
+    """Change a stored workflow. Runs in progress keep their copy.
+    Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
+    (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+    """
+    DeleteWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.DeleteWorkflowRequest, _workflow_pb2.DeleteWorkflowResponse]  # type: ignore[assignment]
     """Delete a stored workflow. Runs in progress keep their copy.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
     ready-made).
     """
-    ValidateWorkflow: _aio.UnaryUnaryMultiCallable[_processing_pb2.ValidateWorkflowRequest, _processing_pb2.ValidateWorkflowResponse]  # type: ignore[assignment]
+    ValidateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ValidateWorkflowRequest, _workflow_pb2.ValidateWorkflowResponse]  # type: ignore[assignment]
     """Check a workflow and its arguments without running it; every violation at once.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
     """
-    RunWorkflow: _aio.UnaryStreamMultiCallable[_processing_pb2.RunWorkflowRequest, _processing_pb2.RunWorkflowResponse]  # type: ignore[assignment]
+    RunWorkflow: _aio.UnaryStreamMultiCallable[_workflow_pb2.RunWorkflowRequest, _workflow_pb2.RunWorkflowResponse]  # type: ignore[assignment]
     """Run a workflow, stored or given here. Each step is a child session.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
     content reason), and those of the steps' own services.
     """
-    CreateBatch: _aio.UnaryUnaryMultiCallable[_processing_pb2.CreateBatchRequest, _processing_pb2.CreateBatchResponse]  # type: ignore[assignment]
+    CreateBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.CreateBatchRequest, _batch_pb2.CreateBatchResponse]  # type: ignore[assignment]
     """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
     as it is on disk; WatchBatch shows it run.
     Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
     (REQUEST_ID_REUSED), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
     """
-    AddBatchItems: _aio.UnaryUnaryMultiCallable[_processing_pb2.AddBatchItemsRequest, _processing_pb2.AddBatchItemsResponse]  # type: ignore[assignment]
+    AddBatchItems: _aio.UnaryUnaryMultiCallable[_batch_pb2.AddBatchItemsRequest, _batch_pb2.AddBatchItemsResponse]  # type: ignore[assignment]
     """Add items to a batch that is not sealed; `seal` closes it. Sending an item id again
     with the same content changes nothing.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: sealed),
     INVALID_ARGUMENT (any content reason), ALREADY_EXISTS (NAME_TAKEN: another item has
     that id), RESOURCE_EXHAUSTED (DISK_FULL).
     """
-    GetBatch: _aio.UnaryUnaryMultiCallable[_processing_pb2.GetBatchRequest, _processing_pb2.GetBatchResponse]  # type: ignore[assignment]
+    GetBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.GetBatchRequest, _batch_pb2.GetBatchResponse]  # type: ignore[assignment]
     """A batch and a page of its items.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID,
     FIELD_OUT_OF_RANGE).
     """
-    ListBatches: _aio.UnaryUnaryMultiCallable[_processing_pb2.ListBatchesRequest, _processing_pb2.ListBatchesResponse]  # type: ignore[assignment]
+    ListBatches: _aio.UnaryUnaryMultiCallable[_batch_pb2.ListBatchesRequest, _batch_pb2.ListBatchesResponse]  # type: ignore[assignment]
     """Batches, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
-    WatchBatch: _aio.UnaryStreamMultiCallable[_processing_pb2.WatchBatchRequest, _processing_pb2.WatchBatchResponse]  # type: ignore[assignment]
+    WatchBatch: _aio.UnaryStreamMultiCallable[_batch_pb2.WatchBatchRequest, _batch_pb2.WatchBatchResponse]  # type: ignore[assignment]
     """A batch's events from any entry, as WatchSession.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
     """
-    ControlBatch: _aio.UnaryUnaryMultiCallable[_processing_pb2.ControlBatchRequest, _processing_pb2.ControlBatchResponse]  # type: ignore[assignment]
-    """Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
-    Failed items of a batch that has ended run in a new session: its session_id changes and
-    its events begin at 1 again.
-    Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
-    INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+    PauseBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.PauseBatchRequest, _batch_pb2.PauseBatchResponse]  # type: ignore[assignment]
+    """Stop a batch after the steps of now; items that wait stay.
+    Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final).
     """
-    DeleteBatch: _aio.UnaryUnaryMultiCallable[_processing_pb2.DeleteBatchRequest, _processing_pb2.DeleteBatchResponse]  # type: ignore[assignment]
+    ResumeBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.ResumeBatchRequest, _batch_pb2.ResumeBatchResponse]  # type: ignore[assignment]
+    """Go on with a paused batch.
+    Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+    """
+    CancelBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.CancelBatchRequest, _batch_pb2.CancelBatchResponse]  # type: ignore[assignment]
+    """Cancel what is left of a batch. Finished items stay.
+    Errors: NOT_FOUND (BATCH_NOT_FOUND).
+    """
+    RetryBatchItems: _aio.UnaryUnaryMultiCallable[_batch_pb2.RetryBatchItemsRequest, _batch_pb2.RetryBatchItemsResponse]  # type: ignore[assignment]
+    """Run items again that failed or were cancelled: those named, or all. Those of a batch that
+    has ended run in a new session: its session_id changes and its events begin at 1 again.
+    Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: an item did
+    neither), INVALID_ARGUMENT (TOO_MANY_ELEMENTS).
+    """
+    DeleteBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.DeleteBatchRequest, _batch_pb2.DeleteBatchResponse]  # type: ignore[assignment]
     """Forget a final batch and its items. Their artifacts stay.
     Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not final).
     """
@@ -250,7 +336,7 @@ class ProcessingServiceServicer:
         request: _processing_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_pb2.GetSessionResponse, _abc.Awaitable[_processing_pb2.GetSessionResponse]]:
-        """One session.
+        """One session, whole.
         Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
 
@@ -266,17 +352,73 @@ class ProcessingServiceServicer:
         (SLOW_READER).
         """
 
-    def ControlSession(
+    def WatchSessions(
         self,
-        request: _processing_pb2.ControlSessionRequest,
+        request: _processing_pb2.WatchSessionsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.ControlSessionResponse, _abc.Awaitable[_processing_pb2.ControlSessionResponse]]:
-        """Pause, resume or cancel the named session, and nothing else. Cancelling one that is
-        final changes nothing and answers OK with its state; a queued one ends at once, a
-        running one after its current step.
-        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: pause or
-        resume in a state that has none), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING,
-        ENUM_VALUE_UNKNOWN).
+    ) -> _typing.Union[_abc.Iterator[_processing_pb2.WatchSessionsResponse], _abc.AsyncIterator[_processing_pb2.WatchSessionsResponse]]:
+        """Sessions as they come, change state and end, from now or from a revision on; an
+        orchestrator that starts again needs no polling. First the sessions that match and
+        SNAPSHOT_END, then changes; ends only with the call.
+        Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+        """
+
+    def ListQueue(
+        self,
+        request: _processing_pb2.ListQueueRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_processing_pb2.ListQueueResponse, _abc.Awaitable[_processing_pb2.ListQueueResponse]]:
+        """A device's queue in the order in which it will be worked on.
+        Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+        """
+
+    def PauseSession(
+        self,
+        request: _processing_pb2.PauseSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_processing_pb2.PauseSessionResponse, _abc.Awaitable[_processing_pb2.PauseSessionResponse]]:
+        """Stop the session after its current step and keep what is needed to go on.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
+        its kind cannot be paused).
+        """
+
+    def ResumeSession(
+        self,
+        request: _processing_pb2.ResumeSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_processing_pb2.ResumeSessionResponse, _abc.Awaitable[_processing_pb2.ResumeSessionResponse]]:
+        """Go on with a paused session; it waits for its device in the queue.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+        """
+
+    def CancelSession(
+        self,
+        request: _processing_pb2.CancelSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_processing_pb2.CancelSessionResponse, _abc.Awaitable[_processing_pb2.CancelSessionResponse]]:
+        """Stop the named session for good, and nothing else. Cancelling one that is final changes
+        nothing and answers OK with its state; a queued one ends at once, a running one after
+        its current step.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+        """
+
+    def CancelSessions(
+        self,
+        request: _processing_pb2.CancelSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_processing_pb2.CancelSessionsResponse, _abc.Awaitable[_processing_pb2.CancelSessionsResponse]]:
+        """Cancel every session that matches: all of a tag, all but the running ones.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+        """
+
+    def UpdateSession(
+        self,
+        request: _processing_pb2.UpdateSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_processing_pb2.UpdateSessionResponse, _abc.Awaitable[_processing_pb2.UpdateSessionResponse]]:
+        """Change a session's priority while it waits, its tags, how long it is kept.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
+        once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
         """
 
     def DeleteSession(
@@ -290,9 +432,9 @@ class ProcessingServiceServicer:
 
     def ListWorkflows(
         self,
-        request: _processing_pb2.ListWorkflowsRequest,
+        request: _workflow_pb2.ListWorkflowsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.ListWorkflowsResponse, _abc.Awaitable[_processing_pb2.ListWorkflowsResponse]]:
+    ) -> _typing.Union[_workflow_pb2.ListWorkflowsResponse, _abc.Awaitable[_workflow_pb2.ListWorkflowsResponse]]:
         """Stored and ready-made workflows (basic-image-generation, model-loading,
         batch-processing, generate-and-upscale, image-variations).
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
@@ -300,28 +442,38 @@ class ProcessingServiceServicer:
 
     def GetWorkflow(
         self,
-        request: _processing_pb2.GetWorkflowRequest,
+        request: _workflow_pb2.GetWorkflowRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.GetWorkflowResponse, _abc.Awaitable[_processing_pb2.GetWorkflowResponse]]:
+    ) -> _typing.Union[_workflow_pb2.GetWorkflowResponse, _abc.Awaitable[_workflow_pb2.GetWorkflowResponse]]:
         """One workflow.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND).
         """
 
     def CreateWorkflow(
         self,
-        request: _processing_pb2.CreateWorkflowRequest,
+        request: _workflow_pb2.CreateWorkflowRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.CreateWorkflowResponse, _abc.Awaitable[_processing_pb2.CreateWorkflowResponse]]:
+    ) -> _typing.Union[_workflow_pb2.CreateWorkflowResponse, _abc.Awaitable[_workflow_pb2.CreateWorkflowResponse]]:
         """Store a workflow.
         Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
         steps), ALREADY_EXISTS (NAME_TAKEN).
         """
 
+    def UpdateWorkflow(
+        self,
+        request: _workflow_pb2.UpdateWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.UpdateWorkflowResponse, _abc.Awaitable[_workflow_pb2.UpdateWorkflowResponse]]:
+        """Change a stored workflow. Runs in progress keep their copy.
+        Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
+        (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+        """
+
     def DeleteWorkflow(
         self,
-        request: _processing_pb2.DeleteWorkflowRequest,
+        request: _workflow_pb2.DeleteWorkflowRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.DeleteWorkflowResponse, _abc.Awaitable[_processing_pb2.DeleteWorkflowResponse]]:
+    ) -> _typing.Union[_workflow_pb2.DeleteWorkflowResponse, _abc.Awaitable[_workflow_pb2.DeleteWorkflowResponse]]:
         """Delete a stored workflow. Runs in progress keep their copy.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
         ready-made).
@@ -329,18 +481,18 @@ class ProcessingServiceServicer:
 
     def ValidateWorkflow(
         self,
-        request: _processing_pb2.ValidateWorkflowRequest,
+        request: _workflow_pb2.ValidateWorkflowRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.ValidateWorkflowResponse, _abc.Awaitable[_processing_pb2.ValidateWorkflowResponse]]:
+    ) -> _typing.Union[_workflow_pb2.ValidateWorkflowResponse, _abc.Awaitable[_workflow_pb2.ValidateWorkflowResponse]]:
         """Check a workflow and its arguments without running it; every violation at once.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
 
     def RunWorkflow(
         self,
-        request: _processing_pb2.RunWorkflowRequest,
+        request: _workflow_pb2.RunWorkflowRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_processing_pb2.RunWorkflowResponse], _abc.AsyncIterator[_processing_pb2.RunWorkflowResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_workflow_pb2.RunWorkflowResponse], _abc.AsyncIterator[_workflow_pb2.RunWorkflowResponse]]:
         """Run a workflow, stored or given here. Each step is a child session.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
         content reason), and those of the steps' own services.
@@ -348,9 +500,9 @@ class ProcessingServiceServicer:
 
     def CreateBatch(
         self,
-        request: _processing_pb2.CreateBatchRequest,
+        request: _batch_pb2.CreateBatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.CreateBatchResponse, _abc.Awaitable[_processing_pb2.CreateBatchResponse]]:
+    ) -> _typing.Union[_batch_pb2.CreateBatchResponse, _abc.Awaitable[_batch_pb2.CreateBatchResponse]]:
         """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
         as it is on disk; WatchBatch shows it run.
         Errors: INVALID_ARGUMENT (any content reason, TOO_MANY_ELEMENTS), ALREADY_EXISTS
@@ -359,9 +511,9 @@ class ProcessingServiceServicer:
 
     def AddBatchItems(
         self,
-        request: _processing_pb2.AddBatchItemsRequest,
+        request: _batch_pb2.AddBatchItemsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.AddBatchItemsResponse, _abc.Awaitable[_processing_pb2.AddBatchItemsResponse]]:
+    ) -> _typing.Union[_batch_pb2.AddBatchItemsResponse, _abc.Awaitable[_batch_pb2.AddBatchItemsResponse]]:
         """Add items to a batch that is not sealed; `seal` closes it. Sending an item id again
         with the same content changes nothing.
         Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: sealed),
@@ -371,9 +523,9 @@ class ProcessingServiceServicer:
 
     def GetBatch(
         self,
-        request: _processing_pb2.GetBatchRequest,
+        request: _batch_pb2.GetBatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.GetBatchResponse, _abc.Awaitable[_processing_pb2.GetBatchResponse]]:
+    ) -> _typing.Union[_batch_pb2.GetBatchResponse, _abc.Awaitable[_batch_pb2.GetBatchResponse]]:
         """A batch and a page of its items.
         Errors: NOT_FOUND (BATCH_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID,
         FIELD_OUT_OF_RANGE).
@@ -381,39 +533,65 @@ class ProcessingServiceServicer:
 
     def ListBatches(
         self,
-        request: _processing_pb2.ListBatchesRequest,
+        request: _batch_pb2.ListBatchesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.ListBatchesResponse, _abc.Awaitable[_processing_pb2.ListBatchesResponse]]:
+    ) -> _typing.Union[_batch_pb2.ListBatchesResponse, _abc.Awaitable[_batch_pb2.ListBatchesResponse]]:
         """Batches, newest first.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 
     def WatchBatch(
         self,
-        request: _processing_pb2.WatchBatchRequest,
+        request: _batch_pb2.WatchBatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_processing_pb2.WatchBatchResponse], _abc.AsyncIterator[_processing_pb2.WatchBatchResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_batch_pb2.WatchBatchResponse], _abc.AsyncIterator[_batch_pb2.WatchBatchResponse]]:
         """A batch's events from any entry, as WatchSession.
         Errors: NOT_FOUND (BATCH_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
         """
 
-    def ControlBatch(
+    def PauseBatch(
         self,
-        request: _processing_pb2.ControlBatchRequest,
+        request: _batch_pb2.PauseBatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.ControlBatchResponse, _abc.Awaitable[_processing_pb2.ControlBatchResponse]]:
-        """Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
-        Failed items of a batch that has ended run in a new session: its session_id changes and
-        its events begin at 1 again.
-        Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
-        INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+    ) -> _typing.Union[_batch_pb2.PauseBatchResponse, _abc.Awaitable[_batch_pb2.PauseBatchResponse]]:
+        """Stop a batch after the steps of now; items that wait stay.
+        Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final).
+        """
+
+    def ResumeBatch(
+        self,
+        request: _batch_pb2.ResumeBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.ResumeBatchResponse, _abc.Awaitable[_batch_pb2.ResumeBatchResponse]]:
+        """Go on with a paused batch.
+        Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+        """
+
+    def CancelBatch(
+        self,
+        request: _batch_pb2.CancelBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.CancelBatchResponse, _abc.Awaitable[_batch_pb2.CancelBatchResponse]]:
+        """Cancel what is left of a batch. Finished items stay.
+        Errors: NOT_FOUND (BATCH_NOT_FOUND).
+        """
+
+    def RetryBatchItems(
+        self,
+        request: _batch_pb2.RetryBatchItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_batch_pb2.RetryBatchItemsResponse, _abc.Awaitable[_batch_pb2.RetryBatchItemsResponse]]:
+        """Run items again that failed or were cancelled: those named, or all. Those of a batch that
+        has ended run in a new session: its session_id changes and its events begin at 1 again.
+        Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: an item did
+        neither), INVALID_ARGUMENT (TOO_MANY_ELEMENTS).
         """
 
     def DeleteBatch(
         self,
-        request: _processing_pb2.DeleteBatchRequest,
+        request: _batch_pb2.DeleteBatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_processing_pb2.DeleteBatchResponse, _abc.Awaitable[_processing_pb2.DeleteBatchResponse]]:
+    ) -> _typing.Union[_batch_pb2.DeleteBatchResponse, _abc.Awaitable[_batch_pb2.DeleteBatchResponse]]:
         """Forget a final batch and its items. Their artifacts stay.
         Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not final).
         """

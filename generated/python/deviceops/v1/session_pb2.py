@@ -23,12 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from deviceops.v1 import common_pb2 as deviceops_dot_v1_dot_common__pb2
-from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
+from deviceops.v1 import device_info_pb2 as deviceops_dot_v1_dot_device__info__pb2
+from deviceops.v1 import errors_pb2 as deviceops_dot_v1_dot_errors__pb2
+from deviceops.v1 import finishing_pb2 as deviceops_dot_v1_dot_finishing__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x65viceops/v1/session.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x02\n\x0eSessionOptions\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x08priority\x18\x02 \x01(\x0e\x32\x16.deviceops.v1.Priority\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\ron_disconnect\x18\x04 \x01(\x0e\x32\x1a.deviceops.v1.OnDisconnect\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12<\n\x08metadata\x18\x06 \x03(\x0b\x32*.deviceops.v1.SessionOptions.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x85\x05\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.deviceops.v1.SessionKind\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.SessionState\x12\"\n\x05phase\x18\x04 \x01(\x0e\x32\x13.deviceops.v1.Phase\x12\x11\n\tdevice_id\x18\x05 \x01(\t\x12\x10\n\x08model_id\x18\x06 \x01(\t\x12\x16\n\x0equeue_position\x18\x07 \x01(\r\x12\x10\n\x08progress\x18\x08 \x01(\x01\x12\x15\n\rlast_sequence\x18\t \x01(\x04\x12\x16\n\x0e\x66irst_sequence\x18\n \x01(\x04\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07options\x18\x0f \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12\x19\n\x11parent_session_id\x18\x10 \x01(\t\x12&\n\x07\x66\x61ilure\x18\x11 \x01(\x0b\x32\x15.deviceops.v1.Failure\x12)\n\x06images\x18\x12 \x03(\x0b\x32\x19.deviceops.v1.ImageResult\x12\x13\n\x0bretry_count\x18\x13 \x01(\r\"\xb9\x02\n\x07\x46\x61ilure\x12\x13\n\x0bstatus_code\x18\x01 \x01(\r\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.deviceops.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x35\n\x08metadata\x18\x04 \x03(\x0b\x32#.deviceops.v1.Failure.MetadataEntry\x12\x30\n\nviolations\x18\x05 \x03(\x0b\x32\x1c.deviceops.v1.FieldViolation\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bincident_id\x18\x07 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd0\x01\n\x0bImageResult\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x13\n\x0b\x61rtifact_id\x18\x03 \x01(\t\x12)\n\x06\x66ormat\x18\x04 \x01(\x0e\x32\x19.deviceops.v1.ImageFormat\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\x12\n\nsize_bytes\x18\x07 \x01(\x04\x12+\n\x06safety\x18\x08 \x01(\x0b\x32\x1b.deviceops.v1.SafetyVerdict\"\xa8\x01\n\rSafetyVerdict\x12)\n\x06scores\x18\x01 \x03(\x0b\x32\x19.deviceops.v1.SafetyScore\x12*\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1a.deviceops.v1.SafetyAction\x12\x11\n\tpolicy_id\x18\x03 \x01(\t\x12\x16\n\x0epolicy_version\x18\x04 \x01(\r\x12\x15\n\rclassifier_id\x18\x05 \x01(\t\"R\n\x0bSafetyScore\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x0f\n\x07\x66lagged\x18\x04 \x01(\x08\"\x90\x08\n\x0cSessionEvent\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07item_id\x18\x04 \x01(\t\x12\x31\n\x08\x61\x63\x63\x65pted\x18\n \x01(\x0b\x32\x1d.deviceops.v1.SessionAcceptedH\x00\x12/\n\x0bqueue_moved\x18\x0b \x01(\x0b\x32\x18.deviceops.v1.QueueMovedH\x00\x12\x33\n\rphase_started\x18\x0c \x01(\x0b\x32\x1a.deviceops.v1.PhaseStartedH\x00\x12;\n\x11transfer_progress\x18\r \x01(\x0b\x32\x1e.deviceops.v1.TransferProgressH\x00\x12\x31\n\x0ctext_encoded\x18\x0e \x01(\x0b\x32\x19.deviceops.v1.TextEncodedH\x00\x12\x33\n\rstep_finished\x18\x0f \x01(\x0b\x32\x1a.deviceops.v1.StepFinishedH\x00\x12(\n\x07preview\x18\x10 \x01(\x0b\x32\x15.deviceops.v1.PreviewH\x00\x12\x33\n\rimage_decoded\x18\x11 \x01(\x0b\x32\x1a.deviceops.v1.ImageDecodedH\x00\x12/\n\x0bimage_chunk\x18\x12 \x01(\x0b\x32\x18.deviceops.v1.ImageChunkH\x00\x12\x35\n\x0eimage_finished\x18\x13 \x01(\x0b\x32\x1b.deviceops.v1.ImageFinishedH\x00\x12\x33\n\ritem_finished\x18\x14 \x01(\x0b\x32\x1a.deviceops.v1.ItemFinishedH\x00\x12-\n\x06paused\x18\x15 \x01(\x0b\x32\x1b.deviceops.v1.SessionPausedH\x00\x12/\n\x07resumed\x18\x16 \x01(\x0b\x32\x1c.deviceops.v1.SessionResumedH\x00\x12/\n\x07retried\x18\x17 \x01(\x0b\x32\x1c.deviceops.v1.SessionRetriedH\x00\x12,\n\theartbeat\x18\x18 \x01(\x0b\x32\x17.deviceops.v1.HeartbeatH\x00\x12\x33\n\tcompleted\x18\x1e \x01(\x0b\x32\x1e.deviceops.v1.SessionCompletedH\x00\x12-\n\x06\x66\x61iled\x18\x1f \x01(\x0b\x32\x1b.deviceops.v1.SessionFailedH\x00\x12\x33\n\tcancelled\x18  \x01(\x0b\x32\x1e.deviceops.v1.SessionCancelledH\x00\x42\x07\n\x05\x65vent\"\xf1\x01\n\x0fSessionAccepted\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.deviceops.v1.SessionKind\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12\x16\n\x0equeue_position\x18\x03 \x01(\r\x12,\n\x0f\x65xpected_phases\x18\x04 \x03(\x0e\x32\x13.deviceops.v1.Phase\x12\r\n\x05seeds\x18\x05 \x03(\x04\x12\r\n\x05steps\x18\x06 \x01(\r\x12,\n\x08\x64\x65\x61\x64line\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65xisting\x18\x08 \x01(\x08\"$\n\nQueueMoved\x12\x16\n\x0equeue_position\x18\x01 \x01(\r\"\\\n\x0cPhaseStarted\x12\"\n\x05phase\x18\x01 \x01(\x0e\x32\x13.deviceops.v1.Phase\x12\x18\n\x0bimage_index\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_image_index\"I\n\x10TransferProgress\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\x12\n\ndone_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"\x1d\n\x0bTextEncoded\x12\x0e\n\x06\x63\x61\x63hed\x18\x01 \x01(\x08\"@\n\x0cStepFinished\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\r\n\x05steps\x18\x03 \x01(\r\"Y\n\x07Preview\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x0c\n\x04step\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\x12\x0c\n\x04jpeg\x18\x05 \x01(\x0c\"#\n\x0cImageDecoded\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\"Z\n\nImageChunk\x12\x13\n\x0bimage_index\x18\x01 \x01(\r\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"j\n\rImageFinished\x12(\n\x05image\x18\x01 \x01(\x0b\x32\x19.deviceops.v1.ImageResult\x12/\n\x0c\x64\x61ta_missing\x18\x02 \x01(\x0e\x32\x19.deviceops.v1.ErrorReason\"\xd5\x01\n\x0cItemFinished\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x12\n\ndone_count\x18\x02 \x01(\r\x12\x13\n\x0btotal_count\x18\x03 \x01(\r\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12&\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x15.deviceops.v1.Failure\x12)\n\x06images\x18\x06 \x03(\x0b\x32\x19.deviceops.v1.ImageResult\x12\x16\n\trun_index\x18\x07 \x01(\rH\x00\x88\x01\x01\x42\x0c\n\n_run_index\"\x0f\n\rSessionPaused\"\x10\n\x0eSessionResumed\"K\n\x0eSessionRetried\x12$\n\x05\x63\x61use\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Failure\x12\x13\n\x0bretry_count\x18\x02 \x01(\r\"/\n\tHeartbeat\x12\"\n\x05phase\x18\x01 \x01(\x0e\x32\x13.deviceops.v1.Phase\"\x89\x02\n\x10SessionCompleted\x12)\n\x06images\x18\x01 \x03(\x0b\x32\x19.deviceops.v1.ImageResult\x12/\n\x0c\x64\x65gradations\x18\x02 \x03(\x0b\x32\x19.deviceops.v1.Degradation\x12-\n\x07timings\x18\x03 \x01(\x0b\x32\x1c.deviceops.v1.SessionTimings\x12\x11\n\tdevice_id\x18\x04 \x01(\t\x12\x31\n\ngeneration\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.GenerationFacts\x12$\n\x06report\x18\x06 \x01(\x0b\x32\x14.google.protobuf.Any\"\xc7\x02\n\x0fGenerationFacts\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x14\n\x0cmodel_sha256\x18\x02 \x01(\t\x12.\n\x0eunet_data_type\x18\x03 \x01(\x0e\x32\x16.deviceops.v1.DataType\x12-\n\rvae_data_type\x18\x04 \x01(\x0e\x32\x16.deviceops.v1.DataType\x12\x15\n\rchannels_last\x18\x05 \x01(\x08\x12\r\n\x05steps\x18\x06 \x01(\r\x12N\n\x11software_versions\x18\x07 \x03(\x0b\x32\x33.deviceops.v1.GenerationFacts.SoftwareVersionsEntry\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa7\x03\n\x0eSessionTimings\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04load\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x65ncode_text\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rprepare_input\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x64\x65noise\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x64\x65\x63ode\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bpostprocess\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0c\x65ncode_image\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05total\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\rSessionFailed\x12&\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x15.deviceops.v1.Failure\x12)\n\x06images\x18\x02 \x03(\x0b\x32\x19.deviceops.v1.ImageResult\"\x8c\x01\n\x10SessionCancelled\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.deviceops.v1.ErrorReason\x12\"\n\x05phase\x18\x02 \x01(\x0e\x32\x13.deviceops.v1.Phase\x12)\n\x06images\x18\x03 \x03(\x0b\x32\x19.deviceops.v1.ImageResult*\xd1\x02\n\x0bSessionKind\x12\x1c\n\x18SESSION_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17SESSION_KIND_GENERATION\x10\x01\x12!\n\x1dSESSION_KIND_GENERATION_BATCH\x10\x02\x12\x1f\n\x1bSESSION_KIND_POSTPROCESSING\x10\x03\x12\x1b\n\x17SESSION_KIND_MODEL_LOAD\x10\x04\x12\x1b\n\x17SESSION_KIND_MODEL_TASK\x10\x05\x12\x1a\n\x16SESSION_KIND_BENCHMARK\x10\x06\x12\x1c\n\x18SESSION_KIND_MEMORY_TASK\x10\x07\x12\x1c\n\x18SESSION_KIND_DEVICE_TASK\x10\x08\x12\x19\n\x15SESSION_KIND_WORKFLOW\x10\t\x12\x16\n\x12SESSION_KIND_BATCH\x10\n*\xee\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_QUEUED\x10\x01\x12\x19\n\x15SESSION_STATE_RUNNING\x10\x02\x12\x18\n\x14SESSION_STATE_PAUSED\x10\x03\x12\x1c\n\x18SESSION_STATE_CANCELLING\x10\x04\x12\x1b\n\x17SESSION_STATE_COMPLETED\x10\x05\x12\x18\n\x14SESSION_STATE_FAILED\x10\x06\x12\x1b\n\x17SESSION_STATE_CANCELLED\x10\x07*\xc9\x03\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPHASE_QUEUED\x10\x01\x12\x17\n\x13PHASE_LOADING_MODEL\x10\x02\x12\x17\n\x13PHASE_ENCODING_TEXT\x10\x03\x12\x19\n\x15PHASE_PREPARING_INPUT\x10\x04\x12\x13\n\x0fPHASE_DENOISING\x10\x05\x12\x12\n\x0ePHASE_REFINING\x10\x06\x12\x12\n\x0ePHASE_DECODING\x10\x07\x12\x18\n\x14PHASE_POSTPROCESSING\x10\x08\x12\x19\n\x15PHASE_CHECKING_SAFETY\x10\t\x12\x18\n\x14PHASE_ENCODING_IMAGE\x10\n\x12\x11\n\rPHASE_READING\x10\x0b\x12\x13\n\x0fPHASE_VERIFYING\x10\x0c\x12\x11\n\rPHASE_WRITING\x10\r\x12\x11\n\rPHASE_COPYING\x10\x0e\x12\x13\n\x0fPHASE_RELEASING\x10\x0f\x12\x13\n\x0fPHASE_MEASURING\x10\x10\x12\x12\n\x0ePHASE_DRAINING\x10\x11\x12\x19\n\x15PHASE_STARTING_WORKER\x10\x12\x12\x17\n\x13PHASE_RUNNING_STEPS\x10\x13*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03*a\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x18\n\x14ON_DISCONNECT_DETACH\x10\x02*w\n\x0cSafetyAction\x12\x1d\n\x19SAFETY_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13SAFETY_ACTION_ALLOW\x10\x01\x12\x16\n\x12SAFETY_ACTION_BLUR\x10\x02\x12\x17\n\x13SAFETY_ACTION_BLOCK\x10\x03\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x65viceops/v1/session.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x19\x64\x65viceops/v1/errors.proto\x1a\x1c\x64\x65viceops/v1/finishing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x03\n\x0eSessionOptions\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12(\n\x08priority\x18\x02 \x01(\x0e\x32\x16.deviceops.v1.Priority\x12\x30\n\rqueue_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0brun_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\ron_disconnect\x18\x05 \x01(\x0e\x32\x1a.deviceops.v1.OnDisconnect\x12\x0c\n\x04tags\x18\x06 \x03(\t\x12<\n\x08metadata\x18\x07 \x03(\x0b\x32*.deviceops.v1.SessionOptions.MetadataEntry\x12,\n\tretention\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x87\x01\n\x0fPreviewSettings\x12\x13\n\x0b\x65very_steps\x18\x01 \x01(\x05\x12\x1c\n\x0fmax_edge_pixels\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12-\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1d.deviceops.v1.ImageFileFormatB\x12\n\x10_max_edge_pixels\"\xc2\x01\n\x0f\x44\x65liveryOptions\x12\x17\n\x0fomit_image_data\x18\x01 \x01(\x08\x12/\n\x08previews\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.PreviewSettings\x12\x33\n\x0b\x65vent_kinds\x18\x03 \x03(\x0e\x32\x1e.deviceops.v1.SessionEventKind\x12\x30\n\rstep_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xfb\x06\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.deviceops.v1.SessionKind\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.SessionState\x12\"\n\x05phase\x18\x04 \x01(\x0e\x32\x13.deviceops.v1.Phase\x12\x32\n\tplacement\x18\x05 \x01(\x0b\x32\x1f.deviceops.v1.PlacementDecision\x12\x10\n\x08model_id\x18\x06 \x01(\t\x12\x16\n\x0equeue_position\x18\x07 \x01(\x05\x12\x38\n\x14\x65stimated_start_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x65stimated_end_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08progress\x18\n \x01(\x01\x12\x15\n\rlast_sequence\x18\x0b \x01(\x03\x12\x16\n\x0e\x66irst_sequence\x18\x0c \x01(\x03\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07options\x18\x11 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12\x19\n\x11parent_session_id\x18\x12 \x01(\t\x12&\n\x07\x66\x61ilure\x18\x13 \x01(\x0b\x32\x15.deviceops.v1.Failure\x12)\n\x06images\x18\x14 \x03(\x0b\x32\x19.deviceops.v1.ImageResult\x12\x13\n\x0bimage_count\x18\x15 \x01(\x05\x12\x13\n\x0bretry_count\x18\x16 \x01(\x05\x12\r\n\x05owner\x18\x17 \x01(\t\x12\x0e\n\x06method\x18\x18 \x01(\t\x12-\n\x0bpeak_memory\x18\x19 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\"\xa1\x02\n\x0bImageResult\x12\x13\n\x0bimage_index\x18\x01 \x01(\x05\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x61rtifact_id\x18\x04 \x01(\t\x12-\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x1d.deviceops.v1.ImageFileFormat\x12\r\n\x05width\x18\x06 \x01(\x05\x12\x0e\n\x06height\x18\x07 \x01(\x05\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12+\n\x06safety\x18\t \x01(\x0b\x32\x1b.deviceops.v1.SafetyVerdict\x12,\n\nprovenance\x18\n \x01(\x0b\x32\x18.deviceops.v1.ProvenanceB\x07\n\x05_seed\"g\n\rRetrySettings\x12\x19\n\x0cmax_attempts\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12*\n\x07\x62\x61\x63koff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_max_attempts*\xec\x03\n\x0bSessionKind\x12\x1c\n\x18SESSION_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17SESSION_KIND_GENERATION\x10\x01\x12!\n\x1dSESSION_KIND_GENERATION_BATCH\x10\x02\x12\x1f\n\x1bSESSION_KIND_POSTPROCESSING\x10\x03\x12\x1b\n\x17SESSION_KIND_MODEL_LOAD\x10\x04\x12\x1d\n\x19SESSION_KIND_MODEL_UNLOAD\x10\x05\x12\x1c\n\x18SESSION_KIND_MODEL_CACHE\x10\x06\x12\x1b\n\x17SESSION_KIND_MODEL_TASK\x10\x07\x12\x1d\n\x19SESSION_KIND_MODEL_IMPORT\x10\x08\x12\x1a\n\x16SESSION_KIND_BENCHMARK\x10\t\x12\x1c\n\x18SESSION_KIND_MEMORY_TASK\x10\n\x12\x1c\n\x18SESSION_KIND_DEVICE_TASK\x10\x0b\x12\x19\n\x15SESSION_KIND_WORKFLOW\x10\x0c\x12\x16\n\x12SESSION_KIND_BATCH\x10\r\x12\x1d\n\x19SESSION_KIND_SAFETY_CHECK\x10\x0e\x12\x1e\n\x1aSESSION_KIND_CONTROL_IMAGE\x10\x0f*\x89\x02\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SESSION_STATE_QUEUED\x10\x01\x12\x19\n\x15SESSION_STATE_RUNNING\x10\x02\x12\x19\n\x15SESSION_STATE_PAUSING\x10\x03\x12\x18\n\x14SESSION_STATE_PAUSED\x10\x04\x12\x1c\n\x18SESSION_STATE_CANCELLING\x10\x05\x12\x1b\n\x17SESSION_STATE_COMPLETED\x10\x06\x12\x18\n\x14SESSION_STATE_FAILED\x10\x07\x12\x1b\n\x17SESSION_STATE_CANCELLED\x10\x08*\xe0\x03\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n\x0cPHASE_QUEUED\x10\x01\x12\x17\n\x13PHASE_LOADING_MODEL\x10\x02\x12\x17\n\x13PHASE_ENCODING_TEXT\x10\x03\x12\x19\n\x15PHASE_PREPARING_INPUT\x10\x04\x12\x13\n\x0fPHASE_DENOISING\x10\x05\x12\x12\n\x0ePHASE_REFINING\x10\x06\x12\x15\n\x11PHASE_SECOND_PASS\x10\x07\x12\x12\n\x0ePHASE_DECODING\x10\x08\x12\x18\n\x14PHASE_POSTPROCESSING\x10\t\x12\x19\n\x15PHASE_CHECKING_SAFETY\x10\n\x12\x18\n\x14PHASE_ENCODING_IMAGE\x10\x0b\x12\x11\n\rPHASE_READING\x10\x0c\x12\x13\n\x0fPHASE_VERIFYING\x10\r\x12\x11\n\rPHASE_WRITING\x10\x0e\x12\x11\n\rPHASE_COPYING\x10\x0f\x12\x13\n\x0fPHASE_RELEASING\x10\x10\x12\x13\n\x0fPHASE_MEASURING\x10\x11\x12\x12\n\x0ePHASE_DRAINING\x10\x12\x12\x19\n\x15PHASE_STARTING_WORKER\x10\x13\x12\x17\n\x13PHASE_RUNNING_STEPS\x10\x14*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03*a\n\x0cOnDisconnect\x12\x1d\n\x19ON_DISCONNECT_UNSPECIFIED\x10\x00\x12\x18\n\x14ON_DISCONNECT_CANCEL\x10\x01\x12\x18\n\x14ON_DISCONNECT_DETACH\x10\x02*\x8e\x03\n\x10SessionEventKind\x12\"\n\x1eSESSION_EVENT_KIND_UNSPECIFIED\x10\x00\x12\"\n\x1eSESSION_EVENT_KIND_QUEUE_MOVED\x10\x01\x12$\n SESSION_EVENT_KIND_PHASE_STARTED\x10\x02\x12(\n$SESSION_EVENT_KIND_TRANSFER_PROGRESS\x10\x03\x12#\n\x1fSESSION_EVENT_KIND_TEXT_ENCODED\x10\x04\x12$\n SESSION_EVENT_KIND_STEP_FINISHED\x10\x05\x12$\n SESSION_EVENT_KIND_IMAGE_DECODED\x10\x06\x12%\n!SESSION_EVENT_KIND_IMAGE_FINISHED\x10\x07\x12$\n SESSION_EVENT_KIND_ITEM_FINISHED\x10\x08\x12$\n SESSION_EVENT_KIND_STATE_CHANGED\x10\t*Z\n\x0bSessionView\x12\x1c\n\x18SESSION_VIEW_UNSPECIFIED\x10\x00\x12\x16\n\x12SESSION_VIEW_BASIC\x10\x01\x12\x15\n\x11SESSION_VIEW_FULL\x10\x02\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,80 +40,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
   _globals['_SESSIONOPTIONS_METADATAENTRY']._loaded_options = None
   _globals['_SESSIONOPTIONS_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_FAILURE_METADATAENTRY']._loaded_options = None
-  _globals['_FAILURE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_GENERATIONFACTS_SOFTWAREVERSIONSENTRY']._loaded_options = None
-  _globals['_GENERATIONFACTS_SOFTWAREVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_SESSIONKIND']._serialized_start=5458
-  _globals['_SESSIONKIND']._serialized_end=5795
-  _globals['_SESSIONSTATE']._serialized_start=5798
-  _globals['_SESSIONSTATE']._serialized_end=6036
-  _globals['_PHASE']._serialized_start=6039
-  _globals['_PHASE']._serialized_end=6496
-  _globals['_PRIORITY']._serialized_start=6498
-  _globals['_PRIORITY']._serialized_end=6592
-  _globals['_ONDISCONNECT']._serialized_start=6594
-  _globals['_ONDISCONNECT']._serialized_end=6691
-  _globals['_SAFETYACTION']._serialized_start=6693
-  _globals['_SAFETYACTION']._serialized_end=6812
-  _globals['_SESSIONOPTIONS']._serialized_start=164
-  _globals['_SESSIONOPTIONS']._serialized_end=462
-  _globals['_SESSIONOPTIONS_METADATAENTRY']._serialized_start=415
-  _globals['_SESSIONOPTIONS_METADATAENTRY']._serialized_end=462
-  _globals['_SESSION']._serialized_start=465
-  _globals['_SESSION']._serialized_end=1110
-  _globals['_FAILURE']._serialized_start=1113
-  _globals['_FAILURE']._serialized_end=1426
-  _globals['_FAILURE_METADATAENTRY']._serialized_start=415
-  _globals['_FAILURE_METADATAENTRY']._serialized_end=462
-  _globals['_IMAGERESULT']._serialized_start=1429
-  _globals['_IMAGERESULT']._serialized_end=1637
-  _globals['_SAFETYVERDICT']._serialized_start=1640
-  _globals['_SAFETYVERDICT']._serialized_end=1808
-  _globals['_SAFETYSCORE']._serialized_start=1810
-  _globals['_SAFETYSCORE']._serialized_end=1892
-  _globals['_SESSIONEVENT']._serialized_start=1895
-  _globals['_SESSIONEVENT']._serialized_end=2935
-  _globals['_SESSIONACCEPTED']._serialized_start=2938
-  _globals['_SESSIONACCEPTED']._serialized_end=3179
-  _globals['_QUEUEMOVED']._serialized_start=3181
-  _globals['_QUEUEMOVED']._serialized_end=3217
-  _globals['_PHASESTARTED']._serialized_start=3219
-  _globals['_PHASESTARTED']._serialized_end=3311
-  _globals['_TRANSFERPROGRESS']._serialized_start=3313
-  _globals['_TRANSFERPROGRESS']._serialized_end=3386
-  _globals['_TEXTENCODED']._serialized_start=3388
-  _globals['_TEXTENCODED']._serialized_end=3417
-  _globals['_STEPFINISHED']._serialized_start=3419
-  _globals['_STEPFINISHED']._serialized_end=3483
-  _globals['_PREVIEW']._serialized_start=3485
-  _globals['_PREVIEW']._serialized_end=3574
-  _globals['_IMAGEDECODED']._serialized_start=3576
-  _globals['_IMAGEDECODED']._serialized_end=3611
-  _globals['_IMAGECHUNK']._serialized_start=3613
-  _globals['_IMAGECHUNK']._serialized_end=3703
-  _globals['_IMAGEFINISHED']._serialized_start=3705
-  _globals['_IMAGEFINISHED']._serialized_end=3811
-  _globals['_ITEMFINISHED']._serialized_start=3814
-  _globals['_ITEMFINISHED']._serialized_end=4027
-  _globals['_SESSIONPAUSED']._serialized_start=4029
-  _globals['_SESSIONPAUSED']._serialized_end=4044
-  _globals['_SESSIONRESUMED']._serialized_start=4046
-  _globals['_SESSIONRESUMED']._serialized_end=4062
-  _globals['_SESSIONRETRIED']._serialized_start=4064
-  _globals['_SESSIONRETRIED']._serialized_end=4139
-  _globals['_HEARTBEAT']._serialized_start=4141
-  _globals['_HEARTBEAT']._serialized_end=4188
-  _globals['_SESSIONCOMPLETED']._serialized_start=4191
-  _globals['_SESSIONCOMPLETED']._serialized_end=4456
-  _globals['_GENERATIONFACTS']._serialized_start=4459
-  _globals['_GENERATIONFACTS']._serialized_end=4786
-  _globals['_GENERATIONFACTS_SOFTWAREVERSIONSENTRY']._serialized_start=4731
-  _globals['_GENERATIONFACTS_SOFTWAREVERSIONSENTRY']._serialized_end=4786
-  _globals['_SESSIONTIMINGS']._serialized_start=4789
-  _globals['_SESSIONTIMINGS']._serialized_end=5212
-  _globals['_SESSIONFAILED']._serialized_start=5214
-  _globals['_SESSIONFAILED']._serialized_end=5312
-  _globals['_SESSIONCANCELLED']._serialized_start=5315
-  _globals['_SESSIONCANCELLED']._serialized_end=5455
+  _globals['_SESSIONKIND']._serialized_start=2253
+  _globals['_SESSIONKIND']._serialized_end=2745
+  _globals['_SESSIONSTATE']._serialized_start=2748
+  _globals['_SESSIONSTATE']._serialized_end=3013
+  _globals['_PHASE']._serialized_start=3016
+  _globals['_PHASE']._serialized_end=3496
+  _globals['_PRIORITY']._serialized_start=3498
+  _globals['_PRIORITY']._serialized_end=3592
+  _globals['_ONDISCONNECT']._serialized_start=3594
+  _globals['_ONDISCONNECT']._serialized_end=3691
+  _globals['_SESSIONEVENTKIND']._serialized_start=3694
+  _globals['_SESSIONEVENTKIND']._serialized_end=4092
+  _globals['_SESSIONVIEW']._serialized_start=4094
+  _globals['_SESSIONVIEW']._serialized_end=4184
+  _globals['_SESSIONOPTIONS']._serialized_start=226
+  _globals['_SESSIONOPTIONS']._serialized_end=624
+  _globals['_SESSIONOPTIONS_METADATAENTRY']._serialized_start=577
+  _globals['_SESSIONOPTIONS_METADATAENTRY']._serialized_end=624
+  _globals['_PREVIEWSETTINGS']._serialized_start=627
+  _globals['_PREVIEWSETTINGS']._serialized_end=762
+  _globals['_DELIVERYOPTIONS']._serialized_start=765
+  _globals['_DELIVERYOPTIONS']._serialized_end=959
+  _globals['_SESSION']._serialized_start=962
+  _globals['_SESSION']._serialized_end=1853
+  _globals['_IMAGERESULT']._serialized_start=1856
+  _globals['_IMAGERESULT']._serialized_end=2145
+  _globals['_RETRYSETTINGS']._serialized_start=2147
+  _globals['_RETRYSETTINGS']._serialized_end=2250
 # @@protoc_insertion_point(module_scope)
