@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -64,9 +65,8 @@ class SessionStreams:
             DomainError: As `SessionRunner.run`.
         """
         events = self._runner.run(
-            request,
+            replace(request, owner=client_of(call)),
             checked_delivery(delivery, "delivery"),
-            client=client_of(call),
             expired=_deadline_of(call),
         )
         return self._converter.responses(events, response)
