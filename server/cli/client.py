@@ -77,20 +77,11 @@ class Client:
         self.processing = processing_pb2_grpc.ProcessingServiceStub(channel)
 
     def ask(
-        self,
-        method: Callable[..., R],
-        request: object,
-        *,
-        timeout: float = UNARY_TIMEOUT,
-        client_name: str = "",
+        self, method: Callable[..., R], request: object, *, timeout: float = UNARY_TIMEOUT
     ) -> R:
-        """One unary call, bounded in time; `timeout` is in seconds.
-
-        `client_name` says whose leases it is about, where it is about leases.
-        """
-        named = {"metadata": (("deviceops-client", client_name),)} if client_name else {}
+        """One unary call, bounded in time; `timeout` is in seconds."""
         try:
-            return method(request, timeout=timeout, **named)
+            return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise CallFailed(self.explain(error)) from error
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
-from domains.clients import client_of
+from domains.clients import caller
 from domains.session.convert.events import SessionConverter
 from domains.session.core.plan import SessionRequest
 from domains.session.core.runner import SessionRunner
@@ -25,10 +25,6 @@ class Call(Protocol):
 
     def time_remaining(self) -> float | None:
         """Seconds until the call's deadline; None without one."""
-        ...
-
-    def invocation_metadata(self) -> Any:
-        """Keys and values that the client sent with the call."""
         ...
 
 
@@ -49,7 +45,7 @@ class SessionStreams:
 
         Raises what `SessionRunner.run` does.
         """
-        events = self._runner.run(request, client=client_of(call), expired=_deadline_of(call))
+        events = self._runner.run(request, client=caller().name, expired=_deadline_of(call))
         return self._converter.responses(events, response)
 
 

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show how full main memory and devices are, and who is lent what.")
 
-ClientName = Annotated[
-    str,
-    typer.Option("--client", metavar="NAME", help="Whose; by default the nameless one's."),
-]
-
 
 @app.callback(invoke_without_command=True)
 @reported
@@ -66,10 +61,8 @@ def memory(
 
 @app.command("list")
 @reported
-def list_(
-    context: typer.Context, client_name: ClientName = "", as_json: AsJson = False
-) -> None:
-    """List a client's allocations, and how the ledger compares with the allocators."""
+def list_(context: typer.Context, as_json: AsJson = False) -> None:
+    """List this client's allocations, and how the ledger compares with the allocators."""
     from deviceops.v1 import memory_pb2
     from server.cli.output import table
     from server.cli.views import write_message
@@ -77,7 +70,7 @@ def list_(
 
     request = memory_pb2.ListAllocationsRequest(page_size=1000)
     with connected(context) as client:
-        listed = client.ask(client.memory.ListAllocations, request, client_name=client_name)
+        listed = client.ask(client.memory.ListAllocations, request)
     if as_json:
         write_message(listed)
         return
@@ -106,7 +99,6 @@ def list_(
 def free(
     context: typer.Context,
     allocation_id: Annotated[str, typer.Argument(metavar="ALLOCATION")],
-    client_name: ClientName = "",
     as_json: AsJson = False,
 ) -> None:
     """Give an allocation's memory back before its lease ends."""
@@ -116,7 +108,7 @@ def free(
 
     request = memory_pb2.DeallocateRequest(allocation_id=allocation_id)
     with connected(context) as client:
-        done = client.ask(client.memory.Deallocate, request, client_name=client_name)
+        done = client.ask(client.memory.Deallocate, request)
     if as_json:
         write_message(done)
     else:
