@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from domains import checks
 from domains.clock import Clock
@@ -96,14 +96,14 @@ T = TypeVar("T", bound=Target)
 
 
 @dataclass(eq=False)
-class _Unfinished(Generic[T]):
+class _Unfinished:
     """One upload, with what it has come to."""
 
     client: str
     header: UploadHeader
     purpose: Hashable
     expires: float
-    target: T | None = None
+    target: Any = None
     received: int = 0
     sha256: hashlib._Hash = field(default_factory=hashlib.sha256)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -131,7 +131,7 @@ class Uploads:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._room = Room(MOST_UPLOADS)
-        self._unfinished: dict[tuple[str, str], _Unfinished[Any]] = {}
+        self._unfinished: dict[tuple[str, str], _Unfinished] = {}
 
     def get(self, client: str, upload_id: str) -> Upload:
         """An unfinished upload of this client.
@@ -146,7 +146,7 @@ class Uploads:
             raise UploadNotFound(upload_id)
         return self._described(upload)
 
-    def _described(self, upload: _Unfinished[Any]) -> Upload:
+    def _described(self, upload: _Unfinished) -> Upload:
         header = upload.header
         if upload.turn.locked():
             upload.expires = self._clock.monotonic() + EXPIRY_SECONDS
@@ -202,7 +202,7 @@ class Uploads:
                 raise UploadNotFound(header.upload_id)
             try:
                 async with asyncio.timeout(None) as upload.stream:
-                    place = upload.target or await finished(target())
+                    place: T = upload.target or await finished(target())
                     upload.target = place
                     digest = await self._take(upload, place, header, parts)
             except TimeoutError:
@@ -221,7 +221,7 @@ class Uploads:
             self._remove(upload)
             return place, digest
 
-    def _upload(self, client: str, header: UploadHeader, purpose: Hashable) -> _Unfinished[Any]:
+    def _upload(self, client: str, header: UploadHeader, purpose: Hashable) -> _Unfinished:
         key = client, header.upload_id.lower()
         upload = self._unfinished.get(key)
         if upload is None:
@@ -238,7 +238,7 @@ class Uploads:
 
     async def _take(
         self,
-        upload: _Unfinished[Any],
+        upload: _Unfinished,
         target: Target,
         header: UploadHeader,
         parts: AsyncIterator[UploadPart],
@@ -262,7 +262,7 @@ class Uploads:
                     raise _broken("part", Reason.REQUIRED_FIELD_MISSING, "Must be set.")
         raise UploadIncomplete(upload.received, header.size_bytes)
 
-    async def _put(self, upload: _Unfinished[Any], target: Target, data: bytes) -> None:
+    async def _put(self, upload: _Unfinished, target: Target, data: bytes) -> None:
         """Written and hashed at once; neither counts unless both were done."""
         sha256 = upload.sha256.copy()
         await asyncio.gather(
@@ -271,7 +271,7 @@ class Uploads:
         upload.sha256 = sha256
         upload.received += len(data)
 
-    async def _leave(self, upload: _Unfinished[Any], mine: object) -> None:
+    async def _leave(self, upload: _Unfinished, mine: object) -> None:
         """A stream is over and the upload is not: keep it for a while, if it can go on.
 
         One that has not begun is kept for a stream that came after `mine`, and else is not.
@@ -286,12 +286,12 @@ class Uploads:
         except Exception:
             await self._forget(upload)
 
-    async def _forget(self, upload: _Unfinished[Any]) -> None:
+    async def _forget(self, upload: _Unfinished) -> None:
         self._remove(upload)
         if upload.target is not None:
             await upload.target.discard()
 
-    def _remove(self, upload: _Unfinished[Any]) -> None:
+    def _remove(self, upload: _Unfinished) -> None:
         upload.over = True
         self._room.give_back(upload.client)
         del self._unfinished[upload.client, upload.header.upload_id.lower()]
@@ -329,7 +329,7 @@ def _check_data(data: bytes, left: int) -> None:
         raise _broken("data", Reason.FIELD_OUT_OF_RANGE, rule)
 
 
-def _checked(upload: _Unfinished[Any], announced: str, sha256: str) -> str:
+def _checked(upload: _Unfinished, announced: str, sha256: str) -> str:
     """The hash of the whole content, which has come, and is what it should be."""
     UploadInvalid.check(
         checks.required("completion.sha256", sha256),
