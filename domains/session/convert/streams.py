@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from deviceops.v1 import session_pb2
-from domains.clients import client_of
+from domains.clients import caller
 from domains.errors import InvalidArgument
 from domains.session.convert.events import SessionConverter
 from domains.session.convert.values import delivery_from_proto
@@ -30,10 +30,6 @@ class Call(Protocol):
 
     def time_remaining(self) -> float | None:
         """Seconds until the call's deadline; None without one."""
-        ...
-
-    def invocation_metadata(self) -> Any:
-        """Keys and values that the client sent with the call."""
         ...
 
 
@@ -66,7 +62,7 @@ class SessionStreams:
         events = self._runner.run(
             request,
             checked_delivery(delivery, "delivery"),
-            client=client_of(call),
+            client=caller().name,
             expired=_deadline_of(call),
         )
         return self._converter.responses(events, response)
