@@ -18,7 +18,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deviceops.v1 import device_pb2, inference_pb2, processing_pb2, session_pb2
+from deviceops.v1 import (
+    device_info_pb2,
+    device_pb2,
+    event_pb2,
+    inference_pb2,
+    processing_pb2,
+    sampling_pb2,
+)
 from server.app import SERVICE_NAMES
 from tests.contract.strategies import requests
 from tests.e2e.errors import Refusal, read
@@ -200,7 +207,7 @@ def test_every_answer_of_a_long_rpc_is_an_event_of_its_session(rpc: Rpc) -> None
     }
     options = rpc.descriptor.input_type.fields_by_name.get("options")
     if options is not None:
-        assert session_pb2.SessionEvent.DESCRIPTOR.full_name in fields
+        assert event_pb2.SessionEvent.DESCRIPTOR.full_name in fields
 
 
 async def test_every_service_is_healthy(channel: grpc.aio.Channel) -> None:
@@ -223,13 +230,13 @@ async def test_devices_and_models_are_told_truthfully(server: RunningServer) -> 
             processing_pb2.ListSessionsRequest(page_size=1), metadata=client.metadata
         )
 
-    (processor,) = (d for d in devices.devices if d.kind == device_pb2.DEVICE_KIND_CPU)
+    (processor,) = (d for d in devices.devices if d.kind == device_info_pb2.DEVICE_KIND_CPU)
     assert processor.device_id == "cpu:0"
-    assert processor.state == device_pb2.DEVICE_STATE_READY
+    assert processor.state == device_info_pb2.DEVICE_STATE_READY
     assert processor.total_memory.value_bytes > 2**30
-    assert {probe.kind for probe in devices.probes} >= {device_pb2.DEVICE_KIND_DIRECTML}
+    assert {probe.kind for probe in devices.probes} >= {device_info_pb2.DEVICE_KIND_DIRECT_ML}
     assert all(probe.explanation for probe in devices.probes)
-    assert len(capabilities.schedulers) == len(inference_pb2.Scheduler.values()) - 1
+    assert len(capabilities.schedulers) == len(sampling_pb2.Scheduler.values()) - 1
     limits = {limit.field: limit for limit in capabilities.limits}
     assert limits["GenerationSettings.steps"].maximum == 150
     assert any(not feature.available for feature in capabilities.features)

@@ -21,8 +21,11 @@ from PIL import Image
 from deviceops.v1 import (
     artifact_pb2,
     common_pb2,
+    errors_pb2,
+    event_pb2,
     inference_pb2,
     processing_pb2,
+    sampling_pb2,
     session_pb2,
 )
 from tests.e2e.errors import refusal_of
@@ -39,11 +42,11 @@ async def client(server: RunningServer) -> AsyncIterator[Client]:
         yield connected
 
 
-def kinds(events: list[session_pb2.SessionEvent]) -> list[str]:
+def kinds(events: list[event_pb2.SessionEvent]) -> list[str]:
     return [str(event.WhichOneof("event")) for event in events]
 
 
-def entries(events: list[session_pb2.SessionEvent]) -> list[int]:
+def entries(events: list[event_pb2.SessionEvent]) -> list[int]:
     """Numbers of the log entries among the events."""
     return [event.sequence for event in events if event.WhichOneof("event") not in PASSING]
 
@@ -127,7 +130,7 @@ async def test_a_seed_is_chosen_and_told_when_none_is_given(client: Client) -> N
 )
 async def test_other_formats_come_out_as_such(client: Client, format: str, name: str) -> None:
     request = small_request(steps=1)
-    request.settings.output.format = common_pb2.ImageFormat.Value(format)
+    request.settings.output.format = common_pb2.ImageFileFormat.Value(format)
 
     events, files = await client.draw(request)
 
@@ -280,7 +283,7 @@ async def test_validation_tells_the_effective_settings(client: Client) -> None:
     assert (effective.width, effective.height, effective.steps) == (256, 256, 25)
     assert effective.guidance_scale == 7.5
     assert effective.model_id == "emoji-xl"
-    assert effective.scheduler.scheduler == inference_pb2.SCHEDULER_EULER_DISCRETE
+    assert effective.scheduler.scheduler == sampling_pb2.SCHEDULER_EULER_DISCRETE
     assert not effective.HasField("seed")
 
 
@@ -340,7 +343,7 @@ async def test_dropping_the_stream_cancels_and_frees_the_device(client: Client) 
 
     assert kinds(events)[-1] == "completed"
     assert left.session.state == session_pb2.SESSION_STATE_CANCELLED
-    assert left.terminal_event.cancelled.reason == (common_pb2.ERROR_REASON_CLIENT_DISCONNECTED)
+    assert left.terminal_event.cancelled.reason == (errors_pb2.ERROR_REASON_CLIENT_DISCONNECTED)
 
 
 async def test_a_detached_session_goes_on_and_can_be_watched_from_where_it_was_lost(
