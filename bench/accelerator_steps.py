@@ -173,9 +173,10 @@ async def profiles(session: Session) -> None:
         async for response in session.client.device.OptimizeDevice(
             request, metadata=session.client.metadata
         ):
-            if not response.HasField("report"):
+            completed = response.event.completed
+            if not completed.HasField("optimization"):
                 continue
-            report = response.report
+            report = completed.optimization
             name = device_info_pb2.OptimizationProfile.Name(report.profile)
             session.say(
                 f"- {name.removeprefix('OPTIMIZATION_PROFILE_')}: step "
@@ -198,8 +199,8 @@ async def defragmentation(session: Session) -> None:
         async for response in session.client.memory.Defragment(
             request, metadata=session.client.metadata
         ):
-            if response.HasField("report"):
-                report = response.report
+            if response.event.completed.HasField("defragmentation"):
+                report = response.event.completed.defragmentation
                 session.say(
                     f"- {memory_info_pb2.DefragmentDepth.Name(report.depth)}: free "
                     f"{figure(report.free_before)} -> {figure(report.free_after)}; "

@@ -40,7 +40,7 @@ def request_for(work: Work, precision: str = "exact") -> inference_pb2.GenerateR
             width=work.width,
             height=work.height,
             steps=work.steps,
-            guidance_scale=work.guidance_scale,
+            guidance=sampling_pb2.GuidanceSettings(scale=work.guidance_scale),
             seed=work.seed,
             scheduler=sampling_pb2.SchedulerSettings(
                 scheduler=sampling_pb2.SCHEDULER_EULER_DISCRETE
@@ -86,17 +86,18 @@ async def draw(client: Client, work: Work, precision: str = "exact") -> Sample:
     }
     facts = completed.generation
     labels = {
-        "unet": data_type_name(facts.unet_data_type),
-        "vae": data_type_name(facts.vae_data_type),
+        "unet": _data_type(facts, common_pb2.MODEL_PART_DENOISER),
+        "vae": _data_type(facts, common_pb2.MODEL_PART_VAE),
         "channels_last": str(facts.channels_last),
         "pixels": pixel_hash(data),
     }
     return Sample(seconds, arrivals | engine, labels)
 
 
-def data_type_name(value: common_pb2.TensorDataType.ValueType) -> str:
-    """`float32`, `bfloat16` ... of the contract's enum."""
-    return common_pb2.TensorDataType.Name(value).removeprefix("DATA_TYPE_").lower()
+def _data_type(facts: event_pb2.GenerationFacts, part: common_pb2.ModelPart.ValueType) -> str:
+    """`float32`, `bfloat16` ... of a part of the model."""
+    value = next(each.data_type for each in facts.data_types if each.part == part)
+    return common_pb2.TensorDataType.Name(value).removeprefix("TENSOR_DATA_TYPE_").lower()
 
 
 async def next_event(call: Generation) -> event_pb2.SessionEvent:

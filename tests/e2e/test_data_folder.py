@@ -43,7 +43,7 @@ async def listed(client: Client) -> list[str]:
 
 
 async def watched(client: Client, session_id: str) -> list[event_pb2.SessionEvent]:
-    request = processing_pb2.WatchSessionRequest(session_id=session_id, include_image_data=True)
+    request = processing_pb2.WatchSessionRequest(session_id=session_id)
     call = client.processing.WatchSession(request, metadata=client.metadata)
     return [response.event async for response in call]
 

@@ -145,10 +145,8 @@ async def test_a_full_queue_says_so_and_can_still_be_looked_at_and_emptied(
     assert set(accepted) <= {session.session_id for session in listed.sessions}
     async with asyncio.timeout(30):
         for session_id in accepted:
-            cancelled = await client.processing.ControlSession(
-                processing_pb2.ControlSessionRequest(
-                    session_id=session_id, action=processing_pb2.CONTROL_ACTION_CANCEL
-                ),
+            cancelled = await client.processing.CancelSession(
+                processing_pb2.CancelSessionRequest(session_id=session_id),
                 metadata=client.metadata,
             )
             assert cancelled.session.session_id == session_id

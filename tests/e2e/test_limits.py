@@ -36,16 +36,16 @@ GOOD: dict[str, Message] = {
             settings=generation_pb2.GenerationSettings(prompt="a red apple")
         )
     ),
-    "AllocateRequest": memory_pb2.CreateAllocationRequest(
+    "CreateAllocationRequest": memory_pb2.CreateAllocationRequest(
         place=memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory()), size_bytes=1
     ),
-    "CopyRequest": memory_pb2.CopyAllocationRequest(
+    "CopyAllocationRequest": memory_pb2.CopyAllocationRequest(
         source_allocation_id="a", target_allocation_id="b"
     ),
-    "TransferRequest": memory_pb2.TransferAllocationRequest(
+    "TransferAllocationRequest": memory_pb2.TransferAllocationRequest(
         allocation_id="a", place=memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory())
     ),
-    "RenewLeaseRequest": memory_pb2.RenewLeasesRequest(allocation_ids=["a"]),
+    "RenewLeasesRequest": memory_pb2.RenewLeasesRequest(allocation_ids=["a"]),
     "SearchModelsRequest": model_pb2.SearchModelsRequest(query="a"),
 }
 
