@@ -102,4 +102,4 @@ async def test_a_session_is_of_the_client_that_its_call_names(
     )
     async for _ in responses:
         pass
-    assert [session.client for session in sessions.all()] == ["orchestrator"]
+    assert [session.owner for session in sessions.all()] == ["orchestrator"]
