@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from deviceops.v1 import common_pb2, errors_pb2, event_pb2, sampling_pb2, session_pb2
 from server.cli.choices import SCHEDULERS, UnusableOptions, choose, offered
 from server.cli.failures import from_failure
+from server.cli.files import save
 from server.cli.narration import Progress
-from server.cli.pictures import name_for, save
+from server.cli.pictures import name_for
 from server.cli.preview import MOST_BYTES, PreviewUnreadable, half_blocks
 from server.cli.target import reachable
 from server.cli.wording import byte_figure, count, duration, enum_word, printable, size
