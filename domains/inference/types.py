@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, TypeVar
 
@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.limits import default_of
-from domains.session.types import EVERYTHING, Delivery, Seed, SessionOptions
+from domains.session.types import Delivery, Seed, SessionOptions
 from domains.values import OutputSettings, PartDataType
 
 T = TypeVar("T")
@@ -194,5 +194,5 @@ class GenerationRequest:
     options: SessionOptions
     device_id: str
     digest: bytes
-    delivery: Delivery = EVERYTHING
+    delivery: Delivery = field(default_factory=Delivery)
     unbuilt: tuple[str, ...] = ()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -35,11 +34,12 @@ def unfit(request: Message) -> Found:
 
 
 def _unfit(message: Message, path: str) -> Found:
-    for unknown in islice(UnknownFieldSet(message), _MOST_UNKNOWN):
+    unknowns = UnknownFieldSet(message)
+    for position in range(min(len(unknowns), _MOST_UNKNOWN)):
         yield FieldViolation(
             path.rstrip(".") or message.DESCRIPTOR.name,
             Reason.UNKNOWN_FIELD,
-            f"Field number {unknown.field_number} of {message.DESCRIPTOR.name} is not known "
+            f"Field number {unknowns[position].field_number} of {message.DESCRIPTOR.name} is not known "
             "to this server, which is older than its client or another program; leave it "
             "out, or update the server.",
         )

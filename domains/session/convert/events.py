@@ -24,7 +24,7 @@ from domains.session.core.log import EventLog
 R = TypeVar("R", bound=Message)
 # The field of a completed event that holds a report, by the report's type.
 _REPORT_FIELDS = {
-    field.message_type.full_name: field.name
+    field.message_type and field.message_type.full_name: field.name
     for field in (
         event_pb2.SessionCompleted.DESCRIPTOR.fields_by_name["generation"],
         *event_pb2.SessionCompleted.DESCRIPTOR.oneofs_by_name["report"].fields,

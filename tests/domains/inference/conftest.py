@@ -16,7 +16,7 @@ from domains.device.types import Device, DeviceKind
 from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
-from domains.inference.types import GenerationRequest, GenerationSettings
+from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.session.core.sessions import Sessions
 from domains.session.jobs import Job, SpooledImage
@@ -29,7 +29,14 @@ from domains.session.types import (
     SessionOptions,
     StepFinished,
 )
-from domains.values import ByteFigure, DataType, ImageFormat, ModelPlace
+from domains.values import (
+    ByteFigure,
+    DataType,
+    ImageFormat,
+    ModelPart,
+    ModelPlace,
+    PartDataType,
+)
 from server.errors import describe_failure
 from tests.domains.sessions import runner_of
 
@@ -97,7 +104,10 @@ class FakePool:
             image = ImageResult(index, seed, "a" * 64, ImageFormat.PNG, width, height, 10)
             yield SpooledImage(image, Path("x"))
         yield GenerationReport(
-            Timings(denoise=1.0), DataType.FLOAT32, DataType.FLOAT32, channels_last=False
+            Timings(denoise=1.0),
+            PrecisionMode.EXACT,
+            (PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
+            channels_last=False,
         )
 
     def cancel(self, device_id: str, session_id: str) -> None:
@@ -162,7 +172,8 @@ class Bench:
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
-        return runner_of(self.sessions, self.artifacts).run(self.generations.generate(wanted))
+        runner = runner_of(self.sessions, self.artifacts)
+        return runner.run(self.generations.generate(wanted), wanted.delivery)
 
 
 @pytest.fixture

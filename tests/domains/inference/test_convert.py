@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from hypothesis import given
 from msgspec.structs import replace
 
-from deviceops.v1 import inference_pb2
-from domains.errors import FieldViolation, InvalidArgument, Reason
+from deviceops.v1 import (
+    common_pb2,
+    generation_pb2,
+    inference_pb2,
+    sampling_pb2,
+)
+from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument, Reason
 from domains.inference import convert, types
 from domains.inference.convert import (
     request_from_proto,
@@ -23,27 +30,26 @@ from tests.contract.strategies import requests
 FULL = types.GenerationSettings(
     prompt="a",
     negative_prompt="b",
-    prompt_2="c",
-    negative_prompt_2="",
     model_id="m",
     width=256,
     height=320,
     steps=1,
-    guidance_scale=1.3,
-    guidance_rescale=0.7,
+    guidance=types.GuidanceSettings(1.3, 0.7),
     clip_skip=0,
-    scheduler=types.SchedulerSettings(types.Scheduler.DDIM, types.SigmaSpacing.KARRAS, 0.5),
+    scheduler=types.SchedulerSettings(
+        types.Scheduler.DDIM, types.SigmaSpacing.KARRAS, types.DdimOptions(0.5)
+    ),
     image_count=1,
     seed=0,
     seeds=(1, 2),
     precision=types.PrecisionMode.FASTEST,
     vae_tiling=types.Toggle.ON,
     output=OutputSettings(ImageFormat.JPEG, 1, lossless=True, omit_parameters=True),
-    preview=types.PreviewSettings(3, 64),
+    sdxl=types.SdxlSettings("c", ""),
 )
 
 
-def unbuilt(settings: inference_pb2.GenerationSettings) -> tuple[str, ...]:
+def unbuilt(settings: generation_pb2.GenerationSettings) -> tuple[str, ...]:
     """What a request with these settings asks for that is not built."""
     return request_from_proto(inference_pb2.GenerateRequest(settings=settings)).unbuilt
 
@@ -62,55 +68,87 @@ def test_settings_survive_the_wire(settings: types.GenerationSettings) -> None:
 
 def test_unset_and_zero_are_told_apart() -> None:
     zeros = settings_from_proto(
-        inference_pb2.GenerationSettings(seed=0, clip_skip=0, guidance_rescale=0, prompt_2="")
+        generation_pb2.GenerationSettings(
+            seed=0,
+            clip_skip=0,
+            guidance=sampling_pb2.GuidanceSettings(scale=0),
+            sdxl=generation_pb2.SdxlSettings(prompt_2=""),
+        )
     )
 
-    assert (zeros.seed, zeros.clip_skip, zeros.guidance_rescale) == (0, 0, 0)
-    assert zeros.prompt_2 == ""
-    assert settings_from_proto(inference_pb2.GenerationSettings()).seed is None
+    assert (zeros.seed, zeros.clip_skip, zeros.guidance.scale) == (0, 0, 0)
+    assert zeros.sdxl == types.SdxlSettings("", None)
+    assert settings_from_proto(generation_pb2.GenerationSettings()).seed is None
 
 
-def test_the_digest_stands_for_the_whole_request() -> None:
+def test_the_digest_stands_for_what_is_asked_and_not_for_how() -> None:
     request = inference_pb2.GenerateRequest()
     request.settings.prompt = "a"
-    request.options.metadata["k"] = "v"
     same = inference_pb2.GenerateRequest.FromString(request.SerializeToString())
+    same.options.metadata["k"] = "w"
+    same.delivery.omit_image_data = True
     other = inference_pb2.GenerateRequest.FromString(request.SerializeToString())
-    other.options.metadata["k"] = "w"
+    other.placement.device_id = "cpu:0"
 
     assert request_from_proto(request).digest == request_from_proto(same).digest
     assert request_from_proto(request).digest != request_from_proto(other).digest
 
 
-def test_every_part_that_is_not_built_is_noticed_when_it_is_used() -> None:
-    used = inference_pb2.GenerationSettings(
-        prompt_syntax=inference_pb2.PROMPT_SYNTAX_WEIGHTED,
-        vae_model_id="v",
-        embedding_model_ids=["e"],
-    )
-    used.refiner.model_id = "r"
-    used.loras.add(model_id="l")
-    used.control_nets.add(model_id="c")
-    used.image_to_image.strength = 0.5
-    used.precision.unet_data_type = 1  # type: ignore[assignment]
-    used.precision.vae_data_type = 1  # type: ignore[assignment]
-    for toggle in ("attention_slicing", "vae_tiling", "cpu_offload"):
-        setattr(used.precision, toggle, inference_pb2.TOGGLE_ON)
-    noticed = set(unbuilt(used))
-    inpainting = inference_pb2.GenerationSettings()
-    inpainting.inpainting.strength = 0.5
-    noticed |= set(unbuilt(inpainting))
+@pytest.mark.parametrize("path", UNBUILT)
+def test_every_part_that_is_not_built_is_noticed_when_it_is_used(path: str) -> None:
+    used = generation_pb2.GenerationSettings()
+    *parents, name = path.split(".")
+    message = used
+    for parent in parents:
+        message = getattr(message, parent)
+    _use(message, name)
 
-    assert noticed == {f"settings.{field}" for field in UNBUILT}
+    assert unbuilt(used) == (f"settings.{path}",)
+
+
+def _use(message: Message, name: str) -> None:
+    """Set a field to something that asks for a thing."""
+    field = message.DESCRIPTOR.fields_by_name[name]
+    value = getattr(message, name)
+    if field.is_repeated:
+        value.add() if field.message_type else value.append(_VALUES[field.cpp_type])
+    elif field.message_type:
+        value.SetInParent()
+    else:
+        # OFF is what happens anyway, but for slicing, where ON is.
+        asked = common_pb2.TOGGLE_OFF if name == "vae_slicing" else common_pb2.TOGGLE_ON
+        if name == "prompt_syntax":
+            asked = generation_pb2.PROMPT_SYNTAX_WEIGHTED
+        setattr(message, name, asked if field.enum_type else _VALUES[field.cpp_type])
+
+
+_VALUES = {
+    FieldDescriptor.CPPTYPE_STRING: "a",
+    FieldDescriptor.CPPTYPE_DOUBLE: 0.5,
+    FieldDescriptor.CPPTYPE_BOOL: True,
+}
+
+
+@pytest.mark.parametrize("field", ["seamless_vertically", "seamless_horizontally"])
+def test_leaving_out_what_is_not_built_anyway_is_fine(field: str) -> None:
+    assert unbuilt(generation_pb2.GenerationSettings(**{field: False})) == ()
+
+
+def test_values_that_are_not_built_are_refused_by_name() -> None:
+    request = inference_pb2.GenerateRequest()
+    request.settings.scheduler.scheduler = sampling_pb2.SCHEDULER_LCM
+
+    with pytest.raises(FeatureNotBuilt, match="SCHEDULER_LCM"):
+        request_from_proto(request)
 
 
 def test_asking_for_what_happens_anyway_is_fine() -> None:
-    plain = inference_pb2.GenerationSettings(
-        prompt_syntax=inference_pb2.PROMPT_SYNTAX_PLAIN,
-        precision=inference_pb2.Precision(
-            mode=inference_pb2.PRECISION_MODE_EXACT,
-            attention_slicing=inference_pb2.TOGGLE_OFF,
-            vae_slicing=inference_pb2.TOGGLE_ON,
+    plain = generation_pb2.GenerationSettings(
+        prompt_syntax=generation_pb2.PROMPT_SYNTAX_PLAIN,
+        precision=generation_pb2.Precision(
+            mode=generation_pb2.PRECISION_MODE_EXACT,
+            attention_slicing=common_pb2.TOGGLE_OFF,
+            vae_slicing=common_pb2.TOGGLE_ON,
         ),
     )
 
@@ -130,7 +168,7 @@ def test_whatever_the_wire_carries_converts_or_is_refused(
 ) -> None:
     try:
         request = request_from_proto(message)
-    except InvalidArgument:
+    except (InvalidArgument, FeatureNotBuilt):
         return
     assert request.settings.prompt == message.settings.prompt
 
@@ -163,4 +201,9 @@ def test_limits_arrive_with_everything_they_say() -> None:
 def test_every_scheduler_has_its_number() -> None:
     numbers = {convert.SCHEDULERS.to_proto(scheduler) for scheduler in types.Scheduler}
 
-    assert numbers == set(inference_pb2.Scheduler.values()) - {0}
+    assert numbers == set(sampling_pb2.Scheduler.values()) - {
+        sampling_pb2.SCHEDULER_UNSPECIFIED,
+        sampling_pb2.SCHEDULER_DPM_SOLVER_SDE,
+        sampling_pb2.SCHEDULER_LCM,
+        sampling_pb2.SCHEDULER_TCD,
+    }

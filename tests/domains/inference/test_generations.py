@@ -20,12 +20,15 @@ from domains.errors import (
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.errors import InvalidGeneration
 from domains.inference.types import (
+    DdimOptions,
+    GenerationFacts,
     GenerationRequest,
     GenerationSettings,
+    GuidanceSettings,
     PrecisionMode,
-    PreviewSettings,
     Scheduler,
     SchedulerSettings,
+    SdxlSettings,
     SigmaSpacing,
 )
 from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
@@ -33,11 +36,13 @@ from domains.session.types import (
     Accepted,
     Cancelled,
     Completed,
+    Delivery,
     Failed,
     ImageChunk,
     ImageFinished,
     Phase,
     Preview,
+    PreviewSettings,
     SessionEvent,
     SessionOptions,
     SessionState,
@@ -75,7 +80,7 @@ async def test_a_generation_is_resolved_run_and_told(bench: Bench) -> None:
     (job,) = bench.pool.works
     work = job.settings
     assert (work.width, work.height) == (256, 320)
-    assert (work.steps, work.guidance_scale) == (2, 7.5)
+    assert (work.steps, work.guidance.scale) == (2, 7.5)
     assert work.scheduler.scheduler is Scheduler.EULER_DISCRETE
     assert work.precision is PrecisionMode.OPEN
     accepted, completed = events[0].event, events[-1].event
@@ -84,15 +89,16 @@ async def test_a_generation_is_resolved_run_and_told(bench: Bench) -> None:
     assert isinstance(completed, Completed)
     assert completed.images[0].artifact_id == "a" * 64
     assert completed.timings[Phase.DENOISING] == 1.0
-    assert completed.generation is not None
-    assert completed.generation.software_versions == {"torch": "2"}
+    assert isinstance(completed.report, GenerationFacts)
+    assert completed.report.software_versions == {"torch": "2"}
+    assert completed.report.settings == structs.replace(work, precision=PrecisionMode.EXACT)
     assert bench.artifacts.adopted == ["a" * 64]
     assert bench.models.used == ["emoji"]
     assert any(isinstance(event.event, ImageChunk) for event in events)
 
 
 async def test_pictures_can_be_left_out_of_the_stream(bench: Bench) -> None:
-    events = await draw(bench, replace(request(), image_data=False))
+    events = await draw(bench, replace(request(), delivery=Delivery(image_data=False)))
 
     assert not any(isinstance(event.event, ImageChunk) for event in events)
     assert any(isinstance(event.event, ImageFinished) for event in events)
@@ -100,15 +106,15 @@ async def test_pictures_can_be_left_out_of_the_stream(bench: Bench) -> None:
 
 async def test_previews_come_only_when_asked_for(bench: Bench) -> None:
     without = await draw(bench, request())
-    settings = GenerationSettings(steps=2, seed=1, preview=PreviewSettings(1))
+    wanted = replace(request(), delivery=Delivery(previews=PreviewSettings(1)))
     bench.pool.hold = asyncio.Event()
-    reader = asyncio.create_task(draw(bench, request(settings)))
+    reader = asyncio.create_task(draw(bench, wanted))
     await bench.pool.holding.wait()
     bench.pool.hold.set()
     with_previews = await reader
 
     assert not any(isinstance(event.event, Preview) for event in without)
-    assert bench.pool.works[-1].settings.preview.every_steps == 1
+    assert bench.pool.works[-1].previews.every_steps == 1
     assert isinstance(with_previews[-1].event, Completed)
 
 
@@ -137,13 +143,13 @@ async def test_seeds_count_up_from_the_first(
         (GenerationSettings(height=4096), "settings.height", Reason.DIMENSIONS_INVALID),
         (GenerationSettings(steps=151), "settings.steps", Reason.FIELD_OUT_OF_RANGE),
         (
-            GenerationSettings(guidance_scale=0.99),
-            "settings.guidance_scale",
+            GenerationSettings(guidance=GuidanceSettings(-0.01)),
+            "settings.guidance.scale",
             Reason.FIELD_OUT_OF_RANGE,
         ),
         (
-            GenerationSettings(guidance_scale=float("inf")),
-            "settings.guidance_scale",
+            GenerationSettings(guidance=GuidanceSettings(float("inf"))),
+            "settings.guidance.scale",
             Reason.NON_FINITE_NUMBER,
         ),
         (GenerationSettings(seed=2**32), "settings.seed", Reason.SEED_INVALID),
@@ -168,8 +174,15 @@ async def test_seeds_count_up_from_the_first(
             Reason.FIELD_OUT_OF_RANGE,
         ),
         (
-            GenerationSettings(preview=PreviewSettings(max_edge_pixels=1)),
-            "settings.preview.max_edge_pixels",
+            GenerationSettings(sdxl=SdxlSettings(prompt_2="\0")),
+            "settings.sdxl.prompt_2",
+            Reason.TEXT_INVALID,
+        ),
+        (
+            GenerationSettings(
+                scheduler=SchedulerSettings(Scheduler.DDIM, ddim=DdimOptions(1.5))
+            ),
+            "settings.scheduler.ddim.eta",
             Reason.FIELD_OUT_OF_RANGE,
         ),
         (
@@ -180,8 +193,8 @@ async def test_seeds_count_up_from_the_first(
             Reason.FIELDS_CONFLICT,
         ),
         (
-            GenerationSettings(scheduler=SchedulerSettings(eta=0.5)),
-            "settings.scheduler.eta",
+            GenerationSettings(scheduler=SchedulerSettings(ddim=DdimOptions(0.5))),
+            "settings.scheduler.ddim",
             Reason.FIELDS_CONFLICT,
         ),
     ],
@@ -199,8 +212,8 @@ async def test_a_broken_rule_is_refused_before_anything_starts(
     assert bench.pool.works == []
 
 
-async def test_a_second_prompt_needs_a_second_text_encoder(bench: Bench) -> None:
-    both = GenerationSettings(prompt_2="apple", negative_prompt_2="dog")
+async def test_what_only_sdxl_has_needs_an_sdxl_model(bench: Bench) -> None:
+    both = GenerationSettings(sdxl=SdxlSettings("apple", "dog"))
     assert await draw(bench, request(both))
 
     bench.models.model = replace(MODEL, components=MODEL.components[:1])
@@ -208,11 +221,10 @@ async def test_a_second_prompt_needs_a_second_text_encoder(bench: Bench) -> None
     verdict = await bench.generations.validate(request(both))
     assert isinstance(error, InvalidGeneration)
     assert [(each.field, each.reason) for each in error.violations] == [
-        ("settings.prompt_2", Reason.FIELDS_CONFLICT),
-        ("settings.negative_prompt_2", Reason.FIELDS_CONFLICT),
+        ("settings.sdxl", Reason.FIELDS_CONFLICT),
     ]
     assert verdict.violations == error.violations
-    assert await draw(bench, request(GenerationSettings(prompt_2="")))
+    assert await draw(bench, request())
 
 
 async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> None:
@@ -221,7 +233,7 @@ async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> N
     bench.models.model = replace(MODEL, components=MODEL.components[:1])
     one = await inquiry.describe("", "")
     added = set(one.unbuilt) - set(two.unbuilt)
-    assert {feature.field for feature in added} == {"prompt_2", "negative_prompt_2"}
+    assert {feature.field for feature in added} == {"sdxl"}
     assert set(two.unbuilt) < set(one.unbuilt)
     assert one.schedulers == tuple(Scheduler)
 
@@ -230,9 +242,9 @@ async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> N
     ("options", "field"),
     [
         (SessionOptions(request_id="no uuid"), "options.request_id"),
-        (SessionOptions(timeout_seconds=0), "options.timeout"),
-        (SessionOptions(timeout_seconds=-1), "options.timeout"),
-        (SessionOptions(timeout_seconds=86_401), "options.timeout"),
+        (SessionOptions(timeout_seconds=0), "options.run_timeout"),
+        (SessionOptions(timeout_seconds=-1), "options.run_timeout"),
+        (SessionOptions(timeout_seconds=604_801), "options.run_timeout"),
         (SessionOptions(tags=("x",) * 33), "options.tags"),
         (SessionOptions(tags=("ok", "a\nb")), "options.tags[1]"),
         (SessionOptions(metadata={"../x": "y"}), "options.metadata"),
@@ -252,13 +264,18 @@ async def test_the_edges_of_every_range_are_accepted(bench: Bench) -> None:
         width=256,
         height=256,
         steps=1,
-        guidance_scale=1,
+        guidance=GuidanceSettings(0),
         clip_skip=0,
         seed=0,
         output=OutputSettings(quality=1),
     )
     high = GenerationSettings(
-        width=2048, height=2048, steps=150, guidance_scale=30, clip_skip=8, seed=2**32 - 1
+        width=2048,
+        height=2048,
+        steps=150,
+        guidance=GuidanceSettings(30),
+        clip_skip=8,
+        seed=2**32 - 1,
     )
 
     for settings in (low, high):

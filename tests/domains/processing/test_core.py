@@ -9,7 +9,7 @@ import pytest
 from domains.errors import InvalidArgument, Unimplemented
 from domains.processing.core import SessionControl
 from domains.processing.errors import StateConflict
-from domains.processing.types import ControlAction, SessionFilter
+from domains.processing.types import SessionFilter
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import SessionNotFound
@@ -23,35 +23,23 @@ async def test_cancelling_a_final_session_changes_nothing(sessions: Sessions) ->
     session = await started(sessions)
     finish(session)
 
-    snapshot = SessionControl(sessions).control(session.session_id, ControlAction.CANCEL)
+    snapshot = SessionControl(sessions).cancel(session.session_id)
 
     assert snapshot.state is SessionState.COMPLETED
     assert isinstance(session.log.terminal, Completed)
 
 
-@pytest.mark.parametrize("action", [ControlAction.PAUSE, ControlAction.RESUME])
+@pytest.mark.parametrize("verb", ["pause", "resume"])
 async def test_pausing_is_refused_by_state_first_and_by_version_second(
-    sessions: Sessions, action: ControlAction
+    sessions: Sessions, verb: str
 ) -> None:
     session = await started(sessions)
+    act = getattr(SessionControl(sessions), verb)
     with pytest.raises(Unimplemented):
-        SessionControl(sessions).control(session.session_id, action)
+        act(session.session_id)
     finish(session)
     with pytest.raises(StateConflict):
-        SessionControl(sessions).control(session.session_id, action)
-
-
-@pytest.mark.parametrize("action", [None, ControlAction.RETRY_FAILED])
-async def test_an_action_sessions_do_not_have_is_invalid(
-    sessions: Sessions, action: ControlAction | None
-) -> None:
-    session = await started(sessions)
-
-    with pytest.raises(InvalidArgument) as refusal:
-        SessionControl(sessions).control(session.session_id, action)
-
-    assert refusal.value.violations[0].field == "action"
-    assert session.state is SessionState.RUNNING
+        act(session.session_id)
 
 
 async def test_lists_are_newest_first_filtered_and_paged(sessions: Sessions) -> None:
@@ -69,7 +57,7 @@ async def test_lists_are_newest_first_filtered_and_paged(sessions: Sessions) -> 
     rest = control.list(SessionFilter(), page_size=2, page_token=newest.next_page_token)
     odd = control.list(SessionFilter(tags=("odd",)), page_size=0, page_token="")
     running = control.list(
-        SessionFilter(states=(SessionState.RUNNING,)), page_size=0, page_token=""
+        SessionFilter(states=frozenset({SessionState.RUNNING})), page_size=0, page_token=""
     )
 
     ids = [snapshot.session_id for snapshot in (*newest.items, *rest.items)]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import grpc.aio
 import pytest
 
-from deviceops.v1 import processing_pb2, processing_pb2_grpc
+from deviceops.v1 import processing_pb2, processing_pb2_grpc, session_pb2
 from domains.processing.core import SessionControl
 from domains.processing.servicer import ProcessingServicer
 from domains.session.convert import SessionConverter
@@ -61,7 +61,9 @@ async def test_sessions_with_all_the_metadata_they_may_have_are_listed(
     listed: list[str] = []
     token = ""
     while token or not listed:
-        request = processing_pb2.ListSessionsRequest(page_size=1000, page_token=token)
+        request = processing_pb2.ListSessionsRequest(
+            page_size=1000, page_token=token, view=session_pb2.SESSION_VIEW_FULL
+        )
         page = await stub.ListSessions(request)  # with the channel's own limit of 4 MiB
         listed += [session.session_id for session in page.sessions]
         token = page.next_page_token

@@ -9,12 +9,31 @@ from typing import get_args
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from deviceops.v1 import common_pb2, device_pb2, processing_pb2, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    errors_pb2,
+    event_pb2,
+    processing_pb2,
+    session_pb2,
+)
 from domains import values
-from domains.errors import Failure, FieldViolation, Reason
+from domains.errors import (
+    Failure,
+    FeatureNotBuilt,
+    FieldViolation,
+    InvalidArgument,
+    Reason,
+)
 from domains.session import types
-from domains.session.convert import SessionConverter, options_from_proto, options_to_proto
-from domains.values import DataType, Degradation, DegradationKind, ImageFormat
+from domains.session.convert import (
+    SessionConverter,
+    checked_delivery,
+    options_from_proto,
+    options_to_proto,
+)
+from domains.values import Degradation, DegradationKind, ImageFormat, ModelPart
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
 IMAGE = types.ImageResult(1, 7, "a" * 64, ImageFormat.WEBP, 320, 256, 12)
@@ -49,22 +68,22 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
     "heartbeat": types.Heartbeat(None),
     "completed": types.Completed(
         (IMAGE,),
-        (Degradation(DegradationKind.VAE_TILED, "why"),),
+        (Degradation(DegradationKind.VAE_TILED, "why", ModelPart.VAE),),
         {types.Phase.DENOISING: 1.25},
         2.5,
         "cpu:0",
-        types.GenerationFacts(
-            "m", DataType.BFLOAT16, DataType.FLOAT32, True, 25, {"torch": "2"}
-        ),
     ),
     "failed": types.Failed(FAILURE, (IMAGE,)),
     "cancelled": types.Cancelled(Reason.CLIENT_DISCONNECTED, types.Phase.DENOISING, ()),
 }
 
 
-# Any type can be a report, and any message.
+# Any type can be a report, and any message that has a place.
 CONVERTER = SessionConverter(
-    {int: lambda steps: device_pb2.OptimizationReport(changes=[{"setting": str(steps)}])}
+    {
+        int: lambda profile: device_info_pb2.OptimizationReport(profile=profile),
+        str: lambda name: event_pb2.GenerationFacts(software_versions={"torch": name}),
+    }
 )
 
 
@@ -81,7 +100,7 @@ def test_every_kind_of_event_has_its_place_in_the_contract() -> None:
 
 
 def test_every_field_of_an_event_arrives() -> None:
-    def of(name: str) -> session_pb2.SessionEvent:
+    def of(name: str) -> event_pb2.SessionEvent:
         return CONVERTER.event(types.SessionEvent("s", 3, NOW, EVENTS[name]))
 
     accepted = of("accepted").accepted
@@ -94,15 +113,18 @@ def test_every_field_of_an_event_arrives() -> None:
     assert of("phase_started").phase_started.HasField("image_index")
     assert of("transfer_progress").transfer_progress.item == "unet"
     assert of("image_chunk").image_chunk.offset_bytes == 4
-    assert of("image_finished").image_finished.image.format == common_pb2.IMAGE_FORMAT_WEBP
+    assert of("image_finished").image_finished.image.format == common_pb2.IMAGE_FILE_FORMAT_WEBP
     completed = of("completed").completed
     assert completed.timings.denoise.ToTimedelta().total_seconds() == 1.25
     assert not completed.timings.HasField("decode")
-    assert completed.generation.unet_data_type == common_pb2.DATA_TYPE_BFLOAT16
+    assert completed.placement.device_id == "cpu:0"
+    assert completed.image_count == len(completed.images) == 1
     assert completed.degradations[0].kind == common_pb2.DEGRADATION_KIND_VAE_TILED
+    assert completed.degradations[0].part == common_pb2.MODEL_PART_VAE
     failure = of("failed").failed.failure
-    assert failure.reason == common_pb2.ERROR_REASON_DEVICE_OUT_OF_MEMORY
+    assert failure.reason == errors_pb2.ERROR_REASON_DEVICE_OUT_OF_MEMORY
     assert failure.violations[0].field == "settings.width"
+    assert failure.violations[0].reason == "DIMENSIONS_INVALID"
     assert failure.retry_delay.ToTimedelta().total_seconds() == 1.5
     assert of("cancelled").cancelled.phase == session_pb2.PHASE_DENOISING
 
@@ -110,38 +132,34 @@ def test_every_field_of_an_event_arrives() -> None:
 async def stream(report: object) -> AsyncGenerator[types.SessionEvent]:
     started = types.PhaseStarted(types.Phase.MEASURING)
     yield types.SessionEvent("s", 1, NOW, started)
-    yield types.SessionEvent(
-        "s", 2, NOW, types.Completed((), (), {}, 1.0, "cpu:0", None, report)
-    )
-
-
-async def test_a_report_comes_in_its_own_field_before_the_last_event() -> None:
-    responses = CONVERTER.responses(stream(7), device_pb2.OptimizeDeviceResponse)
-
-    phase, report, completed = [response async for response in responses]
-
-    assert phase.event.phase_started.phase == session_pb2.PHASE_MEASURING
-    assert report.WhichOneof("content") == "report"
-    assert report.report.changes[0].setting == "7"
-    packed = device_pb2.OptimizationReport()
-    assert completed.event.completed.report.Unpack(packed)
-    assert packed == report.report
+    yield types.SessionEvent("s", 2, NOW, types.Completed((), (), {}, 1.0, "cpu:0", report))
 
 
 @pytest.mark.parametrize(
-    ("report", "response"),
-    [
-        (7, processing_pb2.WatchSessionResponse),
-        (None, device_pb2.OptimizeDeviceResponse),
-    ],
+    ("report", "field"), [(2, "optimization"), ("2.13", "generation"), (None, None)]
 )
-async def test_streams_without_a_place_for_a_report_have_it_in_the_last_event_alone(
-    report: object, response: type
+async def test_a_report_is_in_the_last_event_in_the_field_of_its_type(
+    report: object, field: str | None
 ) -> None:
-    responses = [one async for one in CONVERTER.responses(stream(report), response)]
+    responses = CONVERTER.responses(stream(report), device_pb2.OptimizeDeviceResponse)
 
-    assert [one.event.sequence for one in responses] == [1, 2]
-    assert responses[-1].event.completed.HasField("report") is (report is not None)
+    phase, last = [response.event async for response in responses]
+
+    assert phase.phase_started.phase == session_pb2.PHASE_MEASURING
+    set_fields = {each.name for each, _ in last.completed.ListFields()}
+    assert set_fields & {"optimization", "generation"} == ({field} if field else set())
+    if field == "optimization":
+        assert last.completed.WhichOneof("report") == field
+        assert last.completed.optimization.profile == 2
+
+
+async def test_the_same_event_reaches_those_who_watch() -> None:
+    (_, run), (_, watched) = [
+        [one.event async for one in CONVERTER.responses(stream(2), response)]
+        for response in (device_pb2.OptimizeDeviceResponse, processing_pb2.WatchSessionResponse)
+    ]
+
+    assert run == watched
 
 
 async def test_a_stream_of_responses_closes_its_session_stream() -> None:
@@ -183,7 +201,7 @@ def test_absent_options_are_the_defaults() -> None:
 
 
 def test_a_duration_no_clock_knows_still_converts() -> None:
-    message = session_pb2.SessionOptions(timeout=Duration(seconds=2**62, nanos=-(2**31)))
+    message = session_pb2.SessionOptions(run_timeout=Duration(seconds=2**62, nanos=-(2**31)))
 
     assert options_from_proto(message).timeout_seconds > 1e18
 
@@ -195,7 +213,7 @@ def _enum_maps() -> Iterator[tuple[str, int]]:
         ("Phase", session_pb2.Phase),
         ("Priority", session_pb2.Priority),
         ("OnDisconnect", session_pb2.OnDisconnect),
-        ("ImageFormat", common_pb2.ImageFormat),
+        ("ModelPart", common_pb2.ModelPart),
         ("DegradationKind", common_pb2.DegradationKind),
     ):
         yield name, len(wrapper.keys()) - 1
@@ -205,3 +223,47 @@ def _enum_maps() -> Iterator[tuple[str, int]]:
 def test_every_value_of_the_contract_has_a_member(name: str, count: int) -> None:
     twin = getattr(types, name, None) or getattr(values, name)
     assert len(twin) == count
+
+
+def test_delivery_arrives() -> None:
+    message = session_pb2.DeliveryOptions(
+        omit_image_data=True,
+        previews=session_pb2.PreviewSettings(every_steps=3),
+        event_kinds=[session_pb2.SESSION_EVENT_KIND_IMAGE_FINISHED],
+        step_interval=Duration(nanos=500_000_000),
+    )
+
+    delivery = checked_delivery(message, "delivery")
+
+    assert not delivery.image_data
+    assert delivery.previews == types.PreviewSettings(3, 256)
+    assert delivery.kinds == {types.EventKind.IMAGE_FINISHED}
+    assert delivery.step_interval_seconds == 0.5
+    assert checked_delivery(session_pb2.DeliveryOptions(), "delivery") == types.Delivery()
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        ({"previews": {"every_steps": 151}}, "delivery.previews.every_steps"),
+        ({"previews": {"max_edge_pixels": 63}}, "delivery.previews.max_edge_pixels"),
+        ({"step_interval": Duration(seconds=61)}, "delivery.step_interval"),
+        ({"event_kinds": [99]}, "delivery.event_kinds[0]"),
+    ],
+)
+def test_delivery_that_breaks_a_rule_is_refused_by_field(
+    message: dict[str, object], field: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        checked_delivery(session_pb2.DeliveryOptions(**message), "delivery")
+
+    assert [violation.field for violation in caught.value.violations] == [field]
+
+
+def test_previews_in_a_format_that_is_not_built_are_refused() -> None:
+    message = session_pb2.DeliveryOptions(
+        previews=session_pb2.PreviewSettings(format=common_pb2.IMAGE_FILE_FORMAT_WEBP)
+    )
+
+    with pytest.raises(FeatureNotBuilt):
+        checked_delivery(message, "delivery")

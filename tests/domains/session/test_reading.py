@@ -18,12 +18,14 @@ from domains.session.errors import (
 from domains.session.types import (
     Accepted,
     Completed,
+    Delivery,
     Heartbeat,
     ImageChunk,
     ImageFinished,
     Phase,
     PhaseStarted,
     Preview,
+    PreviewSettings,
     QueueMoved,
     SessionState,
     StepFinished,
@@ -78,7 +80,9 @@ async def test_watching_past_what_there_will_be_is_out_of_range(
     session = await started(sessions)
     finish(session)
 
-    nothing_new = await collect(reader.events(session, 3, image_data=True, previews=True))
+    nothing_new = await collect(
+        reader.events(session, 3, delivery=Delivery(previews=PreviewSettings(1)))
+    )
     with pytest.raises(EventsExpired) as refusal:
         await collect(reader.events(session, 4))
 
@@ -106,7 +110,7 @@ async def test_chunks_come_before_their_entry_and_carry_the_number_before(
     session.finish_image(picture())
     finish(session)
 
-    events = await collect(reader.events(session, image_data=True))
+    events = await collect(reader.events(session, delivery=Delivery()))
 
     assert [(type(event.event), event.sequence) for event in events] == [
         (Accepted, 1),
@@ -147,7 +151,7 @@ async def test_a_picture_that_is_gone_is_marked_and_the_log_goes_on_to_its_end(
     session.record(StepFinished(0, 1, 2))
     finish(session)
 
-    events = await collect(reader.events(session, image_data=True))
+    events = await collect(reader.events(session, delivery=Delivery()))
     without = await collect(reader.events(session))
 
     entries = [event for event in events if not isinstance(event.event, ImageChunk)]
@@ -165,7 +169,7 @@ async def test_only_the_newest_preview_is_sent_and_only_to_those_who_asked(
     for step in (1, 2):
         session.record(StepFinished(0, step, 2))
         session.record(Preview(0, step, 8, 8, b"jpeg"))
-    with_previews = reader.events(session, previews=True)
+    with_previews = reader.events(session, delivery=Delivery(previews=PreviewSettings(1)))
     async with aclosing(with_previews):
         seen = [await anext(with_previews) for _ in range(4)]
     finish(session)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from deviceops.v1 import device_pb2
+from deviceops.v1 import device_pb2, session_pb2
 from domains.errors import DeadlineExceeded, Reason
 from domains.session.convert import SessionConverter, SessionStreams
 from domains.session.core.runner import SessionRunner
@@ -54,7 +54,12 @@ async def test_a_dropped_calls_session_says_why(
 
     call = Call(whole)
     streams = SessionStreams(runner, SessionConverter({}))
-    responses = streams.run(asked(work), call, device_pb2.RestartWorkerResponse)
+    responses = streams.run(
+        asked(work),
+        call,
+        device_pb2.RestartWorkerResponse,
+        session_pb2.DeliveryOptions(),
+    )
     await anext(responses)
     call.left = left
     await responses.aclose()
@@ -89,7 +94,12 @@ async def test_a_session_is_of_the_client_that_its_call_names(
 
     streams = SessionStreams(runner, SessionConverter({}))
     call = Call(None)
-    responses = streams.run(asked(work), call, device_pb2.RestartWorkerResponse)
+    responses = streams.run(
+        asked(work),
+        call,
+        device_pb2.RestartWorkerResponse,
+        session_pb2.DeliveryOptions(),
+    )
     async for _ in responses:
         pass
     assert [session.client for session in sessions.all()] == ["orchestrator"]

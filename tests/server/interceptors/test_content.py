@@ -1,4 +1,4 @@
-"""Numbers that are not finite and unknown enum values never reach a servicer."""
+"""Numbers that are not finite, unknown enum values and fields never reach a servicer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import math
 import pytest
 from google.protobuf.message import Message
 
-from deviceops.v1 import inference_pb2, postprocessing_pb2, processing_pb2
+from deviceops.v1 import (
+    inference_pb2,
+    postprocessing_pb2,
+    processing_pb2,
+    sampling_pb2,
+    workflow_pb2,
+)
 from domains.errors import FieldViolation, Reason
 from server.interceptors.content import unfit
 
@@ -38,8 +44,8 @@ def test_an_unknown_enum_value_is_named_with_those_there_are() -> None:
 
 
 def test_lists_of_enums_and_maps_of_messages_are_looked_into() -> None:
-    listed = processing_pb2.ListSessionsRequest(states=[1, 77])  # type: ignore[list-item]
-    mapped = processing_pb2.RunWorkflowRequest()
+    listed = processing_pb2.SessionFilter(states=[1, 77])  # type: ignore[list-item]
+    mapped = workflow_pb2.RunWorkflowRequest()
     mapped.arguments["strength"].number = math.nan
 
     for request, field in ((listed, "states[1]"), (mapped, "arguments['strength'].number")):
@@ -47,7 +53,7 @@ def test_lists_of_enums_and_maps_of_messages_are_looked_into() -> None:
 
 
 def test_every_fault_of_a_request_is_named() -> None:
-    request = postprocessing_pb2.ProcessRequest()
+    request = postprocessing_pb2.ProcessImageRequest()
     request.steps.add().sharpen.amount = math.inf
     request.steps.add().resize.filter = 42  # type: ignore[assignment]
 
@@ -59,8 +65,32 @@ def test_every_fault_of_a_request_is_named() -> None:
 
 def test_ordinary_requests_pass() -> None:
     request = inference_pb2.GenerateRequest()
-    request.settings.guidance_scale = 7.5
-    request.settings.scheduler.scheduler = inference_pb2.SCHEDULER_DDIM
+    request.settings.guidance.scale = 7.5
+    request.settings.scheduler.scheduler = sampling_pb2.SCHEDULER_DDIM
     request.options.metadata["a"] = "b"
 
     assert found(request) == []
+
+
+def test_a_field_of_a_newer_client_is_refused_wherever_it_stands() -> None:
+    newer = bytes([0xA2, 0x06, 1, 0x61])  # field 100, one byte of text
+    request = inference_pb2.GenerateRequest.FromString(newer)
+    request.settings.guidance.MergeFromString(newer)
+    request.settings.loras.add(model_id="a").MergeFromString(newer)
+
+    violations = found(request)
+
+    assert [violation.field for violation in violations] == [
+        "GenerateRequest",
+        "settings.loras[0]",
+        "settings.guidance",
+    ]
+    assert {violation.reason for violation in violations} == {Reason.UNKNOWN_FIELD}
+    assert "100" in violations[0].description
+    assert "LoraWeight" in violations[1].description
+
+
+def test_a_thousand_unknown_fields_are_named_three_times() -> None:
+    newer = bytes([0xA2, 0x06, 1, 0x61]) * 1000
+
+    assert len(found(inference_pb2.GenerateRequest.FromString(newer))) == 3
