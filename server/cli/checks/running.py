@@ -41,6 +41,8 @@ def check_version(client: Client) -> list[Finding]:
     try:
         info = client.ask(client.system.GetServerInfo, system_pb2.GetServerInfoRequest())
     except CallFailed as error:
+        if error.failure.status == "UNIMPLEMENTED":
+            return [note("version", "the server does not tell", error.failure.advice)]
         return [_refused("version", error)]
     role = enum_word(system_pb2.ClientRole, info.client_role, "CLIENT_ROLE_")
     found = [ok("caller", f"{info.client_name or 'nameless'}, with the role {role}")]
