@@ -22,8 +22,7 @@ def show(found: system_pb2.GetServerInfoResponse, *, limits: bool) -> None:
 
 def _facts(found: system_pb2.GetServerInfoResponse) -> Iterable[tuple[str, str]]:
     role = enum_word(system_pb2.ClientRole, found.client_role, "CLIENT_ROLE_")
-    built = [feature for feature in found.features if feature.built]
-    missing = [feature.name for feature in found.features if not feature.built]
+    built = sum(feature.built for feature in found.features)
     return (
         ("server", found.server_version),
         ("this command line", own_version()),
@@ -31,12 +30,22 @@ def _facts(found: system_pb2.GetServerInfoResponse) -> Iterable[tuple[str, str]]
         ("state", "draining: it takes no new work" if found.draining else "serving"),
         ("running since", moment(found.start_time)),
         ("you are", f"{found.client_name or 'nameless'}, with the role {role}"),
-        ("built", f"{len(built)} of {len(found.features)} parts of the contract"),
-        ("not built", ", ".join(missing)),
+        ("built", f"{built} of {len(found.features)} parts of the contract"),
+        *_missing(found.features),
         *_retentions(found.retentions),
         *_quotas(found.quotas),
         ("software", _versions(found)),
     )
+
+
+def _missing(features: Iterable[system_pb2.BuiltFeature]) -> Iterable[tuple[str, str]]:
+    """What is not built, a line for each service and message."""
+    groups: dict[str, list[str]] = {}
+    for feature in features:
+        if not feature.built:
+            whole, _, part = feature.name.partition(".")
+            groups.setdefault(whole, []).append(part)
+    return ((f"not built of {whole}", ", ".join(parts)) for whole, parts in groups.items())
 
 
 def _retentions(kept: system_pb2.Retentions) -> Iterable[tuple[str, str]]:
@@ -73,7 +82,10 @@ def _quotas(quotas: system_pb2.Quotas) -> Iterable[tuple[str, str]]:
             f"{quotas.queue_length}, of one client {quotas.queue_length_per_client} while"
             " others wait",
         ),
-        ("your open calls", f"at most {quotas.open_calls}" if quotas.open_calls else ""),
+        (
+            "open calls",
+            ", ".join(f"{n} {kind}" for kind, n in sorted(quotas.open_calls.items())),
+        ),
     )
 
 

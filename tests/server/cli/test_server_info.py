@@ -29,6 +29,7 @@ def told(scripted: ScriptedServer) -> ScriptedServer:
     )
     info.features.add(name="InferenceService.Generate", built=True)
     info.features.add(name="InferenceService.VerifyImage")
+    info.features.add(name="GenerationSettings.loras")
     info.limits.add(field="GenerationSettings.width", minimum=256, maximum=2048, unit="pixels")
     info.limits[0].multiple_of = 8
     info.limits.add(field="SessionOptions.tags", max_elements=32)
@@ -37,6 +38,7 @@ def told(scripted: ScriptedServer) -> ScriptedServer:
     info.retentions.sessions.FromSeconds(7200)
     info.retentions.batches_survive_restart = True
     info.quotas.allocation_bytes = 2**30
+    info.quotas.open_calls["work"] = 20
     info.software_versions["grpcio"] = "1.85.1"
     scripted.info = info
     return scripted
@@ -49,10 +51,13 @@ def test_info_says_who_is_who_and_what_is_built(against: Run, told: ScriptedServ
     assert f"server: 0.3.0 this command line: {own_version()} contract: v1.2" in said
     assert "state: draining" in said
     assert "you are: ann[2J, with the role run" in said
-    assert "built: 1 of 2 parts of the contract not built: InferenceService.VerifyImage" in said
+    assert "built: 1 of 3 parts of the contract" in said
+    assert "not built of InferenceService: VerifyImage" in said
+    assert "not built of GenerationSettings: loras" in said
     assert "sessions: kept 120 min 0 s once final" in said
     assert "after a restart: sessions are gone, batches are there" in said
     assert "your allocations: 0 B of 1.0 GiB" in said
+    assert "open calls: 20 work" in said
     assert "software: grpcio 1.85.1" in said
     assert "GenerationSettings.width" not in said
 
