@@ -50,9 +50,7 @@ _HEALTH = frozenset(
         CallClass.HEALTH_WATCH,
     }
 )
-OPEN = "/grpc.health.v1.Health/"
-"""What the methods that need no token begin with."""
-
+_HEALTH_SERVICE = "/grpc.health.v1.Health/"
 
 _CONTROL, _WORK = CallClass.CONTROL, CallClass.WORK
 _SESSION, _WATCH = CallClass.SESSION, CallClass.WATCH
@@ -114,15 +112,15 @@ CALL_CLASSES: Mapping[str, CallClass] = MappingProxyType(
 """By full method name: `/package.Service/Method`."""
 
 
-def classify(method: str, *, with_token: bool = True) -> CallClass:
+def classify(method: str, *, known: bool = True) -> CallClass:
     """The class of a method; what stands beside the contract has one as well.
 
-    `with_token` matters for the methods that can be called without one.
+    Whether the caller is known matters for the methods that can be called without a token.
     """
-    if method.startswith(OPEN):
+    if method.startswith(_HEALTH_SERVICE):
         if method.endswith("/Watch"):
-            return CallClass.HEALTH_WATCH if with_token else CallClass.TOKENLESS_WATCH
-        return CallClass.HEALTH if with_token else CallClass.TOKENLESS
+            return CallClass.HEALTH_WATCH if known else CallClass.TOKENLESS_WATCH
+        return CallClass.HEALTH if known else CallClass.TOKENLESS
     if method.startswith("/grpc.reflection."):
         return CallClass.WATCH
     return CALL_CLASSES.get(method, CallClass.WORK)

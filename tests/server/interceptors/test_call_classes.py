@@ -73,8 +73,8 @@ def test_what_stands_beside_the_contract_has_a_class_too() -> None:
     health = "/grpc.health.v1.Health"
     assert classify(f"{health}/Check") is CallClass.HEALTH
     assert classify(f"{health}/Watch") is CallClass.HEALTH_WATCH
-    assert classify(f"{health}/Check", with_token=False) is CallClass.TOKENLESS
-    assert classify(f"{health}/Watch", with_token=False) is CallClass.TOKENLESS_WATCH
+    assert classify(f"{health}/Check", known=False) is CallClass.TOKENLESS
+    assert classify(f"{health}/Watch", known=False) is CallClass.TOKENLESS_WATCH
     for version in ("v1", "v1alpha"):
         path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
         assert classify(path) is CallClass.WATCH
