@@ -11,7 +11,10 @@ namespace DeviceOperations.Client.Tests;
 public sealed class ServerUnderTest : IDisposable
 {
     private readonly Lazy<GrpcChannel> channel = new(() =>
-        GrpcChannel.ForAddress("http://" + Require("DEVICEOPS_ADDRESS")));
+        GrpcChannel.ForAddress("http://" + Address));
+
+    /// <summary>Where it answers: "127.0.0.1:50051".</summary>
+    public static string Address => Require("DEVICEOPS_ADDRESS");
 
     /// <summary>The channel, with a client's default limits.</summary>
     public GrpcChannel Channel => channel.Value;
