@@ -15,8 +15,6 @@ public sealed class MemoryTests(ServerUnderTest server) : IClassFixture<ServerUn
     private static readonly MemoryPlace MainMemory = new() { Host = new HostMemory() };
     private static readonly MemoryPlace Processor = new() { DeviceId = "cpu" };
 
-    private readonly string client = "csharp-" + Guid.NewGuid();
-
     [Fact]
     public async Task BytesAreWrittenCopiedToTheDeviceAndReadBack()
     {
@@ -45,7 +43,7 @@ public sealed class MemoryTests(ServerUnderTest server) : IClassFixture<ServerUn
         var refusal = await Assert.ThrowsAsync<RpcException>(async () =>
             await Memory().DeallocateAsync(
                 new DeallocateRequest { AllocationId = mine.AllocationId },
-                ServerUnderTest.Authorized().WithClient("csharp-other")));
+                ServerUnderTest.AuthorizedAsAnother()));
 
         Assert.Equal(StatusCode.NotFound, refusal.StatusCode);
         Assert.Equal(ErrorReason.AllocationNotFound, refusal.GetServerError()?.Reason);
@@ -135,5 +133,5 @@ public sealed class MemoryTests(ServerUnderTest server) : IClassFixture<ServerUn
 
     private MemoryService.MemoryServiceClient Memory() => new(server.Channel);
 
-    private Metadata Headers() => ServerUnderTest.Authorized().WithClient(client);
+    private static Metadata Headers() => ServerUnderTest.Authorized();
 }

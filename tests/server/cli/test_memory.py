@@ -132,14 +132,12 @@ def test_list_tells_what_a_client_holds_and_how_the_books_compare(
     )
     listed.reconciliations.add(place=place, ledger_bytes=GIB, allocator=figure(2 * GIB))
 
-    done = against("memory", "list", "--client", "ann")
+    done = against("memory", "list")
 
     (row,) = rows(done.stdout)[1:]
     assert row[:4] == ["a1", "lat[2Jents", "pinned main memory", "1.0 GiB"]
     assert "pinned main memory: 1.0 GiB lent to everybody, 2.0 GiB taken" in done.stderr
-    assert machine.metadata[-1]["deviceops-client"] == "ann"
     assert json.loads(against("memory", "list", "--json").stdout)["allocations"]
-    assert "deviceops-client" not in machine.metadata[-1]
 
 
 def test_free_gives_back_and_says_when_there_is_nothing(
@@ -147,7 +145,7 @@ def test_free_gives_back_and_says_when_there_is_nothing(
 ) -> None:
     machine.allocations.allocations.add(allocation_id="a1", size_bytes=GIB)
 
-    done = against("memory", "free", "a1", "--client", "ann")
+    done = against("memory", "free", "a1")
     gone = against("memory", "free", "a2")
 
     assert "1.0 GiB given back." in done.stdout
