@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import processing_pb2, processing_pb2_grpc
-from domains.clients import client_of
+from domains.clients import caller
 from domains.processing import convert
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
@@ -22,14 +22,8 @@ from domains.session.convert import (
 )
 from domains.session.core.reading import SessionReader
 from domains.session.core.sessions import Sessions
-from domains.session.views import Everyone, Viewer
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
-
-def _viewer(context: Context) -> Viewer:
-    """Who calls."""
-    return Everyone(client_of(context))
 
 
 class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
@@ -54,7 +48,7 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     ) -> processing_pb2.ListSessionsResponse:
         found = self._lists.sessions(
             convert.filter_from_proto(request.filter),
-            _viewer(context),
+            caller(),
             page_size=request.page_size,
             page_token=request.page_token,
         )
@@ -70,7 +64,7 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     async def GetSession(
         self, request: processing_pb2.GetSessionRequest, context: Context
     ) -> processing_pb2.GetSessionResponse:
-        viewer = _viewer(context)
+        viewer = caller()
         session = self._sessions.get(request.session_id, viewer)
         shown = session.snapshot().seen_by(viewer.name)
         return processing_pb2.GetSessionResponse(
@@ -82,7 +76,7 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
         self, request: processing_pb2.WatchSessionRequest, context: Context
     ) -> AsyncIterator[processing_pb2.WatchSessionResponse]:
         events = self._reader.events(
-            self._sessions.get(request.session_id, _viewer(context)),
+            self._sessions.get(request.session_id, caller()),
             request.from_sequence,
             delivery=checked_delivery(request.delivery, "delivery"),
         )
@@ -92,9 +86,7 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
         self, request: processing_pb2.WatchSessionsRequest, context: Context
     ) -> AsyncIterator[processing_pb2.WatchSessionsResponse]:
         wanted = convert.filter_from_proto(request.filter)
-        changes = self._lists.watch(
-            wanted, _viewer(context), from_revision=request.from_revision
-        )
+        changes = self._lists.watch(wanted, caller(), from_revision=request.from_revision)
         async with aclosing(changes):
             async for change in changes:
                 yield convert.change_to_proto(change)
@@ -104,7 +96,7 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     ) -> processing_pb2.ListQueueResponse:
         found = await self._lists.queue(
             request.device_id,
-            _viewer(context),
+            caller(),
             page_size=request.page_size,
             page_token=request.page_token,
         )
@@ -118,28 +110,26 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     async def PauseSession(
         self, request: processing_pb2.PauseSessionRequest, context: Context
     ) -> processing_pb2.PauseSessionResponse:
-        session = self._control.pause(request.session_id, _viewer(context), request.reason_text)
+        session = self._control.pause(request.session_id, caller(), request.reason_text)
         return processing_pb2.PauseSessionResponse(session=snapshot_to_proto(session))
 
     async def ResumeSession(
         self, request: processing_pb2.ResumeSessionRequest, context: Context
     ) -> processing_pb2.ResumeSessionResponse:
-        session = self._control.resume(request.session_id, _viewer(context))
+        session = self._control.resume(request.session_id, caller())
         return processing_pb2.ResumeSessionResponse(session=snapshot_to_proto(session))
 
     async def CancelSession(
         self, request: processing_pb2.CancelSessionRequest, context: Context
     ) -> processing_pb2.CancelSessionResponse:
-        session = self._control.cancel(
-            request.session_id, _viewer(context), request.reason_text
-        )
+        session = self._control.cancel(request.session_id, caller(), request.reason_text)
         return processing_pb2.CancelSessionResponse(session=snapshot_to_proto(session))
 
     async def CancelSessions(
         self, request: processing_pb2.CancelSessionsRequest, context: Context
     ) -> processing_pb2.CancelSessionsResponse:
         wanted = convert.filter_from_proto(request.filter)
-        count = self._control.cancel_all(wanted, _viewer(context), request.reason_text)
+        count = self._control.cancel_all(wanted, caller(), request.reason_text)
         return processing_pb2.CancelSessionsResponse(cancelled_count=count)
 
     async def UpdateSession(
@@ -147,7 +137,7 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     ) -> processing_pb2.UpdateSessionResponse:
         session = self._control.update(
             request.session_id,
-            _viewer(context),
+            caller(),
             options_from_proto(request.options),
             request.update_fields.paths,
         )
@@ -156,5 +146,5 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     async def DeleteSession(
         self, request: processing_pb2.DeleteSessionRequest, context: Context
     ) -> processing_pb2.DeleteSessionResponse:
-        self._control.delete(request.session_id, _viewer(context))
+        self._control.delete(request.session_id, caller())
         return processing_pb2.DeleteSessionResponse()

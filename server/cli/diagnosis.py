@@ -16,6 +16,7 @@ from server.cli.checks.settings import (
     check_model_roots,
     check_port,
     check_token,
+    check_token_list,
 )
 from server.cli.failures import CallFailed
 from server.cli.target import ServerOptions, resolve
@@ -32,6 +33,7 @@ def diagnose(options: ServerOptions, config: Path | None) -> Iterator[Finding]:
     if settings is None:
         return
     yield check_token(settings)
+    yield check_token_list(settings)
     yield check_disk(settings)
     yield from check_data_folder(settings)
     yield check_model_roots(settings)
@@ -47,7 +49,12 @@ def diagnose(options: ServerOptions, config: Path | None) -> Iterator[Finding]:
 
 def _server(options: ServerOptions) -> Iterator[Finding]:
     """Findings about the server; none when no server runs and none was named."""
-    from server.cli.checks.running import check_devices, check_health, check_models
+    from server.cli.checks.running import (
+        check_devices,
+        check_health,
+        check_models,
+        check_version,
+    )
     from server.cli.client import connect
 
     try:
@@ -56,6 +63,7 @@ def _server(options: ServerOptions) -> Iterator[Finding]:
             health = check_health(client)
             yield ok("server", f"answers at {target.address}")
             yield from health
+            yield from check_version(client)
             yield from check_devices(client)
             yield from check_models(client)
     except CallFailed as error:

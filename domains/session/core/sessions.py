@@ -60,13 +60,14 @@ class Sessions:
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._queues: dict[str, DeviceQueue] = {}
         self._queue_of: dict[str, DeviceQueue] = {}
-        self._closed = False
+        self.closed = False
+        """Whether no new sessions are taken."""
 
     # Life of the registry.
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
-        self._closed = True
+        self.closed = True
         for session in self._live():
             if session.state in (SessionState.QUEUED, SessionState.PAUSED):
                 session.request_cancel(Reason.SHUTTING_DOWN)
@@ -150,7 +151,7 @@ class Sessions:
             ShuttingDown: The server takes no new work.
             DomainError: Whatever forbids the work now.
         """
-        if self._closed:
+        if self.closed:
             raise ShuttingDown()
         self._admit(plan)
         session = Session(
