@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, inference_pb2
 from domains.conversions import EnumMap, digest, scalars_from, scalars_of
+from domains.device.types import placement_of
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
@@ -44,7 +45,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
     return types.GenerationRequest(
         settings=settings_from_proto(message.settings),
         options=options_from_proto(message.options),
-        device_id=message.device_id,
+        placement=placement_of(message.device_id),
         digest=digest(message),
         image_data=not message.omit_image_data,
         unbuilt=tuple(unbuilt),
@@ -121,7 +122,7 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         violations=[violation_to_proto(v) for v in verdict.violations[:MAX_VIOLATIONS]],
         violations_omitted=max(len(verdict.violations) - MAX_VIOLATIONS, 0),
         expected_phases=[PHASES.to_proto(phase) for phase in verdict.phases],
-        device_id=verdict.device_id,
+        device_id=verdict.placement.device_id if verdict.placement else "",
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         memory=common_pb2.ByteFigure(

@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 from msgspec import Meta
 
 from domains.codec import FEW, Count, Measure, Value
+from domains.device.types import Placement
 from domains.limits import default_of
 from domains.session.types import Seed, SessionOptions
 from domains.values import OutputSettings
@@ -166,7 +167,7 @@ class GenerationRequest:
 
     settings: GenerationSettings
     options: SessionOptions
-    device_id: str
+    placement: Placement
     digest: bytes
     image_data: bool = True
     unbuilt: tuple[str, ...] = ()

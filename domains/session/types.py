@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from domains.codec import ByteCount, Sha256, Text, Value
 from domains.errors import Failure, Reason
-from domains.values import DataType, Degradation, ImageFormat
+from domains.values import DataType, Degradation, ImageFormat, PlacementDecision
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -164,6 +164,7 @@ class Accepted:
     seeds: tuple[int, ...]
     steps: int
     deadline: datetime
+    placement: PlacementDecision | None = None
 
 
 class PhaseStarted(Value, frozen=True):
@@ -232,6 +233,7 @@ class Completed:
     device_id: str
     generation: GenerationFacts | None = None
     report: object = None  # the typed result of work that makes no pictures
+    placement: PlacementDecision | None = None
 
 
 @dataclass(frozen=True)
@@ -345,3 +347,4 @@ class SessionSnapshot:
     failure: Failure | None
     images: tuple[ImageResult, ...]
     parent_session_id: str = ""
+    placement: PlacementDecision | None = None

@@ -14,6 +14,7 @@ from domains.rooms import Room
 from domains.session.core.session import Session
 from domains.session.errors import QueueFull, SessionTimedOut
 from domains.session.ports import FaultReporter
+from domains.session.types import Priority
 
 Turn = Callable[[Session], Awaitable[None]]
 
@@ -61,6 +62,17 @@ class DeviceQueue:
     def position_of_next(self) -> int:
         """How many sessions would at most be before a new one of normal priority."""
         return len(self._waiting) + (self.running is not None)
+
+    def before(self, priority: Priority) -> list[Session]:
+        """Sessions that come before a new one of that priority, next first: what runs, and
+        what waits with the same priority or a higher one.
+        """
+        running = [] if self.running is None else [self.running]
+        return running + [
+            session
+            for session in self.waiting()
+            if session.options.priority.value <= priority.value
+        ]
 
     def submit(self, session: Session, turn: Turn) -> None:
         """Put a session in; its queue position is known when this returns.

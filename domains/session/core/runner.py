@@ -14,6 +14,7 @@ from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.speeds import Speeds
 from domains.session.errors import SessionTimedOut
 from domains.session.types import Accepted, OnDisconnect, SessionEvent
 
@@ -84,12 +85,12 @@ class SessionRunner:
         # The same request may have come twice at once: the first to get here opened it.
         if known := self._sessions.known(options.request_id, digest):
             return known, True
-        turn = partial(_take_turn, plan)
+        turn = partial(_take_turn, plan, self._sessions.speeds)
         opened = self._sessions.open(plan, turn, options=options, digest=digest, client=client)
         return opened, False
 
 
-async def _take_turn(plan: SessionPlan, session: Session) -> None:
+async def _take_turn(plan: SessionPlan, speeds: Speeds, session: Session) -> None:
     """The session's turn; its queue ends the session with what this raises."""
     work = asyncio.ensure_future(plan.work(session))
     if plan.stop is None:
@@ -106,4 +107,6 @@ async def _take_turn(plan: SessionPlan, session: Session) -> None:
             raise
         seconds = session.options.timeout_seconds
         raise SessionTimedOut(session.session_id, seconds, began=True) from None
+    if plan.effort is not None and outcome is not None:
+        speeds.learn(session.device_id, plan.effort, outcome.timings)
     session.complete(outcome)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from domains.clock import Clock
 from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
+from domains.session.core.speeds import Effort
 from domains.session.errors import SessionFailed, cancellation
 from domains.session.types import (
     Accepted,
@@ -28,6 +29,7 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
+from domains.values import PlacementDecision
 
 
 class Session:
@@ -36,7 +38,8 @@ class Session:
     It belongs to the event loop that made it. Every change of state goes through a
     method here, which also writes the log, so that the two cannot disagree; whatever
     comes after the terminal entry is ignored, since a worker may report late. `followers`
-    counts the calls that run the session and are still open. `client` is whose work it is.
+    counts the calls that run the session and are still open. `client` is whose work it is,
+    `effort` how much there is to do, where that can be compared with other work.
     """
 
     def __init__(
@@ -45,8 +48,9 @@ class Session:
         kind: SessionKind,
         options: SessionOptions,
         *,
-        device_id: str,
+        placement: PlacementDecision,
         model_id: str,
+        effort: Effort | None,
         total_steps: int,
         parent_session_id: str,
         client: str,
@@ -56,8 +60,9 @@ class Session:
         self.session_id = session_id
         self.kind = kind
         self.options = options
-        self.device_id = device_id
+        self.placement = placement
         self.model_id = model_id
+        self.effort = effort
         self.parent_session_id = parent_session_id
         self.client = client
         self.state = SessionState.QUEUED
@@ -82,6 +87,22 @@ class Session:
         self._retention = retention
         self._clock = clock
 
+    @property
+    def device_id(self) -> str:
+        """The device whose queue it is in, or that it runs or ran on."""
+        return self.placement.device_id
+
+    @property
+    def progress(self) -> float:
+        """The done share, from 0 to 1; 1 only when it has worked."""
+        if self.state is SessionState.COMPLETED:
+            return 1.0
+        # Loading is little of a generation; elsewhere moving bytes is all there is.
+        share = self._moved_share
+        if self._total_steps:
+            share = self._done_steps / self._total_steps
+        return min(share, 0.99)
+
     def accept(
         self, expected_phases: tuple[Phase, ...], seeds: tuple[int, ...], steps: int
     ) -> None:
@@ -95,6 +116,7 @@ class Session:
                 seeds,
                 steps,
                 self._clock.shown(self._deadline),
+                self.placement,
             )
         )
 
@@ -173,6 +195,7 @@ class Session:
             self.device_id,
             outcome.generation,
             outcome.report,
+            self.placement,
         )
         self._end(SessionState.COMPLETED)
         self.log.append(entry)
@@ -221,15 +244,6 @@ class Session:
         """Whether it ended so long ago that it may be forgotten."""
         return self._expires is not None and self._expires <= self._clock.monotonic()
 
-    def _progress(self) -> float:
-        if self.state is SessionState.COMPLETED:
-            return 1.0
-        # Loading is little of a generation; elsewhere moving bytes is all there is.
-        share = self._moved_share
-        if self._total_steps:
-            share = self._done_steps / self._total_steps
-        return min(share, 0.99)
-
     def snapshot(self) -> SessionSnapshot:
         """The session as it stands."""
         return SessionSnapshot(
@@ -240,7 +254,7 @@ class Session:
             device_id=self.device_id,
             model_id=self.model_id,
             queue_position=self.queue_position,
-            progress=self._progress(),
+            progress=self.progress,
             first_sequence=self.log.first_sequence,
             last_sequence=self.log.last_sequence,
             create_time=self.create_time,
@@ -251,4 +265,5 @@ class Session:
             failure=self.failure,
             images=self.images,
             parent_session_id=self.parent_session_id,
+            placement=self.placement,
         )

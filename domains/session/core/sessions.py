@@ -13,9 +13,11 @@ from domains.errors import Reason
 from domains.session.core.plan import SessionPlan
 from domains.session.core.queue import DeviceQueue, Turn
 from domains.session.core.session import Session
+from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter
 from domains.session.types import SessionOptions, SessionState
+from domains.values import PlacementDecision
 
 # Of all sessions together, some twenty megabytes; beyond it the oldest that have ended give
 # up their progress.
@@ -54,6 +56,8 @@ class Sessions:
         self._by_request_id: dict[str, tuple[Session, bytes]] = {}
         self._queues: dict[str, DeviceQueue] = {}
         self._closed = False
+        self.speeds = Speeds()
+        """How long work took on each device."""
 
     # Life of the registry.
 
@@ -155,8 +159,9 @@ class Sessions:
             str(uuid.uuid4()),
             plan.kind,
             options,
-            device_id=plan.device_id,
+            placement=plan.placement or PlacementDecision.named(plan.device_id),
             model_id=plan.model_id,
+            effort=plan.effort,
             total_steps=plan.steps * len(plan.seeds),
             parent_session_id=plan.parent_session_id,
             client=client,
