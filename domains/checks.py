@@ -15,9 +15,6 @@ from collections.abc import Callable, Sequence
 from domains.errors import FieldViolation, Reason
 from domains.limits import Limit
 
-CLIENT_KEY = "deviceops-client"
-"""The metadata in which a call may name its client."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,126}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -129,14 +126,6 @@ def name(path: str, value: str) -> FieldViolation | None:
         'begin with a letter or digit, hold no "..", not end in a dot and not be a '
         "reserved file name of Windows.",
     )
-
-
-def client_name(value: str) -> FieldViolation | None:
-    """Check what a call's metadata says its client is called."""
-    broken = name(CLIENT_KEY, value)
-    if broken is None:
-        return None
-    return FieldViolation(CLIENT_KEY, Reason.METADATA_INVALID, broken.description)
 
 
 def device_id(path: str, value: str) -> FieldViolation | None:

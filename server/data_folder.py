@@ -54,6 +54,17 @@ def held(settings: Settings) -> Iterator[None]:
         lock.release()
 
 
+def prepare_runtime_folder(settings: Settings) -> None:
+    """Have the runtime folder there, and closed to others, also while no server runs.
+
+    Raises:
+        FolderRefused: It cannot be used; the message says why, and what to do.
+    """
+    with _in_a_sentence(settings.runtime_dir):
+        _named(settings.data_dir, "--data-dir")
+        _prepare_runtime_folder(settings)
+
+
 def own_folders(settings: Settings) -> tuple[Path, ...]:
     """The folders whose content is this server's alone; they may be made again at any time."""
     return (settings.data_dir / "artifacts", settings.data_dir / "spool")

@@ -1,16 +1,24 @@
-"""One server per data folder: a lock the operating system drops when the holder dies."""
+"""Locks on files, which the operating system drops when their holder dies.
+
+One server holds a data folder for as long as it runs; what changes a file holds a lock beside
+it for a moment.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from domains.regular_files import open_regular
 
 NAME = "server.lock"
 _FAR_BYTE = 1 << 30  # Windows locks bytes, and locked bytes cannot be read: not the pid
+_WAIT_SECONDS = 10.0
+_AGAIN_SECONDS = 0.02
 
 
 class FolderInUse(Exception):
@@ -47,6 +55,33 @@ class FolderLock:
         """Let the folder go. The file stays: removing it would race with the next holder."""
         os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def alone(path: Path, wait_seconds: float = _WAIT_SECONDS) -> Iterator[None]:
+    """Hold the lock file at `path`, which stays there; the folder exists.
+
+    Raises:
+        TimeoutError: Others held it for `wait_seconds`.
+        OSError: What lies there is no regular file, or cannot be opened.
+    """
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
+    try:
+        _lock_within(descriptor, wait_seconds)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_within(descriptor: int, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return _lock(descriptor)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise TimeoutError("held by another process") from None
+        time.sleep(_AGAIN_SECONDS)
 
 
 if sys.platform == "win32":

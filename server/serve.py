@@ -20,14 +20,15 @@ from domains.private_folders import FolderRefused
 from domains.shortages import shortage_of
 from server import data_folder, event_loop, logs, portfile, token
 from server.app import App, Compose, add_services
+from server.background import Background
 from server.config import Settings
 from server.drain import StopRequests
 from server.health import Health
+from server.identity import Identities
 from server.interceptors.admission import Admission, AdmissionInterceptor
-from server.interceptors.auth import AuthInterceptor, TokenCheck
+from server.interceptors.auth import AuthInterceptor
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.log import LogInterceptor
-from server.interceptors.metadata import MetadataInterceptor
 from server.interceptors.requests import RequestInterceptor
 from server.interceptors.stall import StallInterceptor
 from server.listen import PortTaken, bind, build_server, maximum, rooms
@@ -36,6 +37,7 @@ from server.metrics import Metrics, MetricsInterceptor
 from server.metrics_endpoint import MetricsEndpoint
 from server.reflection import add_reflection
 from server.tls import CertificateError
+from server.token_list import TokenFiles
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -121,12 +123,13 @@ async def _serve(
     """Everything while the data folder is locked."""
     admission = Admission(rooms(settings))
     metrics = Metrics()
-    server = build_server(settings, _interceptors(settings, admission, metrics))
+    identities = _identities(settings)
+    server = build_server(settings, _interceptors(settings, admission, metrics, identities))
     health = Health(server)
     await health.starting()
     if settings.reflection:
         add_reflection(server)
-    with contextlib.ExitStack() as closing:
+    async with contextlib.AsyncExitStack() as closing:
         endpoint = _metrics_endpoint(settings, metrics)
         if endpoint is not None:
             closing.callback(endpoint.close)
@@ -146,6 +149,9 @@ async def _serve(
                 await _stopped(app, 0, requests, settings)
             await server.stop(0)
             return EXIT_FAILED
+        watching = Background()
+        closing.push_async_callback(watching.stop)
+        watching.start(identities.loops)
         await health.serving()
         location = portfile.ServerLocation(address, os.getpid(), settings.tls, settings.auth)
         announcement = portfile.Announcement(settings.runtime_dir, location)
@@ -223,21 +229,22 @@ async def _stopped(
     return clean
 
 
+def _identities(settings: Settings) -> Identities:
+    files = TokenFiles(settings.token_path) if settings.auth else None
+    return Identities(files, certificates=settings.tls_client_ca is not None)
+
+
 def _interceptors(
-    settings: Settings, admission: Admission, metrics: Metrics
+    settings: Settings, admission: Admission, metrics: Metrics, identities: Identities
 ) -> list[grpc.aio.ServerInterceptor]:
     """Outermost first."""
-    token_check = TokenCheck(
-        token.load_or_create(settings.token_path) if settings.auth else None
-    )
     return [
         LogInterceptor(),
         MetricsInterceptor(metrics),
         ErrorInterceptor(),
+        AuthInterceptor(identities),
         StallInterceptor(settings.slow_reader_seconds),
-        AuthInterceptor(token_check),
-        MetadataInterceptor(),
-        AdmissionInterceptor(admission, token_check, maximum(settings)),
+        AdmissionInterceptor(admission, maximum(settings)),
         RequestInterceptor(settings.max_message_bytes, settings.idle_stream_seconds),
     ]
 

@@ -1,8 +1,7 @@
-"""The access token: made at the first start, kept in a file only its owner can read."""
+"""The first token: made at the first start, kept in a file only its owner can read."""
 
 from __future__ import annotations
 
-import hmac
 import os
 import secrets
 import stat
@@ -49,7 +48,12 @@ def read(path: Path) -> str:
     """
     try:
         with open(open_regular(path, follow=True), "rb") as file:
-            _refuse_open_file(path, os.fstat(file.fileno()))
+            distrusted = distrust(os.fstat(file.fileno()))
+            if distrusted:
+                raise TokenError(
+                    f"The token file {path} {distrusted}: delete it for a new token, or allow"
+                    " its owner alone (chown, chmod 600)."
+                )
             content = file.read(LONGEST_BYTES + 1)
     except FileNotFoundError:
         if path.is_symlink():
@@ -80,11 +84,6 @@ def read(path: Path) -> str:
     return token.decode("ascii")
 
 
-def matches(presented: str, token: str) -> bool:
-    """Whether they are equal, in a time that does not tell how much of it is."""
-    return hmac.compare_digest(presented.encode("utf-8", "replace"), token.encode())
-
-
 def _create(path: Path, token: str) -> None:
     """Write aside and link into place: nobody sees half a token, and the first one wins."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -109,13 +108,10 @@ def _publish(aside: Path, path: Path) -> None:
             aside.replace(path)
 
 
-def _refuse_open_file(path: Path, status: os.stat_result) -> None:
+def distrust(status: os.stat_result) -> str:
+    """Why a file of that status cannot be trusted, as a sentence's rest; empty if it can."""
     if os.name != "posix":  # on Windows the profile folder's access list protects it
-        return
+        return ""
     if status.st_uid not in (os.getuid(), 0):
-        raise TokenError(f"The token file {path} belongs to another user.")
-    if status.st_mode & _OTHERS:
-        raise TokenError(
-            f"Other users can read the token file {path}: delete it for a new token, or"
-            " allow its owner alone (chmod 600)."
-        )
+        return "belongs to another user"
+    return "is open to other users" if status.st_mode & _OTHERS else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,19 +16,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from deviceops.v1 import (
     artifact_pb2_grpc,
+    device_pb2,
     device_pb2_grpc,
+    event_pb2,
+    generation_pb2,
     inference_pb2,
     inference_pb2_grpc,
     memory_pb2_grpc,
     model_pb2_grpc,
     postprocessing_pb2_grpc,
     processing_pb2_grpc,
-    session_pb2,
 )
+from domains.clients import Role
+from server.token_list import TokenFiles
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
@@ -43,13 +49,39 @@ class RunningServer:
     process: subprocess.Popen[bytes]
     log_path: Path
 
-    def client(self) -> Client:
-        """A client with the token."""
-        return Client(self.address, self.token)
+    def client(self, token: str | None = None) -> Client:
+        """A client with the first token, or with another."""
+        return Client(self.address, token or self.token)
+
+    async def named(self, name: str, role: Role = Role.RUN) -> str:
+        """The token of a client of that name, made now; the server has taken it up."""
+        files = TokenFiles(self.data_dir / "runtime" / "token")
+        token = await asyncio.to_thread(files.add, name, role)
+        async with self.client(token) as client:
+            for _ in range(200):
+                if await _accepted(client):
+                    return token
+                await asyncio.sleep(0.05)
+        raise AssertionError("the server did not take the token up")
+
+    def revoke(self, name: str) -> None:
+        """Take that client's token out of the list; the server notices by itself."""
+        TokenFiles(self.data_dir / "runtime" / "token").revoke(name)
 
     def log(self) -> str:
         """What the server has written so far."""
         return self.log_path.read_text()
+
+
+async def _accepted(client: Client) -> bool:
+    try:
+        request = device_pb2.ListDevicesRequest()
+        await client.device.ListDevices(request, metadata=client.metadata)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+            raise
+        return False
+    return True
 
 
 def launch(data_dir: Path, *flags: str) -> subprocess.Popen[bytes]:
@@ -137,9 +169,9 @@ class Client:
 
     async def draw(
         self, request: inference_pb2.GenerateRequest
-    ) -> tuple[list[session_pb2.SessionEvent], dict[int, bytes]]:
+    ) -> tuple[list[event_pb2.SessionEvent], dict[int, bytes]]:
         """Run a generation to its end: every event, and each picture's file."""
-        events: list[session_pb2.SessionEvent] = []
+        events: list[event_pb2.SessionEvent] = []
         files: dict[int, bytes] = {}
         async for response in self.generate(request):
             event = response.event
@@ -156,7 +188,7 @@ def small_request(
     """A quick generation: 256x256, few steps, a fixed seed unless told otherwise."""
     chosen: dict[str, Any] = {"width": 256, "height": 256, "steps": 4, "seed": 7} | settings
     return inference_pb2.GenerateRequest(
-        settings=inference_pb2.GenerationSettings(prompt=prompt, **chosen)
+        settings=generation_pb2.GenerationSettings(prompt=prompt, **chosen)
     )
 
 

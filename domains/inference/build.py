@@ -7,7 +7,7 @@ from typing import Protocol
 
 from domains.device.ports import Workers
 from domains.inference.convert import REPORTS
-from domains.inference.core.capabilities import CapabilityInquiry
+from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models
@@ -16,7 +16,7 @@ from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 from domains.session.ports import FaultReporter
 
-__all__ = ["REPORTS", "build"]
+__all__ = ["REPORTS", "UNBUILT", "build"]
 
 
 class Pool(Workers, JobRunner, Protocol):

@@ -11,12 +11,18 @@ from deviceops.v1 import (
     inference_pb2,
     sampling_pb2,
 )
-from domains.conversions import EnumMap, digest, part_data_types, scalars_from, scalars_of
+from domains.conversions import (
+    EnumMap,
+    digest,
+    limit_to_proto,
+    part_data_types,
+    scalars_from,
+    scalars_of,
+)
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.generations import Verdict
-from domains.limits import Limit
 from domains.session.convert import (
     FORMATS,
     PHASES,
@@ -172,21 +178,6 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
 
 
 REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
-
-
-def limit_to_proto(limit: Limit) -> common_pb2.FieldLimit:
-    """One row of the limits table."""
-    return common_pb2.FieldLimit(
-        field=limit.field,
-        minimum=limit.minimum,
-        maximum=limit.maximum,
-        multiple_of=limit.multiple_of,
-        default_value=limit.default,
-        max_elements=limit.max_elements,
-        max_characters=limit.max_characters,
-        max_size_bytes=limit.max_bytes,
-        unit=limit.unit or "",
-    )
 
 
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import memory_pb2, memory_pb2_grpc
-from domains.clients import client_of
+from domains.clients import caller
 from domains.conversions import converted, given
 from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
@@ -51,20 +51,20 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.AllocateRequest, context: Context
     ) -> memory_pb2.AllocateResponse:
         wanted = leases.allocation_request_from_proto(request)
-        allocation = await self._core.leases.allocate(client_of(context), wanted)
+        allocation = await self._core.leases.allocate(caller().name, wanted)
         return memory_pb2.AllocateResponse(allocation=leases.allocation_to_proto(allocation))
 
     async def Deallocate(
         self, request: memory_pb2.DeallocateRequest, context: Context
     ) -> memory_pb2.DeallocateResponse:
-        freed = await self._core.leases.deallocate(client_of(context), request.allocation_id)
+        freed = await self._core.leases.deallocate(caller().name, request.allocation_id)
         return memory_pb2.DeallocateResponse(freed_bytes=freed)
 
     async def RenewLease(
         self, request: memory_pb2.RenewLeaseRequest, context: Context
     ) -> memory_pb2.RenewLeaseResponse:
         ids, lease = request.allocation_ids, given(request, "lease")
-        renewed = self._core.leases.renew(client_of(context), ids, lease)
+        renewed = self._core.leases.renew(caller().name, ids, lease)
         return memory_pb2.RenewLeaseResponse(
             allocations=[leases.allocation_to_proto(allocation) for allocation in renewed]
         )
@@ -73,7 +73,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.ListAllocationsRequest, context: Context
     ) -> memory_pb2.ListAllocationsResponse:
         page = await self._core.leases.list(
-            client_of(context),
+            caller().name,
             leases.place_from_proto(request.place),
             page_size=request.page_size,
             page_token=request.page_token,
@@ -86,14 +86,14 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         context: Context,
     ) -> memory_pb2.WriteAllocationResponse:
         parts = leases.parts_from_proto(request_iterator)
-        written = await self._core.access.write(client_of(context), parts)
+        written = await self._core.access.write(caller().name, parts)
         return memory_pb2.WriteAllocationResponse(written_bytes=written)
 
     def ReadAllocation(
         self, request: memory_pb2.ReadAllocationRequest, context: Context
     ) -> AsyncIterator[memory_pb2.ReadAllocationResponse]:
         chunks = self._core.access.read(
-            client_of(context),
+            caller().name,
             request.allocation_id,
             request.offset_bytes,
             request.length_bytes,
@@ -103,15 +103,13 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     def Copy(
         self, request: memory_pb2.CopyRequest, context: Context
     ) -> AsyncIterator[memory_pb2.CopyResponse]:
-        wanted = self._core.copies.copy(client_of(context), leases.copy_from_proto(request))
+        wanted = self._core.copies.copy(caller().name, leases.copy_from_proto(request))
         return self._streams.run(wanted, context, memory_pb2.CopyResponse)
 
     def Transfer(
         self, request: memory_pb2.TransferRequest, context: Context
     ) -> AsyncIterator[memory_pb2.TransferResponse]:
-        wanted = self._core.copies.transfer(
-            client_of(context), leases.transfer_from_proto(request)
-        )
+        wanted = self._core.copies.transfer(caller().name, leases.transfer_from_proto(request))
         return self._streams.run(wanted, context, memory_pb2.TransferResponse)
 
     def Defragment(

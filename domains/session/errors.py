@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from domains.errors import (
     AlreadyExists,
     Cancelled,
@@ -14,6 +16,7 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from domains.session import types
 
 _RESTART_SECONDS = 5.0
 
@@ -51,6 +54,22 @@ class EventsExpired(OutOfRange):
         )
 
 
+class ChangesExpired(OutOfRange):
+    """The change to watch from is not kept, or has never been."""
+
+    def __init__(self, from_revision: int, first: int, last: int) -> None:
+        super().__init__(
+            f"Changes after {from_revision} are not all kept; watch from 0 on for the state of"
+            " now.",
+            reason=Reason.EVENTS_EXPIRED,
+            metadata={
+                "from_revision": str(from_revision),
+                "first_revision": str(first),
+                "last_revision": str(last),
+            },
+        )
+
+
 class QueueFull(ResourceExhausted):
     """A device's queue has no room: for anybody, or for this client beside others."""
 
@@ -69,16 +88,31 @@ class QueueFull(ResourceExhausted):
         )
 
 
-class SessionTimedOut(DeadlineExceeded):
-    """The session's own timeout passed, waiting included."""
+class TimeLimit(StrEnum):
+    """Which of a session's two limits of time."""
 
-    def __init__(self, session_id: str, timeout: float, *, began: bool = False) -> None:
-        seconds = f"{timeout:g}"
-        took = "The session took longer than" if began else "The session waited longer than"
-        never = "" if began else " and never started"
+    QUEUE = "queue"
+    RUN = "run"
+
+
+class SessionTimedOut(DeadlineExceeded):
+    """One of the session's own limits of time passed."""
+
+    def __init__(self, session_id: str, limit: TimeLimit, seconds: float) -> None:
+        shown = f"{seconds:g}"
+        message = (
+            f"The session waited longer than its queue_timeout of {shown} s and never started;"
+            " give it more time, or another device."
+            if limit is TimeLimit.QUEUE
+            else f"The session took longer than its run_timeout of {shown} s."
+        )
         super().__init__(
-            f"{took} its timeout of {seconds} s{never}.",
-            metadata={"session_id": session_id, "timeout_seconds": seconds},
+            message,
+            metadata={
+                "session_id": session_id,
+                "which": limit.value,
+                "timeout_seconds": shown,
+            },
         )
 
 
@@ -107,9 +141,15 @@ class SessionFailed(DomainError):
 class SessionCancelled(Cancelled):
     """The end of a session that was stopped on request, for the call that followed it."""
 
-    def __init__(self, session_id: str, reason: Reason) -> None:
+    def __init__(self, session_id: str, end: types.Cancelled) -> None:
+        told = {"reason_text": end.reason_text, "cancelled_by": end.cancelled_by}
         super().__init__(
-            "The session was cancelled.", reason=reason, metadata={"session_id": session_id}
+            "The session was cancelled.",
+            reason=end.reason,
+            metadata={
+                "session_id": session_id,
+                **{key: text for key, text in told.items() if text},
+            },
         )
 
 
@@ -125,13 +165,13 @@ class ShuttingDown(Unavailable):
         )
 
 
-def cancellation(session_id: str, reason: Reason) -> DomainError:
+def cancellation(session_id: str, end: types.Cancelled) -> DomainError:
     """The error of the call whose session was cancelled: its kind is that of the reason."""
-    if reason is Reason.SHUTTING_DOWN:
+    if end.reason is Reason.SHUTTING_DOWN:
         return ShuttingDown()
-    if reason is Reason.DEADLINE_EXPIRED:
+    if end.reason is Reason.DEADLINE_EXPIRED:
         return DeadlineExceeded(
             "The deadline of the call that ran the session passed.",
             metadata={"session_id": session_id},
         )
-    return SessionCancelled(session_id, reason)
+    return SessionCancelled(session_id, end)

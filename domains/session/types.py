@@ -13,7 +13,7 @@ from msgspec import Meta
 from domains.codec import ByteCount, Count, Sha256, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
-from domains.values import Degradation, ImageFormat
+from domains.values import ByteFigure, Degradation, ImageFormat
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -109,15 +109,20 @@ class OnDisconnect(Enum):
 class SessionOptions:
     """What every request that starts a session may say about it.
 
-    `timeout_seconds` counts from acceptance, queue included.
+    `queue_timeout_seconds` bounds the wait for the first turn, None for ever;
+    `run_timeout_seconds` bounds the work of one attempt. Neither counts pauses.
+    `retention_seconds` is how long the session is kept once it is final, None for as long
+    as the server keeps sessions that say nothing.
     """
 
     request_id: str = ""
     priority: Priority = Priority.NORMAL
-    timeout_seconds: float = 300.0
+    queue_timeout_seconds: float | None = None
+    run_timeout_seconds: float = default_of("SessionOptions.run_timeout")
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    retention_seconds: float | None = None
 
 
 class PreviewSettings(Value, frozen=True):
@@ -197,7 +202,8 @@ class Accepted:
     expected_phases: tuple[Phase, ...]
     seeds: tuple[int, ...]
     steps: int
-    deadline: datetime
+    queue_deadline: datetime | None = None
+    estimated_end_time: datetime | None = None
 
 
 class PhaseStarted(Value, frozen=True):
@@ -256,9 +262,29 @@ class ImageFinished:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """The session stopped between two steps, to be resumed.
+
+    `reason_text` is what the client `paused_by` gave as its reason.
+    """
+
+    reason_text: str = ""
+    paused_by: str = ""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The session goes on, as the client `resumed_by` asked; it waits in its queue first."""
+
+    resumed_by: str = ""
+
+
+@dataclass(frozen=True)
 class Completed:
-    """Last entry of a session that worked. `timings` are seconds by phase; `report` as in
-    `Outcome`.
+    """Last entry of a session that worked.
+
+    `timings` are seconds by phase, waiting included; `report` is as in `Outcome`, and
+    `peak_memory` the most memory of its device while it was worked on.
     """
 
     images: tuple[ImageResult, ...]
@@ -267,6 +293,8 @@ class Completed:
     total_seconds: float
     device_id: str
     report: object = None
+    pause_seconds: float = 0.0
+    peak_memory: ByteFigure | None = None
 
 
 @dataclass(frozen=True)
@@ -279,11 +307,17 @@ class Failed:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Last entry of a session that was stopped, with the phase it was stopped in."""
+    """Last entry of a session that was stopped, with the phase it was stopped in.
+
+    `reason_text` is what the client `cancelled_by` gave as its reason; both are empty when
+    no client asked.
+    """
 
     reason: Reason
     phase: Phase | None
     images: tuple[ImageResult, ...]
+    reason_text: str = ""
+    cancelled_by: str = ""
 
 
 Entry = (
@@ -294,6 +328,8 @@ Entry = (
     | StepFinished
     | ImageDecoded
     | ImageFinished
+    | Paused
+    | Resumed
     | Completed
     | Failed
     | Cancelled
@@ -306,9 +342,13 @@ Terminal = Completed | Failed | Cancelled
 
 @dataclass(frozen=True)
 class QueueMoved:
-    """The place in the queue changed; 0 is next."""
+    """The place in the queue changed; 0 is next.
+
+    `estimated_start_time` is None while nothing comparable was measured.
+    """
 
     queue_position: int
+    estimated_start_time: datetime | None = None
 
 
 class Preview(Value, frozen=True):
@@ -356,27 +396,3 @@ class SessionEvent:
     event_time: datetime
     event: Entry | Passing
     existing: bool = False  # of Accepted: the request_id named a session that existed
-
-
-@dataclass(frozen=True)
-class SessionSnapshot:
-    """A session as it stands, for lists. `progress` is from 0 to 1."""
-
-    session_id: str
-    kind: SessionKind
-    state: SessionState
-    phase: Phase | None
-    device_id: str
-    model_id: str
-    queue_position: int
-    progress: float
-    first_sequence: int
-    last_sequence: int
-    create_time: datetime
-    start_time: datetime | None
-    end_time: datetime | None
-    expire_time: datetime | None
-    options: SessionOptions
-    failure: Failure | None
-    images: tuple[ImageResult, ...]
-    parent_session_id: str = ""

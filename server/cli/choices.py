@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from google.protobuf.duration_pb2 import Duration
     from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
 
 V = TypeVar("V", bound=int)
@@ -32,12 +33,15 @@ SPACINGS: Mapping[str, str] = {
     "karras": "KARRAS",
     "exponential": "EXPONENTIAL",
     "beta": "BETA",
+    "even": "EVEN",
 }
 FORMATS: Mapping[str, str] = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
 PRECISIONS: Mapping[str, str] = {"exact": "EXACT", "fastest": "FASTEST"}
 # What schedulers' names end in says how they compute; people leave it out.
 _ENDINGS = re.compile("_(DISCRETE|MULTISTEP|SINGLESTEP)$")
 PRIORITIES: Mapping[str, str] = {"low": "LOW", "normal": "NORMAL", "high": "HIGH"}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|h|d)?")
+_UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class UnusableOptions(ValueError):
@@ -70,6 +74,22 @@ def choose(
         if candidate in known:
             return known[candidate]
     raise UnusableOptions(f"{word!r} is none of: {', '.join(offered(enum, prefix, friendly))}")
+
+
+def duration_in(option: str, text: str) -> Duration:
+    """The time that `90`, `90s`, `1.5m`, `2h` and `7d` mean.
+
+    Raises:
+        UnusableOptions: The text is nothing of the kind; the message names `option`.
+    """
+    from google.protobuf.duration_pb2 import Duration
+
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None:
+        raise UnusableOptions(f"{option}: {text!r} is no time; for example 90, 30s, 5m, 2h, 7d")
+    result = Duration()
+    result.FromNanoseconds(round(float(found[1]) * _UNIT_SECONDS[found[2]] * 1e9))
+    return result
 
 
 def offered(enum: _EnumTypeWrapper[V], prefix: str, names: Mapping[str, str]) -> list[str]:

@@ -18,7 +18,10 @@ from deviceops.v1 import (
     memory_pb2_grpc,
     model_pb2_grpc,
     processing_pb2_grpc,
+    system_pb2,
+    system_pb2_grpc,
 )
+from server.cli.advice import advised, more_advice, newer_than_server
 from server.cli.failures import CallFailed, CallFailure, from_rpc_error
 
 UNARY_TIMEOUT = 15.0  # seconds; what is not a stream answers at once or not at all
@@ -75,22 +78,14 @@ class Client:
         self.memory = memory_pb2_grpc.MemoryServiceStub(channel)
         self.models = model_pb2_grpc.ModelServiceStub(channel)
         self.processing = processing_pb2_grpc.ProcessingServiceStub(channel)
+        self.system = system_pb2_grpc.SystemServiceStub(channel)
 
     def ask(
-        self,
-        method: Callable[..., R],
-        request: object,
-        *,
-        timeout: float = UNARY_TIMEOUT,
-        client_name: str = "",
+        self, method: Callable[..., R], request: object, *, timeout: float = UNARY_TIMEOUT
     ) -> R:
-        """One unary call, bounded in time; `timeout` is in seconds.
-
-        `client_name` says whose leases it is about, where it is about leases.
-        """
-        named = {"metadata": (("deviceops-client", client_name),)} if client_name else {}
+        """One unary call, bounded in time; `timeout` is in seconds."""
         try:
-            return method(request, timeout=timeout, **named)
+            return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise CallFailed(self.explain(error)) from error
 
@@ -104,16 +99,28 @@ class Client:
             request.page_token = page.next_page_token
 
     def explain(self, error: grpc.RpcError) -> CallFailure:
-        """A failed call, with advice where the transport and not the server failed."""
+        """A failed call, with what to do about it where this side knows."""
         failure = from_rpc_error(error)
         if failure.from_server:
-            return failure
+            return self.advise(failure)
         if failure.status in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
             return self.unreachable(failure.message)
         if failure.status == "UNIMPLEMENTED":
             advice = "Another program, or an older device-operations, may answer there."
             return replace(failure, advice=advice)
         return failure
+
+    def advise(self, failure: CallFailure) -> CallFailure:
+        """The server's refusal with advice; for a field unknown to it, with both versions."""
+        if failure.reason != "UNKNOWN_FIELD":
+            return advised(failure)
+        try:
+            info = self.system.GetServerInfo(
+                system_pb2.GetServerInfoRequest(), timeout=UNARY_TIMEOUT
+            )
+        except grpc.RpcError:
+            return more_advice(failure, newer_than_server(""))
+        return more_advice(failure, newer_than_server(info.server_version))
 
     def unreachable(self, detail: str) -> CallFailure:
         """No server of ours answers at the target; `detail` is the transport's word."""
@@ -183,7 +190,11 @@ class _CallDetails(NamedTuple):
     compression: Any
 
 
-class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class _BearerToken(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+):
     """Adds `authorization: Bearer ...` to every call."""
 
     def __init__(self, token: str) -> None:
@@ -194,6 +205,9 @@ class _BearerToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInter
 
     def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
         return continuation(self._with_token(details), request)
+
+    def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
+        return continuation(self._with_token(details), requests)
 
     def _with_token(self, details: Any) -> _CallDetails:
         return _CallDetails(

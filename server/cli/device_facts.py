@@ -13,7 +13,7 @@ def show(found: device_pb2.GetDeviceCapabilitiesResponse) -> None:
         ("data type", "works", "greatest error", "matmul"),
         (
             (
-                enum_word(common_pb2.DataType, each.data_type, "DATA_TYPE_"),
+                enum_word(common_pb2.TensorDataType, each.data_type, "TENSOR_DATA_TYPE_"),
                 "yes" if each.works else "no",
                 f"{each.max_relative_error:.1e}",
                 f"{each.matmul_tflops:.3g} TFLOP/s" if each.works else "",
@@ -25,7 +25,7 @@ def show(found: device_pb2.GetDeviceCapabilitiesResponse) -> None:
         (
             ("device", found.device_id),
             ("largest allocation", _sourced(found.largest_allocation)),
-            ("attention", ", ".join(found.attention_backends) or "none works"),
+            ("attention", _attention(found) or "none works"),
             ("float64", _yes(found.has_float64)),
             ("host to device", f"{found.host_to_device_gbps:.2f} GB/s"),
             ("device to host", f"{found.device_to_host_gbps:.2f} GB/s"),
@@ -35,6 +35,13 @@ def show(found: device_pb2.GetDeviceCapabilitiesResponse) -> None:
             ("with", ", ".join(f"{k} {v}" for k, v in sorted(found.software_versions.items()))),
             *(("problem", problem) for problem in found.problems),
         )
+    )
+
+
+def _attention(found: device_pb2.GetDeviceCapabilitiesResponse) -> str:
+    return ", ".join(
+        enum_word(device_pb2.AttentionBackend, backend, "ATTENTION_BACKEND_")
+        for backend in found.attention_backends
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deviceops.v1 import device_pb2
+from deviceops.v1 import device_info_pb2, device_pb2
 from server.cli.client import Client
 from server.cli.wording import byte_figure, enum_word
 
@@ -21,7 +21,7 @@ class Machine:
 
     found: device_pb2.ListDevicesResponse
     statuses: Sequence[device_pb2.GetDeviceStatusResponse]
-    memory: Sequence[device_pb2.DeviceMemory]
+    memory: Sequence[device_info_pb2.DeviceMemory]
 
 
 def ask(client: Client, *, refresh: bool = False) -> Machine:
@@ -49,9 +49,9 @@ def rows(machine: Machine) -> list[Sequence[str]]:
     return [
         (
             device.device_id + (" *" if device.is_default else ""),
-            enum_word(device_pb2.DeviceKind, device.kind, "DEVICE_KIND_"),
+            enum_word(device_info_pb2.DeviceKind, device.kind, "DEVICE_KIND_"),
             device.name,
-            enum_word(device_pb2.DeviceState, device.state, "DEVICE_STATE_"),
+            enum_word(device_info_pb2.DeviceState, device.state, "DEVICE_STATE_"),
             f"{byte_figure(memory.free)} / {byte_figure(memory.total)}",
             f"{status.load:.0%}" if status.HasField("load") else "",
             f"{status.temperature_celsius:.0f} °C"

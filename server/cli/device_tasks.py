@@ -2,72 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
 
-from google.protobuf.message import Message
-
-from deviceops.v1 import device_pb2, model_pb2
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    event_pb2,
+    model_info_pb2,
+    model_pb2,
+)
 from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
 from server.cli.following import Ending, EventCall, Follower, Manner
 from server.cli.narration import sentence
 from server.cli.views import chosen, message_facts
-from server.cli.wording import byte_figure, duration, seconds_of
+from server.cli.wording import byte_figure, duration, enum_word, printable, seconds_of
 
-R = TypeVar("R", bound=Message)
+_WHENCE = {
+    model_info_pb2.MODEL_ORIGIN_LOADED: ", and was already",
+    model_info_pb2.MODEL_ORIGIN_CACHED: ", from main memory",
+    model_info_pb2.MODEL_ORIGIN_DISK: ", from disk",
+}
 
 
 def load(client: Client, request: model_pb2.LoadModelRequest, *, as_json: bool) -> Exit:
     """Put a model on a device and show what it takes there; the exit code."""
-    return _run(
-        client,
-        lambda: client.models.LoadModel(request),
-        model_pb2.LoadedModel(),
-        _place,
-        as_json=as_json,
-    )
+    return _run(client, lambda: client.models.LoadModel(request), as_json=as_json)
 
 
 def optimize(
     client: Client, request: device_pb2.OptimizeDeviceRequest, *, as_json: bool
 ) -> Exit:
     """Apply a profile and show what it changed; the exit code."""
-    return _run(
-        client,
-        lambda: client.devices.OptimizeDevice(request),
-        device_pb2.OptimizationReport(),
-        _effect,
-        as_json=as_json,
-    )
+    return _run(client, lambda: client.devices.OptimizeDevice(request), as_json=as_json)
 
 
 def restart(client: Client, request: device_pb2.RestartWorkerRequest, *, as_json: bool) -> Exit:
     """Replace a worker; the exit code."""
-    return _run(
-        client, lambda: client.devices.RestartWorker(request), None, None, as_json=as_json
-    )
+    return _run(client, lambda: client.devices.RestartWorker(request), as_json=as_json)
 
 
-def _run(
-    client: Client,
-    start: Callable[[], Any],
-    report: R | None,
-    effect: Callable[[R], list[str]] | None,
-    *,
-    as_json: bool,
-) -> Exit:
+def _run(client: Client, start: Callable[[], EventCall], *, as_json: bool) -> Exit:
     with chosen(as_json=as_json) as view:
-        follower = Follower(
-            client, handle=view.event, note=view.note, manner=Manner(images=False)
-        )
-        ending = follower.follow(lambda: _EventsOnly(start()))
+        follower = Follower(client, handle=view.event, note=view.note, manner=Manner())
+        ending = follower.follow(start)
     facts: dict[str, object] = {}
     lines = [_outcome(ending)]
-    if report is not None and effect is not None and _unpacked(ending, report):
-        facts["report"] = message_facts(report)
-        lines += effect(report)
+    if ending.terminal is not None and ending.state == "completed":
+        completed = ending.terminal.completed
+        kind = completed.WhichOneof("report")
+        if kind is not None:
+            facts["report"] = message_facts(getattr(completed, kind))
+        lines += _report(completed)
     return conclude(view, ending, lines, facts, as_json=as_json)
 
 
@@ -77,20 +65,23 @@ def _outcome(ending: Ending) -> str:
     return f"Session {ending.session_id}: {sentence(ending.terminal)}"
 
 
-def _unpacked(ending: Ending, report: Message) -> bool:
-    """Fill `report` from the session's last entry; whether there was one."""
-    if ending.terminal is None or ending.state != "completed":
-        return False
-    return bool(ending.terminal.completed.report.Unpack(report))
+def _report(completed: event_pb2.SessionCompleted) -> list[str]:
+    """What the work came to, for people; nothing for work without a report."""
+    match completed.WhichOneof("report"):
+        case "loaded_model":
+            return _place(completed.loaded_model)
+        case "optimization":
+            return _effect(completed.optimization)
+    return []
 
 
-def _place(loaded: model_pb2.LoadedModel) -> list[str]:
-    already = "" if loaded.HasField("load_time") else ", and was already"
-    return [f"  on {loaded.device_id}{already}: {byte_figure(loaded.size)}"]
+def _place(loaded: model_info_pb2.LoadedModel) -> list[str]:
+    whence = _WHENCE.get(loaded.origin, "")
+    return [f"  on {printable(loaded.device_id)}{whence}: {byte_figure(loaded.size)}"]
 
 
-def _effect(report: device_pb2.OptimizationReport) -> list[str]:
-    changes = [f"  {c.setting}: {c.before} -> {c.after}" for c in report.changes]
+def _effect(report: device_info_pb2.OptimizationReport) -> list[str]:
+    changes = [f"  {_change(change)}" for change in report.changes]
     before, after = seconds_of(report.step_before), seconds_of(report.step_after)
     return [
         *(changes or ["  nothing changed: it was so already"]),
@@ -100,17 +91,10 @@ def _effect(report: device_pb2.OptimizationReport) -> list[str]:
     ]
 
 
-class _EventsOnly:
-    """A call whose messages are events or a report, as one of events alone.
-
-    The report comes again with the session's last event.
-    """
-
-    def __init__(self, call: EventCall) -> None:
-        self._call = call
-
-    def __iter__(self) -> Iterator[Any]:
-        return (answer for answer in self._call if answer.HasField("event"))
-
-    def cancel(self) -> bool:
-        return self._call.cancel()
+def _change(change: device_info_pb2.OptimizationChange) -> str:
+    setting = enum_word(
+        device_info_pb2.OptimizationSetting, change.setting, "OPTIMIZATION_SETTING_"
+    )
+    part = enum_word(common_pb2.ModelPart, change.part, "MODEL_PART_") if change.part else ""
+    about = f"{setting} of the {part}" if part else setting
+    return f"{about}: {printable(change.before)} -> {printable(change.after)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from deviceops.v1 import device_pb2
+from deviceops.v1 import device_info_pb2, device_pb2
 from server.cli.client import Client
 from server.cli.device_rows import HEADINGS, ask, rows
 from server.cli.endless import draws, until_interrupt
@@ -36,11 +36,12 @@ def _lines(call: Any, *, as_json: bool) -> None:
     for event in call:
         if as_json:
             write_json(message_facts(event))
-        elif event.kind != device_pb2.DEVICE_EVENT_KIND_HEARTBEAT:
+        elif event.HasField("device"):  # heartbeats and the end of the state have none
             what = enum_word(device_pb2.DeviceEventKind, event.kind, "DEVICE_EVENT_KIND_")
-            state = enum_word(device_pb2.DeviceState, event.device.state, "DEVICE_STATE_")
+            state = enum_word(device_info_pb2.DeviceState, event.device.state, "DEVICE_STATE_")
             device = event.device
-            line = (moment(event.event_time), device.device_id, what, state, device.explanation)
+            why = device.explanation or event.cause.message
+            line = (moment(event.event_time), device.device_id, what, state, why)
             print("\t".join(map(printable, line)), flush=True)
 
 

@@ -16,6 +16,7 @@ from server.cli.checks.settings import (
     check_model_roots,
     check_port,
     check_token,
+    check_token_list,
 )
 from server.cli.failures import CallFailed
 from server.cli.target import ServerOptions, resolve
@@ -32,6 +33,7 @@ def diagnose(options: ServerOptions, config: Path | None) -> Iterator[Finding]:
     if settings is None:
         return
     yield check_token(settings)
+    yield check_token_list(settings)
     yield check_disk(settings)
     yield from check_data_folder(settings)
     yield check_model_roots(settings)

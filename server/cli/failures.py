@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from server.cli.exits import Exit, exit_for
 from server.cli.wording import duration, printable, seconds_of
@@ -12,7 +12,7 @@ from server.cli.wording import duration, printable, seconds_of
 if TYPE_CHECKING:
     import grpc
 
-    from deviceops.v1 import session_pb2
+    from deviceops.v1 import errors_pb2
 
 ERROR_DOMAIN = "deviceops"
 _REASON_PREFIX = "ERROR_REASON_"
@@ -109,11 +109,9 @@ def from_rpc_error(error: grpc.RpcError) -> CallFailure:
     )
 
 
-def from_failure(failure: session_pb2.Failure) -> CallFailure:
+def from_failure(failure: errors_pb2.Failure) -> CallFailure:
     """Read the failure that a session's own events report."""
     from google.rpc import code_pb2
-
-    from deviceops.v1 import common_pb2
 
     try:
         status = code_pb2.Code.Name(failure.status_code)
@@ -123,10 +121,10 @@ def from_failure(failure: session_pb2.Failure) -> CallFailure:
     return CallFailure(
         status=status,
         message=failure.message or status,
-        reason=_reason(common_pb2, failure.reason),
+        reason=_reason(failure.reason),
         metadata=dict(failure.metadata),
         violations=tuple(
-            Violation(entry.field, entry.description, _reason(common_pb2, entry.reason))
+            Violation(entry.field, entry.description, entry.reason)
             for entry in failure.violations
         ),
         retry_after=delay,
@@ -134,9 +132,11 @@ def from_failure(failure: session_pb2.Failure) -> CallFailure:
     )
 
 
-def _reason(common: Any, value: int) -> str:
+def _reason(value: int) -> str:
+    from deviceops.v1 import errors_pb2
+
     try:
-        name: str = common.ErrorReason.Name(value)
+        name = errors_pb2.ErrorReason.Name(errors_pb2.ErrorReason.ValueType(value))
     except ValueError:
         return str(value)
     return "" if value == 0 else name.removeprefix(_REASON_PREFIX)
@@ -147,10 +147,7 @@ def block(failure: CallFailure) -> str:
     lines = [f"Error: {printable(failure.message)}"]
     if failure.from_server:
         lines.append(f"  reason: {printable(failure.reason)} ({failure.status})")
-    lines += [
-        f"  {printable(violation.field)}: {printable(violation.description)}"
-        for violation in failure.violations
-    ]
+    lines += [f"  {_fault(violation, failure)}" for violation in failure.violations]
     omitted = failure.metadata.get("violations_omitted", "")
     if omitted and omitted != "0":
         lines.append(f"  and {printable(omitted)} more")
@@ -168,6 +165,14 @@ def block(failure: CallFailure) -> str:
             f"  incident id: {printable(failure.incident_id)} (the server's log has the cause)"
         )
     return "\n".join(lines)
+
+
+def _fault(violation: Violation, failure: CallFailure) -> str:
+    """A field and what is wrong with it; with its reason where that is not the call's."""
+    said = f"{printable(violation.field)}: {printable(violation.description)}"
+    if violation.reason and violation.reason != failure.reason:
+        said += f" ({printable(violation.reason)})"
+    return said
 
 
 def as_json(failure: CallFailure) -> dict[str, object]:

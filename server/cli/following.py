@@ -5,22 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import grpc
 
-from deviceops.v1 import processing_pb2, session_pb2
+from deviceops.v1 import event_pb2, processing_pb2, session_pb2
 from server.cli.client import Client
 from server.cli.exits import Exit
 from server.cli.failures import CallFailed, CallFailure, from_failure, from_rpc_error
 from server.cli.interrupts import Interrupts
+from server.cli.patience import Patience
 from server.cli.wording import enum_word
 
 ACCEPT_GRACE = 2.0  # seconds for the first event, which leaves the server at once
 CONTROL_TIMEOUT = 5.0  # seconds for the server to note a cancel
 CANCEL_GRACE = 20.0  # seconds for the current step to end after that
-REATTACH_DELAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds; begun anew once an event came
 _TERMINAL = ("completed", "failed", "cancelled")
 
 
@@ -43,7 +43,7 @@ class Ending:
     """
 
     session_id: str
-    terminal: session_pb2.SessionEvent | None
+    terminal: event_pb2.SessionEvent | None
     failure: CallFailure | None = None
 
     @property
@@ -67,14 +67,12 @@ class Manner:
         cancel_on_interrupt: Ctrl-C cancels the session; else it only ends the watching.
         reattach: Watch the session again after a lost connection; for detached sessions,
             which go on without their stream.
-        images: Ask for picture bytes when re-attaching.
-        previews: Ask for previews when re-attaching.
+        delivery: How events come when re-attaching.
     """
 
     cancel_on_interrupt: bool = True
     reattach: bool = False
-    images: bool = True
-    previews: bool = False
+    delivery: session_pb2.DeliveryOptions = field(default_factory=session_pb2.DeliveryOptions)
 
 
 class Follower:
@@ -92,7 +90,7 @@ class Follower:
         self,
         client: Client,
         *,
-        handle: Callable[[session_pb2.SessionEvent], None],
+        handle: Callable[[event_pb2.SessionEvent], None],
         note: Callable[[str], None],
         manner: Manner,
         sleep: Callable[[float], None] = time.sleep,
@@ -108,7 +106,7 @@ class Follower:
         self._session_id = ""
         self._sequence = 0
         self._progressed = False
-        self._terminal: session_pb2.SessionEvent | None = None
+        self._terminal: event_pb2.SessionEvent | None = None
         self._accepted = threading.Event()
         self._grace: threading.Timer | None = None
 
@@ -118,7 +116,7 @@ class Follower:
         Raises:
             CallFailed: The call was refused, or the connection was lost for good.
         """
-        attempts = iter(REATTACH_DELAYS)
+        patience = Patience()
         with Interrupts(self._interrupted) as interrupts:
             self._attach(start())
             try:
@@ -131,8 +129,9 @@ class Follower:
                     if failure is None:
                         raise CallFailed(_cut_short(self._session_id))
                     if self._progressed:
-                        attempts, self._progressed = iter(REATTACH_DELAYS), False
-                    delay = next(attempts, None) if self._may_reattach(failure) else None
+                        patience.restore()
+                        self._progressed = False
+                    delay = patience.next_delay() if self._may_reattach(failure) else None
                     if delay is None:
                         raise CallFailed(self._explained(failure))
                     self._note(f"The connection was lost; watching again in {delay:g} s.")
@@ -165,7 +164,7 @@ class Follower:
         assert self._call is not None
         try:
             for response in self._call:
-                event: session_pb2.SessionEvent = response.event
+                event: event_pb2.SessionEvent = response.event
                 self._session_id = event.session_id or self._session_id
                 self._accepted.set()
                 self._sequence = max(self._sequence, event.sequence)
@@ -180,7 +179,9 @@ class Follower:
     def _ending(self) -> Ending:
         assert self._terminal is not None
         failed = self._terminal.WhichOneof("event") == "failed"
-        failure = from_failure(self._terminal.failed.failure) if failed else None
+        if not failed:
+            return Ending(self._session_id, self._terminal)
+        failure = self._client.advise(from_failure(self._terminal.failed.failure))
         return Ending(self._session_id, self._terminal, failure)
 
     def _may_reattach(self, failure: CallFailure) -> bool:
@@ -191,14 +192,15 @@ class Follower:
         request = processing_pb2.WatchSessionRequest(
             session_id=self._session_id,
             from_sequence=self._sequence + 1,
-            include_image_data=self._manner.images,
-            include_previews=self._manner.previews,
+            delivery=self._manner.delivery,
         )
         call: EventCall = self._client.processing.WatchSession(request)
         return call
 
     def _explained(self, failure: CallFailure) -> CallFailure:
-        if failure.from_server or failure.status != "UNAVAILABLE":
+        if failure.from_server:
+            return self._client.advise(failure)
+        if failure.status != "UNAVAILABLE":
             return failure
         if not self._session_id:
             return self._client.unreachable(failure.message)
@@ -222,11 +224,9 @@ class Follower:
             self._leave()
             return
         self._note(f"Cancelling session {self._session_id}; Ctrl-C again to leave at once.")
-        request = processing_pb2.ControlSessionRequest(
-            session_id=self._session_id, action=processing_pb2.CONTROL_ACTION_CANCEL
-        )
+        request = processing_pb2.CancelSessionRequest(session_id=self._session_id)
         try:
-            response = self._client.processing.ControlSession(request, timeout=CONTROL_TIMEOUT)
+            response = self._client.processing.CancelSession(request, timeout=CONTROL_TIMEOUT)
         except grpc.RpcError as error:
             self._note(f"Cancelling failed: {from_rpc_error(error).message}")
             self._leave()

@@ -7,42 +7,48 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
-from deviceops.v1 import common_pb2, inference_pb2, session_pb2
+from deviceops.v1 import device_info_pb2, errors_pb2, event_pb2, inference_pb2, session_pb2
 from server.cli.choices import FORMATS, UnusableOptions
 from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
 from server.cli.failures import CallFailed, CallFailure
 from server.cli.following import Ending, Follower, Manner
-from server.cli.live import draws_previews, terminal
+from server.cli.live import DEFAULT_PREVIEW_STEPS, draws_previews, terminal
 from server.cli.narration import degradations
 from server.cli.pictures import Assembly, SavedPicture, name_for, names_file, save
 from server.cli.request import GenerationOptions, format_of_suffix, generate_request
 from server.cli.views import View, chosen, picture_facts
-from server.cli.wording import duration, enum_word, seconds_of
+from server.cli.wording import duration, enum_word, printable, seconds_of
 
-DEFAULT_PREVIEW_STEPS = 2
+DEFAULT_OUTPUT = Path("out")
 
 
-def run(client: Client, options: GenerationOptions, output: Path, *, as_json: bool) -> Exit:
+def run(
+    client: Client, options: GenerationOptions, output: Path | None, *, as_json: bool
+) -> Exit:
     """Draw, save, and show both; the exit code.
+
+    Without an output pictures go into the folder `out`; without data they stay with the
+    server, and their ids are shown.
 
     Raises:
         UnusableOptions: The options make no request.
         CallFailed: The server refused, the connection was lost, or a picture arrived
             damaged or could not be written.
     """
+    if options.no_data and output is not None:
+        raise UnusableOptions("--no-data saves nothing: leave --output out")
+    output = output or DEFAULT_OUTPUT
     options = _completed(options, output, as_json=as_json)
     request = generate_request(options)
     with chosen(as_json=as_json) as view:
-        keeper = PictureKeeper(output, view)
+        keeper = PictureKeeper(output, view, data=not options.no_data)
         follower = Follower(
             client,
             handle=keeper.take,
             note=view.note,
-            manner=Manner(
-                reattach=options.detach, previews=request.settings.preview.every_steps > 0
-            ),
+            manner=Manner(reattach=options.detach, delivery=request.delivery),
         )
         try:
             ending = follower.follow(lambda: client.inference.Generate(request))
@@ -53,20 +59,28 @@ def run(client: Client, options: GenerationOptions, output: Path, *, as_json: bo
         "pictures": [picture_facts(picture) for picture in keeper.saved],
         **_facts(ending),
     }
-    return conclude(view, ending, _lines(ending, len(keeper.saved)), facts, as_json=as_json)
+    return conclude(view, ending, _lines(ending, keeper), facts, as_json=as_json)
 
 
 class PictureKeeper:
-    """Passes events on to the view and saves the pictures among them."""
+    """Passes events on to the view and saves the pictures among them.
 
-    def __init__(self, output: Path, view: View) -> None:
+    Args:
+        output: Folder, or file, as `name_for` reads it.
+        view: Gets every event.
+        data: Whether pictures come in the stream; else only their ids do.
+    """
+
+    def __init__(self, output: Path, view: View, *, data: bool = True) -> None:
         self._output = output
         self._view = view
+        self._data = data
         self._assembly = Assembly()
         self._image_count = 1
         self.saved: list[SavedPicture] = []
+        self.left = 0  # pictures that stayed with the server, as was asked
 
-    def take(self, event: session_pb2.SessionEvent) -> None:
+    def take(self, event: event_pb2.SessionEvent) -> None:
         """Show the event; when it finishes a picture, save that.
 
         Raises:
@@ -89,6 +103,10 @@ class PictureKeeper:
                 f"Picture {result.image_index + 1} was withheld by safety policy"
                 f" {result.safety.policy_id}."
             )
+            return
+        if not self._data:
+            self.left += 1
+            self._view.left(result)
             return
         data = self._assembly.take(result)
         path = name_for(result, self._output, self._image_count)
@@ -131,7 +149,10 @@ def _facts(ending: Ending) -> dict[str, object]:
         return {}
     completed = ending.terminal.completed
     return {
-        "device_id": completed.device_id,
+        "device_id": completed.placement.device_id,
+        "placement_reason": enum_word(
+            device_info_pb2.PlacementReason, completed.placement.reason, "PLACEMENT_REASON_"
+        ),
         "degradations": degradations(completed),
         "timings": json_format.MessageToDict(
             completed.timings, preserving_proto_field_name=True
@@ -139,19 +160,24 @@ def _facts(ending: Ending) -> dict[str, object]:
     }
 
 
-def _lines(ending: Ending, saved: int) -> list[str]:
+def _lines(ending: Ending, keeper: PictureKeeper) -> list[str]:
     """What the generation came to, for people; a failure is shown by itself."""
     if ending.terminal is None:
         return ["Left before the session's end."]
     if ending.state == "cancelled":
-        return [f"Cancelled session {ending.session_id}; pictures saved: {saved}."]
+        why = printable(ending.terminal.cancelled.reason_text)
+        said = f" ({why})" if why else ""
+        count = len(keeper.saved)
+        return [f"Cancelled session {ending.session_id}{said}; pictures saved: {count}."]
     if ending.state != "completed":
         return []
     completed = ending.terminal.completed
     total = duration(seconds_of(completed.timings.total))
-    noun = "picture" if saved == 1 else "pictures"
+    count = keeper.left or len(keeper.saved)
+    noun = "picture" if count == 1 else "pictures"
+    kept = ", kept by the server" if keeper.left else ""
     return [
-        f"{saved} {noun} in {total} on {completed.device_id}",
+        f"{count} {noun} in {total} on {printable(completed.placement.device_id)}{kept}",
         *(f"  note: {line}" for line in degradations(completed)),
     ]
 
@@ -164,8 +190,8 @@ def _repeatable(failure: CallFailure, request: inference_pb2.GenerateRequest) ->
     return replace(failure, advice="\n".join(filter(None, [failure.advice, again])))
 
 
-def _missing(finished: session_pb2.ImageFinished) -> CallFailure:
-    reason = enum_word(common_pb2.ErrorReason, finished.data_missing, "ERROR_REASON_")
+def _missing(finished: event_pb2.ImageFinished) -> CallFailure:
+    reason = enum_word(errors_pb2.ErrorReason, finished.data_missing, "ERROR_REASON_")
     return CallFailure(
         status="DATA_LOSS",
         message=f"Picture {finished.image.image_index + 1} is finished, and its file cannot be"
@@ -179,5 +205,5 @@ def _unwritable(path: Path, error: OSError, result: session_pb2.ImageResult) -> 
         status="LOCAL",
         message=f"{path} cannot be written: {error.strerror or error}",
         advice="The server keeps the picture:"
-        f" deviceops artifact get {result.artifact_id} -o FILE",
+        f" deviceops artifacts get {result.artifact_id} -o FILE",
     )

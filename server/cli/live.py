@@ -13,12 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from deviceops.v1 import session_pb2
-from server.cli.narration import Progress
+from deviceops.v1 import event_pb2, session_pb2
+from server.cli.narration import Progress, sentence
 from server.cli.pictures import SavedPicture
 from server.cli.preview import PreviewUnreadable, drawn, half_blocks
 from server.cli.wording import printable
 
+DEFAULT_PREVIEW_STEPS = 2  # a preview after so many steps, where nobody says otherwise
 _PREVIEW_ROWS = 20
 _FRAMES_PER_SECOND = 4  # a preview is 40 kB of colours, and drawing it costs time
 _BAR_ROWS = 3  # the bar, and room for the prompt under it
@@ -71,10 +72,13 @@ class LiveView:
     ) -> None:
         self._live.stop()
 
-    def event(self, event: session_pb2.SessionEvent) -> None:
+    def event(self, event: event_pb2.SessionEvent) -> None:
         self._progress.take(event)
-        if event.WhichOneof("event") == "preview":
-            self._take_preview(event.preview.jpeg)
+        match event.WhichOneof("event"):
+            case "accepted":
+                self.note(sentence(event))
+            case "preview":
+                self._take_preview(event.preview.data)
         self._bars.update(
             self._task,
             description=self._progress.activity,
@@ -93,16 +97,25 @@ class LiveView:
         else:
             print(picture.path, flush=True)
 
+    def left(self, image: session_pb2.ImageResult) -> None:
+        line = (
+            f"Finished {image.artifact_id}  ({image.width}x{image.height}, seed {image.seed})"
+        )
+        if sys.stdout.isatty():
+            self._console.print(Text(printable(line)), soft_wrap=True)
+        else:
+            print(printable(image.artifact_id), flush=True)
+
     def summary(self, facts: dict[str, object], lines: Iterable[str]) -> None:
         for line in lines:
             self._console.print(Text(line), soft_wrap=True)
 
-    def _take_preview(self, jpeg: bytes) -> None:
+    def _take_preview(self, data: bytes) -> None:
         if not draws_previews(self._console):
             return
         rows = max(1, min(_PREVIEW_ROWS, self._console.height - _BAR_ROWS))
         try:
-            self._preview = drawn(half_blocks(jpeg, self._console.width, rows))
+            self._preview = drawn(half_blocks(data, self._console.width, rows))
         except PreviewUnreadable as error:
             if not self._unreadable:
                 self.note(f"A preview cannot be shown: {error}.")

@@ -39,7 +39,7 @@ def _lines(call: Any) -> None:
             level = enum_word(memory_pb2.PressureLevel, one.level, "PRESSURE_LEVEL_")
             place = one.place.device_id or "main memory"
             plain([place, f"pressure {level}", f"{one.used_share:.0%} used"])
-        else:
+        elif answer.WhichOneof("content") == "status":
             for bar in bars(answer.status, pressures.values()):
                 plain(bar.row())
 
@@ -54,7 +54,7 @@ def _bars(call: Any) -> None:
         for answer in call:
             if answer.WhichOneof("content") == "pressure":
                 pressures[answer.pressure.place.device_id] = answer.pressure
-            else:
+            elif answer.WhichOneof("content") == "status":
                 status = answer.status
             if status.HasField("host"):
                 live.update(drawn(bars(status, pressures.values())), refresh=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from deviceops.v1 import common_pb2, session_pb2
+from deviceops.v1 import common_pb2, event_pb2, session_pb2
+from server.cli.placing import placed
 from server.cli.wording import duration, enum_word, printable, seconds_of, size
 
 _PHASES = {
@@ -14,6 +15,7 @@ _PHASES = {
     session_pb2.PHASE_PREPARING_INPUT: "Preparing input",
     session_pb2.PHASE_DENOISING: "Drawing",
     session_pb2.PHASE_REFINING: "Refining",
+    session_pb2.PHASE_SECOND_PASS: "Drawing again, larger",
     session_pb2.PHASE_DECODING: "Decoding",
     session_pb2.PHASE_POSTPROCESSING: "Postprocessing",
     session_pb2.PHASE_CHECKING_SAFETY: "Checking safety",
@@ -52,7 +54,7 @@ class Progress:
         """Steps over all pictures; 0 while unknown."""
         return self.images * self.steps
 
-    def take(self, event: session_pb2.SessionEvent) -> None:
+    def take(self, event: event_pb2.SessionEvent) -> None:
         """Bring the figures up to date."""
         match event.WhichOneof("event"):
             case "accepted":
@@ -80,14 +82,14 @@ class Progress:
                 self.done = 0
                 self.activity = "Starting over: the worker was lost"
 
-    def _phase(self, started: session_pb2.PhaseStarted) -> str:
+    def _phase(self, started: event_pb2.PhaseStarted) -> str:
         words = phase_words(started.phase)
         if self.images > 1 and started.HasField("image_index"):
             return f"{words} {started.image_index + 1}/{self.images}"
         return words
 
 
-def sentence(event: session_pb2.SessionEvent) -> str:
+def sentence(event: event_pb2.SessionEvent) -> str:
     """What happened, in a line; empty for what is not worth one."""
     match event.WhichOneof("event"):
         case "accepted":
@@ -96,7 +98,7 @@ def sentence(event: session_pb2.SessionEvent) -> str:
             again = " (the one this request id started before)" if accepted.existing else ""
             return (
                 f"Session {printable(event.session_id)}: {kind} on"
-                f" {printable(accepted.device_id) or 'a device to be chosen'}{again}"
+                f" {placed(accepted.placement) or 'a device to be chosen'}{again}"
             )
         case "queue_moved":
             return _queued(event.queue_moved.queue_position)
@@ -125,7 +127,7 @@ def sentence(event: session_pb2.SessionEvent) -> str:
             item = event.item_finished
             return f"{printable(item.item_id)}: {item.done_count}/{item.total_count}"
         case "paused":
-            return "Paused"
+            return "Paused" + _reason(event.paused.reason_text)
         case "resumed":
             return "Resumed"
         case "retried":
@@ -137,11 +139,14 @@ def sentence(event: session_pb2.SessionEvent) -> str:
             return f"Failed: {printable(event.failed.failure.message)}"
         case "cancelled":
             kept = len(event.cancelled.images)
-            return f"Cancelled; finished pictures: {kept}" if kept else "Cancelled"
+            by = printable(event.cancelled.cancelled_by)
+            said = "Cancelled" + (f" by {by}" if by else "")
+            said += _reason(event.cancelled.reason_text)
+            return f"{said}; finished pictures: {kept}" if kept else said
     return ""
 
 
-def degradations(completed: session_pb2.SessionCompleted) -> list[str]:
+def degradations(completed: event_pb2.SessionCompleted) -> list[str]:
     """What was done otherwise than asked, a sentence each."""
     return [
         printable(entry.detail)
@@ -150,10 +155,14 @@ def degradations(completed: session_pb2.SessionCompleted) -> list[str]:
     ]
 
 
+def _reason(text: str) -> str:
+    return f": {printable(text)}" if text else ""
+
+
 def _queued(position: int) -> str:
     return f"Waiting, {position} ahead" if position else "Waiting for the device"
 
 
-def _transfer(transfer: session_pb2.TransferProgress) -> str:
+def _transfer(transfer: event_pb2.TransferProgress) -> str:
     done, total = size(transfer.done_bytes), size(transfer.total_bytes)
     return f"Loading {printable(transfer.item)}: {done} of {total}"

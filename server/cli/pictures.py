@@ -14,10 +14,10 @@ from server.cli.choices import FORMATS
 from server.cli.failures import CallFailed, CallFailure
 
 if TYPE_CHECKING:
-    from deviceops.v1 import session_pb2
+    from deviceops.v1 import event_pb2, session_pb2
 
 ARTIFACT_ID = re.compile(r"[0-9a-f]{64}")
-_ENDINGS = {1: ".png", 2: ".jpg", 3: ".webp"}  # by IMAGE_FORMAT_ number
+_ENDINGS = {1: ".png", 2: ".jpg", 3: ".webp", 4: ".avif"}  # by IMAGE_FILE_FORMAT_ number
 _MOST_SUFFIXES = 10_000
 
 
@@ -45,7 +45,7 @@ class Assembly:
         self._bytes = bytearray()
         self._broken = False
 
-    def add(self, chunk: session_pb2.ImageChunk) -> None:
+    def add(self, chunk: event_pb2.ImageChunk) -> None:
         """Take the next chunk; one that does not follow spoils its picture."""
         if chunk.offset_bytes == 0:
             self._index, self._bytes, self._broken = chunk.image_index, bytearray(), False
@@ -166,4 +166,4 @@ def _damaged(result: session_pb2.ImageResult, why: str) -> CallFailed:
 def _again(artifact_id: str) -> str:
     if not ARTIFACT_ID.fullmatch(artifact_id):
         return ""
-    return f"The server keeps it: deviceops artifact get {artifact_id} -o FILE"
+    return f"The server keeps it: deviceops artifacts get {artifact_id} -o FILE"

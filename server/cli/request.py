@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from deviceops.v1 import common_pb2, inference_pb2, session_pb2
+from deviceops.v1 import common_pb2, generation_pb2, inference_pb2, sampling_pb2, session_pb2
 from server.cli.choices import (
     FORMATS,
     PRECISIONS,
@@ -15,9 +15,12 @@ from server.cli.choices import (
     SPACINGS,
     UnusableOptions,
     choose,
+    duration_in,
 )
+from server.cli.placing import placement
 
-_UNSIGNED = {
+# Bits of the contract's fields, whose numbers are signed; their ranges are the server's affair.
+_WHOLE_NUMBERS = {
     "width": 32,
     "height": 32,
     "steps": 32,
@@ -38,9 +41,10 @@ class GenerationOptions:
     """
 
     prompt: str
-    negative: str = ""
-    model: str = ""
-    device: str = ""
+    negative: str | None = None
+    model: str | None = None
+    devices: tuple[str, ...] = ()
+    kinds: str = ""
     width: int | None = None
     height: int | None = None
     steps: int | None = None
@@ -59,9 +63,11 @@ class GenerationOptions:
     quality: int | None = None
     preview_every: int | None = None
     request_id: str | None = None
-    timeout: float | None = None
+    queue_timeout: str | None = None
+    run_timeout: str | None = None
     priority: str | None = None
     detach: bool = False
+    no_data: bool = False
     tags: tuple[str, ...] = ()
 
 
@@ -71,15 +77,16 @@ def generate_request(options: GenerationOptions) -> inference_pb2.GenerateReques
     Raises:
         UnusableOptions: A name is unknown or a number does not fit its field.
     """
-    for name, bits in _UNSIGNED.items():
-        _check_unsigned(name, getattr(options, name), bits)
+    for name, bits in _WHOLE_NUMBERS.items():
+        _check_number(name, getattr(options, name), bits)
     for seed in options.seeds:
-        _check_unsigned("seeds", seed, 64)
+        _check_number("seeds", seed, 64)
     try:
         return inference_pb2.GenerateRequest(
             settings=_settings(options),
             options=_session_options(options),
-            device_id=options.device,
+            delivery=_delivery(options),
+            placement=placement(options.devices, options.kinds),
         )
     except UnusableOptions:
         raise
@@ -101,53 +108,57 @@ def format_of_suffix(path: Path) -> str | None:
     return suffix if suffix in FORMATS else None
 
 
-def _check_unsigned(name: str, value: int | None, bits: int) -> None:
-    """Whether the contract's field can hold it at all; its range is the server's affair."""
-    if value is not None and not 0 <= value < 2**bits:
+def _check_number(name: str, value: int | None, bits: int) -> None:
+    """Whether the contract's field can hold it at all."""
+    if value is not None and not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
         option = "--" + name.replace("_", "-")
-        raise UnusableOptions(f"{option}: {value} is no number from 0 to {2**bits - 1}")
+        raise UnusableOptions(f"{option}: {value} does not fit into {bits} bits")
 
 
-def _settings(options: GenerationOptions) -> inference_pb2.GenerationSettings:
-    settings = inference_pb2.GenerationSettings(
+def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
+    settings = generation_pb2.GenerationSettings(
         prompt=options.prompt,
         negative_prompt=options.negative,
         model_id=options.model,
         width=options.width,
         height=options.height,
         steps=options.steps,
-        guidance_scale=options.guidance,
-        guidance_rescale=options.guidance_rescale,
         clip_skip=options.clip_skip,
         image_count=options.count,
         seed=options.seed,
         seeds=options.seeds,
     )
+    if options.guidance is not None or options.guidance_rescale is not None:
+        settings.guidance.CopyFrom(
+            sampling_pb2.GuidanceSettings(
+                scale=options.guidance, rescale=options.guidance_rescale
+            )
+        )
     if options.scheduler or options.spacing or options.eta is not None:
         settings.scheduler.CopyFrom(_scheduler(options))
     if options.vae_tiling is not None:
-        on, off = inference_pb2.TOGGLE_ON, inference_pb2.TOGGLE_OFF
+        on, off = common_pb2.TOGGLE_ON, common_pb2.TOGGLE_OFF
         settings.precision.vae_tiling = on if options.vae_tiling else off
     if options.precision:
         settings.precision.mode = choose(
-            inference_pb2.PrecisionMode, "PRECISION_MODE_", options.precision, PRECISIONS
+            generation_pb2.PrecisionMode, "PRECISION_MODE_", options.precision, PRECISIONS
         )
     if options.format or options.quality is not None:
         settings.output.CopyFrom(_output(options))
-    if options.preview_every:
-        settings.preview.every_steps = options.preview_every
     return settings
 
 
-def _scheduler(options: GenerationOptions) -> inference_pb2.SchedulerSettings:
-    settings = inference_pb2.SchedulerSettings(eta=options.eta)
+def _scheduler(options: GenerationOptions) -> sampling_pb2.SchedulerSettings:
+    settings = sampling_pb2.SchedulerSettings()
+    if options.eta is not None:
+        settings.ddim.eta = options.eta
     if options.scheduler:
         settings.scheduler = choose(
-            inference_pb2.Scheduler, "SCHEDULER_", options.scheduler, SCHEDULERS
+            sampling_pb2.Scheduler, "SCHEDULER_", options.scheduler, SCHEDULERS
         )
     if options.spacing:
         settings.spacing = choose(
-            inference_pb2.SigmaSpacing, "SIGMA_SPACING_", options.spacing, SPACINGS
+            sampling_pb2.SigmaSpacing, "SIGMA_SPACING_", options.spacing, SPACINGS
         )
     return settings
 
@@ -155,8 +166,19 @@ def _scheduler(options: GenerationOptions) -> inference_pb2.SchedulerSettings:
 def _output(options: GenerationOptions) -> common_pb2.OutputSettings:
     output = common_pb2.OutputSettings(quality=options.quality)
     if options.format:
-        output.format = choose(common_pb2.ImageFormat, "IMAGE_FORMAT_", options.format, FORMATS)
+        output.format = choose(
+            common_pb2.ImageFileFormat, "IMAGE_FILE_FORMAT_", options.format, FORMATS
+        )
     return output
+
+
+def _delivery(options: GenerationOptions) -> session_pb2.DeliveryOptions | None:
+    if not options.preview_every and not options.no_data:
+        return None
+    delivery = session_pb2.DeliveryOptions(omit_image_data=options.no_data)
+    if options.preview_every:
+        delivery.previews.every_steps = options.preview_every
+    return delivery
 
 
 def _session_options(options: GenerationOptions) -> session_pb2.SessionOptions:
@@ -167,8 +189,10 @@ def _session_options(options: GenerationOptions) -> session_pb2.SessionOptions:
         session.priority = choose(
             session_pb2.Priority, "PRIORITY_", options.priority, PRIORITIES
         )
-    if options.timeout is not None:
-        session.timeout.FromNanoseconds(round(options.timeout * 1e9))
+    if options.queue_timeout is not None:
+        session.queue_timeout.CopyFrom(duration_in("--queue-timeout", options.queue_timeout))
+    if options.run_timeout is not None:
+        session.run_timeout.CopyFrom(duration_in("--run-timeout", options.run_timeout))
     if options.detach:
         session.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
     return session

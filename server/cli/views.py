@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from deviceops.v1 import session_pb2
+from deviceops.v1 import event_pb2, session_pb2
 from server.cli.narration import sentence
 from server.cli.pictures import SavedPicture
 from server.cli.wording import printable
@@ -24,7 +24,7 @@ _COUNTED = ("step_finished", "transfer_progress")
 class View(AbstractContextManager["View"], Protocol):
     """Shows a session while it runs. Notes may come from any thread."""
 
-    def event(self, event: session_pb2.SessionEvent) -> None:
+    def event(self, event: event_pb2.SessionEvent) -> None:
         """Show that something happened."""
 
     def note(self, text: str) -> None:
@@ -32,6 +32,9 @@ class View(AbstractContextManager["View"], Protocol):
 
     def saved(self, picture: SavedPicture) -> None:
         """Show that a picture is on disk."""
+
+    def left(self, image: session_pb2.ImageResult) -> None:
+        """Show that a picture is finished and stays with the server."""
 
     def summary(self, facts: dict[str, object], lines: Iterable[str]) -> None:
         """Close with the outcome: facts for programs, lines for people."""
@@ -59,7 +62,7 @@ class LineView(_Plain):
         self._shown = ""
         self._tenth: tuple[object, int] = ("", 0)
 
-    def event(self, event: session_pb2.SessionEvent) -> None:
+    def event(self, event: event_pb2.SessionEvent) -> None:
         kind = event.WhichOneof("event")
         if kind in _ENDINGS or (kind in _COUNTED and not self._next_tenth(event)):
             return
@@ -68,7 +71,7 @@ class LineView(_Plain):
             self._shown = line
             print(line, file=sys.stderr, flush=True)
 
-    def _next_tenth(self, event: session_pb2.SessionEvent) -> bool:
+    def _next_tenth(self, event: event_pb2.SessionEvent) -> bool:
         """Whether a new tenth of the steps or bytes is done: a line for each is plenty."""
         step, transfer = event.step_finished, event.transfer_progress
         tenth: tuple[object, int]
@@ -85,6 +88,9 @@ class LineView(_Plain):
     def saved(self, picture: SavedPicture) -> None:
         print(picture.path, flush=True)
 
+    def left(self, image: session_pb2.ImageResult) -> None:
+        print(printable(image.artifact_id), flush=True)
+
     def summary(self, facts: dict[str, object], lines: Iterable[str]) -> None:
         for line in lines:
             print(line, file=sys.stderr, flush=True)
@@ -93,7 +99,7 @@ class LineView(_Plain):
 class JsonView(_Plain):
     """One JSON object per line on stdout; the contract's own JSON form, without bytes."""
 
-    def event(self, event: session_pb2.SessionEvent) -> None:
+    def event(self, event: event_pb2.SessionEvent) -> None:
         write_json({"type": "event", "event": event_facts(event)})
 
     def note(self, text: str) -> None:
@@ -101,6 +107,9 @@ class JsonView(_Plain):
 
     def saved(self, picture: SavedPicture) -> None:
         write_json({"type": "saved", **picture_facts(picture)})
+
+    def left(self, image: session_pb2.ImageResult) -> None:
+        write_json({"type": "left", **message_facts(image)})
 
     def summary(self, facts: dict[str, object], lines: Iterable[str]) -> None:
         write_json({"type": "summary", **facts})
@@ -130,22 +139,15 @@ def write_facts(facts: dict[str, Any]) -> None:
     print(json.dumps(facts, indent=2))
 
 
-def event_facts(event: session_pb2.SessionEvent) -> dict[str, object]:
+def event_facts(event: event_pb2.SessionEvent) -> dict[str, object]:
     """An event as JSON values; of picture bytes only their number is left."""
     kind = event.WhichOneof("event")
-    data_bytes: int | None = None
-    if kind == "preview":
-        data_bytes = len(event.preview.jpeg)
-    elif kind == "image_chunk":
-        data_bytes = len(event.image_chunk.data)
-    if data_bytes is None:
+    if kind not in ("preview", "image_chunk"):
         return json_format.MessageToDict(event, preserving_proto_field_name=True)
-    lean = session_pb2.SessionEvent()
+    data_bytes = len(getattr(event, kind).data)
+    lean = event_pb2.SessionEvent()
     lean.CopyFrom(event)
-    if kind == "preview":
-        lean.preview.ClearField("jpeg")
-    else:
-        lean.image_chunk.ClearField("data")
+    getattr(lean, str(kind)).ClearField("data")
     facts = json_format.MessageToDict(lean, preserving_proto_field_name=True)
     facts[str(kind)]["data_bytes"] = data_bytes
     return facts

@@ -32,11 +32,11 @@ def printable(text: str) -> str:
 
 
 def enum_word(enum: _EnumTypeWrapper[V], value: V, prefix: str) -> str:
-    """`SESSION_STATE_RUNNING` as `running`; the bare number for values of newer servers."""
+    """`SESSION_STATE_RUNNING` as `running`; `unspecified (99)` for values of newer servers."""
     try:
         name = enum.Name(value)
     except ValueError:
-        return str(value)
+        return f"unspecified ({value})"
     return name.removeprefix(prefix).lower().replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""What every call passes on its way to a servicer: log, errors, auth, metadata, admission.
+"""What every call passes on its way to a servicer: log, errors, auth, admission.
 
 One interceptor per file. They share one view of a handler: a coroutine function that
 takes the request (or the iterator of requests) and the context, and either returns the

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from domains.clients import client_of
+from domains.clients import STRANGER, caller
 from domains.errors import DeadlineExceeded, Reason, ResourceExhausted
 from domains.rooms import Room
 from domains.session.errors import ShuttingDown
@@ -20,7 +20,6 @@ from server.interceptors import (
     refusal,
     with_behaviour,
 )
-from server.interceptors.auth import TokenCheck
 from server.interceptors.call_classes import CallClass, classify
 
 _RETRY_WHEN_FULL_SECONDS = 1.0
@@ -132,21 +131,15 @@ class Admission:
 
 class AdmissionInterceptor(Interceptor):
     """Outside of what reads requests: a call is counted before a byte of it is asked for.
+    Inside of what knows whose a call is.
 
     Args:
         admission: Counts the calls.
-        token: Tells calls with the token from those without.
         maximum: How long a call may be open.
     """
 
-    def __init__(
-        self,
-        admission: Admission,
-        token: TokenCheck | None = None,
-        maximum: Maximum = no_maximum,
-    ) -> None:
+    def __init__(self, admission: Admission, maximum: Maximum = no_maximum) -> None:
         self._admission = admission
-        self._token = token or TokenCheck(None)
         self._maximum = maximum
 
     def wrap(self, handler: Handler, method: str) -> Handler:
@@ -157,10 +150,10 @@ class AdmissionInterceptor(Interceptor):
         streams = handler.request_streaming or handler.response_streaming
 
         async def admitted(request: Any, context: Context) -> Any:
-            with_token = self._token.objection(context.invocation_metadata()) is None
-            kind = classify(method, with_token=with_token)
+            known = caller() is not STRANGER
+            kind = classify(method, known=known)
             # Strangers have no name to go by but where they call from.
-            client = client_of(context) if with_token else context.peer()
+            client = caller().name if known else context.peer()
             admission.check(kind, client)
             maximum = self._maximum(kind, streams)
             task = admission.begin(kind, client)

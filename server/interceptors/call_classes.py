@@ -50,16 +50,14 @@ _HEALTH = frozenset(
         CallClass.HEALTH_WATCH,
     }
 )
-OPEN = "/grpc.health.v1.Health/"
-"""What the methods that need no token begin with."""
-
+_HEALTH_SERVICE = "/grpc.health.v1.Health/"
 
 _CONTROL, _WORK = CallClass.CONTROL, CallClass.WORK
 _SESSION, _WATCH = CallClass.SESSION, CallClass.WATCH
 
 _RPCS: Mapping[str, Mapping[CallClass, str]] = {
     "ArtifactService": {
-        _CONTROL: "GetArtifact ListArtifacts DeleteArtifact",
+        _CONTROL: "GetArtifact ListArtifacts UpdateArtifact DeleteArtifact GetUpload",
         _WORK: "UploadArtifact DownloadArtifact",
     },
     "DeviceService": {
@@ -70,37 +68,37 @@ _RPCS: Mapping[str, Mapping[CallClass, str]] = {
     },
     "InferenceService": {
         _CONTROL: "GetCapabilities ValidateGeneration GetInferenceStatistics",
-        _WORK: "PreviewControlImage",
-        _SESSION: "Generate GenerateBatch",
+        _WORK: "VerifyImage",
+        _SESSION: "Generate GenerateBatch PreviewControlImage",
     },
     "MemoryService": {
-        _CONTROL: "GetMemoryStatus GetMemoryPressure Deallocate RenewLease ListAllocations"
-        " GetModelMemory GetMemoryAnalytics GetMemoryRecommendations",
-        _WORK: "Allocate WriteAllocation ReadAllocation",
-        _SESSION: "Copy Transfer Defragment OptimizeModelMemory",
+        _CONTROL: "GetMemoryStatus GetMemoryPressure DeleteAllocation RenewLeases"
+        " ListAllocations GetModelMemory GetMemoryAnalytics GetMemoryRecommendations",
+        _WORK: "CreateAllocation WriteAllocation ReadAllocation",
+        _SESSION: "CopyAllocation TransferAllocation Defragment EvictModels",
         _WATCH: "WatchMemory",
     },
     "ModelService": {
         _CONTROL: "ListModels SearchModels GetModel GetModelComponents GetModelStatus"
-        " EvictModel GetCacheStatus DeleteModel",
-        _WORK: "ImportModel",
+        " EvictModel GetCacheStatus UpdateModel SetDefaultModel DeleteModel",
         _SESSION: "RefreshModels ValidateModel CacheModel LoadModel UnloadModel"
-        " OptimizeModel BenchmarkModel ConvertModel",
+        " OptimizeModel BenchmarkModel ConvertModel ImportModel",
         _WATCH: "WatchModels",
     },
     "PostprocessingService": {
         _CONTROL: "ListPostprocessors CreatePolicy GetPolicy ListPolicies UpdatePolicy"
         " DeletePolicy GetPostprocessingStatistics",
-        _WORK: "CheckSafety TestPolicy",
-        _SESSION: "Process ProcessBatch BenchmarkPostprocessor",
+        _SESSION: "ProcessImage ProcessImages CheckSafety TestPolicy BenchmarkPostprocessor",
     },
     "ProcessingService": {
-        _CONTROL: "ListSessions GetSession ControlSession DeleteSession ListWorkflows"
-        " GetWorkflow CreateWorkflow DeleteWorkflow ValidateWorkflow CreateBatch"
-        " AddBatchItems GetBatch ListBatches ControlBatch DeleteBatch",
+        _CONTROL: "ListSessions GetSession ListQueue PauseSession ResumeSession CancelSession"
+        " CancelSessions UpdateSession DeleteSession ListWorkflows GetWorkflow CreateWorkflow"
+        " UpdateWorkflow DeleteWorkflow ValidateWorkflow CreateBatch AddBatchItems GetBatch"
+        " ListBatches PauseBatch ResumeBatch CancelBatch RetryBatchItems DeleteBatch",
         _SESSION: "RunWorkflow",
-        _WATCH: "WatchSession WatchBatch",
+        _WATCH: "WatchSession WatchSessions WatchBatch",
     },
+    "SystemService": {_CONTROL: "GetServerInfo"},
 }
 
 CALL_CLASSES: Mapping[str, CallClass] = MappingProxyType(
@@ -114,15 +112,15 @@ CALL_CLASSES: Mapping[str, CallClass] = MappingProxyType(
 """By full method name: `/package.Service/Method`."""
 
 
-def classify(method: str, *, with_token: bool = True) -> CallClass:
+def classify(method: str, *, known: bool = True) -> CallClass:
     """The class of a method; what stands beside the contract has one as well.
 
-    `with_token` matters for the methods that can be called without one.
+    Whether the caller is known matters for the methods that can be called without a token.
     """
-    if method.startswith(OPEN):
+    if method.startswith(_HEALTH_SERVICE):
         if method.endswith("/Watch"):
-            return CallClass.HEALTH_WATCH if with_token else CallClass.TOKENLESS_WATCH
-        return CallClass.HEALTH if with_token else CallClass.TOKENLESS
+            return CallClass.HEALTH_WATCH if known else CallClass.TOKENLESS_WATCH
+        return CallClass.HEALTH if known else CallClass.TOKENLESS
     if method.startswith("/grpc.reflection."):
         return CallClass.WATCH
     return CALL_CLASSES.get(method, CallClass.WORK)

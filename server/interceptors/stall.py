@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import structlog
 
-from domains.clients import client_of
+from domains.clients import caller
 from domains.errors import Reason, ResourceExhausted
 from domains.rooms import Room
 from server.interceptors import (
@@ -52,7 +52,7 @@ class StallInterceptor(Interceptor):
         patience = self._patience_seconds
 
         async def bounded(request: Any, context: Context) -> Any:
-            client = client_of(context)
+            client = caller().name
             if not self._unread.has_place_for(client):
                 raise TooManyUnread(self._unread.limit_for(client))
             try:

@@ -19,7 +19,7 @@ from demo.measure.sd1 import sd1_pipeline
 from domains.device.types import Device, DeviceKind
 from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.inference.jobs import GenerationJob
-from domains.inference.types import Scheduler, SchedulerSettings
+from domains.inference.types import GuidanceSettings, Scheduler, SchedulerSettings
 from domains.session.types import StepFinished
 from domains.values import ByteFigure, ModelPlace
 from server.worker.front.pool import WorkerPool
@@ -54,7 +54,7 @@ def job(model: Path, prompt: str = "red apple on a blue background") -> Generati
     made = work(
         prompt,
         height=256,
-        guidance_scale=6.0,
+        guidance=GuidanceSettings(6.0),
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
     )
     return replace(made, place=ModelPlace.of(model))

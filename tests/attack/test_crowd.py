@@ -168,10 +168,8 @@ async def test_with_more_waiting_than_the_queue_holds_all_else_is_answered(
     remaining = iter(accepted)
 
     def cancel() -> Awaitable[object]:
-        return client.processing.ControlSession(
-            processing_pb2.ControlSessionRequest(
-                session_id=next(remaining), action=processing_pb2.CONTROL_ACTION_CANCEL
-            ),
+        return client.processing.CancelSession(
+            processing_pb2.CancelSessionRequest(session_id=next(remaining)),
             metadata=client.metadata,
         )
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from domains.inference.jobs import GenerationJob
 from domains.session.jobs import EncodedImage
-from domains.session.types import ProgressEvent
+from domains.session.types import PreviewSettings, ProgressEvent
 from domains.values import ModelPlace
 
 
@@ -30,8 +30,12 @@ class Listener:
 
 
 def changed(
-    job: GenerationJob, *, model_path: Path | None = None, **settings: Any
+    job: GenerationJob,
+    *,
+    model_path: Path | None = None,
+    previews: PreviewSettings | None = None,
+    **settings: Any,
 ) -> GenerationJob:
-    """The same job with other settings, or for another folder."""
+    """The same job with other settings or previews, or for another folder."""
     place = job.place if model_path is None else ModelPlace.of(model_path)
-    return GenerationJob(replace(job.settings, **settings), place)
+    return GenerationJob(replace(job.settings, **settings), place, previews or job.previews)

@@ -31,7 +31,7 @@ from domains.device.jobs import (
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.errors import FieldViolation, InvalidArgument, Reason, Unavailable
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
-from domains.inference.types import GenerationSettings
+from domains.inference.types import GenerationSettings, PrecisionMode
 from domains.memory.backends.chunks import Guard
 from domains.memory.backends.process_buffers import ProcessBuffers
 from domains.memory.types import Move
@@ -46,7 +46,14 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
-from domains.values import ByteFigure, DataType, Degradation, DegradationKind
+from domains.values import (
+    ByteFigure,
+    DataType,
+    Degradation,
+    DegradationKind,
+    ModelPart,
+    PartDataType,
+)
 from server.worker.child.loop import main
 from server.worker.child.parts import Parts
 from tests.fakes.pictures import png
@@ -75,8 +82,8 @@ class ScriptedEngine:
                 context.emit(_picture(job.settings, index))
         return GenerationReport(
             timings=Timings(denoise=0.25),
-            unet_data_type=DataType.FLOAT32,
-            vae_data_type=DataType.BFLOAT16,
+            precision=PrecisionMode.EXACT,
+            data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
@@ -150,8 +157,8 @@ class ScriptedEngine:
     def _checks_only(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
-        """Works without news for as long as `guidance_scale` says, in seconds."""
-        end = time.monotonic() + work.guidance_scale
+        """Works without news for as long as the guidance scale says, in seconds."""
+        end = time.monotonic() + work.guidance.scale
         while time.monotonic() < end:
             check_stop()
             time.sleep(0.02)

@@ -228,7 +228,7 @@ async def test_token_file_open_to_others_ends_with_code_2(
     token.load_or_create(settings.token_path)
     settings.token_path.chmod(0o644)
     assert await exit_code(settings, SteeredApp()) == 2
-    assert "Other users can read" in log_lines[0]["event"]
+    assert "is open to other users" in log_lines[0]["event"]
 
 
 async def test_failed_start_stops_the_app_and_ends_with_code_1(

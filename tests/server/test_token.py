@@ -42,7 +42,7 @@ def test_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None
     path = tmp_path / "token"
     secret = token.load_or_create(path)
     path.chmod(mode)
-    with pytest.raises(TokenError, match="Other users can read") as caught:
+    with pytest.raises(TokenError, match="is open to other users") as caught:
         token.load_or_create(path)
     assert secret not in str(caught.value)
 
@@ -117,10 +117,3 @@ def test_works_where_there_are_no_hard_links(
     monkeypatch.setattr(os, "link", refuse)
     secret = token.load_or_create(tmp_path / "token")
     assert token.read(tmp_path / "token") == secret
-
-
-def test_comparison() -> None:
-    assert token.matches("abc", "abc")
-    assert not token.matches("abd", "abc")
-    assert not token.matches("äbc", "abc")
-    assert not token.matches("", "abc")

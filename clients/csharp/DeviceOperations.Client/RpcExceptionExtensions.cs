@@ -1,11 +1,8 @@
-using DeviceOperations.Client.GoogleRpc;
-using DeviceOperations.V1;
+using DeviceOperations.Rpc;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
-using Enum = System.Enum;
-using FieldViolation = DeviceOperations.V1.FieldViolation;
-using RpcStatus = DeviceOperations.Client.GoogleRpc.Status;
+using RpcStatus = DeviceOperations.Rpc.Status;
 
 namespace DeviceOperations.Client;
 
@@ -23,6 +20,11 @@ public static class RpcExceptionExtensions
     public static ServerError? GetServerError(this RpcException exception)
     {
         ArgumentNullException.ThrowIfNull(exception);
+        if (exception is ServerErrorException known)
+        {
+            return known.Error;
+        }
+
         if (exception.Trailers.GetValueBytes(DetailsTrailer) is not { } bytes
             || !TryParse(bytes, out RpcStatus status))
         {
@@ -35,15 +37,15 @@ public static class RpcExceptionExtensions
             return null;
         }
 
-        IEnumerable<BadRequest.Types.FieldViolation> violations =
-            Find<BadRequest>(status)?.FieldViolations ?? [];
         return new ServerError(
-            ReasonOf(info.Reason),
+            exception.StatusCode,
+            ErrorReasons.Parse(info.Reason),
             info.Reason,
             status.Message,
             new Dictionary<string, string>(info.Metadata),
-            [.. violations.Select(ToContract)],
-            Find<RetryInfo>(status)?.RetryDelay?.ToTimeSpan());
+            [.. Find<BadRequest>(status)?.FieldViolations ?? []],
+            Find<RetryInfo>(status)?.RetryDelay?.ToTimeSpan(),
+            info.Metadata.TryGetValue("incident_id", out string? incident) ? incident : null);
     }
 
     private static bool TryParse(byte[] bytes, out RpcStatus status)
@@ -72,22 +74,5 @@ public static class RpcExceptionExtensions
         }
 
         return null;
-    }
-
-    private static FieldViolation ToContract(BadRequest.Types.FieldViolation violation) => new()
-    {
-        Field = violation.Field,
-        Reason = ReasonOf(violation.Reason),
-        Description = violation.Description,
-    };
-
-    // The wire has TOKEN_INVALID, the contract's enum ERROR_REASON_TOKEN_INVALID.
-    private static ErrorReason ReasonOf(string name)
-    {
-        int? number = CommonReflection.Descriptor
-            .FindTypeByName<Google.Protobuf.Reflection.EnumDescriptor>(nameof(ErrorReason))
-            ?.FindValueByName("ERROR_REASON_" + name)
-            ?.Number;
-        return (ErrorReason)(number ?? 0);
     }
 }

@@ -1,11 +1,15 @@
+using DeviceOperations.Rpc;
 using DeviceOperations.V1;
+using Grpc.Core;
 
 namespace DeviceOperations.Client;
 
 /// <summary>
-/// Why a call failed, as the server tells it beside the status code. Read it with
-/// <see cref="RpcExceptionExtensions.GetServerError"/>.
+/// Why a call or a session failed, as the server says it. Read it from a failed call with
+/// <see cref="RpcExceptionExtensions.GetServerError"/>, from an answer or an event with
+/// <see cref="From(Failure)"/>.
 /// </summary>
+/// <param name="StatusCode">The code the call ended with, or would have ended with.</param>
 /// <param name="Reason">
 /// What happened; <see cref="ErrorReason.Unspecified"/> when the server is newer than this
 /// client and gives a reason it does not know. <paramref name="ReasonName"/> always has it.
@@ -17,14 +21,52 @@ namespace DeviceOperations.Client;
 /// <param name="RetryDelay">
 /// How long to wait before trying again; null when trying again does not help.
 /// </param>
+/// <param name="IncidentId">Key to the server's log; null unless the fault is the server's.</param>
 public sealed record ServerError(
+    StatusCode StatusCode,
     ErrorReason Reason,
     string ReasonName,
     string Message,
     IReadOnlyDictionary<string, string> Metadata,
-    IReadOnlyList<FieldViolation> Violations,
-    TimeSpan? RetryDelay)
+    IReadOnlyList<BadRequest.Types.FieldViolation> Violations,
+    TimeSpan? RetryDelay,
+    string? IncidentId)
 {
-    /// <summary>Key to the server's log; null unless the fault is the server's.</summary>
-    public string? IncidentId => Metadata.GetValueOrDefault("incident_id");
+    /// <summary>A failure that came as data: in an event, a session, an answer.</summary>
+    /// <param name="failure">The failure.</param>
+    public static ServerError From(Failure failure)
+    {
+        ArgumentNullException.ThrowIfNull(failure);
+        return new ServerError(
+            (StatusCode)failure.StatusCode,
+            ErrorReasons.Known(failure.Reason),
+            ErrorReasons.NameOf(failure.Reason),
+            failure.Message,
+            new Dictionary<string, string>(failure.Metadata),
+            [.. failure.Violations],
+            failure.RetryDelay?.ToTimeSpan(),
+            failure.IncidentId is { Length: > 0 } incident ? incident : null);
+    }
+
+    /// <summary>Why a session was stopped, as its last event says.</summary>
+    /// <param name="cancelled">The event.</param>
+    public static ServerError From(SessionCancelled cancelled)
+    {
+        ArgumentNullException.ThrowIfNull(cancelled);
+        var said = cancelled.ReasonText is { Length: > 0 } text ? $": {text}" : ".";
+        return new ServerError(
+            cancelled.Reason switch
+            {
+                ErrorReason.DeadlineExpired => StatusCode.DeadlineExceeded,
+                ErrorReason.ShuttingDown => StatusCode.Unavailable,
+                _ => StatusCode.Cancelled,
+            },
+            ErrorReasons.Known(cancelled.Reason),
+            ErrorReasons.NameOf(cancelled.Reason),
+            "The session was cancelled" + said,
+            new Dictionary<string, string>(),
+            [],
+            RetryDelay: null,
+            IncidentId: null);
+    }
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Protocol, TypeVar
+from dataclasses import replace
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from deviceops.v1 import session_pb2
-from domains.clients import client_of
+from domains.clients import caller
 from domains.errors import InvalidArgument
 from domains.session.convert.events import SessionConverter
 from domains.session.convert.values import delivery_from_proto
@@ -30,10 +31,6 @@ class Call(Protocol):
 
     def time_remaining(self) -> float | None:
         """Seconds until the call's deadline; None without one."""
-        ...
-
-    def invocation_metadata(self) -> Any:
-        """Keys and values that the client sent with the call."""
         ...
 
 
@@ -64,9 +61,8 @@ class SessionStreams:
             DomainError: As `SessionRunner.run`.
         """
         events = self._runner.run(
-            request,
+            replace(request, owner=caller().name),
             checked_delivery(delivery, "delivery"),
-            client=client_of(call),
             expired=_deadline_of(call),
         )
         return self._converter.responses(events, response)

@@ -33,7 +33,7 @@ async def run_job(
     """
     report: Any = None
     events: AsyncGenerator[Any] = runner.run(
-        session.device_id, session.session_id, job, remaining=session.remaining()
+        session.device_id, session.session_id, job, remaining=session.run_left()
     )
     async with aclosing(events):
         async for event in events:

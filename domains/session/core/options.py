@@ -16,11 +16,15 @@ def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation
     found: list[FieldViolation | None] = []
     if options.request_id:
         found.append(checks.request_id(f"{path}.request_id", options.request_id))
-    found.append(
-        checks.number(
-            f"{path}.run_timeout", options.timeout_seconds, LIMITS["SessionOptions.run_timeout"]
-        )
+    times = (
+        ("queue_timeout", options.queue_timeout_seconds),
+        ("run_timeout", options.run_timeout_seconds),
+        ("retention", options.retention_seconds),
     )
+    for field, seconds in times:
+        if seconds is not None:
+            limit = LIMITS[f"SessionOptions.{field}"]
+            found.append(checks.number(f"{path}.{field}", seconds, limit))
     found += checks.lines(f"{path}.tags", options.tags, LIMITS["SessionOptions.tags"])
     metadata = LIMITS["SessionOptions.metadata"]
     found.append(checks.elements(f"{path}.metadata", len(options.metadata), metadata))

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from domains.clients import DEFAULT_CLIENT
 from domains.session.core.session import Session
 from domains.session.types import Outcome, Phase, SessionKind, SessionOptions
 
 Work = Callable[[Session], Awaitable[Outcome | None]]
+
+
+class WorkPaused(Exception):
+    """Raised by work that was asked to pause and has kept what it needs to go on."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,13 @@ class SessionPlan:
     `work` is called when the session's turn comes; what it raises ends the session. To
     stop the session, and when its time is over, its coroutine is cancelled and must clean
     up and end; with `stop` that is called instead, and the work ends by itself, in time.
-    `queue` is where the session waits, if not in its device's queue.
+    `pause` asks the work to end with WorkPaused between two steps; when the session's turn
+    comes again, `work` is called again and goes on from there. Without it, a session of
+    this plan can only be paused while it waits.
+
+    `queue` is where the session waits, if not in its device's queue. `cost` is how much
+    work it is, comparable among plans of the same kind, model and device; None when it is
+    comparable with none, and nobody can say how long it will take.
     """
 
     kind: SessionKind
@@ -26,9 +37,11 @@ class SessionPlan:
     expected_phases: tuple[Phase, ...]
     work: Work
     stop: Callable[[Session], None] | None = None
+    pause: Callable[[Session], None] | None = None
     model_id: str = ""
     seeds: tuple[int, ...] = ()
     steps: int = 0
+    cost: float | None = None
     parent_session_id: str = ""
     queue: str = ""
 
@@ -37,12 +50,13 @@ class SessionPlan:
 class SessionRequest:
     """A session that a call asks for.
 
-    `digest` stands for the whole request: the same request_id with another digest is
-    refused. `prepare` checks and resolves the request, and raises what forbids it; it is
-    not asked when an earlier call started the session, since what the request named may
-    be gone by now.
+    `digest` stands for the whole request: the same request_id of the same owner with
+    another digest is refused. `prepare` checks and resolves the request, and raises what
+    forbids it; it is not asked when an earlier call started the session, since what the
+    request named may be gone by now. `owner` is the client whose session it will be.
     """
 
     options: SessionOptions
     digest: bytes
     prepare: Callable[[], Awaitable[SessionPlan]]
+    owner: str = DEFAULT_CLIENT

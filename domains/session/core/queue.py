@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from domains.clock import Clock
 from domains.errors import Cancelled
 from domains.loops import kept
 from domains.rooms import Room
+from domains.session.core.estimates import Estimates
+from domains.session.core.plan import WorkPaused
 from domains.session.core.session import Session
-from domains.session.errors import QueueFull, SessionTimedOut
+from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit
 from domains.session.ports import FaultReporter
+from domains.session.types import Priority, SessionState
+
+_PATIENCE_SECONDS = 600.0
 
 Turn = Callable[[Session], Awaitable[None]]
 
@@ -28,27 +35,43 @@ class _Place:
 class DeviceQueue:
     """Runs sessions of one device one after another.
 
-    By priority; among equals clients take turns, and the sessions of one client come in
-    the order of their arrival. One client alone may fill the queue; once others wait, it
-    holds at most half of it, and what it holds beyond keeps nobody out.
+    By priority; among equals clients take turns, and the sessions of one client come in the
+    order of their arrival. A client's first session of a priority that has waited for ten
+    minutes counts as the most urgent, if none of that client and priority was taken for as
+    long: nobody waits for ever, and nobody gets ahead by waiting in numbers. One client alone may fill the queue; once others wait, it holds at most
+    half of it, and what it holds beyond keeps nobody out.
 
-    A session that is cancelled or whose time is over while it waits never starts. Work
-    that raises ends its session and never the queue.
+    A session that is cancelled or whose time is over while it waits never starts. One that
+    is paused keeps its place in the room and in the order of arrival, and waits again once
+    it is resumed. Work that raises ends its session and never the queue.
 
     Args:
         device_id: The device, or another name for what only one session may use at a time.
         length: Sessions that may wait.
         describe: What a client sees of an error.
+        estimates: How long work will take; learns from what is done here.
+        clock: The time.
     """
 
-    def __init__(self, device_id: str, *, length: int, describe: FaultReporter) -> None:
+    def __init__(
+        self,
+        device_id: str,
+        *,
+        length: int,
+        describe: FaultReporter,
+        estimates: Estimates,
+        clock: Clock,
+    ) -> None:
         self.device_id = device_id
         self._describe = describe
-        self._waiting: list[_Place] = []
+        self._estimates = estimates
+        self._clock = clock
+        self._places: list[_Place] = []  # of those that wait or are paused
         self._room = Room(length)
         self._arrivals = itertools.count()
         self._turns = itertools.count()
         self._last_turns: dict[str, int] = {}
+        self._served: dict[tuple[str, Priority], float] = {}
         self._wake = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self.running: Session | None = None
@@ -56,11 +79,11 @@ class DeviceQueue:
     @property
     def depth(self) -> int:
         """Sessions that wait."""
-        return len(self._waiting)
+        return sum(_waits(place) for place in self._places)
 
     def position_of_next(self) -> int:
         """How many sessions would at most be before a new one of normal priority."""
-        return len(self._waiting) + (self.running is not None)
+        return self.depth + (self.running is not None)
 
     def submit(self, session: Session, turn: Turn) -> None:
         """Put a session in; its queue position is known when this returns.
@@ -69,16 +92,27 @@ class DeviceQueue:
             QueueFull: There is no room, or none for this client while others wait.
         """
         self._drop_finished()
-        client = session.client
-        if not self._room.has_place_for(client):
-            shared = not self._room.alone(client)
-            raise QueueFull(self.device_id, self._room.limit_for(client), shared=shared)
-        self._room.take(client)
-        self._waiting.append(_Place(session, turn, next(self._arrivals)))
-        self._update_positions()
+        owner = session.owner
+        if not self._room.has_place_for(owner):
+            shared = not self._room.alone(owner)
+            raise QueueFull(self.device_id, self._room.limit_for(owner), shared=shared)
+        self._room.take(owner)
+        self._places.append(_Place(session, turn, next(self._arrivals)))
+        self.reorder()
         if self._runner is None:
             name = f"queue {self.device_id}"
             self._runner = asyncio.create_task(kept(name, self._run), name=name)
+        self._wake.set()
+
+    def reorder(self) -> None:
+        """Look again at who comes when: a session was paused, resumed or made more urgent."""
+        running = self.running
+        before = 0 if running is None else 1
+        wait = 0.0 if running is None else self._estimates.left(running)
+        for position, session in enumerate(self.waiting()):
+            work = self._estimates.left(session)
+            session.move_in_queue(position + before, wait=wait, work=work)
+            wait = None if wait is None or work is None else wait + work
         self._wake.set()
 
     async def stop(self) -> None:
@@ -97,53 +131,73 @@ class DeviceQueue:
 
         Within a round the client goes first whose last turn is longest ago.
         """
-        rounds: Counter[tuple[int, str]] = Counter()
+        rounds: Counter[tuple[Priority, str]] = Counter()
+        firsts: set[tuple[str, Priority]] = set()
         keys: dict[int, tuple[int, int, int, int]] = {}
-        for place in sorted(self._waiting, key=lambda place: place.arrival):
+        waiting = [place for place in self._places if _waits(place)]
+        for place in sorted(waiting, key=lambda place: place.arrival):
             session = place.session
-            priority = session.options.priority.value
+            owner, priority = session.owner, session.options.priority
+            if (owner, priority) not in firsts:
+                firsts.add((owner, priority))
+                if self._neglected(session):
+                    priority = Priority.HIGH
+            last_turn = self._last_turns.get(owner, -1)
             keys[place.arrival] = (
-                priority,
-                rounds[priority, session.client],
-                self._last_turns.get(session.client, -1),
+                priority.value,
+                rounds[priority, owner],
+                last_turn,
                 place.arrival,
             )
-            rounds[priority, session.client] += 1
-        return sorted(self._waiting, key=lambda place: keys[place.arrival])
+            rounds[priority, owner] += 1
+        return sorted(waiting, key=lambda place: keys[place.arrival])
+
+    def _neglected(self, session: Session) -> bool:
+        """Whether it has waited too long, and every other like it of its client as well."""
+        key = session.owner, session.options.priority
+        since_turn = self._clock.monotonic() - self._served.get(key, -math.inf)
+        return min(session.waited_seconds, since_turn) >= _PATIENCE_SECONDS
 
     def _remove(self, places: list[_Place]) -> None:
         gone = {place.arrival for place in places}
-        self._waiting = [place for place in self._waiting if place.arrival not in gone]
+        self._places = [place for place in self._places if place.arrival not in gone]
         for place in places:
-            self._room.give_back(place.session.client)
-        self._update_positions()
+            self._room.give_back(place.session.owner)
+        self.reorder()
 
-    def _note_turn(self, client: str) -> None:
+    def _note_turn(self, session: Session) -> None:
         """Remember it of those who wait, and of the one whose turn it is."""
-        waiting = {place.session.client for place in self._waiting}
-        self._last_turns = {c: t for c, t in self._last_turns.items() if c in waiting}
-        self._last_turns[client] = next(self._turns)
+        waiting = {place.session.owner for place in self._places}
+        self._last_turns = {o: t for o, t in self._last_turns.items() if o in waiting}
+        self._served = {key: t for key, t in self._served.items() if key[0] in waiting}
+        self._last_turns[session.owner] = next(self._turns)
+        self._served[session.owner, session.options.priority] = self._clock.monotonic()
 
     async def _run(self) -> None:
         while True:
+            self._wake.clear()
             self._drop_finished()
-            if not self._waiting:
-                self._wake.clear()
+            order = self._in_order()
+            if not order:
                 await self._wake.wait()
                 continue
-            place = self._in_order()[0]
+            place = order[0]
             self.running = place.session
-            self._note_turn(place.session.client)
+            self._note_turn(place.session)
             self._remove([place])
             try:
-                await self._take(place.session, place.turn)
+                await self._take(place)
             finally:
                 self.running = None
 
-    async def _take(self, session: Session, turn: Turn) -> None:
+    async def _take(self, place: _Place) -> None:
         """One session's turn. What it raises ends the session."""
+        session = place.session
         try:
-            await turn(session)
+            await place.turn(session)
+            self._estimates.learn(session)
+        except WorkPaused as error:
+            self._keep(place, error)
         except Cancelled:
             session.cancel()
         except asyncio.CancelledError as error:
@@ -157,25 +211,37 @@ class DeviceQueue:
         except Exception as error:
             self._fail(session, error)
 
+    def _keep(self, place: _Place, error: WorkPaused) -> None:
+        """Work has paused: its session waits to be resumed."""
+        session = place.session
+        if session.cancel_reason is not None:
+            session.cancel()
+        elif session.state is SessionState.PAUSING:
+            self._room.take(session.owner)
+            self._places.append(place)
+            session.pause()
+        else:  # nobody asked for it: a defect
+            self._fail(session, error)
+
     def _fail(self, session: Session, error: BaseException) -> None:
         session.fail(self._describe(error))
 
     def _drop_finished(self) -> None:
         for session in self.waiting():
-            if not session.state.final and session.remaining() <= 0:
+            if session.wait_left() <= 0:
+                seconds = session.options.queue_timeout_seconds or 0.0
                 self._fail(
-                    session,
-                    SessionTimedOut(session.session_id, session.options.timeout_seconds),
+                    session, SessionTimedOut(session.session_id, TimeLimit.QUEUE, seconds)
                 )
-        finished = [place for place in self._waiting if place.session.state.final]
+        finished = [place for place in self._places if place.session.state.final]
         if finished:
             self._remove(finished)
 
     def expire(self) -> None:
-        """End waiting sessions whose time is over; call now and then."""
+        """End waiting sessions whose time is over, and look who is next; call now and then."""
         self._drop_finished()
+        self.reorder()
 
-    def _update_positions(self) -> None:
-        before = 1 if self.running is not None else 0
-        for position, session in enumerate(self.waiting()):
-            session.move_in_queue(position + before)
+
+def _waits(place: _Place) -> bool:
+    return place.session.state is SessionState.QUEUED

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from domains.clock import Clock
 from domains.errors import DomainError
+from domains.session.core.selection import Selection
 from domains.session.core.session import Session
 from domains.session.errors import EventsExpired
 from domains.session.ports import ArtifactReader
@@ -55,7 +56,7 @@ class SessionReader:
         """Entries from `from_sequence` on to the last, with passing events.
 
         0 and 1 mean every entry that is kept: of a session that ended long ago progress may
-        be missing.
+        be missing. What `delivery` leaves out is skipped, its number too.
 
         Raises:
             EventsExpired: `from_sequence` is more than one past the newest entry, or entries
@@ -66,38 +67,46 @@ class SessionReader:
         cursor = max(from_sequence, 1)
         if not (cursor == 1 or log.first_sequence <= cursor <= log.last_sequence + 1):
             raise EventsExpired(from_sequence, log.first_sequence, log.last_sequence)
+        selection = Selection(delivery)
         shown: SessionEvent | None = None
         position = session.queue_position
+        loop = asyncio.get_running_loop()
+        spoke = loop.time()
         while True:
             change = log.change()
             while cursor <= log.last_sequence:
                 if 1 < cursor < log.first_sequence and not condensed:  # meanwhile
                     raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
                 entry = log.entry(cursor)
+                cursor = entry.sequence + 1
+                if not selection.takes(entry):
+                    continue
                 if delivery.image_data and isinstance(entry.event, ImageFinished):
                     async with aclosing(self._with_data(entry, entry.event)) as events:
                         async for event in events:
                             yield event
                 else:
                     yield entry
-                cursor = entry.sequence + 1
+                spoke = loop.time()
             if log.terminal is not None:
                 return
             if session.queue_position != position:
                 position = session.queue_position
-                yield self._passing(session, QueueMoved(position))
-            if (
-                delivery.previews.every_steps
-                and log.preview is not None
-                and log.preview is not shown
-            ):
-                shown = log.preview
-                yield shown
+                moved = QueueMoved(position, session.estimated_start_time)
+                if selection.wants(moved):
+                    yield self._passing(session, moved)
+                    spoke = loop.time()
+            preview = log.preview if delivery.previews.every_steps else None
+            if preview is not None and preview is not shown:
+                shown = preview
+                yield preview
+                spoke = loop.time()
             try:
-                async with asyncio.timeout(self._heartbeat_seconds):
+                async with asyncio.timeout_at(spoke + self._heartbeat_seconds):
                     await change.wait()
             except TimeoutError:
                 yield self._passing(session, Heartbeat(session.phase))
+                spoke = loop.time()
 
     def _passing(self, session: Session, event: Passing) -> SessionEvent:
         return SessionEvent(

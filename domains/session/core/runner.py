@@ -8,13 +8,12 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
-from domains.clients import DEFAULT_CLIENT
 from domains.errors import Reason
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.errors import SessionTimedOut
+from domains.session.errors import SessionTimedOut, TimeLimit
 from domains.session.types import ENTRIES, Accepted, Delivery, OnDisconnect, SessionEvent
 
 
@@ -39,7 +38,6 @@ class SessionRunner:
         request: SessionRequest,
         delivery: Delivery = ENTRIES,
         *,
-        client: str = DEFAULT_CLIENT,
         expired: Callable[[], bool] = _never,
     ) -> AsyncGenerator[SessionEvent]:
         """Start the session, or find the one that its request_id started; follow it.
@@ -51,7 +49,6 @@ class SessionRunner:
         Args:
             request: What the call asks for.
             delivery: How the events come to the call.
-            client: Whose call it is.
             expired: Whether the call is dropped because its own deadline passed.
 
         Raises:
@@ -59,7 +56,7 @@ class SessionRunner:
             DomainError: The request cannot be prepared, the queue is full, the server is
                 shutting down, the session failed or was cancelled.
         """
-        session, existing = await self._find_or_open(request, client)
+        session, existing = await self._find_or_open(request)
         events = self._reader.events(session, delivery=delivery)
         session.followers += 1
         try:
@@ -75,28 +72,26 @@ class SessionRunner:
                 session.request_cancel(reason)
         session.raise_for_end()
 
-    async def _find_or_open(self, request: SessionRequest, client: str) -> tuple[Session, bool]:
+    async def _find_or_open(self, request: SessionRequest) -> tuple[Session, bool]:
         """The session, and whether an earlier call had opened it."""
-        options, digest = request.options, request.digest
-        if known := self._sessions.known(options.request_id, digest):
+        if known := self._sessions.known(request):
             return known, True
         plan = await request.prepare()
         # The same request may have come twice at once: the first to get here opened it.
-        if known := self._sessions.known(options.request_id, digest):
+        if known := self._sessions.known(request):
             return known, True
-        turn = partial(_take_turn, plan)
-        opened = self._sessions.open(plan, turn, options=options, digest=digest, client=client)
-        return opened, False
+        return self._sessions.open(plan, partial(_take_turn, plan), request), False
 
 
 async def _take_turn(plan: SessionPlan, session: Session) -> None:
     """The session's turn; its queue ends the session with what this raises."""
     work = asyncio.ensure_future(plan.work(session))
+    pause = None if plan.pause is None else partial(plan.pause, session)
     if plan.stop is None:
-        session.start(work.cancel)
-        limit = asyncio.timeout(session.remaining())
+        session.start(work.cancel, pause)
+        limit = asyncio.timeout(session.run_left())
     else:
-        session.start(partial(plan.stop, session))
+        session.start(partial(plan.stop, session), pause)
         limit = asyncio.timeout(None)
     try:
         async with limit:
@@ -104,6 +99,6 @@ async def _take_turn(plan: SessionPlan, session: Session) -> None:
     except TimeoutError:
         if not limit.expired():
             raise
-        seconds = session.options.timeout_seconds
-        raise SessionTimedOut(session.session_id, seconds, began=True) from None
+        seconds = session.options.run_timeout_seconds
+        raise SessionTimedOut(session.session_id, TimeLimit.RUN, seconds) from None
     session.complete(outcome)

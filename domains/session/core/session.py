@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from domains.clock import Clock
 from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
+from domains.session.core.times import SessionTimes, Spell
 from domains.session.errors import SessionFailed, cancellation
 from domains.session.types import (
     Accepted,
@@ -17,17 +18,20 @@ from domains.session.types import (
     ImageFinished,
     ImageResult,
     Outcome,
+    Paused,
     Phase,
     PhaseStarted,
     Preview,
     ProgressEvent,
+    Resumed,
     SessionKind,
     SessionOptions,
-    SessionSnapshot,
     SessionState,
     StepFinished,
     TransferProgress,
 )
+from domains.session.views import SessionSnapshot
+from domains.values import ByteFigure
 
 
 class Session:
@@ -36,7 +40,10 @@ class Session:
     It belongs to the event loop that made it. Every change of state goes through a
     method here, which also writes the log, so that the two cannot disagree; whatever
     comes after the terminal entry is ignored, since a worker may report late. `followers`
-    counts the calls that run the session and are still open. `client` is whose work it is.
+    counts the calls that run the session and are still open. `owner` is whose work it is.
+    `cost` is how much work it is, comparable among sessions of its kind, device and model;
+    None when it is comparable with none. `changed` is called after each change that those
+    who look from outside are to see.
     """
 
     def __init__(
@@ -48,10 +55,12 @@ class Session:
         device_id: str,
         model_id: str,
         total_steps: int,
+        cost: float | None,
         parent_session_id: str,
-        client: str,
+        owner: str,
         retention: timedelta,
         clock: Clock,
+        changed: Callable[[Session], None],
     ) -> None:
         self.session_id = session_id
         self.kind = kind
@@ -59,28 +68,29 @@ class Session:
         self.device_id = device_id
         self.model_id = model_id
         self.parent_session_id = parent_session_id
-        self.client = client
+        self.owner = owner
+        self.cost = cost
         self.state = SessionState.QUEUED
         self.phase: Phase | None = Phase.QUEUED
         self.queue_position = 0
         self.images: tuple[ImageResult, ...] = ()
         self.failure: Failure | None = None
-        self.create_time = clock.wall()
-        self.start_time: datetime | None = None
-        self.end_time: datetime | None = None
-        self._began = clock.monotonic()
-        self._deadline = self._began + options.timeout_seconds
-        self._started = 0.0
-        self._expires: float | None = None
+        self.peak_memory: ByteFigure | None = None
         self.log = EventLog(session_id, clock)
         self.cancel_reason: Reason | None = None
         self.followers = 0
+        self._times = SessionTimes(clock)
+        self._estimated_start: float | None = None
+        self._work_left: float | None = None
         self._cancel_work: Callable[[], object] | None = None
+        self._pause_work: Callable[[], object] | None = None
+        self._asked_by, self._reason_text = "", ""
         self._total_steps = total_steps
         self._done_steps = 0
         self._moved_share = 0.0  # of the bytes of what is moved now
         self._retention = retention
         self._clock = clock
+        self._changed = changed
 
     def accept(
         self, expected_phases: tuple[Phase, ...], seeds: tuple[int, ...], steps: int
@@ -94,29 +104,90 @@ class Session:
                 expected_phases,
                 seeds,
                 steps,
-                self._clock.shown(self._deadline),
+                self._times.shown_in(self.wait_left()),
+                self.estimated_end_time,
             )
         )
 
-    def move_in_queue(self, position: int) -> None:
-        """Note how many sessions are before this one."""
+    # Its place in the queue and its time.
+
+    def move_in_queue(
+        self, position: int, *, wait: float | None = None, work: float | None = None
+    ) -> None:
+        """Note how many sessions are before this one.
+
+        Args:
+            position: That many.
+            wait: Seconds until its turn, as far as anybody knows.
+            work: Seconds that its work will take from then on, likewise.
+        """
+        self._estimated_start = None if wait is None else self._clock.monotonic() + wait
+        self._work_left = work
         if position != self.queue_position:
             self.queue_position = position
-            self.log.wake()
+            self._note_change()
 
-    def remaining(self) -> float:
-        """Seconds until the session's timeout; 0 when it is over."""
-        return max(self._deadline - self._clock.monotonic(), 0.0)
+    def wait_left(self) -> float:
+        """Seconds that it may still wait for its first turn; infinite without a limit."""
+        return self._times.wait_left(self.options)
 
-    def start(self, cancel_work: Callable[[], object]) -> None:
-        """The session's turn has come. `cancel_work` asks the work to stop."""
+    def run_left(self) -> float:
+        """Seconds that it may still be worked on; 0 when they are over."""
+        return self._times.run_left(self.options)
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds for which it has waited for its turns."""
+        return self._times.spent(Spell.WAITING)
+
+    @property
+    def worked_seconds(self) -> float:
+        """Seconds for which it has been worked on."""
+        return self._times.spent(Spell.RUNNING)
+
+    @property
+    def create_time(self) -> datetime:
+        """When it was accepted."""
+        return self._times.create_time
+
+    @property
+    def estimated_start_time(self) -> datetime | None:
+        """When its turn is expected; None unless it waits and somebody knows."""
+        if self.state is not SessionState.QUEUED or self._estimated_start is None:
+            return None
+        return self._times.shown_in(max(self._estimated_start - self._clock.monotonic(), 0.0))
+
+    @property
+    def estimated_end_time(self) -> datetime | None:
+        """When it is expected to be final; None once it is, and while nobody knows."""
+        if self._estimated_start is None or self._work_left is None:
+            return None
+        if self.state.final or self.state is SessionState.PAUSED:
+            return None
+        wait = self._estimated_start - self._clock.monotonic()
+        return self._times.shown_in(max(wait + self._work_left, 0.0))
+
+    # What happens to it.
+
+    def start(
+        self,
+        cancel_work: Callable[[], object],
+        pause_work: Callable[[], object] | None = None,
+    ) -> None:
+        """The session's turn has come.
+
+        Args:
+            cancel_work: Asks the work to stop.
+            pause_work: Asks it to stop so that it can go on later; None where it cannot.
+        """
         self.state = SessionState.RUNNING
         self.phase = None
         self.queue_position = 0
-        self.start_time = self._clock.wall()
-        self._started = self._clock.monotonic()
-        self._cancel_work = cancel_work
-        self.log.wake()
+        self._times.enter(Spell.RUNNING)
+        if self._estimated_start is not None:
+            self._estimated_start = self._clock.monotonic()
+        self._cancel_work, self._pause_work = cancel_work, pause_work
+        self._note_change()
 
     def record(self, event: ProgressEvent) -> None:
         """Note progress. A preview replaces the one before it."""
@@ -125,13 +196,14 @@ class Session:
         if isinstance(event, Preview):
             self.log.show(event)
             return
+        self.log.append(event)
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
+            self._note_change()
         elif isinstance(event, StepFinished):
             self._done_steps += 1
         elif isinstance(event, TransferProgress) and event.total_bytes:
             self._moved_share = event.done_bytes / event.total_bytes
-        self.log.append(event)
 
     def finish_image(self, image: ImageResult) -> None:
         """A picture is kept."""
@@ -140,7 +212,53 @@ class Session:
         self.images = (*self.images, image)
         self.log.append(ImageFinished(image))
 
-    def request_cancel(self, reason: Reason) -> bool:
+    def note_peak(self, figure: ByteFigure) -> None:
+        """How much of its device's memory its work has taken at most."""
+        self.peak_memory = figure
+
+    def update(self, options: SessionOptions) -> None:
+        """Take other options from now on."""
+        self.options = options
+        self._note_change()
+
+    @property
+    def can_pause_work(self) -> bool:
+        """Whether its work, which runs, can stop and go on later."""
+        return self._pause_work is not None
+
+    def request_pause(self, reason_text: str = "", paused_by: str = "") -> None:
+        """Stop it so that it can be resumed: at once while it waits, between two steps
+        while it runs, with `pause` when it has come to that.
+        """
+        self._reason_text, self._asked_by = reason_text, paused_by
+        if self.state is SessionState.QUEUED:
+            self.pause()
+            return
+        self.state = SessionState.PAUSING
+        self._note_change()
+        if self._pause_work is not None:
+            self._pause_work()
+
+    def pause(self) -> None:
+        """It has stopped and can go on."""
+        self.state = SessionState.PAUSED
+        self.queue_position = 0
+        self._times.enter(Spell.PAUSED)
+        self._cancel_work = self._pause_work = None
+        self.log.append(Paused(self._reason_text, self._asked_by))
+        self._note_change()
+
+    def resume(self, resumed_by: str = "") -> None:
+        """It goes on: it waits for its turn again."""
+        self.state = SessionState.QUEUED
+        self.phase = Phase.QUEUED
+        self._times.enter(Spell.WAITING)
+        self.log.append(Resumed(resumed_by))
+        self._note_change()
+
+    def request_cancel(
+        self, reason: Reason, reason_text: str = "", cancelled_by: str = ""
+    ) -> bool:
         """Ask for the session to stop; the first reason stands.
 
         Returns:
@@ -150,11 +268,12 @@ class Session:
             return False
         if self.cancel_reason is None:
             self.cancel_reason = reason
+            self._reason_text, self._asked_by = reason_text, cancelled_by
             if self._cancel_work is None:
                 self.cancel()
             else:
                 self.state = SessionState.CANCELLING
-                self.log.wake()
+                self._note_change()
                 self._cancel_work()
         return True
 
@@ -163,18 +282,19 @@ class Session:
         if self.state.final:
             return
         outcome = outcome or Outcome()
-        queued = max(self._started - self._began, 0.0)
-        total = self._clock.monotonic() - self._began
+        self._end(SessionState.COMPLETED)
         entry = Completed(
             self.images,
             outcome.degradations,
-            {Phase.QUEUED: queued, **outcome.timings},
-            total,
+            {Phase.QUEUED: self.waited_seconds, **outcome.timings},
+            self._times.total,
             self.device_id,
             outcome.report,
+            pause_seconds=self._times.spent(Spell.PAUSED),
+            peak_memory=self.peak_memory,
         )
-        self._end(SessionState.COMPLETED)
         self.log.append(entry)
+        self._note_change()
 
     def fail(self, failure: Failure) -> None:
         """End with an error."""
@@ -183,16 +303,23 @@ class Session:
         self.failure = failure
         self._end(SessionState.FAILED)
         self.log.append(Failed(failure, self.images))
+        self._note_change()
 
     def cancel(self) -> None:
         """End because it was asked for."""
         if self.state.final:
             return
+        reason = self.cancel_reason
         entry = Cancelled(
-            self.cancel_reason or Reason.CANCELLED_BY_CLIENT, self.phase, self.images
+            reason or Reason.CANCELLED_BY_CLIENT,
+            self.phase,
+            self.images,
+            self._reason_text if reason else "",
+            self._asked_by if reason else "",
         )
         self._end(SessionState.CANCELLED)
         self.log.append(entry)
+        self._note_change()
 
     def raise_for_end(self) -> None:
         """Raise what a failed or cancelled session ended with; nothing otherwise."""
@@ -200,25 +327,37 @@ class Session:
         if isinstance(end, Failed):
             raise SessionFailed(end.failure)
         if isinstance(end, Cancelled):
-            raise cancellation(self.session_id, end.reason)
+            raise cancellation(self.session_id, end)
 
     def _end(self, state: SessionState) -> None:
         self.state = state
         self.phase = None
         self.queue_position = 0
-        self.end_time = self._clock.wall()
-        self._expires = self._clock.monotonic() + self._retention.total_seconds()
-        self._cancel_work = None
+        self._times.enter(Spell.OVER)
+        self._cancel_work = self._pause_work = None
+
+    def _note_change(self) -> None:
+        self.log.wake()
+        self._changed(self)
+
+    # How it stands.
+
+    def _kept_for(self) -> float | None:
+        """Seconds until it may be forgotten; None while it is not final."""
+        wish = self.options.retention_seconds
+        kept = self._retention.total_seconds() if wish is None else wish
+        return kept - self._times.spent(Spell.OVER) if self.state.final else None
 
     @property
     def expire_time(self) -> datetime | None:
         """When a final session may be forgotten, as people read it now."""
-        return None if self._expires is None else self._clock.shown(self._expires)
+        return self._times.shown_in(self._kept_for())
 
     @property
     def expired(self) -> bool:
         """Whether it ended so long ago that it may be forgotten."""
-        return self._expires is not None and self._expires <= self._clock.monotonic()
+        left = self._kept_for()
+        return left is not None and left <= 0
 
     def _progress(self) -> float:
         if self.state is SessionState.COMPLETED:
@@ -243,11 +382,15 @@ class Session:
             first_sequence=self.log.first_sequence,
             last_sequence=self.log.last_sequence,
             create_time=self.create_time,
-            start_time=self.start_time,
-            end_time=self.end_time,
+            start_time=self._times.start_time,
+            end_time=self._times.end_time,
             expire_time=self.expire_time,
             options=self.options,
             failure=self.failure,
             images=self.images,
+            owner=self.owner,
             parent_session_id=self.parent_session_id,
+            estimated_start_time=self.estimated_start_time,
+            estimated_end_time=self.estimated_end_time,
+            peak_memory=self.peak_memory,
         )

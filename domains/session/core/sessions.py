@@ -7,15 +7,17 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from domains.clients import DEFAULT_CLIENT
 from domains.clock import Clock
 from domains.errors import Reason
-from domains.session.core.plan import SessionPlan
+from domains.session.core.changes import SessionChanges
+from domains.session.core.estimates import Estimates
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.queue import DeviceQueue, Turn
 from domains.session.core.session import Session
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter
 from domains.session.types import SessionOptions, SessionState
+from domains.session.views import Everyone, Viewer
 
 # Of all sessions together, some twenty megabytes; beyond it the oldest that have ended give
 # up their progress.
@@ -30,6 +32,7 @@ class Sessions:
         queue_length: Sessions that may wait for one device.
         retention: How long a final session is kept.
         kept: Most final sessions kept; older ones go first.
+        changes: Shows what happens to sessions to those who watch all of them.
         clock: The time.
         admit: Raises the error of a plan whose work must not begin now.
     """
@@ -41,6 +44,7 @@ class Sessions:
         queue_length: int,
         retention: timedelta,
         kept: int,
+        changes: SessionChanges,
         clock: Clock,
         admit: Callable[[SessionPlan], None] = lambda plan: None,
     ) -> None:
@@ -50,18 +54,22 @@ class Sessions:
         self._retention = retention
         self._kept = kept
         self._clock = clock
+        self._estimates = Estimates()
+        self.changes = changes
         self._sessions: dict[str, Session] = {}
-        self._by_request_id: dict[str, tuple[Session, bytes]] = {}
+        self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._queues: dict[str, DeviceQueue] = {}
-        self._closed = False
+        self._queue_of: dict[str, DeviceQueue] = {}
+        self.closed = False
+        """Whether no new sessions are taken."""
 
     # Life of the registry.
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
-        self._closed = True
+        self.closed = True
         for session in self._live():
-            if session.state is SessionState.QUEUED:
+            if session.state in (SessionState.QUEUED, SessionState.PAUSED):
                 session.request_cancel(Reason.SHUTTING_DOWN)
         waited = 0.0
         while self._live() and waited < grace_seconds:
@@ -100,7 +108,9 @@ class Sessions:
 
     def _forget(self, session: Session) -> None:
         del self._sessions[session.session_id]
-        self._by_request_id.pop(session.options.request_id, None)
+        del self._queue_of[session.session_id]
+        self._by_request_id.pop((session.owner, session.options.request_id), None)
+        self.changes.remove(session)
 
     # Opening.
 
@@ -108,84 +118,107 @@ class Sessions:
         """The queue of a device, made at first need."""
         if device_id not in self._queues:
             self._queues[device_id] = DeviceQueue(
-                device_id, length=self._queue_length, describe=self._describe
+                device_id,
+                length=self._queue_length,
+                describe=self._describe,
+                estimates=self._estimates,
+                clock=self._clock,
             )
         return self._queues[device_id]
 
-    def known(self, request_id: str, digest: bytes) -> Session | None:
-        """The session an earlier call with this request_id opened.
+    def known(self, request: SessionRequest) -> Session | None:
+        """The session that an earlier call of the same client with this request_id opened.
 
         Raises:
             RequestIdReused: That call was another request.
         """
-        if not request_id or request_id not in self._by_request_id:
-            return None
-        session, known_digest = self._by_request_id[request_id]
-        if known_digest != digest:
+        request_id = request.options.request_id
+        session, digest = self._by_request_id.get((request.owner, request_id), (None, b""))
+        if session is not None and digest != request.digest:
             raise RequestIdReused(request_id, session.session_id)
         return session
 
-    def open(
-        self,
-        plan: SessionPlan,
-        turn: Turn,
-        *,
-        options: SessionOptions,
-        digest: bytes = b"",
-        client: str = DEFAULT_CLIENT,
-    ) -> Session:
+    def open(self, plan: SessionPlan, turn: Turn, request: SessionRequest) -> Session:
         """Accept work: the session is in its device's queue when this returns.
 
         Args:
             plan: What the session shall be.
             turn: Called when the session's turn comes.
-            options: What its request said about it.
-            digest: Stands for the whole request.
-            client: Whose work it is.
+            request: What asked for it.
 
         Raises:
             QueueFull: The device's queue has no room; nothing is kept.
             ShuttingDown: The server takes no new work.
             DomainError: Whatever forbids the work now.
         """
-        if self._closed:
+        if self.closed:
             raise ShuttingDown()
         self._admit(plan)
         session = Session(
             str(uuid.uuid4()),
             plan.kind,
-            options,
+            request.options,
             device_id=plan.device_id,
             model_id=plan.model_id,
             total_steps=plan.steps * len(plan.seeds),
+            cost=plan.cost,
             parent_session_id=plan.parent_session_id,
-            client=client,
+            owner=request.owner,
             retention=self._retention,
             clock=self._clock,
+            changed=self.changes.note,
         )
-        self.queue(plan.queue or plan.device_id).submit(session, turn)
+        queue = self.queue(plan.queue or plan.device_id)
+        queue.submit(session, turn)
         session.accept(plan.expected_phases, plan.seeds, plan.steps)
         self._sessions[session.session_id] = session
-        if options.request_id:
-            self._by_request_id[options.request_id] = (session, digest)
+        self._queue_of[session.session_id] = queue
+        self.changes.note(session)
+        if request.options.request_id:
+            key = request.owner, request.options.request_id
+            self._by_request_id[key] = (session, request.digest)
         return session
 
     # Finding.
 
-    def get(self, session_id: str) -> Session:
+    def get(self, session_id: str, viewer: Viewer = Everyone()) -> Session:
         """The session.
+
+        Args:
+            session_id: Which.
+            viewer: Who asks; what they may not see does not exist for them.
 
         Raises:
             SessionNotFound: There is none of that id.
         """
         session = self._sessions.get(session_id)
-        if session is None:
+        if session is None or not viewer.sees(session.owner):
             raise SessionNotFound(session_id)
         return session
 
     def all(self) -> Sequence[Session]:
         """Every session that is kept, oldest first."""
         return tuple(self._sessions.values())
+
+    # Changing. Whether a session's state allows it has been asked before.
+
+    def pause(self, session: Session, reason_text: str, paused_by: str) -> None:
+        """Stop one that waits or runs so that it can be resumed."""
+        session.request_pause(reason_text, paused_by)
+        self._reorder(session)
+
+    def resume(self, session: Session, resumed_by: str) -> None:
+        """Let a paused one wait for its turn again."""
+        session.resume(resumed_by)
+        self._reorder(session)
+
+    def update(self, session: Session, options: SessionOptions) -> None:
+        """Give a session other options; its place in the queue is as they say."""
+        session.update(options)
+        self._reorder(session)
+
+    def _reorder(self, session: Session) -> None:
+        self._queue_of[session.session_id].reorder()
 
     def forget(self, session: Session) -> None:
         """Forget a final session now."""

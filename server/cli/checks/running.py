@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
-from deviceops.v1 import device_pb2, model_pb2
+from deviceops.v1 import device_info_pb2, device_pb2, model_info_pb2, model_pb2
 from server.app import SERVICE_NAMES
 from server.cli.checks import Finding, note, ok, problem
 from server.cli.client import Client
@@ -41,8 +41,8 @@ def check_devices(client: Client) -> list[Finding]:
         answer = client.ask(client.devices.ListDevices, device_pb2.ListDevicesRequest())
     except CallFailed as error:
         return [_refused("devices", error)]
-    ready = [d for d in answer.devices if d.state == device_pb2.DEVICE_STATE_READY]
-    starting = any(d.state == device_pb2.DEVICE_STATE_STARTING for d in answer.devices)
+    ready = [d for d in answer.devices if d.state == device_info_pb2.DEVICE_STATE_READY]
+    starting = any(d.state == device_info_pb2.DEVICE_STATE_STARTING for d in answer.devices)
     if ready:
         found = [ok("devices", ", ".join(f"{d.device_id} ({d.name})" for d in ready))]
     elif starting:
@@ -51,12 +51,12 @@ def check_devices(client: Client) -> list[Finding]:
         advice = "See why below, and in the server's log."
         found = [problem("devices", "none is ready", advice)]
     for device in answer.devices:
-        if device.state != device_pb2.DEVICE_STATE_READY:
-            state = enum_word(device_pb2.DeviceState, device.state, "DEVICE_STATE_")
+        if device.state != device_info_pb2.DEVICE_STATE_READY:
+            state = enum_word(device_info_pb2.DeviceState, device.state, "DEVICE_STATE_")
             found.append(note(f"device {device.device_id}", f"{state}: {device.explanation}"))
     for probe in answer.probes:
         if not probe.device_count:
-            kind = enum_word(device_pb2.DeviceKind, probe.kind, "DEVICE_KIND_")
+            kind = enum_word(device_info_pb2.DeviceKind, probe.kind, "DEVICE_KIND_")
             found.append(note(f"devices of kind {kind}", f"none: {probe.explanation}"))
     return found
 
@@ -71,7 +71,9 @@ def check_models(client: Client) -> list[Finding]:
     except CallFailed as error:
         return [_refused("models", error)]
     usable = [
-        m.model_id for m in models if m.usable and m.type == model_pb2.MODEL_TYPE_CHECKPOINT
+        m.model_id
+        for m in models
+        if m.usable and m.type == model_info_pb2.MODEL_TYPE_CHECKPOINT
     ]
     found = [
         ok("models", f"checkpoints: {', '.join(usable)}")

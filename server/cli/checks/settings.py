@@ -38,12 +38,33 @@ def check_token(settings: Settings) -> Finding:
     if not settings.auth:
         return note("token", "auth is off: any program on this machine may call the server")
     if not os.path.lexists(path):
-        return ok("token", f"{path} does not exist yet; the first start makes it")
+        return ok("token", f"{path} is not there; a start makes it, unless it was revoked")
     try:
         read(path)
     except TokenError as error:
         return problem("token", str(error), "Then start the server again.")
     return ok("token", f"{path}, readable by its owner alone")
+
+
+def check_token_list(settings: Settings) -> Finding:
+    """The list of tokens: whether a server can use it, and whom it lets in."""
+    from server.token import TokenError
+    from server.token_list import TokenFiles
+
+    files = TokenFiles(settings.token_path)
+    try:
+        listed = files.read()
+    except TokenError as error:
+        return problem("tokens", str(error), "A server that runs goes by what it read before.")
+    if not settings.auth:
+        return note("tokens", "auth is off: none is asked for")
+    if listed is None:
+        return ok("tokens", f"{files.list} does not exist yet; the next start makes it")
+    named = ", ".join(f"{one.name} ({one.role})" for one in listed.tokens)
+    if not listed.has_admin:
+        advice = "Add one: deviceops token add NAME --role admin"
+        return problem("tokens", f"{named or 'none'}; none with role admin", advice)
+    return ok("tokens", named)
 
 
 def check_disk(settings: Settings) -> Finding:

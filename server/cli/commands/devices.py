@@ -33,7 +33,7 @@ def devices(
     """
     if context.invoked_subcommand is not None:
         return
-    from deviceops.v1 import device_pb2
+    from deviceops.v1 import device_info_pb2
     from server.cli import device_rows, device_watch
     from server.cli.output import table
     from server.cli.views import message_facts, write_facts
@@ -58,7 +58,7 @@ def devices(
     table(device_rows.HEADINGS, device_rows.rows(machine))
     for probe in machine.found.probes:
         if probe.explanation and not probe.device_count:
-            kind = enum_word(device_pb2.DeviceKind, probe.kind, "DEVICE_KIND_")
+            kind = enum_word(device_info_pb2.DeviceKind, probe.kind, "DEVICE_KIND_")
             typer.echo(f"no {kind} device: {printable(probe.explanation)}", err=True)
 
 
@@ -92,7 +92,7 @@ def show(
 @app.command("default")
 @reported
 def default(context: typer.Context, device: DeviceId, as_json: AsJson = False) -> None:
-    """Use a device where a request names none, from now on."""
+    """Prefer a device where several would be done equally soon, from now on."""
     from deviceops.v1 import device_pb2
     from server.cli.views import write_message
     from server.cli.wording import printable
@@ -121,11 +121,11 @@ def optimize(
     as_json: AsJson = False,
 ) -> None:
     """Apply a profile and show its effect, measured on a real step before and after."""
-    from deviceops.v1 import device_pb2
+    from deviceops.v1 import device_info_pb2, device_pb2
     from server.cli import device_tasks
     from server.cli.choices import choose
 
-    chosen = choose(device_pb2.OptimizationProfile, "OPTIMIZATION_PROFILE_", profile)
+    chosen = choose(device_info_pb2.OptimizationProfile, "OPTIMIZATION_PROFILE_", profile)
     request = device_pb2.OptimizeDeviceRequest(device_id=device, profile=chosen, model_id=model)
     with connected(context) as client:
         leave(device_tasks.optimize(client, request, as_json=as_json))

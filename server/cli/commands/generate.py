@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SPACINGS
-from server.cli.commands.options import AsJson, connected
+from server.cli.commands.options import AnyOf, AsJson, Devices, connected
 from server.cli.reporting import leave, reported
 
 
@@ -18,10 +18,10 @@ class GenerateCommand(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, every scheduler named."""
-        from deviceops.v1 import inference_pb2
+        from deviceops.v1 import sampling_pb2
         from server.cli.choices import SCHEDULERS, offered
 
-        names = ", ".join(offered(inference_pb2.Scheduler, "SCHEDULER_", SCHEDULERS))
+        names = ", ".join(offered(sampling_pb2.Scheduler, "SCHEDULER_", SCHEDULERS))
         for option in self.params:
             if option.name == "scheduler" and isinstance(option, TyperOption):
                 option.help = f"{names}; or the contract's name."
@@ -33,12 +33,13 @@ def generate(
     context: typer.Context,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
     negative: Annotated[
-        str, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
-    ] = "",
-    model: Annotated[str, typer.Option("--model", "-m", metavar="ID", help="Model id.")] = "",
-    device: Annotated[
-        str, typer.Option("--device", "-d", metavar="ID", help="Device id or alias.")
-    ] = "",
+        str | None, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="ID", help="Model id.")
+    ] = None,
+    device: Devices = None,
+    any_of: AnyOf = "",
     width: Annotated[
         int | None, typer.Option(metavar="N", help="Pixels; multiples of 8.")
     ] = None,
@@ -47,7 +48,11 @@ def generate(
     ] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps.")] = None,
     guidance: Annotated[
-        float | None, typer.Option(metavar="X", help="How strongly the prompt pulls; 1 is off.")
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="How strongly the prompts pull; up to 1 the negative one is not read.",
+        ),
     ] = None,
     guidance_rescale: Annotated[
         float | None, typer.Option(metavar="X", help="Against over-exposure, 0 to 1.")
@@ -98,20 +103,33 @@ def generate(
         ),
     ] = None,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "--output", "-o", metavar="PATH", help="Folder, or file ending .png, .jpg, .webp."
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Folder, or file ending .png, .jpg, .webp; by default the folder out.",
         ),
-    ] = Path("out"),
+    ] = None,
+    no_data: Annotated[
+        bool,
+        typer.Option(
+            "--no-data", help="Leave the pictures with the server and print their artifact ids."
+        ),
+    ] = False,
     request_id: Annotated[
         str | None,
         typer.Option(
             metavar="UUID", help="UUID; the same one never draws twice. By default a fresh one."
         ),
     ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Longest life of the session, waiting included."),
+    queue_timeout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Longest wait for a device: 90, 30s, 5m, 2h."),
+    ] = None,
+    run_timeout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Longest run of one attempt, pauses not counted."),
     ] = None,
     priority: Annotated[
         str | None, typer.Option(metavar="NAME", help=", ".join(PRIORITIES))
@@ -132,7 +150,8 @@ def generate(
 ) -> None:
     """Draw pictures and save them; an existing file is never overwritten.
 
-    Paths of saved pictures go to stdout, progress to stderr. Ctrl-C cancels the work.
+    Paths of saved pictures go to stdout, progress and where it runs to stderr. Ctrl-C
+    cancels the work.
     """
     from server.cli.generation import run
     from server.cli.request import GenerationOptions, parse_seeds
@@ -141,7 +160,8 @@ def generate(
         prompt=prompt,
         negative=negative,
         model=model,
-        device=device,
+        devices=tuple(device or ()),
+        kinds=any_of,
         width=width,
         height=height,
         steps=steps,
@@ -160,9 +180,11 @@ def generate(
         quality=quality,
         preview_every=preview_every,
         request_id=request_id,
-        timeout=timeout,
+        queue_timeout=queue_timeout,
+        run_timeout=run_timeout,
         priority=priority,
         detach=detach,
+        no_data=no_data,
         tags=tuple(tag or ()),
     )
     with connected(context) as client:

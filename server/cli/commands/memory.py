@@ -11,14 +11,9 @@ from server.cli.commands.options import AsJson, connected
 from server.cli.reporting import reported
 
 if TYPE_CHECKING:
-    from deviceops.v1 import memory_pb2
+    from deviceops.v1 import memory_info_pb2
 
 app = typer.Typer(help="Show how full main memory and devices are, and who is lent what.")
-
-ClientName = Annotated[
-    str,
-    typer.Option("--client", metavar="NAME", help="Whose; by default the nameless one's."),
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -67,25 +62,35 @@ def memory(
 @app.command("list")
 @reported
 def list_(
-    context: typer.Context, client_name: ClientName = "", as_json: AsJson = False
+    context: typer.Context,
+    owner: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Only this client's; by default all you may see."),
+    ] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """List a client's allocations, and how the ledger compares with the allocators."""
+    """List allocations, and how the ledger compares with the allocators."""
     from deviceops.v1 import memory_pb2
     from server.cli.output import table
     from server.cli.views import write_message
     from server.cli.wording import byte_figure, moment, size
 
-    request = memory_pb2.ListAllocationsRequest(page_size=1000)
+    listed = memory_pb2.ListAllocationsResponse()
     with connected(context) as client:
-        listed = client.ask(client.memory.ListAllocations, request, client_name=client_name)
+        request = memory_pb2.ListAllocationsRequest(owner=owner)
+        for page in client.pages(client.memory.ListAllocations, request):
+            listed.allocations.extend(page.allocations)
+            if not listed.reconciliations:
+                listed.reconciliations.extend(page.reconciliations)
     if as_json:
         write_message(listed)
         return
     table(
-        ("allocation", "label", "place", "size", "until"),
+        ("allocation", "owner", "label", "place", "size", "until"),
         (
             (
                 one.allocation_id,
+                one.owner,
                 one.label,
                 _place(one.place),
                 size(one.size_bytes),
@@ -97,8 +102,6 @@ def list_(
     for one in listed.reconciliations:
         lent, held = size(one.ledger_bytes), byte_figure(one.allocator)
         typer.echo(f"{_place(one.place)}: {lent} lent to everybody, {held} taken", err=True)
-    if listed.next_page_token:
-        typer.echo("There are more than 1000.", err=True)
 
 
 @app.command("free")
@@ -106,7 +109,6 @@ def list_(
 def free(
     context: typer.Context,
     allocation_id: Annotated[str, typer.Argument(metavar="ALLOCATION")],
-    client_name: ClientName = "",
     as_json: AsJson = False,
 ) -> None:
     """Give an allocation's memory back before its lease ends."""
@@ -114,15 +116,15 @@ def free(
     from server.cli.views import write_message
     from server.cli.wording import size
 
-    request = memory_pb2.DeallocateRequest(allocation_id=allocation_id)
+    request = memory_pb2.DeleteAllocationRequest(allocation_id=allocation_id)
     with connected(context) as client:
-        done = client.ask(client.memory.Deallocate, request, client_name=client_name)
+        done = client.ask(client.memory.DeleteAllocation, request)
     if as_json:
         write_message(done)
     else:
         typer.echo(f"{size(done.freed_bytes)} given back.")
 
 
-def _place(place: memory_pb2.MemoryPlace) -> str:
+def _place(place: memory_info_pb2.MemoryPlace) -> str:
     pinned = "pinned " if place.host.pinned else ""
     return place.device_id or f"{pinned}main memory"

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.commands.options import AsJson, connected
+from server.cli.commands.options import AnyOf, AsJson, Devices, connected
 from server.cli.reporting import leave, reported
 
 if TYPE_CHECKING:
-    from deviceops.v1 import model_pb2
+    from deviceops.v1 import model_info_pb2
 
 app = typer.Typer(help="List the models of the catalogue, show or load one.")
 
@@ -36,7 +36,7 @@ def models(
     """List the models of the catalogue."""
     if context.invoked_subcommand is not None:
         return
-    from deviceops.v1 import model_pb2
+    from deviceops.v1 import model_info_pb2, model_pb2
     from server.cli.choices import choose
     from server.cli.output import table
     from server.cli.views import write_message
@@ -44,13 +44,13 @@ def models(
 
     request = model_pb2.ListModelsRequest(tags=tag or (), usable_only=usable, page_size=500)
     if model_type:
-        request.type = choose(model_pb2.ModelType, "MODEL_TYPE_", model_type)
+        request.type = choose(model_info_pb2.ModelType, "MODEL_TYPE_", model_type)
     if architecture:
         request.architecture = choose(
-            model_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_", architecture
+            model_info_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_", architecture
         )
     if model_format:
-        request.format = choose(model_pb2.ModelFormat, "MODEL_FORMAT_", model_format)
+        request.format = choose(model_info_pb2.ModelFormat, "MODEL_FORMAT_", model_format)
     if order:
         request.order = choose(model_pb2.ModelOrder, "MODEL_ORDER_", order)
     whole = model_pb2.ListModelsResponse()
@@ -67,7 +67,7 @@ def models(
         (
             (
                 model.model_id + (" *" if model.is_default else ""),
-                enum_word(model_pb2.ModelType, model.type, "MODEL_TYPE_"),
+                enum_word(model_info_pb2.ModelType, model.type, "MODEL_TYPE_"),
                 _architecture(model),
                 f"{model.native_width}x{model.native_height}" if model.native_width else "",
                 count(model.parameter_count) if model.parameter_count else "",
@@ -89,7 +89,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show everything known about one model."""
-    from deviceops.v1 import common_pb2, model_pb2
+    from deviceops.v1 import common_pb2, model_info_pb2, model_pb2
     from server.cli.output import details
     from server.cli.views import write_message
     from server.cli.wording import count, enum_word, moment, size
@@ -104,9 +104,9 @@ def show(
         (
             ("model", model.model_id + (" (default)" if model.is_default else "")),
             ("name", model.name if model.name != model.model_id else ""),
-            ("type", enum_word(model_pb2.ModelType, model.type, "MODEL_TYPE_")),
+            ("type", enum_word(model_info_pb2.ModelType, model.type, "MODEL_TYPE_")),
             ("architecture", _architecture(model)),
-            ("format", enum_word(model_pb2.ModelFormat, model.format, "MODEL_FORMAT_")),
+            ("format", enum_word(model_info_pb2.ModelFormat, model.format, "MODEL_FORMAT_")),
             (
                 "native size",
                 f"{model.native_width}x{model.native_height}" if model.native_width else "",
@@ -114,7 +114,7 @@ def show(
             ("parameters", count(model.parameter_count) if model.parameter_count else ""),
             (
                 "data type",
-                enum_word(common_pb2.DataType, model.data_type, "DATA_TYPE_")
+                enum_word(common_pb2.TensorDataType, model.data_type, "TENSOR_DATA_TYPE_")
                 if model.data_type
                 else "",
             ),
@@ -137,22 +137,27 @@ def show(
 def load(
     context: typer.Context,
     model_id: Annotated[str, typer.Argument(help="Model id; empty for the default one.")] = "",
-    device: Annotated[str, typer.Option(help="Device id or alias.")] = "",
+    device: Devices = None,
+    any_of: AnyOf = "",
     as_json: AsJson = False,
 ) -> None:
     """Put a model on a device, so that the first picture need not wait for it."""
     from deviceops.v1 import model_pb2
     from server.cli import device_tasks
+    from server.cli.placing import placement
 
-    request = model_pb2.LoadModelRequest(model_id=model_id, device_id=device)
+    where = placement(device or (), any_of)
+    request = model_pb2.LoadModelRequest(model_id=model_id, placement=where)
     with connected(context) as client:
         leave(device_tasks.load(client, request, as_json=as_json))
 
 
-def _architecture(model: model_pb2.Model) -> str:
-    from deviceops.v1 import model_pb2
+def _architecture(model: model_info_pb2.ModelInfo) -> str:
+    from deviceops.v1 import model_info_pb2
     from server.cli.wording import enum_word
 
     if not model.architecture:
         return ""
-    return enum_word(model_pb2.ModelArchitecture, model.architecture, "MODEL_ARCHITECTURE_")
+    return enum_word(
+        model_info_pb2.ModelArchitecture, model.architecture, "MODEL_ARCHITECTURE_"
+    )

@@ -16,6 +16,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for progra
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="TOML file instead of the usual one.")
 ]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        "-d",
+        metavar="ID",
+        help="Device id or alias. Repeatable: the best one of these. By default the server"
+        " chooses.",
+    ),
+]
+AnyOf = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND,...", help="The best device of these kinds: cuda, rocm, cpu, ..."
+    ),
+]
 
 
 def remember_server(context: typer.Context, **options: Any) -> None:

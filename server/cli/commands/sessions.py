@@ -1,78 +1,67 @@
-"""`deviceops sessions`: list, show, watch, cancel, pause, resume."""
+"""`deviceops sessions`: list, show, watch, queue."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from server.cli.commands import session_control
 from server.cli.commands.options import AsJson, connected
+from server.cli.commands.session_options import (
+    OnDevice,
+    OwnedBy,
+    SessionId,
+    Tags,
+    WithKind,
+    WithModel,
+    WithPriority,
+    WithState,
+)
 from server.cli.reporting import leave, reported
 
-if TYPE_CHECKING:
-    from deviceops.v1 import session_pb2
-
-app = typer.Typer(help="List sessions, show, watch or control one.")
-
-SessionId = Annotated[str, typer.Argument(metavar="SESSION")]
+app = typer.Typer(help="List sessions, show, watch or control them.")
 
 
 @app.callback(invoke_without_command=True)
 @reported
 def sessions(
     context: typer.Context,
-    state: Annotated[
-        list[str] | None, typer.Option(help="queued, running, completed, ...; repeatable.")
-    ] = None,
-    kind: Annotated[str | None, typer.Option(help="generation, model-load, ...")] = None,
-    device: Annotated[str, typer.Option(help="Only on this device.")] = "",
-    tag: Annotated[list[str] | None, typer.Option(help="Repeatable: all of them.")] = None,
+    state: WithState = None,
+    kind: WithKind = None,
+    owner: OwnedBy = "",
+    device: OnDevice = "",
+    model: WithModel = "",
+    tag: Tags = None,
+    priority: WithPriority = "",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List sessions, newest first."""
+    """List sessions, newest first: your own, and everybody's for those who may see them."""
     if context.invoked_subcommand is not None:
         return
-    from deviceops.v1 import processing_pb2, session_pb2
-    from server.cli.choices import choose
+    from deviceops.v1 import processing_pb2
+    from server.cli import session_rows
     from server.cli.output import table
+    from server.cli.session_filter import SessionWords, session_filter
     from server.cli.views import write_message
-    from server.cli.wording import enum_word, moment
 
-    request = processing_pb2.ListSessionsRequest(
-        device_id=device,
-        tags=tag or (),
-        page_size=limit,
-        states=[choose(session_pb2.SessionState, "SESSION_STATE_", s) for s in state or ()],
-    )
-    if kind:
-        request.kind = choose(session_pb2.SessionKind, "SESSION_KIND_", kind)
+    words = SessionWords(state or (), kind or (), owner, device, model, tag or (), priority)
+    request = processing_pb2.ListSessionsRequest(filter=session_filter(words), page_size=limit)
     found = processing_pb2.ListSessionsResponse()
     with connected(context) as client:
         for page in client.pages(client.processing.ListSessions, request):
             found.sessions.extend(page.sessions)
             found.next_page_token = page.next_page_token
+            found.total_count = page.total_count
+            found.revision = found.revision or page.revision
             request.page_size = limit - len(found.sessions)
             if not request.page_size:
                 break
     if as_json:
         write_message(found)
         return
-    table(
-        ("session", "kind", "state", "done", "device", "model", "begun"),
-        (
-            (
-                session.session_id,
-                enum_word(session_pb2.SessionKind, session.kind, "SESSION_KIND_"),
-                enum_word(session_pb2.SessionState, session.state, "SESSION_STATE_"),
-                f"{session.progress:.0%}",
-                session.device_id,
-                session.model_id,
-                moment(session.create_time),
-            )
-            for session in found.sessions
-        ),
-    )
+    table(session_rows.HEADINGS, session_rows.rows(found.sessions))
     if found.next_page_token:
         typer.echo(f"There are more than {limit}; see --limit.", err=True)
 
@@ -82,6 +71,9 @@ def sessions(
 def show(context: typer.Context, session_id: SessionId, as_json: AsJson = False) -> None:
     """Show one session and how it stands."""
     from deviceops.v1 import processing_pb2
+    from server.cli import session_rows
+    from server.cli.failures import block, from_failure
+    from server.cli.output import details
     from server.cli.views import write_message
 
     with connected(context) as client:
@@ -92,101 +84,81 @@ def show(context: typer.Context, session_id: SessionId, as_json: AsJson = False)
     if as_json:
         write_message(found)
         return
-    _details(found.session)
+    details(session_rows.facts(found.session))
+    if found.session.HasField("failure"):
+        typer.echo(block(from_failure(found.session.failure)))
 
 
 @app.command("watch")
 @reported
 def watch(
     context: typer.Context,
-    session_id: SessionId,
+    session_id: Annotated[
+        str, typer.Argument(metavar="[SESSION]", help="By default all sessions are followed.")
+    ] = "",
     first: Annotated[
-        int, typer.Option("--from", min=0, max=2**64 - 1, help="First event wanted.")
+        int,
+        typer.Option(
+            "--from",
+            min=0,
+            max=2**63 - 1,
+            help="First event wanted; of all sessions, the revision after which.",
+        ),
     ] = 0,
+    state: WithState = None,
+    kind: WithKind = None,
+    owner: OwnedBy = "",
+    device: OnDevice = "",
+    model: WithModel = "",
+    tag: Tags = None,
+    priority: WithPriority = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show a session's events, live to its end. Ctrl-C ends the watching, not the session.
+    """Show a session's events, live to its end; without SESSION, follow all that match.
 
-    The exit code tells how the session ended.
+    Ctrl-C ends the watching, not the session. The exit code tells how the session ended.
     """
-    from server.cli.watching import run
+    from server.cli import sessions_watch, watching
+    from server.cli.session_filter import SessionWords, session_filter
 
+    words = SessionWords(state or (), kind or (), owner, device, model, tag or (), priority)
+    session_control.one_or_many(session_id, words)
+    wanted = session_filter(words)
     with connected(context) as client:
-        leave(run(client, session_id, first, as_json=as_json))
+        if session_id:
+            leave(watching.run(client, session_id, first, as_json=as_json))
+        else:
+            sessions_watch.run(client, wanted, first, as_json=as_json)
 
 
-@app.command("cancel")
+@app.command("queue")
 @reported
-def cancel(context: typer.Context, session_id: SessionId, as_json: AsJson = False) -> None:
-    """Stop a session for good; one that has ended stays as it is."""
-    _control(context, session_id, "CANCEL", as_json=as_json)
-
-
-@app.command("pause")
-@reported
-def pause(context: typer.Context, session_id: SessionId, as_json: AsJson = False) -> None:
-    """Stop a session after its current step, to be resumed."""
-    _control(context, session_id, "PAUSE", as_json=as_json)
-
-
-@app.command("resume")
-@reported
-def resume(context: typer.Context, session_id: SessionId, as_json: AsJson = False) -> None:
-    """Let a paused session go on."""
-    _control(context, session_id, "RESUME", as_json=as_json)
-
-
-def _control(context: typer.Context, session_id: str, action: str, *, as_json: bool) -> None:
-    from deviceops.v1 import processing_pb2, session_pb2
-    from server.cli.choices import choose
+def queue(
+    context: typer.Context,
+    device: Annotated[
+        str, typer.Argument(metavar="[DEVICE]", help="Id or alias; by default the default one.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show what waits for a device, in the order in which it will be worked on."""
+    from deviceops.v1 import processing_pb2
+    from server.cli import session_rows
+    from server.cli.output import table
     from server.cli.views import write_message
-    from server.cli.wording import enum_word
 
-    request = processing_pb2.ControlSessionRequest(
-        session_id=session_id,
-        action=choose(processing_pb2.ControlAction, "CONTROL_ACTION_", action),
-    )
+    found = processing_pb2.ListQueueResponse()
     with connected(context) as client:
-        answer = client.ask(client.processing.ControlSession, request)
+        request = processing_pb2.ListQueueRequest(device_id=device)
+        for page in client.pages(client.processing.ListQueue, request):
+            found.sessions.extend(page.sessions)
+            found.total_count = page.total_count
     if as_json:
-        write_message(answer)
+        write_message(found)
         return
-    state = enum_word(session_pb2.SessionState, answer.session.state, "SESSION_STATE_")
-    typer.echo(f"Session {session_id} is {state}.")
+    table(session_rows.QUEUE_HEADINGS, session_rows.queue_rows(found.sessions))
+    hidden = found.total_count - len(found.sessions)
+    if hidden > 0:
+        typer.echo(f"{hidden} more of other clients", err=True)
 
 
-def _details(session: session_pb2.Session) -> None:
-    from deviceops.v1 import session_pb2
-    from server.cli.failures import block, from_failure
-    from server.cli.narration import phase_words
-    from server.cli.output import details
-    from server.cli.wording import enum_word, moment
-
-    details(
-        [
-            ("session", session.session_id),
-            ("kind", enum_word(session_pb2.SessionKind, session.kind, "SESSION_KIND_")),
-            ("state", enum_word(session_pb2.SessionState, session.state, "SESSION_STATE_")),
-            ("phase", phase_words(session.phase) if session.phase else ""),
-            ("done", f"{session.progress:.0%}"),
-            ("queue position", str(session.queue_position or "")),
-            ("device", session.device_id),
-            ("model", session.model_id),
-            ("tags", ", ".join(session.options.tags)),
-            ("accepted", moment(session.create_time)),
-            ("begun", moment(session.start_time)),
-            ("ended", moment(session.end_time)),
-            ("kept until", moment(session.expire_time)),
-            ("events", f"{session.first_sequence} to {session.last_sequence}"),
-            ("started over", str(session.retry_count or "")),
-        ]
-        + [
-            (
-                f"picture {image.image_index + 1}",
-                f"{image.width}x{image.height}, seed {image.seed}, {image.artifact_id}",
-            )
-            for image in session.images
-        ]
-    )
-    if session.HasField("failure"):
-        typer.echo(block(from_failure(session.failure)))
+session_control.add_to(app)

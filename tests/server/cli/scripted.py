@@ -19,12 +19,15 @@ from PIL import Image
 from deviceops.v1 import (
     artifact_pb2,
     artifact_pb2_grpc,
+    device_info_pb2,
     device_pb2,
     device_pb2_grpc,
+    event_pb2,
     inference_pb2,
     inference_pb2_grpc,
     memory_pb2,
     memory_pb2_grpc,
+    model_info_pb2,
     model_pb2,
     model_pb2_grpc,
     processing_pb2,
@@ -33,7 +36,7 @@ from deviceops.v1 import (
 )
 
 Context = grpc.ServicerContext
-Events = Callable[[Any, Context], Iterator[session_pb2.SessionEvent]]
+Events = Callable[[Any, Context], Iterator[event_pb2.SessionEvent]]
 SESSION = "ses-1"
 
 
@@ -58,16 +61,16 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def event(sequence: int, **content: Any) -> session_pb2.SessionEvent:
+def event(sequence: int, **content: Any) -> event_pb2.SessionEvent:
     """One event of the scripted session."""
-    return session_pb2.SessionEvent(session_id=SESSION, sequence=sequence, **content)
+    return event_pb2.SessionEvent(session_id=SESSION, sequence=sequence, **content)
 
 
-def accepted(*seeds: int, steps: int = 4) -> session_pb2.SessionEvent:
+def accepted(*seeds: int, steps: int = 4) -> event_pb2.SessionEvent:
     """The first entry."""
     return event(
         1,
-        accepted=session_pb2.SessionAccepted(
+        accepted=event_pb2.SessionAccepted(
             kind=session_pb2.SESSION_KIND_GENERATION,
             device_id="cpu:0",
             queue_position=2,
@@ -93,10 +96,10 @@ def result(data: bytes, index: int = 0, seed: int = 7, **changes: Any) -> Any:
 
 def chunks(
     sequence: int, data: bytes, index: int = 0, size: int = 40
-) -> Iterator[session_pb2.SessionEvent]:
+) -> Iterator[event_pb2.SessionEvent]:
     """The picture's bytes."""
     for offset in range(0, len(data), size):
-        chunk = session_pb2.ImageChunk(
+        chunk = event_pb2.ImageChunk(
             image_index=index,
             offset_bytes=offset,
             total_bytes=len(data),
@@ -105,27 +108,27 @@ def chunks(
         yield event(sequence, image_chunk=chunk)
 
 
-def completed(sequence: int, *images: Any) -> session_pb2.SessionEvent:
+def completed(sequence: int, *images: Any) -> event_pb2.SessionEvent:
     """The last entry of a session that worked."""
-    done = session_pb2.SessionCompleted(images=images, device_id="cpu:0")
+    done = event_pb2.SessionCompleted(images=images, device_id="cpu:0")
     done.timings.total.FromMilliseconds(1500)
     done.degradations.add(kind=1, detail="The VAE ran in tiles.")
     return event(sequence, completed=done)
 
 
-def whole(data: bytes, **changes: Any) -> Iterator[session_pb2.SessionEvent]:
+def whole(data: bytes, **changes: Any) -> Iterator[event_pb2.SessionEvent]:
     """A session that draws one picture; `changes` replace fields of its result."""
     image = result(data, **changes)
     yield accepted(image.seed)
-    yield event(1, queue_moved=session_pb2.QueueMoved(queue_position=1))
-    yield event(2, phase_started=session_pb2.PhaseStarted(phase=session_pb2.PHASE_DENOISING))
+    yield event(1, queue_moved=event_pb2.QueueMoved(queue_position=1))
+    yield event(2, phase_started=event_pb2.PhaseStarted(phase=session_pb2.PHASE_DENOISING))
     for step in range(1, 5):
-        done = session_pb2.StepFinished(image_index=0, step=step, steps=4)
+        done = event_pb2.StepFinished(image_index=0, step=step, steps=4)
         yield event(2 + step, step_finished=done)
-        preview = session_pb2.Preview(step=step, width=64, height=64, jpeg=jpeg())
+        preview = event_pb2.Preview(step=step, width=64, height=64, jpeg=jpeg())
         yield event(2 + step, preview=preview)
     yield from chunks(6, data)
-    yield event(7, image_finished=session_pb2.ImageFinished(image=image))
+    yield event(7, image_finished=event_pb2.ImageFinished(image=image))
     yield completed(8, image)
 
 
@@ -162,12 +165,12 @@ class ScriptedServer:
         self.pressures: list[memory_pb2.MemoryPressure] = []
         self.memory_readings: list[memory_pb2.WatchMemoryResponse] = []
         self.allocations = memory_pb2.ListAllocationsResponse()
-        self.device_memory: dict[str, device_pb2.DeviceMemory] = {}
+        self.device_memory: dict[str, device_info_pb2.DeviceMemory] = {}
         self.device_events: Iterable[device_pb2.WatchDevicesResponse] = []
         self.capabilities = device_pb2.GetDeviceCapabilitiesResponse()
         self.optimization: list[device_pb2.OptimizeDeviceResponse] = []
-        self.restart: list[session_pb2.SessionEvent] = []
-        self.models: list[model_pb2.Model] = []
+        self.restart: list[event_pb2.SessionEvent] = []
+        self.models: list[model_info_pb2.ModelInfo] = []
         self.left_out: list[str] = []
         self.sessions: list[session_pb2.Session] = []
         self.artifacts: dict[str, bytes] = {}

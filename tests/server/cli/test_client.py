@@ -88,7 +88,7 @@ def test_a_token_that_others_can_read_is_refused(
     done = against("devices")
 
     assert done.exit_code == 2
-    assert "Other users can read the token file" in done.stderr
+    assert "is open to other users" in done.stderr
     assert scripted.requests == []
 
 

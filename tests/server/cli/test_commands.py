@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from deviceops.v1 import common_pb2, model_pb2, processing_pb2, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    errors_pb2,
+    model_info_pb2,
+    model_pb2,
+    processing_pb2,
+    session_pb2,
+)
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import SESSION, ScriptedServer, png, sha256
 
@@ -25,10 +32,10 @@ def machine(scripted: ScriptedServer) -> ScriptedServer:
     )
     scripted.device_list.probes.add(kind=4, explanation="not Windows")
     scripted.models = [
-        model_pb2.Model(
+        model_info_pb2.ModelInfo(
             model_id="emoji-xl",
-            type=model_pb2.MODEL_TYPE_CHECKPOINT,
-            architecture=model_pb2.MODEL_ARCHITECTURE_SDXL,
+            type=model_info_pb2.MODEL_TYPE_CHECKPOINT,
+            architecture=model_info_pb2.MODEL_ARCHITECTURE_SDXL,
             native_width=256,
             native_height=256,
             parameter_count=28_000_000,
@@ -37,8 +44,10 @@ def machine(scripted: ScriptedServer) -> ScriptedServer:
             is_default=True,
             tags=["demo"],
         ),
-        model_pb2.Model(model_id="style", type=model_pb2.MODEL_TYPE_LORA, usable=True),
-        model_pb2.Model(model_id="torn", type=model_pb2.MODEL_TYPE_CHECKPOINT),
+        model_info_pb2.ModelInfo(
+            model_id="style", type=model_info_pb2.MODEL_TYPE_LORA, usable=True
+        ),
+        model_info_pb2.ModelInfo(model_id="torn", type=model_info_pb2.MODEL_TYPE_CHECKPOINT),
     ]
     scripted.models[2].problem.message = "It is shorter than its header says."
     scripted.sessions = [
@@ -83,9 +92,9 @@ def test_model_filters_reach_the_server(against: Run, machine: ScriptedServer) -
     )
 
     assert machine.requests[0] == model_pb2.ListModelsRequest(
-        type=model_pb2.MODEL_TYPE_CONTROL_NET,
-        architecture=model_pb2.MODEL_ARCHITECTURE_SDXL,
-        format=model_pb2.MODEL_FORMAT_SAFETENSORS,
+        type=model_info_pb2.MODEL_TYPE_CONTROL_NET,
+        architecture=model_info_pb2.MODEL_ARCHITECTURE_SDXL,
+        format=model_info_pb2.MODEL_FORMAT_SAFETENSORS,
         tags=["a"],
         order=model_pb2.MODEL_ORDER_SIZE,
         usable_only=True,
@@ -150,7 +159,7 @@ def test_a_session_is_shown_with_its_failure(against: Run, machine: ScriptedServ
     """As the same block that a failing command ends with."""
     machine.sessions[0].state = session_pb2.SESSION_STATE_FAILED
     machine.sessions[0].failure.status_code = 8
-    machine.sessions[0].failure.reason = common_pb2.ERROR_REASON_DISK_FULL
+    machine.sessions[0].failure.reason = errors_pb2.ERROR_REASON_DISK_FULL
     machine.sessions[0].failure.message = "The disk is full."
 
     done = against("sessions", "show", SESSION)

@@ -9,7 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from deviceops.v1 import common_pb2, device_pb2, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    errors_pb2,
+    event_pb2,
+    session_pb2,
+)
 from server.cli import device_watch
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import ScriptedServer, accepted, completed, event
@@ -36,7 +43,7 @@ def machine(scripted: ScriptedServer) -> ScriptedServer:
     scripted.device_statuses["cpu:0"] = device_pb2.GetDeviceStatusResponse(
         load=0.42, temperature_celsius=61.4, queue_depth=3, session_id="ses-9"
     )
-    scripted.device_memory["cpu:0"] = device_pb2.DeviceMemory(
+    scripted.device_memory["cpu:0"] = device_info_pb2.DeviceMemory(
         total=figure(16 * GIB), free=figure(4 * GIB, ESTIMATED)
     )
     return scripted
@@ -81,7 +88,9 @@ def test_watching_is_a_line_for_each_thing_that_happens(
     against: Run, machine: ScriptedServer
 ) -> None:
     """Heartbeats are nothing; the end of the server ends it."""
-    device = device_pb2.Device(device_id="cuda:0", state=3, explanation="it was\x1b[31m killed")
+    device = device_info_pb2.DeviceInfo(
+        device_id="cuda:0", state=3, explanation="it was\x1b[31m killed"
+    )
     machine.device_events = [
         device_pb2.WatchDevicesResponse(kind=device_pb2.DEVICE_EVENT_KIND_HEARTBEAT),
         device_pb2.WatchDevicesResponse(kind=device_pb2.DEVICE_EVENT_KIND_LOST, device=device),
@@ -175,12 +184,12 @@ def test_show_tells_what_was_measured_with_units(against: Run, machine: Scripted
         problems=["bfloat16 gives wrong results."],
     )
     machine.capabilities.data_types.add(
-        data_type=common_pb2.DATA_TYPE_FLOAT16,
+        data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT16,
         works=True,
         max_relative_error=1e-3,
         matmul_tflops=45.6,
     )
-    machine.capabilities.data_types.add(data_type=common_pb2.DATA_TYPE_BFLOAT16)
+    machine.capabilities.data_types.add(data_type=common_pb2.TENSOR_DATA_TYPE_BFLOAT16)
 
     done = against("devices", "show", "gpu", "--refresh")
 
@@ -215,9 +224,9 @@ def test_default_says_which_it_is_now(against: Run, machine: ScriptedServer) -> 
 def optimized(machine: ScriptedServer) -> Callable[..., None]:
     """Scripts an optimisation with these changes."""
 
-    def script(*changes: device_pb2.OptimizationChange) -> None:
-        report = device_pb2.OptimizationReport(
-            profile=device_pb2.OPTIMIZATION_PROFILE_FAST,
+    def script(*changes: device_info_pb2.OptimizationChange) -> None:
+        report = device_info_pb2.OptimizationReport(
+            profile=device_info_pb2.OPTIMIZATION_PROFILE_FAST,
             changes=changes,
             peak_memory_before=figure(2 * GIB),
             peak_memory_after=figure(GIB, ESTIMATED),
@@ -226,7 +235,7 @@ def optimized(machine: ScriptedServer) -> Callable[..., None]:
         report.step_after.FromMilliseconds(250)
         last = completed(3)
         last.completed.report.Pack(report)
-        measuring = session_pb2.PhaseStarted(phase=session_pb2.PHASE_MEASURING)
+        measuring = event_pb2.PhaseStarted(phase=session_pb2.PHASE_MEASURING)
         machine.optimization = [
             device_pb2.OptimizeDeviceResponse(event=accepted()),
             device_pb2.OptimizeDeviceResponse(event=event(2, phase_started=measuring)),
@@ -240,7 +249,9 @@ def optimized(machine: ScriptedServer) -> Callable[..., None]:
 def test_optimize_tells_changes_and_their_effect(
     against: Run, machine: ScriptedServer, optimized: Callable[..., None]
 ) -> None:
-    optimized(device_pb2.OptimizationChange(setting="vae_tiling", before="off", after="on"))
+    optimized(
+        device_info_pb2.OptimizationChange(setting="vae_tiling", before="off", after="on")
+    )
 
     done = against("devices", "optimize", "gpu", "--profile", "fast", "--model", "emoji-xl")
 
@@ -252,7 +263,7 @@ def test_optimize_tells_changes_and_their_effect(
     assert machine.requests == [
         device_pb2.OptimizeDeviceRequest(
             device_id="gpu",
-            profile=device_pb2.OPTIMIZATION_PROFILE_FAST,
+            profile=device_info_pb2.OPTIMIZATION_PROFILE_FAST,
             model_id="emoji-xl",
         )
     ]
@@ -285,8 +296,8 @@ def test_an_unknown_profile_is_refused_with_those_there_are(
 def test_restart_tells_its_phases_and_its_failure(
     against: Run, machine: ScriptedServer
 ) -> None:
-    draining = session_pb2.PhaseStarted(phase=session_pb2.PHASE_DRAINING)
-    starting = session_pb2.PhaseStarted(phase=session_pb2.PHASE_STARTING_WORKER)
+    draining = event_pb2.PhaseStarted(phase=session_pb2.PHASE_DRAINING)
+    starting = event_pb2.PhaseStarted(phase=session_pb2.PHASE_STARTING_WORKER)
     machine.restart = [
         accepted(),
         event(2, phase_started=draining),
@@ -294,8 +305,8 @@ def test_restart_tells_its_phases_and_its_failure(
         completed(4),
     ]
     done = against("devices", "restart", "cpu:0", "--force")
-    died = session_pb2.Failure(status_code=14, message="The new worker died too.")
-    machine.restart[-1] = event(4, failed=session_pb2.SessionFailed(failure=died))
+    died = errors_pb2.Failure(status_code=14, message="The new worker died too.")
+    machine.restart[-1] = event(4, failed=event_pb2.SessionFailed(failure=died))
     failed = against("devices", "restart")
 
     assert done.exit_code == 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deviceops.v1 import device_pb2, model_pb2
+from deviceops.v1 import device_info_pb2, model_info_pb2
 from server.app import SERVICE_NAMES
 from server.cli.checks import Finding, Verdict, machine
 from server.cli.checks import settings as settings_checks
@@ -52,7 +52,9 @@ def healthy(scripted: ScriptedServer) -> ScriptedServer:
     scripted.device_list.devices.add(device_id="cuda:0", kind=2, state=6, explanation="old")
     scripted.device_list.probes.add(kind=4, explanation="not Windows")
     scripted.models = [
-        model_pb2.Model(model_id="emoji-xl", type=model_pb2.MODEL_TYPE_CHECKPOINT, usable=True)
+        model_info_pb2.ModelInfo(
+            model_id="emoji-xl", type=model_info_pb2.MODEL_TYPE_CHECKPOINT, usable=True
+        )
     ]
     return scripted
 
@@ -102,7 +104,7 @@ def test_a_device_that_is_still_starting_is_no_problem(
     against: Run, healthy: ScriptedServer, torch_is_fine: None
 ) -> None:
     """Its worker takes its time after the server answers."""
-    healthy.device_list.devices[0].state = device_pb2.DEVICE_STATE_STARTING
+    healthy.device_list.devices[0].state = device_info_pb2.DEVICE_STATE_STARTING
 
     done = against("doctor", "--json")
 

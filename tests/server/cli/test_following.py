@@ -17,7 +17,7 @@ from typing import Any, Self
 import grpc
 import pytest
 
-from deviceops.v1 import common_pb2, processing_pb2, session_pb2
+from deviceops.v1 import errors_pb2, event_pb2, processing_pb2
 from server.cli import following
 from server.cli.interrupts import Interrupts
 from tests.server.cli.conftest import Run
@@ -36,7 +36,7 @@ from tests.server.cli.scripted import (
 
 WAIT = 30.0  # seconds before a test that hangs fails
 
-Events = Iterator[session_pb2.SessionEvent]
+Events = Iterator[event_pb2.SessionEvent]
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def test_ctrl_c_cancels_the_session_and_waits_for_its_end(
         assert noted.wait(WAIT)
         yield event(
             2,
-            cancelled=session_pb2.SessionCancelled(
-                reason=common_pb2.ERROR_REASON_CANCELLED_BY_CLIENT
+            cancelled=event_pb2.SessionCancelled(
+                reason=errors_pb2.ERROR_REASON_CANCELLED_BY_CLIENT
             ),
         )
 
@@ -96,11 +96,11 @@ def test_pictures_finished_before_ctrl_c_are_kept(
     def draw(request: Any, context: Any) -> Events:
         yield accepted(7, 8)
         yield from chunks(1, data)
-        finished = session_pb2.ImageFinished(image=result(data))
+        finished = event_pb2.ImageFinished(image=result(data))
         yield event(2, image_finished=finished)
         _interrupt()
         assert noted.wait(WAIT)
-        yield event(3, cancelled=session_pb2.SessionCancelled(images=[result(data)]))
+        yield event(3, cancelled=event_pb2.SessionCancelled(images=[result(data)]))
 
     scripted.on_generate = draw
     scripted.on_control = lambda request, context: noted.set()
@@ -187,7 +187,7 @@ def test_ctrl_c_in_a_process_of_its_own(
         yield accepted(7)
         begun.set()
         assert noted.wait(WAIT)
-        yield event(2, cancelled=session_pb2.SessionCancelled())
+        yield event(2, cancelled=event_pb2.SessionCancelled())
 
     scripted.on_generate = draw
     scripted.on_control = lambda request, context: noted.set()
@@ -232,7 +232,7 @@ def test_a_detached_session_is_watched_again_from_where_it_was_lost(
         if len(scripted.of_type(processing_pb2.WatchSessionRequest)) == 1:
             _drop(context)
         yield from chunks(2, data)
-        yield event(3, image_finished=session_pb2.ImageFinished(image=result(data)))
+        yield event(3, image_finished=event_pb2.ImageFinished(image=result(data)))
         yield completed(4, result(data))
 
     scripted.on_generate = draw
@@ -315,9 +315,9 @@ def test_a_session_that_failed_is_not_watched_again(
 
     def draw(request: Any, context: Any) -> Events:
         yield accepted(7)
-        failed = session_pb2.SessionFailed()
+        failed = event_pb2.SessionFailed()
         failed.failure.status_code = 14
-        failed.failure.reason = common_pb2.ERROR_REASON_WORKER_LOST
+        failed.failure.reason = errors_pb2.ERROR_REASON_WORKER_LOST
         failed.failure.message = "The worker was lost."
         yield event(2, failed=failed)
         refuse(context, grpc.StatusCode.UNAVAILABLE, "The worker was lost.", "WORKER_LOST")
@@ -347,10 +347,10 @@ def test_watching_a_failed_session_ends_with_its_exit_code(
     against: Run, scripted: ScriptedServer
 ) -> None:
     """The watch itself ends OK; what counts is the session."""
-    failed = session_pb2.SessionFailed()
+    failed = event_pb2.SessionFailed()
     failed.failure.status_code = 8
     failed.failure.message = "The disk is full."
-    failed.failure.reason = common_pb2.ERROR_REASON_DISK_FULL
+    failed.failure.reason = errors_pb2.ERROR_REASON_DISK_FULL
     scripted.on_watch = lambda request, context: iter([accepted(7), event(2, failed=failed)])
 
     done = against("sessions", "watch", SESSION, "--json")

@@ -12,7 +12,15 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 
-from deviceops.v1 import common_pb2, inference_pb2, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    errors_pb2,
+    event_pb2,
+    generation_pb2,
+    inference_pb2,
+    sampling_pb2,
+    session_pb2,
+)
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import (
     ScriptedServer,
@@ -65,10 +73,10 @@ def test_a_long_load_is_a_line_per_tenth(
 ) -> None:
     """Not one per message: a log is to be read."""
 
-    def draw(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+    def draw(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
         yield accepted(7)
         for done in range(1, 501):
-            moved = session_pb2.TransferProgress(item="unet", done_bytes=done, total_bytes=500)
+            moved = event_pb2.TransferProgress(item="unet", done_bytes=done, total_bytes=500)
             yield event(1 + done, transfer_progress=moved)
         yield completed(502)
 
@@ -120,7 +128,7 @@ def test_every_option_reaches_its_field(
     )
 
     expected = inference_pb2.GenerateRequest(
-        settings=inference_pb2.GenerationSettings(
+        settings=generation_pb2.GenerationSettings(
             prompt="a (cat)",
             negative_prompt="dog",
             model_id="emoji-xl",
@@ -130,9 +138,9 @@ def test_every_option_reaches_its_field(
             guidance_scale=6.5,
             guidance_rescale=0.5,
             clip_skip=1,
-            scheduler=inference_pb2.SchedulerSettings(
-                scheduler=inference_pb2.SCHEDULER_EULER_ANCESTRAL_DISCRETE,
-                spacing=inference_pb2.SIGMA_SPACING_KARRAS,
+            scheduler=sampling_pb2.SchedulerSettings(
+                scheduler=sampling_pb2.SCHEDULER_EULER_ANCESTRAL_DISCRETE,
+                spacing=sampling_pb2.SIGMA_SPACING_KARRAS,
                 eta=0.25,
             ),
             image_count=2,
@@ -147,9 +155,9 @@ def test_every_option_reaches_its_field(
         ),
         device_id="cpu:0",
     )
-    expected.settings.precision.mode = inference_pb2.PRECISION_MODE_FASTEST
-    expected.settings.precision.vae_tiling = inference_pb2.TOGGLE_ON
-    expected.settings.output.format = common_pb2.IMAGE_FORMAT_WEBP
+    expected.settings.precision.mode = generation_pb2.PRECISION_MODE_FASTEST
+    expected.settings.precision.vae_tiling = common_pb2.TOGGLE_ON
+    expected.settings.output.format = common_pb2.IMAGE_FILE_FORMAT_WEBP
     expected.settings.output.quality = 80
     expected.settings.preview.every_steps = 3
     assert scripted.requests == [expected]
@@ -161,7 +169,7 @@ def test_tiles_can_be_forbidden(against: Run, scripted: ScriptedServer, tmp_path
     against("generate", "x", "-o", tmp_path, "--no-vae-tiling")
 
     (sent,) = scripted.requests
-    assert sent.settings.precision.vae_tiling == inference_pb2.TOGGLE_OFF
+    assert sent.settings.precision.vae_tiling == common_pb2.TOGGLE_OFF
 
 
 def test_what_was_not_said_is_left_to_the_server(
@@ -174,7 +182,7 @@ def test_what_was_not_said_is_left_to_the_server(
     against("generate", "x", "-o", tmp_path)
 
     first, second = scripted.requests
-    assert first.settings == inference_pb2.GenerationSettings(prompt="x")
+    assert first.settings == generation_pb2.GenerationSettings(prompt="x")
     assert len(first.options.request_id) == 36
     assert first.options.request_id != second.options.request_id
 
@@ -214,12 +222,12 @@ def test_several_pictures_into_one_name_are_numbered(
     """Each picture has its own bytes, whatever their order in the stream."""
     pictures = [png((10, 0, 0)), png((0, 10, 0))]
 
-    def draw(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+    def draw(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
         yield accepted(5, 6)
         for index, data in enumerate(pictures):
             image = result(data, index, seed=5 + index)
             yield from chunks(index + 1, data, index)
-            yield event(index + 2, image_finished=session_pb2.ImageFinished(image=image))
+            yield event(index + 2, image_finished=event_pb2.ImageFinished(image=image))
         yield completed(4)
 
     scripted.on_generate = draw
@@ -240,10 +248,10 @@ def test_a_damaged_picture_is_an_error_and_leaves_no_file(
     image = result(data, artifact_id=ids.get(fault, sha256(data)))
     sent = {"hole": 1, "nothing": 10**6}.get(fault, 0)
 
-    def draw(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+    def draw(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
         yield accepted(7)
         yield from list(chunks(1, data))[sent:]
-        yield event(2, image_finished=session_pb2.ImageFinished(image=image))
+        yield event(2, image_finished=event_pb2.ImageFinished(image=image))
         yield completed(3, image)
 
     scripted.on_generate = draw
@@ -277,10 +285,10 @@ def test_a_picture_that_the_server_has_no_more_is_said_with_its_seed(
     data = png()
     image = result(data, seed=7)
 
-    def draw(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+    def draw(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
         yield accepted(7)
-        finished = session_pb2.ImageFinished(
-            image=image, data_missing=common_pb2.ERROR_REASON_ARTIFACT_NOT_FOUND
+        finished = event_pb2.ImageFinished(
+            image=image, data_missing=errors_pb2.ERROR_REASON_ARTIFACT_NOT_FOUND
         )
         yield event(2, image_finished=finished)
         yield completed(3, image)
@@ -299,11 +307,11 @@ def test_a_withheld_picture_is_said_and_not_saved(
 ) -> None:
     """A safety policy that blocks leaves a result without an artifact."""
 
-    def draw(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+    def draw(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
         image = session_pb2.ImageResult(image_index=0, seed=7)
         image.safety.policy_id = "strict"
         yield accepted(7)
-        yield event(2, image_finished=session_pb2.ImageFinished(image=image))
+        yield event(2, image_finished=event_pb2.ImageFinished(image=image))
         yield completed(3, image)
 
     scripted.on_generate = draw
@@ -314,7 +322,7 @@ def test_a_withheld_picture_is_said_and_not_saved(
     assert done.stdout == ""
 
 
-def _bad_request(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+def _bad_request(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
     fields = error_details_pb2.BadRequest()
     fields.field_violations.add(
         field="settings.width",
@@ -387,7 +395,7 @@ def test_each_class_of_failure_has_its_exit_code(
     """And retry advice and incident id are shown where the server sends them."""
     retry = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=5))
 
-    def fail(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+    def fail(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
         refuse(context, code, "It failed.", reason, retry, incident_id="inc-9")
         yield from ()
 
@@ -405,11 +413,11 @@ def test_a_session_that_fails_in_mid_work_is_reported_once(
 ) -> None:
     """From its own last entry; the call's status says the same."""
 
-    def fail(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+    def fail(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
         yield accepted(7)
-        failed = session_pb2.SessionFailed()
+        failed = event_pb2.SessionFailed()
         failed.failure.status_code = 8
-        failed.failure.reason = common_pb2.ERROR_REASON_DEVICE_OUT_OF_MEMORY
+        failed.failure.reason = errors_pb2.ERROR_REASON_DEVICE_OUT_OF_MEMORY
         failed.failure.message = "Device memory does not suffice."
         failed.failure.metadata["needed_bytes"] = "123"
         yield event(2, failed=failed)
@@ -433,7 +441,7 @@ def test_text_from_the_server_cannot_steer_the_terminal(
 ) -> None:
     """Escape sequences and direction changes are taken out."""
 
-    def fail(request: Any, context: Any) -> Iterator[session_pb2.SessionEvent]:
+    def fail(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
         refuse(
             context,
             grpc.StatusCode.NOT_FOUND,

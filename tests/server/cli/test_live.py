@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deviceops.v1 import session_pb2
+from deviceops.v1 import event_pb2
 from server.cli.live import LiveView, draws_previews
 from server.cli.pictures import SavedPicture
 from server.cli.preview import UPPER_HALF
@@ -65,11 +65,11 @@ def test_terminals_without_true_colour_get_no_preview() -> None:
 def test_an_unreadable_preview_is_said_once() -> None:
     """And the work goes on."""
     console, screen = _console()
-    broken = session_pb2.Preview(step=1, jpeg=b"nothing")
+    broken = event_pb2.Preview(step=1, jpeg=b"nothing")
     with LiveView(console) as view:
         for _ in range(2):
             view.event(event(2, preview=broken))
-        view.event(event(2, preview=session_pb2.Preview(step=2, jpeg=jpeg())))
+        view.event(event(2, preview=event_pb2.Preview(step=2, jpeg=jpeg())))
         console.print()
 
     assert screen.getvalue().count("A preview cannot be shown") == 1
@@ -82,7 +82,7 @@ def test_markup_in_names_is_only_text() -> None:
     first = accepted(7)
     with LiveView(console) as view:
         view.event(first)
-        transfer = session_pb2.TransferProgress(item="[red]unet\x1b[2J", total_bytes=10)
+        transfer = event_pb2.TransferProgress(item="[red]unet\x1b[2J", total_bytes=10)
         view.event(event(2, transfer_progress=transfer))
         view.note("[bold]note")
         view.saved(SavedPicture(0, 7, "a" * 64, Path("out/[b]x.png"), 8, 8, 1))

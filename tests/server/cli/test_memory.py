@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deviceops.v1 import common_pb2, memory_pb2
+from deviceops.v1 import common_pb2, memory_info_pb2, memory_pb2
 from server.cli import memory_watch
 from server.cli.memory_bars import Bar
 from tests.server.cli.conftest import Run
@@ -25,9 +25,9 @@ def figure(value: int) -> common_pb2.ByteFigure:
 
 
 def pressure(device_id: str, level: Any, share: float) -> memory_pb2.MemoryPressure:
-    place = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
+    place = memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory())
     if device_id:
-        place = memory_pb2.MemoryPlace(device_id=device_id)
+        place = memory_info_pb2.MemoryPlace(device_id=device_id)
     return memory_pb2.MemoryPressure(place=place, level=level, used_share=share)
 
 
@@ -125,7 +125,7 @@ def test_a_bar_is_always_as_wide_as_it_should_be(
 def test_list_tells_what_a_client_holds_and_how_the_books_compare(
     against: Run, machine: ScriptedServer
 ) -> None:
-    place = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory(pinned=True))
+    place = memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory(pinned=True))
     listed = machine.allocations
     listed.allocations.add(
         allocation_id="a1", label="lat\x1b[2Jents", place=place, size_bytes=GIB

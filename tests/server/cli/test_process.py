@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deviceops.v1 import inference_pb2
+from deviceops.v1 import sampling_pb2
 from server.cli.choices import SCHEDULERS, offered
 from server.cli.serving import announcement
 from server.config import Settings
@@ -52,7 +52,7 @@ def test_help_names_every_scheduler_of_the_contract() -> None:
     done = _run("generate", "--help")
 
     shown = " ".join(done.stdout.split())
-    names = offered(inference_pb2.Scheduler, "SCHEDULER_", SCHEDULERS)
+    names = offered(sampling_pb2.Scheduler, "SCHEDULER_", SCHEDULERS)
     assert f"{', '.join(names)}; or the contract's name." in shown
 
 

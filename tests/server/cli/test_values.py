@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deviceops.v1 import common_pb2, inference_pb2, session_pb2
+from deviceops.v1 import common_pb2, errors_pb2, event_pb2, sampling_pb2, session_pb2
 from server.cli.choices import SCHEDULERS, UnusableOptions, choose, offered
 from server.cli.failures import from_failure
 from server.cli.narration import Progress
@@ -47,17 +47,17 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 )
 def test_schedulers_answer_to_every_usual_name(word: str, value: str) -> None:
     """Friendly names, diffusers' classes and the contract's."""
-    chosen = choose(inference_pb2.Scheduler, "SCHEDULER_", word, SCHEDULERS)
+    chosen = choose(sampling_pb2.Scheduler, "SCHEDULER_", word, SCHEDULERS)
 
-    assert chosen == inference_pb2.Scheduler.Value(f"SCHEDULER_{value}")
+    assert chosen == sampling_pb2.Scheduler.Value(f"SCHEDULER_{value}")
 
 
 def test_every_scheduler_has_a_name_that_finds_it() -> None:
     """What the help offers is accepted, and every one is offered by a short name."""
-    names = offered(inference_pb2.Scheduler, "SCHEDULER_", SCHEDULERS)
-    found = [choose(inference_pb2.Scheduler, "SCHEDULER_", n, SCHEDULERS) for n in names]
+    names = offered(sampling_pb2.Scheduler, "SCHEDULER_", SCHEDULERS)
+    found = [choose(sampling_pb2.Scheduler, "SCHEDULER_", n, SCHEDULERS) for n in names]
 
-    assert found == [number for number in inference_pb2.Scheduler.values() if number]
+    assert found == [number for number in sampling_pb2.Scheduler.values() if number]
     assert names[:5] == ["dpm++2m", "dpm++2s", "ddim", "euler", "euler-a"]
     assert all(len(name) <= 8 for name in names)
 
@@ -68,7 +68,7 @@ def test_every_scheduler_has_a_name_that_finds_it() -> None:
 def test_what_names_no_value_is_refused(word: str) -> None:
     """The message lists what would do."""
     with pytest.raises(UnusableOptions, match=r"is none of: .*euler-a"):
-        choose(inference_pb2.Scheduler, "SCHEDULER_", word, SCHEDULERS)
+        choose(sampling_pb2.Scheduler, "SCHEDULER_", word, SCHEDULERS)
 
 
 @given(st.text())
@@ -122,7 +122,7 @@ def test_a_listening_address_becomes_one_to_connect_to(listens: str, connects: s
 def test_a_failure_of_a_newer_server_is_still_readable() -> None:
     """Reason and code numbers that this side does not know."""
     failure = from_failure(
-        session_pb2.Failure(status_code=99, reason=9999, message="New.")  # type: ignore[arg-type]
+        errors_pb2.Failure(status_code=99, reason=9999, message="New.")  # type: ignore[arg-type]
     )
 
     assert (failure.status, failure.reason, failure.message) == ("UNKNOWN", "9999", "New.")
@@ -133,15 +133,15 @@ def test_progress_counts_steps_over_all_pictures() -> None:
     progress = Progress()
     progress.take(accepted(1, 2, steps=10))
     for image, step in ((0, 10), (1, 3)):
-        done = session_pb2.StepFinished(image_index=image, step=step, steps=10)
+        done = event_pb2.StepFinished(image_index=image, step=step, steps=10)
         progress.take(event(2, step_finished=done))
     assert (progress.done, progress.total) == (13, 20)
 
-    started = session_pb2.PhaseStarted(phase=session_pb2.PHASE_DECODING, image_index=1)
+    started = event_pb2.PhaseStarted(phase=session_pb2.PHASE_DECODING, image_index=1)
     progress.take(event(3, phase_started=started))
     assert progress.activity == "Decoding 2/2"
 
-    progress.take(event(4, retried=session_pb2.SessionRetried(retry_count=1)))
+    progress.take(event(4, retried=event_pb2.SessionRetried(retry_count=1)))
     assert (progress.done, progress.total) == (0, 20)
 
 

@@ -5,16 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from deviceops.v1 import (
-    artifact_pb2,
-    device_pb2,
-    inference_pb2,
-    memory_pb2,
-    model_pb2,
-    postprocessing_pb2,
-    processing_pb2,
-    session_pb2,
-)
+from deviceops.v1 import event_pb2
 from server.app import SERVICE_NAMES
 from server.config import Settings
 from server.interceptors.call_classes import CALL_CLASSES, CallClass, classify
@@ -44,7 +35,7 @@ def expected(method: MethodDescriptor) -> CallClass:
     if method.name.startswith("Watch"):
         return CallClass.WATCH
     event = method.output_type.fields_by_name.get("event")
-    if event is not None and event.message_type is session_pb2.SessionEvent.DESCRIPTOR:
+    if event is not None and event.message_type is event_pb2.SessionEvent.DESCRIPTOR:
         return CallClass.SESSION
     streams = method.client_streaming or method.server_streaming
     return CallClass.WORK if streams or method.name in WAITING else CallClass.CONTROL
@@ -73,8 +64,8 @@ def test_what_stands_beside_the_contract_has_a_class_too() -> None:
     health = "/grpc.health.v1.Health"
     assert classify(f"{health}/Check") is CallClass.HEALTH
     assert classify(f"{health}/Watch") is CallClass.HEALTH_WATCH
-    assert classify(f"{health}/Check", with_token=False) is CallClass.TOKENLESS
-    assert classify(f"{health}/Watch", with_token=False) is CallClass.TOKENLESS_WATCH
+    assert classify(f"{health}/Check", known=False) is CallClass.TOKENLESS
+    assert classify(f"{health}/Watch", known=False) is CallClass.TOKENLESS_WATCH
     for version in ("v1", "v1alpha"):
         path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
         assert classify(path) is CallClass.WATCH

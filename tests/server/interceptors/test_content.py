@@ -1,4 +1,4 @@
-"""Numbers that are not finite, unknown enum values and unknown fields never reach a servicer."""
+"""Numbers that are not finite, unknown enum values and fields never reach a servicer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from deviceops.v1 import (
     postprocessing_pb2,
     processing_pb2,
     sampling_pb2,
+    workflow_pb2,
 )
 from domains.errors import FieldViolation, Reason
 from server.interceptors.content import unfit
@@ -44,7 +45,7 @@ def test_an_unknown_enum_value_is_named_with_those_there_are() -> None:
 
 def test_lists_of_enums_and_maps_of_messages_are_looked_into() -> None:
     listed = processing_pb2.SessionFilter(states=[1, 77])  # type: ignore[list-item]
-    mapped = processing_pb2.RunWorkflowRequest()
+    mapped = workflow_pb2.RunWorkflowRequest()
     mapped.arguments["strength"].number = math.nan
 
     for request, field in ((listed, "states[1]"), (mapped, "arguments['strength'].number")):

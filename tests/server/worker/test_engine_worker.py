@@ -16,26 +16,34 @@ from PIL import Image
 from domains.device.jobs import ReleaseJob, ReleaseReport, SelfTestFacts, SelfTestJob
 from domains.errors import Cancelled, FailedPrecondition, ResourceExhausted
 from domains.inference.jobs import GenerationJob
-from domains.inference.types import PreviewSettings, Scheduler, SchedulerSettings
+from domains.inference.types import GuidanceSettings, Scheduler, SchedulerSettings
 from domains.memory.backends.segments import HostSegments
 from domains.memory.types import BufferRegion, Compare, Move, SegmentRegion
-from domains.session.types import Phase, PhaseStarted, Preview, StepFinished
+from domains.session.types import Phase, PhaseStarted, Preview, PreviewSettings, StepFinished
 from domains.values import DataType, ModelPlace
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import lives, outcome, ready, running, work
 
+NO_PREVIEWS = PreviewSettings()
 MODEL = Path(__file__).parents[3] / "demo" / "models" / "emoji-xl"
 
 
-def drawing(*, model_path: Path = MODEL, **changes: object) -> GenerationJob:
+def drawing(
+    *,
+    model_path: Path = MODEL,
+    previews: PreviewSettings = NO_PREVIEWS,
+    **changes: object,
+) -> GenerationJob:
     values: dict[str, object] = {
         "height": 256,
-        "guidance_scale": 6.0,
+        "guidance": GuidanceSettings(6.0),
         "scheduler": SchedulerSettings(Scheduler.EULER_DISCRETE),
     }
     prompt = "red apple on a blue background"
-    return replace(work(prompt, **(values | changes)), place=ModelPlace.of(model_path))
+    return replace(
+        work(prompt, **(values | changes)), place=ModelPlace.of(model_path), previews=previews
+    )
 
 
 def _colour(picture: Image.Image, x: int, y: int) -> tuple[int, int, int]:
@@ -51,7 +59,9 @@ async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worker
 
 
 async def test_it_draws_what_was_asked_for(pool: WorkerPool) -> None:
-    result = await outcome(pool, drawing(steps=20, seeds=(7,), preview=PreviewSettings(10, 64)))
+    result = await outcome(
+        pool, drawing(steps=20, seeds=(7,), previews=PreviewSettings(10, 64))
+    )
     assert result.error is None
     phases = [event.phase for event in result.events if isinstance(event, PhaseStarted)]
     assert phases[:2] == [Phase.LOADING_MODEL, Phase.ENCODING_TEXT]

@@ -17,6 +17,7 @@ import pytest
 from domains.device.types import DeviceKind, DeviceState, WorkerStatus
 from domains.errors import Reason, Unavailable
 from domains.inference.jobs import GenerationJob
+from domains.inference.types import GuidanceSettings
 from domains.private_folders import FolderRefused
 from domains.session.errors import ShuttingDown
 from server.worker.front.environment import child_environment
@@ -433,4 +434,4 @@ def test_a_kind_of_device_can_be_given_more_patience() -> None:
 
 
 def _long(seconds: float) -> GenerationJob:
-    return work("checks-only", guidance_scale=seconds)
+    return work("checks-only", guidance=GuidanceSettings(seconds))

@@ -25,8 +25,16 @@ from domains.errors import (
     Unavailable,
 )
 from domains.inference.jobs import GenerationReport, Timings
+from domains.inference.types import GuidanceSettings, PrecisionMode
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
-from domains.values import DataType, Degradation, DegradationKind, ImageFormat
+from domains.values import (
+    DataType,
+    Degradation,
+    DegradationKind,
+    ImageFormat,
+    ModelPart,
+    PartDataType,
+)
 from server.worker.front.pool import WorkerPool
 from server.worker.front.restart import RestartRules
 from server.worker.front.timing import WorkerTiming
@@ -65,8 +73,8 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
         assert result.events == expected
         assert result.report == GenerationReport(
             timings=Timings(denoise=0.25),
-            unet_data_type=DataType.FLOAT32,
-            vae_data_type=DataType.BFLOAT16,
+            precision=PrecisionMode.EXACT,
+            data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
@@ -273,7 +281,7 @@ async def test_work_too_large_for_the_link_is_refused(tmp_path: Path) -> None:
 async def test_passing_checkpoints_is_progress(tmp_path: Path) -> None:
     timing = WorkerTiming(hang=2.6)
     async with running(tmp_path, scripted(), timing=timing) as pool:
-        result = await outcome(pool, work("checks-only", guidance_scale=3.6))
+        result = await outcome(pool, work("checks-only", guidance=GuidanceSettings(3.6)))
         assert result.report is not None
         assert result.events == [PhaseStarted(Phase.DENOISING), *result.images]
 

@@ -14,7 +14,12 @@ import psutil
 from domains.device.types import Device, DeviceKind, DeviceState, WorkerStatus
 from domains.errors import DomainError
 from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
+from domains.inference.types import (
+    GenerationSettings,
+    GuidanceSettings,
+    Scheduler,
+    SchedulerSettings,
+)
 from domains.session.jobs import JobEvent, SpooledImage
 from domains.values import ByteFigure, ModelPlace
 from server.worker.front.pool import WorkerOptions, WorkerPool
@@ -49,7 +54,7 @@ def work(prompt: str = "draw", **changes: object) -> GenerationJob:
         "width": 256,
         "height": 320,
         "steps": 4,
-        "guidance_scale": 1.0,
+        "guidance": GuidanceSettings(1.0),
         "scheduler": SchedulerSettings(Scheduler.DDIM),
         "seeds": (7, 8),
     }

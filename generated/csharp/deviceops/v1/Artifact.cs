@@ -24,61 +24,76 @@ namespace DeviceOperations.V1 {
     static ArtifactReflection() {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
-            "ChtkZXZpY2VvcHMvdjEvYXJ0aWZhY3QucHJvdG8SDGRldmljZW9wcy52MRoe",
-            "Z29vZ2xlL3Byb3RvYnVmL2R1cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9i",
-            "dWYvdGltZXN0YW1wLnByb3RvIr0BCghBcnRpZmFjdBITCgthcnRpZmFjdF9p",
-            "ZBgBIAEoCRISCgpzaXplX2J5dGVzGAIgASgEEhIKCm1lZGlhX3R5cGUYAyAB",
-            "KAkSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGlt",
-            "ZXN0YW1wEi8KC2V4cGlyZV90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVm",
-            "LlRpbWVzdGFtcBISCgpzZXNzaW9uX2lkGAYgASgJIpMBChVVcGxvYWRBcnRp",
-            "ZmFjdFJlcXVlc3QSLAoGaGVhZGVyGAEgASgLMhouZGV2aWNlb3BzLnYxLlVw",
-            "bG9hZEhlYWRlckgAEg4KBGRhdGEYAiABKAxIABI0Cgpjb21wbGV0aW9uGAMg",
-            "ASgLMh4uZGV2aWNlb3BzLnYxLlVwbG9hZENvbXBsZXRpb25IAEIGCgRwYXJ0",
-            "InAKDFVwbG9hZEhlYWRlchISCgpzaXplX2J5dGVzGAEgASgEEg4KBnNoYTI1",
-            "NhgCIAEoCRIOCgZyZXN1bWUYAyABKAgSLAoJcmV0ZW50aW9uGAQgASgLMhku",
-            "Z29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIiIKEFVwbG9hZENvbXBsZXRpb24S",
-            "DgoGc2hhMjU2GAEgASgJIlMKFlVwbG9hZEFydGlmYWN0UmVzcG9uc2USKAoI",
-            "YXJ0aWZhY3QYASABKAsyFi5kZXZpY2VvcHMudjEuQXJ0aWZhY3QSDwoHZXhp",
-            "c3RlZBgCIAEoCCJaChdEb3dubG9hZEFydGlmYWN0UmVxdWVzdBITCgthcnRp",
-            "ZmFjdF9pZBgBIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAiABKAQSFAoMbGVuZ3Ro",
-            "X2J5dGVzGAMgASgEIlMKGERvd25sb2FkQXJ0aWZhY3RSZXNwb25zZRIUCgxv",
-            "ZmZzZXRfYnl0ZXMYASABKAQSEwoLdG90YWxfYnl0ZXMYAiABKAQSDAoEZGF0",
-            "YRgDIAEoDCIpChJHZXRBcnRpZmFjdFJlcXVlc3QSEwoLYXJ0aWZhY3RfaWQY",
-            "ASABKAkiPwoTR2V0QXJ0aWZhY3RSZXNwb25zZRIoCghhcnRpZmFjdBgBIAEo",
-            "CzIWLmRldmljZW9wcy52MS5BcnRpZmFjdCJsChRMaXN0QXJ0aWZhY3RzUmVx",
-            "dWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhkKEW1lZGlhX3R5cGVfcHJlZml4",
-            "GAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJ",
-            "IoQBChVMaXN0QXJ0aWZhY3RzUmVzcG9uc2USKQoJYXJ0aWZhY3RzGAEgAygL",
-            "MhYuZGV2aWNlb3BzLnYxLkFydGlmYWN0EhcKD25leHRfcGFnZV90b2tlbhgC",
-            "IAEoCRISCgp1c2VkX2J5dGVzGAMgASgEEhMKC3F1b3RhX2J5dGVzGAQgASgE",
-            "IiwKFURlbGV0ZUFydGlmYWN0UmVxdWVzdBITCgthcnRpZmFjdF9pZBgBIAEo",
-            "CSIYChZEZWxldGVBcnRpZmFjdFJlc3BvbnNlMuADCg9BcnRpZmFjdFNlcnZp",
-            "Y2USXQoOVXBsb2FkQXJ0aWZhY3QSIy5kZXZpY2VvcHMudjEuVXBsb2FkQXJ0",
-            "aWZhY3RSZXF1ZXN0GiQuZGV2aWNlb3BzLnYxLlVwbG9hZEFydGlmYWN0UmVz",
-            "cG9uc2UoARJjChBEb3dubG9hZEFydGlmYWN0EiUuZGV2aWNlb3BzLnYxLkRv",
-            "d25sb2FkQXJ0aWZhY3RSZXF1ZXN0GiYuZGV2aWNlb3BzLnYxLkRvd25sb2Fk",
-            "QXJ0aWZhY3RSZXNwb25zZTABElIKC0dldEFydGlmYWN0EiAuZGV2aWNlb3Bz",
-            "LnYxLkdldEFydGlmYWN0UmVxdWVzdBohLmRldmljZW9wcy52MS5HZXRBcnRp",
-            "ZmFjdFJlc3BvbnNlElgKDUxpc3RBcnRpZmFjdHMSIi5kZXZpY2VvcHMudjEu",
-            "TGlzdEFydGlmYWN0c1JlcXVlc3QaIy5kZXZpY2VvcHMudjEuTGlzdEFydGlm",
-            "YWN0c1Jlc3BvbnNlElsKDkRlbGV0ZUFydGlmYWN0EiMuZGV2aWNlb3BzLnYx",
-            "LkRlbGV0ZUFydGlmYWN0UmVxdWVzdBokLmRldmljZW9wcy52MS5EZWxldGVB",
-            "cnRpZmFjdFJlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90",
-            "bzM="));
+            "ChtkZXZpY2VvcHMvdjEvYXJ0aWZhY3QucHJvdG8SDGRldmljZW9wcy52MRoZ",
+            "ZGV2aWNlb3BzL3YxL3VwbG9hZC5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL2R1",
+            "cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9idWYvdGltZXN0YW1wLnByb3Rv",
+            "IvsBCghBcnRpZmFjdBITCgthcnRpZmFjdF9pZBgBIAEoCRISCgpzaXplX2J5",
+            "dGVzGAIgASgDEhIKCm1lZGlhX3R5cGUYAyABKAkSLwoLY3JlYXRlX3RpbWUY",
+            "BCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2V4cGlyZV90",
+            "aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpzZXNz",
+            "aW9uX2lkGAYgASgJEg0KBW93bmVyGAcgASgJEg4KBnBpbm5lZBgIIAEoCBIN",
+            "CgV3aWR0aBgJIAEoBRIOCgZoZWlnaHQYCiABKAUilQEKFVVwbG9hZEFydGlm",
+            "YWN0UmVxdWVzdBIuCgZoZWFkZXIYASABKAsyHC5kZXZpY2VvcHMudjEuQXJ0",
+            "aWZhY3RVcGxvYWRIABIOCgRkYXRhGAIgASgMSAASNAoKY29tcGxldGlvbhgD",
+            "IAEoCzIeLmRldmljZW9wcy52MS5VcGxvYWRDb21wbGV0aW9uSABCBgoEcGFy",
+            "dCJqCg5BcnRpZmFjdFVwbG9hZBIqCgZ1cGxvYWQYASABKAsyGi5kZXZpY2Vv",
+            "cHMudjEuVXBsb2FkSGVhZGVyEiwKCXJldGVudGlvbhgCIAEoCzIZLmdvb2ds",
+            "ZS5wcm90b2J1Zi5EdXJhdGlvbiIlChBHZXRVcGxvYWRSZXF1ZXN0EhEKCXVw",
+            "bG9hZF9pZBgBIAEoCSI5ChFHZXRVcGxvYWRSZXNwb25zZRIkCgZ1cGxvYWQY",
+            "ASABKAsyFC5kZXZpY2VvcHMudjEuVXBsb2FkIlMKFlVwbG9hZEFydGlmYWN0",
+            "UmVzcG9uc2USKAoIYXJ0aWZhY3QYASABKAsyFi5kZXZpY2VvcHMudjEuQXJ0",
+            "aWZhY3QSDwoHZXhpc3RlZBgCIAEoCCJaChdEb3dubG9hZEFydGlmYWN0UmVx",
+            "dWVzdBITCgthcnRpZmFjdF9pZBgBIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAiAB",
+            "KAMSFAoMbGVuZ3RoX2J5dGVzGAMgASgDIlMKGERvd25sb2FkQXJ0aWZhY3RS",
+            "ZXNwb25zZRIUCgxvZmZzZXRfYnl0ZXMYASABKAMSEwoLdG90YWxfYnl0ZXMY",
+            "AiABKAMSDAoEZGF0YRgDIAEoDCIpChJHZXRBcnRpZmFjdFJlcXVlc3QSEwoL",
+            "YXJ0aWZhY3RfaWQYASABKAkiPwoTR2V0QXJ0aWZhY3RSZXNwb25zZRIoCghh",
+            "cnRpZmFjdBgBIAEoCzIWLmRldmljZW9wcy52MS5BcnRpZmFjdCLEAQoUTGlz",
+            "dEFydGlmYWN0c1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIZChFtZWRp",
+            "YV90eXBlX3ByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFn",
+            "ZV90b2tlbhgEIAEoCRINCgVvd25lchgFIAEoCRIUCgxhcnRpZmFjdF9pZHMY",
+            "BiADKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1",
+            "Zi5UaW1lc3RhbXAiWwoVTGlzdEFydGlmYWN0c1Jlc3BvbnNlEikKCWFydGlm",
+            "YWN0cxgBIAMoCzIWLmRldmljZW9wcy52MS5BcnRpZmFjdBIXCg9uZXh0X3Bh",
+            "Z2VfdG9rZW4YAiABKAkiegoVVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0EhMKC2Fy",
+            "dGlmYWN0X2lkGAEgASgJEhMKBnBpbm5lZBgCIAEoCEgAiAEBEiwKCXJldGVu",
+            "dGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIJCgdfcGlu",
+            "bmVkIkIKFlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USKAoIYXJ0aWZhY3QYASAB",
+            "KAsyFi5kZXZpY2VvcHMudjEuQXJ0aWZhY3QiLAoVRGVsZXRlQXJ0aWZhY3RS",
+            "ZXF1ZXN0EhMKC2FydGlmYWN0X2lkGAEgASgJIhgKFkRlbGV0ZUFydGlmYWN0",
+            "UmVzcG9uc2UyiwUKD0FydGlmYWN0U2VydmljZRJdCg5VcGxvYWRBcnRpZmFj",
+            "dBIjLmRldmljZW9wcy52MS5VcGxvYWRBcnRpZmFjdFJlcXVlc3QaJC5kZXZp",
+            "Y2VvcHMudjEuVXBsb2FkQXJ0aWZhY3RSZXNwb25zZSgBEkwKCUdldFVwbG9h",
+            "ZBIeLmRldmljZW9wcy52MS5HZXRVcGxvYWRSZXF1ZXN0Gh8uZGV2aWNlb3Bz",
+            "LnYxLkdldFVwbG9hZFJlc3BvbnNlEmMKEERvd25sb2FkQXJ0aWZhY3QSJS5k",
+            "ZXZpY2VvcHMudjEuRG93bmxvYWRBcnRpZmFjdFJlcXVlc3QaJi5kZXZpY2Vv",
+            "cHMudjEuRG93bmxvYWRBcnRpZmFjdFJlc3BvbnNlMAESUgoLR2V0QXJ0aWZh",
+            "Y3QSIC5kZXZpY2VvcHMudjEuR2V0QXJ0aWZhY3RSZXF1ZXN0GiEuZGV2aWNl",
+            "b3BzLnYxLkdldEFydGlmYWN0UmVzcG9uc2USWAoNTGlzdEFydGlmYWN0cxIi",
+            "LmRldmljZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVxdWVzdBojLmRldmljZW9w",
+            "cy52MS5MaXN0QXJ0aWZhY3RzUmVzcG9uc2USWwoOVXBkYXRlQXJ0aWZhY3QS",
+            "Iy5kZXZpY2VvcHMudjEuVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2aWNl",
+            "b3BzLnYxLlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USWwoORGVsZXRlQXJ0aWZh",
+            "Y3QSIy5kZXZpY2VvcHMudjEuRGVsZXRlQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2",
+            "aWNlb3BzLnYxLkRlbGV0ZUFydGlmYWN0UmVzcG9uc2VCFqoCE0RldmljZU9w",
+            "ZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.UploadReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(null, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Artifact), global::DeviceOperations.V1.Artifact.Parser, new[]{ "ArtifactId", "SizeBytes", "MediaType", "CreateTime", "ExpireTime", "SessionId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Artifact), global::DeviceOperations.V1.Artifact.Parser, new[]{ "ArtifactId", "SizeBytes", "MediaType", "CreateTime", "ExpireTime", "SessionId", "Owner", "Pinned", "Width", "Height" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UploadArtifactRequest), global::DeviceOperations.V1.UploadArtifactRequest.Parser, new[]{ "Header", "Data", "Completion" }, new[]{ "Part" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UploadHeader), global::DeviceOperations.V1.UploadHeader.Parser, new[]{ "SizeBytes", "Sha256", "Resume", "Retention" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UploadCompletion), global::DeviceOperations.V1.UploadCompletion.Parser, new[]{ "Sha256" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ArtifactUpload), global::DeviceOperations.V1.ArtifactUpload.Parser, new[]{ "Upload", "Retention" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetUploadRequest), global::DeviceOperations.V1.GetUploadRequest.Parser, new[]{ "UploadId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetUploadResponse), global::DeviceOperations.V1.GetUploadResponse.Parser, new[]{ "Upload" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UploadArtifactResponse), global::DeviceOperations.V1.UploadArtifactResponse.Parser, new[]{ "Artifact", "Existed" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DownloadArtifactRequest), global::DeviceOperations.V1.DownloadArtifactRequest.Parser, new[]{ "ArtifactId", "OffsetBytes", "LengthBytes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DownloadArtifactResponse), global::DeviceOperations.V1.DownloadArtifactResponse.Parser, new[]{ "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetArtifactRequest), global::DeviceOperations.V1.GetArtifactRequest.Parser, new[]{ "ArtifactId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetArtifactResponse), global::DeviceOperations.V1.GetArtifactResponse.Parser, new[]{ "Artifact" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsRequest), global::DeviceOperations.V1.ListArtifactsRequest.Parser, new[]{ "SessionId", "MediaTypePrefix", "PageSize", "PageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsResponse), global::DeviceOperations.V1.ListArtifactsResponse.Parser, new[]{ "Artifacts", "NextPageToken", "UsedBytes", "QuotaBytes" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsRequest), global::DeviceOperations.V1.ListArtifactsRequest.Parser, new[]{ "SessionId", "MediaTypePrefix", "PageSize", "PageToken", "Owner", "ArtifactIds", "CreatedAfter" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsResponse), global::DeviceOperations.V1.ListArtifactsResponse.Parser, new[]{ "Artifacts", "NextPageToken" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactRequest), global::DeviceOperations.V1.UpdateArtifactRequest.Parser, new[]{ "ArtifactId", "Pinned", "Retention" }, new[]{ "Pinned" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactResponse), global::DeviceOperations.V1.UpdateArtifactResponse.Parser, new[]{ "Artifact" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteArtifactRequest), global::DeviceOperations.V1.DeleteArtifactRequest.Parser, new[]{ "ArtifactId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteArtifactResponse), global::DeviceOperations.V1.DeleteArtifactResponse.Parser, null, null, null, null, null)
           }));
@@ -131,6 +146,10 @@ namespace DeviceOperations.V1 {
       createTime_ = other.createTime_ != null ? other.createTime_.Clone() : null;
       expireTime_ = other.expireTime_ != null ? other.expireTime_.Clone() : null;
       sessionId_ = other.sessionId_;
+      owner_ = other.owner_;
+      pinned_ = other.pinned_;
+      width_ = other.width_;
+      height_ = other.height_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -157,13 +176,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "size_bytes" field.</summary>
     public const int SizeBytesFieldNumber = 2;
-    private ulong sizeBytes_;
+    private long sizeBytes_;
     /// <summary>
     /// Size of the content.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
+    public long SizeBytes {
       get { return sizeBytes_; }
       set {
         sizeBytes_ = value;
@@ -231,6 +250,67 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "owner" field.</summary>
+    public const int OwnerFieldNumber = 7;
+    private string owner_ = "";
+    /// <summary>
+    /// Name of the client it belongs to. The same bytes of two clients are kept once and belong
+    /// to each of them.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Owner {
+      get { return owner_; }
+      set {
+        owner_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "pinned" field.</summary>
+    public const int PinnedFieldNumber = 8;
+    private bool pinned_;
+    /// <summary>
+    /// Kept until deleted, whatever its retention.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Pinned {
+      get { return pinned_; }
+      set {
+        pinned_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "width" field.</summary>
+    public const int WidthFieldNumber = 9;
+    private int width_;
+    /// <summary>
+    /// Width in pixels; 0 where it is no picture.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Width {
+      get { return width_; }
+      set {
+        width_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "height" field.</summary>
+    public const int HeightFieldNumber = 10;
+    private int height_;
+    /// <summary>
+    /// Height in pixels; 0 where it is no picture.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Height {
+      get { return height_; }
+      set {
+        height_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -252,6 +332,10 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(CreateTime, other.CreateTime)) return false;
       if (!object.Equals(ExpireTime, other.ExpireTime)) return false;
       if (SessionId != other.SessionId) return false;
+      if (Owner != other.Owner) return false;
+      if (Pinned != other.Pinned) return false;
+      if (Width != other.Width) return false;
+      if (Height != other.Height) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -260,11 +344,15 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
+      if (SizeBytes != 0L) hash ^= SizeBytes.GetHashCode();
       if (MediaType.Length != 0) hash ^= MediaType.GetHashCode();
       if (createTime_ != null) hash ^= CreateTime.GetHashCode();
       if (expireTime_ != null) hash ^= ExpireTime.GetHashCode();
       if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
+      if (Owner.Length != 0) hash ^= Owner.GetHashCode();
+      if (Pinned != false) hash ^= Pinned.GetHashCode();
+      if (Width != 0) hash ^= Width.GetHashCode();
+      if (Height != 0) hash ^= Height.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -287,9 +375,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ArtifactId);
       }
-      if (SizeBytes != 0UL) {
+      if (SizeBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt64(SizeBytes);
       }
       if (MediaType.Length != 0) {
         output.WriteRawTag(26);
@@ -306,6 +394,22 @@ namespace DeviceOperations.V1 {
       if (SessionId.Length != 0) {
         output.WriteRawTag(50);
         output.WriteString(SessionId);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(58);
+        output.WriteString(Owner);
+      }
+      if (Pinned != false) {
+        output.WriteRawTag(64);
+        output.WriteBool(Pinned);
+      }
+      if (Width != 0) {
+        output.WriteRawTag(72);
+        output.WriteInt32(Width);
+      }
+      if (Height != 0) {
+        output.WriteRawTag(80);
+        output.WriteInt32(Height);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -321,9 +425,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ArtifactId);
       }
-      if (SizeBytes != 0UL) {
+      if (SizeBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt64(SizeBytes);
       }
       if (MediaType.Length != 0) {
         output.WriteRawTag(26);
@@ -341,6 +445,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteString(SessionId);
       }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(58);
+        output.WriteString(Owner);
+      }
+      if (Pinned != false) {
+        output.WriteRawTag(64);
+        output.WriteBool(Pinned);
+      }
+      if (Width != 0) {
+        output.WriteRawTag(72);
+        output.WriteInt32(Width);
+      }
+      if (Height != 0) {
+        output.WriteRawTag(80);
+        output.WriteInt32(Height);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -354,8 +474,8 @@ namespace DeviceOperations.V1 {
       if (ArtifactId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
       }
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
+      if (SizeBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeBytes);
       }
       if (MediaType.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(MediaType);
@@ -368,6 +488,18 @@ namespace DeviceOperations.V1 {
       }
       if (SessionId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
+      }
+      if (Owner.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Owner);
+      }
+      if (Pinned != false) {
+        size += 1 + 1;
+      }
+      if (Width != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Width);
+      }
+      if (Height != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -384,7 +516,7 @@ namespace DeviceOperations.V1 {
       if (other.ArtifactId.Length != 0) {
         ArtifactId = other.ArtifactId;
       }
-      if (other.SizeBytes != 0UL) {
+      if (other.SizeBytes != 0L) {
         SizeBytes = other.SizeBytes;
       }
       if (other.MediaType.Length != 0) {
@@ -404,6 +536,18 @@ namespace DeviceOperations.V1 {
       }
       if (other.SessionId.Length != 0) {
         SessionId = other.SessionId;
+      }
+      if (other.Owner.Length != 0) {
+        Owner = other.Owner;
+      }
+      if (other.Pinned != false) {
+        Pinned = other.Pinned;
+      }
+      if (other.Width != 0) {
+        Width = other.Width;
+      }
+      if (other.Height != 0) {
+        Height = other.Height;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -429,7 +573,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            SizeBytes = input.ReadUInt64();
+            SizeBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -452,6 +596,22 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             SessionId = input.ReadString();
+            break;
+          }
+          case 58: {
+            Owner = input.ReadString();
+            break;
+          }
+          case 64: {
+            Pinned = input.ReadBool();
+            break;
+          }
+          case 72: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 80: {
+            Height = input.ReadInt32();
             break;
           }
         }
@@ -478,7 +638,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            SizeBytes = input.ReadUInt64();
+            SizeBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -501,6 +661,22 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             SessionId = input.ReadString();
+            break;
+          }
+          case 58: {
+            Owner = input.ReadString();
+            break;
+          }
+          case 64: {
+            Pinned = input.ReadBool();
+            break;
+          }
+          case 72: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 80: {
+            Height = input.ReadInt32();
             break;
           }
         }
@@ -576,8 +752,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.UploadHeader Header {
-      get { return partCase_ == PartOneofCase.Header ? (global::DeviceOperations.V1.UploadHeader) part_ : null; }
+    public global::DeviceOperations.V1.ArtifactUpload Header {
+      get { return partCase_ == PartOneofCase.Header ? (global::DeviceOperations.V1.ArtifactUpload) part_ : null; }
       set {
         part_ = value;
         partCase_ = value == null ? PartOneofCase.None : PartOneofCase.Header;
@@ -766,7 +942,7 @@ namespace DeviceOperations.V1 {
       switch (other.PartCase) {
         case PartOneofCase.Header:
           if (Header == null) {
-            Header = new global::DeviceOperations.V1.UploadHeader();
+            Header = new global::DeviceOperations.V1.ArtifactUpload();
           }
           Header.MergeFrom(other.Header);
           break;
@@ -801,7 +977,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.UploadHeader subBuilder = new global::DeviceOperations.V1.UploadHeader();
+            global::DeviceOperations.V1.ArtifactUpload subBuilder = new global::DeviceOperations.V1.ArtifactUpload();
             if (partCase_ == PartOneofCase.Header) {
               subBuilder.MergeFrom(Header);
             }
@@ -842,7 +1018,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.UploadHeader subBuilder = new global::DeviceOperations.V1.UploadHeader();
+            global::DeviceOperations.V1.ArtifactUpload subBuilder = new global::DeviceOperations.V1.ArtifactUpload();
             if (partCase_ == PartOneofCase.Header) {
               subBuilder.MergeFrom(Header);
             }
@@ -871,19 +1047,19 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What an upload announces.
+  /// What an upload of an artifact announces.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class UploadHeader : pb::IMessage<UploadHeader>
+  public sealed partial class ArtifactUpload : pb::IMessage<ArtifactUpload>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<UploadHeader> _parser = new pb::MessageParser<UploadHeader>(() => new UploadHeader());
+    private static readonly pb::MessageParser<ArtifactUpload> _parser = new pb::MessageParser<ArtifactUpload>(() => new ArtifactUpload());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<UploadHeader> Parser { get { return _parser; } }
+    public static pb::MessageParser<ArtifactUpload> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -899,7 +1075,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UploadHeader() {
+    public ArtifactUpload() {
       OnConstruction();
     }
 
@@ -907,73 +1083,39 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UploadHeader(UploadHeader other) : this() {
-      sizeBytes_ = other.sizeBytes_;
-      sha256_ = other.sha256_;
-      resume_ = other.resume_;
+    public ArtifactUpload(ArtifactUpload other) : this() {
+      upload_ = other.upload_ != null ? other.upload_.Clone() : null;
       retention_ = other.retention_ != null ? other.retention_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UploadHeader Clone() {
-      return new UploadHeader(this);
+    public ArtifactUpload Clone() {
+      return new ArtifactUpload(this);
     }
 
-    /// <summary>Field number for the "size_bytes" field.</summary>
-    public const int SizeBytesFieldNumber = 1;
-    private ulong sizeBytes_;
+    /// <summary>Field number for the "upload" field.</summary>
+    public const int UploadFieldNumber = 1;
+    private global::DeviceOperations.V1.UploadHeader upload_;
     /// <summary>
-    /// Size of the whole content. Range: 1 to 68719476736.
+    /// Which bytes follow.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
-      get { return sizeBytes_; }
+    public global::DeviceOperations.V1.UploadHeader Upload {
+      get { return upload_; }
       set {
-        sizeBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "sha256" field.</summary>
-    public const int Sha256FieldNumber = 2;
-    private string sha256_ = "";
-    /// <summary>
-    /// SHA-256 of the whole content, lower-case hexadecimal. When such an artifact exists
-    /// the upload may stop here: the response comes at once.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Sha256 {
-      get { return sha256_; }
-      set {
-        sha256_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "resume" field.</summary>
-    public const int ResumeFieldNumber = 3;
-    private bool resume_;
-    /// <summary>
-    /// Resume the unfinished upload of the same sha256: the data starts at its end, which
-    /// GetArtifact's error metadata "received_bytes" tells.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Resume {
-      get { return resume_; }
-      set {
-        resume_ = value;
+        upload_ = value;
       }
     }
 
     /// <summary>Field number for the "retention" field.</summary>
-    public const int RetentionFieldNumber = 4;
+    public const int RetentionFieldNumber = 2;
     private global::Google.Protobuf.WellKnownTypes.Duration retention_;
     /// <summary>
-    /// How long to keep it after its last use. Range: 60 to 31536000 seconds.
-    /// Default: 604800 seconds.
+    /// How long to keep it after its last use; absent: as long as the server's setting says.
+    /// Range: 60 to 31536000 seconds.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -987,21 +1129,19 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as UploadHeader);
+      return Equals(other as ArtifactUpload);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(UploadHeader other) {
+    public bool Equals(ArtifactUpload other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (SizeBytes != other.SizeBytes) return false;
-      if (Sha256 != other.Sha256) return false;
-      if (Resume != other.Resume) return false;
+      if (!object.Equals(Upload, other.Upload)) return false;
       if (!object.Equals(Retention, other.Retention)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -1010,9 +1150,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
-      if (Sha256.Length != 0) hash ^= Sha256.GetHashCode();
-      if (Resume != false) hash ^= Resume.GetHashCode();
+      if (upload_ != null) hash ^= Upload.GetHashCode();
       if (retention_ != null) hash ^= Retention.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -1032,20 +1170,12 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (SizeBytes != 0UL) {
-        output.WriteRawTag(8);
-        output.WriteUInt64(SizeBytes);
-      }
-      if (Sha256.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Sha256);
-      }
-      if (Resume != false) {
-        output.WriteRawTag(24);
-        output.WriteBool(Resume);
+      if (upload_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Upload);
       }
       if (retention_ != null) {
-        output.WriteRawTag(34);
+        output.WriteRawTag(18);
         output.WriteMessage(Retention);
       }
       if (_unknownFields != null) {
@@ -1058,20 +1188,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (SizeBytes != 0UL) {
-        output.WriteRawTag(8);
-        output.WriteUInt64(SizeBytes);
-      }
-      if (Sha256.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Sha256);
-      }
-      if (Resume != false) {
-        output.WriteRawTag(24);
-        output.WriteBool(Resume);
+      if (upload_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Upload);
       }
       if (retention_ != null) {
-        output.WriteRawTag(34);
+        output.WriteRawTag(18);
         output.WriteMessage(Retention);
       }
       if (_unknownFields != null) {
@@ -1084,14 +1206,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
-      }
-      if (Sha256.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Sha256);
-      }
-      if (Resume != false) {
-        size += 1 + 1;
+      if (upload_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Upload);
       }
       if (retention_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
@@ -1104,18 +1220,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(UploadHeader other) {
+    public void MergeFrom(ArtifactUpload other) {
       if (other == null) {
         return;
       }
-      if (other.SizeBytes != 0UL) {
-        SizeBytes = other.SizeBytes;
-      }
-      if (other.Sha256.Length != 0) {
-        Sha256 = other.Sha256;
-      }
-      if (other.Resume != false) {
-        Resume = other.Resume;
+      if (other.upload_ != null) {
+        if (upload_ == null) {
+          Upload = new global::DeviceOperations.V1.UploadHeader();
+        }
+        Upload.MergeFrom(other.Upload);
       }
       if (other.retention_ != null) {
         if (retention_ == null) {
@@ -1142,19 +1255,14 @@ namespace DeviceOperations.V1 {
           default:
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
-          case 8: {
-            SizeBytes = input.ReadUInt64();
+          case 10: {
+            if (upload_ == null) {
+              Upload = new global::DeviceOperations.V1.UploadHeader();
+            }
+            input.ReadMessage(Upload);
             break;
           }
           case 18: {
-            Sha256 = input.ReadString();
-            break;
-          }
-          case 24: {
-            Resume = input.ReadBool();
-            break;
-          }
-          case 34: {
             if (retention_ == null) {
               Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
@@ -1180,19 +1288,14 @@ namespace DeviceOperations.V1 {
           default:
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
-          case 8: {
-            SizeBytes = input.ReadUInt64();
+          case 10: {
+            if (upload_ == null) {
+              Upload = new global::DeviceOperations.V1.UploadHeader();
+            }
+            input.ReadMessage(Upload);
             break;
           }
           case 18: {
-            Sha256 = input.ReadString();
-            break;
-          }
-          case 24: {
-            Resume = input.ReadBool();
-            break;
-          }
-          case 34: {
             if (retention_ == null) {
               Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
@@ -1207,19 +1310,19 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What an upload closes with.
+  /// Which upload.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class UploadCompletion : pb::IMessage<UploadCompletion>
+  public sealed partial class GetUploadRequest : pb::IMessage<GetUploadRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<UploadCompletion> _parser = new pb::MessageParser<UploadCompletion>(() => new UploadCompletion());
+    private static readonly pb::MessageParser<GetUploadRequest> _parser = new pb::MessageParser<GetUploadRequest>(() => new GetUploadRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<UploadCompletion> Parser { get { return _parser; } }
+    public static pb::MessageParser<GetUploadRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1235,7 +1338,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UploadCompletion() {
+    public GetUploadRequest() {
       OnConstruction();
     }
 
@@ -1243,48 +1346,48 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UploadCompletion(UploadCompletion other) : this() {
-      sha256_ = other.sha256_;
+    public GetUploadRequest(GetUploadRequest other) : this() {
+      uploadId_ = other.uploadId_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UploadCompletion Clone() {
-      return new UploadCompletion(this);
+    public GetUploadRequest Clone() {
+      return new GetUploadRequest(this);
     }
 
-    /// <summary>Field number for the "sha256" field.</summary>
-    public const int Sha256FieldNumber = 1;
-    private string sha256_ = "";
+    /// <summary>Field number for the "upload_id" field.</summary>
+    public const int UploadIdFieldNumber = 1;
+    private string uploadId_ = "";
     /// <summary>
-    /// SHA-256 of the whole content again, computed while sending.
+    /// The upload.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Sha256 {
-      get { return sha256_; }
+    public string UploadId {
+      get { return uploadId_; }
       set {
-        sha256_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        uploadId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
       }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as UploadCompletion);
+      return Equals(other as GetUploadRequest);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(UploadCompletion other) {
+    public bool Equals(GetUploadRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (Sha256 != other.Sha256) return false;
+      if (UploadId != other.UploadId) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1292,7 +1395,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (Sha256.Length != 0) hash ^= Sha256.GetHashCode();
+      if (UploadId.Length != 0) hash ^= UploadId.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1311,9 +1414,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (Sha256.Length != 0) {
+      if (UploadId.Length != 0) {
         output.WriteRawTag(10);
-        output.WriteString(Sha256);
+        output.WriteString(UploadId);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -1325,9 +1428,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Sha256.Length != 0) {
+      if (UploadId.Length != 0) {
         output.WriteRawTag(10);
-        output.WriteString(Sha256);
+        output.WriteString(UploadId);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -1339,8 +1442,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (Sha256.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Sha256);
+      if (UploadId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(UploadId);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1350,12 +1453,12 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(UploadCompletion other) {
+    public void MergeFrom(GetUploadRequest other) {
       if (other == null) {
         return;
       }
-      if (other.Sha256.Length != 0) {
-        Sha256 = other.Sha256;
+      if (other.UploadId.Length != 0) {
+        UploadId = other.UploadId;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1377,7 +1480,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            Sha256 = input.ReadString();
+            UploadId = input.ReadString();
             break;
           }
         }
@@ -1400,7 +1503,220 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            Sha256 = input.ReadString();
+            UploadId = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// How much of it is here.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class GetUploadResponse : pb::IMessage<GetUploadResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<GetUploadResponse> _parser = new pb::MessageParser<GetUploadResponse>(() => new GetUploadResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<GetUploadResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[4]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetUploadResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetUploadResponse(GetUploadResponse other) : this() {
+      upload_ = other.upload_ != null ? other.upload_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetUploadResponse Clone() {
+      return new GetUploadResponse(this);
+    }
+
+    /// <summary>Field number for the "upload" field.</summary>
+    public const int UploadFieldNumber = 1;
+    private global::DeviceOperations.V1.Upload upload_;
+    /// <summary>
+    /// The upload.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Upload Upload {
+      get { return upload_; }
+      set {
+        upload_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as GetUploadResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(GetUploadResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Upload, other.Upload)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (upload_ != null) hash ^= Upload.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (upload_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Upload);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (upload_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Upload);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (upload_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Upload);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(GetUploadResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.upload_ != null) {
+        if (upload_ == null) {
+          Upload = new global::DeviceOperations.V1.Upload();
+        }
+        Upload.MergeFrom(other.Upload);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (upload_ == null) {
+              Upload = new global::DeviceOperations.V1.Upload();
+            }
+            input.ReadMessage(Upload);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (upload_ == null) {
+              Upload = new global::DeviceOperations.V1.Upload();
+            }
+            input.ReadMessage(Upload);
             break;
           }
         }
@@ -1428,7 +1744,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[4]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[5]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1681,7 +1997,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[5]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1730,13 +2046,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "offset_bytes" field.</summary>
     public const int OffsetBytesFieldNumber = 2;
-    private ulong offsetBytes_;
+    private long offsetBytes_;
     /// <summary>
     /// First byte wanted. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong OffsetBytes {
+    public long OffsetBytes {
       get { return offsetBytes_; }
       set {
         offsetBytes_ = value;
@@ -1745,13 +2061,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "length_bytes" field.</summary>
     public const int LengthBytesFieldNumber = 3;
-    private ulong lengthBytes_;
+    private long lengthBytes_;
     /// <summary>
     /// Most bytes wanted; 0 means to the end.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong LengthBytes {
+    public long LengthBytes {
       get { return lengthBytes_; }
       set {
         lengthBytes_ = value;
@@ -1784,8 +2100,8 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
-      if (OffsetBytes != 0UL) hash ^= OffsetBytes.GetHashCode();
-      if (LengthBytes != 0UL) hash ^= LengthBytes.GetHashCode();
+      if (OffsetBytes != 0L) hash ^= OffsetBytes.GetHashCode();
+      if (LengthBytes != 0L) hash ^= LengthBytes.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1808,13 +2124,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ArtifactId);
       }
-      if (OffsetBytes != 0UL) {
+      if (OffsetBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(OffsetBytes);
       }
-      if (LengthBytes != 0UL) {
+      if (LengthBytes != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(LengthBytes);
+        output.WriteInt64(LengthBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -1830,13 +2146,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ArtifactId);
       }
-      if (OffsetBytes != 0UL) {
+      if (OffsetBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(OffsetBytes);
       }
-      if (LengthBytes != 0UL) {
+      if (LengthBytes != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(LengthBytes);
+        output.WriteInt64(LengthBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -1851,11 +2167,11 @@ namespace DeviceOperations.V1 {
       if (ArtifactId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
       }
-      if (OffsetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(OffsetBytes);
+      if (OffsetBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(OffsetBytes);
       }
-      if (LengthBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(LengthBytes);
+      if (LengthBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(LengthBytes);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1872,10 +2188,10 @@ namespace DeviceOperations.V1 {
       if (other.ArtifactId.Length != 0) {
         ArtifactId = other.ArtifactId;
       }
-      if (other.OffsetBytes != 0UL) {
+      if (other.OffsetBytes != 0L) {
         OffsetBytes = other.OffsetBytes;
       }
-      if (other.LengthBytes != 0UL) {
+      if (other.LengthBytes != 0L) {
         LengthBytes = other.LengthBytes;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -1902,11 +2218,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            OffsetBytes = input.ReadUInt64();
+            OffsetBytes = input.ReadInt64();
             break;
           }
           case 24: {
-            LengthBytes = input.ReadUInt64();
+            LengthBytes = input.ReadInt64();
             break;
           }
         }
@@ -1933,11 +2249,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            OffsetBytes = input.ReadUInt64();
+            OffsetBytes = input.ReadInt64();
             break;
           }
           case 24: {
-            LengthBytes = input.ReadUInt64();
+            LengthBytes = input.ReadInt64();
             break;
           }
         }
@@ -1965,7 +2281,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[6]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1999,13 +2315,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "offset_bytes" field.</summary>
     public const int OffsetBytesFieldNumber = 1;
-    private ulong offsetBytes_;
+    private long offsetBytes_;
     /// <summary>
     /// Position of the first byte of this chunk.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong OffsetBytes {
+    public long OffsetBytes {
       get { return offsetBytes_; }
       set {
         offsetBytes_ = value;
@@ -2014,13 +2330,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "total_bytes" field.</summary>
     public const int TotalBytesFieldNumber = 2;
-    private ulong totalBytes_;
+    private long totalBytes_;
     /// <summary>
     /// Size of the whole artifact.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong TotalBytes {
+    public long TotalBytes {
       get { return totalBytes_; }
       set {
         totalBytes_ = value;
@@ -2067,8 +2383,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (OffsetBytes != 0UL) hash ^= OffsetBytes.GetHashCode();
-      if (TotalBytes != 0UL) hash ^= TotalBytes.GetHashCode();
+      if (OffsetBytes != 0L) hash ^= OffsetBytes.GetHashCode();
+      if (TotalBytes != 0L) hash ^= TotalBytes.GetHashCode();
       if (Data.Length != 0) hash ^= Data.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -2088,13 +2404,13 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (OffsetBytes != 0UL) {
+      if (OffsetBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(OffsetBytes);
       }
-      if (TotalBytes != 0UL) {
+      if (TotalBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(TotalBytes);
+        output.WriteInt64(TotalBytes);
       }
       if (Data.Length != 0) {
         output.WriteRawTag(26);
@@ -2110,13 +2426,13 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (OffsetBytes != 0UL) {
+      if (OffsetBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(OffsetBytes);
       }
-      if (TotalBytes != 0UL) {
+      if (TotalBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(TotalBytes);
+        output.WriteInt64(TotalBytes);
       }
       if (Data.Length != 0) {
         output.WriteRawTag(26);
@@ -2132,11 +2448,11 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (OffsetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(OffsetBytes);
+      if (OffsetBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(OffsetBytes);
       }
-      if (TotalBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(TotalBytes);
+      if (TotalBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(TotalBytes);
       }
       if (Data.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeBytesSize(Data);
@@ -2153,10 +2469,10 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.OffsetBytes != 0UL) {
+      if (other.OffsetBytes != 0L) {
         OffsetBytes = other.OffsetBytes;
       }
-      if (other.TotalBytes != 0UL) {
+      if (other.TotalBytes != 0L) {
         TotalBytes = other.TotalBytes;
       }
       if (other.Data.Length != 0) {
@@ -2182,11 +2498,11 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            OffsetBytes = input.ReadUInt64();
+            OffsetBytes = input.ReadInt64();
             break;
           }
           case 16: {
-            TotalBytes = input.ReadUInt64();
+            TotalBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -2213,11 +2529,11 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            OffsetBytes = input.ReadUInt64();
+            OffsetBytes = input.ReadInt64();
             break;
           }
           case 16: {
-            TotalBytes = input.ReadUInt64();
+            TotalBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -2249,7 +2565,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[7]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2453,7 +2769,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[8]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[9]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2666,7 +2982,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[9]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2690,6 +3006,9 @@ namespace DeviceOperations.V1 {
       mediaTypePrefix_ = other.mediaTypePrefix_;
       pageSize_ = other.pageSize_;
       pageToken_ = other.pageToken_;
+      owner_ = other.owner_;
+      artifactIds_ = other.artifactIds_.Clone();
+      createdAfter_ = other.createdAfter_ != null ? other.createdAfter_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2732,13 +3051,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "page_size" field.</summary>
     public const int PageSizeFieldNumber = 3;
-    private uint pageSize_;
+    private int pageSize_;
     /// <summary>
     /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
+    public int PageSize {
       get { return pageSize_; }
       set {
         pageSize_ = value;
@@ -2757,6 +3076,51 @@ namespace DeviceOperations.V1 {
       get { return pageToken_; }
       set {
         pageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "owner" field.</summary>
+    public const int OwnerFieldNumber = 5;
+    private string owner_ = "";
+    /// <summary>
+    /// Only those of this client; empty means all that the caller may see.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Owner {
+      get { return owner_; }
+      set {
+        owner_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "artifact_ids" field.</summary>
+    public const int ArtifactIdsFieldNumber = 6;
+    private static readonly pb::FieldCodec<string> _repeated_artifactIds_codec
+        = pb::FieldCodec.ForString(50);
+    private readonly pbc::RepeatedField<string> artifactIds_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Only these; unknown ones are left out, so that a client can ask which are there. At most
+    /// 1000 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> ArtifactIds {
+      get { return artifactIds_; }
+    }
+
+    /// <summary>Field number for the "created_after" field.</summary>
+    public const int CreatedAfterFieldNumber = 7;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp createdAfter_;
+    /// <summary>
+    /// Only those stored since then.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp CreatedAfter {
+      get { return createdAfter_; }
+      set {
+        createdAfter_ = value;
       }
     }
 
@@ -2779,6 +3143,9 @@ namespace DeviceOperations.V1 {
       if (MediaTypePrefix != other.MediaTypePrefix) return false;
       if (PageSize != other.PageSize) return false;
       if (PageToken != other.PageToken) return false;
+      if (Owner != other.Owner) return false;
+      if(!artifactIds_.Equals(other.artifactIds_)) return false;
+      if (!object.Equals(CreatedAfter, other.CreatedAfter)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2790,6 +3157,9 @@ namespace DeviceOperations.V1 {
       if (MediaTypePrefix.Length != 0) hash ^= MediaTypePrefix.GetHashCode();
       if (PageSize != 0) hash ^= PageSize.GetHashCode();
       if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
+      if (Owner.Length != 0) hash ^= Owner.GetHashCode();
+      hash ^= artifactIds_.GetHashCode();
+      if (createdAfter_ != null) hash ^= CreatedAfter.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2818,11 +3188,20 @@ namespace DeviceOperations.V1 {
       }
       if (PageSize != 0) {
         output.WriteRawTag(24);
-        output.WriteUInt32(PageSize);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
         output.WriteRawTag(34);
         output.WriteString(PageToken);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(42);
+        output.WriteString(Owner);
+      }
+      artifactIds_.WriteTo(output, _repeated_artifactIds_codec);
+      if (createdAfter_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(CreatedAfter);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -2844,11 +3223,20 @@ namespace DeviceOperations.V1 {
       }
       if (PageSize != 0) {
         output.WriteRawTag(24);
-        output.WriteUInt32(PageSize);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
         output.WriteRawTag(34);
         output.WriteString(PageToken);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(42);
+        output.WriteString(Owner);
+      }
+      artifactIds_.WriteTo(ref output, _repeated_artifactIds_codec);
+      if (createdAfter_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(CreatedAfter);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -2867,10 +3255,17 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(MediaTypePrefix);
       }
       if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(PageSize);
       }
       if (PageToken.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
+      }
+      if (Owner.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Owner);
+      }
+      size += artifactIds_.CalculateSize(_repeated_artifactIds_codec);
+      if (createdAfter_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreatedAfter);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2895,6 +3290,16 @@ namespace DeviceOperations.V1 {
       }
       if (other.PageToken.Length != 0) {
         PageToken = other.PageToken;
+      }
+      if (other.Owner.Length != 0) {
+        Owner = other.Owner;
+      }
+      artifactIds_.Add(other.artifactIds_);
+      if (other.createdAfter_ != null) {
+        if (createdAfter_ == null) {
+          CreatedAfter = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        CreatedAfter.MergeFrom(other.CreatedAfter);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -2924,11 +3329,26 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            PageSize = input.ReadUInt32();
+            PageSize = input.ReadInt32();
             break;
           }
           case 34: {
             PageToken = input.ReadString();
+            break;
+          }
+          case 42: {
+            Owner = input.ReadString();
+            break;
+          }
+          case 50: {
+            artifactIds_.AddEntriesFrom(input, _repeated_artifactIds_codec);
+            break;
+          }
+          case 58: {
+            if (createdAfter_ == null) {
+              CreatedAfter = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(CreatedAfter);
             break;
           }
         }
@@ -2959,11 +3379,26 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            PageSize = input.ReadUInt32();
+            PageSize = input.ReadInt32();
             break;
           }
           case 34: {
             PageToken = input.ReadString();
+            break;
+          }
+          case 42: {
+            Owner = input.ReadString();
+            break;
+          }
+          case 50: {
+            artifactIds_.AddEntriesFrom(ref input, _repeated_artifactIds_codec);
+            break;
+          }
+          case 58: {
+            if (createdAfter_ == null) {
+              CreatedAfter = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(CreatedAfter);
             break;
           }
         }
@@ -2991,7 +3426,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3013,8 +3448,6 @@ namespace DeviceOperations.V1 {
     public ListArtifactsResponse(ListArtifactsResponse other) : this() {
       artifacts_ = other.artifacts_.Clone();
       nextPageToken_ = other.nextPageToken_;
-      usedBytes_ = other.usedBytes_;
-      quotaBytes_ = other.quotaBytes_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3053,36 +3486,6 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "used_bytes" field.</summary>
-    public const int UsedBytesFieldNumber = 3;
-    private ulong usedBytes_;
-    /// <summary>
-    /// Bytes kept in all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong UsedBytes {
-      get { return usedBytes_; }
-      set {
-        usedBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "quota_bytes" field.</summary>
-    public const int QuotaBytesFieldNumber = 4;
-    private ulong quotaBytes_;
-    /// <summary>
-    /// Most bytes kept; older artifacts give way first.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong QuotaBytes {
-      get { return quotaBytes_; }
-      set {
-        quotaBytes_ = value;
-      }
-    }
-
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3100,8 +3503,6 @@ namespace DeviceOperations.V1 {
       }
       if(!artifacts_.Equals(other.artifacts_)) return false;
       if (NextPageToken != other.NextPageToken) return false;
-      if (UsedBytes != other.UsedBytes) return false;
-      if (QuotaBytes != other.QuotaBytes) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3111,8 +3512,6 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       hash ^= artifacts_.GetHashCode();
       if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
-      if (UsedBytes != 0UL) hash ^= UsedBytes.GetHashCode();
-      if (QuotaBytes != 0UL) hash ^= QuotaBytes.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3136,14 +3535,6 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteString(NextPageToken);
       }
-      if (UsedBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(UsedBytes);
-      }
-      if (QuotaBytes != 0UL) {
-        output.WriteRawTag(32);
-        output.WriteUInt64(QuotaBytes);
-      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3159,14 +3550,6 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteString(NextPageToken);
       }
-      if (UsedBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(UsedBytes);
-      }
-      if (QuotaBytes != 0UL) {
-        output.WriteRawTag(32);
-        output.WriteUInt64(QuotaBytes);
-      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3180,12 +3563,6 @@ namespace DeviceOperations.V1 {
       size += artifacts_.CalculateSize(_repeated_artifacts_codec);
       if (NextPageToken.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(NextPageToken);
-      }
-      if (UsedBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(UsedBytes);
-      }
-      if (QuotaBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(QuotaBytes);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -3202,12 +3579,6 @@ namespace DeviceOperations.V1 {
       artifacts_.Add(other.artifacts_);
       if (other.NextPageToken.Length != 0) {
         NextPageToken = other.NextPageToken;
-      }
-      if (other.UsedBytes != 0UL) {
-        UsedBytes = other.UsedBytes;
-      }
-      if (other.QuotaBytes != 0UL) {
-        QuotaBytes = other.QuotaBytes;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -3234,14 +3605,6 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             NextPageToken = input.ReadString();
-            break;
-          }
-          case 24: {
-            UsedBytes = input.ReadUInt64();
-            break;
-          }
-          case 32: {
-            QuotaBytes = input.ReadUInt64();
             break;
           }
         }
@@ -3271,12 +3634,528 @@ namespace DeviceOperations.V1 {
             NextPageToken = input.ReadString();
             break;
           }
-          case 24: {
-            UsedBytes = input.ReadUInt64();
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// How long to keep what.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class UpdateArtifactRequest : pb::IMessage<UpdateArtifactRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<UpdateArtifactRequest> _parser = new pb::MessageParser<UpdateArtifactRequest>(() => new UpdateArtifactRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<UpdateArtifactRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[12]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateArtifactRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateArtifactRequest(UpdateArtifactRequest other) : this() {
+      _hasBits0 = other._hasBits0;
+      artifactId_ = other.artifactId_;
+      pinned_ = other.pinned_;
+      retention_ = other.retention_ != null ? other.retention_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateArtifactRequest Clone() {
+      return new UpdateArtifactRequest(this);
+    }
+
+    /// <summary>Field number for the "artifact_id" field.</summary>
+    public const int ArtifactIdFieldNumber = 1;
+    private string artifactId_ = "";
+    /// <summary>
+    /// The artifact.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ArtifactId {
+      get { return artifactId_; }
+      set {
+        artifactId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "pinned" field.</summary>
+    public const int PinnedFieldNumber = 2;
+    private readonly static bool PinnedDefaultValue = false;
+
+    private bool pinned_;
+    /// <summary>
+    /// Keep it until deleted; absent leaves it as it is.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Pinned {
+      get { if ((_hasBits0 & 1) != 0) { return pinned_; } else { return PinnedDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        pinned_ = value;
+      }
+    }
+    /// <summary>Gets whether the "pinned" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasPinned {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "pinned" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearPinned() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "retention" field.</summary>
+    public const int RetentionFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Duration retention_;
+    /// <summary>
+    /// How long to keep it after its last use, from now; absent leaves it as it is. Range: 60 to
+    /// 31536000 seconds.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration Retention {
+      get { return retention_; }
+      set {
+        retention_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as UpdateArtifactRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(UpdateArtifactRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (ArtifactId != other.ArtifactId) return false;
+      if (Pinned != other.Pinned) return false;
+      if (!object.Equals(Retention, other.Retention)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
+      if (HasPinned) hash ^= Pinned.GetHashCode();
+      if (retention_ != null) hash ^= Retention.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (ArtifactId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ArtifactId);
+      }
+      if (HasPinned) {
+        output.WriteRawTag(16);
+        output.WriteBool(Pinned);
+      }
+      if (retention_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Retention);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (ArtifactId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ArtifactId);
+      }
+      if (HasPinned) {
+        output.WriteRawTag(16);
+        output.WriteBool(Pinned);
+      }
+      if (retention_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Retention);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (ArtifactId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
+      }
+      if (HasPinned) {
+        size += 1 + 1;
+      }
+      if (retention_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(UpdateArtifactRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.ArtifactId.Length != 0) {
+        ArtifactId = other.ArtifactId;
+      }
+      if (other.HasPinned) {
+        Pinned = other.Pinned;
+      }
+      if (other.retention_ != null) {
+        if (retention_ == null) {
+          Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        Retention.MergeFrom(other.Retention);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            ArtifactId = input.ReadString();
             break;
           }
-          case 32: {
-            QuotaBytes = input.ReadUInt64();
+          case 16: {
+            Pinned = input.ReadBool();
+            break;
+          }
+          case 26: {
+            if (retention_ == null) {
+              Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Retention);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 16: {
+            Pinned = input.ReadBool();
+            break;
+          }
+          case 26: {
+            if (retention_ == null) {
+              Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Retention);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// The artifact as it is now.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class UpdateArtifactResponse : pb::IMessage<UpdateArtifactResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<UpdateArtifactResponse> _parser = new pb::MessageParser<UpdateArtifactResponse>(() => new UpdateArtifactResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<UpdateArtifactResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[13]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateArtifactResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateArtifactResponse(UpdateArtifactResponse other) : this() {
+      artifact_ = other.artifact_ != null ? other.artifact_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateArtifactResponse Clone() {
+      return new UpdateArtifactResponse(this);
+    }
+
+    /// <summary>Field number for the "artifact" field.</summary>
+    public const int ArtifactFieldNumber = 1;
+    private global::DeviceOperations.V1.Artifact artifact_;
+    /// <summary>
+    /// The artifact.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Artifact Artifact {
+      get { return artifact_; }
+      set {
+        artifact_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as UpdateArtifactResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(UpdateArtifactResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Artifact, other.Artifact)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (artifact_ != null) hash ^= Artifact.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (artifact_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Artifact);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (artifact_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Artifact);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (artifact_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Artifact);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(UpdateArtifactResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.artifact_ != null) {
+        if (artifact_ == null) {
+          Artifact = new global::DeviceOperations.V1.Artifact();
+        }
+        Artifact.MergeFrom(other.Artifact);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (artifact_ == null) {
+              Artifact = new global::DeviceOperations.V1.Artifact();
+            }
+            input.ReadMessage(Artifact);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (artifact_ == null) {
+              Artifact = new global::DeviceOperations.V1.Artifact();
+            }
+            input.ReadMessage(Artifact);
             break;
           }
         }
@@ -3304,7 +4183,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3508,7 +4387,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

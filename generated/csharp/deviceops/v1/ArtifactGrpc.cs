@@ -58,6 +58,10 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.UploadArtifactResponse> __Marshaller_deviceops_v1_UploadArtifactResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UploadArtifactResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.GetUploadRequest> __Marshaller_deviceops_v1_GetUploadRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetUploadRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.GetUploadResponse> __Marshaller_deviceops_v1_GetUploadResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetUploadResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DownloadArtifactRequest> __Marshaller_deviceops_v1_DownloadArtifactRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DownloadArtifactRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DownloadArtifactResponse> __Marshaller_deviceops_v1_DownloadArtifactResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DownloadArtifactResponse.Parser));
@@ -70,6 +74,10 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ListArtifactsResponse> __Marshaller_deviceops_v1_ListArtifactsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListArtifactsResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.UpdateArtifactRequest> __Marshaller_deviceops_v1_UpdateArtifactRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UpdateArtifactRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.UpdateArtifactResponse> __Marshaller_deviceops_v1_UpdateArtifactResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UpdateArtifactResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteArtifactRequest> __Marshaller_deviceops_v1_DeleteArtifactRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteArtifactRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteArtifactResponse> __Marshaller_deviceops_v1_DeleteArtifactResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteArtifactResponse.Parser));
@@ -81,6 +89,14 @@ namespace DeviceOperations.V1 {
         "UploadArtifact",
         __Marshaller_deviceops_v1_UploadArtifactRequest,
         __Marshaller_deviceops_v1_UploadArtifactResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.GetUploadRequest, global::DeviceOperations.V1.GetUploadResponse> __Method_GetUpload = new grpc::Method<global::DeviceOperations.V1.GetUploadRequest, global::DeviceOperations.V1.GetUploadResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "GetUpload",
+        __Marshaller_deviceops_v1_GetUploadRequest,
+        __Marshaller_deviceops_v1_GetUploadResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.DownloadArtifactRequest, global::DeviceOperations.V1.DownloadArtifactResponse> __Method_DownloadArtifact = new grpc::Method<global::DeviceOperations.V1.DownloadArtifactRequest, global::DeviceOperations.V1.DownloadArtifactResponse>(
@@ -105,6 +121,14 @@ namespace DeviceOperations.V1 {
         "ListArtifacts",
         __Marshaller_deviceops_v1_ListArtifactsRequest,
         __Marshaller_deviceops_v1_ListArtifactsResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.UpdateArtifactRequest, global::DeviceOperations.V1.UpdateArtifactResponse> __Method_UpdateArtifact = new grpc::Method<global::DeviceOperations.V1.UpdateArtifactRequest, global::DeviceOperations.V1.UpdateArtifactResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "UpdateArtifact",
+        __Marshaller_deviceops_v1_UpdateArtifactRequest,
+        __Marshaller_deviceops_v1_UpdateArtifactResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.DeleteArtifactRequest, global::DeviceOperations.V1.DeleteArtifactResponse> __Method_DeleteArtifact = new grpc::Method<global::DeviceOperations.V1.DeleteArtifactRequest, global::DeviceOperations.V1.DeleteArtifactResponse>(
@@ -148,12 +172,12 @@ namespace DeviceOperations.V1 {
       }
 
       /// <summary>
-      /// Store bytes. The first message is the header, the following ones carry the bytes in
-      /// order, the last one says that the upload is complete; a stream that ends without it
-      /// is kept as unfinished for 10 minutes and can be resumed.
+      /// Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
+      /// the answer comes at once.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
-      /// DISK_FULL).
+      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
+      /// (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
+      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
       /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
@@ -165,12 +189,12 @@ namespace DeviceOperations.V1 {
         return UploadArtifact(new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Store bytes. The first message is the header, the following ones carry the bytes in
-      /// order, the last one says that the upload is complete; a stream that ends without it
-      /// is kept as unfinished for 10 minutes and can be resumed.
+      /// Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
+      /// the answer comes at once.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, NAME_INVALID), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED,
-      /// DISK_FULL).
+      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
+      /// (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
+      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
@@ -178,6 +202,62 @@ namespace DeviceOperations.V1 {
       public virtual grpc::AsyncClientStreamingCall<global::DeviceOperations.V1.UploadArtifactRequest, global::DeviceOperations.V1.UploadArtifactResponse> UploadArtifact(grpc::CallOptions options)
       {
         return CallInvoker.AsyncClientStreamingCall(__Method_UploadArtifact, null, options);
+      }
+      /// <summary>
+      /// An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
+      /// here.
+      /// Errors: NOT_FOUND (UPLOAD_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_INVALID).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.GetUploadResponse GetUpload(global::DeviceOperations.V1.GetUploadRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return GetUpload(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
+      /// here.
+      /// Errors: NOT_FOUND (UPLOAD_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_INVALID).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.GetUploadResponse GetUpload(global::DeviceOperations.V1.GetUploadRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_GetUpload, null, options, request);
+      }
+      /// <summary>
+      /// An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
+      /// here.
+      /// Errors: NOT_FOUND (UPLOAD_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_INVALID).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.GetUploadResponse> GetUploadAsync(global::DeviceOperations.V1.GetUploadRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return GetUploadAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
+      /// here.
+      /// Errors: NOT_FOUND (UPLOAD_NOT_FOUND), INVALID_ARGUMENT (REQUEST_ID_INVALID).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.GetUploadResponse> GetUploadAsync(global::DeviceOperations.V1.GetUploadRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_GetUpload, null, options, request);
       }
       /// <summary>
       /// Read an artifact in chunks, from any offset. Can be repeated.
@@ -316,6 +396,62 @@ namespace DeviceOperations.V1 {
       public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ListArtifactsResponse> ListArtifactsAsync(global::DeviceOperations.V1.ListArtifactsRequest request, grpc::CallOptions options)
       {
         return CallInvoker.AsyncUnaryCall(__Method_ListArtifacts, null, options, request);
+      }
+      /// <summary>
+      /// Change how long an artifact is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+      /// FIELDS_CONFLICT).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.UpdateArtifactResponse UpdateArtifact(global::DeviceOperations.V1.UpdateArtifactRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return UpdateArtifact(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change how long an artifact is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+      /// FIELDS_CONFLICT).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.UpdateArtifactResponse UpdateArtifact(global::DeviceOperations.V1.UpdateArtifactRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_UpdateArtifact, null, options, request);
+      }
+      /// <summary>
+      /// Change how long an artifact is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+      /// FIELDS_CONFLICT).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.UpdateArtifactResponse> UpdateArtifactAsync(global::DeviceOperations.V1.UpdateArtifactRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return UpdateArtifactAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change how long an artifact is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+      /// FIELDS_CONFLICT).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.UpdateArtifactResponse> UpdateArtifactAsync(global::DeviceOperations.V1.UpdateArtifactRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_UpdateArtifact, null, options, request);
       }
       /// <summary>
       /// Delete an artifact now. Sessions that made it keep their record of it.

@@ -24,126 +24,77 @@ namespace DeviceOperations.V1 {
     static CommonReflection() {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
-            "ChlkZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvEgxkZXZpY2VvcHMudjEiXwoO",
-            "RmllbGRWaW9sYXRpb24SDQoFZmllbGQYASABKAkSKQoGcmVhc29uGAIgASgO",
-            "MhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhMKC2Rlc2NyaXB0aW9uGAMg",
-            "ASgJInQKCkJ5dGVGaWd1cmUSGAoLdmFsdWVfYnl0ZXMYASABKANIAIgBARIs",
-            "CgdxdWFsaXR5GAIgASgOMhsuZGV2aWNlb3BzLnYxLkZpZ3VyZVF1YWxpdHkS",
-            "DgoGc291cmNlGAMgASgJQg4KDF92YWx1ZV9ieXRlcyJACgtJbWFnZVNvdXJj",
-            "ZRIQCgZpbmxpbmUYASABKAxIABIVCgthcnRpZmFjdF9pZBgCIAEoCUgAQggK",
-            "BnNvdXJjZSKIAQoOT3V0cHV0U2V0dGluZ3MSKQoGZm9ybWF0GAEgASgOMhku",
-            "ZGV2aWNlb3BzLnYxLkltYWdlRm9ybWF0EhQKB3F1YWxpdHkYAiABKA1IAIgB",
-            "ARIQCghsb3NzbGVzcxgDIAEoCBIXCg9vbWl0X3BhcmFtZXRlcnMYBCABKAhC",
-            "CgoIX3F1YWxpdHkiSgoLRGVncmFkYXRpb24SKwoEa2luZBgBIAEoDjIdLmRl",
-            "dmljZW9wcy52MS5EZWdyYWRhdGlvbktpbmQSDgoGZGV0YWlsGAIgASgJItEC",
-            "CgpGaWVsZExpbWl0Eg0KBWZpZWxkGAEgASgJEhQKB21pbmltdW0YAiABKAFI",
-            "AIgBARIUCgdtYXhpbXVtGAMgASgBSAGIAQESGAoLbXVsdGlwbGVfb2YYBCAB",
-            "KAFIAogBARIaCg1kZWZhdWx0X3ZhbHVlGAUgASgBSAOIAQESGQoMbWF4X2Vs",
-            "ZW1lbnRzGAYgASgNSASIAQESGwoObWF4X2NoYXJhY3RlcnMYByABKA1IBYgB",
-            "ARIbCg5tYXhfc2l6ZV9ieXRlcxgIIAEoBEgGiAEBEgwKBHVuaXQYCSABKAlC",
-            "CgoIX21pbmltdW1CCgoIX21heGltdW1CDgoMX211bHRpcGxlX29mQhAKDl9k",
-            "ZWZhdWx0X3ZhbHVlQg8KDV9tYXhfZWxlbWVudHNCEQoPX21heF9jaGFyYWN0",
-            "ZXJzQhEKD19tYXhfc2l6ZV9ieXRlcyJVChJEdXJhdGlvblN0YXRpc3RpY3MS",
-            "DQoFY291bnQYASABKAQSEAoIdG90YWxfbXMYAiABKAESDgoGcDUwX21zGAMg",
-            "ASgBEg4KBnA5OV9tcxgEIAEoASqTGAoLRXJyb3JSZWFzb24SHAoYRVJST1Jf",
-            "UkVBU09OX1VOU1BFQ0lGSUVEEAASIgoeRVJST1JfUkVBU09OX01BTEZPUk1F",
-            "RF9NRVNTQUdFEAESJwojRVJST1JfUkVBU09OX1JFUVVJUkVEX0ZJRUxEX01J",
-            "U1NJTkcQAhIjCh9FUlJPUl9SRUFTT05fRklFTERfT1VUX09GX1JBTkdFEAMS",
-            "IgoeRVJST1JfUkVBU09OX05PTl9GSU5JVEVfTlVNQkVSEAQSIwofRVJST1Jf",
-            "UkVBU09OX0VOVU1fVkFMVUVfVU5LTk9XThAFEiIKHkVSUk9SX1JFQVNPTl9U",
-            "T09fTUFOWV9FTEVNRU5UUxAGEiAKHEVSUk9SX1JFQVNPTl9GSUVMRFNfQ09O",
-            "RkxJQ1QQBxIdChlFUlJPUl9SRUFTT05fVEVYVF9JTlZBTElEEAgSHgoaRVJS",
-            "T1JfUkVBU09OX1RFWFRfVE9PX0xPTkcQCRIeChpFUlJPUl9SRUFTT05fUFJP",
-            "TVBUX1NZTlRBWBAKEh0KGUVSUk9SX1JFQVNPTl9OQU1FX0lOVkFMSUQQCxIj",
-            "Ch9FUlJPUl9SRUFTT05fUkVRVUVTVF9JRF9JTlZBTElEEAwSIwofRVJST1Jf",
-            "UkVBU09OX0RJTUVOU0lPTlNfSU5WQUxJRBANEh0KGUVSUk9SX1JFQVNPTl9T",
-            "RUVEX0lOVkFMSUQQDhIjCh9FUlJPUl9SRUFTT05fUEFHRV9UT0tFTl9JTlZB",
-            "TElEEA8SIQodRVJST1JfUkVBU09OX01FVEFEQVRBX0lOVkFMSUQQEBIhCh1F",
-            "UlJPUl9SRUFTT05fSU1BR0VfVU5SRUFEQUJMRRAREiAKHEVSUk9SX1JFQVNP",
-            "Tl9JTUFHRV9UT09fTEFSR0UQEhIpCiVFUlJPUl9SRUFTT05fSU1BR0VfRk9S",
-            "TUFUX1VOU1VQUE9SVEVEEBMSJAogRVJST1JfUkVBU09OX0lNQUdFX1NJWkVf",
-            "TUlTTUFUQ0gQFBIiCh5FUlJPUl9SRUFTT05fQ0hFQ0tTVU1fTUlTTUFUQ0gQ",
-            "FRIiCh5FUlJPUl9SRUFTT05fVVBMT0FEX0lOQ09NUExFVEUQFhIhCh1FUlJP",
-            "Ul9SRUFTT05fV09SS0ZMT1dfSU5WQUxJRBAXEiEKHUVSUk9SX1JFQVNPTl9E",
-            "RVZJQ0VfTk9UX0ZPVU5EECgSIAocRVJST1JfUkVBU09OX01PREVMX05PVF9G",
-            "T1VORBApEiIKHkVSUk9SX1JFQVNPTl9TRVNTSU9OX05PVF9GT1VORBAqEiMK",
-            "H0VSUk9SX1JFQVNPTl9BUlRJRkFDVF9OT1RfRk9VTkQQKxIlCiFFUlJPUl9S",
-            "RUFTT05fQUxMT0NBVElPTl9OT1RfRk9VTkQQLBIjCh9FUlJPUl9SRUFTT05f",
-            "V09SS0ZMT1dfTk9UX0ZPVU5EEC0SIAocRVJST1JfUkVBU09OX0JBVENIX05P",
-            "VF9GT1VORBAuEiEKHUVSUk9SX1JFQVNPTl9QT0xJQ1lfTk9UX0ZPVU5EEC8S",
-            "KAokRVJST1JfUkVBU09OX1BPU1RQUk9DRVNTT1JfTk9UX0ZPVU5EEDASIgoe",
-            "RVJST1JfUkVBU09OX1JFUVVFU1RfSURfUkVVU0VEEDESGwoXRVJST1JfUkVB",
-            "U09OX05BTUVfVEFLRU4QMhIfChtFUlJPUl9SRUFTT05fU1RBVEVfQ09ORkxJ",
-            "Q1QQMxIfChtFUlJPUl9SRUFTT05fRVZFTlRTX0VYUElSRUQQNBIkCiBFUlJP",
-            "Ul9SRUFTT05fT0ZGU0VUX09VVF9PRl9SQU5HRRA1EiEKHUVSUk9SX1JFQVNP",
-            "Tl9NT0RFTF9JTkNPTVBMRVRFEDwSIAocRVJST1JfUkVBU09OX01PREVMX1RS",
-            "VU5DQVRFRBA9EiUKIUVSUk9SX1JFQVNPTl9NT0RFTF9IRUFERVJfSU5WQUxJ",
-            "RBA+EicKI0VSUk9SX1JFQVNPTl9NT0RFTF9IRUFERVJfVE9PX0xBUkdFED8S",
-            "JAogRVJST1JfUkVBU09OX01PREVMX1NIQVBFX0lOVkFMSUQQQBIoCiRFUlJP",
-            "Ul9SRUFTT05fTU9ERUxfRFRZUEVfVU5TVVBQT1JURUQQQRIqCiZFUlJPUl9S",
-            "RUFTT05fTU9ERUxfVEVOU09SX05BTUVfSU5WQUxJRBBCEiUKIUVSUk9SX1JF",
-            "QVNPTl9NT0RFTF9DT05GSUdfSU5WQUxJRBBDEikKJUVSUk9SX1JFQVNPTl9N",
-            "T0RFTF9GT1JNQVRfVU5TVVBQT1JURUQQRBIkCiBFUlJPUl9SRUFTT05fTU9E",
-            "RUxfVU5TQUZFX1BJQ0tMRRBFEiYKIkVSUk9SX1JFQVNPTl9NT0RFTF9BUkNI",
-            "SVZFX0lOVkFMSUQQRhIoCiRFUlJPUl9SRUFTT05fTU9ERUxfU1RSVUNUVVJF",
-            "X0lOVkFMSUQQRxIjCh9FUlJPUl9SRUFTT05fTU9ERUxfSU5DT01QQVRJQkxF",
-            "EEgSIQodRVJST1JfUkVBU09OX01PREVMX05PTl9GSU5JVEUQSRIdChlFUlJP",
-            "Ul9SRUFTT05fTU9ERUxfSU5fVVNFEEoSKAokRVJST1JfUkVBU09OX01PREVM",
-            "X0NIRUNLU1VNX01JU01BVENIEEsSKAokRVJST1JfUkVBU09OX1JFTU9URV9T",
-            "T1VSQ0VfRk9SQklEREVOEEwSIgoeRVJST1JfUkVBU09OX1BBVEhfT1VUU0lE",
-            "RV9ST09UEE0SHQoZRVJST1JfUkVBU09OX01PREVMX0JBUlJFRBBPEiMKH0VS",
-            "Uk9SX1JFQVNPTl9ERVZJQ0VfVU5BVkFJTEFCTEUQWhIcChhFUlJPUl9SRUFT",
-            "T05fREVWSUNFX0xPU1QQWxIjCh9FUlJPUl9SRUFTT05fREVWSUNFX1FVQVJB",
-            "TlRJTkVEEFwSIwofRVJST1JfUkVBU09OX0RFVklDRV9VTlNVUFBPUlRFRBBd",
-            "EhwKGEVSUk9SX1JFQVNPTl9XT1JLRVJfTE9TVBBeEiYKIkVSUk9SX1JFQVNP",
-            "Tl9XT1JLRVJfQ1JBU0hfUkVQRUFURUQQXxIcChhFUlJPUl9SRUFTT05fV09S",
-            "S0VSX0hVTkcQYBIiCh5FUlJPUl9SRUFTT05fTk9OX0ZJTklURV9PVVRQVVQQ",
-            "YRIfChtFUlJPUl9SRUFTT05fREFUQV9DT1JSVVBURUQQYhIbChdFUlJPUl9S",
-            "RUFTT05fUVVFVUVfRlVMTBBuEiEKHUVSUk9SX1JFQVNPTl9UT09fTUFOWV9T",
-            "VFJFQU1TEG8SIgoeRVJST1JfUkVBU09OX01FU1NBR0VfVE9PX0xBUkdFEHAS",
-            "JgoiRVJST1JfUkVBU09OX0NMSUVOVF9RVU9UQV9FWENFRURFRBBxEicKI0VS",
-            "Uk9SX1JFQVNPTl9TVE9SQUdFX1FVT1RBX0VYQ0VFREVEEHISGgoWRVJST1Jf",
-            "UkVBU09OX0RJU0tfRlVMTBBzEiQKIEVSUk9SX1JFQVNPTl9TVE9SQUdFX1VO",
-            "QVZBSUxBQkxFEHcSIwofRVJST1JfUkVBU09OX0hPU1RfT1VUX09GX01FTU9S",
-            "WRB0EiUKIUVSUk9SX1JFQVNPTl9ERVZJQ0VfT1VUX09GX01FTU9SWRB1EiMK",
-            "H0VSUk9SX1JFQVNPTl9IT1NUX0xJTUlUX1JFQUNIRUQQeRIfChpFUlJPUl9S",
-            "RUFTT05fVE9LRU5fTUlTU0lORxCCARIfChpFUlJPUl9SRUFTT05fVE9LRU5f",
-            "SU5WQUxJRBCDARIfChpFUlJPUl9SRUFTT05fUk9MRV9SRVFVSVJFRBCEARIl",
-            "CiBFUlJPUl9SRUFTT05fQ0FOQ0VMTEVEX0JZX0NMSUVOVBCFARIlCiBFUlJP",
-            "Ul9SRUFTT05fQ0xJRU5UX0RJU0NPTk5FQ1RFRBCGARIdChhFUlJPUl9SRUFT",
-            "T05fU0xPV19SRUFERVIQhwESIgodRVJST1JfUkVBU09OX0RFQURMSU5FX0VY",
-            "UElSRUQQiAESHwoaRVJST1JfUkVBU09OX1NIVVRUSU5HX0RPV04QiQESGwoW",
-            "RVJST1JfUkVBU09OX05PVF9CVUlMVBCKARIaChVFUlJPUl9SRUFTT05fSU5U",
-            "RVJOQUwQiwEq4QEKCERhdGFUeXBlEhkKFURBVEFfVFlQRV9VTlNQRUNJRklF",
-            "RBAAEhUKEURBVEFfVFlQRV9GTE9BVDMyEAESFQoRREFUQV9UWVBFX0ZMT0FU",
-            "MTYQAhIWChJEQVRBX1RZUEVfQkZMT0FUMTYQAxIVChFEQVRBX1RZUEVfRkxP",
-            "QVQ2NBAEEhkKFURBVEFfVFlQRV9GTE9BVDhfRTRNMxAFEhkKFURBVEFfVFlQ",
-            "RV9GTE9BVDhfRTVNMhAGEhIKDkRBVEFfVFlQRV9JTlQ4EAcSEwoPREFUQV9U",
-            "WVBFX1VJTlQ4EAgqhgEKDUZpZ3VyZVF1YWxpdHkSHgoaRklHVVJFX1FVQUxJ",
-            "VFlfVU5TUEVDSUZJRUQQABIbChdGSUdVUkVfUVVBTElUWV9NRUFTVVJFRBAB",
-            "EhwKGEZJR1VSRV9RVUFMSVRZX0VTVElNQVRFRBACEhoKFkZJR1VSRV9RVUFM",
-            "SVRZX1VOS05PV04QAypvCgtJbWFnZUZvcm1hdBIcChhJTUFHRV9GT1JNQVRf",
-            "VU5TUEVDSUZJRUQQABIUChBJTUFHRV9GT1JNQVRfUE5HEAESFQoRSU1BR0Vf",
-            "Rk9STUFUX0pQRUcQAhIVChFJTUFHRV9GT1JNQVRfV0VCUBADKpwDCg9EZWdy",
-            "YWRhdGlvbktpbmQSIAocREVHUkFEQVRJT05fS0lORF9VTlNQRUNJRklFRBAA",
-            "Eh4KGkRFR1JBREFUSU9OX0tJTkRfVkFFX1RJTEVEEAESIgoeREVHUkFEQVRJ",
-            "T05fS0lORF9WQUVfREFUQV9UWVBFEAISIwofREVHUkFEQVRJT05fS0lORF9V",
-            "TkVUX0RBVEFfVFlQRRADEiEKHURFR1JBREFUSU9OX0tJTkRfQ1BVX0ZBTExC",
-            "QUNLEAQSHgoaREVHUkFEQVRJT05fS0lORF9PRkZMT0FERUQQBRIlCiFERUdS",
-            "QURBVElPTl9LSU5EX0FUVEVOVElPTl9TTElDRUQQBhIhCh1ERUdSQURBVElP",
-            "Tl9LSU5EX1NMT1dfRU5DT0RFUhAHEiEKHURFR1JBREFUSU9OX0tJTkRfT1RI",
-            "RVJfREVWSUNFEAgSJQohREVHUkFEQVRJT05fS0lORF9QUk9NUFRfVFJVTkNB",
-            "VEVEEAkSJwojREVHUkFEQVRJT05fS0lORF9QQVJBTUVURVJTX09NSVRURUQQ",
-            "CkIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "ChlkZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvEgxkZXZpY2VvcHMudjEaHmdv",
+            "b2dsZS9wcm90b2J1Zi9kdXJhdGlvbi5wcm90byJmCgxQYXJ0RGF0YVR5cGUS",
+            "JQoEcGFydBgBIAEoDjIXLmRldmljZW9wcy52MS5Nb2RlbFBhcnQSLwoJZGF0",
+            "YV90eXBlGAIgASgOMhwuZGV2aWNlb3BzLnYxLlRlbnNvckRhdGFUeXBlInQK",
+            "CkJ5dGVGaWd1cmUSGAoLdmFsdWVfYnl0ZXMYASABKANIAIgBARIsCgdxdWFs",
+            "aXR5GAIgASgOMhsuZGV2aWNlb3BzLnYxLkZpZ3VyZVF1YWxpdHkSDgoGc291",
+            "cmNlGAMgASgJQg4KDF92YWx1ZV9ieXRlcyJ0CgpJbnB1dEltYWdlEhAKBmlu",
+            "bGluZRgBIAEoDEgAEhUKC2FydGlmYWN0X2lkGAIgASgJSAASMwoNc2Vzc2lv",
+            "bl9pbWFnZRgDIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uSW1hZ2VIAEII",
+            "CgZzb3VyY2UiNwoMU2Vzc2lvbkltYWdlEhIKCnNlc3Npb25faWQYASABKAkS",
+            "EwoLaW1hZ2VfaW5kZXgYAiABKAUi6AEKDk91dHB1dFNldHRpbmdzEi0KBmZv",
+            "cm1hdBgBIAEoDjIdLmRldmljZW9wcy52MS5JbWFnZUZpbGVGb3JtYXQSFAoH",
+            "cXVhbGl0eRgCIAEoBUgAiAEBEhAKCGxvc3NsZXNzGAMgASgIEhcKD29taXRf",
+            "cGFyYW1ldGVycxgEIAEoCBIsCgpwcm92ZW5hbmNlGAUgASgLMhguZGV2aWNl",
+            "b3BzLnYxLlByb3ZlbmFuY2USLAoJcmV0ZW50aW9uGAYgASgLMhkuZ29vZ2xl",
+            "LnByb3RvYnVmLkR1cmF0aW9uQgoKCF9xdWFsaXR5Il0KClByb3ZlbmFuY2US",
+            "JgoIbWFuaWZlc3QYASABKA4yFC5kZXZpY2VvcHMudjEuVG9nZ2xlEicKCXdh",
+            "dGVybWFyaxgCIAEoDjIULmRldmljZW9wcy52MS5Ub2dnbGUicQoLRGVncmFk",
+            "YXRpb24SKwoEa2luZBgBIAEoDjIdLmRldmljZW9wcy52MS5EZWdyYWRhdGlv",
+            "bktpbmQSDgoGZGV0YWlsGAIgASgJEiUKBHBhcnQYAyABKA4yFy5kZXZpY2Vv",
+            "cHMudjEuTW9kZWxQYXJ0IuMCCgpGaWVsZExpbWl0Eg0KBWZpZWxkGAEgASgJ",
+            "EhQKB21pbmltdW0YAiABKAFIAIgBARIUCgdtYXhpbXVtGAMgASgBSAGIAQES",
+            "GAoLbXVsdGlwbGVfb2YYBCABKAFIAogBARIaCg1kZWZhdWx0X3ZhbHVlGAUg",
+            "ASgBSAOIAQESGQoMbWF4X2VsZW1lbnRzGAYgASgFSASIAQESGwoObWF4X2No",
+            "YXJhY3RlcnMYByABKAVIBYgBARIbCg5tYXhfc2l6ZV9ieXRlcxgIIAEoA0gG",
+            "iAEBEgwKBHVuaXQYCSABKAkSEAoIcmVxdWlyZWQYCiABKAhCCgoIX21pbmlt",
+            "dW1CCgoIX21heGltdW1CDgoMX211bHRpcGxlX29mQhAKDl9kZWZhdWx0X3Zh",
+            "bHVlQg8KDV9tYXhfZWxlbWVudHNCEQoPX21heF9jaGFyYWN0ZXJzQhEKD19t",
+            "YXhfc2l6ZV9ieXRlcyJVChJEdXJhdGlvblN0YXRpc3RpY3MSDQoFY291bnQY",
+            "ASABKAMSEAoIdG90YWxfbXMYAiABKAESDgoGcDUwX21zGAMgASgBEg4KBnA5",
+            "OV9tcxgEIAEoASqmAgoOVGVuc29yRGF0YVR5cGUSIAocVEVOU09SX0RBVEFf",
+            "VFlQRV9VTlNQRUNJRklFRBAAEhwKGFRFTlNPUl9EQVRBX1RZUEVfRkxPQVQz",
+            "MhABEhwKGFRFTlNPUl9EQVRBX1RZUEVfRkxPQVQxNhACEh0KGVRFTlNPUl9E",
+            "QVRBX1RZUEVfQkZMT0FUMTYQAxIcChhURU5TT1JfREFUQV9UWVBFX0ZMT0FU",
+            "NjQQBBIgChxURU5TT1JfREFUQV9UWVBFX0ZMT0FUOF9FNE0zEAUSIAocVEVO",
+            "U09SX0RBVEFfVFlQRV9GTE9BVDhfRTVNMhAGEhkKFVRFTlNPUl9EQVRBX1RZ",
+            "UEVfSU5UOBAHEhoKFlRFTlNPUl9EQVRBX1RZUEVfVUlOVDgQCCqvAQoJTW9k",
+            "ZWxQYXJ0EhoKFk1PREVMX1BBUlRfVU5TUEVDSUZJRUQQABIXChNNT0RFTF9Q",
+            "QVJUX0RFTk9JU0VSEAESEgoOTU9ERUxfUEFSVF9WQUUQAhIbChdNT0RFTF9Q",
+            "QVJUX1RFWFRfRU5DT0RFUhADEh0KGU1PREVMX1BBUlRfVEVYVF9FTkNPREVS",
+            "XzIQBBIdChlNT0RFTF9QQVJUX1RFWFRfRU5DT0RFUl8zEAUqhgEKDUZpZ3Vy",
+            "ZVF1YWxpdHkSHgoaRklHVVJFX1FVQUxJVFlfVU5TUEVDSUZJRUQQABIbChdG",
+            "SUdVUkVfUVVBTElUWV9NRUFTVVJFRBABEhwKGEZJR1VSRV9RVUFMSVRZX0VT",
+            "VElNQVRFRBACEhoKFkZJR1VSRV9RVUFMSVRZX1VOS05PV04QAyqjAQoPSW1h",
+            "Z2VGaWxlRm9ybWF0EiEKHUlNQUdFX0ZJTEVfRk9STUFUX1VOU1BFQ0lGSUVE",
+            "EAASGQoVSU1BR0VfRklMRV9GT1JNQVRfUE5HEAESGgoWSU1BR0VfRklMRV9G",
+            "T1JNQVRfSlBFRxACEhoKFklNQUdFX0ZJTEVfRk9STUFUX1dFQlAQAxIaChZJ",
+            "TUFHRV9GSUxFX0ZPUk1BVF9BVklGEAQqPwoGVG9nZ2xlEhYKElRPR0dMRV9V",
+            "TlNQRUNJRklFRBAAEg0KCVRPR0dMRV9PThABEg4KClRPR0dMRV9PRkYQAipt",
+            "CglSZXNpemVGaXQSGgoWUkVTSVpFX0ZJVF9VTlNQRUNJRklFRBAAEhYKElJF",
+            "U0laRV9GSVRfU1RSRVRDSBABEhYKElJFU0laRV9GSVRfQ09OVEFJThACEhQK",
+            "EFJFU0laRV9GSVRfQ09WRVIQAyrQAgoPRGVncmFkYXRpb25LaW5kEiAKHERF",
+            "R1JBREFUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIeChpERUdSQURBVElPTl9L",
+            "SU5EX1ZBRV9USUxFRBABEh4KGkRFR1JBREFUSU9OX0tJTkRfREFUQV9UWVBF",
+            "EAISIQodREVHUkFEQVRJT05fS0lORF9DUFVfRkFMTEJBQ0sQAxIeChpERUdS",
+            "QURBVElPTl9LSU5EX09GRkxPQURFRBAEEiUKIURFR1JBREFUSU9OX0tJTkRf",
+            "QVRURU5USU9OX1NMSUNFRBAFEiEKHURFR1JBREFUSU9OX0tJTkRfU0xPV19F",
+            "TkNPREVSEAYSJQohREVHUkFEQVRJT05fS0lORF9QUk9NUFRfVFJVTkNBVEVE",
+            "EAcSJwojREVHUkFEQVRJT05fS0lORF9QQVJBTUVURVJTX09NSVRURUQQCEIW",
+            "qgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ErrorReason), typeof(global::DeviceOperations.V1.DataType), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFormat), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FieldViolation), global::DeviceOperations.V1.FieldViolation.Parser, new[]{ "Field", "Reason", "Description" }, null, null, null, null),
+          new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, },
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.TensorDataType), typeof(global::DeviceOperations.V1.ModelPart), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFileFormat), typeof(global::DeviceOperations.V1.Toggle), typeof(global::DeviceOperations.V1.ResizeFit), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PartDataType), global::DeviceOperations.V1.PartDataType.Parser, new[]{ "Part", "DataType" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ByteFigure), global::DeviceOperations.V1.ByteFigure.Parser, new[]{ "ValueBytes", "Quality", "Source" }, new[]{ "ValueBytes" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageSource), global::DeviceOperations.V1.ImageSource.Parser, new[]{ "Inline", "ArtifactId" }, new[]{ "Source" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OutputSettings), global::DeviceOperations.V1.OutputSettings.Parser, new[]{ "Format", "Quality", "Lossless", "OmitParameters" }, new[]{ "Quality" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Degradation), global::DeviceOperations.V1.Degradation.Parser, new[]{ "Kind", "Detail" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FieldLimit), global::DeviceOperations.V1.FieldLimit.Parser, new[]{ "Field", "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes", "Unit" }, new[]{ "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.InputImage), global::DeviceOperations.V1.InputImage.Parser, new[]{ "Inline", "ArtifactId", "SessionImage" }, new[]{ "Source" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionImage), global::DeviceOperations.V1.SessionImage.Parser, new[]{ "SessionId", "ImageIndex" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OutputSettings), global::DeviceOperations.V1.OutputSettings.Parser, new[]{ "Format", "Quality", "Lossless", "OmitParameters", "Provenance", "Retention" }, new[]{ "Quality" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Provenance), global::DeviceOperations.V1.Provenance.Parser, new[]{ "Manifest", "Watermark" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Degradation), global::DeviceOperations.V1.Degradation.Parser, new[]{ "Kind", "Detail", "Part" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FieldLimit), global::DeviceOperations.V1.FieldLimit.Parser, new[]{ "Field", "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes", "Unit", "Required" }, new[]{ "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DurationStatistics), global::DeviceOperations.V1.DurationStatistics.Parser, new[]{ "Count", "TotalMs", "P50Ms", "P99Ms" }, null, null, null, null)
           }));
     }
@@ -152,408 +103,75 @@ namespace DeviceOperations.V1 {
   }
   #region Enums
   /// <summary>
-  /// Why a call failed, in a word a program can act on. In ErrorInfo.reason the value
-  /// stands without the prefix ERROR_REASON_.
-  /// </summary>
-  public enum ErrorReason {
-    /// <summary>
-    /// Never sent.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// INVALID_ARGUMENT. The bytes are not a message of the expected type.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MALFORMED_MESSAGE")] MalformedMessage = 1,
-    /// <summary>
-    /// INVALID_ARGUMENT. A field that the request needs is absent or empty.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_REQUIRED_FIELD_MISSING")] RequiredFieldMissing = 2,
-    /// <summary>
-    /// INVALID_ARGUMENT. A number or duration is outside the range in its comment.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_FIELD_OUT_OF_RANGE")] FieldOutOfRange = 3,
-    /// <summary>
-    /// INVALID_ARGUMENT. A number is NaN or infinite.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_NON_FINITE_NUMBER")] NonFiniteNumber = 4,
-    /// <summary>
-    /// INVALID_ARGUMENT. An enum holds a number this version does not know.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_ENUM_VALUE_UNKNOWN")] EnumValueUnknown = 5,
-    /// <summary>
-    /// INVALID_ARGUMENT. A list is longer than its comment allows.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_TOO_MANY_ELEMENTS")] TooManyElements = 6,
-    /// <summary>
-    /// INVALID_ARGUMENT. Fields are set that exclude each other or do not fit together.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_FIELDS_CONFLICT")] FieldsConflict = 7,
-    /// <summary>
-    /// INVALID_ARGUMENT. Text holds NUL, control or direction-changing characters.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_TEXT_INVALID")] TextInvalid = 8,
-    /// <summary>
-    /// INVALID_ARGUMENT. Text is longer than its comment allows.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_TEXT_TOO_LONG")] TextTooLong = 9,
-    /// <summary>
-    /// INVALID_ARGUMENT. Prompt weighting does not parse.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_PROMPT_SYNTAX")] PromptSyntax = 10,
-    /// <summary>
-    /// INVALID_ARGUMENT. A name or id has a form no name or id can have.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_NAME_INVALID")] NameInvalid = 11,
-    /// <summary>
-    /// INVALID_ARGUMENT. A request_id is not a UUID.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_REQUEST_ID_INVALID")] RequestIdInvalid = 12,
-    /// <summary>
-    /// INVALID_ARGUMENT. Width or height is out of range or off the grid.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DIMENSIONS_INVALID")] DimensionsInvalid = 13,
-    /// <summary>
-    /// INVALID_ARGUMENT. A seed is out of range, or seeds do not match the picture count.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_SEED_INVALID")] SeedInvalid = 14,
-    /// <summary>
-    /// INVALID_ARGUMENT. A page_token is not one this list gave out.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_PAGE_TOKEN_INVALID")] PageTokenInvalid = 15,
-    /// <summary>
-    /// INVALID_ARGUMENT. Call metadata or a metadata map is malformed.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_METADATA_INVALID")] MetadataInvalid = 16,
-    /// <summary>
-    /// INVALID_ARGUMENT. A picture cannot be decoded.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_IMAGE_UNREADABLE")] ImageUnreadable = 17,
-    /// <summary>
-    /// INVALID_ARGUMENT. A picture has too many pixels, bytes or frames.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_IMAGE_TOO_LARGE")] ImageTooLarge = 18,
-    /// <summary>
-    /// INVALID_ARGUMENT. A picture is not PNG, JPEG or WebP.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_IMAGE_FORMAT_UNSUPPORTED")] ImageFormatUnsupported = 19,
-    /// <summary>
-    /// INVALID_ARGUMENT. A mask or control picture does not fit the picture it goes with.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_IMAGE_SIZE_MISMATCH")] ImageSizeMismatch = 20,
-    /// <summary>
-    /// INVALID_ARGUMENT. Received bytes do not have the hash that was announced.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_CHECKSUM_MISMATCH")] ChecksumMismatch = 21,
-    /// <summary>
-    /// INVALID_ARGUMENT. An upload ended without its closing message.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_UPLOAD_INCOMPLETE")] UploadIncomplete = 22,
-    /// <summary>
-    /// INVALID_ARGUMENT. A workflow has a cycle, a dangling input or a mistyped edge.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_WORKFLOW_INVALID")] WorkflowInvalid = 23,
-    /// <summary>
-    /// NOT_FOUND. No such device.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DEVICE_NOT_FOUND")] DeviceNotFound = 40,
-    /// <summary>
-    /// NOT_FOUND. No such model, or it is of another type than the field needs.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_NOT_FOUND")] ModelNotFound = 41,
-    /// <summary>
-    /// NOT_FOUND. No such session, or it belongs to another client.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_SESSION_NOT_FOUND")] SessionNotFound = 42,
-    /// <summary>
-    /// NOT_FOUND. No such artifact, or its retention has ended.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_ARTIFACT_NOT_FOUND")] ArtifactNotFound = 43,
-    /// <summary>
-    /// NOT_FOUND. No such allocation, or its lease has expired.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_ALLOCATION_NOT_FOUND")] AllocationNotFound = 44,
-    /// <summary>
-    /// NOT_FOUND. No such workflow.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_WORKFLOW_NOT_FOUND")] WorkflowNotFound = 45,
-    /// <summary>
-    /// NOT_FOUND. No such batch.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_BATCH_NOT_FOUND")] BatchNotFound = 46,
-    /// <summary>
-    /// NOT_FOUND. No such safety policy, or not in that version.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_POLICY_NOT_FOUND")] PolicyNotFound = 47,
-    /// <summary>
-    /// NOT_FOUND. No such postprocessor is installed.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_POSTPROCESSOR_NOT_FOUND")] PostprocessorNotFound = 48,
-    /// <summary>
-    /// ALREADY_EXISTS. The request_id was used for another request.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_REQUEST_ID_REUSED")] RequestIdReused = 49,
-    /// <summary>
-    /// ALREADY_EXISTS. Something of that name exists.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_NAME_TAKEN")] NameTaken = 50,
-    /// <summary>
-    /// FAILED_PRECONDITION. The thing's state does not allow it; metadata "state" says which.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_STATE_CONFLICT")] StateConflict = 51,
-    /// <summary>
-    /// OUT_OF_RANGE. Events before metadata "first_sequence" are no longer kept.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_EVENTS_EXPIRED")] EventsExpired = 52,
-    /// <summary>
-    /// OUT_OF_RANGE. An offset lies past the end, metadata "size_bytes".
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_OFFSET_OUT_OF_RANGE")] OffsetOutOfRange = 53,
-    /// <summary>
-    /// FAILED_PRECONDITION. A model lacks files or tensors; metadata "component" says where.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_INCOMPLETE")] ModelIncomplete = 60,
-    /// <summary>
-    /// FAILED_PRECONDITION. A model file is shorter than its header says.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_TRUNCATED")] ModelTruncated = 61,
-    /// <summary>
-    /// FAILED_PRECONDITION. A model file's header does not parse.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_HEADER_INVALID")] ModelHeaderInvalid = 62,
-    /// <summary>
-    /// FAILED_PRECONDITION. A model file's header is larger than any honest one.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_HEADER_TOO_LARGE")] ModelHeaderTooLarge = 63,
-    /// <summary>
-    /// FAILED_PRECONDITION. A tensor's shape and its bytes disagree.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_SHAPE_INVALID")] ModelShapeInvalid = 64,
-    /// <summary>
-    /// FAILED_PRECONDITION. A tensor has a data type that cannot be loaded; weights are F32, F16,
-    /// BF16 or F64.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_DTYPE_UNSUPPORTED")] ModelDtypeUnsupported = 65,
-    /// <summary>
-    /// FAILED_PRECONDITION. A tensor's name is not printable ASCII.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_TENSOR_NAME_INVALID")] ModelTensorNameInvalid = 66,
-    /// <summary>
-    /// FAILED_PRECONDITION. A value of a model's configuration or tokenizer is absurd or unknown, or
-    /// its parts cannot be built of it. `component` and `file` name it.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_CONFIG_INVALID")] ModelConfigInvalid = 67,
-    /// <summary>
-    /// FAILED_PRECONDITION. The file format is not one this server opens.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_FORMAT_UNSUPPORTED")] ModelFormatUnsupported = 68,
-    /// <summary>
-    /// FAILED_PRECONDITION. A pickle asks for code, or pickles are not allowed here.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_UNSAFE_PICKLE")] ModelUnsafePickle = 69,
-    /// <summary>
-    /// FAILED_PRECONDITION. The archive inside a model file is malformed.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_ARCHIVE_INVALID")] ModelArchiveInvalid = 70,
-    /// <summary>
-    /// FAILED_PRECONDITION. A model file holds something other than dense tensors.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_STRUCTURE_INVALID")] ModelStructureInvalid = 71,
-    /// <summary>
-    /// FAILED_PRECONDITION. Models do not fit together (a LoRA of another architecture).
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_INCOMPATIBLE")] ModelIncompatible = 72,
-    /// <summary>
-    /// FAILED_PRECONDITION. Weights hold NaN or infinity.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_NON_FINITE")] ModelNonFinite = 73,
-    /// <summary>
-    /// FAILED_PRECONDITION. The model is being used; metadata "session_id" by whom.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_IN_USE")] ModelInUse = 74,
-    /// <summary>
-    /// DATA_LOSS. A model file changed since it was catalogued.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_CHECKSUM_MISMATCH")] ModelChecksumMismatch = 75,
-    /// <summary>
-    /// PERMISSION_DENIED. A URL or hub name was given where only local models are used.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_REMOTE_SOURCE_FORBIDDEN")] RemoteSourceForbidden = 76,
-    /// <summary>
-    /// PERMISSION_DENIED. A name leads outside the configured roots, or into a read-only one.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_PATH_OUTSIDE_ROOT")] PathOutsideRoot = 77,
-    /// <summary>
-    /// FAILED_PRECONDITION. The model ended workers of this device again and again and is kept
-    /// off it until its files change, RestartWorker, or the time that RetryInfo says.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MODEL_BARRED")] ModelBarred = 79,
-    /// <summary>
-    /// UNAVAILABLE. The device is known but its driver or worker does not answer.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DEVICE_UNAVAILABLE")] DeviceUnavailable = 90,
-    /// <summary>
-    /// UNAVAILABLE. The device disappeared or was suspended while working.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DEVICE_LOST")] DeviceLost = 91,
-    /// <summary>
-    /// UNAVAILABLE. The device failed too often and is kept out of use for now.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DEVICE_QUARANTINED")] DeviceQuarantined = 92,
-    /// <summary>
-    /// FAILED_PRECONDITION. The device cannot do this (a data type, a format, an operator).
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DEVICE_UNSUPPORTED")] DeviceUnsupported = 93,
-    /// <summary>
-    /// UNAVAILABLE. The worker process ended in mid-work and is being replaced.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_WORKER_LOST")] WorkerLost = 94,
-    /// <summary>
-    /// INTERNAL. Work with the same model ended its worker twice and is not tried again.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_WORKER_CRASH_REPEATED")] WorkerCrashRepeated = 95,
-    /// <summary>
-    /// DEADLINE_EXCEEDED. The work made no progress and its worker was ended.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_WORKER_HUNG")] WorkerHung = 96,
-    /// <summary>
-    /// FAILED_PRECONDITION. The numbers ran off to NaN or infinity with this model and these
-    /// settings, and will again; there is no picture.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_NON_FINITE_OUTPUT")] NonFiniteOutput = 97,
-    /// <summary>
-    /// DATA_LOSS. Bytes this server kept or copied are not what they were.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DATA_CORRUPTED")] DataCorrupted = 98,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. The device's queue is full, or this client has its half of it while
-    /// others wait.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_QUEUE_FULL")] QueueFull = 110,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. Too many calls of this kind are open, in all or of this client while
-    /// others have some open; metadata "call_class" and "limit".
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_TOO_MANY_STREAMS")] TooManyStreams = 111,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. A message is larger than the server accepts.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_MESSAGE_TOO_LARGE")] MessageTooLarge = 112,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. This client holds its share already.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_CLIENT_QUOTA_EXCEEDED")] ClientQuotaExceeded = 113,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. The artifact store has reached its quota.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_STORAGE_QUOTA_EXCEEDED")] StorageQuotaExceeded = 114,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. The disk is full.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DISK_FULL")] DiskFull = 115,
-    /// <summary>
-    /// UNAVAILABLE. A file of the server cannot be read or written now, and not for lack of
-    /// room; its log says why.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_STORAGE_UNAVAILABLE")] StorageUnavailable = 119,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. Main memory does not suffice: metadata "needed_bytes",
-    /// "free_bytes", "evictable_bytes" where known.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_HOST_OUT_OF_MEMORY")] HostOutOfMemory = 116,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. Device memory does not suffice; metadata as above.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DEVICE_OUT_OF_MEMORY")] DeviceOutOfMemory = 117,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. The system lets the server have no more of something; metadata
-    /// "resource": "threads", "files", "processes".
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_HOST_LIMIT_REACHED")] HostLimitReached = 121,
-    /// <summary>
-    /// UNAUTHENTICATED. No "authorization: Bearer ..." came with the call.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_TOKEN_MISSING")] TokenMissing = 130,
-    /// <summary>
-    /// UNAUTHENTICATED. The token is not one of this server's.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_TOKEN_INVALID")] TokenInvalid = 131,
-    /// <summary>
-    /// PERMISSION_DENIED. The token's role does not allow this call.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_ROLE_REQUIRED")] RoleRequired = 132,
-    /// <summary>
-    /// CANCELLED. Somebody asked for the work to stop.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_CANCELLED_BY_CLIENT")] CancelledByClient = 133,
-    /// <summary>
-    /// CANCELLED. The stream that owned the work was dropped.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_CLIENT_DISCONNECTED")] ClientDisconnected = 134,
-    /// <summary>
-    /// RESOURCE_EXHAUSTED. The client stopped reading its stream, which counts as dropping
-    /// it: a detached session goes on and can be watched again. Or it left so many streams
-    /// unread that it gets no new ones.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_SLOW_READER")] SlowReader = 135,
-    /// <summary>
-    /// DEADLINE_EXCEEDED. The call's deadline, the session's timeout or the server's own time
-    /// for such a call passed, or the client sent nothing for too long.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_DEADLINE_EXPIRED")] DeadlineExpired = 136,
-    /// <summary>
-    /// UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_SHUTTING_DOWN")] ShuttingDown = 137,
-    /// <summary>
-    /// UNIMPLEMENTED. The contract has it, this version does not do it yet.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_NOT_BUILT")] NotBuilt = 138,
-    /// <summary>
-    /// INTERNAL. A fault of the server; metadata "incident_id".
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_INTERNAL")] Internal = 139,
-  }
-
-  /// <summary>
   /// Element type of tensors.
   /// </summary>
-  public enum DataType {
+  public enum TensorDataType {
     /// <summary>
     /// Leave the choice to the server.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
     /// 32-bit IEEE float.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_FLOAT32")] Float32 = 1,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_FLOAT32")] Float32 = 1,
     /// <summary>
     /// 16-bit IEEE float.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_FLOAT16")] Float16 = 2,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_FLOAT16")] Float16 = 2,
     /// <summary>
     /// 16-bit float with float32's exponent.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_BFLOAT16")] Bfloat16 = 3,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_BFLOAT16")] Bfloat16 = 3,
     /// <summary>
     /// 64-bit IEEE float.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_FLOAT64")] Float64 = 4,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_FLOAT64")] Float64 = 4,
     /// <summary>
     /// 8-bit float, 4 exponent and 3 mantissa bits.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_FLOAT8_E4M3")] Float8E4M3 = 5,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_FLOAT8_E4M3")] Float8E4M3 = 5,
     /// <summary>
     /// 8-bit float, 5 exponent and 2 mantissa bits.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_FLOAT8_E5M2")] Float8E5M2 = 6,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_FLOAT8_E5M2")] Float8E5M2 = 6,
     /// <summary>
     /// 8-bit signed integer.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_INT8")] Int8 = 7,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_INT8")] Int8 = 7,
     /// <summary>
     /// 8-bit unsigned integer.
     /// </summary>
-    [pbr::OriginalName("DATA_TYPE_UINT8")] Uint8 = 8,
+    [pbr::OriginalName("TENSOR_DATA_TYPE_UINT8")] Uint8 = 8,
+  }
+
+  /// <summary>
+  /// A part of a model that has numbers of its own.
+  /// </summary>
+  public enum ModelPart {
+    /// <summary>
+    /// Every part that is not named otherwise.
+    /// </summary>
+    [pbr::OriginalName("MODEL_PART_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// What denoises: the UNet of SD and SDXL, the transformer of later families.
+    /// </summary>
+    [pbr::OriginalName("MODEL_PART_DENOISER")] Denoiser = 1,
+    /// <summary>
+    /// Latents to pixels and back.
+    /// </summary>
+    [pbr::OriginalName("MODEL_PART_VAE")] Vae = 2,
+    /// <summary>
+    /// The first text encoder.
+    /// </summary>
+    [pbr::OriginalName("MODEL_PART_TEXT_ENCODER")] TextEncoder = 3,
+    /// <summary>
+    /// The second text encoder, where there is one.
+    /// </summary>
+    [pbr::OriginalName("MODEL_PART_TEXT_ENCODER_2")] TextEncoder2 = 4,
+    /// <summary>
+    /// The third text encoder, where there is one.
+    /// </summary>
+    [pbr::OriginalName("MODEL_PART_TEXT_ENCODER_3")] TextEncoder3 = 5,
   }
 
   /// <summary>
@@ -581,23 +199,67 @@ namespace DeviceOperations.V1 {
   /// <summary>
   /// Encoding of a picture.
   /// </summary>
-  public enum ImageFormat {
+  public enum ImageFileFormat {
     /// <summary>
     /// The field's default.
     /// </summary>
-    [pbr::OriginalName("IMAGE_FORMAT_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("IMAGE_FILE_FORMAT_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
     /// Lossless; generation parameters embedded as text chunks.
     /// </summary>
-    [pbr::OriginalName("IMAGE_FORMAT_PNG")] Png = 1,
+    [pbr::OriginalName("IMAGE_FILE_FORMAT_PNG")] Png = 1,
     /// <summary>
     /// Lossy; parameters embedded in EXIF.
     /// </summary>
-    [pbr::OriginalName("IMAGE_FORMAT_JPEG")] Jpeg = 2,
+    [pbr::OriginalName("IMAGE_FILE_FORMAT_JPEG")] Jpeg = 2,
     /// <summary>
     /// Lossy or lossless; parameters embedded in EXIF.
     /// </summary>
-    [pbr::OriginalName("IMAGE_FORMAT_WEBP")] Webp = 3,
+    [pbr::OriginalName("IMAGE_FILE_FORMAT_WEBP")] Webp = 3,
+    /// <summary>
+    /// Lossy; parameters embedded in EXIF.
+    /// </summary>
+    [pbr::OriginalName("IMAGE_FILE_FORMAT_AVIF")] Avif = 4,
+  }
+
+  /// <summary>
+  /// Three answers, where the server's own judgement is the usual one.
+  /// </summary>
+  public enum Toggle {
+    /// <summary>
+    /// The server decides; the result lists what it did.
+    /// </summary>
+    [pbr::OriginalName("TOGGLE_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// Do it.
+    /// </summary>
+    [pbr::OriginalName("TOGGLE_ON")] On = 1,
+    /// <summary>
+    /// Do not.
+    /// </summary>
+    [pbr::OriginalName("TOGGLE_OFF")] Off = 2,
+  }
+
+  /// <summary>
+  /// What happens when a picture's shape is not the one that is needed.
+  /// </summary>
+  public enum ResizeFit {
+    /// <summary>
+    /// STRETCH.
+    /// </summary>
+    [pbr::OriginalName("RESIZE_FIT_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// Width and height exactly, distorting.
+    /// </summary>
+    [pbr::OriginalName("RESIZE_FIT_STRETCH")] Stretch = 1,
+    /// <summary>
+    /// As large as fits inside, keeping the shape.
+    /// </summary>
+    [pbr::OriginalName("RESIZE_FIT_CONTAIN")] Contain = 2,
+    /// <summary>
+    /// Fill, keeping the shape, centre cropped.
+    /// </summary>
+    [pbr::OriginalName("RESIZE_FIT_COVER")] Cover = 3,
   }
 
   /// <summary>
@@ -613,60 +275,52 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_VAE_TILED")] VaeTiled = 1,
     /// <summary>
-    /// The VAE ran in another data type.
+    /// A part of the model ran in another data type.
     /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_VAE_DATA_TYPE")] VaeDataType = 2,
+    [pbr::OriginalName("DEGRADATION_KIND_DATA_TYPE")] DataType = 2,
     /// <summary>
-    /// The UNet ran in another data type.
+    /// An operator fell back to the processor.
     /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_UNET_DATA_TYPE")] UnetDataType = 3,
-    /// <summary>
-    /// An operator fell back to the CPU.
-    /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_CPU_FALLBACK")] CpuFallback = 4,
+    [pbr::OriginalName("DEGRADATION_KIND_CPU_FALLBACK")] CpuFallback = 3,
     /// <summary>
     /// Weights were moved between host and device during the run.
     /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_OFFLOADED")] Offloaded = 5,
+    [pbr::OriginalName("DEGRADATION_KIND_OFFLOADED")] Offloaded = 4,
     /// <summary>
     /// Attention ran in slices.
     /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_ATTENTION_SLICED")] AttentionSliced = 6,
+    [pbr::OriginalName("DEGRADATION_KIND_ATTENTION_SLICED")] AttentionSliced = 5,
     /// <summary>
     /// A slower picture encoder was used because the fast one is not installed.
     /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_SLOW_ENCODER")] SlowEncoder = 7,
-    /// <summary>
-    /// Work ran on another device than the default because that one is not ready.
-    /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_OTHER_DEVICE")] OtherDevice = 8,
+    [pbr::OriginalName("DEGRADATION_KIND_SLOW_ENCODER")] SlowEncoder = 6,
     /// <summary>
     /// The prompt was longer than the text encoders read; its end had no effect.
     /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_PROMPT_TRUNCATED")] PromptTruncated = 9,
+    [pbr::OriginalName("DEGRADATION_KIND_PROMPT_TRUNCATED")] PromptTruncated = 7,
     /// <summary>
     /// The settings were too long for the picture's file format; the file lacks some or all.
     /// </summary>
-    [pbr::OriginalName("DEGRADATION_KIND_PARAMETERS_OMITTED")] ParametersOmitted = 10,
+    [pbr::OriginalName("DEGRADATION_KIND_PARAMETERS_OMITTED")] ParametersOmitted = 8,
   }
 
   #endregion
 
   #region Messages
   /// <summary>
-  /// One broken rule of a request, as in google.rpc.BadRequest.
+  /// In which data type a part of a model computes.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class FieldViolation : pb::IMessage<FieldViolation>
+  public sealed partial class PartDataType : pb::IMessage<PartDataType>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<FieldViolation> _parser = new pb::MessageParser<FieldViolation>(() => new FieldViolation());
+    private static readonly pb::MessageParser<PartDataType> _parser = new pb::MessageParser<PartDataType>(() => new PartDataType());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<FieldViolation> Parser { get { return _parser; } }
+    public static pb::MessageParser<PartDataType> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -682,7 +336,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FieldViolation() {
+    public PartDataType() {
       OnConstruction();
     }
 
@@ -690,82 +344,65 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FieldViolation(FieldViolation other) : this() {
-      field_ = other.field_;
-      reason_ = other.reason_;
-      description_ = other.description_;
+    public PartDataType(PartDataType other) : this() {
+      part_ = other.part_;
+      dataType_ = other.dataType_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FieldViolation Clone() {
-      return new FieldViolation(this);
+    public PartDataType Clone() {
+      return new PartDataType(this);
     }
 
-    /// <summary>Field number for the "field" field.</summary>
-    public const int FieldFieldNumber = 1;
-    private string field_ = "";
+    /// <summary>Field number for the "part" field.</summary>
+    public const int PartFieldNumber = 1;
+    private global::DeviceOperations.V1.ModelPart part_ = global::DeviceOperations.V1.ModelPart.Unspecified;
     /// <summary>
-    /// Path in snake_case, list positions in brackets: "settings.loras[1].weight".
+    /// The part.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Field {
-      get { return field_; }
+    public global::DeviceOperations.V1.ModelPart Part {
+      get { return part_; }
       set {
-        field_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        part_ = value;
       }
     }
 
-    /// <summary>Field number for the "reason" field.</summary>
-    public const int ReasonFieldNumber = 2;
-    private global::DeviceOperations.V1.ErrorReason reason_ = global::DeviceOperations.V1.ErrorReason.Unspecified;
+    /// <summary>Field number for the "data_type" field.</summary>
+    public const int DataTypeFieldNumber = 2;
+    private global::DeviceOperations.V1.TensorDataType dataType_ = global::DeviceOperations.V1.TensorDataType.Unspecified;
     /// <summary>
-    /// Which rule.
+    /// Its data type.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ErrorReason Reason {
-      get { return reason_; }
+    public global::DeviceOperations.V1.TensorDataType DataType {
+      get { return dataType_; }
       set {
-        reason_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "description" field.</summary>
-    public const int DescriptionFieldNumber = 3;
-    private string description_ = "";
-    /// <summary>
-    /// One English sentence with the accepted range or form.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Description {
-      get { return description_; }
-      set {
-        description_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        dataType_ = value;
       }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as FieldViolation);
+      return Equals(other as PartDataType);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(FieldViolation other) {
+    public bool Equals(PartDataType other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (Field != other.Field) return false;
-      if (Reason != other.Reason) return false;
-      if (Description != other.Description) return false;
+      if (Part != other.Part) return false;
+      if (DataType != other.DataType) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -773,9 +410,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (Field.Length != 0) hash ^= Field.GetHashCode();
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) hash ^= Reason.GetHashCode();
-      if (Description.Length != 0) hash ^= Description.GetHashCode();
+      if (Part != global::DeviceOperations.V1.ModelPart.Unspecified) hash ^= Part.GetHashCode();
+      if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) hash ^= DataType.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -794,17 +430,13 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (Field.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Field);
+      if (Part != global::DeviceOperations.V1.ModelPart.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Part);
       }
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
+      if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
         output.WriteRawTag(16);
-        output.WriteEnum((int) Reason);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Description);
+        output.WriteEnum((int) DataType);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -816,17 +448,13 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Field.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Field);
+      if (Part != global::DeviceOperations.V1.ModelPart.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Part);
       }
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
+      if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
         output.WriteRawTag(16);
-        output.WriteEnum((int) Reason);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Description);
+        output.WriteEnum((int) DataType);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -838,14 +466,11 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (Field.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Field);
+      if (Part != global::DeviceOperations.V1.ModelPart.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Part);
       }
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Reason);
-      }
-      if (Description.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Description);
+      if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataType);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -855,18 +480,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(FieldViolation other) {
+    public void MergeFrom(PartDataType other) {
       if (other == null) {
         return;
       }
-      if (other.Field.Length != 0) {
-        Field = other.Field;
+      if (other.Part != global::DeviceOperations.V1.ModelPart.Unspecified) {
+        Part = other.Part;
       }
-      if (other.Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        Reason = other.Reason;
-      }
-      if (other.Description.Length != 0) {
-        Description = other.Description;
+      if (other.DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
+        DataType = other.DataType;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -887,16 +509,12 @@ namespace DeviceOperations.V1 {
           default:
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
-          case 10: {
-            Field = input.ReadString();
+          case 8: {
+            Part = (global::DeviceOperations.V1.ModelPart) input.ReadEnum();
             break;
           }
           case 16: {
-            Reason = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            Description = input.ReadString();
+            DataType = (global::DeviceOperations.V1.TensorDataType) input.ReadEnum();
             break;
           }
         }
@@ -918,16 +536,12 @@ namespace DeviceOperations.V1 {
           default:
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
-          case 10: {
-            Field = input.ReadString();
+          case 8: {
+            Part = (global::DeviceOperations.V1.ModelPart) input.ReadEnum();
             break;
           }
           case 16: {
-            Reason = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            Description = input.ReadString();
+            DataType = (global::DeviceOperations.V1.TensorDataType) input.ReadEnum();
             break;
           }
         }
@@ -1244,16 +858,16 @@ namespace DeviceOperations.V1 {
   /// modes are converted to 8-bit sRGB.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ImageSource : pb::IMessage<ImageSource>
+  public sealed partial class InputImage : pb::IMessage<InputImage>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<ImageSource> _parser = new pb::MessageParser<ImageSource>(() => new ImageSource());
+    private static readonly pb::MessageParser<InputImage> _parser = new pb::MessageParser<InputImage>(() => new InputImage());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ImageSource> Parser { get { return _parser; } }
+    public static pb::MessageParser<InputImage> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1269,7 +883,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageSource() {
+    public InputImage() {
       OnConstruction();
     }
 
@@ -1277,13 +891,16 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageSource(ImageSource other) : this() {
+    public InputImage(InputImage other) : this() {
       switch (other.SourceCase) {
         case SourceOneofCase.Inline:
           Inline = other.Inline;
           break;
         case SourceOneofCase.ArtifactId:
           ArtifactId = other.ArtifactId;
+          break;
+        case SourceOneofCase.SessionImage:
+          SessionImage = other.SessionImage.Clone();
           break;
       }
 
@@ -1292,8 +909,8 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageSource Clone() {
-      return new ImageSource(this);
+    public InputImage Clone() {
+      return new InputImage(this);
     }
 
     /// <summary>Field number for the "inline" field.</summary>
@@ -1354,12 +971,28 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "session_image" field.</summary>
+    public const int SessionImageFieldNumber = 3;
+    /// <summary>
+    /// A picture of a session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionImage SessionImage {
+      get { return sourceCase_ == SourceOneofCase.SessionImage ? (global::DeviceOperations.V1.SessionImage) source_ : null; }
+      set {
+        source_ = value;
+        sourceCase_ = value == null ? SourceOneofCase.None : SourceOneofCase.SessionImage;
+      }
+    }
+
     private object source_;
     /// <summary>Enum of possible cases for the "source" oneof.</summary>
     public enum SourceOneofCase {
       None = 0,
       Inline = 1,
       ArtifactId = 2,
+      SessionImage = 3,
     }
     private SourceOneofCase sourceCase_ = SourceOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1378,12 +1011,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as ImageSource);
+      return Equals(other as InputImage);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ImageSource other) {
+    public bool Equals(InputImage other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -1392,6 +1025,7 @@ namespace DeviceOperations.V1 {
       }
       if (Inline != other.Inline) return false;
       if (ArtifactId != other.ArtifactId) return false;
+      if (!object.Equals(SessionImage, other.SessionImage)) return false;
       if (SourceCase != other.SourceCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -1402,6 +1036,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (HasInline) hash ^= Inline.GetHashCode();
       if (HasArtifactId) hash ^= ArtifactId.GetHashCode();
+      if (sourceCase_ == SourceOneofCase.SessionImage) hash ^= SessionImage.GetHashCode();
       hash ^= (int) sourceCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -1429,6 +1064,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteString(ArtifactId);
       }
+      if (sourceCase_ == SourceOneofCase.SessionImage) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SessionImage);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1447,6 +1086,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteString(ArtifactId);
       }
+      if (sourceCase_ == SourceOneofCase.SessionImage) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SessionImage);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1463,6 +1106,9 @@ namespace DeviceOperations.V1 {
       if (HasArtifactId) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
       }
+      if (sourceCase_ == SourceOneofCase.SessionImage) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SessionImage);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1471,7 +1117,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ImageSource other) {
+    public void MergeFrom(InputImage other) {
       if (other == null) {
         return;
       }
@@ -1481,6 +1127,12 @@ namespace DeviceOperations.V1 {
           break;
         case SourceOneofCase.ArtifactId:
           ArtifactId = other.ArtifactId;
+          break;
+        case SourceOneofCase.SessionImage:
+          if (SessionImage == null) {
+            SessionImage = new global::DeviceOperations.V1.SessionImage();
+          }
+          SessionImage.MergeFrom(other.SessionImage);
           break;
       }
 
@@ -1511,6 +1163,15 @@ namespace DeviceOperations.V1 {
             ArtifactId = input.ReadString();
             break;
           }
+          case 26: {
+            global::DeviceOperations.V1.SessionImage subBuilder = new global::DeviceOperations.V1.SessionImage();
+            if (sourceCase_ == SourceOneofCase.SessionImage) {
+              subBuilder.MergeFrom(SessionImage);
+            }
+            input.ReadMessage(subBuilder);
+            SessionImage = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -1536,6 +1197,259 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             ArtifactId = input.ReadString();
+            break;
+          }
+          case 26: {
+            global::DeviceOperations.V1.SessionImage subBuilder = new global::DeviceOperations.V1.SessionImage();
+            if (sourceCase_ == SourceOneofCase.SessionImage) {
+              subBuilder.MergeFrom(SessionImage);
+            }
+            input.ReadMessage(subBuilder);
+            SessionImage = subBuilder;
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// A picture that a session finished.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class SessionImage : pb::IMessage<SessionImage>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<SessionImage> _parser = new pb::MessageParser<SessionImage>(() => new SessionImage());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<SessionImage> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[3]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SessionImage() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SessionImage(SessionImage other) : this() {
+      sessionId_ = other.sessionId_;
+      imageIndex_ = other.imageIndex_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SessionImage Clone() {
+      return new SessionImage(this);
+    }
+
+    /// <summary>Field number for the "session_id" field.</summary>
+    public const int SessionIdFieldNumber = 1;
+    private string sessionId_ = "";
+    /// <summary>
+    /// The session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string SessionId {
+      get { return sessionId_; }
+      set {
+        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "image_index" field.</summary>
+    public const int ImageIndexFieldNumber = 2;
+    private int imageIndex_;
+    /// <summary>
+    /// The picture, from 0. Range: 0 to 1000000.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int ImageIndex {
+      get { return imageIndex_; }
+      set {
+        imageIndex_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as SessionImage);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(SessionImage other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (SessionId != other.SessionId) return false;
+      if (ImageIndex != other.ImageIndex) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
+      if (ImageIndex != 0) hash ^= ImageIndex.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(SessionId);
+      }
+      if (ImageIndex != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(ImageIndex);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(SessionId);
+      }
+      if (ImageIndex != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(ImageIndex);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (SessionId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
+      }
+      if (ImageIndex != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(ImageIndex);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(SessionImage other) {
+      if (other == null) {
+        return;
+      }
+      if (other.SessionId.Length != 0) {
+        SessionId = other.SessionId;
+      }
+      if (other.ImageIndex != 0) {
+        ImageIndex = other.ImageIndex;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            SessionId = input.ReadString();
+            break;
+          }
+          case 16: {
+            ImageIndex = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            SessionId = input.ReadString();
+            break;
+          }
+          case 16: {
+            ImageIndex = input.ReadInt32();
             break;
           }
         }
@@ -1564,7 +1478,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[3]; }
+      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1589,6 +1503,8 @@ namespace DeviceOperations.V1 {
       quality_ = other.quality_;
       lossless_ = other.lossless_;
       omitParameters_ = other.omitParameters_;
+      provenance_ = other.provenance_ != null ? other.provenance_.Clone() : null;
+      retention_ = other.retention_ != null ? other.retention_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1600,13 +1516,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "format" field.</summary>
     public const int FormatFieldNumber = 1;
-    private global::DeviceOperations.V1.ImageFormat format_ = global::DeviceOperations.V1.ImageFormat.Unspecified;
+    private global::DeviceOperations.V1.ImageFileFormat format_ = global::DeviceOperations.V1.ImageFileFormat.Unspecified;
     /// <summary>
     /// Default: PNG.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageFormat Format {
+    public global::DeviceOperations.V1.ImageFileFormat Format {
       get { return format_; }
       set {
         format_ = value;
@@ -1615,15 +1531,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "quality" field.</summary>
     public const int QualityFieldNumber = 2;
-    private readonly static uint QualityDefaultValue = 0;
+    private readonly static int QualityDefaultValue = 0;
 
-    private uint quality_;
+    private int quality_;
     /// <summary>
-    /// For JPEG and lossy WebP. Range: 1 to 100. Default: 95.
+    /// For JPEG, AVIF and lossy WebP. Range: 1 to 100. Default: 95.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Quality {
+    public int Quality {
       get { if ((_hasBits0 & 1) != 0) { return quality_; } else { return QualityDefaultValue; } }
       set {
         _hasBits0 |= 1;
@@ -1673,6 +1589,37 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "provenance" field.</summary>
+    public const int ProvenanceFieldNumber = 5;
+    private global::DeviceOperations.V1.Provenance provenance_;
+    /// <summary>
+    /// What the file says about where it comes from; absent: as the server's policy says.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Provenance Provenance {
+      get { return provenance_; }
+      set {
+        provenance_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "retention" field.</summary>
+    public const int RetentionFieldNumber = 6;
+    private global::Google.Protobuf.WellKnownTypes.Duration retention_;
+    /// <summary>
+    /// How long the artifact is kept after its last use; absent: as long as the server's
+    /// setting says. Range: 60 to 31536000 seconds.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration Retention {
+      get { return retention_; }
+      set {
+        retention_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1692,6 +1639,8 @@ namespace DeviceOperations.V1 {
       if (Quality != other.Quality) return false;
       if (Lossless != other.Lossless) return false;
       if (OmitParameters != other.OmitParameters) return false;
+      if (!object.Equals(Provenance, other.Provenance)) return false;
+      if (!object.Equals(Retention, other.Retention)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1699,10 +1648,12 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (Format != global::DeviceOperations.V1.ImageFormat.Unspecified) hash ^= Format.GetHashCode();
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) hash ^= Format.GetHashCode();
       if (HasQuality) hash ^= Quality.GetHashCode();
       if (Lossless != false) hash ^= Lossless.GetHashCode();
       if (OmitParameters != false) hash ^= OmitParameters.GetHashCode();
+      if (provenance_ != null) hash ^= Provenance.GetHashCode();
+      if (retention_ != null) hash ^= Retention.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1721,13 +1672,13 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (Format != global::DeviceOperations.V1.ImageFormat.Unspecified) {
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
         output.WriteRawTag(8);
         output.WriteEnum((int) Format);
       }
       if (HasQuality) {
         output.WriteRawTag(16);
-        output.WriteUInt32(Quality);
+        output.WriteInt32(Quality);
       }
       if (Lossless != false) {
         output.WriteRawTag(24);
@@ -1736,6 +1687,14 @@ namespace DeviceOperations.V1 {
       if (OmitParameters != false) {
         output.WriteRawTag(32);
         output.WriteBool(OmitParameters);
+      }
+      if (provenance_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Provenance);
+      }
+      if (retention_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Retention);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -1747,13 +1706,13 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Format != global::DeviceOperations.V1.ImageFormat.Unspecified) {
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
         output.WriteRawTag(8);
         output.WriteEnum((int) Format);
       }
       if (HasQuality) {
         output.WriteRawTag(16);
-        output.WriteUInt32(Quality);
+        output.WriteInt32(Quality);
       }
       if (Lossless != false) {
         output.WriteRawTag(24);
@@ -1762,6 +1721,14 @@ namespace DeviceOperations.V1 {
       if (OmitParameters != false) {
         output.WriteRawTag(32);
         output.WriteBool(OmitParameters);
+      }
+      if (provenance_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Provenance);
+      }
+      if (retention_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Retention);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -1773,17 +1740,23 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (Format != global::DeviceOperations.V1.ImageFormat.Unspecified) {
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Format);
       }
       if (HasQuality) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Quality);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Quality);
       }
       if (Lossless != false) {
         size += 1 + 1;
       }
       if (OmitParameters != false) {
         size += 1 + 1;
+      }
+      if (provenance_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Provenance);
+      }
+      if (retention_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1797,7 +1770,7 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.Format != global::DeviceOperations.V1.ImageFormat.Unspecified) {
+      if (other.Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
         Format = other.Format;
       }
       if (other.HasQuality) {
@@ -1808,6 +1781,18 @@ namespace DeviceOperations.V1 {
       }
       if (other.OmitParameters != false) {
         OmitParameters = other.OmitParameters;
+      }
+      if (other.provenance_ != null) {
+        if (provenance_ == null) {
+          Provenance = new global::DeviceOperations.V1.Provenance();
+        }
+        Provenance.MergeFrom(other.Provenance);
+      }
+      if (other.retention_ != null) {
+        if (retention_ == null) {
+          Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        Retention.MergeFrom(other.Retention);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1829,11 +1814,11 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            Format = (global::DeviceOperations.V1.ImageFormat) input.ReadEnum();
+            Format = (global::DeviceOperations.V1.ImageFileFormat) input.ReadEnum();
             break;
           }
           case 16: {
-            Quality = input.ReadUInt32();
+            Quality = input.ReadInt32();
             break;
           }
           case 24: {
@@ -1842,6 +1827,20 @@ namespace DeviceOperations.V1 {
           }
           case 32: {
             OmitParameters = input.ReadBool();
+            break;
+          }
+          case 42: {
+            if (provenance_ == null) {
+              Provenance = new global::DeviceOperations.V1.Provenance();
+            }
+            input.ReadMessage(Provenance);
+            break;
+          }
+          case 50: {
+            if (retention_ == null) {
+              Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Retention);
             break;
           }
         }
@@ -1864,11 +1863,11 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            Format = (global::DeviceOperations.V1.ImageFormat) input.ReadEnum();
+            Format = (global::DeviceOperations.V1.ImageFileFormat) input.ReadEnum();
             break;
           }
           case 16: {
-            Quality = input.ReadUInt32();
+            Quality = input.ReadInt32();
             break;
           }
           case 24: {
@@ -1877,6 +1876,264 @@ namespace DeviceOperations.V1 {
           }
           case 32: {
             OmitParameters = input.ReadBool();
+            break;
+          }
+          case 42: {
+            if (provenance_ == null) {
+              Provenance = new global::DeviceOperations.V1.Provenance();
+            }
+            input.ReadMessage(Provenance);
+            break;
+          }
+          case 50: {
+            if (retention_ == null) {
+              Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Retention);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Marks by which others can tell that a picture was made by a model, and by which.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class Provenance : pb::IMessage<Provenance>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<Provenance> _parser = new pb::MessageParser<Provenance>(() => new Provenance());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<Provenance> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[5]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Provenance() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Provenance(Provenance other) : this() {
+      manifest_ = other.manifest_;
+      watermark_ = other.watermark_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Provenance Clone() {
+      return new Provenance(this);
+    }
+
+    /// <summary>Field number for the "manifest" field.</summary>
+    public const int ManifestFieldNumber = 1;
+    private global::DeviceOperations.V1.Toggle manifest_ = global::DeviceOperations.V1.Toggle.Unspecified;
+    /// <summary>
+    /// A signed C2PA manifest in the file.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Toggle Manifest {
+      get { return manifest_; }
+      set {
+        manifest_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "watermark" field.</summary>
+    public const int WatermarkFieldNumber = 2;
+    private global::DeviceOperations.V1.Toggle watermark_ = global::DeviceOperations.V1.Toggle.Unspecified;
+    /// <summary>
+    /// An invisible mark in the pixels, which survives another encoding.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Toggle Watermark {
+      get { return watermark_; }
+      set {
+        watermark_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as Provenance);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(Provenance other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Manifest != other.Manifest) return false;
+      if (Watermark != other.Watermark) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Manifest != global::DeviceOperations.V1.Toggle.Unspecified) hash ^= Manifest.GetHashCode();
+      if (Watermark != global::DeviceOperations.V1.Toggle.Unspecified) hash ^= Watermark.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Manifest != global::DeviceOperations.V1.Toggle.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Manifest);
+      }
+      if (Watermark != global::DeviceOperations.V1.Toggle.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) Watermark);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Manifest != global::DeviceOperations.V1.Toggle.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Manifest);
+      }
+      if (Watermark != global::DeviceOperations.V1.Toggle.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) Watermark);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Manifest != global::DeviceOperations.V1.Toggle.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Manifest);
+      }
+      if (Watermark != global::DeviceOperations.V1.Toggle.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Watermark);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(Provenance other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Manifest != global::DeviceOperations.V1.Toggle.Unspecified) {
+        Manifest = other.Manifest;
+      }
+      if (other.Watermark != global::DeviceOperations.V1.Toggle.Unspecified) {
+        Watermark = other.Watermark;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            Manifest = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
+            break;
+          }
+          case 16: {
+            Watermark = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            Manifest = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
+            break;
+          }
+          case 16: {
+            Watermark = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
             break;
           }
         }
@@ -1904,7 +2161,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[4]; }
+      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1926,6 +2183,7 @@ namespace DeviceOperations.V1 {
     public Degradation(Degradation other) : this() {
       kind_ = other.kind_;
       detail_ = other.detail_;
+      part_ = other.part_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1965,6 +2223,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "part" field.</summary>
+    public const int PartFieldNumber = 3;
+    private global::DeviceOperations.V1.ModelPart part_ = global::DeviceOperations.V1.ModelPart.Unspecified;
+    /// <summary>
+    /// The part of the model it is about; UNSPECIFIED when it is about none.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelPart Part {
+      get { return part_; }
+      set {
+        part_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1982,6 +2255,7 @@ namespace DeviceOperations.V1 {
       }
       if (Kind != other.Kind) return false;
       if (Detail != other.Detail) return false;
+      if (Part != other.Part) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1991,6 +2265,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (Kind != global::DeviceOperations.V1.DegradationKind.Unspecified) hash ^= Kind.GetHashCode();
       if (Detail.Length != 0) hash ^= Detail.GetHashCode();
+      if (Part != global::DeviceOperations.V1.ModelPart.Unspecified) hash ^= Part.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2017,6 +2292,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteString(Detail);
       }
+      if (Part != global::DeviceOperations.V1.ModelPart.Unspecified) {
+        output.WriteRawTag(24);
+        output.WriteEnum((int) Part);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2035,6 +2314,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteString(Detail);
       }
+      if (Part != global::DeviceOperations.V1.ModelPart.Unspecified) {
+        output.WriteRawTag(24);
+        output.WriteEnum((int) Part);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2050,6 +2333,9 @@ namespace DeviceOperations.V1 {
       }
       if (Detail.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(Detail);
+      }
+      if (Part != global::DeviceOperations.V1.ModelPart.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Part);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2068,6 +2354,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.Detail.Length != 0) {
         Detail = other.Detail;
+      }
+      if (other.Part != global::DeviceOperations.V1.ModelPart.Unspecified) {
+        Part = other.Part;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -2094,6 +2383,10 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             Detail = input.ReadString();
+            break;
+          }
+          case 24: {
+            Part = (global::DeviceOperations.V1.ModelPart) input.ReadEnum();
             break;
           }
         }
@@ -2123,6 +2416,10 @@ namespace DeviceOperations.V1 {
             Detail = input.ReadString();
             break;
           }
+          case 24: {
+            Part = (global::DeviceOperations.V1.ModelPart) input.ReadEnum();
+            break;
+          }
         }
       }
     }
@@ -2149,7 +2446,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[5]; }
+      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2179,6 +2476,7 @@ namespace DeviceOperations.V1 {
       maxCharacters_ = other.maxCharacters_;
       maxSizeBytes_ = other.maxSizeBytes_;
       unit_ = other.unit_;
+      required_ = other.required_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2325,15 +2623,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "max_elements" field.</summary>
     public const int MaxElementsFieldNumber = 6;
-    private readonly static uint MaxElementsDefaultValue = 0;
+    private readonly static int MaxElementsDefaultValue = 0;
 
-    private uint maxElements_;
+    private int maxElements_;
     /// <summary>
     /// Most elements of a list; absent when the field is no list.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint MaxElements {
+    public int MaxElements {
       get { if ((_hasBits0 & 16) != 0) { return maxElements_; } else { return MaxElementsDefaultValue; } }
       set {
         _hasBits0 |= 16;
@@ -2355,15 +2653,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "max_characters" field.</summary>
     public const int MaxCharactersFieldNumber = 7;
-    private readonly static uint MaxCharactersDefaultValue = 0;
+    private readonly static int MaxCharactersDefaultValue = 0;
 
-    private uint maxCharacters_;
+    private int maxCharacters_;
     /// <summary>
     /// Most Unicode characters of a text; absent when the field is no text.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint MaxCharacters {
+    public int MaxCharacters {
       get { if ((_hasBits0 & 32) != 0) { return maxCharacters_; } else { return MaxCharactersDefaultValue; } }
       set {
         _hasBits0 |= 32;
@@ -2385,15 +2683,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "max_size_bytes" field.</summary>
     public const int MaxSizeBytesFieldNumber = 8;
-    private readonly static ulong MaxSizeBytesDefaultValue = 0UL;
+    private readonly static long MaxSizeBytesDefaultValue = 0L;
 
-    private ulong maxSizeBytes_;
+    private long maxSizeBytes_;
     /// <summary>
     /// Most bytes of a bytes field; absent when the field is none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong MaxSizeBytes {
+    public long MaxSizeBytes {
       get { if ((_hasBits0 & 64) != 0) { return maxSizeBytes_; } else { return MaxSizeBytesDefaultValue; } }
       set {
         _hasBits0 |= 64;
@@ -2429,6 +2727,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "required" field.</summary>
+    public const int RequiredFieldNumber = 10;
+    private bool required_;
+    /// <summary>
+    /// Whether a request without it is refused.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Required {
+      get { return required_; }
+      set {
+        required_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -2453,6 +2766,7 @@ namespace DeviceOperations.V1 {
       if (MaxCharacters != other.MaxCharacters) return false;
       if (MaxSizeBytes != other.MaxSizeBytes) return false;
       if (Unit != other.Unit) return false;
+      if (Required != other.Required) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2469,6 +2783,7 @@ namespace DeviceOperations.V1 {
       if (HasMaxCharacters) hash ^= MaxCharacters.GetHashCode();
       if (HasMaxSizeBytes) hash ^= MaxSizeBytes.GetHashCode();
       if (Unit.Length != 0) hash ^= Unit.GetHashCode();
+      if (Required != false) hash ^= Required.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2509,19 +2824,23 @@ namespace DeviceOperations.V1 {
       }
       if (HasMaxElements) {
         output.WriteRawTag(48);
-        output.WriteUInt32(MaxElements);
+        output.WriteInt32(MaxElements);
       }
       if (HasMaxCharacters) {
         output.WriteRawTag(56);
-        output.WriteUInt32(MaxCharacters);
+        output.WriteInt32(MaxCharacters);
       }
       if (HasMaxSizeBytes) {
         output.WriteRawTag(64);
-        output.WriteUInt64(MaxSizeBytes);
+        output.WriteInt64(MaxSizeBytes);
       }
       if (Unit.Length != 0) {
         output.WriteRawTag(74);
         output.WriteString(Unit);
+      }
+      if (Required != false) {
+        output.WriteRawTag(80);
+        output.WriteBool(Required);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -2555,19 +2874,23 @@ namespace DeviceOperations.V1 {
       }
       if (HasMaxElements) {
         output.WriteRawTag(48);
-        output.WriteUInt32(MaxElements);
+        output.WriteInt32(MaxElements);
       }
       if (HasMaxCharacters) {
         output.WriteRawTag(56);
-        output.WriteUInt32(MaxCharacters);
+        output.WriteInt32(MaxCharacters);
       }
       if (HasMaxSizeBytes) {
         output.WriteRawTag(64);
-        output.WriteUInt64(MaxSizeBytes);
+        output.WriteInt64(MaxSizeBytes);
       }
       if (Unit.Length != 0) {
         output.WriteRawTag(74);
         output.WriteString(Unit);
+      }
+      if (Required != false) {
+        output.WriteRawTag(80);
+        output.WriteBool(Required);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -2595,16 +2918,19 @@ namespace DeviceOperations.V1 {
         size += 1 + 8;
       }
       if (HasMaxElements) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(MaxElements);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(MaxElements);
       }
       if (HasMaxCharacters) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(MaxCharacters);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(MaxCharacters);
       }
       if (HasMaxSizeBytes) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(MaxSizeBytes);
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(MaxSizeBytes);
       }
       if (Unit.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(Unit);
+      }
+      if (Required != false) {
+        size += 1 + 1;
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2644,6 +2970,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.Unit.Length != 0) {
         Unit = other.Unit;
+      }
+      if (other.Required != false) {
+        Required = other.Required;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -2685,19 +3014,23 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 48: {
-            MaxElements = input.ReadUInt32();
+            MaxElements = input.ReadInt32();
             break;
           }
           case 56: {
-            MaxCharacters = input.ReadUInt32();
+            MaxCharacters = input.ReadInt32();
             break;
           }
           case 64: {
-            MaxSizeBytes = input.ReadUInt64();
+            MaxSizeBytes = input.ReadInt64();
             break;
           }
           case 74: {
             Unit = input.ReadString();
+            break;
+          }
+          case 80: {
+            Required = input.ReadBool();
             break;
           }
         }
@@ -2740,19 +3073,23 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 48: {
-            MaxElements = input.ReadUInt32();
+            MaxElements = input.ReadInt32();
             break;
           }
           case 56: {
-            MaxCharacters = input.ReadUInt32();
+            MaxCharacters = input.ReadInt32();
             break;
           }
           case 64: {
-            MaxSizeBytes = input.ReadUInt64();
+            MaxSizeBytes = input.ReadInt64();
             break;
           }
           case 74: {
             Unit = input.ReadString();
+            break;
+          }
+          case 80: {
+            Required = input.ReadBool();
             break;
           }
         }
@@ -2780,7 +3117,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[6]; }
+      get { return global::DeviceOperations.V1.CommonReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2815,13 +3152,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "count" field.</summary>
     public const int CountFieldNumber = 1;
-    private ulong count_;
+    private long count_;
     /// <summary>
     /// How often.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong Count {
+    public long Count {
       get { return count_; }
       set {
         count_ = value;
@@ -2899,7 +3236,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (Count != 0UL) hash ^= Count.GetHashCode();
+      if (Count != 0L) hash ^= Count.GetHashCode();
       if (TotalMs != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(TotalMs);
       if (P50Ms != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(P50Ms);
       if (P99Ms != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(P99Ms);
@@ -2921,9 +3258,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (Count != 0UL) {
+      if (Count != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(Count);
+        output.WriteInt64(Count);
       }
       if (TotalMs != 0D) {
         output.WriteRawTag(17);
@@ -2947,9 +3284,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Count != 0UL) {
+      if (Count != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(Count);
+        output.WriteInt64(Count);
       }
       if (TotalMs != 0D) {
         output.WriteRawTag(17);
@@ -2973,8 +3310,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (Count != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(Count);
+      if (Count != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Count);
       }
       if (TotalMs != 0D) {
         size += 1 + 8;
@@ -2997,7 +3334,7 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.Count != 0UL) {
+      if (other.Count != 0L) {
         Count = other.Count;
       }
       if (other.TotalMs != 0D) {
@@ -3029,7 +3366,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            Count = input.ReadUInt64();
+            Count = input.ReadInt64();
             break;
           }
           case 17: {
@@ -3064,7 +3401,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            Count = input.ReadUInt64();
+            Count = input.ReadInt64();
             break;
           }
           case 17: {

@@ -25,34 +25,29 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "ChlkZXZpY2VvcHMvdjEvZGV2aWNlLnByb3RvEgxkZXZpY2VvcHMudjEaGWRl",
-            "dmljZW9wcy92MS9jb21tb24ucHJvdG8aGmRldmljZW9wcy92MS9zZXNzaW9u",
-            "LnByb3RvGh5nb29nbGUvcHJvdG9idWYvZHVyYXRpb24ucHJvdG8aH2dvb2ds",
-            "ZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8i0wIKBkRldmljZRIRCglkZXZp",
-            "Y2VfaWQYASABKAkSJgoEa2luZBgCIAEoDjIYLmRldmljZW9wcy52MS5EZXZp",
-            "Y2VLaW5kEgwKBG5hbWUYAyABKAkSDgoGdmVuZG9yGAQgASgJEigKBXN0YXRl",
-            "GAUgASgOMhkuZGV2aWNlb3BzLnYxLkRldmljZVN0YXRlEhMKC2V4cGxhbmF0",
-            "aW9uGAYgASgJEhIKCmlzX2RlZmF1bHQYByABKAgSDwoHYWxpYXNlcxgIIAMo",
-            "CRIuCgx0b3RhbF9tZW1vcnkYCSABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZp",
-            "Z3VyZRIWCg5kcml2ZXJfdmVyc2lvbhgKIAEoCRIXCg9ydW50aW1lX3ZlcnNp",
-            "b24YCyABKAkSEwoLaGFyZHdhcmVfaWQYDCABKAkSFgoOdW5pZmllZF9tZW1v",
-            "cnkYDSABKAgiTQoSTGlzdERldmljZXNSZXF1ZXN0EiYKBGtpbmQYASABKA4y",
-            "GC5kZXZpY2VvcHMudjEuRGV2aWNlS2luZBIPCgdyZWZyZXNoGAIgASgIIoMB",
-            "ChNMaXN0RGV2aWNlc1Jlc3BvbnNlEiUKB2RldmljZXMYASADKAsyFC5kZXZp",
-            "Y2VvcHMudjEuRGV2aWNlEhkKEWRlZmF1bHRfZGV2aWNlX2lkGAIgASgJEioK",
-            "BnByb2JlcxgDIAMoCzIaLmRldmljZW9wcy52MS5Qcm9iZU91dGNvbWUiYQoM",
-            "UHJvYmVPdXRjb21lEiYKBGtpbmQYASABKA4yGC5kZXZpY2VvcHMudjEuRGV2",
-            "aWNlS2luZBIUCgxkZXZpY2VfY291bnQYAiABKA0SEwoLZXhwbGFuYXRpb24Y",
-            "AyABKAkiJQoQR2V0RGV2aWNlUmVxdWVzdBIRCglkZXZpY2VfaWQYASABKAki",
-            "OQoRR2V0RGV2aWNlUmVzcG9uc2USJAoGZGV2aWNlGAEgASgLMhQuZGV2aWNl",
-            "b3BzLnYxLkRldmljZSJCChxHZXREZXZpY2VDYXBhYmlsaXRpZXNSZXF1ZXN0",
-            "EhEKCWRldmljZV9pZBgBIAEoCRIPCgdyZWZyZXNoGAIgASgIIoEBChJEYXRh",
-            "VHlwZUNhcGFiaWxpdHkSKQoJZGF0YV90eXBlGAEgASgOMhYuZGV2aWNlb3Bz",
-            "LnYxLkRhdGFUeXBlEg0KBXdvcmtzGAIgASgIEhoKEm1heF9yZWxhdGl2ZV9l",
-            "cnJvchgDIAEoARIVCg1tYXRtdWxfdGZsb3BzGAQgASgBIpgECh1HZXREZXZp",
-            "Y2VDYXBhYmlsaXRpZXNSZXNwb25zZRIRCglkZXZpY2VfaWQYASABKAkSNAoK",
-            "ZGF0YV90eXBlcxgCIAMoCzIgLmRldmljZW9wcy52MS5EYXRhVHlwZUNhcGFi",
-            "aWxpdHkSNAoSbGFyZ2VzdF9hbGxvY2F0aW9uGAMgASgLMhguZGV2aWNlb3Bz",
-            "LnYxLkJ5dGVGaWd1cmUSGgoSYXR0ZW50aW9uX2JhY2tlbmRzGAQgAygJEhMK",
+            "dmljZW9wcy92MS9jb21tb24ucHJvdG8aHmRldmljZW9wcy92MS9kZXZpY2Vf",
+            "aW5mby5wcm90bxoZZGV2aWNlb3BzL3YxL2Vycm9ycy5wcm90bxoYZGV2aWNl",
+            "b3BzL3YxL2V2ZW50LnByb3RvGhpkZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90",
+            "bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byJNChJMaXN0RGV2",
+            "aWNlc1JlcXVlc3QSJgoEa2luZBgBIAEoDjIYLmRldmljZW9wcy52MS5EZXZp",
+            "Y2VLaW5kEg8KB3JlZnJlc2gYAiABKAgimQEKE0xpc3REZXZpY2VzUmVzcG9u",
+            "c2USKQoHZGV2aWNlcxgBIAMoCzIYLmRldmljZW9wcy52MS5EZXZpY2VJbmZv",
+            "EhkKEWRlZmF1bHRfZGV2aWNlX2lkGAIgASgJEioKBnByb2JlcxgDIAMoCzIa",
+            "LmRldmljZW9wcy52MS5Qcm9iZU91dGNvbWUSEAoIcmV2aXNpb24YBCABKAMi",
+            "YQoMUHJvYmVPdXRjb21lEiYKBGtpbmQYASABKA4yGC5kZXZpY2VvcHMudjEu",
+            "RGV2aWNlS2luZBIUCgxkZXZpY2VfY291bnQYAiABKAUSEwoLZXhwbGFuYXRp",
+            "b24YAyABKAkiJQoQR2V0RGV2aWNlUmVxdWVzdBIRCglkZXZpY2VfaWQYASAB",
+            "KAkiPQoRR2V0RGV2aWNlUmVzcG9uc2USKAoGZGV2aWNlGAEgASgLMhguZGV2",
+            "aWNlb3BzLnYxLkRldmljZUluZm8iQgocR2V0RGV2aWNlQ2FwYWJpbGl0aWVz",
+            "UmVxdWVzdBIRCglkZXZpY2VfaWQYASABKAkSDwoHcmVmcmVzaBgCIAEoCCKH",
+            "AQoSRGF0YVR5cGVDYXBhYmlsaXR5Ei8KCWRhdGFfdHlwZRgBIAEoDjIcLmRl",
+            "dmljZW9wcy52MS5UZW5zb3JEYXRhVHlwZRINCgV3b3JrcxgCIAEoCBIaChJt",
+            "YXhfcmVsYXRpdmVfZXJyb3IYAyABKAESFQoNbWF0bXVsX3RmbG9wcxgEIAEo",
+            "ASK4BAodR2V0RGV2aWNlQ2FwYWJpbGl0aWVzUmVzcG9uc2USEQoJZGV2aWNl",
+            "X2lkGAEgASgJEjQKCmRhdGFfdHlwZXMYAiADKAsyIC5kZXZpY2VvcHMudjEu",
+            "RGF0YVR5cGVDYXBhYmlsaXR5EjQKEmxhcmdlc3RfYWxsb2NhdGlvbhgDIAEo",
+            "CzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEjoKEmF0dGVudGlvbl9iYWNr",
+            "ZW5kcxgEIAMoDjIeLmRldmljZW9wcy52MS5BdHRlbnRpb25CYWNrZW5kEhMK",
             "C2hhc19mbG9hdDY0GAUgASgIEhsKE2hvc3RfdG9fZGV2aWNlX2dicHMYBiAB",
             "KAESGwoTZGV2aWNlX3RvX2hvc3RfZ2JwcxgHIAEoARIZChFoYXNfcGlubmVk",
             "X21lbW9yeRgIIAEoCBIXCg9oYXNfY29tcGlsYXRpb24YCSABKAgSMAoMbWVh",
@@ -61,103 +56,82 @@ namespace DeviceOperations.V1 {
             "ZXZpY2VDYXBhYmlsaXRpZXNSZXNwb25zZS5Tb2Z0d2FyZVZlcnNpb25zRW50",
             "cnkSEAoIcHJvYmxlbXMYDCADKAkaNwoVU29mdHdhcmVWZXJzaW9uc0VudHJ5",
             "EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLAoXU2V0RGVmYXVs",
-            "dERldmljZVJlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJIkAKGFNldERlZmF1",
-            "bHREZXZpY2VSZXNwb25zZRIkCgZkZXZpY2UYASABKAsyFC5kZXZpY2VvcHMu",
-            "djEuRGV2aWNlIisKFkdldERldmljZU1lbW9yeVJlcXVlc3QSEQoJZGV2aWNl",
-            "X2lkGAEgASgJIq8CCgxEZXZpY2VNZW1vcnkSEQoJZGV2aWNlX2lkGAEgASgJ",
-            "EicKBXRvdGFsGAIgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSJgoE",
-            "ZnJlZRgDIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEisKCWFsbG9j",
-            "YXRlZBgEIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEioKCHJlc2Vy",
-            "dmVkGAUgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSMAoOdXNlZF9i",
-            "eV9vdGhlcnMYBiABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRIwCg5w",
-            "ZWFrX2FsbG9jYXRlZBgHIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJl",
-            "IkUKF0dldERldmljZU1lbW9yeVJlc3BvbnNlEioKBm1lbW9yeRgBIAEoCzIa",
-            "LmRldmljZW9wcy52MS5EZXZpY2VNZW1vcnkiKwoWR2V0RGV2aWNlU3RhdHVz",
-            "UmVxdWVzdBIRCglkZXZpY2VfaWQYASABKAkiiQMKDFdvcmtlclN0YXR1cxIS",
-            "Cgpwcm9jZXNzX2lkGAEgASgNEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29n",
-            "bGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlc3RhcnRfY291bnQYAyABKA0S",
-            "MgoOaGVhcnRiZWF0X3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGlt",
-            "ZXN0YW1wEjEKDXByb2dyZXNzX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9i",
-            "dWYuVGltZXN0YW1wEjEKD3Jlc2lkZW50X21lbW9yeRgGIAEoCzIYLmRldmlj",
-            "ZW9wcy52MS5CeXRlRmlndXJlEksKEXNvZnR3YXJlX3ZlcnNpb25zGAcgAygL",
-            "MjAuZGV2aWNlb3BzLnYxLldvcmtlclN0YXR1cy5Tb2Z0d2FyZVZlcnNpb25z",
-            "RW50cnkaNwoVU29mdHdhcmVWZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRIN",
-            "CgV2YWx1ZRgCIAEoCToCOAEi4QIKF0dldERldmljZVN0YXR1c1Jlc3BvbnNl",
-            "EiQKBmRldmljZRgBIAEoCzIULmRldmljZW9wcy52MS5EZXZpY2USEQoEbG9h",
-            "ZBgCIAEoAUgAiAEBEiAKE3RlbXBlcmF0dXJlX2NlbHNpdXMYAyABKAFIAYgB",
-            "ARIYCgtwb3dlcl93YXR0cxgEIAEoAUgCiAEBEhMKC3F1ZXVlX2RlcHRoGAUg",
-            "ASgNEhIKCnNlc3Npb25faWQYBiABKAkSKgoGd29ya2VyGAcgASgLMhouZGV2",
-            "aWNlb3BzLnYxLldvcmtlclN0YXR1cxIXCg9sb2FkZWRfbW9kZWxfaWQYCCAB",
-            "KAkSMgoHcHJvZmlsZRgJIAEoDjIhLmRldmljZW9wcy52MS5PcHRpbWl6YXRp",
-            "b25Qcm9maWxlQgcKBV9sb2FkQhYKFF90ZW1wZXJhdHVyZV9jZWxzaXVzQg4K",
-            "DF9wb3dlcl93YXR0cyIoChNXYXRjaERldmljZXNSZXF1ZXN0EhEKCWRldmlj",
-            "ZV9pZBgBIAEoCSKZAQoUV2F0Y2hEZXZpY2VzUmVzcG9uc2USKwoEa2luZBgB",
-            "IAEoDjIdLmRldmljZW9wcy52MS5EZXZpY2VFdmVudEtpbmQSJAoGZGV2aWNl",
-            "GAIgASgLMhQuZGV2aWNlb3BzLnYxLkRldmljZRIuCgpldmVudF90aW1lGAMg",
-            "ASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKfAQoVT3B0aW1pemVE",
-            "ZXZpY2VSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEoCRIyCgdwcm9maWxlGAIg",
-            "ASgOMiEuZGV2aWNlb3BzLnYxLk9wdGltaXphdGlvblByb2ZpbGUSEAoIbW9k",
-            "ZWxfaWQYAyABKAkSLQoHb3B0aW9ucxgEIAEoCzIcLmRldmljZW9wcy52MS5T",
-            "ZXNzaW9uT3B0aW9ucyJEChJPcHRpbWl6YXRpb25DaGFuZ2USDwoHc2V0dGlu",
-            "ZxgBIAEoCRIOCgZiZWZvcmUYAiABKAkSDQoFYWZ0ZXIYAyABKAkixQIKEk9w",
-            "dGltaXphdGlvblJlcG9ydBIyCgdwcm9maWxlGAEgASgOMiEuZGV2aWNlb3Bz",
-            "LnYxLk9wdGltaXphdGlvblByb2ZpbGUSMQoHY2hhbmdlcxgCIAMoCzIgLmRl",
-            "dmljZW9wcy52MS5PcHRpbWl6YXRpb25DaGFuZ2USLgoLc3RlcF9iZWZvcmUY",
-            "AyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKc3RlcF9hZnRl",
-            "chgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChJwZWFrX21l",
-            "bW9yeV9iZWZvcmUYBSABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRIz",
-            "ChFwZWFrX21lbW9yeV9hZnRlchgGIAEoCzIYLmRldmljZW9wcy52MS5CeXRl",
-            "RmlndXJlIoQBChZPcHRpbWl6ZURldmljZVJlc3BvbnNlEisKBWV2ZW50GAEg",
-            "ASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudEgAEjIKBnJlcG9ydBgC",
-            "IAEoCzIgLmRldmljZW9wcy52MS5PcHRpbWl6YXRpb25SZXBvcnRIAEIJCgdj",
-            "b250ZW50ImcKFFJlc3RhcnRXb3JrZXJSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
-            "IAEoCRINCgVmb3JjZRgCIAEoCBItCgdvcHRpb25zGAMgASgLMhwuZGV2aWNl",
-            "b3BzLnYxLlNlc3Npb25PcHRpb25zIkIKFVJlc3RhcnRXb3JrZXJSZXNwb25z",
-            "ZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQq",
-            "rgEKCkRldmljZUtpbmQSGwoXREVWSUNFX0tJTkRfVU5TUEVDSUZJRUQQABIT",
-            "Cg9ERVZJQ0VfS0lORF9DUFUQARIUChBERVZJQ0VfS0lORF9DVURBEAISFAoQ",
-            "REVWSUNFX0tJTkRfUk9DTRADEhgKFERFVklDRV9LSU5EX0RJUkVDVE1MEAQS",
-            "EwoPREVWSUNFX0tJTkRfWFBVEAUSEwoPREVWSUNFX0tJTkRfTVBTEAYqzgEK",
-            "C0RldmljZVN0YXRlEhwKGERFVklDRV9TVEFURV9VTlNQRUNJRklFRBAAEhkK",
-            "FURFVklDRV9TVEFURV9TVEFSVElORxABEhYKEkRFVklDRV9TVEFURV9SRUFE",
-            "WRACEhsKF0RFVklDRV9TVEFURV9SRUNPVkVSSU5HEAMSHAoYREVWSUNFX1NU",
-            "QVRFX1FVQVJBTlRJTkVEEAQSFQoRREVWSUNFX1NUQVRFX0xPU1QQBRIcChhE",
-            "RVZJQ0VfU1RBVEVfVU5BVkFJTEFCTEUQBirxAQoPRGV2aWNlRXZlbnRLaW5k",
-            "EiEKHURFVklDRV9FVkVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASGwoXREVWSUNF",
-            "X0VWRU5UX0tJTkRfQURERUQQARIdChlERVZJQ0VfRVZFTlRfS0lORF9DSEFO",
-            "R0VEEAISGgoWREVWSUNFX0VWRU5UX0tJTkRfTE9TVBADEh8KG0RFVklDRV9F",
-            "VkVOVF9LSU5EX1JFQ09WRVJFRBAEEiEKHURFVklDRV9FVkVOVF9LSU5EX1FV",
-            "QVJBTlRJTkVEEAUSHwobREVWSUNFX0VWRU5UX0tJTkRfSEVBUlRCRUFUEAYq",
-            "ogEKE09wdGltaXphdGlvblByb2ZpbGUSJAogT1BUSU1JWkFUSU9OX1BST0ZJ",
-            "TEVfVU5TUEVDSUZJRUQQABIhCh1PUFRJTUlaQVRJT05fUFJPRklMRV9CQUxB",
-            "TkNFRBABEiMKH09QVElNSVpBVElPTl9QUk9GSUxFX0xPV19NRU1PUlkQAhId",
-            "ChlPUFRJTUlaQVRJT05fUFJPRklMRV9GQVNUEAMy2gYKDURldmljZVNlcnZp",
-            "Y2USUgoLTGlzdERldmljZXMSIC5kZXZpY2VvcHMudjEuTGlzdERldmljZXNS",
-            "ZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLkxpc3REZXZpY2VzUmVzcG9uc2USTAoJ",
-            "R2V0RGV2aWNlEh4uZGV2aWNlb3BzLnYxLkdldERldmljZVJlcXVlc3QaHy5k",
-            "ZXZpY2VvcHMudjEuR2V0RGV2aWNlUmVzcG9uc2UScAoVR2V0RGV2aWNlQ2Fw",
-            "YWJpbGl0aWVzEiouZGV2aWNlb3BzLnYxLkdldERldmljZUNhcGFiaWxpdGll",
-            "c1JlcXVlc3QaKy5kZXZpY2VvcHMudjEuR2V0RGV2aWNlQ2FwYWJpbGl0aWVz",
-            "UmVzcG9uc2USYQoQU2V0RGVmYXVsdERldmljZRIlLmRldmljZW9wcy52MS5T",
-            "ZXREZWZhdWx0RGV2aWNlUmVxdWVzdBomLmRldmljZW9wcy52MS5TZXREZWZh",
-            "dWx0RGV2aWNlUmVzcG9uc2USXgoPR2V0RGV2aWNlTWVtb3J5EiQuZGV2aWNl",
-            "b3BzLnYxLkdldERldmljZU1lbW9yeVJlcXVlc3QaJS5kZXZpY2VvcHMudjEu",
-            "R2V0RGV2aWNlTWVtb3J5UmVzcG9uc2USXgoPR2V0RGV2aWNlU3RhdHVzEiQu",
-            "ZGV2aWNlb3BzLnYxLkdldERldmljZVN0YXR1c1JlcXVlc3QaJS5kZXZpY2Vv",
-            "cHMudjEuR2V0RGV2aWNlU3RhdHVzUmVzcG9uc2USVwoMV2F0Y2hEZXZpY2Vz",
-            "EiEuZGV2aWNlb3BzLnYxLldhdGNoRGV2aWNlc1JlcXVlc3QaIi5kZXZpY2Vv",
-            "cHMudjEuV2F0Y2hEZXZpY2VzUmVzcG9uc2UwARJdCg5PcHRpbWl6ZURldmlj",
-            "ZRIjLmRldmljZW9wcy52MS5PcHRpbWl6ZURldmljZVJlcXVlc3QaJC5kZXZp",
-            "Y2VvcHMudjEuT3B0aW1pemVEZXZpY2VSZXNwb25zZTABEloKDVJlc3RhcnRX",
-            "b3JrZXISIi5kZXZpY2VvcHMudjEuUmVzdGFydFdvcmtlclJlcXVlc3QaIy5k",
-            "ZXZpY2VvcHMudjEuUmVzdGFydFdvcmtlclJlc3BvbnNlMAFCFqoCE0Rldmlj",
-            "ZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "dERldmljZVJlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJIkQKGFNldERlZmF1",
+            "bHREZXZpY2VSZXNwb25zZRIoCgZkZXZpY2UYASABKAsyGC5kZXZpY2VvcHMu",
+            "djEuRGV2aWNlSW5mbyIrChZHZXREZXZpY2VNZW1vcnlSZXF1ZXN0EhEKCWRl",
+            "dmljZV9pZBgBIAEoCSJFChdHZXREZXZpY2VNZW1vcnlSZXNwb25zZRIqCgZt",
+            "ZW1vcnkYASABKAsyGi5kZXZpY2VvcHMudjEuRGV2aWNlTWVtb3J5IisKFkdl",
+            "dERldmljZVN0YXR1c1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJIokDCgxX",
+            "b3JrZXJTdGF0dXMSEgoKcHJvY2Vzc19pZBgBIAEoBRIuCgpzdGFydF90aW1l",
+            "GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZXN0YXJ0",
+            "X2NvdW50GAMgASgFEjIKDmhlYXJ0YmVhdF90aW1lGAQgASgLMhouZ29vZ2xl",
+            "LnByb3RvYnVmLlRpbWVzdGFtcBIxCg1wcm9ncmVzc190aW1lGAUgASgLMhou",
+            "Z29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIxCg9yZXNpZGVudF9tZW1vcnkY",
+            "BiABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRJLChFzb2Z0d2FyZV92",
+            "ZXJzaW9ucxgHIAMoCzIwLmRldmljZW9wcy52MS5Xb3JrZXJTdGF0dXMuU29m",
+            "dHdhcmVWZXJzaW9uc0VudHJ5GjcKFVNvZnR3YXJlVmVyc2lvbnNFbnRyeRIL",
+            "CgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIuUCChdHZXREZXZpY2VT",
+            "dGF0dXNSZXNwb25zZRIoCgZkZXZpY2UYASABKAsyGC5kZXZpY2VvcHMudjEu",
+            "RGV2aWNlSW5mbxIRCgRsb2FkGAIgASgBSACIAQESIAoTdGVtcGVyYXR1cmVf",
+            "Y2Vsc2l1cxgDIAEoAUgBiAEBEhgKC3Bvd2VyX3dhdHRzGAQgASgBSAKIAQES",
+            "EwoLcXVldWVfZGVwdGgYBSABKAUSEgoKc2Vzc2lvbl9pZBgGIAEoCRIqCgZ3",
+            "b3JrZXIYByABKAsyGi5kZXZpY2VvcHMudjEuV29ya2VyU3RhdHVzEhcKD2xv",
+            "YWRlZF9tb2RlbF9pZBgIIAEoCRIyCgdwcm9maWxlGAkgASgOMiEuZGV2aWNl",
+            "b3BzLnYxLk9wdGltaXphdGlvblByb2ZpbGVCBwoFX2xvYWRCFgoUX3RlbXBl",
+            "cmF0dXJlX2NlbHNpdXNCDgoMX3Bvd2VyX3dhdHRzIj8KE1dhdGNoRGV2aWNl",
+            "c1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEhUKDWZyb21fcmV2aXNpb24Y",
+            "AiABKAMi1QEKFFdhdGNoRGV2aWNlc1Jlc3BvbnNlEisKBGtpbmQYASABKA4y",
+            "HS5kZXZpY2VvcHMudjEuRGV2aWNlRXZlbnRLaW5kEigKBmRldmljZRgCIAEo",
+            "CzIYLmRldmljZW9wcy52MS5EZXZpY2VJbmZvEi4KCmV2ZW50X3RpbWUYAyAB",
+            "KAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAQg",
+            "ASgDEiQKBWNhdXNlGAUgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUi0AEK",
+            "FU9wdGltaXplRGV2aWNlUmVxdWVzdBIRCglkZXZpY2VfaWQYASABKAkSMgoH",
+            "cHJvZmlsZRgCIAEoDjIhLmRldmljZW9wcy52MS5PcHRpbWl6YXRpb25Qcm9m",
+            "aWxlEhAKCG1vZGVsX2lkGAMgASgJEi0KB29wdGlvbnMYBCABKAsyHC5kZXZp",
+            "Y2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYBSABKAsyHS5k",
+            "ZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkMKFk9wdGltaXplRGV2aWNl",
+            "UmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lv",
+            "bkV2ZW50IpgBChRSZXN0YXJ0V29ya2VyUmVxdWVzdBIRCglkZXZpY2VfaWQY",
+            "ASABKAkSDQoFZm9yY2UYAiABKAgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmlj",
+            "ZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRl",
+            "dmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMiQgoVUmVzdGFydFdvcmtlclJl",
+            "c3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25F",
+            "dmVudCqsAQoQQXR0ZW50aW9uQmFja2VuZBIhCh1BVFRFTlRJT05fQkFDS0VO",
+            "RF9VTlNQRUNJRklFRBAAEhoKFkFUVEVOVElPTl9CQUNLRU5EX01BVEgQARIb",
+            "ChdBVFRFTlRJT05fQkFDS0VORF9GTEFTSBACEh8KG0FUVEVOVElPTl9CQUNL",
+            "RU5EX0VGRklDSUVOVBADEhsKF0FUVEVOVElPTl9CQUNLRU5EX0NVRE5OEAQq",
+            "lQIKD0RldmljZUV2ZW50S2luZBIhCh1ERVZJQ0VfRVZFTlRfS0lORF9VTlNQ",
+            "RUNJRklFRBAAEhsKF0RFVklDRV9FVkVOVF9LSU5EX0FEREVEEAESHQoZREVW",
+            "SUNFX0VWRU5UX0tJTkRfQ0hBTkdFRBACEhoKFkRFVklDRV9FVkVOVF9LSU5E",
+            "X0xPU1QQAxIfChtERVZJQ0VfRVZFTlRfS0lORF9SRUNPVkVSRUQQBBIhCh1E",
+            "RVZJQ0VfRVZFTlRfS0lORF9RVUFSQU5USU5FRBAFEh8KG0RFVklDRV9FVkVO",
+            "VF9LSU5EX0hFQVJUQkVBVBAGEiIKHkRFVklDRV9FVkVOVF9LSU5EX1NOQVBT",
+            "SE9UX0VORBAHMtoGCg1EZXZpY2VTZXJ2aWNlElIKC0xpc3REZXZpY2VzEiAu",
+            "ZGV2aWNlb3BzLnYxLkxpc3REZXZpY2VzUmVxdWVzdBohLmRldmljZW9wcy52",
+            "MS5MaXN0RGV2aWNlc1Jlc3BvbnNlEkwKCUdldERldmljZRIeLmRldmljZW9w",
+            "cy52MS5HZXREZXZpY2VSZXF1ZXN0Gh8uZGV2aWNlb3BzLnYxLkdldERldmlj",
+            "ZVJlc3BvbnNlEnAKFUdldERldmljZUNhcGFiaWxpdGllcxIqLmRldmljZW9w",
+            "cy52MS5HZXREZXZpY2VDYXBhYmlsaXRpZXNSZXF1ZXN0GisuZGV2aWNlb3Bz",
+            "LnYxLkdldERldmljZUNhcGFiaWxpdGllc1Jlc3BvbnNlEmEKEFNldERlZmF1",
+            "bHREZXZpY2USJS5kZXZpY2VvcHMudjEuU2V0RGVmYXVsdERldmljZVJlcXVl",
+            "c3QaJi5kZXZpY2VvcHMudjEuU2V0RGVmYXVsdERldmljZVJlc3BvbnNlEl4K",
+            "D0dldERldmljZU1lbW9yeRIkLmRldmljZW9wcy52MS5HZXREZXZpY2VNZW1v",
+            "cnlSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldERldmljZU1lbW9yeVJlc3Bv",
+            "bnNlEl4KD0dldERldmljZVN0YXR1cxIkLmRldmljZW9wcy52MS5HZXREZXZp",
+            "Y2VTdGF0dXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldERldmljZVN0YXR1",
+            "c1Jlc3BvbnNlElcKDFdhdGNoRGV2aWNlcxIhLmRldmljZW9wcy52MS5XYXRj",
+            "aERldmljZXNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLldhdGNoRGV2aWNlc1Jl",
+            "c3BvbnNlMAESXQoOT3B0aW1pemVEZXZpY2USIy5kZXZpY2VvcHMudjEuT3B0",
+            "aW1pemVEZXZpY2VSZXF1ZXN0GiQuZGV2aWNlb3BzLnYxLk9wdGltaXplRGV2",
+            "aWNlUmVzcG9uc2UwARJaCg1SZXN0YXJ0V29ya2VyEiIuZGV2aWNlb3BzLnYx",
+            "LlJlc3RhcnRXb3JrZXJSZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlJlc3RhcnRX",
+            "b3JrZXJSZXNwb25zZTABQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90",
+            "bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.DeviceKind), typeof(global::DeviceOperations.V1.DeviceState), typeof(global::DeviceOperations.V1.DeviceEventKind), typeof(global::DeviceOperations.V1.OptimizationProfile), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Device), global::DeviceOperations.V1.Device.Parser, new[]{ "DeviceId", "Kind", "Name", "Vendor", "State", "Explanation", "IsDefault", "Aliases", "TotalMemory", "DriverVersion", "RuntimeVersion", "HardwareId", "UnifiedMemory" }, null, null, null, null),
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.AttentionBackend), typeof(global::DeviceOperations.V1.DeviceEventKind), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListDevicesRequest), global::DeviceOperations.V1.ListDevicesRequest.Parser, new[]{ "Kind", "Refresh" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListDevicesResponse), global::DeviceOperations.V1.ListDevicesResponse.Parser, new[]{ "Devices", "DefaultDeviceId", "Probes" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListDevicesResponse), global::DeviceOperations.V1.ListDevicesResponse.Parser, new[]{ "Devices", "DefaultDeviceId", "Probes", "Revision" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProbeOutcome), global::DeviceOperations.V1.ProbeOutcome.Parser, new[]{ "Kind", "DeviceCount", "Explanation" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceRequest), global::DeviceOperations.V1.GetDeviceRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceResponse), global::DeviceOperations.V1.GetDeviceResponse.Parser, new[]{ "Device" }, null, null, null, null),
@@ -167,18 +141,15 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SetDefaultDeviceRequest), global::DeviceOperations.V1.SetDefaultDeviceRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SetDefaultDeviceResponse), global::DeviceOperations.V1.SetDefaultDeviceResponse.Parser, new[]{ "Device" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceMemoryRequest), global::DeviceOperations.V1.GetDeviceMemoryRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeviceMemory), global::DeviceOperations.V1.DeviceMemory.Parser, new[]{ "DeviceId", "Total", "Free", "Allocated", "Reserved", "UsedByOthers", "PeakAllocated" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceMemoryResponse), global::DeviceOperations.V1.GetDeviceMemoryResponse.Parser, new[]{ "Memory" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceStatusRequest), global::DeviceOperations.V1.GetDeviceStatusRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkerStatus), global::DeviceOperations.V1.WorkerStatus.Parser, new[]{ "ProcessId", "StartTime", "RestartCount", "HeartbeatTime", "ProgressTime", "ResidentMemory", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetDeviceStatusResponse), global::DeviceOperations.V1.GetDeviceStatusResponse.Parser, new[]{ "Device", "Load", "TemperatureCelsius", "PowerWatts", "QueueDepth", "SessionId", "Worker", "LoadedModelId", "Profile" }, new[]{ "Load", "TemperatureCelsius", "PowerWatts" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchDevicesRequest), global::DeviceOperations.V1.WatchDevicesRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchDevicesResponse), global::DeviceOperations.V1.WatchDevicesResponse.Parser, new[]{ "Kind", "Device", "EventTime" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeDeviceRequest), global::DeviceOperations.V1.OptimizeDeviceRequest.Parser, new[]{ "DeviceId", "Profile", "ModelId", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizationChange), global::DeviceOperations.V1.OptimizationChange.Parser, new[]{ "Setting", "Before", "After" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizationReport), global::DeviceOperations.V1.OptimizationReport.Parser, new[]{ "Profile", "Changes", "StepBefore", "StepAfter", "PeakMemoryBefore", "PeakMemoryAfter" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeDeviceResponse), global::DeviceOperations.V1.OptimizeDeviceResponse.Parser, new[]{ "Event", "Report" }, new[]{ "Content" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RestartWorkerRequest), global::DeviceOperations.V1.RestartWorkerRequest.Parser, new[]{ "DeviceId", "Force", "Options" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchDevicesRequest), global::DeviceOperations.V1.WatchDevicesRequest.Parser, new[]{ "DeviceId", "FromRevision" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchDevicesResponse), global::DeviceOperations.V1.WatchDevicesResponse.Parser, new[]{ "Kind", "Device", "EventTime", "Revision", "Cause" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeDeviceRequest), global::DeviceOperations.V1.OptimizeDeviceRequest.Parser, new[]{ "DeviceId", "Profile", "ModelId", "Options", "Delivery" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeDeviceResponse), global::DeviceOperations.V1.OptimizeDeviceResponse.Parser, new[]{ "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RestartWorkerRequest), global::DeviceOperations.V1.RestartWorkerRequest.Parser, new[]{ "DeviceId", "Force", "Options", "Delivery" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RestartWorkerResponse), global::DeviceOperations.V1.RestartWorkerResponse.Parser, new[]{ "Event" }, null, null, null, null)
           }));
     }
@@ -187,71 +158,29 @@ namespace DeviceOperations.V1 {
   }
   #region Enums
   /// <summary>
-  /// How a device is driven.
+  /// An implementation of attention.
   /// </summary>
-  public enum DeviceKind {
+  public enum AttentionBackend {
     /// <summary>
-    /// Any kind, in filters.
+    /// Never sent.
     /// </summary>
-    [pbr::OriginalName("DEVICE_KIND_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("ATTENTION_BACKEND_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// The processor.
+    /// In plain operations.
     /// </summary>
-    [pbr::OriginalName("DEVICE_KIND_CPU")] Cpu = 1,
+    [pbr::OriginalName("ATTENTION_BACKEND_MATH")] Math = 1,
     /// <summary>
-    /// NVIDIA, through CUDA.
+    /// Flash attention (Dao et al. 2022).
     /// </summary>
-    [pbr::OriginalName("DEVICE_KIND_CUDA")] Cuda = 2,
+    [pbr::OriginalName("ATTENTION_BACKEND_FLASH")] Flash = 2,
     /// <summary>
-    /// AMD, through ROCm.
+    /// Memory-efficient attention (Rabe and Staats 2021).
     /// </summary>
-    [pbr::OriginalName("DEVICE_KIND_ROCM")] Rocm = 3,
+    [pbr::OriginalName("ATTENTION_BACKEND_EFFICIENT")] Efficient = 3,
     /// <summary>
-    /// Any DirectX 12 adapter, through DirectML.
+    /// cuDNN's.
     /// </summary>
-    [pbr::OriginalName("DEVICE_KIND_DIRECTML")] Directml = 4,
-    /// <summary>
-    /// Intel, through SYCL.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_KIND_XPU")] Xpu = 5,
-    /// <summary>
-    /// Apple, through Metal.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_KIND_MPS")] Mps = 6,
-  }
-
-  /// <summary>
-  /// Whether a device can be used.
-  /// </summary>
-  public enum DeviceState {
-    /// <summary>
-    /// Any state, in filters.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_STATE_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Its worker is starting.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_STATE_STARTING")] Starting = 1,
-    /// <summary>
-    /// Its worker waits for work or works.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_STATE_READY")] Ready = 2,
-    /// <summary>
-    /// Its worker was lost and is being replaced.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_STATE_RECOVERING")] Recovering = 3,
-    /// <summary>
-    /// It failed too often and rests until retried or RestartWorker.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_STATE_QUARANTINED")] Quarantined = 4,
-    /// <summary>
-    /// It was there and is gone.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_STATE_LOST")] Lost = 5,
-    /// <summary>
-    /// It is there but cannot be used; `explanation` says why.
-    /// </summary>
-    [pbr::OriginalName("DEVICE_STATE_UNAVAILABLE")] Unavailable = 6,
+    [pbr::OriginalName("ATTENTION_BACKEND_CUDNN")] Cudnn = 4,
   }
 
   /// <summary>
@@ -286,715 +215,15 @@ namespace DeviceOperations.V1 {
     /// Nothing; sent after 5 seconds of silence.
     /// </summary>
     [pbr::OriginalName("DEVICE_EVENT_KIND_HEARTBEAT")] Heartbeat = 6,
-  }
-
-  /// <summary>
-  /// A named set of choices between memory and speed.
-  /// </summary>
-  public enum OptimizationProfile {
     /// <summary>
-    /// BALANCED.
+    /// The state of now has been told; what follows are changes.
     /// </summary>
-    [pbr::OriginalName("OPTIMIZATION_PROFILE_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// The defaults.
-    /// </summary>
-    [pbr::OriginalName("OPTIMIZATION_PROFILE_BALANCED")] Balanced = 1,
-    /// <summary>
-    /// Slices and tiles: least memory.
-    /// </summary>
-    [pbr::OriginalName("OPTIMIZATION_PROFILE_LOW_MEMORY")] LowMemory = 2,
-    /// <summary>
-    /// Fastest data types and layouts, compilation, warm-up.
-    /// </summary>
-    [pbr::OriginalName("OPTIMIZATION_PROFILE_FAST")] Fast = 3,
+    [pbr::OriginalName("DEVICE_EVENT_KIND_SNAPSHOT_END")] SnapshotEnd = 7,
   }
 
   #endregion
 
   #region Messages
-  /// <summary>
-  /// One adapter.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Device : pb::IMessage<Device>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Device> _parser = new pb::MessageParser<Device>(() => new Device());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Device> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[0]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Device() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Device(Device other) : this() {
-      deviceId_ = other.deviceId_;
-      kind_ = other.kind_;
-      name_ = other.name_;
-      vendor_ = other.vendor_;
-      state_ = other.state_;
-      explanation_ = other.explanation_;
-      isDefault_ = other.isDefault_;
-      aliases_ = other.aliases_.Clone();
-      totalMemory_ = other.totalMemory_ != null ? other.totalMemory_.Clone() : null;
-      driverVersion_ = other.driverVersion_;
-      runtimeVersion_ = other.runtimeVersion_;
-      hardwareId_ = other.hardwareId_;
-      unifiedMemory_ = other.unifiedMemory_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Device Clone() {
-      return new Device(this);
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 1;
-    private string deviceId_ = "";
-    /// <summary>
-    /// Stable over restarts and reorderings ("cpu:0", "cuda:0").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "kind" field.</summary>
-    public const int KindFieldNumber = 2;
-    private global::DeviceOperations.V1.DeviceKind kind_ = global::DeviceOperations.V1.DeviceKind.Unspecified;
-    /// <summary>
-    /// How it is driven.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DeviceKind Kind {
-      get { return kind_; }
-      set {
-        kind_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "name" field.</summary>
-    public const int NameFieldNumber = 3;
-    private string name_ = "";
-    /// <summary>
-    /// Its maker's name for it.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Name {
-      get { return name_; }
-      set {
-        name_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "vendor" field.</summary>
-    public const int VendorFieldNumber = 4;
-    private string vendor_ = "";
-    /// <summary>
-    /// Its maker ("NVIDIA").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Vendor {
-      get { return vendor_; }
-      set {
-        vendor_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "state" field.</summary>
-    public const int StateFieldNumber = 5;
-    private global::DeviceOperations.V1.DeviceState state_ = global::DeviceOperations.V1.DeviceState.Unspecified;
-    /// <summary>
-    /// Whether it can be used.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DeviceState State {
-      get { return state_; }
-      set {
-        state_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "explanation" field.</summary>
-    public const int ExplanationFieldNumber = 6;
-    private string explanation_ = "";
-    /// <summary>
-    /// Why it cannot, or what it is recovering from; empty when READY.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Explanation {
-      get { return explanation_; }
-      set {
-        explanation_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "is_default" field.</summary>
-    public const int IsDefaultFieldNumber = 7;
-    private bool isDefault_;
-    /// <summary>
-    /// Whether requests that name no device use it.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool IsDefault {
-      get { return isDefault_; }
-      set {
-        isDefault_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "aliases" field.</summary>
-    public const int AliasesFieldNumber = 8;
-    private static readonly pb::FieldCodec<string> _repeated_aliases_codec
-        = pb::FieldCodec.ForString(66);
-    private readonly pbc::RepeatedField<string> aliases_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Other names it answers to.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> Aliases {
-      get { return aliases_; }
-    }
-
-    /// <summary>Field number for the "total_memory" field.</summary>
-    public const int TotalMemoryFieldNumber = 9;
-    private global::DeviceOperations.V1.ByteFigure totalMemory_;
-    /// <summary>
-    /// Memory it has in all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure TotalMemory {
-      get { return totalMemory_; }
-      set {
-        totalMemory_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "driver_version" field.</summary>
-    public const int DriverVersionFieldNumber = 10;
-    private string driverVersion_ = "";
-    /// <summary>
-    /// Version of its driver; empty where there is none or it is unknown.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DriverVersion {
-      get { return driverVersion_; }
-      set {
-        driverVersion_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "runtime_version" field.</summary>
-    public const int RuntimeVersionFieldNumber = 11;
-    private string runtimeVersion_ = "";
-    /// <summary>
-    /// Version of the compute library behind it ("torch 2.13.0").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string RuntimeVersion {
-      get { return runtimeVersion_; }
-      set {
-        runtimeVersion_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "hardware_id" field.</summary>
-    public const int HardwareIdFieldNumber = 12;
-    private string hardwareId_ = "";
-    /// <summary>
-    /// Identity the platform gives it (UUID, LUID, PCI address); empty where there is none.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string HardwareId {
-      get { return hardwareId_; }
-      set {
-        hardwareId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "unified_memory" field.</summary>
-    public const int UnifiedMemoryFieldNumber = 13;
-    private bool unifiedMemory_;
-    /// <summary>
-    /// Whether it shares main memory with the processor.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool UnifiedMemory {
-      get { return unifiedMemory_; }
-      set {
-        unifiedMemory_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Device);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Device other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (DeviceId != other.DeviceId) return false;
-      if (Kind != other.Kind) return false;
-      if (Name != other.Name) return false;
-      if (Vendor != other.Vendor) return false;
-      if (State != other.State) return false;
-      if (Explanation != other.Explanation) return false;
-      if (IsDefault != other.IsDefault) return false;
-      if(!aliases_.Equals(other.aliases_)) return false;
-      if (!object.Equals(TotalMemory, other.TotalMemory)) return false;
-      if (DriverVersion != other.DriverVersion) return false;
-      if (RuntimeVersion != other.RuntimeVersion) return false;
-      if (HardwareId != other.HardwareId) return false;
-      if (UnifiedMemory != other.UnifiedMemory) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (Kind != global::DeviceOperations.V1.DeviceKind.Unspecified) hash ^= Kind.GetHashCode();
-      if (Name.Length != 0) hash ^= Name.GetHashCode();
-      if (Vendor.Length != 0) hash ^= Vendor.GetHashCode();
-      if (State != global::DeviceOperations.V1.DeviceState.Unspecified) hash ^= State.GetHashCode();
-      if (Explanation.Length != 0) hash ^= Explanation.GetHashCode();
-      if (IsDefault != false) hash ^= IsDefault.GetHashCode();
-      hash ^= aliases_.GetHashCode();
-      if (totalMemory_ != null) hash ^= TotalMemory.GetHashCode();
-      if (DriverVersion.Length != 0) hash ^= DriverVersion.GetHashCode();
-      if (RuntimeVersion.Length != 0) hash ^= RuntimeVersion.GetHashCode();
-      if (HardwareId.Length != 0) hash ^= HardwareId.GetHashCode();
-      if (UnifiedMemory != false) hash ^= UnifiedMemory.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (Kind != global::DeviceOperations.V1.DeviceKind.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Kind);
-      }
-      if (Name.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Name);
-      }
-      if (Vendor.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(Vendor);
-      }
-      if (State != global::DeviceOperations.V1.DeviceState.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) State);
-      }
-      if (Explanation.Length != 0) {
-        output.WriteRawTag(50);
-        output.WriteString(Explanation);
-      }
-      if (IsDefault != false) {
-        output.WriteRawTag(56);
-        output.WriteBool(IsDefault);
-      }
-      aliases_.WriteTo(output, _repeated_aliases_codec);
-      if (totalMemory_ != null) {
-        output.WriteRawTag(74);
-        output.WriteMessage(TotalMemory);
-      }
-      if (DriverVersion.Length != 0) {
-        output.WriteRawTag(82);
-        output.WriteString(DriverVersion);
-      }
-      if (RuntimeVersion.Length != 0) {
-        output.WriteRawTag(90);
-        output.WriteString(RuntimeVersion);
-      }
-      if (HardwareId.Length != 0) {
-        output.WriteRawTag(98);
-        output.WriteString(HardwareId);
-      }
-      if (UnifiedMemory != false) {
-        output.WriteRawTag(104);
-        output.WriteBool(UnifiedMemory);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (Kind != global::DeviceOperations.V1.DeviceKind.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Kind);
-      }
-      if (Name.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Name);
-      }
-      if (Vendor.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(Vendor);
-      }
-      if (State != global::DeviceOperations.V1.DeviceState.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) State);
-      }
-      if (Explanation.Length != 0) {
-        output.WriteRawTag(50);
-        output.WriteString(Explanation);
-      }
-      if (IsDefault != false) {
-        output.WriteRawTag(56);
-        output.WriteBool(IsDefault);
-      }
-      aliases_.WriteTo(ref output, _repeated_aliases_codec);
-      if (totalMemory_ != null) {
-        output.WriteRawTag(74);
-        output.WriteMessage(TotalMemory);
-      }
-      if (DriverVersion.Length != 0) {
-        output.WriteRawTag(82);
-        output.WriteString(DriverVersion);
-      }
-      if (RuntimeVersion.Length != 0) {
-        output.WriteRawTag(90);
-        output.WriteString(RuntimeVersion);
-      }
-      if (HardwareId.Length != 0) {
-        output.WriteRawTag(98);
-        output.WriteString(HardwareId);
-      }
-      if (UnifiedMemory != false) {
-        output.WriteRawTag(104);
-        output.WriteBool(UnifiedMemory);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (Kind != global::DeviceOperations.V1.DeviceKind.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Kind);
-      }
-      if (Name.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Name);
-      }
-      if (Vendor.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Vendor);
-      }
-      if (State != global::DeviceOperations.V1.DeviceState.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) State);
-      }
-      if (Explanation.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Explanation);
-      }
-      if (IsDefault != false) {
-        size += 1 + 1;
-      }
-      size += aliases_.CalculateSize(_repeated_aliases_codec);
-      if (totalMemory_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(TotalMemory);
-      }
-      if (DriverVersion.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DriverVersion);
-      }
-      if (RuntimeVersion.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(RuntimeVersion);
-      }
-      if (HardwareId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(HardwareId);
-      }
-      if (UnifiedMemory != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Device other) {
-      if (other == null) {
-        return;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.Kind != global::DeviceOperations.V1.DeviceKind.Unspecified) {
-        Kind = other.Kind;
-      }
-      if (other.Name.Length != 0) {
-        Name = other.Name;
-      }
-      if (other.Vendor.Length != 0) {
-        Vendor = other.Vendor;
-      }
-      if (other.State != global::DeviceOperations.V1.DeviceState.Unspecified) {
-        State = other.State;
-      }
-      if (other.Explanation.Length != 0) {
-        Explanation = other.Explanation;
-      }
-      if (other.IsDefault != false) {
-        IsDefault = other.IsDefault;
-      }
-      aliases_.Add(other.aliases_);
-      if (other.totalMemory_ != null) {
-        if (totalMemory_ == null) {
-          TotalMemory = new global::DeviceOperations.V1.ByteFigure();
-        }
-        TotalMemory.MergeFrom(other.TotalMemory);
-      }
-      if (other.DriverVersion.Length != 0) {
-        DriverVersion = other.DriverVersion;
-      }
-      if (other.RuntimeVersion.Length != 0) {
-        RuntimeVersion = other.RuntimeVersion;
-      }
-      if (other.HardwareId.Length != 0) {
-        HardwareId = other.HardwareId;
-      }
-      if (other.UnifiedMemory != false) {
-        UnifiedMemory = other.UnifiedMemory;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Kind = (global::DeviceOperations.V1.DeviceKind) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            Name = input.ReadString();
-            break;
-          }
-          case 34: {
-            Vendor = input.ReadString();
-            break;
-          }
-          case 40: {
-            State = (global::DeviceOperations.V1.DeviceState) input.ReadEnum();
-            break;
-          }
-          case 50: {
-            Explanation = input.ReadString();
-            break;
-          }
-          case 56: {
-            IsDefault = input.ReadBool();
-            break;
-          }
-          case 66: {
-            aliases_.AddEntriesFrom(input, _repeated_aliases_codec);
-            break;
-          }
-          case 74: {
-            if (totalMemory_ == null) {
-              TotalMemory = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(TotalMemory);
-            break;
-          }
-          case 82: {
-            DriverVersion = input.ReadString();
-            break;
-          }
-          case 90: {
-            RuntimeVersion = input.ReadString();
-            break;
-          }
-          case 98: {
-            HardwareId = input.ReadString();
-            break;
-          }
-          case 104: {
-            UnifiedMemory = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Kind = (global::DeviceOperations.V1.DeviceKind) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            Name = input.ReadString();
-            break;
-          }
-          case 34: {
-            Vendor = input.ReadString();
-            break;
-          }
-          case 40: {
-            State = (global::DeviceOperations.V1.DeviceState) input.ReadEnum();
-            break;
-          }
-          case 50: {
-            Explanation = input.ReadString();
-            break;
-          }
-          case 56: {
-            IsDefault = input.ReadBool();
-            break;
-          }
-          case 66: {
-            aliases_.AddEntriesFrom(ref input, _repeated_aliases_codec);
-            break;
-          }
-          case 74: {
-            if (totalMemory_ == null) {
-              TotalMemory = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(TotalMemory);
-            break;
-          }
-          case 82: {
-            DriverVersion = input.ReadString();
-            break;
-          }
-          case 90: {
-            RuntimeVersion = input.ReadString();
-            break;
-          }
-          case 98: {
-            HardwareId = input.ReadString();
-            break;
-          }
-          case 104: {
-            UnifiedMemory = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
   /// <summary>
   /// Which devices to list.
   /// </summary>
@@ -1013,7 +242,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[1]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[0]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1257,7 +486,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[2]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[1]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1280,6 +509,7 @@ namespace DeviceOperations.V1 {
       devices_ = other.devices_.Clone();
       defaultDeviceId_ = other.defaultDeviceId_;
       probes_ = other.probes_.Clone();
+      revision_ = other.revision_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1291,15 +521,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "devices" field.</summary>
     public const int DevicesFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Device> _repeated_devices_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Device.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Device> devices_ = new pbc::RepeatedField<global::DeviceOperations.V1.Device>();
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.DeviceInfo> _repeated_devices_codec
+        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.DeviceInfo.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.DeviceInfo> devices_ = new pbc::RepeatedField<global::DeviceOperations.V1.DeviceInfo>();
     /// <summary>
     /// The devices.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.Device> Devices {
+    public pbc::RepeatedField<global::DeviceOperations.V1.DeviceInfo> Devices {
       get { return devices_; }
     }
 
@@ -1332,6 +562,21 @@ namespace DeviceOperations.V1 {
       get { return probes_; }
     }
 
+    /// <summary>Field number for the "revision" field.</summary>
+    public const int RevisionFieldNumber = 4;
+    private long revision_;
+    /// <summary>
+    /// Number of the newest change that this list shows: watch from there on.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long Revision {
+      get { return revision_; }
+      set {
+        revision_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1350,6 +595,7 @@ namespace DeviceOperations.V1 {
       if(!devices_.Equals(other.devices_)) return false;
       if (DefaultDeviceId != other.DefaultDeviceId) return false;
       if(!probes_.Equals(other.probes_)) return false;
+      if (Revision != other.Revision) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1360,6 +606,7 @@ namespace DeviceOperations.V1 {
       hash ^= devices_.GetHashCode();
       if (DefaultDeviceId.Length != 0) hash ^= DefaultDeviceId.GetHashCode();
       hash ^= probes_.GetHashCode();
+      if (Revision != 0L) hash ^= Revision.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1384,6 +631,10 @@ namespace DeviceOperations.V1 {
         output.WriteString(DefaultDeviceId);
       }
       probes_.WriteTo(output, _repeated_probes_codec);
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1400,6 +651,10 @@ namespace DeviceOperations.V1 {
         output.WriteString(DefaultDeviceId);
       }
       probes_.WriteTo(ref output, _repeated_probes_codec);
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1415,6 +670,9 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(DefaultDeviceId);
       }
       size += probes_.CalculateSize(_repeated_probes_codec);
+      if (Revision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Revision);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1432,6 +690,9 @@ namespace DeviceOperations.V1 {
         DefaultDeviceId = other.DefaultDeviceId;
       }
       probes_.Add(other.probes_);
+      if (other.Revision != 0L) {
+        Revision = other.Revision;
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1461,6 +722,10 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             probes_.AddEntriesFrom(input, _repeated_probes_codec);
+            break;
+          }
+          case 32: {
+            Revision = input.ReadInt64();
             break;
           }
         }
@@ -1494,6 +759,10 @@ namespace DeviceOperations.V1 {
             probes_.AddEntriesFrom(ref input, _repeated_probes_codec);
             break;
           }
+          case 32: {
+            Revision = input.ReadInt64();
+            break;
+          }
         }
       }
     }
@@ -1519,7 +788,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[3]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[2]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1568,13 +837,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "device_count" field.</summary>
     public const int DeviceCountFieldNumber = 2;
-    private uint deviceCount_;
+    private int deviceCount_;
     /// <summary>
     /// Devices found.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint DeviceCount {
+    public int DeviceCount {
       get { return deviceCount_; }
       set {
         deviceCount_ = value;
@@ -1648,7 +917,7 @@ namespace DeviceOperations.V1 {
       }
       if (DeviceCount != 0) {
         output.WriteRawTag(16);
-        output.WriteUInt32(DeviceCount);
+        output.WriteInt32(DeviceCount);
       }
       if (Explanation.Length != 0) {
         output.WriteRawTag(26);
@@ -1670,7 +939,7 @@ namespace DeviceOperations.V1 {
       }
       if (DeviceCount != 0) {
         output.WriteRawTag(16);
-        output.WriteUInt32(DeviceCount);
+        output.WriteInt32(DeviceCount);
       }
       if (Explanation.Length != 0) {
         output.WriteRawTag(26);
@@ -1690,7 +959,7 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Kind);
       }
       if (DeviceCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(DeviceCount);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(DeviceCount);
       }
       if (Explanation.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(Explanation);
@@ -1740,7 +1009,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            DeviceCount = input.ReadUInt32();
+            DeviceCount = input.ReadInt32();
             break;
           }
           case 26: {
@@ -1771,7 +1040,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            DeviceCount = input.ReadUInt32();
+            DeviceCount = input.ReadInt32();
             break;
           }
           case 26: {
@@ -1803,7 +1072,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[4]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[3]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2007,7 +1276,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[5]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2039,13 +1308,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "device" field.</summary>
     public const int DeviceFieldNumber = 1;
-    private global::DeviceOperations.V1.Device device_;
+    private global::DeviceOperations.V1.DeviceInfo device_;
     /// <summary>
     /// The device.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Device Device {
+    public global::DeviceOperations.V1.DeviceInfo Device {
       get { return device_; }
       set {
         device_ = value;
@@ -2139,7 +1408,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.device_ != null) {
         if (device_ == null) {
-          Device = new global::DeviceOperations.V1.Device();
+          Device = new global::DeviceOperations.V1.DeviceInfo();
         }
         Device.MergeFrom(other.Device);
       }
@@ -2164,7 +1433,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (device_ == null) {
-              Device = new global::DeviceOperations.V1.Device();
+              Device = new global::DeviceOperations.V1.DeviceInfo();
             }
             input.ReadMessage(Device);
             break;
@@ -2190,7 +1459,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (device_ == null) {
-              Device = new global::DeviceOperations.V1.Device();
+              Device = new global::DeviceOperations.V1.DeviceInfo();
             }
             input.ReadMessage(Device);
             break;
@@ -2220,7 +1489,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[6]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[5]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2464,7 +1733,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[7]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2499,13 +1768,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "data_type" field.</summary>
     public const int DataTypeFieldNumber = 1;
-    private global::DeviceOperations.V1.DataType dataType_ = global::DeviceOperations.V1.DataType.Unspecified;
+    private global::DeviceOperations.V1.TensorDataType dataType_ = global::DeviceOperations.V1.TensorDataType.Unspecified;
     /// <summary>
     /// The data type.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType DataType {
+    public global::DeviceOperations.V1.TensorDataType DataType {
       get { return dataType_; }
       set {
         dataType_ = value;
@@ -2583,7 +1852,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= DataType.GetHashCode();
+      if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) hash ^= DataType.GetHashCode();
       if (Works != false) hash ^= Works.GetHashCode();
       if (MaxRelativeError != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(MaxRelativeError);
       if (MatmulTflops != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(MatmulTflops);
@@ -2605,7 +1874,7 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
+      if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
         output.WriteRawTag(8);
         output.WriteEnum((int) DataType);
       }
@@ -2631,7 +1900,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
+      if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
         output.WriteRawTag(8);
         output.WriteEnum((int) DataType);
       }
@@ -2657,7 +1926,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
+      if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataType);
       }
       if (Works != false) {
@@ -2681,7 +1950,7 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.DataType != global::DeviceOperations.V1.DataType.Unspecified) {
+      if (other.DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
         DataType = other.DataType;
       }
       if (other.Works != false) {
@@ -2713,7 +1982,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
+            DataType = (global::DeviceOperations.V1.TensorDataType) input.ReadEnum();
             break;
           }
           case 16: {
@@ -2748,7 +2017,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
+            DataType = (global::DeviceOperations.V1.TensorDataType) input.ReadEnum();
             break;
           }
           case 16: {
@@ -2788,7 +2057,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[8]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2875,15 +2144,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "attention_backends" field.</summary>
     public const int AttentionBackendsFieldNumber = 4;
-    private static readonly pb::FieldCodec<string> _repeated_attentionBackends_codec
-        = pb::FieldCodec.ForString(34);
-    private readonly pbc::RepeatedField<string> attentionBackends_ = new pbc::RepeatedField<string>();
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.AttentionBackend> _repeated_attentionBackends_codec
+        = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.AttentionBackend) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.AttentionBackend> attentionBackends_ = new pbc::RepeatedField<global::DeviceOperations.V1.AttentionBackend>();
     /// <summary>
-    /// Attention implementations that work ("flash", "efficient", "math", "cudnn").
+    /// Attention implementations that work.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> AttentionBackends {
+    public pbc::RepeatedField<global::DeviceOperations.V1.AttentionBackend> AttentionBackends {
       get { return attentionBackends_; }
     }
 
@@ -3269,7 +2538,8 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(LargestAllocation);
             break;
           }
-          case 34: {
+          case 34:
+          case 32: {
             attentionBackends_.AddEntriesFrom(input, _repeated_attentionBackends_codec);
             break;
           }
@@ -3342,7 +2612,8 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(LargestAllocation);
             break;
           }
-          case 34: {
+          case 34:
+          case 32: {
             attentionBackends_.AddEntriesFrom(ref input, _repeated_attentionBackends_codec);
             break;
           }
@@ -3406,7 +2677,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[9]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3610,7 +2881,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[9]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3642,13 +2913,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "device" field.</summary>
     public const int DeviceFieldNumber = 1;
-    private global::DeviceOperations.V1.Device device_;
+    private global::DeviceOperations.V1.DeviceInfo device_;
     /// <summary>
     /// The device.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Device Device {
+    public global::DeviceOperations.V1.DeviceInfo Device {
       get { return device_; }
       set {
         device_ = value;
@@ -3742,7 +3013,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.device_ != null) {
         if (device_ == null) {
-          Device = new global::DeviceOperations.V1.Device();
+          Device = new global::DeviceOperations.V1.DeviceInfo();
         }
         Device.MergeFrom(other.Device);
       }
@@ -3767,7 +3038,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (device_ == null) {
-              Device = new global::DeviceOperations.V1.Device();
+              Device = new global::DeviceOperations.V1.DeviceInfo();
             }
             input.ReadMessage(Device);
             break;
@@ -3793,7 +3064,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (device_ == null) {
-              Device = new global::DeviceOperations.V1.Device();
+              Device = new global::DeviceOperations.V1.DeviceInfo();
             }
             input.ReadMessage(Device);
             break;
@@ -3823,7 +3094,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4010,504 +3281,6 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A device's memory.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeviceMemory : pb::IMessage<DeviceMemory>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DeviceMemory> _parser = new pb::MessageParser<DeviceMemory>(() => new DeviceMemory());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeviceMemory> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[12]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeviceMemory() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeviceMemory(DeviceMemory other) : this() {
-      deviceId_ = other.deviceId_;
-      total_ = other.total_ != null ? other.total_.Clone() : null;
-      free_ = other.free_ != null ? other.free_.Clone() : null;
-      allocated_ = other.allocated_ != null ? other.allocated_.Clone() : null;
-      reserved_ = other.reserved_ != null ? other.reserved_.Clone() : null;
-      usedByOthers_ = other.usedByOthers_ != null ? other.usedByOthers_.Clone() : null;
-      peakAllocated_ = other.peakAllocated_ != null ? other.peakAllocated_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeviceMemory Clone() {
-      return new DeviceMemory(this);
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 1;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "total" field.</summary>
-    public const int TotalFieldNumber = 2;
-    private global::DeviceOperations.V1.ByteFigure total_;
-    /// <summary>
-    /// In all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure Total {
-      get { return total_; }
-      set {
-        total_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "free" field.</summary>
-    public const int FreeFieldNumber = 3;
-    private global::DeviceOperations.V1.ByteFigure free_;
-    /// <summary>
-    /// Free for anybody.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure Free {
-      get { return free_; }
-      set {
-        free_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "allocated" field.</summary>
-    public const int AllocatedFieldNumber = 4;
-    private global::DeviceOperations.V1.ByteFigure allocated_;
-    /// <summary>
-    /// Used by our worker's tensors.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure Allocated {
-      get { return allocated_; }
-      set {
-        allocated_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "reserved" field.</summary>
-    public const int ReservedFieldNumber = 5;
-    private global::DeviceOperations.V1.ByteFigure reserved_;
-    /// <summary>
-    /// Held by our worker's allocator, tensors included.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure Reserved {
-      get { return reserved_; }
-      set {
-        reserved_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "used_by_others" field.</summary>
-    public const int UsedByOthersFieldNumber = 6;
-    private global::DeviceOperations.V1.ByteFigure usedByOthers_;
-    /// <summary>
-    /// Used by everybody else.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure UsedByOthers {
-      get { return usedByOthers_; }
-      set {
-        usedByOthers_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "peak_allocated" field.</summary>
-    public const int PeakAllocatedFieldNumber = 7;
-    private global::DeviceOperations.V1.ByteFigure peakAllocated_;
-    /// <summary>
-    /// Most our worker ever allocated since it started.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure PeakAllocated {
-      get { return peakAllocated_; }
-      set {
-        peakAllocated_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DeviceMemory);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeviceMemory other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (DeviceId != other.DeviceId) return false;
-      if (!object.Equals(Total, other.Total)) return false;
-      if (!object.Equals(Free, other.Free)) return false;
-      if (!object.Equals(Allocated, other.Allocated)) return false;
-      if (!object.Equals(Reserved, other.Reserved)) return false;
-      if (!object.Equals(UsedByOthers, other.UsedByOthers)) return false;
-      if (!object.Equals(PeakAllocated, other.PeakAllocated)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (total_ != null) hash ^= Total.GetHashCode();
-      if (free_ != null) hash ^= Free.GetHashCode();
-      if (allocated_ != null) hash ^= Allocated.GetHashCode();
-      if (reserved_ != null) hash ^= Reserved.GetHashCode();
-      if (usedByOthers_ != null) hash ^= UsedByOthers.GetHashCode();
-      if (peakAllocated_ != null) hash ^= PeakAllocated.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (total_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Total);
-      }
-      if (free_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Free);
-      }
-      if (allocated_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Allocated);
-      }
-      if (reserved_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Reserved);
-      }
-      if (usedByOthers_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(UsedByOthers);
-      }
-      if (peakAllocated_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(PeakAllocated);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (total_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Total);
-      }
-      if (free_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Free);
-      }
-      if (allocated_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Allocated);
-      }
-      if (reserved_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Reserved);
-      }
-      if (usedByOthers_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(UsedByOthers);
-      }
-      if (peakAllocated_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(PeakAllocated);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (total_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Total);
-      }
-      if (free_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Free);
-      }
-      if (allocated_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Allocated);
-      }
-      if (reserved_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Reserved);
-      }
-      if (usedByOthers_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(UsedByOthers);
-      }
-      if (peakAllocated_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PeakAllocated);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeviceMemory other) {
-      if (other == null) {
-        return;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.total_ != null) {
-        if (total_ == null) {
-          Total = new global::DeviceOperations.V1.ByteFigure();
-        }
-        Total.MergeFrom(other.Total);
-      }
-      if (other.free_ != null) {
-        if (free_ == null) {
-          Free = new global::DeviceOperations.V1.ByteFigure();
-        }
-        Free.MergeFrom(other.Free);
-      }
-      if (other.allocated_ != null) {
-        if (allocated_ == null) {
-          Allocated = new global::DeviceOperations.V1.ByteFigure();
-        }
-        Allocated.MergeFrom(other.Allocated);
-      }
-      if (other.reserved_ != null) {
-        if (reserved_ == null) {
-          Reserved = new global::DeviceOperations.V1.ByteFigure();
-        }
-        Reserved.MergeFrom(other.Reserved);
-      }
-      if (other.usedByOthers_ != null) {
-        if (usedByOthers_ == null) {
-          UsedByOthers = new global::DeviceOperations.V1.ByteFigure();
-        }
-        UsedByOthers.MergeFrom(other.UsedByOthers);
-      }
-      if (other.peakAllocated_ != null) {
-        if (peakAllocated_ == null) {
-          PeakAllocated = new global::DeviceOperations.V1.ByteFigure();
-        }
-        PeakAllocated.MergeFrom(other.PeakAllocated);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (total_ == null) {
-              Total = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Total);
-            break;
-          }
-          case 26: {
-            if (free_ == null) {
-              Free = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Free);
-            break;
-          }
-          case 34: {
-            if (allocated_ == null) {
-              Allocated = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Allocated);
-            break;
-          }
-          case 42: {
-            if (reserved_ == null) {
-              Reserved = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Reserved);
-            break;
-          }
-          case 50: {
-            if (usedByOthers_ == null) {
-              UsedByOthers = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(UsedByOthers);
-            break;
-          }
-          case 58: {
-            if (peakAllocated_ == null) {
-              PeakAllocated = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakAllocated);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (total_ == null) {
-              Total = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Total);
-            break;
-          }
-          case 26: {
-            if (free_ == null) {
-              Free = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Free);
-            break;
-          }
-          case 34: {
-            if (allocated_ == null) {
-              Allocated = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Allocated);
-            break;
-          }
-          case 42: {
-            if (reserved_ == null) {
-              Reserved = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Reserved);
-            break;
-          }
-          case 50: {
-            if (usedByOthers_ == null) {
-              UsedByOthers = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(UsedByOthers);
-            break;
-          }
-          case 58: {
-            if (peakAllocated_ == null) {
-              PeakAllocated = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakAllocated);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
   /// The memory.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -4525,7 +3298,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4738,7 +3511,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4942,7 +3715,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4980,13 +3753,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "process_id" field.</summary>
     public const int ProcessIdFieldNumber = 1;
-    private uint processId_;
+    private int processId_;
     /// <summary>
     /// Its process id; 0 while there is none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ProcessId {
+    public int ProcessId {
       get { return processId_; }
       set {
         processId_ = value;
@@ -5010,13 +3783,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "restart_count" field.</summary>
     public const int RestartCountFieldNumber = 3;
-    private uint restartCount_;
+    private int restartCount_;
     /// <summary>
     /// Workers lost since the server started.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint RestartCount {
+    public int RestartCount {
       get { return restartCount_; }
       set {
         restartCount_ = value;
@@ -5138,7 +3911,7 @@ namespace DeviceOperations.V1 {
     #else
       if (ProcessId != 0) {
         output.WriteRawTag(8);
-        output.WriteUInt32(ProcessId);
+        output.WriteInt32(ProcessId);
       }
       if (startTime_ != null) {
         output.WriteRawTag(18);
@@ -5146,7 +3919,7 @@ namespace DeviceOperations.V1 {
       }
       if (RestartCount != 0) {
         output.WriteRawTag(24);
-        output.WriteUInt32(RestartCount);
+        output.WriteInt32(RestartCount);
       }
       if (heartbeatTime_ != null) {
         output.WriteRawTag(34);
@@ -5173,7 +3946,7 @@ namespace DeviceOperations.V1 {
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
       if (ProcessId != 0) {
         output.WriteRawTag(8);
-        output.WriteUInt32(ProcessId);
+        output.WriteInt32(ProcessId);
       }
       if (startTime_ != null) {
         output.WriteRawTag(18);
@@ -5181,7 +3954,7 @@ namespace DeviceOperations.V1 {
       }
       if (RestartCount != 0) {
         output.WriteRawTag(24);
-        output.WriteUInt32(RestartCount);
+        output.WriteInt32(RestartCount);
       }
       if (heartbeatTime_ != null) {
         output.WriteRawTag(34);
@@ -5207,13 +3980,13 @@ namespace DeviceOperations.V1 {
     public int CalculateSize() {
       int size = 0;
       if (ProcessId != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ProcessId);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(ProcessId);
       }
       if (startTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(StartTime);
       }
       if (RestartCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(RestartCount);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(RestartCount);
       }
       if (heartbeatTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(HeartbeatTime);
@@ -5288,7 +4061,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            ProcessId = input.ReadUInt32();
+            ProcessId = input.ReadInt32();
             break;
           }
           case 18: {
@@ -5299,7 +4072,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            RestartCount = input.ReadUInt32();
+            RestartCount = input.ReadInt32();
             break;
           }
           case 34: {
@@ -5347,7 +4120,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            ProcessId = input.ReadUInt32();
+            ProcessId = input.ReadInt32();
             break;
           }
           case 18: {
@@ -5358,7 +4131,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            RestartCount = input.ReadUInt32();
+            RestartCount = input.ReadInt32();
             break;
           }
           case 34: {
@@ -5412,7 +4185,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5453,13 +4226,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "device" field.</summary>
     public const int DeviceFieldNumber = 1;
-    private global::DeviceOperations.V1.Device device_;
+    private global::DeviceOperations.V1.DeviceInfo device_;
     /// <summary>
     /// The device as it is now.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Device Device {
+    public global::DeviceOperations.V1.DeviceInfo Device {
       get { return device_; }
       set {
         device_ = value;
@@ -5558,13 +4331,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "queue_depth" field.</summary>
     public const int QueueDepthFieldNumber = 5;
-    private uint queueDepth_;
+    private int queueDepth_;
     /// <summary>
     /// Sessions waiting for it.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint QueueDepth {
+    public int QueueDepth {
       get { return queueDepth_; }
       set {
         queueDepth_ = value;
@@ -5707,7 +4480,7 @@ namespace DeviceOperations.V1 {
       }
       if (QueueDepth != 0) {
         output.WriteRawTag(40);
-        output.WriteUInt32(QueueDepth);
+        output.WriteInt32(QueueDepth);
       }
       if (SessionId.Length != 0) {
         output.WriteRawTag(50);
@@ -5753,7 +4526,7 @@ namespace DeviceOperations.V1 {
       }
       if (QueueDepth != 0) {
         output.WriteRawTag(40);
-        output.WriteUInt32(QueueDepth);
+        output.WriteInt32(QueueDepth);
       }
       if (SessionId.Length != 0) {
         output.WriteRawTag(50);
@@ -5794,7 +4567,7 @@ namespace DeviceOperations.V1 {
         size += 1 + 8;
       }
       if (QueueDepth != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(QueueDepth);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(QueueDepth);
       }
       if (SessionId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
@@ -5822,7 +4595,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.device_ != null) {
         if (device_ == null) {
-          Device = new global::DeviceOperations.V1.Device();
+          Device = new global::DeviceOperations.V1.DeviceInfo();
         }
         Device.MergeFrom(other.Device);
       }
@@ -5874,7 +4647,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (device_ == null) {
-              Device = new global::DeviceOperations.V1.Device();
+              Device = new global::DeviceOperations.V1.DeviceInfo();
             }
             input.ReadMessage(Device);
             break;
@@ -5892,7 +4665,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 40: {
-            QueueDepth = input.ReadUInt32();
+            QueueDepth = input.ReadInt32();
             break;
           }
           case 50: {
@@ -5935,7 +4708,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (device_ == null) {
-              Device = new global::DeviceOperations.V1.Device();
+              Device = new global::DeviceOperations.V1.DeviceInfo();
             }
             input.ReadMessage(Device);
             break;
@@ -5953,7 +4726,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 40: {
-            QueueDepth = input.ReadUInt32();
+            QueueDepth = input.ReadInt32();
             break;
           }
           case 50: {
@@ -6000,7 +4773,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6021,6 +4794,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public WatchDevicesRequest(WatchDevicesRequest other) : this() {
       deviceId_ = other.deviceId_;
+      fromRevision_ = other.fromRevision_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -6045,6 +4819,22 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "from_revision" field.</summary>
+    public const int FromRevisionFieldNumber = 2;
+    private long fromRevision_;
+    /// <summary>
+    /// Changes after this revision, without the state of now first; 0 means the state of now,
+    /// then changes. EVENTS_EXPIRED where those changes are no longer kept.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long FromRevision {
+      get { return fromRevision_; }
+      set {
+        fromRevision_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -6061,6 +4851,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (DeviceId != other.DeviceId) return false;
+      if (FromRevision != other.FromRevision) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6069,6 +4860,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (FromRevision != 0L) hash ^= FromRevision.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6091,6 +4883,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(DeviceId);
       }
+      if (FromRevision != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(FromRevision);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -6105,6 +4901,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(DeviceId);
       }
+      if (FromRevision != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(FromRevision);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -6117,6 +4917,9 @@ namespace DeviceOperations.V1 {
       int size = 0;
       if (DeviceId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      }
+      if (FromRevision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FromRevision);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -6132,6 +4935,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.DeviceId.Length != 0) {
         DeviceId = other.DeviceId;
+      }
+      if (other.FromRevision != 0L) {
+        FromRevision = other.FromRevision;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -6156,6 +4962,10 @@ namespace DeviceOperations.V1 {
             DeviceId = input.ReadString();
             break;
           }
+          case 16: {
+            FromRevision = input.ReadInt64();
+            break;
+          }
         }
       }
     #endif
@@ -6177,6 +4987,10 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             DeviceId = input.ReadString();
+            break;
+          }
+          case 16: {
+            FromRevision = input.ReadInt64();
             break;
           }
         }
@@ -6204,7 +5018,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6227,6 +5041,8 @@ namespace DeviceOperations.V1 {
       kind_ = other.kind_;
       device_ = other.device_ != null ? other.device_.Clone() : null;
       eventTime_ = other.eventTime_ != null ? other.eventTime_.Clone() : null;
+      revision_ = other.revision_;
+      cause_ = other.cause_ != null ? other.cause_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -6253,13 +5069,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "device" field.</summary>
     public const int DeviceFieldNumber = 2;
-    private global::DeviceOperations.V1.Device device_;
+    private global::DeviceOperations.V1.DeviceInfo device_;
     /// <summary>
-    /// The device as it is now; absent in heartbeats.
+    /// The device as it is now; absent in heartbeats and at the end of the state.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Device Device {
+    public global::DeviceOperations.V1.DeviceInfo Device {
       get { return device_; }
       set {
         device_ = value;
@@ -6281,6 +5097,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "revision" field.</summary>
+    public const int RevisionFieldNumber = 4;
+    private long revision_;
+    /// <summary>
+    /// Number of this change; of the newest one, for the state of now and heartbeats.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long Revision {
+      get { return revision_; }
+      set {
+        revision_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "cause" field.</summary>
+    public const int CauseFieldNumber = 5;
+    private global::DeviceOperations.V1.Failure cause_;
+    /// <summary>
+    /// Why, for LOST and QUARANTINED; absent otherwise.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Failure Cause {
+      get { return cause_; }
+      set {
+        cause_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -6299,6 +5145,8 @@ namespace DeviceOperations.V1 {
       if (Kind != other.Kind) return false;
       if (!object.Equals(Device, other.Device)) return false;
       if (!object.Equals(EventTime, other.EventTime)) return false;
+      if (Revision != other.Revision) return false;
+      if (!object.Equals(Cause, other.Cause)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6309,6 +5157,8 @@ namespace DeviceOperations.V1 {
       if (Kind != global::DeviceOperations.V1.DeviceEventKind.Unspecified) hash ^= Kind.GetHashCode();
       if (device_ != null) hash ^= Device.GetHashCode();
       if (eventTime_ != null) hash ^= EventTime.GetHashCode();
+      if (Revision != 0L) hash ^= Revision.GetHashCode();
+      if (cause_ != null) hash ^= Cause.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6339,6 +5189,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(EventTime);
       }
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
+      }
+      if (cause_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Cause);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -6361,6 +5219,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(EventTime);
       }
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
+      }
+      if (cause_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Cause);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -6380,6 +5246,12 @@ namespace DeviceOperations.V1 {
       if (eventTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(EventTime);
       }
+      if (Revision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Revision);
+      }
+      if (cause_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Cause);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -6397,7 +5269,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.device_ != null) {
         if (device_ == null) {
-          Device = new global::DeviceOperations.V1.Device();
+          Device = new global::DeviceOperations.V1.DeviceInfo();
         }
         Device.MergeFrom(other.Device);
       }
@@ -6406,6 +5278,15 @@ namespace DeviceOperations.V1 {
           EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
         }
         EventTime.MergeFrom(other.EventTime);
+      }
+      if (other.Revision != 0L) {
+        Revision = other.Revision;
+      }
+      if (other.cause_ != null) {
+        if (cause_ == null) {
+          Cause = new global::DeviceOperations.V1.Failure();
+        }
+        Cause.MergeFrom(other.Cause);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -6432,7 +5313,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (device_ == null) {
-              Device = new global::DeviceOperations.V1.Device();
+              Device = new global::DeviceOperations.V1.DeviceInfo();
             }
             input.ReadMessage(Device);
             break;
@@ -6442,6 +5323,17 @@ namespace DeviceOperations.V1 {
               EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(EventTime);
+            break;
+          }
+          case 32: {
+            Revision = input.ReadInt64();
+            break;
+          }
+          case 42: {
+            if (cause_ == null) {
+              Cause = new global::DeviceOperations.V1.Failure();
+            }
+            input.ReadMessage(Cause);
             break;
           }
         }
@@ -6469,7 +5361,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (device_ == null) {
-              Device = new global::DeviceOperations.V1.Device();
+              Device = new global::DeviceOperations.V1.DeviceInfo();
             }
             input.ReadMessage(Device);
             break;
@@ -6479,6 +5371,17 @@ namespace DeviceOperations.V1 {
               EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(EventTime);
+            break;
+          }
+          case 32: {
+            Revision = input.ReadInt64();
+            break;
+          }
+          case 42: {
+            if (cause_ == null) {
+              Cause = new global::DeviceOperations.V1.Failure();
+            }
+            input.ReadMessage(Cause);
             break;
           }
         }
@@ -6506,7 +5409,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6530,6 +5433,7 @@ namespace DeviceOperations.V1 {
       profile_ = other.profile_;
       modelId_ = other.modelId_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -6588,7 +5492,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 4;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6596,6 +5500,21 @@ namespace DeviceOperations.V1 {
       get { return options_; }
       set {
         options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 5;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
       }
     }
 
@@ -6618,6 +5537,7 @@ namespace DeviceOperations.V1 {
       if (Profile != other.Profile) return false;
       if (ModelId != other.ModelId) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6629,6 +5549,7 @@ namespace DeviceOperations.V1 {
       if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) hash ^= Profile.GetHashCode();
       if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6663,6 +5584,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -6689,6 +5614,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -6710,6 +5639,9 @@ namespace DeviceOperations.V1 {
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -6738,6 +5670,12 @@ namespace DeviceOperations.V1 {
         }
         Options.MergeFrom(other.Options);
       }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -6776,6 +5714,13 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
+            break;
+          }
         }
       }
     #endif
@@ -6814,717 +5759,11 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One change a profile made.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class OptimizationChange : pb::IMessage<OptimizationChange>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<OptimizationChange> _parser = new pb::MessageParser<OptimizationChange>(() => new OptimizationChange());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<OptimizationChange> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[20]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizationChange() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizationChange(OptimizationChange other) : this() {
-      setting_ = other.setting_;
-      before_ = other.before_;
-      after_ = other.after_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizationChange Clone() {
-      return new OptimizationChange(this);
-    }
-
-    /// <summary>Field number for the "setting" field.</summary>
-    public const int SettingFieldNumber = 1;
-    private string setting_ = "";
-    /// <summary>
-    /// What was set ("vae_tiling").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Setting {
-      get { return setting_; }
-      set {
-        setting_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "before" field.</summary>
-    public const int BeforeFieldNumber = 2;
-    private string before_ = "";
-    /// <summary>
-    /// Its value before.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Before {
-      get { return before_; }
-      set {
-        before_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "after" field.</summary>
-    public const int AfterFieldNumber = 3;
-    private string after_ = "";
-    /// <summary>
-    /// Its value now.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string After {
-      get { return after_; }
-      set {
-        after_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as OptimizationChange);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(OptimizationChange other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Setting != other.Setting) return false;
-      if (Before != other.Before) return false;
-      if (After != other.After) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Setting.Length != 0) hash ^= Setting.GetHashCode();
-      if (Before.Length != 0) hash ^= Before.GetHashCode();
-      if (After.Length != 0) hash ^= After.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Setting.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Setting);
-      }
-      if (Before.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Before);
-      }
-      if (After.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(After);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Setting.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Setting);
-      }
-      if (Before.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Before);
-      }
-      if (After.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(After);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Setting.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Setting);
-      }
-      if (Before.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Before);
-      }
-      if (After.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(After);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(OptimizationChange other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Setting.Length != 0) {
-        Setting = other.Setting;
-      }
-      if (other.Before.Length != 0) {
-        Before = other.Before;
-      }
-      if (other.After.Length != 0) {
-        After = other.After;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Setting = input.ReadString();
-            break;
-          }
-          case 18: {
-            Before = input.ReadString();
-            break;
-          }
-          case 26: {
-            After = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Setting = input.ReadString();
-            break;
-          }
-          case 18: {
-            Before = input.ReadString();
-            break;
-          }
-          case 26: {
-            After = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A profile's effect.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class OptimizationReport : pb::IMessage<OptimizationReport>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<OptimizationReport> _parser = new pb::MessageParser<OptimizationReport>(() => new OptimizationReport());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<OptimizationReport> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[21]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizationReport() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizationReport(OptimizationReport other) : this() {
-      profile_ = other.profile_;
-      changes_ = other.changes_.Clone();
-      stepBefore_ = other.stepBefore_ != null ? other.stepBefore_.Clone() : null;
-      stepAfter_ = other.stepAfter_ != null ? other.stepAfter_.Clone() : null;
-      peakMemoryBefore_ = other.peakMemoryBefore_ != null ? other.peakMemoryBefore_.Clone() : null;
-      peakMemoryAfter_ = other.peakMemoryAfter_ != null ? other.peakMemoryAfter_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizationReport Clone() {
-      return new OptimizationReport(this);
-    }
-
-    /// <summary>Field number for the "profile" field.</summary>
-    public const int ProfileFieldNumber = 1;
-    private global::DeviceOperations.V1.OptimizationProfile profile_ = global::DeviceOperations.V1.OptimizationProfile.Unspecified;
-    /// <summary>
-    /// The profile applied.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.OptimizationProfile Profile {
-      get { return profile_; }
-      set {
-        profile_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "changes" field.</summary>
-    public const int ChangesFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.OptimizationChange> _repeated_changes_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.OptimizationChange.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.OptimizationChange> changes_ = new pbc::RepeatedField<global::DeviceOperations.V1.OptimizationChange>();
-    /// <summary>
-    /// What changed; empty when everything was so already.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.OptimizationChange> Changes {
-      get { return changes_; }
-    }
-
-    /// <summary>Field number for the "step_before" field.</summary>
-    public const int StepBeforeFieldNumber = 3;
-    private global::Google.Protobuf.WellKnownTypes.Duration stepBefore_;
-    /// <summary>
-    /// Time of one step before.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration StepBefore {
-      get { return stepBefore_; }
-      set {
-        stepBefore_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "step_after" field.</summary>
-    public const int StepAfterFieldNumber = 4;
-    private global::Google.Protobuf.WellKnownTypes.Duration stepAfter_;
-    /// <summary>
-    /// Time of one step after.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration StepAfter {
-      get { return stepAfter_; }
-      set {
-        stepAfter_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "peak_memory_before" field.</summary>
-    public const int PeakMemoryBeforeFieldNumber = 5;
-    private global::DeviceOperations.V1.ByteFigure peakMemoryBefore_;
-    /// <summary>
-    /// Peak memory before.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure PeakMemoryBefore {
-      get { return peakMemoryBefore_; }
-      set {
-        peakMemoryBefore_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "peak_memory_after" field.</summary>
-    public const int PeakMemoryAfterFieldNumber = 6;
-    private global::DeviceOperations.V1.ByteFigure peakMemoryAfter_;
-    /// <summary>
-    /// Peak memory after.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure PeakMemoryAfter {
-      get { return peakMemoryAfter_; }
-      set {
-        peakMemoryAfter_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as OptimizationReport);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(OptimizationReport other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Profile != other.Profile) return false;
-      if(!changes_.Equals(other.changes_)) return false;
-      if (!object.Equals(StepBefore, other.StepBefore)) return false;
-      if (!object.Equals(StepAfter, other.StepAfter)) return false;
-      if (!object.Equals(PeakMemoryBefore, other.PeakMemoryBefore)) return false;
-      if (!object.Equals(PeakMemoryAfter, other.PeakMemoryAfter)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) hash ^= Profile.GetHashCode();
-      hash ^= changes_.GetHashCode();
-      if (stepBefore_ != null) hash ^= StepBefore.GetHashCode();
-      if (stepAfter_ != null) hash ^= StepAfter.GetHashCode();
-      if (peakMemoryBefore_ != null) hash ^= PeakMemoryBefore.GetHashCode();
-      if (peakMemoryAfter_ != null) hash ^= PeakMemoryAfter.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Profile);
-      }
-      changes_.WriteTo(output, _repeated_changes_codec);
-      if (stepBefore_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(StepBefore);
-      }
-      if (stepAfter_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(StepAfter);
-      }
-      if (peakMemoryBefore_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(PeakMemoryBefore);
-      }
-      if (peakMemoryAfter_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(PeakMemoryAfter);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Profile);
-      }
-      changes_.WriteTo(ref output, _repeated_changes_codec);
-      if (stepBefore_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(StepBefore);
-      }
-      if (stepAfter_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(StepAfter);
-      }
-      if (peakMemoryBefore_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(PeakMemoryBefore);
-      }
-      if (peakMemoryAfter_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(PeakMemoryAfter);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Profile);
-      }
-      size += changes_.CalculateSize(_repeated_changes_codec);
-      if (stepBefore_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(StepBefore);
-      }
-      if (stepAfter_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(StepAfter);
-      }
-      if (peakMemoryBefore_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PeakMemoryBefore);
-      }
-      if (peakMemoryAfter_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PeakMemoryAfter);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(OptimizationReport other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Profile != global::DeviceOperations.V1.OptimizationProfile.Unspecified) {
-        Profile = other.Profile;
-      }
-      changes_.Add(other.changes_);
-      if (other.stepBefore_ != null) {
-        if (stepBefore_ == null) {
-          StepBefore = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        StepBefore.MergeFrom(other.StepBefore);
-      }
-      if (other.stepAfter_ != null) {
-        if (stepAfter_ == null) {
-          StepAfter = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        StepAfter.MergeFrom(other.StepAfter);
-      }
-      if (other.peakMemoryBefore_ != null) {
-        if (peakMemoryBefore_ == null) {
-          PeakMemoryBefore = new global::DeviceOperations.V1.ByteFigure();
-        }
-        PeakMemoryBefore.MergeFrom(other.PeakMemoryBefore);
-      }
-      if (other.peakMemoryAfter_ != null) {
-        if (peakMemoryAfter_ == null) {
-          PeakMemoryAfter = new global::DeviceOperations.V1.ByteFigure();
-        }
-        PeakMemoryAfter.MergeFrom(other.PeakMemoryAfter);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Profile = (global::DeviceOperations.V1.OptimizationProfile) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            changes_.AddEntriesFrom(input, _repeated_changes_codec);
-            break;
-          }
-          case 26: {
-            if (stepBefore_ == null) {
-              StepBefore = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(StepBefore);
-            break;
-          }
-          case 34: {
-            if (stepAfter_ == null) {
-              StepAfter = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(StepAfter);
-            break;
-          }
           case 42: {
-            if (peakMemoryBefore_ == null) {
-              PeakMemoryBefore = new global::DeviceOperations.V1.ByteFigure();
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
             }
-            input.ReadMessage(PeakMemoryBefore);
-            break;
-          }
-          case 50: {
-            if (peakMemoryAfter_ == null) {
-              PeakMemoryAfter = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakMemoryAfter);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Profile = (global::DeviceOperations.V1.OptimizationProfile) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            changes_.AddEntriesFrom(ref input, _repeated_changes_codec);
-            break;
-          }
-          case 26: {
-            if (stepBefore_ == null) {
-              StepBefore = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(StepBefore);
-            break;
-          }
-          case 34: {
-            if (stepAfter_ == null) {
-              StepAfter = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(StepAfter);
-            break;
-          }
-          case 42: {
-            if (peakMemoryBefore_ == null) {
-              PeakMemoryBefore = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakMemoryBefore);
-            break;
-          }
-          case 50: {
-            if (peakMemoryAfter_ == null) {
-              PeakMemoryAfter = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakMemoryAfter);
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -7552,7 +5791,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7572,15 +5811,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public OptimizeDeviceResponse(OptimizeDeviceResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Report:
-          Report = other.Report.Clone();
-          break;
-      }
-
+      event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7592,53 +5823,17 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
-    /// Progress.
+    /// The event.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
+      get { return event_; }
       set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
+        event_ = value;
       }
-    }
-
-    /// <summary>Field number for the "report" field.</summary>
-    public const int ReportFieldNumber = 2;
-    /// <summary>
-    /// The report, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.OptimizationReport Report {
-      get { return contentCase_ == ContentOneofCase.Report ? (global::DeviceOperations.V1.OptimizationReport) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Report;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Report = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7657,8 +5852,6 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Report, other.Report)) return false;
-      if (ContentCase != other.ContentCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7666,9 +5859,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Report) hash ^= Report.GetHashCode();
-      hash ^= (int) contentCase_;
+      if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7687,13 +5878,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -7705,13 +5892,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -7723,11 +5906,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Report);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7741,21 +5921,12 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Report:
-          if (Report == null) {
-            Report = new global::DeviceOperations.V1.OptimizationReport();
-          }
-          Report.MergeFrom(other.Report);
-          break;
+      if (other.event_ != null) {
+        if (event_ == null) {
+          Event = new global::DeviceOperations.V1.SessionEvent();
+        }
+        Event.MergeFrom(other.Event);
       }
-
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -7776,21 +5947,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.OptimizationReport subBuilder = new global::DeviceOperations.V1.OptimizationReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -7813,21 +5973,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.OptimizationReport subBuilder = new global::DeviceOperations.V1.OptimizationReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -7855,7 +6004,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7878,6 +6027,7 @@ namespace DeviceOperations.V1 {
       deviceId_ = other.deviceId_;
       force_ = other.force_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7921,7 +6071,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 3;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7929,6 +6079,21 @@ namespace DeviceOperations.V1 {
       get { return options_; }
       set {
         options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 4;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
       }
     }
 
@@ -7950,6 +6115,7 @@ namespace DeviceOperations.V1 {
       if (DeviceId != other.DeviceId) return false;
       if (Force != other.Force) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7960,6 +6126,7 @@ namespace DeviceOperations.V1 {
       if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
       if (Force != false) hash ^= Force.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7990,6 +6157,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -8012,6 +6183,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -8030,6 +6205,9 @@ namespace DeviceOperations.V1 {
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -8054,6 +6232,12 @@ namespace DeviceOperations.V1 {
           Options = new global::DeviceOperations.V1.SessionOptions();
         }
         Options.MergeFrom(other.Options);
+      }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -8087,6 +6271,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 34: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -8123,6 +6314,13 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
+          case 34: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
+            break;
+          }
         }
       }
     }
@@ -8148,7 +6346,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.DeviceReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

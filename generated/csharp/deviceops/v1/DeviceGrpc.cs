@@ -544,8 +544,9 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Tell when devices are added, change, are lost, recover or are quarantined. First one
-      /// ADDED event per device, then changes as they happen; ends only with the call.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+      /// ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+      /// call.
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -559,8 +560,9 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Tell when devices are added, change, are lost, recover or are quarantined. First one
-      /// ADDED event per device, then changes as they happen; ends only with the call.
-      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND).
+      /// ADDED event per device and SNAPSHOT_END, then changes as they happen; ends only with the
+      /// call.
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

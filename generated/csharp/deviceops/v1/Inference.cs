@@ -25,203 +25,134 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "ChxkZXZpY2VvcHMvdjEvaW5mZXJlbmNlLnByb3RvEgxkZXZpY2VvcHMudjEa",
-            "GWRldmljZW9wcy92MS9jb21tb24ucHJvdG8aIWRldmljZW9wcy92MS9wb3N0",
-            "cHJvY2Vzc2luZy5wcm90bxoaZGV2aWNlb3BzL3YxL3Nlc3Npb24ucHJvdG8a",
-            "Hmdvb2dsZS9wcm90b2J1Zi9kdXJhdGlvbi5wcm90byKGAQoRU2NoZWR1bGVy",
-            "U2V0dGluZ3MSKgoJc2NoZWR1bGVyGAEgASgOMhcuZGV2aWNlb3BzLnYxLlNj",
-            "aGVkdWxlchIrCgdzcGFjaW5nGAIgASgOMhouZGV2aWNlb3BzLnYxLlNpZ21h",
-            "U3BhY2luZxIQCgNldGEYAyABKAFIAIgBAUIGCgRfZXRhIlwKDEltYWdlVG9J",
-            "bWFnZRIoCgVpbWFnZRgBIAEoCzIZLmRldmljZW9wcy52MS5JbWFnZVNvdXJj",
-            "ZRIVCghzdHJlbmd0aBgCIAEoAUgAiAEBQgsKCV9zdHJlbmd0aCKNAgoKSW5w",
-            "YWludGluZxIoCgVpbWFnZRgBIAEoCzIZLmRldmljZW9wcy52MS5JbWFnZVNv",
-            "dXJjZRInCgRtYXNrGAIgASgLMhkuZGV2aWNlb3BzLnYxLkltYWdlU291cmNl",
-            "EhUKCHN0cmVuZ3RoGAMgASgBSACIAQESHQoQbWFza19ibHVyX3BpeGVscxgE",
-            "IAEoDUgBiAEBEh8KEmNyb3BfbWFyZ2luX3BpeGVscxgFIAEoDUgCiAEBEhwK",
-            "FGtlZXBfdW5tYXNrZWRfcGl4ZWxzGAYgASgIQgsKCV9zdHJlbmd0aEITChFf",
-            "bWFza19ibHVyX3BpeGVsc0IVChNfY3JvcF9tYXJnaW5fcGl4ZWxzIngKCkxv",
-            "cmFXZWlnaHQSEAoIbW9kZWxfaWQYASABKAkSEwoGd2VpZ2h0GAIgASgBSACI",
-            "AQESIAoTdGV4dF9lbmNvZGVyX3dlaWdodBgDIAEoAUgBiAEBQgkKB193ZWln",
-            "aHRCFgoUX3RleHRfZW5jb2Rlcl93ZWlnaHQizAEKFFByZXByb2Nlc3NvclNl",
-            "dHRpbmdzEjAKDHByZXByb2Nlc3NvchgBIAEoDjIaLmRldmljZW9wcy52MS5Q",
-            "cmVwcm9jZXNzb3ISFgoJY2FubnlfbG93GAIgASgNSACIAQESFwoKY2Fubnlf",
-            "aGlnaBgDIAEoDUgBiAEBEh4KEXJlc29sdXRpb25fcGl4ZWxzGAQgASgNSAKI",
-            "AQFCDAoKX2Nhbm55X2xvd0INCgtfY2FubnlfaGlnaEIUChJfcmVzb2x1dGlv",
-            "bl9waXhlbHMi+wEKEkNvbnRyb2xOZXRHdWlkYW5jZRIQCghtb2RlbF9pZBgB",
-            "IAEoCRIoCgVpbWFnZRgCIAEoCzIZLmRldmljZW9wcy52MS5JbWFnZVNvdXJj",
-            "ZRI5Cg1wcmVwcm9jZXNzaW5nGAMgASgLMiIuZGV2aWNlb3BzLnYxLlByZXBy",
-            "b2Nlc3NvclNldHRpbmdzEh8KEmNvbmRpdGlvbmluZ19zY2FsZRgEIAEoAUgA",
-            "iAEBEhIKBXN0YXJ0GAUgASgBSAGIAQESEAoDZW5kGAYgASgBSAKIAQFCFQoT",
-            "X2NvbmRpdGlvbmluZ19zY2FsZUIICgZfc3RhcnRCBgoEX2VuZCLVAQoHUmVm",
-            "aW5lchIQCghtb2RlbF9pZBgBIAEoCRIWCglzd2l0Y2hfYXQYAiABKAFIAIgB",
-            "ARISCgVzdGVwcxgDIAEoDUgBiAEBEhwKD2Flc3RoZXRpY19zY29yZRgEIAEo",
-            "AUgCiAEBEiUKGG5lZ2F0aXZlX2Flc3RoZXRpY19zY29yZRgFIAEoAUgDiAEB",
-            "QgwKCl9zd2l0Y2hfYXRCCAoGX3N0ZXBzQhIKEF9hZXN0aGV0aWNfc2NvcmVC",
-            "GwoZX25lZ2F0aXZlX2Flc3RoZXRpY19zY29yZSLGAgoJUHJlY2lzaW9uEikK",
-            "BG1vZGUYASABKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9uTW9kZRIuCg51",
-            "bmV0X2RhdGFfdHlwZRgCIAEoDjIWLmRldmljZW9wcy52MS5EYXRhVHlwZRIt",
-            "Cg12YWVfZGF0YV90eXBlGAMgASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBl",
-            "Ei8KEWF0dGVudGlvbl9zbGljaW5nGAQgASgOMhQuZGV2aWNlb3BzLnYxLlRv",
-            "Z2dsZRIoCgp2YWVfdGlsaW5nGAUgASgOMhQuZGV2aWNlb3BzLnYxLlRvZ2ds",
-            "ZRIpCgt2YWVfc2xpY2luZxgGIAEoDjIULmRldmljZW9wcy52MS5Ub2dnbGUS",
-            "KQoLY3B1X29mZmxvYWQYByABKA4yFC5kZXZpY2VvcHMudjEuVG9nZ2xlIlgK",
-            "D1ByZXZpZXdTZXR0aW5ncxITCgtldmVyeV9zdGVwcxgBIAEoDRIcCg9tYXhf",
-            "ZWRnZV9waXhlbHMYAiABKA1IAIgBAUISChBfbWF4X2VkZ2VfcGl4ZWxzIv8H",
-            "ChJHZW5lcmF0aW9uU2V0dGluZ3MSDgoGcHJvbXB0GAEgASgJEhcKD25lZ2F0",
-            "aXZlX3Byb21wdBgCIAEoCRIVCghwcm9tcHRfMhgDIAEoCUgBiAEBEh4KEW5l",
-            "Z2F0aXZlX3Byb21wdF8yGAQgASgJSAKIAQESMQoNcHJvbXB0X3N5bnRheBgF",
-            "IAEoDjIaLmRldmljZW9wcy52MS5Qcm9tcHRTeW50YXgSEAoIbW9kZWxfaWQY",
-            "BiABKAkSFAoMdmFlX21vZGVsX2lkGAcgASgJEiYKB3JlZmluZXIYCCABKAsy",
-            "FS5kZXZpY2VvcHMudjEuUmVmaW5lchInCgVsb3JhcxgJIAMoCzIYLmRldmlj",
-            "ZW9wcy52MS5Mb3JhV2VpZ2h0EjYKDGNvbnRyb2xfbmV0cxgKIAMoCzIgLmRl",
-            "dmljZW9wcy52MS5Db250cm9sTmV0R3VpZGFuY2USGwoTZW1iZWRkaW5nX21v",
-            "ZGVsX2lkcxgLIAMoCRI0Cg5pbWFnZV90b19pbWFnZRgMIAEoCzIaLmRldmlj",
-            "ZW9wcy52MS5JbWFnZVRvSW1hZ2VIABIuCgppbnBhaW50aW5nGA0gASgLMhgu",
-            "ZGV2aWNlb3BzLnYxLklucGFpbnRpbmdIABISCgV3aWR0aBgOIAEoDUgDiAEB",
-            "EhMKBmhlaWdodBgPIAEoDUgEiAEBEhIKBXN0ZXBzGBAgASgNSAWIAQESGwoO",
-            "Z3VpZGFuY2Vfc2NhbGUYESABKAFIBogBARIdChBndWlkYW5jZV9yZXNjYWxl",
-            "GBIgASgBSAeIAQESFgoJY2xpcF9za2lwGBMgASgNSAiIAQESMgoJc2NoZWR1",
-            "bGVyGBQgASgLMh8uZGV2aWNlb3BzLnYxLlNjaGVkdWxlclNldHRpbmdzEhgK",
-            "C2ltYWdlX2NvdW50GBUgASgNSAmIAQESEQoEc2VlZBgWIAEoBEgKiAEBEg0K",
-            "BXNlZWRzGBcgAygEEioKCXByZWNpc2lvbhgYIAEoCzIXLmRldmljZW9wcy52",
-            "MS5QcmVjaXNpb24SLAoGb3V0cHV0GBkgASgLMhwuZGV2aWNlb3BzLnYxLk91",
-            "dHB1dFNldHRpbmdzEi4KB3ByZXZpZXcYGiABKAsyHS5kZXZpY2VvcHMudjEu",
-            "UHJldmlld1NldHRpbmdzQgYKBG1vZGVCCwoJX3Byb21wdF8yQhQKEl9uZWdh",
-            "dGl2ZV9wcm9tcHRfMkIICgZfd2lkdGhCCQoHX2hlaWdodEIICgZfc3RlcHNC",
-            "EQoPX2d1aWRhbmNlX3NjYWxlQhMKEV9ndWlkYW5jZV9yZXNjYWxlQgwKCl9j",
-            "bGlwX3NraXBCDgoMX2ltYWdlX2NvdW50QgcKBV9zZWVkItoBCg9HZW5lcmF0",
-            "ZVJlcXVlc3QSMgoIc2V0dGluZ3MYASABKAsyIC5kZXZpY2VvcHMudjEuR2Vu",
-            "ZXJhdGlvblNldHRpbmdzEi0KB29wdGlvbnMYAiABKAsyHC5kZXZpY2VvcHMu",
-            "djEuU2Vzc2lvbk9wdGlvbnMSEQoJZGV2aWNlX2lkGAMgASgJEjgKDnBvc3Rw",
-            "cm9jZXNzaW5nGAQgAygLMiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5n",
-            "U3RlcBIXCg9vbWl0X2ltYWdlX2RhdGEYBSABKAgiPQoQR2VuZXJhdGVSZXNw",
-            "b25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZl",
-            "bnQiVQoOR2VuZXJhdGlvbkl0ZW0SDwoHaXRlbV9pZBgBIAEoCRIyCghzZXR0",
-            "aW5ncxgCIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3Mi",
-            "wQIKFEdlbmVyYXRlQmF0Y2hSZXF1ZXN0EjIKCHRlbXBsYXRlGAEgASgLMiAu",
-            "ZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25TZXR0aW5ncxIrCgVpdGVtcxgCIAMo",
-            "CzIcLmRldmljZW9wcy52MS5HZW5lcmF0aW9uSXRlbRItCgdvcHRpb25zGAMg",
-            "ASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zEhEKCWRldmljZV9p",
-            "ZBgEIAEoCRIzCgtjb21wdXRhdGlvbhgFIAEoDjIeLmRldmljZW9wcy52MS5C",
-            "YXRjaENvbXB1dGF0aW9uEjgKDnBvc3Rwcm9jZXNzaW5nGAYgAygLMiAuZGV2",
-            "aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5nU3RlcBIXCg9vbWl0X2ltYWdlX2Rh",
-            "dGEYByABKAgiQgoVR2VuZXJhdGVCYXRjaFJlc3BvbnNlEikKBWV2ZW50GAEg",
-            "ASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI9ChZHZXRDYXBhYmls",
-            "aXRpZXNSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEhEKCWRldmljZV9pZBgC",
-            "IAEoCSLFAQoTU2NoZWR1bGVyQ2FwYWJpbGl0eRIqCglzY2hlZHVsZXIYASAB",
-            "KA4yFy5kZXZpY2VvcHMudjEuU2NoZWR1bGVyEhIKCmNsYXNzX25hbWUYAiAB",
-            "KAkSLAoIc3BhY2luZ3MYAyADKA4yGi5kZXZpY2VvcHMudjEuU2lnbWFTcGFj",
-            "aW5nEhQKDHN1cHBvcnRzX2V0YRgEIAEoCBISCgpzdG9jaGFzdGljGAUgASgI",
-            "EhYKDmNhbGxzX3Blcl9zdGVwGAYgASgNImQKDkZlYXR1cmVTdXBwb3J0Eg8K",
-            "B2ZlYXR1cmUYASABKAkSEQoJYXZhaWxhYmxlGAIgASgIEhMKC2V4cGxhbmF0",
-            "aW9uGAMgASgJEhkKEWV4Y2x1ZGVkX2ZlYXR1cmVzGAQgAygJIsYDChdHZXRD",
-            "YXBhYmlsaXRpZXNSZXNwb25zZRIQCghtb2RlbF9pZBgBIAEoCRIRCglkZXZp",
-            "Y2VfaWQYAiABKAkSKwoFbW9kZXMYAyADKA4yHC5kZXZpY2VvcHMudjEuR2Vu",
-            "ZXJhdGlvbk1vZGUSNQoKc2NoZWR1bGVycxgEIAMoCzIhLmRldmljZW9wcy52",
-            "MS5TY2hlZHVsZXJDYXBhYmlsaXR5EjIKEWRlZmF1bHRfc2NoZWR1bGVyGAUg",
-            "ASgOMhcuZGV2aWNlb3BzLnYxLlNjaGVkdWxlchIUCgxuYXRpdmVfd2lkdGgY",
-            "BiABKA0SFQoNbmF0aXZlX2hlaWdodBgHIAEoDRIoCgZsaW1pdHMYCCADKAsy",
-            "GC5kZXZpY2VvcHMudjEuRmllbGRMaW1pdBIuCghmZWF0dXJlcxgJIAMoCzIc",
-            "LmRldmljZW9wcy52MS5GZWF0dXJlU3VwcG9ydBIxCg5vdXRwdXRfZm9ybWF0",
-            "cxgKIAMoDjIZLmRldmljZW9wcy52MS5JbWFnZUZvcm1hdBI0Cg9wcmVjaXNp",
-            "b25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9uTW9kZSJL",
-            "ChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVlc3QYASABKAsy",
-            "HS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IpkDChpWYWxpZGF0ZUdl",
-            "bmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBIwCgp2aW9sYXRpb25z",
-            "GAIgAygLMhwuZGV2aWNlb3BzLnYxLkZpZWxkVmlvbGF0aW9uEhoKEnZpb2xh",
-            "dGlvbnNfb21pdHRlZBgDIAEoDRI8ChJlZmZlY3RpdmVfc2V0dGluZ3MYBCAB",
-            "KAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRpbmdzEiwKD2V4cGVj",
-            "dGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52MS5QaGFzZRIRCglkZXZp",
-            "Y2VfaWQYBiABKAkSFgoOcXVldWVfcG9zaXRpb24YByABKA0SKAoGbWVtb3J5",
-            "GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1hdGVk",
-            "X2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYK",
-            "B2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZSK/AQoaUHJl",
-            "dmlld0NvbnRyb2xJbWFnZVJlcXVlc3QSKAoFaW1hZ2UYASABKAsyGS5kZXZp",
-            "Y2VvcHMudjEuSW1hZ2VTb3VyY2USOQoNcHJlcHJvY2Vzc2luZxgCIAEoCzIi",
-            "LmRldmljZW9wcy52MS5QcmVwcm9jZXNzb3JTZXR0aW5ncxISCgV3aWR0aBgD",
-            "IAEoDUgAiAEBEhMKBmhlaWdodBgEIAEoDUgBiAEBQggKBl93aWR0aEIJCgdf",
-            "aGVpZ2h0IkEKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZRINCgVpbWFn",
-            "ZRgBIAEoDBITCgthcnRpZmFjdF9pZBgCIAEoCSJECh1HZXRJbmZlcmVuY2VT",
-            "dGF0aXN0aWNzUmVxdWVzdBIRCglkZXZpY2VfaWQYASABKAkSEAoIbW9kZWxf",
-            "aWQYAiABKAki+gMKHkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZRIX",
-            "Cg9jb21wbGV0ZWRfY291bnQYASABKAQSFAoMZmFpbGVkX2NvdW50GAIgASgE",
-            "EhcKD2NhbmNlbGxlZF9jb3VudBgDIAEoBBITCgtpbWFnZV9jb3VudBgEIAEo",
-            "BBIvCgVxdWV1ZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRp",
-            "c3RpY3MSLgoEbG9hZBgGIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0",
-            "YXRpc3RpY3MSNQoLZW5jb2RlX3RleHQYByABKAsyIC5kZXZpY2VvcHMudjEu",
-            "RHVyYXRpb25TdGF0aXN0aWNzEi4KBHN0ZXAYCCABKAsyIC5kZXZpY2VvcHMu",
-            "djEuRHVyYXRpb25TdGF0aXN0aWNzEjAKBmRlY29kZRgJIAEoCzIgLmRldmlj",
-            "ZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSNgoMZW5jb2RlX2ltYWdlGAog",
-            "ASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZjYW5j",
-            "ZWwYCyABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhcK",
-            "D3RleHRfY2FjaGVfaGl0cxgMIAEoBCqFAwoJU2NoZWR1bGVyEhkKFVNDSEVE",
-            "VUxFUl9VTlNQRUNJRklFRBAAEiIKHlNDSEVEVUxFUl9EUE1fU09MVkVSX01V",
-            "TFRJU1RFUBABEiMKH1NDSEVEVUxFUl9EUE1fU09MVkVSX1NJTkdMRVNURVAQ",
-            "AhISCg5TQ0hFRFVMRVJfRERJTRADEhwKGFNDSEVEVUxFUl9FVUxFUl9ESVND",
-            "UkVURRAEEiYKIlNDSEVEVUxFUl9FVUxFUl9BTkNFU1RSQUxfRElTQ1JFVEUQ",
-            "BRIcChhTQ0hFRFVMRVJfS0RQTTJfRElTQ1JFVEUQBhImCiJTQ0hFRFVMRVJf",
-            "S0RQTTJfQU5DRVNUUkFMX0RJU0NSRVRFEAcSGwoXU0NIRURVTEVSX0hFVU5f",
-            "RElTQ1JFVEUQCBIaChZTQ0hFRFVMRVJfTE1TX0RJU0NSRVRFEAkSHQoZU0NI",
-            "RURVTEVSX1VOSVBDX01VTFRJU1RFUBAKEhwKGFNDSEVEVUxFUl9ERUlTX01V",
-            "TFRJU1RFUBALKn4KDFNpZ21hU3BhY2luZxIdChlTSUdNQV9TUEFDSU5HX1VO",
-            "U1BFQ0lGSUVEEAASGAoUU0lHTUFfU1BBQ0lOR19LQVJSQVMQARIdChlTSUdN",
-            "QV9TUEFDSU5HX0VYUE9ORU5USUFMEAISFgoSU0lHTUFfU1BBQ0lOR19CRVRB",
-            "EAMqmAEKDkdlbmVyYXRpb25Nb2RlEh8KG0dFTkVSQVRJT05fTU9ERV9VTlNQ",
-            "RUNJRklFRBAAEiEKHUdFTkVSQVRJT05fTU9ERV9URVhUX1RPX0lNQUdFEAES",
-            "IgoeR0VORVJBVElPTl9NT0RFX0lNQUdFX1RPX0lNQUdFEAISHgoaR0VORVJB",
-            "VElPTl9NT0RFX0lOUEFJTlRJTkcQAyqlAQoMUHJlcHJvY2Vzc29yEhwKGFBS",
-            "RVBST0NFU1NPUl9VTlNQRUNJRklFRBAAEhUKEVBSRVBST0NFU1NPUl9OT05F",
-            "EAESFgoSUFJFUFJPQ0VTU09SX0NBTk5ZEAISGgoWUFJFUFJPQ0VTU09SX1NP",
-            "RlRfRURHRRADEhUKEVBSRVBST0NFU1NPUl9HUkVZEAQSFQoRUFJFUFJPQ0VT",
-            "U09SX1RJTEUQBSplCg1QcmVjaXNpb25Nb2RlEh4KGlBSRUNJU0lPTl9NT0RF",
-            "X1VOU1BFQ0lGSUVEEAASGAoUUFJFQ0lTSU9OX01PREVfRVhBQ1QQARIaChZQ",
-            "UkVDSVNJT05fTU9ERV9GQVNURVNUEAIqPwoGVG9nZ2xlEhYKElRPR0dMRV9V",
-            "TlNQRUNJRklFRBAAEg0KCVRPR0dMRV9PThABEg4KClRPR0dMRV9PRkYQAipi",
-            "CgxQcm9tcHRTeW50YXgSHQoZUFJPTVBUX1NZTlRBWF9VTlNQRUNJRklFRBAA",
-            "EhcKE1BST01QVF9TWU5UQVhfUExBSU4QARIaChZQUk9NUFRfU1lOVEFYX1dF",
-            "SUdIVEVEEAIqdAoQQmF0Y2hDb21wdXRhdGlvbhIhCh1CQVRDSF9DT01QVVRB",
-            "VElPTl9VTlNQRUNJRklFRBAAEhsKF0JBVENIX0NPTVBVVEFUSU9OX0VYQUNU",
-            "EAESIAocQkFUQ0hfQ09NUFVUQVRJT05fVEhST1VHSFBVVBACMuUEChBJbmZl",
-            "cmVuY2VTZXJ2aWNlEl4KD0dldENhcGFiaWxpdGllcxIkLmRldmljZW9wcy52",
-            "MS5HZXRDYXBhYmlsaXRpZXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldENh",
-            "cGFiaWxpdGllc1Jlc3BvbnNlEmcKElZhbGlkYXRlR2VuZXJhdGlvbhInLmRl",
-            "dmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0GiguZGV2aWNl",
-            "b3BzLnYxLlZhbGlkYXRlR2VuZXJhdGlvblJlc3BvbnNlEksKCEdlbmVyYXRl",
-            "Eh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRlUmVxdWVzdBoeLmRldmljZW9wcy52",
-            "MS5HZW5lcmF0ZVJlc3BvbnNlMAESWgoNR2VuZXJhdGVCYXRjaBIiLmRldmlj",
-            "ZW9wcy52MS5HZW5lcmF0ZUJhdGNoUmVxdWVzdBojLmRldmljZW9wcy52MS5H",
-            "ZW5lcmF0ZUJhdGNoUmVzcG9uc2UwARJqChNQcmV2aWV3Q29udHJvbEltYWdl",
-            "EiguZGV2aWNlb3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0Giku",
-            "ZGV2aWNlb3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZRJzChZH",
-            "ZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNlb3BzLnYxLkdldEluZmVy",
-            "ZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkdldEluZmVy",
-            "ZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0aW9ucy5W",
-            "MWIGcHJvdG8z"));
+            "GWRldmljZW9wcy92MS9jb21tb24ucHJvdG8aH2RldmljZW9wcy92MS9jb25k",
+            "aXRpb25pbmcucHJvdG8aHmRldmljZW9wcy92MS9kZXZpY2VfaW5mby5wcm90",
+            "bxoZZGV2aWNlb3BzL3YxL2Vycm9ycy5wcm90bxoYZGV2aWNlb3BzL3YxL2V2",
+            "ZW50LnByb3RvGhxkZXZpY2VvcHMvdjEvZmluaXNoaW5nLnByb3RvGh1kZXZp",
+            "Y2VvcHMvdjEvZ2VuZXJhdGlvbi5wcm90bxobZGV2aWNlb3BzL3YxL3NhbXBs",
+            "aW5nLnByb3RvGhpkZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90bxoeZ29vZ2xl",
+            "L3Byb3RvYnVmL2R1cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9idWYvdGlt",
+            "ZXN0YW1wLnByb3RvGh5nb29nbGUvcnBjL2Vycm9yX2RldGFpbHMucHJvdG8i",
+            "kQIKD0dlbmVyYXRlUmVxdWVzdBIyCghzZXR0aW5ncxgBIAEoCzIgLmRldmlj",
+            "ZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSLQoHb3B0aW9ucxgCIAEoCzIc",
+            "LmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIvCghkZWxpdmVyeRgFIAEo",
+            "CzIdLmRldmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMSMAoJcGxhY2VtZW50",
+            "GAMgASgLMh0uZGV2aWNlb3BzLnYxLkRldmljZVBsYWNlbWVudBI4Cg5wb3N0",
+            "cHJvY2Vzc2luZxgEIAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2lu",
+            "Z1N0ZXAiPQoQR2VuZXJhdGVSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRl",
+            "dmljZW9wcy52MS5TZXNzaW9uRXZlbnQiUwoOR2VuZXJhdGlvbkl0ZW0SDwoH",
+            "aXRlbV9pZBgBIAEoCRIwCgdvdmVybGF5GAIgASgLMh8uZGV2aWNlb3BzLnYx",
+            "LkdlbmVyYXRpb25PdmVybGF5IqgDChRHZW5lcmF0ZUJhdGNoUmVxdWVzdBIy",
+            "Cgh0ZW1wbGF0ZRgBIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0",
+            "dGluZ3MSKwoFaXRlbXMYAiADKAsyHC5kZXZpY2VvcHMudjEuR2VuZXJhdGlv",
+            "bkl0ZW0SLgoGbWF0cml4GAggASgLMh4uZGV2aWNlb3BzLnYxLkdlbmVyYXRp",
+            "b25NYXRyaXgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9wcy52MS5TZXNz",
+            "aW9uT3B0aW9ucxIvCghkZWxpdmVyeRgJIAEoCzIdLmRldmljZW9wcy52MS5E",
+            "ZWxpdmVyeU9wdGlvbnMSMAoJcGxhY2VtZW50GAQgASgLMh0uZGV2aWNlb3Bz",
+            "LnYxLkRldmljZVBsYWNlbWVudBIzCgtjb21wdXRhdGlvbhgFIAEoDjIeLmRl",
+            "dmljZW9wcy52MS5CYXRjaENvbXB1dGF0aW9uEjgKDnBvc3Rwcm9jZXNzaW5n",
+            "GAYgAygLMiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5nU3RlcCJCChVH",
+            "ZW5lcmF0ZUJhdGNoUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2Vv",
+            "cHMudjEuU2Vzc2lvbkV2ZW50Ij0KFkdldENhcGFiaWxpdGllc1JlcXVlc3QS",
+            "EAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJIvoBChNTY2hl",
+            "ZHVsZXJDYXBhYmlsaXR5EioKCXNjaGVkdWxlchgBIAEoDjIXLmRldmljZW9w",
+            "cy52MS5TY2hlZHVsZXISEgoKY2xhc3NfbmFtZRgCIAEoCRIsCghzcGFjaW5n",
+            "cxgDIAMoDjIaLmRldmljZW9wcy52MS5TaWdtYVNwYWNpbmcSOAoRdGltZXN0",
+            "ZXBfc3BhY2luZ3MYBCADKA4yHS5kZXZpY2VvcHMudjEuVGltZXN0ZXBTcGFj",
+            "aW5nEg8KB29wdGlvbnMYBSABKAkSEgoKc3RvY2hhc3RpYxgGIAEoCBIWCg5j",
+            "YWxsc19wZXJfc3RlcBgHIAEoBSJkCg5GZWF0dXJlU3VwcG9ydBIPCgdmZWF0",
+            "dXJlGAEgASgJEhEKCWF2YWlsYWJsZRgCIAEoCBITCgtleHBsYW5hdGlvbhgD",
+            "IAEoCRIZChFleGNsdWRlZF9mZWF0dXJlcxgEIAMoCSLKAwoXR2V0Q2FwYWJp",
+            "bGl0aWVzUmVzcG9uc2USEAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lk",
+            "GAIgASgJEisKBW1vZGVzGAMgAygOMhwuZGV2aWNlb3BzLnYxLkdlbmVyYXRp",
+            "b25Nb2RlEjUKCnNjaGVkdWxlcnMYBCADKAsyIS5kZXZpY2VvcHMudjEuU2No",
+            "ZWR1bGVyQ2FwYWJpbGl0eRIyChFkZWZhdWx0X3NjaGVkdWxlchgFIAEoDjIX",
+            "LmRldmljZW9wcy52MS5TY2hlZHVsZXISFAoMbmF0aXZlX3dpZHRoGAYgASgF",
+            "EhUKDW5hdGl2ZV9oZWlnaHQYByABKAUSKAoGbGltaXRzGAggAygLMhguZGV2",
+            "aWNlb3BzLnYxLkZpZWxkTGltaXQSLgoIZmVhdHVyZXMYCSADKAsyHC5kZXZp",
+            "Y2VvcHMudjEuRmVhdHVyZVN1cHBvcnQSNQoOb3V0cHV0X2Zvcm1hdHMYCiAD",
+            "KA4yHS5kZXZpY2VvcHMudjEuSW1hZ2VGaWxlRm9ybWF0EjQKD3ByZWNpc2lv",
+            "bl9tb2RlcxgLIAMoDjIbLmRldmljZW9wcy52MS5QcmVjaXNpb25Nb2RlIksK",
+            "GVZhbGlkYXRlR2VuZXJhdGlvblJlcXVlc3QSLgoHcmVxdWVzdBgBIAEoCzId",
+            "LmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3Qi9AMKGlZhbGlkYXRlR2Vu",
+            "ZXJhdGlvblJlc3BvbnNlEg0KBXZhbGlkGAEgASgIEjkKCnZpb2xhdGlvbnMY",
+            "AiADKAsyJS5nb29nbGUucnBjLkJhZFJlcXVlc3QuRmllbGRWaW9sYXRpb24S",
+            "GgoSdmlvbGF0aW9uc19vbWl0dGVkGAMgASgFEjwKEmVmZmVjdGl2ZV9zZXR0",
+            "aW5ncxgEIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MS",
+            "LAoPZXhwZWN0ZWRfcGhhc2VzGAUgAygOMhMuZGV2aWNlb3BzLnYxLlBoYXNl",
+            "EjIKCXBsYWNlbWVudBgGIAEoCzIfLmRldmljZW9wcy52MS5QbGFjZW1lbnRE",
+            "ZWNpc2lvbhIWCg5xdWV1ZV9wb3NpdGlvbhgHIAEoBRIoCgZtZW1vcnkYCCAB",
+            "KAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRI1ChJlc3RpbWF0ZWRfZHVy",
+            "YXRpb24YCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoHZmFp",
+            "bHVyZRgKIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEi8KDGRlZ3JhZGF0",
+            "aW9ucxgLIAMoCzIZLmRldmljZW9wcy52MS5EZWdyYWRhdGlvbiLOAgoaUHJl",
+            "dmlld0NvbnRyb2xJbWFnZVJlcXVlc3QSJwoFaW1hZ2UYASABKAsyGC5kZXZp",
+            "Y2VvcHMudjEuSW5wdXRJbWFnZRI3CgxwcmVwcm9jZXNzb3IYAiABKAsyIS5k",
+            "ZXZpY2VvcHMudjEuQ29udHJvbFByZXByb2Nlc3NvchISCgV3aWR0aBgDIAEo",
+            "BUgAiAEBEhMKBmhlaWdodBgEIAEoBUgBiAEBEi0KB29wdGlvbnMYBSABKAsy",
+            "HC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYByAB",
+            "KAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAKCXBsYWNlbWVu",
+            "dBgGIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnRCCAoGX3dp",
+            "ZHRoQgkKB19oZWlnaHQiSAobUHJldmlld0NvbnRyb2xJbWFnZVJlc3BvbnNl",
+            "EikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI9",
+            "ChJWZXJpZnlJbWFnZVJlcXVlc3QSJwoFaW1hZ2UYASABKAsyGC5kZXZpY2Vv",
+            "cHMudjEuSW5wdXRJbWFnZSL3AQoTVmVyaWZ5SW1hZ2VSZXNwb25zZRIvCglz",
+            "aWduYXR1cmUYASABKA4yHC5kZXZpY2VvcHMudjEuU2lnbmF0dXJlU3RhdGUS",
+            "DgoGc2lnbmVyGAIgASgJEi0KCXNpZ25fdGltZRgDIAEoCzIaLmdvb2dsZS5w",
+            "cm90b2J1Zi5UaW1lc3RhbXASEQoJZ2VuZXJhdG9yGAQgASgJEhcKD3dhdGVy",
+            "bWFya19mb3VuZBgFIAEoCBIcChR3YXRlcm1hcmtfY29uZmlkZW5jZRgGIAEo",
+            "ARISCgpwYXJhbWV0ZXJzGAcgASgJEhIKCnNlc3Npb25faWQYCCABKAkiRAod",
+            "R2V0SW5mZXJlbmNlU3RhdGlzdGljc1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEg",
+            "ASgJEhAKCG1vZGVsX2lkGAIgASgJIvoDCh5HZXRJbmZlcmVuY2VTdGF0aXN0",
+            "aWNzUmVzcG9uc2USFwoPY29tcGxldGVkX2NvdW50GAEgASgDEhQKDGZhaWxl",
+            "ZF9jb3VudBgCIAEoAxIXCg9jYW5jZWxsZWRfY291bnQYAyABKAMSEwoLaW1h",
+            "Z2VfY291bnQYBCABKAMSLwoFcXVldWUYBSABKAsyIC5kZXZpY2VvcHMudjEu",
+            "RHVyYXRpb25TdGF0aXN0aWNzEi4KBGxvYWQYBiABKAsyIC5kZXZpY2VvcHMu",
+            "djEuRHVyYXRpb25TdGF0aXN0aWNzEjUKC2VuY29kZV90ZXh0GAcgASgLMiAu",
+            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRzdGVwGAggASgL",
+            "MiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZkZWNvZGUY",
+            "CSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEjYKDGVu",
+            "Y29kZV9pbWFnZRgKIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRp",
+            "c3RpY3MSMAoGY2FuY2VsGAsgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9u",
+            "U3RhdGlzdGljcxIXCg90ZXh0X2NhY2hlX2hpdHMYDCABKAMqjgEKDlNpZ25h",
+            "dHVyZVN0YXRlEh8KG1NJR05BVFVSRV9TVEFURV9VTlNQRUNJRklFRBAAEhsK",
+            "F1NJR05BVFVSRV9TVEFURV9UUlVTVEVEEAESIgoeU0lHTkFUVVJFX1NUQVRF",
+            "X1VOS05PV05fU0lHTkVSEAISGgoWU0lHTkFUVVJFX1NUQVRFX0JST0tFThAD",
+            "MrsFChBJbmZlcmVuY2VTZXJ2aWNlEl4KD0dldENhcGFiaWxpdGllcxIkLmRl",
+            "dmljZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNSZXF1ZXN0GiUuZGV2aWNlb3Bz",
+            "LnYxLkdldENhcGFiaWxpdGllc1Jlc3BvbnNlEmcKElZhbGlkYXRlR2VuZXJh",
+            "dGlvbhInLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0",
+            "GiguZGV2aWNlb3BzLnYxLlZhbGlkYXRlR2VuZXJhdGlvblJlc3BvbnNlEksK",
+            "CEdlbmVyYXRlEh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRlUmVxdWVzdBoeLmRl",
+            "dmljZW9wcy52MS5HZW5lcmF0ZVJlc3BvbnNlMAESWgoNR2VuZXJhdGVCYXRj",
+            "aBIiLmRldmljZW9wcy52MS5HZW5lcmF0ZUJhdGNoUmVxdWVzdBojLmRldmlj",
+            "ZW9wcy52MS5HZW5lcmF0ZUJhdGNoUmVzcG9uc2UwARJsChNQcmV2aWV3Q29u",
+            "dHJvbEltYWdlEiguZGV2aWNlb3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VS",
+            "ZXF1ZXN0GikuZGV2aWNlb3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXNw",
+            "b25zZTABElIKC1ZlcmlmeUltYWdlEiAuZGV2aWNlb3BzLnYxLlZlcmlmeUlt",
+            "YWdlUmVxdWVzdBohLmRldmljZW9wcy52MS5WZXJpZnlJbWFnZVJlc3BvbnNl",
+            "EnMKFkdldEluZmVyZW5jZVN0YXRpc3RpY3MSKy5kZXZpY2VvcHMudjEuR2V0",
+            "SW5mZXJlbmNlU3RhdGlzdGljc1JlcXVlc3QaLC5kZXZpY2VvcHMudjEuR2V0",
+            "SW5mZXJlbmNlU3RhdGlzdGljc1Jlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRp",
+            "b25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.PostprocessingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.Scheduler), typeof(global::DeviceOperations.V1.SigmaSpacing), typeof(global::DeviceOperations.V1.GenerationMode), typeof(global::DeviceOperations.V1.Preprocessor), typeof(global::DeviceOperations.V1.PrecisionMode), typeof(global::DeviceOperations.V1.Toggle), typeof(global::DeviceOperations.V1.PromptSyntax), typeof(global::DeviceOperations.V1.BatchComputation), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerSettings), global::DeviceOperations.V1.SchedulerSettings.Parser, new[]{ "Scheduler", "Spacing", "Eta" }, new[]{ "Eta" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageToImage), global::DeviceOperations.V1.ImageToImage.Parser, new[]{ "Image", "Strength" }, new[]{ "Strength" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Inpainting), global::DeviceOperations.V1.Inpainting.Parser, new[]{ "Image", "Mask", "Strength", "MaskBlurPixels", "CropMarginPixels", "KeepUnmaskedPixels" }, new[]{ "Strength", "MaskBlurPixels", "CropMarginPixels" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoraWeight), global::DeviceOperations.V1.LoraWeight.Parser, new[]{ "ModelId", "Weight", "TextEncoderWeight" }, new[]{ "Weight", "TextEncoderWeight" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreprocessorSettings), global::DeviceOperations.V1.PreprocessorSettings.Parser, new[]{ "Preprocessor", "CannyLow", "CannyHigh", "ResolutionPixels" }, new[]{ "CannyLow", "CannyHigh", "ResolutionPixels" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlNetGuidance), global::DeviceOperations.V1.ControlNetGuidance.Parser, new[]{ "ModelId", "Image", "Preprocessing", "ConditioningScale", "Start", "End" }, new[]{ "ConditioningScale", "Start", "End" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Refiner), global::DeviceOperations.V1.Refiner.Parser, new[]{ "ModelId", "SwitchAt", "Steps", "AestheticScore", "NegativeAestheticScore" }, new[]{ "SwitchAt", "Steps", "AestheticScore", "NegativeAestheticScore" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Precision), global::DeviceOperations.V1.Precision.Parser, new[]{ "Mode", "UnetDataType", "VaeDataType", "AttentionSlicing", "VaeTiling", "VaeSlicing", "CpuOffload" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewSettings), global::DeviceOperations.V1.PreviewSettings.Parser, new[]{ "EverySteps", "MaxEdgePixels" }, new[]{ "MaxEdgePixels" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationSettings), global::DeviceOperations.V1.GenerationSettings.Parser, new[]{ "Prompt", "NegativePrompt", "Prompt2", "NegativePrompt2", "PromptSyntax", "ModelId", "VaeModelId", "Refiner", "Loras", "ControlNets", "EmbeddingModelIds", "ImageToImage", "Inpainting", "Width", "Height", "Steps", "GuidanceScale", "GuidanceRescale", "ClipSkip", "Scheduler", "ImageCount", "Seed", "Seeds", "Precision", "Output", "Preview" }, new[]{ "Mode", "Prompt2", "NegativePrompt2", "Width", "Height", "Steps", "GuidanceScale", "GuidanceRescale", "ClipSkip", "ImageCount", "Seed" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateRequest), global::DeviceOperations.V1.GenerateRequest.Parser, new[]{ "Settings", "Options", "DeviceId", "Postprocessing", "OmitImageData" }, null, null, null, null),
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateRequest), global::DeviceOperations.V1.GenerateRequest.Parser, new[]{ "Settings", "Options", "Delivery", "Placement", "Postprocessing" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateResponse), global::DeviceOperations.V1.GenerateResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationItem), global::DeviceOperations.V1.GenerationItem.Parser, new[]{ "ItemId", "Settings" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchRequest), global::DeviceOperations.V1.GenerateBatchRequest.Parser, new[]{ "Template", "Items", "Options", "DeviceId", "Computation", "Postprocessing", "OmitImageData" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationItem), global::DeviceOperations.V1.GenerationItem.Parser, new[]{ "ItemId", "Overlay" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchRequest), global::DeviceOperations.V1.GenerateBatchRequest.Parser, new[]{ "Template", "Items", "Matrix", "Options", "Delivery", "Placement", "Computation", "Postprocessing" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchResponse), global::DeviceOperations.V1.GenerateBatchResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesRequest), global::DeviceOperations.V1.GetCapabilitiesRequest.Parser, new[]{ "ModelId", "DeviceId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerCapability), global::DeviceOperations.V1.SchedulerCapability.Parser, new[]{ "Scheduler", "ClassName", "Spacings", "SupportsEta", "Stochastic", "CallsPerStep" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerCapability), global::DeviceOperations.V1.SchedulerCapability.Parser, new[]{ "Scheduler", "ClassName", "Spacings", "TimestepSpacings", "Options", "Stochastic", "CallsPerStep" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureSupport), global::DeviceOperations.V1.FeatureSupport.Parser, new[]{ "Feature", "Available", "Explanation", "ExcludedFeatures" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesResponse), global::DeviceOperations.V1.GetCapabilitiesResponse.Parser, new[]{ "ModelId", "DeviceId", "Modes", "Schedulers", "DefaultScheduler", "NativeWidth", "NativeHeight", "Limits", "Features", "OutputFormats", "PrecisionModes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationRequest), global::DeviceOperations.V1.ValidateGenerationRequest.Parser, new[]{ "Request" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "DeviceId", "QueuePosition", "Memory", "EstimatedDuration", "Failure" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageRequest), global::DeviceOperations.V1.PreviewControlImageRequest.Parser, new[]{ "Image", "Preprocessing", "Width", "Height" }, new[]{ "Width", "Height" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageResponse), global::DeviceOperations.V1.PreviewControlImageResponse.Parser, new[]{ "Image", "ArtifactId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "Placement", "QueuePosition", "Memory", "EstimatedDuration", "Failure", "Degradations" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageRequest), global::DeviceOperations.V1.PreviewControlImageRequest.Parser, new[]{ "Image", "Preprocessor", "Width", "Height", "Options", "Delivery", "Placement" }, new[]{ "Width", "Height" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageResponse), global::DeviceOperations.V1.PreviewControlImageResponse.Parser, new[]{ "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageRequest), global::DeviceOperations.V1.VerifyImageRequest.Parser, new[]{ "Image" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageResponse), global::DeviceOperations.V1.VerifyImageResponse.Parser, new[]{ "Signature", "Signer", "SignTime", "Generator", "WatermarkFound", "WatermarkConfidence", "Parameters", "SessionId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsRequest), global::DeviceOperations.V1.GetInferenceStatisticsRequest.Parser, new[]{ "DeviceId", "ModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits" }, null, null, null, null)
           }));
@@ -231,4971 +162,30 @@ namespace DeviceOperations.V1 {
   }
   #region Enums
   /// <summary>
-  /// The samplers, named as their diffusers classes.
+  /// What a signature says.
   /// </summary>
-  public enum Scheduler {
+  public enum SignatureState {
     /// <summary>
-    /// The model's own, or DPMSolverMultistep where it names none of these.
+    /// There is none.
     /// </summary>
-    [pbr::OriginalName("SCHEDULER_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("SIGNATURE_STATE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// DPM-Solver++ 2M.
+    /// It is whole, and its signer is trusted here.
     /// </summary>
-    [pbr::OriginalName("SCHEDULER_DPM_SOLVER_MULTISTEP")] DpmSolverMultistep = 1,
+    [pbr::OriginalName("SIGNATURE_STATE_TRUSTED")] Trusted = 1,
     /// <summary>
-    /// DPM-Solver++ 2S.
+    /// It is whole; its signer is not known here.
     /// </summary>
-    [pbr::OriginalName("SCHEDULER_DPM_SOLVER_SINGLESTEP")] DpmSolverSinglestep = 2,
+    [pbr::OriginalName("SIGNATURE_STATE_UNKNOWN_SIGNER")] UnknownSigner = 2,
     /// <summary>
-    /// DDIM.
+    /// The picture or the manifest was changed after signing.
     /// </summary>
-    [pbr::OriginalName("SCHEDULER_DDIM")] Ddim = 3,
-    /// <summary>
-    /// Euler.
-    /// </summary>
-    [pbr::OriginalName("SCHEDULER_EULER_DISCRETE")] EulerDiscrete = 4,
-    /// <summary>
-    /// Euler a: fresh noise at every step.
-    /// </summary>
-    [pbr::OriginalName("SCHEDULER_EULER_ANCESTRAL_DISCRETE")] EulerAncestralDiscrete = 5,
-    /// <summary>
-    /// DPM2: two UNet calls a step.
-    /// </summary>
-    [pbr::OriginalName("SCHEDULER_KDPM2_DISCRETE")] Kdpm2Discrete = 6,
-    /// <summary>
-    /// DPM2 a: two UNet calls a step, fresh noise at every step.
-    /// </summary>
-    [pbr::OriginalName("SCHEDULER_KDPM2_ANCESTRAL_DISCRETE")] Kdpm2AncestralDiscrete = 7,
-    /// <summary>
-    /// Heun: two UNet calls a step.
-    /// </summary>
-    [pbr::OriginalName("SCHEDULER_HEUN_DISCRETE")] HeunDiscrete = 8,
-    /// <summary>
-    /// Linear multistep.
-    /// </summary>
-    [pbr::OriginalName("SCHEDULER_LMS_DISCRETE")] LmsDiscrete = 9,
-    /// <summary>
-    /// UniPC.
-    /// </summary>
-    [pbr::OriginalName("SCHEDULER_UNIPC_MULTISTEP")] UnipcMultistep = 10,
-    /// <summary>
-    /// DEIS.
-    /// </summary>
-    [pbr::OriginalName("SCHEDULER_DEIS_MULTISTEP")] DeisMultistep = 11,
-  }
-
-  /// <summary>
-  /// How noise levels are spread over the steps.
-  /// </summary>
-  public enum SigmaSpacing {
-    /// <summary>
-    /// As the model's own scheduler configuration says.
-    /// </summary>
-    [pbr::OriginalName("SIGMA_SPACING_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Karras et al. 2022, equation 5.
-    /// </summary>
-    [pbr::OriginalName("SIGMA_SPACING_KARRAS")] Karras = 1,
-    /// <summary>
-    /// Exponential.
-    /// </summary>
-    [pbr::OriginalName("SIGMA_SPACING_EXPONENTIAL")] Exponential = 2,
-    /// <summary>
-    /// Quantiles of a beta distribution.
-    /// </summary>
-    [pbr::OriginalName("SIGMA_SPACING_BETA")] Beta = 3,
-  }
-
-  /// <summary>
-  /// What a generation starts from.
-  /// </summary>
-  public enum GenerationMode {
-    /// <summary>
-    /// Never sent.
-    /// </summary>
-    [pbr::OriginalName("GENERATION_MODE_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Noise alone.
-    /// </summary>
-    [pbr::OriginalName("GENERATION_MODE_TEXT_TO_IMAGE")] TextToImage = 1,
-    /// <summary>
-    /// A noised picture.
-    /// </summary>
-    [pbr::OriginalName("GENERATION_MODE_IMAGE_TO_IMAGE")] ImageToImage = 2,
-    /// <summary>
-    /// A picture of which a part is redrawn.
-    /// </summary>
-    [pbr::OriginalName("GENERATION_MODE_INPAINTING")] Inpainting = 3,
-  }
-
-  /// <summary>
-  /// What makes a control picture out of an ordinary one.
-  /// </summary>
-  public enum Preprocessor {
-    /// <summary>
-    /// NONE.
-    /// </summary>
-    [pbr::OriginalName("PREPROCESSOR_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// The picture is a control picture already.
-    /// </summary>
-    [pbr::OriginalName("PREPROCESSOR_NONE")] None = 1,
-    /// <summary>
-    /// Canny edges.
-    /// </summary>
-    [pbr::OriginalName("PREPROCESSOR_CANNY")] Canny = 2,
-    /// <summary>
-    /// Soft edges (difference of Gaussians).
-    /// </summary>
-    [pbr::OriginalName("PREPROCESSOR_SOFT_EDGE")] SoftEdge = 3,
-    /// <summary>
-    /// Grey levels.
-    /// </summary>
-    [pbr::OriginalName("PREPROCESSOR_GREY")] Grey = 4,
-    /// <summary>
-    /// Every pixel blurred to tiles, for tile ControlNets.
-    /// </summary>
-    [pbr::OriginalName("PREPROCESSOR_TILE")] Tile = 5,
-  }
-
-  /// <summary>
-  /// Whether bits or speed come first.
-  /// </summary>
-  public enum PrecisionMode {
-    /// <summary>
-    /// EXACT; FASTEST on a device that runs with the profile FAST.
-    /// </summary>
-    [pbr::OriginalName("PRECISION_MODE_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// The device's reference data types; on CPU float32, bit for bit reproducible.
-    /// </summary>
-    [pbr::OriginalName("PRECISION_MODE_EXACT")] Exact = 1,
-    /// <summary>
-    /// The data types and layout measured as fastest on this device. The result says which.
-    /// </summary>
-    [pbr::OriginalName("PRECISION_MODE_FASTEST")] Fastest = 2,
-  }
-
-  /// <summary>
-  /// Three answers, where the server's own judgement is the usual one.
-  /// </summary>
-  public enum Toggle {
-    /// <summary>
-    /// The server decides, from memory and device; the result lists what it did.
-    /// </summary>
-    [pbr::OriginalName("TOGGLE_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Do it.
-    /// </summary>
-    [pbr::OriginalName("TOGGLE_ON")] On = 1,
-    /// <summary>
-    /// Do not.
-    /// </summary>
-    [pbr::OriginalName("TOGGLE_OFF")] Off = 2,
-  }
-
-  /// <summary>
-  /// How prompts are read.
-  /// </summary>
-  public enum PromptSyntax {
-    /// <summary>
-    /// PLAIN.
-    /// </summary>
-    [pbr::OriginalName("PROMPT_SYNTAX_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Every character is text.
-    /// </summary>
-    [pbr::OriginalName("PROMPT_SYNTAX_PLAIN")] Plain = 1,
-    /// <summary>
-    /// "(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\(" for a bracket, "BREAK".
-    /// </summary>
-    [pbr::OriginalName("PROMPT_SYNTAX_WEIGHTED")] Weighted = 2,
-  }
-
-  /// <summary>
-  /// How items of a batch are computed.
-  /// </summary>
-  public enum BatchComputation {
-    /// <summary>
-    /// EXACT.
-    /// </summary>
-    [pbr::OriginalName("BATCH_COMPUTATION_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Each item as if alone, bit for bit.
-    /// </summary>
-    [pbr::OriginalName("BATCH_COMPUTATION_EXACT")] Exact = 1,
-    /// <summary>
-    /// Compatible items share a forward pass: faster, not bit-identical to items alone.
-    /// </summary>
-    [pbr::OriginalName("BATCH_COMPUTATION_THROUGHPUT")] Throughput = 2,
+    [pbr::OriginalName("SIGNATURE_STATE_BROKEN")] Broken = 3,
   }
 
   #endregion
 
   #region Messages
-  /// <summary>
-  /// The sampler and its options.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SchedulerSettings : pb::IMessage<SchedulerSettings>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SchedulerSettings> _parser = new pb::MessageParser<SchedulerSettings>(() => new SchedulerSettings());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SchedulerSettings> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[0]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SchedulerSettings() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SchedulerSettings(SchedulerSettings other) : this() {
-      _hasBits0 = other._hasBits0;
-      scheduler_ = other.scheduler_;
-      spacing_ = other.spacing_;
-      eta_ = other.eta_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SchedulerSettings Clone() {
-      return new SchedulerSettings(this);
-    }
-
-    /// <summary>Field number for the "scheduler" field.</summary>
-    public const int SchedulerFieldNumber = 1;
-    private global::DeviceOperations.V1.Scheduler scheduler_ = global::DeviceOperations.V1.Scheduler.Unspecified;
-    /// <summary>
-    /// Default: the model's own.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Scheduler Scheduler {
-      get { return scheduler_; }
-      set {
-        scheduler_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "spacing" field.</summary>
-    public const int SpacingFieldNumber = 2;
-    private global::DeviceOperations.V1.SigmaSpacing spacing_ = global::DeviceOperations.V1.SigmaSpacing.Unspecified;
-    /// <summary>
-    /// Default: the model's own. FIELDS_CONFLICT where the scheduler does not have it
-    /// (GetCapabilities lists which have what).
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SigmaSpacing Spacing {
-      get { return spacing_; }
-      set {
-        spacing_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "eta" field.</summary>
-    public const int EtaFieldNumber = 3;
-    private readonly static double EtaDefaultValue = 0D;
-
-    private double eta_;
-    /// <summary>
-    /// DDIM's share of fresh noise; other schedulers take 0 only. Range: 0 to 1. Default: 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Eta {
-      get { if ((_hasBits0 & 1) != 0) { return eta_; } else { return EtaDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        eta_ = value;
-      }
-    }
-    /// <summary>Gets whether the "eta" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasEta {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "eta" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearEta() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SchedulerSettings);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SchedulerSettings other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Scheduler != other.Scheduler) return false;
-      if (Spacing != other.Spacing) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Eta, other.Eta)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Scheduler != global::DeviceOperations.V1.Scheduler.Unspecified) hash ^= Scheduler.GetHashCode();
-      if (Spacing != global::DeviceOperations.V1.SigmaSpacing.Unspecified) hash ^= Spacing.GetHashCode();
-      if (HasEta) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Eta);
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Scheduler != global::DeviceOperations.V1.Scheduler.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Scheduler);
-      }
-      if (Spacing != global::DeviceOperations.V1.SigmaSpacing.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Spacing);
-      }
-      if (HasEta) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Eta);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Scheduler != global::DeviceOperations.V1.Scheduler.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Scheduler);
-      }
-      if (Spacing != global::DeviceOperations.V1.SigmaSpacing.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Spacing);
-      }
-      if (HasEta) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Eta);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Scheduler != global::DeviceOperations.V1.Scheduler.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Scheduler);
-      }
-      if (Spacing != global::DeviceOperations.V1.SigmaSpacing.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Spacing);
-      }
-      if (HasEta) {
-        size += 1 + 8;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SchedulerSettings other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Scheduler != global::DeviceOperations.V1.Scheduler.Unspecified) {
-        Scheduler = other.Scheduler;
-      }
-      if (other.Spacing != global::DeviceOperations.V1.SigmaSpacing.Unspecified) {
-        Spacing = other.Spacing;
-      }
-      if (other.HasEta) {
-        Eta = other.Eta;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Scheduler = (global::DeviceOperations.V1.Scheduler) input.ReadEnum();
-            break;
-          }
-          case 16: {
-            Spacing = (global::DeviceOperations.V1.SigmaSpacing) input.ReadEnum();
-            break;
-          }
-          case 25: {
-            Eta = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Scheduler = (global::DeviceOperations.V1.Scheduler) input.ReadEnum();
-            break;
-          }
-          case 16: {
-            Spacing = (global::DeviceOperations.V1.SigmaSpacing) input.ReadEnum();
-            break;
-          }
-          case 25: {
-            Eta = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Start from a picture.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ImageToImage : pb::IMessage<ImageToImage>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ImageToImage> _parser = new pb::MessageParser<ImageToImage>(() => new ImageToImage());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ImageToImage> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[1]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageToImage() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageToImage(ImageToImage other) : this() {
-      _hasBits0 = other._hasBits0;
-      image_ = other.image_ != null ? other.image_.Clone() : null;
-      strength_ = other.strength_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageToImage Clone() {
-      return new ImageToImage(this);
-    }
-
-    /// <summary>Field number for the "image" field.</summary>
-    public const int ImageFieldNumber = 1;
-    private global::DeviceOperations.V1.ImageSource image_;
-    /// <summary>
-    /// The picture. It is resized to width and height with Lanczos, not cropped.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
-      get { return image_; }
-      set {
-        image_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "strength" field.</summary>
-    public const int StrengthFieldNumber = 2;
-    private readonly static double StrengthDefaultValue = 0D;
-
-    private double strength_;
-    /// <summary>
-    /// How much of it is noised away: 0 keeps it, 1 ignores it. strength times steps must
-    /// be at least 1. Range: 0 to 1. Default: 0.8.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Strength {
-      get { if ((_hasBits0 & 1) != 0) { return strength_; } else { return StrengthDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        strength_ = value;
-      }
-    }
-    /// <summary>Gets whether the "strength" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasStrength {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "strength" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearStrength() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ImageToImage);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ImageToImage other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Image, other.Image)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (image_ != null) hash ^= Image.GetHashCode();
-      if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (image_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Image);
-      }
-      if (HasStrength) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Strength);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (image_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Image);
-      }
-      if (HasStrength) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Strength);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (image_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
-      }
-      if (HasStrength) {
-        size += 1 + 8;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ImageToImage other) {
-      if (other == null) {
-        return;
-      }
-      if (other.image_ != null) {
-        if (image_ == null) {
-          Image = new global::DeviceOperations.V1.ImageSource();
-        }
-        Image.MergeFrom(other.Image);
-      }
-      if (other.HasStrength) {
-        Strength = other.Strength;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 17: {
-            Strength = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 17: {
-            Strength = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Redraw a part of a picture.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Inpainting : pb::IMessage<Inpainting>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Inpainting> _parser = new pb::MessageParser<Inpainting>(() => new Inpainting());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Inpainting> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[2]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Inpainting() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Inpainting(Inpainting other) : this() {
-      _hasBits0 = other._hasBits0;
-      image_ = other.image_ != null ? other.image_.Clone() : null;
-      mask_ = other.mask_ != null ? other.mask_.Clone() : null;
-      strength_ = other.strength_;
-      maskBlurPixels_ = other.maskBlurPixels_;
-      cropMarginPixels_ = other.cropMarginPixels_;
-      keepUnmaskedPixels_ = other.keepUnmaskedPixels_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Inpainting Clone() {
-      return new Inpainting(this);
-    }
-
-    /// <summary>Field number for the "image" field.</summary>
-    public const int ImageFieldNumber = 1;
-    private global::DeviceOperations.V1.ImageSource image_;
-    /// <summary>
-    /// The picture. It is resized to width and height with Lanczos, not cropped.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
-      get { return image_; }
-      set {
-        image_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "mask" field.</summary>
-    public const int MaskFieldNumber = 2;
-    private global::DeviceOperations.V1.ImageSource mask_;
-    /// <summary>
-    /// White is redrawn, black is kept, grey blends. Its own alpha is ignored. Same size as
-    /// the picture, else IMAGE_SIZE_MISMATCH.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Mask {
-      get { return mask_; }
-      set {
-        mask_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "strength" field.</summary>
-    public const int StrengthFieldNumber = 3;
-    private readonly static double StrengthDefaultValue = 0D;
-
-    private double strength_;
-    /// <summary>
-    /// How much of the redrawn part is noised away. Range: 0 to 1. Default: 0.8.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Strength {
-      get { if ((_hasBits0 & 1) != 0) { return strength_; } else { return StrengthDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        strength_ = value;
-      }
-    }
-    /// <summary>Gets whether the "strength" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasStrength {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "strength" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearStrength() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "mask_blur_pixels" field.</summary>
-    public const int MaskBlurPixelsFieldNumber = 4;
-    private readonly static uint MaskBlurPixelsDefaultValue = 0;
-
-    private uint maskBlurPixels_;
-    /// <summary>
-    /// Blur of the mask's edge, in pixels of the result. Range: 0 to 64. Default: 4.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint MaskBlurPixels {
-      get { if ((_hasBits0 & 2) != 0) { return maskBlurPixels_; } else { return MaskBlurPixelsDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        maskBlurPixels_ = value;
-      }
-    }
-    /// <summary>Gets whether the "mask_blur_pixels" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasMaskBlurPixels {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "mask_blur_pixels" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearMaskBlurPixels() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "crop_margin_pixels" field.</summary>
-    public const int CropMarginPixelsFieldNumber = 5;
-    private readonly static uint CropMarginPixelsDefaultValue = 0;
-
-    private uint cropMarginPixels_;
-    /// <summary>
-    /// Work on the mask's surroundings only, enlarged, with this margin in pixels of the
-    /// result, and paste the result back. Absent: work on the whole picture.
-    /// Range: 0 to 512.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint CropMarginPixels {
-      get { if ((_hasBits0 & 4) != 0) { return cropMarginPixels_; } else { return CropMarginPixelsDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        cropMarginPixels_ = value;
-      }
-    }
-    /// <summary>Gets whether the "crop_margin_pixels" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasCropMarginPixels {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "crop_margin_pixels" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearCropMarginPixels() {
-      _hasBits0 &= ~4;
-    }
-
-    /// <summary>Field number for the "keep_unmasked_pixels" field.</summary>
-    public const int KeepUnmaskedPixelsFieldNumber = 6;
-    private bool keepUnmaskedPixels_;
-    /// <summary>
-    /// Copy the kept part back pixel for pixel, so that it does not change at all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool KeepUnmaskedPixels {
-      get { return keepUnmaskedPixels_; }
-      set {
-        keepUnmaskedPixels_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Inpainting);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Inpainting other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Image, other.Image)) return false;
-      if (!object.Equals(Mask, other.Mask)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
-      if (MaskBlurPixels != other.MaskBlurPixels) return false;
-      if (CropMarginPixels != other.CropMarginPixels) return false;
-      if (KeepUnmaskedPixels != other.KeepUnmaskedPixels) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (image_ != null) hash ^= Image.GetHashCode();
-      if (mask_ != null) hash ^= Mask.GetHashCode();
-      if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
-      if (HasMaskBlurPixels) hash ^= MaskBlurPixels.GetHashCode();
-      if (HasCropMarginPixels) hash ^= CropMarginPixels.GetHashCode();
-      if (KeepUnmaskedPixels != false) hash ^= KeepUnmaskedPixels.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (image_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Image);
-      }
-      if (mask_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Mask);
-      }
-      if (HasStrength) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Strength);
-      }
-      if (HasMaskBlurPixels) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(MaskBlurPixels);
-      }
-      if (HasCropMarginPixels) {
-        output.WriteRawTag(40);
-        output.WriteUInt32(CropMarginPixels);
-      }
-      if (KeepUnmaskedPixels != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(KeepUnmaskedPixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (image_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Image);
-      }
-      if (mask_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Mask);
-      }
-      if (HasStrength) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Strength);
-      }
-      if (HasMaskBlurPixels) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(MaskBlurPixels);
-      }
-      if (HasCropMarginPixels) {
-        output.WriteRawTag(40);
-        output.WriteUInt32(CropMarginPixels);
-      }
-      if (KeepUnmaskedPixels != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(KeepUnmaskedPixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (image_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
-      }
-      if (mask_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Mask);
-      }
-      if (HasStrength) {
-        size += 1 + 8;
-      }
-      if (HasMaskBlurPixels) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(MaskBlurPixels);
-      }
-      if (HasCropMarginPixels) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(CropMarginPixels);
-      }
-      if (KeepUnmaskedPixels != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Inpainting other) {
-      if (other == null) {
-        return;
-      }
-      if (other.image_ != null) {
-        if (image_ == null) {
-          Image = new global::DeviceOperations.V1.ImageSource();
-        }
-        Image.MergeFrom(other.Image);
-      }
-      if (other.mask_ != null) {
-        if (mask_ == null) {
-          Mask = new global::DeviceOperations.V1.ImageSource();
-        }
-        Mask.MergeFrom(other.Mask);
-      }
-      if (other.HasStrength) {
-        Strength = other.Strength;
-      }
-      if (other.HasMaskBlurPixels) {
-        MaskBlurPixels = other.MaskBlurPixels;
-      }
-      if (other.HasCropMarginPixels) {
-        CropMarginPixels = other.CropMarginPixels;
-      }
-      if (other.KeepUnmaskedPixels != false) {
-        KeepUnmaskedPixels = other.KeepUnmaskedPixels;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 18: {
-            if (mask_ == null) {
-              Mask = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Mask);
-            break;
-          }
-          case 25: {
-            Strength = input.ReadDouble();
-            break;
-          }
-          case 32: {
-            MaskBlurPixels = input.ReadUInt32();
-            break;
-          }
-          case 40: {
-            CropMarginPixels = input.ReadUInt32();
-            break;
-          }
-          case 48: {
-            KeepUnmaskedPixels = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 18: {
-            if (mask_ == null) {
-              Mask = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Mask);
-            break;
-          }
-          case 25: {
-            Strength = input.ReadDouble();
-            break;
-          }
-          case 32: {
-            MaskBlurPixels = input.ReadUInt32();
-            break;
-          }
-          case 40: {
-            CropMarginPixels = input.ReadUInt32();
-            break;
-          }
-          case 48: {
-            KeepUnmaskedPixels = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A LoRA and how strongly it works. A missing or incompatible one is an error.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class LoraWeight : pb::IMessage<LoraWeight>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<LoraWeight> _parser = new pb::MessageParser<LoraWeight>(() => new LoraWeight());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<LoraWeight> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[3]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoraWeight() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoraWeight(LoraWeight other) : this() {
-      _hasBits0 = other._hasBits0;
-      modelId_ = other.modelId_;
-      weight_ = other.weight_;
-      textEncoderWeight_ = other.textEncoderWeight_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoraWeight Clone() {
-      return new LoraWeight(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// A model of type LORA.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "weight" field.</summary>
-    public const int WeightFieldNumber = 2;
-    private readonly static double WeightDefaultValue = 0D;
-
-    private double weight_;
-    /// <summary>
-    /// On the UNet. Negative pushes the other way. Range: -2 to 2. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Weight {
-      get { if ((_hasBits0 & 1) != 0) { return weight_; } else { return WeightDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        weight_ = value;
-      }
-    }
-    /// <summary>Gets whether the "weight" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasWeight {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "weight" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWeight() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "text_encoder_weight" field.</summary>
-    public const int TextEncoderWeightFieldNumber = 3;
-    private readonly static double TextEncoderWeightDefaultValue = 0D;
-
-    private double textEncoderWeight_;
-    /// <summary>
-    /// On the text encoders, where the LoRA has such parts; absent means as `weight`.
-    /// Range: -2 to 2.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double TextEncoderWeight {
-      get { if ((_hasBits0 & 2) != 0) { return textEncoderWeight_; } else { return TextEncoderWeightDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        textEncoderWeight_ = value;
-      }
-    }
-    /// <summary>Gets whether the "text_encoder_weight" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasTextEncoderWeight {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "text_encoder_weight" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearTextEncoderWeight() {
-      _hasBits0 &= ~2;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as LoraWeight);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(LoraWeight other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Weight, other.Weight)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(TextEncoderWeight, other.TextEncoderWeight)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (HasWeight) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Weight);
-      if (HasTextEncoderWeight) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(TextEncoderWeight);
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (HasWeight) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Weight);
-      }
-      if (HasTextEncoderWeight) {
-        output.WriteRawTag(25);
-        output.WriteDouble(TextEncoderWeight);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (HasWeight) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Weight);
-      }
-      if (HasTextEncoderWeight) {
-        output.WriteRawTag(25);
-        output.WriteDouble(TextEncoderWeight);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (HasWeight) {
-        size += 1 + 8;
-      }
-      if (HasTextEncoderWeight) {
-        size += 1 + 8;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(LoraWeight other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.HasWeight) {
-        Weight = other.Weight;
-      }
-      if (other.HasTextEncoderWeight) {
-        TextEncoderWeight = other.TextEncoderWeight;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 17: {
-            Weight = input.ReadDouble();
-            break;
-          }
-          case 25: {
-            TextEncoderWeight = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 17: {
-            Weight = input.ReadDouble();
-            break;
-          }
-          case 25: {
-            TextEncoderWeight = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Options of preprocessors; each reads its own.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PreprocessorSettings : pb::IMessage<PreprocessorSettings>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<PreprocessorSettings> _parser = new pb::MessageParser<PreprocessorSettings>(() => new PreprocessorSettings());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PreprocessorSettings> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[4]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PreprocessorSettings() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PreprocessorSettings(PreprocessorSettings other) : this() {
-      _hasBits0 = other._hasBits0;
-      preprocessor_ = other.preprocessor_;
-      cannyLow_ = other.cannyLow_;
-      cannyHigh_ = other.cannyHigh_;
-      resolutionPixels_ = other.resolutionPixels_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PreprocessorSettings Clone() {
-      return new PreprocessorSettings(this);
-    }
-
-    /// <summary>Field number for the "preprocessor" field.</summary>
-    public const int PreprocessorFieldNumber = 1;
-    private global::DeviceOperations.V1.Preprocessor preprocessor_ = global::DeviceOperations.V1.Preprocessor.Unspecified;
-    /// <summary>
-    /// Which. Default: NONE.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Preprocessor Preprocessor {
-      get { return preprocessor_; }
-      set {
-        preprocessor_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "canny_low" field.</summary>
-    public const int CannyLowFieldNumber = 2;
-    private readonly static uint CannyLowDefaultValue = 0;
-
-    private uint cannyLow_;
-    /// <summary>
-    /// Canny's lower threshold on 8-bit gradients. Range: 0 to 255. Default: 100.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint CannyLow {
-      get { if ((_hasBits0 & 1) != 0) { return cannyLow_; } else { return CannyLowDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        cannyLow_ = value;
-      }
-    }
-    /// <summary>Gets whether the "canny_low" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasCannyLow {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "canny_low" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearCannyLow() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "canny_high" field.</summary>
-    public const int CannyHighFieldNumber = 3;
-    private readonly static uint CannyHighDefaultValue = 0;
-
-    private uint cannyHigh_;
-    /// <summary>
-    /// Canny's upper threshold. Range: 0 to 255. Default: 200.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint CannyHigh {
-      get { if ((_hasBits0 & 2) != 0) { return cannyHigh_; } else { return CannyHighDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        cannyHigh_ = value;
-      }
-    }
-    /// <summary>Gets whether the "canny_high" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasCannyHigh {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "canny_high" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearCannyHigh() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "resolution_pixels" field.</summary>
-    public const int ResolutionPixelsFieldNumber = 4;
-    private readonly static uint ResolutionPixelsDefaultValue = 0;
-
-    private uint resolutionPixels_;
-    /// <summary>
-    /// Longer side the preprocessor works at; 0 means the result's size.
-    /// Range: 0 to 2048. Default: 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ResolutionPixels {
-      get { if ((_hasBits0 & 4) != 0) { return resolutionPixels_; } else { return ResolutionPixelsDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        resolutionPixels_ = value;
-      }
-    }
-    /// <summary>Gets whether the "resolution_pixels" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasResolutionPixels {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "resolution_pixels" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearResolutionPixels() {
-      _hasBits0 &= ~4;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as PreprocessorSettings);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(PreprocessorSettings other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Preprocessor != other.Preprocessor) return false;
-      if (CannyLow != other.CannyLow) return false;
-      if (CannyHigh != other.CannyHigh) return false;
-      if (ResolutionPixels != other.ResolutionPixels) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Preprocessor != global::DeviceOperations.V1.Preprocessor.Unspecified) hash ^= Preprocessor.GetHashCode();
-      if (HasCannyLow) hash ^= CannyLow.GetHashCode();
-      if (HasCannyHigh) hash ^= CannyHigh.GetHashCode();
-      if (HasResolutionPixels) hash ^= ResolutionPixels.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Preprocessor != global::DeviceOperations.V1.Preprocessor.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Preprocessor);
-      }
-      if (HasCannyLow) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(CannyLow);
-      }
-      if (HasCannyHigh) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(CannyHigh);
-      }
-      if (HasResolutionPixels) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(ResolutionPixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Preprocessor != global::DeviceOperations.V1.Preprocessor.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Preprocessor);
-      }
-      if (HasCannyLow) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(CannyLow);
-      }
-      if (HasCannyHigh) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(CannyHigh);
-      }
-      if (HasResolutionPixels) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(ResolutionPixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Preprocessor != global::DeviceOperations.V1.Preprocessor.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Preprocessor);
-      }
-      if (HasCannyLow) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(CannyLow);
-      }
-      if (HasCannyHigh) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(CannyHigh);
-      }
-      if (HasResolutionPixels) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ResolutionPixels);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(PreprocessorSettings other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Preprocessor != global::DeviceOperations.V1.Preprocessor.Unspecified) {
-        Preprocessor = other.Preprocessor;
-      }
-      if (other.HasCannyLow) {
-        CannyLow = other.CannyLow;
-      }
-      if (other.HasCannyHigh) {
-        CannyHigh = other.CannyHigh;
-      }
-      if (other.HasResolutionPixels) {
-        ResolutionPixels = other.ResolutionPixels;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Preprocessor = (global::DeviceOperations.V1.Preprocessor) input.ReadEnum();
-            break;
-          }
-          case 16: {
-            CannyLow = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            CannyHigh = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            ResolutionPixels = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Preprocessor = (global::DeviceOperations.V1.Preprocessor) input.ReadEnum();
-            break;
-          }
-          case 16: {
-            CannyLow = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            CannyHigh = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            ResolutionPixels = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A ControlNet, its picture and its share.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ControlNetGuidance : pb::IMessage<ControlNetGuidance>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ControlNetGuidance> _parser = new pb::MessageParser<ControlNetGuidance>(() => new ControlNetGuidance());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ControlNetGuidance> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[5]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlNetGuidance() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlNetGuidance(ControlNetGuidance other) : this() {
-      _hasBits0 = other._hasBits0;
-      modelId_ = other.modelId_;
-      image_ = other.image_ != null ? other.image_.Clone() : null;
-      preprocessing_ = other.preprocessing_ != null ? other.preprocessing_.Clone() : null;
-      conditioningScale_ = other.conditioningScale_;
-      start_ = other.start_;
-      end_ = other.end_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlNetGuidance Clone() {
-      return new ControlNetGuidance(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// A model of type CONTROL_NET.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "image" field.</summary>
-    public const int ImageFieldNumber = 2;
-    private global::DeviceOperations.V1.ImageSource image_;
-    /// <summary>
-    /// The control picture, or one to preprocess. Resized to width and height.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
-      get { return image_; }
-      set {
-        image_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "preprocessing" field.</summary>
-    public const int PreprocessingFieldNumber = 3;
-    private global::DeviceOperations.V1.PreprocessorSettings preprocessing_;
-    /// <summary>
-    /// How the picture becomes a control picture.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PreprocessorSettings Preprocessing {
-      get { return preprocessing_; }
-      set {
-        preprocessing_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "conditioning_scale" field.</summary>
-    public const int ConditioningScaleFieldNumber = 4;
-    private readonly static double ConditioningScaleDefaultValue = 0D;
-
-    private double conditioningScale_;
-    /// <summary>
-    /// Strength. Range: 0 to 2. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double ConditioningScale {
-      get { if ((_hasBits0 & 1) != 0) { return conditioningScale_; } else { return ConditioningScaleDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        conditioningScale_ = value;
-      }
-    }
-    /// <summary>Gets whether the "conditioning_scale" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasConditioningScale {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "conditioning_scale" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearConditioningScale() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "start" field.</summary>
-    public const int StartFieldNumber = 5;
-    private readonly static double StartDefaultValue = 0D;
-
-    private double start_;
-    /// <summary>
-    /// Share of the steps after which it begins. Range: 0 to 1. Default: 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Start {
-      get { if ((_hasBits0 & 2) != 0) { return start_; } else { return StartDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        start_ = value;
-      }
-    }
-    /// <summary>Gets whether the "start" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasStart {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "start" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearStart() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "end" field.</summary>
-    public const int EndFieldNumber = 6;
-    private readonly static double EndDefaultValue = 0D;
-
-    private double end_;
-    /// <summary>
-    /// Share of the steps after which it ends; not before start. Range: 0 to 1. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double End {
-      get { if ((_hasBits0 & 4) != 0) { return end_; } else { return EndDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        end_ = value;
-      }
-    }
-    /// <summary>Gets whether the "end" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasEnd {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "end" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearEnd() {
-      _hasBits0 &= ~4;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ControlNetGuidance);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ControlNetGuidance other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (!object.Equals(Image, other.Image)) return false;
-      if (!object.Equals(Preprocessing, other.Preprocessing)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(ConditioningScale, other.ConditioningScale)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Start, other.Start)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(End, other.End)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (image_ != null) hash ^= Image.GetHashCode();
-      if (preprocessing_ != null) hash ^= Preprocessing.GetHashCode();
-      if (HasConditioningScale) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(ConditioningScale);
-      if (HasStart) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Start);
-      if (HasEnd) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(End);
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (image_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Image);
-      }
-      if (preprocessing_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Preprocessing);
-      }
-      if (HasConditioningScale) {
-        output.WriteRawTag(33);
-        output.WriteDouble(ConditioningScale);
-      }
-      if (HasStart) {
-        output.WriteRawTag(41);
-        output.WriteDouble(Start);
-      }
-      if (HasEnd) {
-        output.WriteRawTag(49);
-        output.WriteDouble(End);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (image_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Image);
-      }
-      if (preprocessing_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Preprocessing);
-      }
-      if (HasConditioningScale) {
-        output.WriteRawTag(33);
-        output.WriteDouble(ConditioningScale);
-      }
-      if (HasStart) {
-        output.WriteRawTag(41);
-        output.WriteDouble(Start);
-      }
-      if (HasEnd) {
-        output.WriteRawTag(49);
-        output.WriteDouble(End);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (image_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
-      }
-      if (preprocessing_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Preprocessing);
-      }
-      if (HasConditioningScale) {
-        size += 1 + 8;
-      }
-      if (HasStart) {
-        size += 1 + 8;
-      }
-      if (HasEnd) {
-        size += 1 + 8;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ControlNetGuidance other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.image_ != null) {
-        if (image_ == null) {
-          Image = new global::DeviceOperations.V1.ImageSource();
-        }
-        Image.MergeFrom(other.Image);
-      }
-      if (other.preprocessing_ != null) {
-        if (preprocessing_ == null) {
-          Preprocessing = new global::DeviceOperations.V1.PreprocessorSettings();
-        }
-        Preprocessing.MergeFrom(other.Preprocessing);
-      }
-      if (other.HasConditioningScale) {
-        ConditioningScale = other.ConditioningScale;
-      }
-      if (other.HasStart) {
-        Start = other.Start;
-      }
-      if (other.HasEnd) {
-        End = other.End;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 26: {
-            if (preprocessing_ == null) {
-              Preprocessing = new global::DeviceOperations.V1.PreprocessorSettings();
-            }
-            input.ReadMessage(Preprocessing);
-            break;
-          }
-          case 33: {
-            ConditioningScale = input.ReadDouble();
-            break;
-          }
-          case 41: {
-            Start = input.ReadDouble();
-            break;
-          }
-          case 49: {
-            End = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 26: {
-            if (preprocessing_ == null) {
-              Preprocessing = new global::DeviceOperations.V1.PreprocessorSettings();
-            }
-            input.ReadMessage(Preprocessing);
-            break;
-          }
-          case 33: {
-            ConditioningScale = input.ReadDouble();
-            break;
-          }
-          case 41: {
-            Start = input.ReadDouble();
-            break;
-          }
-          case 49: {
-            End = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A second model for the last, finest steps.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Refiner : pb::IMessage<Refiner>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Refiner> _parser = new pb::MessageParser<Refiner>(() => new Refiner());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Refiner> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[6]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Refiner() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Refiner(Refiner other) : this() {
-      _hasBits0 = other._hasBits0;
-      modelId_ = other.modelId_;
-      switchAt_ = other.switchAt_;
-      steps_ = other.steps_;
-      aestheticScore_ = other.aestheticScore_;
-      negativeAestheticScore_ = other.negativeAestheticScore_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Refiner Clone() {
-      return new Refiner(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// A model of type REFINER, or a checkpoint of the same latent space.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "switch_at" field.</summary>
-    public const int SwitchAtFieldNumber = 2;
-    private readonly static double SwitchAtDefaultValue = 0D;
-
-    private double switchAt_;
-    /// <summary>
-    /// Share of the steps the base model does. Range: 0 to 1. Default: 0.8.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double SwitchAt {
-      get { if ((_hasBits0 & 1) != 0) { return switchAt_; } else { return SwitchAtDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        switchAt_ = value;
-      }
-    }
-    /// <summary>Gets whether the "switch_at" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasSwitchAt {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "switch_at" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearSwitchAt() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "steps" field.</summary>
-    public const int StepsFieldNumber = 3;
-    private readonly static uint StepsDefaultValue = 0;
-
-    private uint steps_;
-    /// <summary>
-    /// Steps of the whole schedule for the refiner's part; absent means as the base.
-    /// Range: 1 to 150.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Steps {
-      get { if ((_hasBits0 & 2) != 0) { return steps_; } else { return StepsDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        steps_ = value;
-      }
-    }
-    /// <summary>Gets whether the "steps" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasSteps {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "steps" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearSteps() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "aesthetic_score" field.</summary>
-    public const int AestheticScoreFieldNumber = 4;
-    private readonly static double AestheticScoreDefaultValue = 0D;
-
-    private double aestheticScore_;
-    /// <summary>
-    /// Aesthetic score the refiner is asked for. Range: 1 to 10. Default: 6.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double AestheticScore {
-      get { if ((_hasBits0 & 4) != 0) { return aestheticScore_; } else { return AestheticScoreDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        aestheticScore_ = value;
-      }
-    }
-    /// <summary>Gets whether the "aesthetic_score" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasAestheticScore {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "aesthetic_score" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearAestheticScore() {
-      _hasBits0 &= ~4;
-    }
-
-    /// <summary>Field number for the "negative_aesthetic_score" field.</summary>
-    public const int NegativeAestheticScoreFieldNumber = 5;
-    private readonly static double NegativeAestheticScoreDefaultValue = 0D;
-
-    private double negativeAestheticScore_;
-    /// <summary>
-    /// Aesthetic score of the negative prompt. Range: 1 to 10. Default: 2.5.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double NegativeAestheticScore {
-      get { if ((_hasBits0 & 8) != 0) { return negativeAestheticScore_; } else { return NegativeAestheticScoreDefaultValue; } }
-      set {
-        _hasBits0 |= 8;
-        negativeAestheticScore_ = value;
-      }
-    }
-    /// <summary>Gets whether the "negative_aesthetic_score" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasNegativeAestheticScore {
-      get { return (_hasBits0 & 8) != 0; }
-    }
-    /// <summary>Clears the value of the "negative_aesthetic_score" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearNegativeAestheticScore() {
-      _hasBits0 &= ~8;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Refiner);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Refiner other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(SwitchAt, other.SwitchAt)) return false;
-      if (Steps != other.Steps) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(AestheticScore, other.AestheticScore)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(NegativeAestheticScore, other.NegativeAestheticScore)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (HasSwitchAt) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(SwitchAt);
-      if (HasSteps) hash ^= Steps.GetHashCode();
-      if (HasAestheticScore) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(AestheticScore);
-      if (HasNegativeAestheticScore) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(NegativeAestheticScore);
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (HasSwitchAt) {
-        output.WriteRawTag(17);
-        output.WriteDouble(SwitchAt);
-      }
-      if (HasSteps) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Steps);
-      }
-      if (HasAestheticScore) {
-        output.WriteRawTag(33);
-        output.WriteDouble(AestheticScore);
-      }
-      if (HasNegativeAestheticScore) {
-        output.WriteRawTag(41);
-        output.WriteDouble(NegativeAestheticScore);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (HasSwitchAt) {
-        output.WriteRawTag(17);
-        output.WriteDouble(SwitchAt);
-      }
-      if (HasSteps) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Steps);
-      }
-      if (HasAestheticScore) {
-        output.WriteRawTag(33);
-        output.WriteDouble(AestheticScore);
-      }
-      if (HasNegativeAestheticScore) {
-        output.WriteRawTag(41);
-        output.WriteDouble(NegativeAestheticScore);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (HasSwitchAt) {
-        size += 1 + 8;
-      }
-      if (HasSteps) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Steps);
-      }
-      if (HasAestheticScore) {
-        size += 1 + 8;
-      }
-      if (HasNegativeAestheticScore) {
-        size += 1 + 8;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Refiner other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.HasSwitchAt) {
-        SwitchAt = other.SwitchAt;
-      }
-      if (other.HasSteps) {
-        Steps = other.Steps;
-      }
-      if (other.HasAestheticScore) {
-        AestheticScore = other.AestheticScore;
-      }
-      if (other.HasNegativeAestheticScore) {
-        NegativeAestheticScore = other.NegativeAestheticScore;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 17: {
-            SwitchAt = input.ReadDouble();
-            break;
-          }
-          case 24: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 33: {
-            AestheticScore = input.ReadDouble();
-            break;
-          }
-          case 41: {
-            NegativeAestheticScore = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 17: {
-            SwitchAt = input.ReadDouble();
-            break;
-          }
-          case 24: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 33: {
-            AestheticScore = input.ReadDouble();
-            break;
-          }
-          case 41: {
-            NegativeAestheticScore = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// How numbers are computed. Most requests leave it out.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Precision : pb::IMessage<Precision>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Precision> _parser = new pb::MessageParser<Precision>(() => new Precision());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Precision> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[7]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Precision() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Precision(Precision other) : this() {
-      mode_ = other.mode_;
-      unetDataType_ = other.unetDataType_;
-      vaeDataType_ = other.vaeDataType_;
-      attentionSlicing_ = other.attentionSlicing_;
-      vaeTiling_ = other.vaeTiling_;
-      vaeSlicing_ = other.vaeSlicing_;
-      cpuOffload_ = other.cpuOffload_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Precision Clone() {
-      return new Precision(this);
-    }
-
-    /// <summary>Field number for the "mode" field.</summary>
-    public const int ModeFieldNumber = 1;
-    private global::DeviceOperations.V1.PrecisionMode mode_ = global::DeviceOperations.V1.PrecisionMode.Unspecified;
-    /// <summary>
-    /// Default: EXACT; FASTEST on a device that runs with the profile FAST.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PrecisionMode Mode {
-      get { return mode_; }
-      set {
-        mode_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "unet_data_type" field.</summary>
-    public const int UnetDataTypeFieldNumber = 2;
-    private global::DeviceOperations.V1.DataType unetDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of UNet and text encoders; overrides mode.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType UnetDataType {
-      get { return unetDataType_; }
-      set {
-        unetDataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "vae_data_type" field.</summary>
-    public const int VaeDataTypeFieldNumber = 3;
-    private global::DeviceOperations.V1.DataType vaeDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of the VAE; overrides mode.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType VaeDataType {
-      get { return vaeDataType_; }
-      set {
-        vaeDataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "attention_slicing" field.</summary>
-    public const int AttentionSlicingFieldNumber = 4;
-    private global::DeviceOperations.V1.Toggle attentionSlicing_ = global::DeviceOperations.V1.Toggle.Unspecified;
-    /// <summary>
-    /// Attention in slices: less memory, slower.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Toggle AttentionSlicing {
-      get { return attentionSlicing_; }
-      set {
-        attentionSlicing_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "vae_tiling" field.</summary>
-    public const int VaeTilingFieldNumber = 5;
-    private global::DeviceOperations.V1.Toggle vaeTiling_ = global::DeviceOperations.V1.Toggle.Unspecified;
-    /// <summary>
-    /// Decode in tiles: less memory, faint seams possible.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Toggle VaeTiling {
-      get { return vaeTiling_; }
-      set {
-        vaeTiling_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "vae_slicing" field.</summary>
-    public const int VaeSlicingFieldNumber = 6;
-    private global::DeviceOperations.V1.Toggle vaeSlicing_ = global::DeviceOperations.V1.Toggle.Unspecified;
-    /// <summary>
-    /// Decode pictures one by one.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Toggle VaeSlicing {
-      get { return vaeSlicing_; }
-      set {
-        vaeSlicing_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "cpu_offload" field.</summary>
-    public const int CpuOffloadFieldNumber = 7;
-    private global::DeviceOperations.V1.Toggle cpuOffload_ = global::DeviceOperations.V1.Toggle.Unspecified;
-    /// <summary>
-    /// Keep only the working component on the device.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Toggle CpuOffload {
-      get { return cpuOffload_; }
-      set {
-        cpuOffload_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Precision);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Precision other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Mode != other.Mode) return false;
-      if (UnetDataType != other.UnetDataType) return false;
-      if (VaeDataType != other.VaeDataType) return false;
-      if (AttentionSlicing != other.AttentionSlicing) return false;
-      if (VaeTiling != other.VaeTiling) return false;
-      if (VaeSlicing != other.VaeSlicing) return false;
-      if (CpuOffload != other.CpuOffload) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Mode != global::DeviceOperations.V1.PrecisionMode.Unspecified) hash ^= Mode.GetHashCode();
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= UnetDataType.GetHashCode();
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= VaeDataType.GetHashCode();
-      if (AttentionSlicing != global::DeviceOperations.V1.Toggle.Unspecified) hash ^= AttentionSlicing.GetHashCode();
-      if (VaeTiling != global::DeviceOperations.V1.Toggle.Unspecified) hash ^= VaeTiling.GetHashCode();
-      if (VaeSlicing != global::DeviceOperations.V1.Toggle.Unspecified) hash ^= VaeSlicing.GetHashCode();
-      if (CpuOffload != global::DeviceOperations.V1.Toggle.Unspecified) hash ^= CpuOffload.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Mode != global::DeviceOperations.V1.PrecisionMode.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Mode);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) VaeDataType);
-      }
-      if (AttentionSlicing != global::DeviceOperations.V1.Toggle.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) AttentionSlicing);
-      }
-      if (VaeTiling != global::DeviceOperations.V1.Toggle.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) VaeTiling);
-      }
-      if (VaeSlicing != global::DeviceOperations.V1.Toggle.Unspecified) {
-        output.WriteRawTag(48);
-        output.WriteEnum((int) VaeSlicing);
-      }
-      if (CpuOffload != global::DeviceOperations.V1.Toggle.Unspecified) {
-        output.WriteRawTag(56);
-        output.WriteEnum((int) CpuOffload);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Mode != global::DeviceOperations.V1.PrecisionMode.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Mode);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) VaeDataType);
-      }
-      if (AttentionSlicing != global::DeviceOperations.V1.Toggle.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) AttentionSlicing);
-      }
-      if (VaeTiling != global::DeviceOperations.V1.Toggle.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) VaeTiling);
-      }
-      if (VaeSlicing != global::DeviceOperations.V1.Toggle.Unspecified) {
-        output.WriteRawTag(48);
-        output.WriteEnum((int) VaeSlicing);
-      }
-      if (CpuOffload != global::DeviceOperations.V1.Toggle.Unspecified) {
-        output.WriteRawTag(56);
-        output.WriteEnum((int) CpuOffload);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Mode != global::DeviceOperations.V1.PrecisionMode.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Mode);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) VaeDataType);
-      }
-      if (AttentionSlicing != global::DeviceOperations.V1.Toggle.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) AttentionSlicing);
-      }
-      if (VaeTiling != global::DeviceOperations.V1.Toggle.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) VaeTiling);
-      }
-      if (VaeSlicing != global::DeviceOperations.V1.Toggle.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) VaeSlicing);
-      }
-      if (CpuOffload != global::DeviceOperations.V1.Toggle.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) CpuOffload);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Precision other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Mode != global::DeviceOperations.V1.PrecisionMode.Unspecified) {
-        Mode = other.Mode;
-      }
-      if (other.UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        UnetDataType = other.UnetDataType;
-      }
-      if (other.VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        VaeDataType = other.VaeDataType;
-      }
-      if (other.AttentionSlicing != global::DeviceOperations.V1.Toggle.Unspecified) {
-        AttentionSlicing = other.AttentionSlicing;
-      }
-      if (other.VaeTiling != global::DeviceOperations.V1.Toggle.Unspecified) {
-        VaeTiling = other.VaeTiling;
-      }
-      if (other.VaeSlicing != global::DeviceOperations.V1.Toggle.Unspecified) {
-        VaeSlicing = other.VaeSlicing;
-      }
-      if (other.CpuOffload != global::DeviceOperations.V1.Toggle.Unspecified) {
-        CpuOffload = other.CpuOffload;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Mode = (global::DeviceOperations.V1.PrecisionMode) input.ReadEnum();
-            break;
-          }
-          case 16: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 24: {
-            VaeDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            AttentionSlicing = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
-            break;
-          }
-          case 40: {
-            VaeTiling = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
-            break;
-          }
-          case 48: {
-            VaeSlicing = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
-            break;
-          }
-          case 56: {
-            CpuOffload = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Mode = (global::DeviceOperations.V1.PrecisionMode) input.ReadEnum();
-            break;
-          }
-          case 16: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 24: {
-            VaeDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            AttentionSlicing = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
-            break;
-          }
-          case 40: {
-            VaeTiling = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
-            break;
-          }
-          case 48: {
-            VaeSlicing = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
-            break;
-          }
-          case 56: {
-            CpuOffload = (global::DeviceOperations.V1.Toggle) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Pictures while they form.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PreviewSettings : pb::IMessage<PreviewSettings>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<PreviewSettings> _parser = new pb::MessageParser<PreviewSettings>(() => new PreviewSettings());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PreviewSettings> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[8]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PreviewSettings() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PreviewSettings(PreviewSettings other) : this() {
-      _hasBits0 = other._hasBits0;
-      everySteps_ = other.everySteps_;
-      maxEdgePixels_ = other.maxEdgePixels_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PreviewSettings Clone() {
-      return new PreviewSettings(this);
-    }
-
-    /// <summary>Field number for the "every_steps" field.</summary>
-    public const int EveryStepsFieldNumber = 1;
-    private uint everySteps_;
-    /// <summary>
-    /// A preview after every so many steps; 0 means none. Range: 0 to 150. Default: 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint EverySteps {
-      get { return everySteps_; }
-      set {
-        everySteps_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "max_edge_pixels" field.</summary>
-    public const int MaxEdgePixelsFieldNumber = 2;
-    private readonly static uint MaxEdgePixelsDefaultValue = 0;
-
-    private uint maxEdgePixels_;
-    /// <summary>
-    /// Longer side in pixels. Range: 64 to 512. Default: 256.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint MaxEdgePixels {
-      get { if ((_hasBits0 & 1) != 0) { return maxEdgePixels_; } else { return MaxEdgePixelsDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        maxEdgePixels_ = value;
-      }
-    }
-    /// <summary>Gets whether the "max_edge_pixels" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasMaxEdgePixels {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "max_edge_pixels" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearMaxEdgePixels() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as PreviewSettings);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(PreviewSettings other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (EverySteps != other.EverySteps) return false;
-      if (MaxEdgePixels != other.MaxEdgePixels) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (EverySteps != 0) hash ^= EverySteps.GetHashCode();
-      if (HasMaxEdgePixels) hash ^= MaxEdgePixels.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (EverySteps != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(EverySteps);
-      }
-      if (HasMaxEdgePixels) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(MaxEdgePixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (EverySteps != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(EverySteps);
-      }
-      if (HasMaxEdgePixels) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(MaxEdgePixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (EverySteps != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(EverySteps);
-      }
-      if (HasMaxEdgePixels) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(MaxEdgePixels);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(PreviewSettings other) {
-      if (other == null) {
-        return;
-      }
-      if (other.EverySteps != 0) {
-        EverySteps = other.EverySteps;
-      }
-      if (other.HasMaxEdgePixels) {
-        MaxEdgePixels = other.MaxEdgePixels;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            EverySteps = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            MaxEdgePixels = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            EverySteps = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            MaxEdgePixels = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What to draw and how. Unset fields mean what their comments say; the effective values
-  /// are resolved when the session is accepted and come back in ValidateGeneration and in
-  /// the picture's own metadata.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GenerationSettings : pb::IMessage<GenerationSettings>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GenerationSettings> _parser = new pb::MessageParser<GenerationSettings>(() => new GenerationSettings());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GenerationSettings> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[9]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerationSettings() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerationSettings(GenerationSettings other) : this() {
-      _hasBits0 = other._hasBits0;
-      prompt_ = other.prompt_;
-      negativePrompt_ = other.negativePrompt_;
-      prompt2_ = other.prompt2_;
-      negativePrompt2_ = other.negativePrompt2_;
-      promptSyntax_ = other.promptSyntax_;
-      modelId_ = other.modelId_;
-      vaeModelId_ = other.vaeModelId_;
-      refiner_ = other.refiner_ != null ? other.refiner_.Clone() : null;
-      loras_ = other.loras_.Clone();
-      controlNets_ = other.controlNets_.Clone();
-      embeddingModelIds_ = other.embeddingModelIds_.Clone();
-      width_ = other.width_;
-      height_ = other.height_;
-      steps_ = other.steps_;
-      guidanceScale_ = other.guidanceScale_;
-      guidanceRescale_ = other.guidanceRescale_;
-      clipSkip_ = other.clipSkip_;
-      scheduler_ = other.scheduler_ != null ? other.scheduler_.Clone() : null;
-      imageCount_ = other.imageCount_;
-      seed_ = other.seed_;
-      seeds_ = other.seeds_.Clone();
-      precision_ = other.precision_ != null ? other.precision_.Clone() : null;
-      output_ = other.output_ != null ? other.output_.Clone() : null;
-      preview_ = other.preview_ != null ? other.preview_.Clone() : null;
-      switch (other.ModeCase) {
-        case ModeOneofCase.ImageToImage:
-          ImageToImage = other.ImageToImage.Clone();
-          break;
-        case ModeOneofCase.Inpainting:
-          Inpainting = other.Inpainting.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerationSettings Clone() {
-      return new GenerationSettings(this);
-    }
-
-    /// <summary>Field number for the "prompt" field.</summary>
-    public const int PromptFieldNumber = 1;
-    private string prompt_ = "";
-    /// <summary>
-    /// What to draw. At most 10000 characters. May be empty.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Prompt {
-      get { return prompt_; }
-      set {
-        prompt_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "negative_prompt" field.</summary>
-    public const int NegativePromptFieldNumber = 2;
-    private string negativePrompt_ = "";
-    /// <summary>
-    /// What to avoid. At most 10000 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string NegativePrompt {
-      get { return negativePrompt_; }
-      set {
-        negativePrompt_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "prompt_2" field.</summary>
-    public const int Prompt2FieldNumber = 3;
-    private readonly static string Prompt2DefaultValue = "";
-
-    private string prompt2_;
-    /// <summary>
-    /// For a second text encoder, as SDXL has one; absent means as prompt. FIELDS_CONFLICT
-    /// where the model has one encoder. At most 10000 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Prompt2 {
-      get { return prompt2_ ?? Prompt2DefaultValue; }
-      set {
-        prompt2_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-    /// <summary>Gets whether the "prompt_2" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasPrompt2 {
-      get { return prompt2_ != null; }
-    }
-    /// <summary>Clears the value of the "prompt_2" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearPrompt2() {
-      prompt2_ = null;
-    }
-
-    /// <summary>Field number for the "negative_prompt_2" field.</summary>
-    public const int NegativePrompt2FieldNumber = 4;
-    private readonly static string NegativePrompt2DefaultValue = "";
-
-    private string negativePrompt2_;
-    /// <summary>
-    /// For a second text encoder, as SDXL has one; absent means as negative_prompt.
-    /// FIELDS_CONFLICT where the model has one encoder. At most 10000 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string NegativePrompt2 {
-      get { return negativePrompt2_ ?? NegativePrompt2DefaultValue; }
-      set {
-        negativePrompt2_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-    /// <summary>Gets whether the "negative_prompt_2" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasNegativePrompt2 {
-      get { return negativePrompt2_ != null; }
-    }
-    /// <summary>Clears the value of the "negative_prompt_2" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearNegativePrompt2() {
-      negativePrompt2_ = null;
-    }
-
-    /// <summary>Field number for the "prompt_syntax" field.</summary>
-    public const int PromptSyntaxFieldNumber = 5;
-    private global::DeviceOperations.V1.PromptSyntax promptSyntax_ = global::DeviceOperations.V1.PromptSyntax.Unspecified;
-    /// <summary>
-    /// How prompts are read. Default: PLAIN.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PromptSyntax PromptSyntax {
-      get { return promptSyntax_; }
-      set {
-        promptSyntax_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 6;
-    private string modelId_ = "";
-    /// <summary>
-    /// A model of type CHECKPOINT; empty means the configured default.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "vae_model_id" field.</summary>
-    public const int VaeModelIdFieldNumber = 7;
-    private string vaeModelId_ = "";
-    /// <summary>
-    /// A model of type VAE; empty means the checkpoint's own.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string VaeModelId {
-      get { return vaeModelId_; }
-      set {
-        vaeModelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "refiner" field.</summary>
-    public const int RefinerFieldNumber = 8;
-    private global::DeviceOperations.V1.Refiner refiner_;
-    /// <summary>
-    /// A second model for the last steps; absent means none.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Refiner Refiner {
-      get { return refiner_; }
-      set {
-        refiner_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "loras" field.</summary>
-    public const int LorasFieldNumber = 9;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.LoraWeight> _repeated_loras_codec
-        = pb::FieldCodec.ForMessage(74, global::DeviceOperations.V1.LoraWeight.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.LoraWeight> loras_ = new pbc::RepeatedField<global::DeviceOperations.V1.LoraWeight>();
-    /// <summary>
-    /// LoRAs, all at once. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.LoraWeight> Loras {
-      get { return loras_; }
-    }
-
-    /// <summary>Field number for the "control_nets" field.</summary>
-    public const int ControlNetsFieldNumber = 10;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ControlNetGuidance> _repeated_controlNets_codec
-        = pb::FieldCodec.ForMessage(82, global::DeviceOperations.V1.ControlNetGuidance.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ControlNetGuidance> controlNets_ = new pbc::RepeatedField<global::DeviceOperations.V1.ControlNetGuidance>();
-    /// <summary>
-    /// ControlNets, all at once. At most 16 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ControlNetGuidance> ControlNets {
-      get { return controlNets_; }
-    }
-
-    /// <summary>Field number for the "embedding_model_ids" field.</summary>
-    public const int EmbeddingModelIdsFieldNumber = 11;
-    private static readonly pb::FieldCodec<string> _repeated_embeddingModelIds_codec
-        = pb::FieldCodec.ForString(90);
-    private readonly pbc::RepeatedField<string> embeddingModelIds_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Models of type EMBEDDING whose trigger words the prompts may use. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> EmbeddingModelIds {
-      get { return embeddingModelIds_; }
-    }
-
-    /// <summary>Field number for the "image_to_image" field.</summary>
-    public const int ImageToImageFieldNumber = 12;
-    /// <summary>
-    /// Start from a picture.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageToImage ImageToImage {
-      get { return modeCase_ == ModeOneofCase.ImageToImage ? (global::DeviceOperations.V1.ImageToImage) mode_ : null; }
-      set {
-        mode_ = value;
-        modeCase_ = value == null ? ModeOneofCase.None : ModeOneofCase.ImageToImage;
-      }
-    }
-
-    /// <summary>Field number for the "inpainting" field.</summary>
-    public const int InpaintingFieldNumber = 13;
-    /// <summary>
-    /// Redraw a part of a picture.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Inpainting Inpainting {
-      get { return modeCase_ == ModeOneofCase.Inpainting ? (global::DeviceOperations.V1.Inpainting) mode_ : null; }
-      set {
-        mode_ = value;
-        modeCase_ = value == null ? ModeOneofCase.None : ModeOneofCase.Inpainting;
-      }
-    }
-
-    /// <summary>Field number for the "width" field.</summary>
-    public const int WidthFieldNumber = 14;
-    private readonly static uint WidthDefaultValue = 0;
-
-    private uint width_;
-    /// <summary>
-    /// Width in pixels; absent means the model's native width. Range: 256 to 2048, multiples
-    /// of 8.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Width {
-      get { if ((_hasBits0 & 1) != 0) { return width_; } else { return WidthDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        width_ = value;
-      }
-    }
-    /// <summary>Gets whether the "width" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasWidth {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "width" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWidth() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "height" field.</summary>
-    public const int HeightFieldNumber = 15;
-    private readonly static uint HeightDefaultValue = 0;
-
-    private uint height_;
-    /// <summary>
-    /// Height in pixels; absent means the model's native height. Range: 256 to 2048,
-    /// multiples of 8.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Height {
-      get { if ((_hasBits0 & 2) != 0) { return height_; } else { return HeightDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        height_ = value;
-      }
-    }
-    /// <summary>Gets whether the "height" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasHeight {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "height" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearHeight() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "steps" field.</summary>
-    public const int StepsFieldNumber = 16;
-    private readonly static uint StepsDefaultValue = 0;
-
-    private uint steps_;
-    /// <summary>
-    /// Denoising steps. Range: 1 to 150. Default: 25.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Steps {
-      get { if ((_hasBits0 & 4) != 0) { return steps_; } else { return StepsDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        steps_ = value;
-      }
-    }
-    /// <summary>Gets whether the "steps" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasSteps {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "steps" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearSteps() {
-      _hasBits0 &= ~4;
-    }
-
-    /// <summary>Field number for the "guidance_scale" field.</summary>
-    public const int GuidanceScaleFieldNumber = 17;
-    private readonly static double GuidanceScaleDefaultValue = 0D;
-
-    private double guidanceScale_;
-    /// <summary>
-    /// How strongly the prompt pulls; 1 switches guidance off and halves the work.
-    /// Range: 1 to 30. Default: 7.5.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double GuidanceScale {
-      get { if ((_hasBits0 & 8) != 0) { return guidanceScale_; } else { return GuidanceScaleDefaultValue; } }
-      set {
-        _hasBits0 |= 8;
-        guidanceScale_ = value;
-      }
-    }
-    /// <summary>Gets whether the "guidance_scale" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasGuidanceScale {
-      get { return (_hasBits0 & 8) != 0; }
-    }
-    /// <summary>Clears the value of the "guidance_scale" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearGuidanceScale() {
-      _hasBits0 &= ~8;
-    }
-
-    /// <summary>Field number for the "guidance_rescale" field.</summary>
-    public const int GuidanceRescaleFieldNumber = 18;
-    private readonly static double GuidanceRescaleDefaultValue = 0D;
-
-    private double guidanceRescale_;
-    /// <summary>
-    /// Rescale of guidance against over-exposure (Lin et al. 2023, section 3.4); 0 is off.
-    /// Range: 0 to 1. Default: 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double GuidanceRescale {
-      get { if ((_hasBits0 & 16) != 0) { return guidanceRescale_; } else { return GuidanceRescaleDefaultValue; } }
-      set {
-        _hasBits0 |= 16;
-        guidanceRescale_ = value;
-      }
-    }
-    /// <summary>Gets whether the "guidance_rescale" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasGuidanceRescale {
-      get { return (_hasBits0 & 16) != 0; }
-    }
-    /// <summary>Clears the value of the "guidance_rescale" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearGuidanceRescale() {
-      _hasBits0 &= ~16;
-    }
-
-    /// <summary>Field number for the "clip_skip" field.</summary>
-    public const int ClipSkipFieldNumber = 19;
-    private readonly static uint ClipSkipDefaultValue = 0;
-
-    private uint clipSkip_;
-    /// <summary>
-    /// Layers of the text encoders left out from their end. Range: 0 to 8. Default: 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ClipSkip {
-      get { if ((_hasBits0 & 32) != 0) { return clipSkip_; } else { return ClipSkipDefaultValue; } }
-      set {
-        _hasBits0 |= 32;
-        clipSkip_ = value;
-      }
-    }
-    /// <summary>Gets whether the "clip_skip" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasClipSkip {
-      get { return (_hasBits0 & 32) != 0; }
-    }
-    /// <summary>Clears the value of the "clip_skip" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearClipSkip() {
-      _hasBits0 &= ~32;
-    }
-
-    /// <summary>Field number for the "scheduler" field.</summary>
-    public const int SchedulerFieldNumber = 20;
-    private global::DeviceOperations.V1.SchedulerSettings scheduler_;
-    /// <summary>
-    /// The sampler; absent means the model's own.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SchedulerSettings Scheduler {
-      get { return scheduler_; }
-      set {
-        scheduler_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "image_count" field.</summary>
-    public const int ImageCountFieldNumber = 21;
-    private readonly static uint ImageCountDefaultValue = 0;
-
-    private uint imageCount_;
-    /// <summary>
-    /// Pictures to draw. Each is drawn as if alone: picture k has the bits of a request for
-    /// one picture with its seed. Range: 1 to 9. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ImageCount {
-      get { if ((_hasBits0 & 64) != 0) { return imageCount_; } else { return ImageCountDefaultValue; } }
-      set {
-        _hasBits0 |= 64;
-        imageCount_ = value;
-      }
-    }
-    /// <summary>Gets whether the "image_count" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasImageCount {
-      get { return (_hasBits0 & 64) != 0; }
-    }
-    /// <summary>Clears the value of the "image_count" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearImageCount() {
-      _hasBits0 &= ~64;
-    }
-
-    /// <summary>Field number for the "seed" field.</summary>
-    public const int SeedFieldNumber = 22;
-    private readonly static ulong SeedDefaultValue = 0UL;
-
-    private ulong seed_;
-    /// <summary>
-    /// Seed of the first picture; picture k has seed + k, modulo 2^32. Absent: random, and
-    /// told in the accepted event. Seeds mean the same noise on every device, which holds
-    /// for 32 bits. Range: 0 to 4294967295.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong Seed {
-      get { if ((_hasBits0 & 128) != 0) { return seed_; } else { return SeedDefaultValue; } }
-      set {
-        _hasBits0 |= 128;
-        seed_ = value;
-      }
-    }
-    /// <summary>Gets whether the "seed" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasSeed {
-      get { return (_hasBits0 & 128) != 0; }
-    }
-    /// <summary>Clears the value of the "seed" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearSeed() {
-      _hasBits0 &= ~128;
-    }
-
-    /// <summary>Field number for the "seeds" field.</summary>
-    public const int SeedsFieldNumber = 23;
-    private static readonly pb::FieldCodec<ulong> _repeated_seeds_codec
-        = pb::FieldCodec.ForUInt64(186);
-    private readonly pbc::RepeatedField<ulong> seeds_ = new pbc::RepeatedField<ulong>();
-    /// <summary>
-    /// A seed for each picture instead; as many as image_count, or alone deciding it.
-    /// Excludes seed. At most 9 elements. Range: 0 to 4294967295.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<ulong> Seeds {
-      get { return seeds_; }
-    }
-
-    /// <summary>Field number for the "precision" field.</summary>
-    public const int PrecisionFieldNumber = 24;
-    private global::DeviceOperations.V1.Precision precision_;
-    /// <summary>
-    /// How numbers are computed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Precision Precision {
-      get { return precision_; }
-      set {
-        precision_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "output" field.</summary>
-    public const int OutputFieldNumber = 25;
-    private global::DeviceOperations.V1.OutputSettings output_;
-    /// <summary>
-    /// How finished pictures are encoded.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.OutputSettings Output {
-      get { return output_; }
-      set {
-        output_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "preview" field.</summary>
-    public const int PreviewFieldNumber = 26;
-    private global::DeviceOperations.V1.PreviewSettings preview_;
-    /// <summary>
-    /// Pictures while they form; absent means none.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PreviewSettings Preview {
-      get { return preview_; }
-      set {
-        preview_ = value;
-      }
-    }
-
-    private object mode_;
-    /// <summary>Enum of possible cases for the "mode" oneof.</summary>
-    public enum ModeOneofCase {
-      None = 0,
-      ImageToImage = 12,
-      Inpainting = 13,
-    }
-    private ModeOneofCase modeCase_ = ModeOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModeOneofCase ModeCase {
-      get { return modeCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearMode() {
-      modeCase_ = ModeOneofCase.None;
-      mode_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GenerationSettings);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GenerationSettings other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Prompt != other.Prompt) return false;
-      if (NegativePrompt != other.NegativePrompt) return false;
-      if (Prompt2 != other.Prompt2) return false;
-      if (NegativePrompt2 != other.NegativePrompt2) return false;
-      if (PromptSyntax != other.PromptSyntax) return false;
-      if (ModelId != other.ModelId) return false;
-      if (VaeModelId != other.VaeModelId) return false;
-      if (!object.Equals(Refiner, other.Refiner)) return false;
-      if(!loras_.Equals(other.loras_)) return false;
-      if(!controlNets_.Equals(other.controlNets_)) return false;
-      if(!embeddingModelIds_.Equals(other.embeddingModelIds_)) return false;
-      if (!object.Equals(ImageToImage, other.ImageToImage)) return false;
-      if (!object.Equals(Inpainting, other.Inpainting)) return false;
-      if (Width != other.Width) return false;
-      if (Height != other.Height) return false;
-      if (Steps != other.Steps) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(GuidanceScale, other.GuidanceScale)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(GuidanceRescale, other.GuidanceRescale)) return false;
-      if (ClipSkip != other.ClipSkip) return false;
-      if (!object.Equals(Scheduler, other.Scheduler)) return false;
-      if (ImageCount != other.ImageCount) return false;
-      if (Seed != other.Seed) return false;
-      if(!seeds_.Equals(other.seeds_)) return false;
-      if (!object.Equals(Precision, other.Precision)) return false;
-      if (!object.Equals(Output, other.Output)) return false;
-      if (!object.Equals(Preview, other.Preview)) return false;
-      if (ModeCase != other.ModeCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Prompt.Length != 0) hash ^= Prompt.GetHashCode();
-      if (NegativePrompt.Length != 0) hash ^= NegativePrompt.GetHashCode();
-      if (HasPrompt2) hash ^= Prompt2.GetHashCode();
-      if (HasNegativePrompt2) hash ^= NegativePrompt2.GetHashCode();
-      if (PromptSyntax != global::DeviceOperations.V1.PromptSyntax.Unspecified) hash ^= PromptSyntax.GetHashCode();
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (VaeModelId.Length != 0) hash ^= VaeModelId.GetHashCode();
-      if (refiner_ != null) hash ^= Refiner.GetHashCode();
-      hash ^= loras_.GetHashCode();
-      hash ^= controlNets_.GetHashCode();
-      hash ^= embeddingModelIds_.GetHashCode();
-      if (modeCase_ == ModeOneofCase.ImageToImage) hash ^= ImageToImage.GetHashCode();
-      if (modeCase_ == ModeOneofCase.Inpainting) hash ^= Inpainting.GetHashCode();
-      if (HasWidth) hash ^= Width.GetHashCode();
-      if (HasHeight) hash ^= Height.GetHashCode();
-      if (HasSteps) hash ^= Steps.GetHashCode();
-      if (HasGuidanceScale) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(GuidanceScale);
-      if (HasGuidanceRescale) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(GuidanceRescale);
-      if (HasClipSkip) hash ^= ClipSkip.GetHashCode();
-      if (scheduler_ != null) hash ^= Scheduler.GetHashCode();
-      if (HasImageCount) hash ^= ImageCount.GetHashCode();
-      if (HasSeed) hash ^= Seed.GetHashCode();
-      hash ^= seeds_.GetHashCode();
-      if (precision_ != null) hash ^= Precision.GetHashCode();
-      if (output_ != null) hash ^= Output.GetHashCode();
-      if (preview_ != null) hash ^= Preview.GetHashCode();
-      hash ^= (int) modeCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Prompt.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Prompt);
-      }
-      if (NegativePrompt.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(NegativePrompt);
-      }
-      if (HasPrompt2) {
-        output.WriteRawTag(26);
-        output.WriteString(Prompt2);
-      }
-      if (HasNegativePrompt2) {
-        output.WriteRawTag(34);
-        output.WriteString(NegativePrompt2);
-      }
-      if (PromptSyntax != global::DeviceOperations.V1.PromptSyntax.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) PromptSyntax);
-      }
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(50);
-        output.WriteString(ModelId);
-      }
-      if (VaeModelId.Length != 0) {
-        output.WriteRawTag(58);
-        output.WriteString(VaeModelId);
-      }
-      if (refiner_ != null) {
-        output.WriteRawTag(66);
-        output.WriteMessage(Refiner);
-      }
-      loras_.WriteTo(output, _repeated_loras_codec);
-      controlNets_.WriteTo(output, _repeated_controlNets_codec);
-      embeddingModelIds_.WriteTo(output, _repeated_embeddingModelIds_codec);
-      if (modeCase_ == ModeOneofCase.ImageToImage) {
-        output.WriteRawTag(98);
-        output.WriteMessage(ImageToImage);
-      }
-      if (modeCase_ == ModeOneofCase.Inpainting) {
-        output.WriteRawTag(106);
-        output.WriteMessage(Inpainting);
-      }
-      if (HasWidth) {
-        output.WriteRawTag(112);
-        output.WriteUInt32(Width);
-      }
-      if (HasHeight) {
-        output.WriteRawTag(120);
-        output.WriteUInt32(Height);
-      }
-      if (HasSteps) {
-        output.WriteRawTag(128, 1);
-        output.WriteUInt32(Steps);
-      }
-      if (HasGuidanceScale) {
-        output.WriteRawTag(137, 1);
-        output.WriteDouble(GuidanceScale);
-      }
-      if (HasGuidanceRescale) {
-        output.WriteRawTag(145, 1);
-        output.WriteDouble(GuidanceRescale);
-      }
-      if (HasClipSkip) {
-        output.WriteRawTag(152, 1);
-        output.WriteUInt32(ClipSkip);
-      }
-      if (scheduler_ != null) {
-        output.WriteRawTag(162, 1);
-        output.WriteMessage(Scheduler);
-      }
-      if (HasImageCount) {
-        output.WriteRawTag(168, 1);
-        output.WriteUInt32(ImageCount);
-      }
-      if (HasSeed) {
-        output.WriteRawTag(176, 1);
-        output.WriteUInt64(Seed);
-      }
-      seeds_.WriteTo(output, _repeated_seeds_codec);
-      if (precision_ != null) {
-        output.WriteRawTag(194, 1);
-        output.WriteMessage(Precision);
-      }
-      if (output_ != null) {
-        output.WriteRawTag(202, 1);
-        output.WriteMessage(Output);
-      }
-      if (preview_ != null) {
-        output.WriteRawTag(210, 1);
-        output.WriteMessage(Preview);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Prompt.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Prompt);
-      }
-      if (NegativePrompt.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(NegativePrompt);
-      }
-      if (HasPrompt2) {
-        output.WriteRawTag(26);
-        output.WriteString(Prompt2);
-      }
-      if (HasNegativePrompt2) {
-        output.WriteRawTag(34);
-        output.WriteString(NegativePrompt2);
-      }
-      if (PromptSyntax != global::DeviceOperations.V1.PromptSyntax.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) PromptSyntax);
-      }
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(50);
-        output.WriteString(ModelId);
-      }
-      if (VaeModelId.Length != 0) {
-        output.WriteRawTag(58);
-        output.WriteString(VaeModelId);
-      }
-      if (refiner_ != null) {
-        output.WriteRawTag(66);
-        output.WriteMessage(Refiner);
-      }
-      loras_.WriteTo(ref output, _repeated_loras_codec);
-      controlNets_.WriteTo(ref output, _repeated_controlNets_codec);
-      embeddingModelIds_.WriteTo(ref output, _repeated_embeddingModelIds_codec);
-      if (modeCase_ == ModeOneofCase.ImageToImage) {
-        output.WriteRawTag(98);
-        output.WriteMessage(ImageToImage);
-      }
-      if (modeCase_ == ModeOneofCase.Inpainting) {
-        output.WriteRawTag(106);
-        output.WriteMessage(Inpainting);
-      }
-      if (HasWidth) {
-        output.WriteRawTag(112);
-        output.WriteUInt32(Width);
-      }
-      if (HasHeight) {
-        output.WriteRawTag(120);
-        output.WriteUInt32(Height);
-      }
-      if (HasSteps) {
-        output.WriteRawTag(128, 1);
-        output.WriteUInt32(Steps);
-      }
-      if (HasGuidanceScale) {
-        output.WriteRawTag(137, 1);
-        output.WriteDouble(GuidanceScale);
-      }
-      if (HasGuidanceRescale) {
-        output.WriteRawTag(145, 1);
-        output.WriteDouble(GuidanceRescale);
-      }
-      if (HasClipSkip) {
-        output.WriteRawTag(152, 1);
-        output.WriteUInt32(ClipSkip);
-      }
-      if (scheduler_ != null) {
-        output.WriteRawTag(162, 1);
-        output.WriteMessage(Scheduler);
-      }
-      if (HasImageCount) {
-        output.WriteRawTag(168, 1);
-        output.WriteUInt32(ImageCount);
-      }
-      if (HasSeed) {
-        output.WriteRawTag(176, 1);
-        output.WriteUInt64(Seed);
-      }
-      seeds_.WriteTo(ref output, _repeated_seeds_codec);
-      if (precision_ != null) {
-        output.WriteRawTag(194, 1);
-        output.WriteMessage(Precision);
-      }
-      if (output_ != null) {
-        output.WriteRawTag(202, 1);
-        output.WriteMessage(Output);
-      }
-      if (preview_ != null) {
-        output.WriteRawTag(210, 1);
-        output.WriteMessage(Preview);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Prompt.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Prompt);
-      }
-      if (NegativePrompt.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(NegativePrompt);
-      }
-      if (HasPrompt2) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Prompt2);
-      }
-      if (HasNegativePrompt2) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(NegativePrompt2);
-      }
-      if (PromptSyntax != global::DeviceOperations.V1.PromptSyntax.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) PromptSyntax);
-      }
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (VaeModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(VaeModelId);
-      }
-      if (refiner_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Refiner);
-      }
-      size += loras_.CalculateSize(_repeated_loras_codec);
-      size += controlNets_.CalculateSize(_repeated_controlNets_codec);
-      size += embeddingModelIds_.CalculateSize(_repeated_embeddingModelIds_codec);
-      if (modeCase_ == ModeOneofCase.ImageToImage) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(ImageToImage);
-      }
-      if (modeCase_ == ModeOneofCase.Inpainting) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Inpainting);
-      }
-      if (HasWidth) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Width);
-      }
-      if (HasHeight) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Height);
-      }
-      if (HasSteps) {
-        size += 2 + pb::CodedOutputStream.ComputeUInt32Size(Steps);
-      }
-      if (HasGuidanceScale) {
-        size += 2 + 8;
-      }
-      if (HasGuidanceRescale) {
-        size += 2 + 8;
-      }
-      if (HasClipSkip) {
-        size += 2 + pb::CodedOutputStream.ComputeUInt32Size(ClipSkip);
-      }
-      if (scheduler_ != null) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Scheduler);
-      }
-      if (HasImageCount) {
-        size += 2 + pb::CodedOutputStream.ComputeUInt32Size(ImageCount);
-      }
-      if (HasSeed) {
-        size += 2 + pb::CodedOutputStream.ComputeUInt64Size(Seed);
-      }
-      size += seeds_.CalculateSize(_repeated_seeds_codec);
-      if (precision_ != null) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Precision);
-      }
-      if (output_ != null) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Output);
-      }
-      if (preview_ != null) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Preview);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GenerationSettings other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Prompt.Length != 0) {
-        Prompt = other.Prompt;
-      }
-      if (other.NegativePrompt.Length != 0) {
-        NegativePrompt = other.NegativePrompt;
-      }
-      if (other.HasPrompt2) {
-        Prompt2 = other.Prompt2;
-      }
-      if (other.HasNegativePrompt2) {
-        NegativePrompt2 = other.NegativePrompt2;
-      }
-      if (other.PromptSyntax != global::DeviceOperations.V1.PromptSyntax.Unspecified) {
-        PromptSyntax = other.PromptSyntax;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.VaeModelId.Length != 0) {
-        VaeModelId = other.VaeModelId;
-      }
-      if (other.refiner_ != null) {
-        if (refiner_ == null) {
-          Refiner = new global::DeviceOperations.V1.Refiner();
-        }
-        Refiner.MergeFrom(other.Refiner);
-      }
-      loras_.Add(other.loras_);
-      controlNets_.Add(other.controlNets_);
-      embeddingModelIds_.Add(other.embeddingModelIds_);
-      if (other.HasWidth) {
-        Width = other.Width;
-      }
-      if (other.HasHeight) {
-        Height = other.Height;
-      }
-      if (other.HasSteps) {
-        Steps = other.Steps;
-      }
-      if (other.HasGuidanceScale) {
-        GuidanceScale = other.GuidanceScale;
-      }
-      if (other.HasGuidanceRescale) {
-        GuidanceRescale = other.GuidanceRescale;
-      }
-      if (other.HasClipSkip) {
-        ClipSkip = other.ClipSkip;
-      }
-      if (other.scheduler_ != null) {
-        if (scheduler_ == null) {
-          Scheduler = new global::DeviceOperations.V1.SchedulerSettings();
-        }
-        Scheduler.MergeFrom(other.Scheduler);
-      }
-      if (other.HasImageCount) {
-        ImageCount = other.ImageCount;
-      }
-      if (other.HasSeed) {
-        Seed = other.Seed;
-      }
-      seeds_.Add(other.seeds_);
-      if (other.precision_ != null) {
-        if (precision_ == null) {
-          Precision = new global::DeviceOperations.V1.Precision();
-        }
-        Precision.MergeFrom(other.Precision);
-      }
-      if (other.output_ != null) {
-        if (output_ == null) {
-          Output = new global::DeviceOperations.V1.OutputSettings();
-        }
-        Output.MergeFrom(other.Output);
-      }
-      if (other.preview_ != null) {
-        if (preview_ == null) {
-          Preview = new global::DeviceOperations.V1.PreviewSettings();
-        }
-        Preview.MergeFrom(other.Preview);
-      }
-      switch (other.ModeCase) {
-        case ModeOneofCase.ImageToImage:
-          if (ImageToImage == null) {
-            ImageToImage = new global::DeviceOperations.V1.ImageToImage();
-          }
-          ImageToImage.MergeFrom(other.ImageToImage);
-          break;
-        case ModeOneofCase.Inpainting:
-          if (Inpainting == null) {
-            Inpainting = new global::DeviceOperations.V1.Inpainting();
-          }
-          Inpainting.MergeFrom(other.Inpainting);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Prompt = input.ReadString();
-            break;
-          }
-          case 18: {
-            NegativePrompt = input.ReadString();
-            break;
-          }
-          case 26: {
-            Prompt2 = input.ReadString();
-            break;
-          }
-          case 34: {
-            NegativePrompt2 = input.ReadString();
-            break;
-          }
-          case 40: {
-            PromptSyntax = (global::DeviceOperations.V1.PromptSyntax) input.ReadEnum();
-            break;
-          }
-          case 50: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 58: {
-            VaeModelId = input.ReadString();
-            break;
-          }
-          case 66: {
-            if (refiner_ == null) {
-              Refiner = new global::DeviceOperations.V1.Refiner();
-            }
-            input.ReadMessage(Refiner);
-            break;
-          }
-          case 74: {
-            loras_.AddEntriesFrom(input, _repeated_loras_codec);
-            break;
-          }
-          case 82: {
-            controlNets_.AddEntriesFrom(input, _repeated_controlNets_codec);
-            break;
-          }
-          case 90: {
-            embeddingModelIds_.AddEntriesFrom(input, _repeated_embeddingModelIds_codec);
-            break;
-          }
-          case 98: {
-            global::DeviceOperations.V1.ImageToImage subBuilder = new global::DeviceOperations.V1.ImageToImage();
-            if (modeCase_ == ModeOneofCase.ImageToImage) {
-              subBuilder.MergeFrom(ImageToImage);
-            }
-            input.ReadMessage(subBuilder);
-            ImageToImage = subBuilder;
-            break;
-          }
-          case 106: {
-            global::DeviceOperations.V1.Inpainting subBuilder = new global::DeviceOperations.V1.Inpainting();
-            if (modeCase_ == ModeOneofCase.Inpainting) {
-              subBuilder.MergeFrom(Inpainting);
-            }
-            input.ReadMessage(subBuilder);
-            Inpainting = subBuilder;
-            break;
-          }
-          case 112: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 120: {
-            Height = input.ReadUInt32();
-            break;
-          }
-          case 128: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 137: {
-            GuidanceScale = input.ReadDouble();
-            break;
-          }
-          case 145: {
-            GuidanceRescale = input.ReadDouble();
-            break;
-          }
-          case 152: {
-            ClipSkip = input.ReadUInt32();
-            break;
-          }
-          case 162: {
-            if (scheduler_ == null) {
-              Scheduler = new global::DeviceOperations.V1.SchedulerSettings();
-            }
-            input.ReadMessage(Scheduler);
-            break;
-          }
-          case 168: {
-            ImageCount = input.ReadUInt32();
-            break;
-          }
-          case 176: {
-            Seed = input.ReadUInt64();
-            break;
-          }
-          case 186:
-          case 184: {
-            seeds_.AddEntriesFrom(input, _repeated_seeds_codec);
-            break;
-          }
-          case 194: {
-            if (precision_ == null) {
-              Precision = new global::DeviceOperations.V1.Precision();
-            }
-            input.ReadMessage(Precision);
-            break;
-          }
-          case 202: {
-            if (output_ == null) {
-              Output = new global::DeviceOperations.V1.OutputSettings();
-            }
-            input.ReadMessage(Output);
-            break;
-          }
-          case 210: {
-            if (preview_ == null) {
-              Preview = new global::DeviceOperations.V1.PreviewSettings();
-            }
-            input.ReadMessage(Preview);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Prompt = input.ReadString();
-            break;
-          }
-          case 18: {
-            NegativePrompt = input.ReadString();
-            break;
-          }
-          case 26: {
-            Prompt2 = input.ReadString();
-            break;
-          }
-          case 34: {
-            NegativePrompt2 = input.ReadString();
-            break;
-          }
-          case 40: {
-            PromptSyntax = (global::DeviceOperations.V1.PromptSyntax) input.ReadEnum();
-            break;
-          }
-          case 50: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 58: {
-            VaeModelId = input.ReadString();
-            break;
-          }
-          case 66: {
-            if (refiner_ == null) {
-              Refiner = new global::DeviceOperations.V1.Refiner();
-            }
-            input.ReadMessage(Refiner);
-            break;
-          }
-          case 74: {
-            loras_.AddEntriesFrom(ref input, _repeated_loras_codec);
-            break;
-          }
-          case 82: {
-            controlNets_.AddEntriesFrom(ref input, _repeated_controlNets_codec);
-            break;
-          }
-          case 90: {
-            embeddingModelIds_.AddEntriesFrom(ref input, _repeated_embeddingModelIds_codec);
-            break;
-          }
-          case 98: {
-            global::DeviceOperations.V1.ImageToImage subBuilder = new global::DeviceOperations.V1.ImageToImage();
-            if (modeCase_ == ModeOneofCase.ImageToImage) {
-              subBuilder.MergeFrom(ImageToImage);
-            }
-            input.ReadMessage(subBuilder);
-            ImageToImage = subBuilder;
-            break;
-          }
-          case 106: {
-            global::DeviceOperations.V1.Inpainting subBuilder = new global::DeviceOperations.V1.Inpainting();
-            if (modeCase_ == ModeOneofCase.Inpainting) {
-              subBuilder.MergeFrom(Inpainting);
-            }
-            input.ReadMessage(subBuilder);
-            Inpainting = subBuilder;
-            break;
-          }
-          case 112: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 120: {
-            Height = input.ReadUInt32();
-            break;
-          }
-          case 128: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 137: {
-            GuidanceScale = input.ReadDouble();
-            break;
-          }
-          case 145: {
-            GuidanceRescale = input.ReadDouble();
-            break;
-          }
-          case 152: {
-            ClipSkip = input.ReadUInt32();
-            break;
-          }
-          case 162: {
-            if (scheduler_ == null) {
-              Scheduler = new global::DeviceOperations.V1.SchedulerSettings();
-            }
-            input.ReadMessage(Scheduler);
-            break;
-          }
-          case 168: {
-            ImageCount = input.ReadUInt32();
-            break;
-          }
-          case 176: {
-            Seed = input.ReadUInt64();
-            break;
-          }
-          case 186:
-          case 184: {
-            seeds_.AddEntriesFrom(ref input, _repeated_seeds_codec);
-            break;
-          }
-          case 194: {
-            if (precision_ == null) {
-              Precision = new global::DeviceOperations.V1.Precision();
-            }
-            input.ReadMessage(Precision);
-            break;
-          }
-          case 202: {
-            if (output_ == null) {
-              Output = new global::DeviceOperations.V1.OutputSettings();
-            }
-            input.ReadMessage(Output);
-            break;
-          }
-          case 210: {
-            if (preview_ == null) {
-              Preview = new global::DeviceOperations.V1.PreviewSettings();
-            }
-            input.ReadMessage(Preview);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
   /// <summary>
   /// One generation.
   /// </summary>
@@ -5214,7 +204,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[0]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5236,9 +226,9 @@ namespace DeviceOperations.V1 {
     public GenerateRequest(GenerateRequest other) : this() {
       settings_ = other.settings_ != null ? other.settings_.Clone() : null;
       options_ = other.options_ != null ? other.options_.Clone() : null;
-      deviceId_ = other.deviceId_;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
       postprocessing_ = other.postprocessing_.Clone();
-      omitImageData_ = other.omitImageData_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5267,7 +257,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 2;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5278,19 +268,33 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 3;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 5;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
     /// <summary>
-    /// The device to run on; empty means the default device. A named device that is missing
-    /// is an error, never another device.
+    /// How events come.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
       set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        delivery_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 3;
+    private global::DeviceOperations.V1.DevicePlacement placement_;
+    /// <summary>
+    /// Where; absent means the ready device that will be done first.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DevicePlacement Placement {
+      get { return placement_; }
+      set {
+        placement_ = value;
       }
     }
 
@@ -5306,21 +310,6 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.PostprocessingStep> Postprocessing {
       get { return postprocessing_; }
-    }
-
-    /// <summary>Field number for the "omit_image_data" field.</summary>
-    public const int OmitImageDataFieldNumber = 5;
-    private bool omitImageData_;
-    /// <summary>
-    /// Leave finished pictures out of the stream: only artifact ids come.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool OmitImageData {
-      get { return omitImageData_; }
-      set {
-        omitImageData_ = value;
-      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5340,9 +329,9 @@ namespace DeviceOperations.V1 {
       }
       if (!object.Equals(Settings, other.Settings)) return false;
       if (!object.Equals(Options, other.Options)) return false;
-      if (DeviceId != other.DeviceId) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
       if(!postprocessing_.Equals(other.postprocessing_)) return false;
-      if (OmitImageData != other.OmitImageData) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5352,9 +341,9 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (settings_ != null) hash ^= Settings.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
       hash ^= postprocessing_.GetHashCode();
-      if (OmitImageData != false) hash ^= OmitImageData.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5381,14 +370,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Options);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(26);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       postprocessing_.WriteTo(output, _repeated_postprocessing_codec);
-      if (OmitImageData != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(OmitImageData);
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -5408,14 +397,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Options);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(26);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       postprocessing_.WriteTo(ref output, _repeated_postprocessing_codec);
-      if (OmitImageData != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(OmitImageData);
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -5433,13 +422,13 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
       }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
+      }
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
       }
       size += postprocessing_.CalculateSize(_repeated_postprocessing_codec);
-      if (OmitImageData != false) {
-        size += 1 + 1;
-      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -5464,13 +453,19 @@ namespace DeviceOperations.V1 {
         }
         Options.MergeFrom(other.Options);
       }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
+      }
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.DevicePlacement();
+        }
+        Placement.MergeFrom(other.Placement);
       }
       postprocessing_.Add(other.postprocessing_);
-      if (other.OmitImageData != false) {
-        OmitImageData = other.OmitImageData;
-      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -5505,15 +500,21 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 26: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 34: {
             postprocessing_.AddEntriesFrom(input, _repeated_postprocessing_codec);
             break;
           }
-          case 40: {
-            OmitImageData = input.ReadBool();
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -5550,15 +551,21 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 26: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 34: {
             postprocessing_.AddEntriesFrom(ref input, _repeated_postprocessing_codec);
             break;
           }
-          case 40: {
-            OmitImageData = input.ReadBool();
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -5586,7 +593,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[1]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5799,7 +806,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[2]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5820,7 +827,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public GenerationItem(GenerationItem other) : this() {
       itemId_ = other.itemId_;
-      settings_ = other.settings_ != null ? other.settings_.Clone() : null;
+      overlay_ = other.overlay_ != null ? other.overlay_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5845,21 +852,19 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "settings" field.</summary>
-    public const int SettingsFieldNumber = 2;
-    private global::DeviceOperations.V1.GenerationSettings settings_;
+    /// <summary>Field number for the "overlay" field.</summary>
+    public const int OverlayFieldNumber = 2;
+    private global::DeviceOperations.V1.GenerationOverlay overlay_;
     /// <summary>
-    /// Laid over the batch's template, one top-level field at a time: a field with presence
-    /// wins when it is set, another one when it is not empty; a list, a message or the mode
-    /// replaces the template's whole, and seed and seeds replace either of the template's.
-    /// Items that set no seed share the template's, or get a random one each if it has none.
+    /// How it differs from the template. Items that set no seed share the template's, or get a
+    /// random one each if it has none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.GenerationSettings Settings {
-      get { return settings_; }
+    public global::DeviceOperations.V1.GenerationOverlay Overlay {
+      get { return overlay_; }
       set {
-        settings_ = value;
+        overlay_ = value;
       }
     }
 
@@ -5879,7 +884,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (ItemId != other.ItemId) return false;
-      if (!object.Equals(Settings, other.Settings)) return false;
+      if (!object.Equals(Overlay, other.Overlay)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5888,7 +893,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
-      if (settings_ != null) hash ^= Settings.GetHashCode();
+      if (overlay_ != null) hash ^= Overlay.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5911,9 +916,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ItemId);
       }
-      if (settings_ != null) {
+      if (overlay_ != null) {
         output.WriteRawTag(18);
-        output.WriteMessage(Settings);
+        output.WriteMessage(Overlay);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -5929,9 +934,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ItemId);
       }
-      if (settings_ != null) {
+      if (overlay_ != null) {
         output.WriteRawTag(18);
-        output.WriteMessage(Settings);
+        output.WriteMessage(Overlay);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -5946,8 +951,8 @@ namespace DeviceOperations.V1 {
       if (ItemId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
       }
-      if (settings_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Settings);
+      if (overlay_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Overlay);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -5964,11 +969,11 @@ namespace DeviceOperations.V1 {
       if (other.ItemId.Length != 0) {
         ItemId = other.ItemId;
       }
-      if (other.settings_ != null) {
-        if (settings_ == null) {
-          Settings = new global::DeviceOperations.V1.GenerationSettings();
+      if (other.overlay_ != null) {
+        if (overlay_ == null) {
+          Overlay = new global::DeviceOperations.V1.GenerationOverlay();
         }
-        Settings.MergeFrom(other.Settings);
+        Overlay.MergeFrom(other.Overlay);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -5994,10 +999,10 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 18: {
-            if (settings_ == null) {
-              Settings = new global::DeviceOperations.V1.GenerationSettings();
+            if (overlay_ == null) {
+              Overlay = new global::DeviceOperations.V1.GenerationOverlay();
             }
-            input.ReadMessage(Settings);
+            input.ReadMessage(Overlay);
             break;
           }
         }
@@ -6024,10 +1029,10 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 18: {
-            if (settings_ == null) {
-              Settings = new global::DeviceOperations.V1.GenerationSettings();
+            if (overlay_ == null) {
+              Overlay = new global::DeviceOperations.V1.GenerationOverlay();
             }
-            input.ReadMessage(Settings);
+            input.ReadMessage(Overlay);
             break;
           }
         }
@@ -6055,7 +1060,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[3]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6077,11 +1082,12 @@ namespace DeviceOperations.V1 {
     public GenerateBatchRequest(GenerateBatchRequest other) : this() {
       template_ = other.template_ != null ? other.template_.Clone() : null;
       items_ = other.items_.Clone();
+      matrix_ = other.matrix_ != null ? other.matrix_.Clone() : null;
       options_ = other.options_ != null ? other.options_.Clone() : null;
-      deviceId_ = other.deviceId_;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
       computation_ = other.computation_;
       postprocessing_ = other.postprocessing_.Clone();
-      omitImageData_ = other.omitImageData_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -6120,11 +1126,26 @@ namespace DeviceOperations.V1 {
       get { return items_; }
     }
 
+    /// <summary>Field number for the "matrix" field.</summary>
+    public const int MatrixFieldNumber = 8;
+    private global::DeviceOperations.V1.GenerationMatrix matrix_;
+    /// <summary>
+    /// Items by combination instead; 64 at most come out of it.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.GenerationMatrix Matrix {
+      get { return matrix_; }
+      set {
+        matrix_ = value;
+      }
+    }
+
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 3;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6135,18 +1156,33 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 4;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 9;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
     /// <summary>
-    /// The device to run on; empty means the default device.
+    /// How events come.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
       set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        delivery_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 4;
+    private global::DeviceOperations.V1.DevicePlacement placement_;
+    /// <summary>
+    /// Where; absent means the ready device that will be done first.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DevicePlacement Placement {
+      get { return placement_; }
+      set {
+        placement_ = value;
       }
     }
 
@@ -6179,21 +1215,6 @@ namespace DeviceOperations.V1 {
       get { return postprocessing_; }
     }
 
-    /// <summary>Field number for the "omit_image_data" field.</summary>
-    public const int OmitImageDataFieldNumber = 7;
-    private bool omitImageData_;
-    /// <summary>
-    /// Leave finished pictures out of the stream: only artifact ids come.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool OmitImageData {
-      get { return omitImageData_; }
-      set {
-        omitImageData_ = value;
-      }
-    }
-
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -6211,11 +1232,12 @@ namespace DeviceOperations.V1 {
       }
       if (!object.Equals(Template, other.Template)) return false;
       if(!items_.Equals(other.items_)) return false;
+      if (!object.Equals(Matrix, other.Matrix)) return false;
       if (!object.Equals(Options, other.Options)) return false;
-      if (DeviceId != other.DeviceId) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
       if (Computation != other.Computation) return false;
       if(!postprocessing_.Equals(other.postprocessing_)) return false;
-      if (OmitImageData != other.OmitImageData) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6225,11 +1247,12 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (template_ != null) hash ^= Template.GetHashCode();
       hash ^= items_.GetHashCode();
+      if (matrix_ != null) hash ^= Matrix.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
       if (Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) hash ^= Computation.GetHashCode();
       hash ^= postprocessing_.GetHashCode();
-      if (OmitImageData != false) hash ^= OmitImageData.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6257,18 +1280,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Options);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(34);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       if (Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) {
         output.WriteRawTag(40);
         output.WriteEnum((int) Computation);
       }
       postprocessing_.WriteTo(output, _repeated_postprocessing_codec);
-      if (OmitImageData != false) {
-        output.WriteRawTag(56);
-        output.WriteBool(OmitImageData);
+      if (matrix_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Matrix);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -6289,18 +1316,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Options);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(34);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       if (Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) {
         output.WriteRawTag(40);
         output.WriteEnum((int) Computation);
       }
       postprocessing_.WriteTo(ref output, _repeated_postprocessing_codec);
-      if (OmitImageData != false) {
-        output.WriteRawTag(56);
-        output.WriteBool(OmitImageData);
+      if (matrix_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Matrix);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -6316,19 +1347,22 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Template);
       }
       size += items_.CalculateSize(_repeated_items_codec);
+      if (matrix_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Matrix);
+      }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
       }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
+      }
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
       }
       if (Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Computation);
       }
       size += postprocessing_.CalculateSize(_repeated_postprocessing_codec);
-      if (OmitImageData != false) {
-        size += 1 + 1;
-      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -6348,22 +1382,34 @@ namespace DeviceOperations.V1 {
         Template.MergeFrom(other.Template);
       }
       items_.Add(other.items_);
+      if (other.matrix_ != null) {
+        if (matrix_ == null) {
+          Matrix = new global::DeviceOperations.V1.GenerationMatrix();
+        }
+        Matrix.MergeFrom(other.Matrix);
+      }
       if (other.options_ != null) {
         if (options_ == null) {
           Options = new global::DeviceOperations.V1.SessionOptions();
         }
         Options.MergeFrom(other.Options);
       }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
+      }
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.DevicePlacement();
+        }
+        Placement.MergeFrom(other.Placement);
       }
       if (other.Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) {
         Computation = other.Computation;
       }
       postprocessing_.Add(other.postprocessing_);
-      if (other.OmitImageData != false) {
-        OmitImageData = other.OmitImageData;
-      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -6402,7 +1448,10 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 34: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 40: {
@@ -6413,8 +1462,18 @@ namespace DeviceOperations.V1 {
             postprocessing_.AddEntriesFrom(input, _repeated_postprocessing_codec);
             break;
           }
-          case 56: {
-            OmitImageData = input.ReadBool();
+          case 66: {
+            if (matrix_ == null) {
+              Matrix = new global::DeviceOperations.V1.GenerationMatrix();
+            }
+            input.ReadMessage(Matrix);
+            break;
+          }
+          case 74: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -6455,7 +1514,10 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 34: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 40: {
@@ -6466,8 +1528,18 @@ namespace DeviceOperations.V1 {
             postprocessing_.AddEntriesFrom(ref input, _repeated_postprocessing_codec);
             break;
           }
-          case 56: {
-            OmitImageData = input.ReadBool();
+          case 66: {
+            if (matrix_ == null) {
+              Matrix = new global::DeviceOperations.V1.GenerationMatrix();
+            }
+            input.ReadMessage(Matrix);
+            break;
+          }
+          case 74: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -6496,7 +1568,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6709,7 +1781,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[5]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6953,7 +2025,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6976,7 +2048,8 @@ namespace DeviceOperations.V1 {
       scheduler_ = other.scheduler_;
       className_ = other.className_;
       spacings_ = other.spacings_.Clone();
-      supportsEta_ = other.supportsEta_;
+      timestepSpacings_ = other.timestepSpacings_.Clone();
+      options_ = other.options_;
       stochastic_ = other.stochastic_;
       callsPerStep_ = other.callsPerStep_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -7032,23 +2105,37 @@ namespace DeviceOperations.V1 {
       get { return spacings_; }
     }
 
-    /// <summary>Field number for the "supports_eta" field.</summary>
-    public const int SupportsEtaFieldNumber = 4;
-    private bool supportsEta_;
+    /// <summary>Field number for the "timestep_spacings" field.</summary>
+    public const int TimestepSpacingsFieldNumber = 4;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.TimestepSpacing> _repeated_timestepSpacings_codec
+        = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.TimestepSpacing) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.TimestepSpacing> timestepSpacings_ = new pbc::RepeatedField<global::DeviceOperations.V1.TimestepSpacing>();
     /// <summary>
-    /// Whether eta means something to it.
+    /// Timestep spacings it has beside the model's own.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool SupportsEta {
-      get { return supportsEta_; }
+    public pbc::RepeatedField<global::DeviceOperations.V1.TimestepSpacing> TimestepSpacings {
+      get { return timestepSpacings_; }
+    }
+
+    /// <summary>Field number for the "options" field.</summary>
+    public const int OptionsFieldNumber = 5;
+    private string options_ = "";
+    /// <summary>
+    /// Field of SchedulerSettings.options that it reads ("solver"); empty where it has none.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Options {
+      get { return options_; }
       set {
-        supportsEta_ = value;
+        options_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
       }
     }
 
     /// <summary>Field number for the "stochastic" field.</summary>
-    public const int StochasticFieldNumber = 5;
+    public const int StochasticFieldNumber = 6;
     private bool stochastic_;
     /// <summary>
     /// Whether it draws fresh noise while stepping.
@@ -7063,14 +2150,14 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "calls_per_step" field.</summary>
-    public const int CallsPerStepFieldNumber = 6;
-    private uint callsPerStep_;
+    public const int CallsPerStepFieldNumber = 7;
+    private int callsPerStep_;
     /// <summary>
-    /// UNet calls per step: 2 for second-order methods.
+    /// Denoiser calls per step: 2 for second-order methods.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint CallsPerStep {
+    public int CallsPerStep {
       get { return callsPerStep_; }
       set {
         callsPerStep_ = value;
@@ -7095,7 +2182,8 @@ namespace DeviceOperations.V1 {
       if (Scheduler != other.Scheduler) return false;
       if (ClassName != other.ClassName) return false;
       if(!spacings_.Equals(other.spacings_)) return false;
-      if (SupportsEta != other.SupportsEta) return false;
+      if(!timestepSpacings_.Equals(other.timestepSpacings_)) return false;
+      if (Options != other.Options) return false;
       if (Stochastic != other.Stochastic) return false;
       if (CallsPerStep != other.CallsPerStep) return false;
       return Equals(_unknownFields, other._unknownFields);
@@ -7108,7 +2196,8 @@ namespace DeviceOperations.V1 {
       if (Scheduler != global::DeviceOperations.V1.Scheduler.Unspecified) hash ^= Scheduler.GetHashCode();
       if (ClassName.Length != 0) hash ^= ClassName.GetHashCode();
       hash ^= spacings_.GetHashCode();
-      if (SupportsEta != false) hash ^= SupportsEta.GetHashCode();
+      hash ^= timestepSpacings_.GetHashCode();
+      if (Options.Length != 0) hash ^= Options.GetHashCode();
       if (Stochastic != false) hash ^= Stochastic.GetHashCode();
       if (CallsPerStep != 0) hash ^= CallsPerStep.GetHashCode();
       if (_unknownFields != null) {
@@ -7138,17 +2227,18 @@ namespace DeviceOperations.V1 {
         output.WriteString(ClassName);
       }
       spacings_.WriteTo(output, _repeated_spacings_codec);
-      if (SupportsEta != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(SupportsEta);
+      timestepSpacings_.WriteTo(output, _repeated_timestepSpacings_codec);
+      if (Options.Length != 0) {
+        output.WriteRawTag(42);
+        output.WriteString(Options);
       }
       if (Stochastic != false) {
-        output.WriteRawTag(40);
+        output.WriteRawTag(48);
         output.WriteBool(Stochastic);
       }
       if (CallsPerStep != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(CallsPerStep);
+        output.WriteRawTag(56);
+        output.WriteInt32(CallsPerStep);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -7169,17 +2259,18 @@ namespace DeviceOperations.V1 {
         output.WriteString(ClassName);
       }
       spacings_.WriteTo(ref output, _repeated_spacings_codec);
-      if (SupportsEta != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(SupportsEta);
+      timestepSpacings_.WriteTo(ref output, _repeated_timestepSpacings_codec);
+      if (Options.Length != 0) {
+        output.WriteRawTag(42);
+        output.WriteString(Options);
       }
       if (Stochastic != false) {
-        output.WriteRawTag(40);
+        output.WriteRawTag(48);
         output.WriteBool(Stochastic);
       }
       if (CallsPerStep != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(CallsPerStep);
+        output.WriteRawTag(56);
+        output.WriteInt32(CallsPerStep);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -7198,14 +2289,15 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ClassName);
       }
       size += spacings_.CalculateSize(_repeated_spacings_codec);
-      if (SupportsEta != false) {
-        size += 1 + 1;
+      size += timestepSpacings_.CalculateSize(_repeated_timestepSpacings_codec);
+      if (Options.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Options);
       }
       if (Stochastic != false) {
         size += 1 + 1;
       }
       if (CallsPerStep != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(CallsPerStep);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(CallsPerStep);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7226,8 +2318,9 @@ namespace DeviceOperations.V1 {
         ClassName = other.ClassName;
       }
       spacings_.Add(other.spacings_);
-      if (other.SupportsEta != false) {
-        SupportsEta = other.SupportsEta;
+      timestepSpacings_.Add(other.timestepSpacings_);
+      if (other.Options.Length != 0) {
+        Options = other.Options;
       }
       if (other.Stochastic != false) {
         Stochastic = other.Stochastic;
@@ -7267,16 +2360,21 @@ namespace DeviceOperations.V1 {
             spacings_.AddEntriesFrom(input, _repeated_spacings_codec);
             break;
           }
+          case 34:
           case 32: {
-            SupportsEta = input.ReadBool();
+            timestepSpacings_.AddEntriesFrom(input, _repeated_timestepSpacings_codec);
             break;
           }
-          case 40: {
-            Stochastic = input.ReadBool();
+          case 42: {
+            Options = input.ReadString();
             break;
           }
           case 48: {
-            CallsPerStep = input.ReadUInt32();
+            Stochastic = input.ReadBool();
+            break;
+          }
+          case 56: {
+            CallsPerStep = input.ReadInt32();
             break;
           }
         }
@@ -7311,16 +2409,21 @@ namespace DeviceOperations.V1 {
             spacings_.AddEntriesFrom(ref input, _repeated_spacings_codec);
             break;
           }
+          case 34:
           case 32: {
-            SupportsEta = input.ReadBool();
+            timestepSpacings_.AddEntriesFrom(ref input, _repeated_timestepSpacings_codec);
             break;
           }
-          case 40: {
-            Stochastic = input.ReadBool();
+          case 42: {
+            Options = input.ReadString();
             break;
           }
           case 48: {
-            CallsPerStep = input.ReadUInt32();
+            Stochastic = input.ReadBool();
+            break;
+          }
+          case 56: {
+            CallsPerStep = input.ReadInt32();
             break;
           }
         }
@@ -7348,7 +2451,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7661,7 +2764,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7776,13 +2879,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "native_width" field.</summary>
     public const int NativeWidthFieldNumber = 6;
-    private uint nativeWidth_;
+    private int nativeWidth_;
     /// <summary>
     /// Width used when none is asked for, in pixels.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint NativeWidth {
+    public int NativeWidth {
       get { return nativeWidth_; }
       set {
         nativeWidth_ = value;
@@ -7791,13 +2894,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "native_height" field.</summary>
     public const int NativeHeightFieldNumber = 7;
-    private uint nativeHeight_;
+    private int nativeHeight_;
     /// <summary>
     /// Height used when none is asked for, in pixels.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint NativeHeight {
+    public int NativeHeight {
       get { return nativeHeight_; }
       set {
         nativeHeight_ = value;
@@ -7834,15 +2937,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "output_formats" field.</summary>
     public const int OutputFormatsFieldNumber = 10;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageFormat> _repeated_outputFormats_codec
-        = pb::FieldCodec.ForEnum(82, x => (int) x, x => (global::DeviceOperations.V1.ImageFormat) x);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageFormat> outputFormats_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageFormat>();
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageFileFormat> _repeated_outputFormats_codec
+        = pb::FieldCodec.ForEnum(82, x => (int) x, x => (global::DeviceOperations.V1.ImageFileFormat) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageFileFormat> outputFormats_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageFileFormat>();
     /// <summary>
     /// Formats finished pictures can have.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ImageFormat> OutputFormats {
+    public pbc::RepeatedField<global::DeviceOperations.V1.ImageFileFormat> OutputFormats {
       get { return outputFormats_; }
     }
 
@@ -7938,11 +3041,11 @@ namespace DeviceOperations.V1 {
       }
       if (NativeWidth != 0) {
         output.WriteRawTag(48);
-        output.WriteUInt32(NativeWidth);
+        output.WriteInt32(NativeWidth);
       }
       if (NativeHeight != 0) {
         output.WriteRawTag(56);
-        output.WriteUInt32(NativeHeight);
+        output.WriteInt32(NativeHeight);
       }
       limits_.WriteTo(output, _repeated_limits_codec);
       features_.WriteTo(output, _repeated_features_codec);
@@ -7974,11 +3077,11 @@ namespace DeviceOperations.V1 {
       }
       if (NativeWidth != 0) {
         output.WriteRawTag(48);
-        output.WriteUInt32(NativeWidth);
+        output.WriteInt32(NativeWidth);
       }
       if (NativeHeight != 0) {
         output.WriteRawTag(56);
-        output.WriteUInt32(NativeHeight);
+        output.WriteInt32(NativeHeight);
       }
       limits_.WriteTo(ref output, _repeated_limits_codec);
       features_.WriteTo(ref output, _repeated_features_codec);
@@ -8006,10 +3109,10 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DefaultScheduler);
       }
       if (NativeWidth != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(NativeWidth);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(NativeWidth);
       }
       if (NativeHeight != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(NativeHeight);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(NativeHeight);
       }
       size += limits_.CalculateSize(_repeated_limits_codec);
       size += features_.CalculateSize(_repeated_features_codec);
@@ -8089,11 +3192,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 48: {
-            NativeWidth = input.ReadUInt32();
+            NativeWidth = input.ReadInt32();
             break;
           }
           case 56: {
-            NativeHeight = input.ReadUInt32();
+            NativeHeight = input.ReadInt32();
             break;
           }
           case 66: {
@@ -8155,11 +3258,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 48: {
-            NativeWidth = input.ReadUInt32();
+            NativeWidth = input.ReadInt32();
             break;
           }
           case 56: {
-            NativeHeight = input.ReadUInt32();
+            NativeHeight = input.ReadInt32();
             break;
           }
           case 66: {
@@ -8205,7 +3308,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[9]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8418,7 +3521,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8443,11 +3546,12 @@ namespace DeviceOperations.V1 {
       violationsOmitted_ = other.violationsOmitted_;
       effectiveSettings_ = other.effectiveSettings_ != null ? other.effectiveSettings_.Clone() : null;
       expectedPhases_ = other.expectedPhases_.Clone();
-      deviceId_ = other.deviceId_;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
       queuePosition_ = other.queuePosition_;
       memory_ = other.memory_ != null ? other.memory_.Clone() : null;
       estimatedDuration_ = other.estimatedDuration_ != null ? other.estimatedDuration_.Clone() : null;
       failure_ = other.failure_ != null ? other.failure_.Clone() : null;
+      degradations_ = other.degradations_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -8474,27 +3578,27 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "violations" field.</summary>
     public const int ViolationsFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.FieldViolation> _repeated_violations_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.FieldViolation.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation> violations_ = new pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation>();
+    private static readonly pb::FieldCodec<global::DeviceOperations.Rpc.BadRequest.Types.FieldViolation> _repeated_violations_codec
+        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.Rpc.BadRequest.Types.FieldViolation.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.Rpc.BadRequest.Types.FieldViolation> violations_ = new pbc::RepeatedField<global::DeviceOperations.Rpc.BadRequest.Types.FieldViolation>();
     /// <summary>
     /// What is wrong with it. At most 20 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation> Violations {
+    public pbc::RepeatedField<global::DeviceOperations.Rpc.BadRequest.Types.FieldViolation> Violations {
       get { return violations_; }
     }
 
     /// <summary>Field number for the "violations_omitted" field.</summary>
     public const int ViolationsOmittedFieldNumber = 3;
-    private uint violationsOmitted_;
+    private int violationsOmitted_;
     /// <summary>
     /// Violations beyond those listed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ViolationsOmitted {
+    public int ViolationsOmitted {
       get { return violationsOmitted_; }
       set {
         violationsOmitted_ = value;
@@ -8530,30 +3634,30 @@ namespace DeviceOperations.V1 {
       get { return expectedPhases_; }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 6;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 6;
+    private global::DeviceOperations.V1.PlacementDecision placement_;
     /// <summary>
-    /// The device it would run on.
+    /// Where it would run now, and why.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
+    public global::DeviceOperations.V1.PlacementDecision Placement {
+      get { return placement_; }
       set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        placement_ = value;
       }
     }
 
     /// <summary>Field number for the "queue_position" field.</summary>
     public const int QueuePositionFieldNumber = 7;
-    private uint queuePosition_;
+    private int queuePosition_;
     /// <summary>
     /// Sessions before it in that device's queue now.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint QueuePosition {
+    public int QueuePosition {
       get { return queuePosition_; }
       set {
         queuePosition_ = value;
@@ -8606,6 +3710,20 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "degradations" field.</summary>
+    public const int DegradationsFieldNumber = 11;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Degradation> _repeated_degradations_codec
+        = pb::FieldCodec.ForMessage(90, global::DeviceOperations.V1.Degradation.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Degradation> degradations_ = new pbc::RepeatedField<global::DeviceOperations.V1.Degradation>();
+    /// <summary>
+    /// What would go otherwise than asked: a prompt that is cut, a decoding in tiles.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.Degradation> Degradations {
+      get { return degradations_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -8626,11 +3744,12 @@ namespace DeviceOperations.V1 {
       if (ViolationsOmitted != other.ViolationsOmitted) return false;
       if (!object.Equals(EffectiveSettings, other.EffectiveSettings)) return false;
       if(!expectedPhases_.Equals(other.expectedPhases_)) return false;
-      if (DeviceId != other.DeviceId) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
       if (QueuePosition != other.QueuePosition) return false;
       if (!object.Equals(Memory, other.Memory)) return false;
       if (!object.Equals(EstimatedDuration, other.EstimatedDuration)) return false;
       if (!object.Equals(Failure, other.Failure)) return false;
+      if(!degradations_.Equals(other.degradations_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -8643,11 +3762,12 @@ namespace DeviceOperations.V1 {
       if (ViolationsOmitted != 0) hash ^= ViolationsOmitted.GetHashCode();
       if (effectiveSettings_ != null) hash ^= EffectiveSettings.GetHashCode();
       hash ^= expectedPhases_.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
       if (QueuePosition != 0) hash ^= QueuePosition.GetHashCode();
       if (memory_ != null) hash ^= Memory.GetHashCode();
       if (estimatedDuration_ != null) hash ^= EstimatedDuration.GetHashCode();
       if (failure_ != null) hash ^= Failure.GetHashCode();
+      hash ^= degradations_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -8673,20 +3793,20 @@ namespace DeviceOperations.V1 {
       violations_.WriteTo(output, _repeated_violations_codec);
       if (ViolationsOmitted != 0) {
         output.WriteRawTag(24);
-        output.WriteUInt32(ViolationsOmitted);
+        output.WriteInt32(ViolationsOmitted);
       }
       if (effectiveSettings_ != null) {
         output.WriteRawTag(34);
         output.WriteMessage(EffectiveSettings);
       }
       expectedPhases_.WriteTo(output, _repeated_expectedPhases_codec);
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(50);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       if (QueuePosition != 0) {
         output.WriteRawTag(56);
-        output.WriteUInt32(QueuePosition);
+        output.WriteInt32(QueuePosition);
       }
       if (memory_ != null) {
         output.WriteRawTag(66);
@@ -8700,6 +3820,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(82);
         output.WriteMessage(Failure);
       }
+      degradations_.WriteTo(output, _repeated_degradations_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -8717,20 +3838,20 @@ namespace DeviceOperations.V1 {
       violations_.WriteTo(ref output, _repeated_violations_codec);
       if (ViolationsOmitted != 0) {
         output.WriteRawTag(24);
-        output.WriteUInt32(ViolationsOmitted);
+        output.WriteInt32(ViolationsOmitted);
       }
       if (effectiveSettings_ != null) {
         output.WriteRawTag(34);
         output.WriteMessage(EffectiveSettings);
       }
       expectedPhases_.WriteTo(ref output, _repeated_expectedPhases_codec);
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(50);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       if (QueuePosition != 0) {
         output.WriteRawTag(56);
-        output.WriteUInt32(QueuePosition);
+        output.WriteInt32(QueuePosition);
       }
       if (memory_ != null) {
         output.WriteRawTag(66);
@@ -8744,6 +3865,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(82);
         output.WriteMessage(Failure);
       }
+      degradations_.WriteTo(ref output, _repeated_degradations_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -8759,17 +3881,17 @@ namespace DeviceOperations.V1 {
       }
       size += violations_.CalculateSize(_repeated_violations_codec);
       if (ViolationsOmitted != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ViolationsOmitted);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(ViolationsOmitted);
       }
       if (effectiveSettings_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(EffectiveSettings);
       }
       size += expectedPhases_.CalculateSize(_repeated_expectedPhases_codec);
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
       }
       if (QueuePosition != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(QueuePosition);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(QueuePosition);
       }
       if (memory_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Memory);
@@ -8780,6 +3902,7 @@ namespace DeviceOperations.V1 {
       if (failure_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
       }
+      size += degradations_.CalculateSize(_repeated_degradations_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -8806,8 +3929,11 @@ namespace DeviceOperations.V1 {
         EffectiveSettings.MergeFrom(other.EffectiveSettings);
       }
       expectedPhases_.Add(other.expectedPhases_);
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.PlacementDecision();
+        }
+        Placement.MergeFrom(other.Placement);
       }
       if (other.QueuePosition != 0) {
         QueuePosition = other.QueuePosition;
@@ -8830,6 +3956,7 @@ namespace DeviceOperations.V1 {
         }
         Failure.MergeFrom(other.Failure);
       }
+      degradations_.Add(other.degradations_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -8858,7 +3985,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            ViolationsOmitted = input.ReadUInt32();
+            ViolationsOmitted = input.ReadInt32();
             break;
           }
           case 34: {
@@ -8874,11 +4001,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 50: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.PlacementDecision();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 56: {
-            QueuePosition = input.ReadUInt32();
+            QueuePosition = input.ReadInt32();
             break;
           }
           case 66: {
@@ -8900,6 +4030,10 @@ namespace DeviceOperations.V1 {
               Failure = new global::DeviceOperations.V1.Failure();
             }
             input.ReadMessage(Failure);
+            break;
+          }
+          case 90: {
+            degradations_.AddEntriesFrom(input, _repeated_degradations_codec);
             break;
           }
         }
@@ -8930,7 +4064,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            ViolationsOmitted = input.ReadUInt32();
+            ViolationsOmitted = input.ReadInt32();
             break;
           }
           case 34: {
@@ -8946,11 +4080,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 50: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.PlacementDecision();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 56: {
-            QueuePosition = input.ReadUInt32();
+            QueuePosition = input.ReadInt32();
             break;
           }
           case 66: {
@@ -8972,6 +4109,10 @@ namespace DeviceOperations.V1 {
               Failure = new global::DeviceOperations.V1.Failure();
             }
             input.ReadMessage(Failure);
+            break;
+          }
+          case 90: {
+            degradations_.AddEntriesFrom(ref input, _repeated_degradations_codec);
             break;
           }
         }
@@ -9000,7 +4141,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9022,9 +4163,12 @@ namespace DeviceOperations.V1 {
     public PreviewControlImageRequest(PreviewControlImageRequest other) : this() {
       _hasBits0 = other._hasBits0;
       image_ = other.image_ != null ? other.image_.Clone() : null;
-      preprocessing_ = other.preprocessing_ != null ? other.preprocessing_.Clone() : null;
+      preprocessor_ = other.preprocessor_ != null ? other.preprocessor_.Clone() : null;
       width_ = other.width_;
       height_ = other.height_;
+      options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -9036,45 +4180,45 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "image" field.</summary>
     public const int ImageFieldNumber = 1;
-    private global::DeviceOperations.V1.ImageSource image_;
+    private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
     /// The picture.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
+    public global::DeviceOperations.V1.InputImage Image {
       get { return image_; }
       set {
         image_ = value;
       }
     }
 
-    /// <summary>Field number for the "preprocessing" field.</summary>
-    public const int PreprocessingFieldNumber = 2;
-    private global::DeviceOperations.V1.PreprocessorSettings preprocessing_;
+    /// <summary>Field number for the "preprocessor" field.</summary>
+    public const int PreprocessorFieldNumber = 2;
+    private global::DeviceOperations.V1.ControlPreprocessor preprocessor_;
     /// <summary>
     /// The preprocessor and its options.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PreprocessorSettings Preprocessing {
-      get { return preprocessing_; }
+    public global::DeviceOperations.V1.ControlPreprocessor Preprocessor {
+      get { return preprocessor_; }
       set {
-        preprocessing_ = value;
+        preprocessor_ = value;
       }
     }
 
     /// <summary>Field number for the "width" field.</summary>
     public const int WidthFieldNumber = 3;
-    private readonly static uint WidthDefaultValue = 0;
+    private readonly static int WidthDefaultValue = 0;
 
-    private uint width_;
+    private int width_;
     /// <summary>
     /// Width in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Width {
+    public int Width {
       get { if ((_hasBits0 & 1) != 0) { return width_; } else { return WidthDefaultValue; } }
       set {
         _hasBits0 |= 1;
@@ -9096,15 +4240,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "height" field.</summary>
     public const int HeightFieldNumber = 4;
-    private readonly static uint HeightDefaultValue = 0;
+    private readonly static int HeightDefaultValue = 0;
 
-    private uint height_;
+    private int height_;
     /// <summary>
     /// Height in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Height {
+    public int Height {
       get { if ((_hasBits0 & 2) != 0) { return height_; } else { return HeightDefaultValue; } }
       set {
         _hasBits0 |= 2;
@@ -9124,6 +4268,51 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~2;
     }
 
+    /// <summary>Field number for the "options" field.</summary>
+    public const int OptionsFieldNumber = 5;
+    private global::DeviceOperations.V1.SessionOptions options_;
+    /// <summary>
+    /// Idempotency, priority, timeouts, what a lost stream means.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionOptions Options {
+      get { return options_; }
+      set {
+        options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 7;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 6;
+    private global::DeviceOperations.V1.DevicePlacement placement_;
+    /// <summary>
+    /// Where; absent means the ready device that will be done first.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DevicePlacement Placement {
+      get { return placement_; }
+      set {
+        placement_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -9140,9 +4329,12 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Image, other.Image)) return false;
-      if (!object.Equals(Preprocessing, other.Preprocessing)) return false;
+      if (!object.Equals(Preprocessor, other.Preprocessor)) return false;
       if (Width != other.Width) return false;
       if (Height != other.Height) return false;
+      if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9151,9 +4343,12 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (image_ != null) hash ^= Image.GetHashCode();
-      if (preprocessing_ != null) hash ^= Preprocessing.GetHashCode();
+      if (preprocessor_ != null) hash ^= Preprocessor.GetHashCode();
       if (HasWidth) hash ^= Width.GetHashCode();
       if (HasHeight) hash ^= Height.GetHashCode();
+      if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9176,17 +4371,29 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Image);
       }
-      if (preprocessing_ != null) {
+      if (preprocessor_ != null) {
         output.WriteRawTag(18);
-        output.WriteMessage(Preprocessing);
+        output.WriteMessage(Preprocessor);
       }
       if (HasWidth) {
         output.WriteRawTag(24);
-        output.WriteUInt32(Width);
+        output.WriteInt32(Width);
       }
       if (HasHeight) {
         output.WriteRawTag(32);
-        output.WriteUInt32(Height);
+        output.WriteInt32(Height);
+      }
+      if (options_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Options);
+      }
+      if (placement_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Placement);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -9202,17 +4409,29 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Image);
       }
-      if (preprocessing_ != null) {
+      if (preprocessor_ != null) {
         output.WriteRawTag(18);
-        output.WriteMessage(Preprocessing);
+        output.WriteMessage(Preprocessor);
       }
       if (HasWidth) {
         output.WriteRawTag(24);
-        output.WriteUInt32(Width);
+        output.WriteInt32(Width);
       }
       if (HasHeight) {
         output.WriteRawTag(32);
-        output.WriteUInt32(Height);
+        output.WriteInt32(Height);
+      }
+      if (options_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Options);
+      }
+      if (placement_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Placement);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -9227,14 +4446,23 @@ namespace DeviceOperations.V1 {
       if (image_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
       }
-      if (preprocessing_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Preprocessing);
+      if (preprocessor_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Preprocessor);
       }
       if (HasWidth) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Width);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Width);
       }
       if (HasHeight) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Height);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
+      }
+      if (options_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
+      }
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9250,21 +4478,39 @@ namespace DeviceOperations.V1 {
       }
       if (other.image_ != null) {
         if (image_ == null) {
-          Image = new global::DeviceOperations.V1.ImageSource();
+          Image = new global::DeviceOperations.V1.InputImage();
         }
         Image.MergeFrom(other.Image);
       }
-      if (other.preprocessing_ != null) {
-        if (preprocessing_ == null) {
-          Preprocessing = new global::DeviceOperations.V1.PreprocessorSettings();
+      if (other.preprocessor_ != null) {
+        if (preprocessor_ == null) {
+          Preprocessor = new global::DeviceOperations.V1.ControlPreprocessor();
         }
-        Preprocessing.MergeFrom(other.Preprocessing);
+        Preprocessor.MergeFrom(other.Preprocessor);
       }
       if (other.HasWidth) {
         Width = other.Width;
       }
       if (other.HasHeight) {
         Height = other.Height;
+      }
+      if (other.options_ != null) {
+        if (options_ == null) {
+          Options = new global::DeviceOperations.V1.SessionOptions();
+        }
+        Options.MergeFrom(other.Options);
+      }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
+      }
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.DevicePlacement();
+        }
+        Placement.MergeFrom(other.Placement);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -9287,24 +4533,45 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
+              Image = new global::DeviceOperations.V1.InputImage();
             }
             input.ReadMessage(Image);
             break;
           }
           case 18: {
-            if (preprocessing_ == null) {
-              Preprocessing = new global::DeviceOperations.V1.PreprocessorSettings();
+            if (preprocessor_ == null) {
+              Preprocessor = new global::DeviceOperations.V1.ControlPreprocessor();
             }
-            input.ReadMessage(Preprocessing);
+            input.ReadMessage(Preprocessor);
             break;
           }
           case 24: {
-            Width = input.ReadUInt32();
+            Width = input.ReadInt32();
             break;
           }
           case 32: {
-            Height = input.ReadUInt32();
+            Height = input.ReadInt32();
+            break;
+          }
+          case 42: {
+            if (options_ == null) {
+              Options = new global::DeviceOperations.V1.SessionOptions();
+            }
+            input.ReadMessage(Options);
+            break;
+          }
+          case 50: {
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
+            break;
+          }
+          case 58: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -9328,24 +4595,45 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
+              Image = new global::DeviceOperations.V1.InputImage();
             }
             input.ReadMessage(Image);
             break;
           }
           case 18: {
-            if (preprocessing_ == null) {
-              Preprocessing = new global::DeviceOperations.V1.PreprocessorSettings();
+            if (preprocessor_ == null) {
+              Preprocessor = new global::DeviceOperations.V1.ControlPreprocessor();
             }
-            input.ReadMessage(Preprocessing);
+            input.ReadMessage(Preprocessor);
             break;
           }
           case 24: {
-            Width = input.ReadUInt32();
+            Width = input.ReadInt32();
             break;
           }
           case 32: {
-            Height = input.ReadUInt32();
+            Height = input.ReadInt32();
+            break;
+          }
+          case 42: {
+            if (options_ == null) {
+              Options = new global::DeviceOperations.V1.SessionOptions();
+            }
+            input.ReadMessage(Options);
+            break;
+          }
+          case 50: {
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
+            break;
+          }
+          case 58: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -9356,7 +4644,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What the preprocessor made.
+  /// One event of a preprocessing.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class PreviewControlImageResponse : pb::IMessage<PreviewControlImageResponse>
@@ -9373,7 +4661,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9393,8 +4681,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public PreviewControlImageResponse(PreviewControlImageResponse other) : this() {
-      image_ = other.image_;
-      artifactId_ = other.artifactId_;
+      event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -9404,33 +4691,18 @@ namespace DeviceOperations.V1 {
       return new PreviewControlImageResponse(this);
     }
 
-    /// <summary>Field number for the "image" field.</summary>
-    public const int ImageFieldNumber = 1;
-    private pb::ByteString image_ = pb::ByteString.Empty;
+    /// <summary>Field number for the "event" field.</summary>
+    public const int EventFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
-    /// The control picture as PNG. At most 3145728 bytes.
+    /// The event.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pb::ByteString Image {
-      get { return image_; }
+    public global::DeviceOperations.V1.SessionEvent Event {
+      get { return event_; }
       set {
-        image_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "artifact_id" field.</summary>
-    public const int ArtifactIdFieldNumber = 2;
-    private string artifactId_ = "";
-    /// <summary>
-    /// The same, kept: use it with PREPROCESSOR_NONE.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ArtifactId {
-      get { return artifactId_; }
-      set {
-        artifactId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        event_ = value;
       }
     }
 
@@ -9449,8 +4721,7 @@ namespace DeviceOperations.V1 {
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (Image != other.Image) return false;
-      if (ArtifactId != other.ArtifactId) return false;
+      if (!object.Equals(Event, other.Event)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9458,8 +4729,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (Image.Length != 0) hash ^= Image.GetHashCode();
-      if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
+      if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9478,13 +4748,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (Image.Length != 0) {
+      if (event_ != null) {
         output.WriteRawTag(10);
-        output.WriteBytes(Image);
-      }
-      if (ArtifactId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(ArtifactId);
+        output.WriteMessage(Event);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -9496,13 +4762,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Image.Length != 0) {
+      if (event_ != null) {
         output.WriteRawTag(10);
-        output.WriteBytes(Image);
-      }
-      if (ArtifactId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(ArtifactId);
+        output.WriteMessage(Event);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -9514,11 +4776,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (Image.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeBytesSize(Image);
-      }
-      if (ArtifactId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
+      if (event_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9532,11 +4791,11 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.Image.Length != 0) {
-        Image = other.Image;
-      }
-      if (other.ArtifactId.Length != 0) {
-        ArtifactId = other.ArtifactId;
+      if (other.event_ != null) {
+        if (event_ == null) {
+          Event = new global::DeviceOperations.V1.SessionEvent();
+        }
+        Event.MergeFrom(other.Event);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -9558,11 +4817,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            Image = input.ReadBytes();
-            break;
-          }
-          case 18: {
-            ArtifactId = input.ReadString();
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
+            }
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -9585,11 +4843,717 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            Image = input.ReadBytes();
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
+            }
+            input.ReadMessage(Event);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// A picture to read marks from.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class VerifyImageRequest : pb::IMessage<VerifyImageRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<VerifyImageRequest> _parser = new pb::MessageParser<VerifyImageRequest>(() => new VerifyImageRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<VerifyImageRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[13]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyImageRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyImageRequest(VerifyImageRequest other) : this() {
+      image_ = other.image_ != null ? other.image_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyImageRequest Clone() {
+      return new VerifyImageRequest(this);
+    }
+
+    /// <summary>Field number for the "image" field.</summary>
+    public const int ImageFieldNumber = 1;
+    private global::DeviceOperations.V1.InputImage image_;
+    /// <summary>
+    /// The picture.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.InputImage Image {
+      get { return image_; }
+      set {
+        image_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as VerifyImageRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(VerifyImageRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Image, other.Image)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (image_ != null) hash ^= Image.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (image_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Image);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (image_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Image);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (image_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(VerifyImageRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.image_ != null) {
+        if (image_ == null) {
+          Image = new global::DeviceOperations.V1.InputImage();
+        }
+        Image.MergeFrom(other.Image);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (image_ == null) {
+              Image = new global::DeviceOperations.V1.InputImage();
+            }
+            input.ReadMessage(Image);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (image_ == null) {
+              Image = new global::DeviceOperations.V1.InputImage();
+            }
+            input.ReadMessage(Image);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// What a picture's marks say.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class VerifyImageResponse : pb::IMessage<VerifyImageResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<VerifyImageResponse> _parser = new pb::MessageParser<VerifyImageResponse>(() => new VerifyImageResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<VerifyImageResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[14]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyImageResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyImageResponse(VerifyImageResponse other) : this() {
+      signature_ = other.signature_;
+      signer_ = other.signer_;
+      signTime_ = other.signTime_ != null ? other.signTime_.Clone() : null;
+      generator_ = other.generator_;
+      watermarkFound_ = other.watermarkFound_;
+      watermarkConfidence_ = other.watermarkConfidence_;
+      parameters_ = other.parameters_;
+      sessionId_ = other.sessionId_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyImageResponse Clone() {
+      return new VerifyImageResponse(this);
+    }
+
+    /// <summary>Field number for the "signature" field.</summary>
+    public const int SignatureFieldNumber = 1;
+    private global::DeviceOperations.V1.SignatureState signature_ = global::DeviceOperations.V1.SignatureState.Unspecified;
+    /// <summary>
+    /// The C2PA manifest's signature.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SignatureState Signature {
+      get { return signature_; }
+      set {
+        signature_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "signer" field.</summary>
+    public const int SignerFieldNumber = 2;
+    private string signer_ = "";
+    /// <summary>
+    /// Who signed, as the certificate says; empty without a signature.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Signer {
+      get { return signer_; }
+      set {
+        signer_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "sign_time" field.</summary>
+    public const int SignTimeFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp signTime_;
+    /// <summary>
+    /// When it was signed; absent without a signature.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SignTime {
+      get { return signTime_; }
+      set {
+        signTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "generator" field.</summary>
+    public const int GeneratorFieldNumber = 4;
+    private string generator_ = "";
+    /// <summary>
+    /// What made it, as the manifest says ("device-operations 0.3.0"); empty without one.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Generator {
+      get { return generator_; }
+      set {
+        generator_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "watermark_found" field.</summary>
+    public const int WatermarkFoundFieldNumber = 5;
+    private bool watermarkFound_;
+    /// <summary>
+    /// Whether the invisible mark of this server was found.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool WatermarkFound {
+      get { return watermarkFound_; }
+      set {
+        watermarkFound_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "watermark_confidence" field.</summary>
+    public const int WatermarkConfidenceFieldNumber = 6;
+    private double watermarkConfidence_;
+    /// <summary>
+    /// How sure that is, from 0 to 1.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double WatermarkConfidence {
+      get { return watermarkConfidence_; }
+      set {
+        watermarkConfidence_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "parameters" field.</summary>
+    public const int ParametersFieldNumber = 7;
+    private string parameters_ = "";
+    /// <summary>
+    /// The generation parameters in the file; empty where there are none. At most 65536
+    /// characters.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Parameters {
+      get { return parameters_; }
+      set {
+        parameters_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "session_id" field.</summary>
+    public const int SessionIdFieldNumber = 8;
+    private string sessionId_ = "";
+    /// <summary>
+    /// The session that made it, where this server still knows; empty otherwise.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string SessionId {
+      get { return sessionId_; }
+      set {
+        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as VerifyImageResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(VerifyImageResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Signature != other.Signature) return false;
+      if (Signer != other.Signer) return false;
+      if (!object.Equals(SignTime, other.SignTime)) return false;
+      if (Generator != other.Generator) return false;
+      if (WatermarkFound != other.WatermarkFound) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(WatermarkConfidence, other.WatermarkConfidence)) return false;
+      if (Parameters != other.Parameters) return false;
+      if (SessionId != other.SessionId) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Signature != global::DeviceOperations.V1.SignatureState.Unspecified) hash ^= Signature.GetHashCode();
+      if (Signer.Length != 0) hash ^= Signer.GetHashCode();
+      if (signTime_ != null) hash ^= SignTime.GetHashCode();
+      if (Generator.Length != 0) hash ^= Generator.GetHashCode();
+      if (WatermarkFound != false) hash ^= WatermarkFound.GetHashCode();
+      if (WatermarkConfidence != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(WatermarkConfidence);
+      if (Parameters.Length != 0) hash ^= Parameters.GetHashCode();
+      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Signature != global::DeviceOperations.V1.SignatureState.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Signature);
+      }
+      if (Signer.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(Signer);
+      }
+      if (signTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SignTime);
+      }
+      if (Generator.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(Generator);
+      }
+      if (WatermarkFound != false) {
+        output.WriteRawTag(40);
+        output.WriteBool(WatermarkFound);
+      }
+      if (WatermarkConfidence != 0D) {
+        output.WriteRawTag(49);
+        output.WriteDouble(WatermarkConfidence);
+      }
+      if (Parameters.Length != 0) {
+        output.WriteRawTag(58);
+        output.WriteString(Parameters);
+      }
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(66);
+        output.WriteString(SessionId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Signature != global::DeviceOperations.V1.SignatureState.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Signature);
+      }
+      if (Signer.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(Signer);
+      }
+      if (signTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SignTime);
+      }
+      if (Generator.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(Generator);
+      }
+      if (WatermarkFound != false) {
+        output.WriteRawTag(40);
+        output.WriteBool(WatermarkFound);
+      }
+      if (WatermarkConfidence != 0D) {
+        output.WriteRawTag(49);
+        output.WriteDouble(WatermarkConfidence);
+      }
+      if (Parameters.Length != 0) {
+        output.WriteRawTag(58);
+        output.WriteString(Parameters);
+      }
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(66);
+        output.WriteString(SessionId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Signature != global::DeviceOperations.V1.SignatureState.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Signature);
+      }
+      if (Signer.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Signer);
+      }
+      if (signTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SignTime);
+      }
+      if (Generator.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Generator);
+      }
+      if (WatermarkFound != false) {
+        size += 1 + 1;
+      }
+      if (WatermarkConfidence != 0D) {
+        size += 1 + 8;
+      }
+      if (Parameters.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Parameters);
+      }
+      if (SessionId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(VerifyImageResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Signature != global::DeviceOperations.V1.SignatureState.Unspecified) {
+        Signature = other.Signature;
+      }
+      if (other.Signer.Length != 0) {
+        Signer = other.Signer;
+      }
+      if (other.signTime_ != null) {
+        if (signTime_ == null) {
+          SignTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SignTime.MergeFrom(other.SignTime);
+      }
+      if (other.Generator.Length != 0) {
+        Generator = other.Generator;
+      }
+      if (other.WatermarkFound != false) {
+        WatermarkFound = other.WatermarkFound;
+      }
+      if (other.WatermarkConfidence != 0D) {
+        WatermarkConfidence = other.WatermarkConfidence;
+      }
+      if (other.Parameters.Length != 0) {
+        Parameters = other.Parameters;
+      }
+      if (other.SessionId.Length != 0) {
+        SessionId = other.SessionId;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            Signature = (global::DeviceOperations.V1.SignatureState) input.ReadEnum();
             break;
           }
           case 18: {
-            ArtifactId = input.ReadString();
+            Signer = input.ReadString();
+            break;
+          }
+          case 26: {
+            if (signTime_ == null) {
+              SignTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SignTime);
+            break;
+          }
+          case 34: {
+            Generator = input.ReadString();
+            break;
+          }
+          case 40: {
+            WatermarkFound = input.ReadBool();
+            break;
+          }
+          case 49: {
+            WatermarkConfidence = input.ReadDouble();
+            break;
+          }
+          case 58: {
+            Parameters = input.ReadString();
+            break;
+          }
+          case 66: {
+            SessionId = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            Signature = (global::DeviceOperations.V1.SignatureState) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            Signer = input.ReadString();
+            break;
+          }
+          case 26: {
+            if (signTime_ == null) {
+              SignTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SignTime);
+            break;
+          }
+          case 34: {
+            Generator = input.ReadString();
+            break;
+          }
+          case 40: {
+            WatermarkFound = input.ReadBool();
+            break;
+          }
+          case 49: {
+            WatermarkConfidence = input.ReadDouble();
+            break;
+          }
+          case 58: {
+            Parameters = input.ReadString();
+            break;
+          }
+          case 66: {
+            SessionId = input.ReadString();
             break;
           }
         }
@@ -9617,7 +5581,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9861,7 +5825,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9904,13 +5868,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "completed_count" field.</summary>
     public const int CompletedCountFieldNumber = 1;
-    private ulong completedCount_;
+    private long completedCount_;
     /// <summary>
     /// Sessions that completed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong CompletedCount {
+    public long CompletedCount {
       get { return completedCount_; }
       set {
         completedCount_ = value;
@@ -9919,13 +5883,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "failed_count" field.</summary>
     public const int FailedCountFieldNumber = 2;
-    private ulong failedCount_;
+    private long failedCount_;
     /// <summary>
     /// Sessions that failed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong FailedCount {
+    public long FailedCount {
       get { return failedCount_; }
       set {
         failedCount_ = value;
@@ -9934,13 +5898,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "cancelled_count" field.</summary>
     public const int CancelledCountFieldNumber = 3;
-    private ulong cancelledCount_;
+    private long cancelledCount_;
     /// <summary>
     /// Sessions that were cancelled.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong CancelledCount {
+    public long CancelledCount {
       get { return cancelledCount_; }
       set {
         cancelledCount_ = value;
@@ -9949,13 +5913,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "image_count" field.</summary>
     public const int ImageCountFieldNumber = 4;
-    private ulong imageCount_;
+    private long imageCount_;
     /// <summary>
     /// Pictures finished.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong ImageCount {
+    public long ImageCount {
       get { return imageCount_; }
       set {
         imageCount_ = value;
@@ -10069,13 +6033,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "text_cache_hits" field.</summary>
     public const int TextCacheHitsFieldNumber = 12;
-    private ulong textCacheHits_;
+    private long textCacheHits_;
     /// <summary>
     /// Prompts whose embeddings were used again.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong TextCacheHits {
+    public long TextCacheHits {
       get { return textCacheHits_; }
       set {
         textCacheHits_ = value;
@@ -10116,10 +6080,10 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (CompletedCount != 0UL) hash ^= CompletedCount.GetHashCode();
-      if (FailedCount != 0UL) hash ^= FailedCount.GetHashCode();
-      if (CancelledCount != 0UL) hash ^= CancelledCount.GetHashCode();
-      if (ImageCount != 0UL) hash ^= ImageCount.GetHashCode();
+      if (CompletedCount != 0L) hash ^= CompletedCount.GetHashCode();
+      if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
+      if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
+      if (ImageCount != 0L) hash ^= ImageCount.GetHashCode();
       if (queue_ != null) hash ^= Queue.GetHashCode();
       if (load_ != null) hash ^= Load.GetHashCode();
       if (encodeText_ != null) hash ^= EncodeText.GetHashCode();
@@ -10127,7 +6091,7 @@ namespace DeviceOperations.V1 {
       if (decode_ != null) hash ^= Decode.GetHashCode();
       if (encodeImage_ != null) hash ^= EncodeImage.GetHashCode();
       if (cancel_ != null) hash ^= Cancel.GetHashCode();
-      if (TextCacheHits != 0UL) hash ^= TextCacheHits.GetHashCode();
+      if (TextCacheHits != 0L) hash ^= TextCacheHits.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -10146,21 +6110,21 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (CompletedCount != 0UL) {
+      if (CompletedCount != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(CompletedCount);
+        output.WriteInt64(CompletedCount);
       }
-      if (FailedCount != 0UL) {
+      if (FailedCount != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(FailedCount);
+        output.WriteInt64(FailedCount);
       }
-      if (CancelledCount != 0UL) {
+      if (CancelledCount != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(CancelledCount);
+        output.WriteInt64(CancelledCount);
       }
-      if (ImageCount != 0UL) {
+      if (ImageCount != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(ImageCount);
+        output.WriteInt64(ImageCount);
       }
       if (queue_ != null) {
         output.WriteRawTag(42);
@@ -10190,9 +6154,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(90);
         output.WriteMessage(Cancel);
       }
-      if (TextCacheHits != 0UL) {
+      if (TextCacheHits != 0L) {
         output.WriteRawTag(96);
-        output.WriteUInt64(TextCacheHits);
+        output.WriteInt64(TextCacheHits);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -10204,21 +6168,21 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (CompletedCount != 0UL) {
+      if (CompletedCount != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(CompletedCount);
+        output.WriteInt64(CompletedCount);
       }
-      if (FailedCount != 0UL) {
+      if (FailedCount != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(FailedCount);
+        output.WriteInt64(FailedCount);
       }
-      if (CancelledCount != 0UL) {
+      if (CancelledCount != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(CancelledCount);
+        output.WriteInt64(CancelledCount);
       }
-      if (ImageCount != 0UL) {
+      if (ImageCount != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(ImageCount);
+        output.WriteInt64(ImageCount);
       }
       if (queue_ != null) {
         output.WriteRawTag(42);
@@ -10248,9 +6212,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(90);
         output.WriteMessage(Cancel);
       }
-      if (TextCacheHits != 0UL) {
+      if (TextCacheHits != 0L) {
         output.WriteRawTag(96);
-        output.WriteUInt64(TextCacheHits);
+        output.WriteInt64(TextCacheHits);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -10262,17 +6226,17 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (CompletedCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(CompletedCount);
+      if (CompletedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CompletedCount);
       }
-      if (FailedCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(FailedCount);
+      if (FailedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FailedCount);
       }
-      if (CancelledCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(CancelledCount);
+      if (CancelledCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CancelledCount);
       }
-      if (ImageCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(ImageCount);
+      if (ImageCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(ImageCount);
       }
       if (queue_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Queue);
@@ -10295,8 +6259,8 @@ namespace DeviceOperations.V1 {
       if (cancel_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Cancel);
       }
-      if (TextCacheHits != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(TextCacheHits);
+      if (TextCacheHits != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(TextCacheHits);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -10310,16 +6274,16 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.CompletedCount != 0UL) {
+      if (other.CompletedCount != 0L) {
         CompletedCount = other.CompletedCount;
       }
-      if (other.FailedCount != 0UL) {
+      if (other.FailedCount != 0L) {
         FailedCount = other.FailedCount;
       }
-      if (other.CancelledCount != 0UL) {
+      if (other.CancelledCount != 0L) {
         CancelledCount = other.CancelledCount;
       }
-      if (other.ImageCount != 0UL) {
+      if (other.ImageCount != 0L) {
         ImageCount = other.ImageCount;
       }
       if (other.queue_ != null) {
@@ -10364,7 +6328,7 @@ namespace DeviceOperations.V1 {
         }
         Cancel.MergeFrom(other.Cancel);
       }
-      if (other.TextCacheHits != 0UL) {
+      if (other.TextCacheHits != 0L) {
         TextCacheHits = other.TextCacheHits;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -10387,19 +6351,19 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            CompletedCount = input.ReadUInt64();
+            CompletedCount = input.ReadInt64();
             break;
           }
           case 16: {
-            FailedCount = input.ReadUInt64();
+            FailedCount = input.ReadInt64();
             break;
           }
           case 24: {
-            CancelledCount = input.ReadUInt64();
+            CancelledCount = input.ReadInt64();
             break;
           }
           case 32: {
-            ImageCount = input.ReadUInt64();
+            ImageCount = input.ReadInt64();
             break;
           }
           case 42: {
@@ -10452,7 +6416,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 96: {
-            TextCacheHits = input.ReadUInt64();
+            TextCacheHits = input.ReadInt64();
             break;
           }
         }
@@ -10475,19 +6439,19 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            CompletedCount = input.ReadUInt64();
+            CompletedCount = input.ReadInt64();
             break;
           }
           case 16: {
-            FailedCount = input.ReadUInt64();
+            FailedCount = input.ReadInt64();
             break;
           }
           case 24: {
-            CancelledCount = input.ReadUInt64();
+            CancelledCount = input.ReadInt64();
             break;
           }
           case 32: {
-            ImageCount = input.ReadUInt64();
+            ImageCount = input.ReadInt64();
             break;
           }
           case 42: {
@@ -10540,7 +6504,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 96: {
-            TextCacheHits = input.ReadUInt64();
+            TextCacheHits = input.ReadInt64();
             break;
           }
         }

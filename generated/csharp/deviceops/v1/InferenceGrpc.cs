@@ -73,6 +73,10 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.PreviewControlImageResponse> __Marshaller_deviceops_v1_PreviewControlImageResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.PreviewControlImageResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.VerifyImageRequest> __Marshaller_deviceops_v1_VerifyImageRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.VerifyImageRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.VerifyImageResponse> __Marshaller_deviceops_v1_VerifyImageResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.VerifyImageResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.GetInferenceStatisticsRequest> __Marshaller_deviceops_v1_GetInferenceStatisticsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetInferenceStatisticsRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.GetInferenceStatisticsResponse> __Marshaller_deviceops_v1_GetInferenceStatisticsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser));
@@ -111,11 +115,19 @@ namespace DeviceOperations.V1 {
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.PreviewControlImageRequest, global::DeviceOperations.V1.PreviewControlImageResponse> __Method_PreviewControlImage = new grpc::Method<global::DeviceOperations.V1.PreviewControlImageRequest, global::DeviceOperations.V1.PreviewControlImageResponse>(
-        grpc::MethodType.Unary,
+        grpc::MethodType.ServerStreaming,
         __ServiceName,
         "PreviewControlImage",
         __Marshaller_deviceops_v1_PreviewControlImageRequest,
         __Marshaller_deviceops_v1_PreviewControlImageResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.VerifyImageRequest, global::DeviceOperations.V1.VerifyImageResponse> __Method_VerifyImage = new grpc::Method<global::DeviceOperations.V1.VerifyImageRequest, global::DeviceOperations.V1.VerifyImageResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "VerifyImage",
+        __Marshaller_deviceops_v1_VerifyImageRequest,
+        __Marshaller_deviceops_v1_VerifyImageResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.GetInferenceStatisticsRequest, global::DeviceOperations.V1.GetInferenceStatisticsResponse> __Method_GetInferenceStatistics = new grpc::Method<global::DeviceOperations.V1.GetInferenceStatisticsRequest, global::DeviceOperations.V1.GetInferenceStatisticsResponse>(
@@ -278,7 +290,7 @@ namespace DeviceOperations.V1 {
       /// Draw one to nine pictures. The first event (accepted) leaves at once; one terminal
       /// event ends the stream, and a failed or cancelled session ends the call with the same
       /// code. Cancel by dropping the call (unless on_disconnect is DETACH) or with
-      /// ProcessingService.ControlSession: denoising stops after the current step.
+      /// ProcessingService.CancelSession: denoising stops after the current step.
       /// Errors: INVALID_ARGUMENT (any content reason), NOT_FOUND (MODEL_NOT_FOUND,
       /// DEVICE_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (any
       /// MODEL_ reason, DEVICE_UNSUPPORTED, NON_FINITE_OUTPUT), DATA_LOSS
@@ -303,7 +315,7 @@ namespace DeviceOperations.V1 {
       /// Draw one to nine pictures. The first event (accepted) leaves at once; one terminal
       /// event ends the stream, and a failed or cancelled session ends the call with the same
       /// code. Cancel by dropping the call (unless on_disconnect is DETACH) or with
-      /// ProcessingService.ControlSession: denoising stops after the current step.
+      /// ProcessingService.CancelSession: denoising stops after the current step.
       /// Errors: INVALID_ARGUMENT (any content reason), NOT_FOUND (MODEL_NOT_FOUND,
       /// DEVICE_NOT_FOUND, ARTIFACT_NOT_FOUND, POLICY_NOT_FOUND), FAILED_PRECONDITION (any
       /// MODEL_ reason, DEVICE_UNSUPPORTED, NON_FINITE_OUTPUT), DATA_LOSS
@@ -355,40 +367,69 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_GenerateBatch, null, options, request);
       }
       /// <summary>
-      /// What a ControlNet preprocessor makes of a picture, to look at before generating.
+      /// What a ControlNet preprocessor makes of a picture, to look at before generating: a session
+      /// with one picture, which can be used as a control picture as it is.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
       /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
-      /// NOT_FOUND (ARTIFACT_NOT_FOUND).
+      /// NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
       /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
-      /// <returns>The response received from the server.</returns>
+      /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.PreviewControlImageResponse PreviewControlImage(global::DeviceOperations.V1.PreviewControlImageRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.PreviewControlImageResponse> PreviewControlImage(global::DeviceOperations.V1.PreviewControlImageRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
         return PreviewControlImage(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// What a ControlNet preprocessor makes of a picture, to look at before generating.
+      /// What a ControlNet preprocessor makes of a picture, to look at before generating: a session
+      /// with one picture, which can be used as a control picture as it is.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
       /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
-      /// NOT_FOUND (ARTIFACT_NOT_FOUND).
+      /// NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.PreviewControlImageResponse> PreviewControlImage(global::DeviceOperations.V1.PreviewControlImageRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncServerStreamingCall(__Method_PreviewControlImage, null, options, request);
+      }
+      /// <summary>
+      /// Read a picture's marks: who signed that it was made by a model, and what was drawn with.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+      /// IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.VerifyImageResponse VerifyImage(global::DeviceOperations.V1.VerifyImageRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return VerifyImage(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Read a picture's marks: who signed that it was made by a model, and what was drawn with.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
+      /// IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.PreviewControlImageResponse PreviewControlImage(global::DeviceOperations.V1.PreviewControlImageRequest request, grpc::CallOptions options)
+      public virtual global::DeviceOperations.V1.VerifyImageResponse VerifyImage(global::DeviceOperations.V1.VerifyImageRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.BlockingUnaryCall(__Method_PreviewControlImage, null, options, request);
+        return CallInvoker.BlockingUnaryCall(__Method_VerifyImage, null, options, request);
       }
       /// <summary>
-      /// What a ControlNet preprocessor makes of a picture, to look at before generating.
+      /// Read a picture's marks: who signed that it was made by a model, and what was drawn with.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
-      /// NOT_FOUND (ARTIFACT_NOT_FOUND).
+      /// IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -396,23 +437,22 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.PreviewControlImageResponse> PreviewControlImageAsync(global::DeviceOperations.V1.PreviewControlImageRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.VerifyImageResponse> VerifyImageAsync(global::DeviceOperations.V1.VerifyImageRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return PreviewControlImageAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return VerifyImageAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// What a ControlNet preprocessor makes of a picture, to look at before generating.
+      /// Read a picture's marks: who signed that it was made by a model, and what was drawn with.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
-      /// NOT_FOUND (ARTIFACT_NOT_FOUND).
+      /// IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.PreviewControlImageResponse> PreviewControlImageAsync(global::DeviceOperations.V1.PreviewControlImageRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.VerifyImageResponse> VerifyImageAsync(global::DeviceOperations.V1.VerifyImageRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncUnaryCall(__Method_PreviewControlImage, null, options, request);
+        return CallInvoker.AsyncUnaryCall(__Method_VerifyImage, null, options, request);
       }
       /// <summary>
       /// Counts and times since start: where the time of generations goes.

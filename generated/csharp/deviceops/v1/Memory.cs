@@ -25,241 +25,194 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "ChlkZXZpY2VvcHMvdjEvbWVtb3J5LnByb3RvEgxkZXZpY2VvcHMudjEaGWRl",
-            "dmljZW9wcy92MS9jb21tb24ucHJvdG8aGWRldmljZW9wcy92MS9kZXZpY2Uu",
-            "cHJvdG8aGmRldmljZW9wcy92MS9zZXNzaW9uLnByb3RvGh5nb29nbGUvcHJv",
-            "dG9idWYvZHVyYXRpb24ucHJvdG8aH2dvb2dsZS9wcm90b2J1Zi90aW1lc3Rh",
-            "bXAucHJvdG8iVQoLTWVtb3J5UGxhY2USEwoJZGV2aWNlX2lkGAEgASgJSAAS",
-            "KAoEaG9zdBgCIAEoCzIYLmRldmljZW9wcy52MS5Ib3N0TWVtb3J5SABCBwoF",
-            "cGxhY2UiHAoKSG9zdE1lbW9yeRIOCgZwaW5uZWQYASABKAgiKwoWR2V0TWVt",
-            "b3J5U3RhdHVzUmVxdWVzdBIRCglkZXZpY2VfaWQYASABKAkiqAIKEEhvc3RN",
-            "ZW1vcnlTdGF0dXMSJwoFdG90YWwYASABKAsyGC5kZXZpY2VvcHMudjEuQnl0",
-            "ZUZpZ3VyZRIrCglhdmFpbGFibGUYAiABKAsyGC5kZXZpY2VvcHMudjEuQnl0",
-            "ZUZpZ3VyZRIwCg51c2VkX2J5X3NlcnZlchgDIAEoCzIYLmRldmljZW9wcy52",
-            "MS5CeXRlRmlndXJlEiwKCnN3YXBfdG90YWwYBCABKAsyGC5kZXZpY2VvcHMu",
-            "djEuQnl0ZUZpZ3VyZRIrCglzd2FwX3VzZWQYBSABKAsyGC5kZXZpY2VvcHMu",
-            "djEuQnl0ZUZpZ3VyZRIxCg9jb250YWluZXJfbGltaXQYBiABKAsyGC5kZXZp",
-            "Y2VvcHMudjEuQnl0ZUZpZ3VyZSKYAQoMTWVtb3J5U3RhdHVzEiwKBGhvc3QY",
-            "ASABKAsyHi5kZXZpY2VvcHMudjEuSG9zdE1lbW9yeVN0YXR1cxIrCgdkZXZp",
-            "Y2VzGAIgAygLMhouZGV2aWNlb3BzLnYxLkRldmljZU1lbW9yeRItCglyZWFk",
-            "X3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkUKF0dl",
-            "dE1lbW9yeVN0YXR1c1Jlc3BvbnNlEioKBnN0YXR1cxgBIAEoCzIaLmRldmlj",
-            "ZW9wcy52MS5NZW1vcnlTdGF0dXMiawoSV2F0Y2hNZW1vcnlSZXF1ZXN0EhEK",
-            "CWRldmljZV9pZBgBIAEoCRIrCghpbnRlcnZhbBgCIAEoCzIZLmdvb2dsZS5w",
-            "cm90b2J1Zi5EdXJhdGlvbhIVCg1wcmVzc3VyZV9vbmx5GAMgASgIIoABChNX",
-            "YXRjaE1lbW9yeVJlc3BvbnNlEiwKBnN0YXR1cxgBIAEoCzIaLmRldmljZW9w",
-            "cy52MS5NZW1vcnlTdGF0dXNIABIwCghwcmVzc3VyZRgCIAEoCzIcLmRldmlj",
-            "ZW9wcy52MS5NZW1vcnlQcmVzc3VyZUgAQgkKB2NvbnRlbnQiqgEKDk1lbW9y",
-            "eVByZXNzdXJlEigKBXBsYWNlGAEgASgLMhkuZGV2aWNlb3BzLnYxLk1lbW9y",
-            "eVBsYWNlEioKBWxldmVsGAIgASgOMhsuZGV2aWNlb3BzLnYxLlByZXNzdXJl",
-            "TGV2ZWwSEgoKdXNlZF9zaGFyZRgDIAEoARIuCgpzaW5jZV90aW1lGAQgASgL",
-            "MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ8ChFQcmVzc3VyZVRocmVz",
-            "aG9sZBIqCgVsZXZlbBgBIAEoDjIbLmRldmljZW9wcy52MS5QcmVzc3VyZUxl",
-            "dmVsEhMKC2VudGVyX3NoYXJlGAIgASgBEhMKC2xlYXZlX3NoYXJlGAMgASgB",
-            "EhEKCXJlYWN0aW9ucxgEIAMoCSItChhHZXRNZW1vcnlQcmVzc3VyZVJlcXVl",
-            "c3QSEQoJZGV2aWNlX2lkGAEgASgJIoEBChlHZXRNZW1vcnlQcmVzc3VyZVJl",
-            "c3BvbnNlEi8KCXByZXNzdXJlcxgBIAMoCzIcLmRldmljZW9wcy52MS5NZW1v",
-            "cnlQcmVzc3VyZRIzCgp0aHJlc2hvbGRzGAIgAygLMh8uZGV2aWNlb3BzLnYx",
-            "LlByZXNzdXJlVGhyZXNob2xkItgBCgpBbGxvY2F0aW9uEhUKDWFsbG9jYXRp",
-            "b25faWQYASABKAkSDQoFbGFiZWwYAiABKAkSKAoFcGxhY2UYAyABKAsyGS5k",
-            "ZXZpY2VvcHMudjEuTWVtb3J5UGxhY2USEgoKc2l6ZV9ieXRlcxgEIAEoBBIv",
-            "CgtjcmVhdGVfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3Rh",
-            "bXASNQoRbGVhc2VfZXhwaXJlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9i",
-            "dWYuVGltZXN0YW1wIqwBCg9BbGxvY2F0ZVJlcXVlc3QSKAoFcGxhY2UYASAB",
-            "KAsyGS5kZXZpY2VvcHMudjEuTWVtb3J5UGxhY2USEgoKc2l6ZV9ieXRlcxgC",
-            "IAEoBBIoCgVsZWFzZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlv",
-            "bhINCgVsYWJlbBgEIAEoCRIOCgZ6ZXJvZWQYBSABKAgSEgoKcmVxdWVzdF9p",
-            "ZBgGIAEoCSJAChBBbGxvY2F0ZVJlc3BvbnNlEiwKCmFsbG9jYXRpb24YASAB",
-            "KAsyGC5kZXZpY2VvcHMudjEuQWxsb2NhdGlvbiIqChFEZWFsbG9jYXRlUmVx",
-            "dWVzdBIVCg1hbGxvY2F0aW9uX2lkGAEgASgJIikKEkRlYWxsb2NhdGVSZXNw",
-            "b25zZRITCgtmcmVlZF9ieXRlcxgBIAEoBCJVChFSZW5ld0xlYXNlUmVxdWVz",
-            "dBIWCg5hbGxvY2F0aW9uX2lkcxgBIAMoCRIoCgVsZWFzZRgCIAEoCzIZLmdv",
-            "b2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJDChJSZW5ld0xlYXNlUmVzcG9uc2US",
-            "LQoLYWxsb2NhdGlvbnMYASADKAsyGC5kZXZpY2VvcHMudjEuQWxsb2NhdGlv",
-            "biJpChZMaXN0QWxsb2NhdGlvbnNSZXF1ZXN0EigKBXBsYWNlGAEgASgLMhku",
-            "ZGV2aWNlb3BzLnYxLk1lbW9yeVBsYWNlEhEKCXBhZ2Vfc2l6ZRgCIAEoDRIS",
-            "CgpwYWdlX3Rva2VuGAMgASgJIoMBChRMZWRnZXJSZWNvbmNpbGlhdGlvbhIo",
-            "CgVwbGFjZRgBIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQbGFjZRIUCgxs",
-            "ZWRnZXJfYnl0ZXMYAiABKAQSKwoJYWxsb2NhdG9yGAMgASgLMhguZGV2aWNl",
-            "b3BzLnYxLkJ5dGVGaWd1cmUingEKF0xpc3RBbGxvY2F0aW9uc1Jlc3BvbnNl",
-            "Ei0KC2FsbG9jYXRpb25zGAEgAygLMhguZGV2aWNlb3BzLnYxLkFsbG9jYXRp",
-            "b24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEjsKD3JlY29uY2lsaWF0aW9u",
-            "cxgDIAMoCzIiLmRldmljZW9wcy52MS5MZWRnZXJSZWNvbmNpbGlhdGlvbiJE",
-            "ChVXcml0ZUFsbG9jYXRpb25IZWFkZXISFQoNYWxsb2NhdGlvbl9pZBgBIAEo",
-            "CRIUCgxvZmZzZXRfYnl0ZXMYAiABKAQihAEKFldyaXRlQWxsb2NhdGlvblJl",
-            "cXVlc3QSNQoGaGVhZGVyGAEgASgLMiMuZGV2aWNlb3BzLnYxLldyaXRlQWxs",
-            "b2NhdGlvbkhlYWRlckgAEg4KBGRhdGEYAiABKAxIABIbChFjb21wbGV0aW9u",
-            "X3NoYTI1NhgDIAEoCUgAQgYKBHBhcnQiMAoXV3JpdGVBbGxvY2F0aW9uUmVz",
-            "cG9uc2USFQoNd3JpdHRlbl9ieXRlcxgBIAEoBCJaChVSZWFkQWxsb2NhdGlv",
-            "blJlcXVlc3QSFQoNYWxsb2NhdGlvbl9pZBgBIAEoCRIUCgxvZmZzZXRfYnl0",
-            "ZXMYAiABKAQSFAoMbGVuZ3RoX2J5dGVzGAMgASgEIkwKFlJlYWRBbGxvY2F0",
-            "aW9uUmVzcG9uc2USFAoMb2Zmc2V0X2J5dGVzGAEgASgEEgwKBGRhdGEYAiAB",
-            "KAwSDgoGc2hhMjU2GAMgASgJIuMBCgtDb3B5UmVxdWVzdBIcChRzb3VyY2Vf",
-            "YWxsb2NhdGlvbl9pZBgBIAEoCRIbChNzb3VyY2Vfb2Zmc2V0X2J5dGVzGAIg",
-            "ASgEEhwKFHRhcmdldF9hbGxvY2F0aW9uX2lkGAMgASgJEhsKE3RhcmdldF9v",
-            "ZmZzZXRfYnl0ZXMYBCABKAQSFAoMbGVuZ3RoX2J5dGVzGAUgASgEEhkKEXNr",
-            "aXBfdmVyaWZpY2F0aW9uGAYgASgIEi0KB29wdGlvbnMYByABKAsyHC5kZXZp",
-            "Y2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMiOQoMQ29weVJlc3BvbnNlEikKBWV2",
-            "ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCKcAQoPVHJh",
-            "bnNmZXJSZXF1ZXN0EhUKDWFsbG9jYXRpb25faWQYASABKAkSKAoFcGxhY2UY",
-            "AiABKAsyGS5kZXZpY2VvcHMudjEuTWVtb3J5UGxhY2USGQoRc2tpcF92ZXJp",
-            "ZmljYXRpb24YAyABKAgSLQoHb3B0aW9ucxgEIAEoCzIcLmRldmljZW9wcy52",
-            "MS5TZXNzaW9uT3B0aW9ucyI9ChBUcmFuc2ZlclJlc3BvbnNlEikKBWV2ZW50",
-            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCKDAQoRRGVmcmFn",
-            "bWVudFJlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEiwKBWRlcHRoGAIgASgO",
-            "Mh0uZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnREZXB0aBItCgdvcHRpb25zGAMg",
-            "ASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zIpsCChBEZWZyYWdt",
-            "ZW50UmVwb3J0EiwKBWRlcHRoGAEgASgOMh0uZGV2aWNlb3BzLnYxLkRlZnJh",
-            "Z21lbnREZXB0aBItCgtmcmVlX2JlZm9yZRgCIAEoCzIYLmRldmljZW9wcy52",
-            "MS5CeXRlRmlndXJlEiwKCmZyZWVfYWZ0ZXIYAyABKAsyGC5kZXZpY2VvcHMu",
-            "djEuQnl0ZUZpZ3VyZRI1ChNsYXJnZXN0X2ZyZWVfYmVmb3JlGAQgASgLMhgu",
-            "ZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNAoSbGFyZ2VzdF9mcmVlX2FmdGVy",
-            "GAUgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSDwoHYWN0aW9ucxgG",
-            "IAMoCSJ+ChJEZWZyYWdtZW50UmVzcG9uc2USKwoFZXZlbnQYASABKAsyGi5k",
-            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASMAoGcmVwb3J0GAIgASgLMh4u",
-            "ZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXBvcnRIAEIJCgdjb250ZW50IjwK",
-            "FUdldE1vZGVsTWVtb3J5UmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIRCglk",
-            "ZXZpY2VfaWQYAiABKAki9gEKD0NvbXBvbmVudE1lbW9yeRIQCghtb2RlbF9p",
-            "ZBgBIAEoCRIRCgljb21wb25lbnQYAiABKAkSKAoFcGxhY2UYAyABKAsyGS5k",
-            "ZXZpY2VvcHMudjEuTWVtb3J5UGxhY2USJgoEc2l6ZRgEIAEoCzIYLmRldmlj",
-            "ZW9wcy52MS5CeXRlRmlndXJlEikKCWRhdGFfdHlwZRgFIAEoDjIWLmRldmlj",
-            "ZW9wcy52MS5EYXRhVHlwZRIxCg1sYXN0X3VzZV90aW1lGAYgASgLMhouZ29v",
-            "Z2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZpbl91c2UYByABKAgiSwoWR2V0",
-            "TW9kZWxNZW1vcnlSZXNwb25zZRIxCgpjb21wb25lbnRzGAEgAygLMh0uZGV2",
-            "aWNlb3BzLnYxLkNvbXBvbmVudE1lbW9yeSKhAQoaT3B0aW1pemVNb2RlbE1l",
-            "bW9yeVJlcXVlc3QSKAoFcGxhY2UYASABKAsyGS5kZXZpY2VvcHMudjEuTWVt",
-            "b3J5UGxhY2USGQoRdGFyZ2V0X2ZyZWVfYnl0ZXMYAiABKAQSDwoHZHJ5X3J1",
-            "bhgDIAEoCBItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Np",
-            "b25PcHRpb25zIroBChNNb2RlbEV2aWN0aW9uUmVwb3J0Ei4KB2V2aWN0ZWQY",
-            "ASADKAsyHS5kZXZpY2VvcHMudjEuQ29tcG9uZW50TWVtb3J5Ei0KC2ZyZWVf",
-            "YmVmb3JlGAIgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSLAoKZnJl",
-            "ZV9hZnRlchgDIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEhYKDnRh",
-            "cmdldF9yZWFjaGVkGAQgASgIIooBChtPcHRpbWl6ZU1vZGVsTWVtb3J5UmVz",
-            "cG9uc2USKwoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2",
-            "ZW50SAASMwoGcmVwb3J0GAIgASgLMiEuZGV2aWNlb3BzLnYxLk1vZGVsRXZp",
-            "Y3Rpb25SZXBvcnRIAEIJCgdjb250ZW50InkKGUdldE1lbW9yeUFuYWx5dGlj",
-            "c1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEikKBndpbmRvdxgCIAEoCzIZ",
-            "Lmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhITCgZwb2ludHMYAyABKA1IAIgB",
-            "AUIJCgdfcG9pbnRzIoEBCgxNZW1vcnlTYW1wbGUSLwoLc2FtcGxlX3RpbWUY",
-            "ASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnVzZWRfYnl0",
-            "ZXMYAiABKAQSGgoNZnJhZ21lbnRhdGlvbhgDIAEoAUgAiAEBQhAKDl9mcmFn",
-            "bWVudGF0aW9uIkMKCk93bmVyVXNhZ2USDQoFb3duZXIYASABKAkSEgoKbWVh",
-            "bl9ieXRlcxgCIAEoBBISCgpwZWFrX2J5dGVzGAMgASgEIv8BCg1NZW1vcnlI",
-            "aXN0b3J5EigKBXBsYWNlGAEgASgLMhkuZGV2aWNlb3BzLnYxLk1lbW9yeVBs",
-            "YWNlEisKB3NhbXBsZXMYAiADKAsyGi5kZXZpY2VvcHMudjEuTWVtb3J5U2Ft",
-            "cGxlEhIKCnBlYWtfYnl0ZXMYAyABKAQSEQoJcDUwX2J5dGVzGAQgASgEEhEK",
-            "CXA5NV9ieXRlcxgFIAEoBBIoCgZvd25lcnMYBiADKAsyGC5kZXZpY2VvcHMu",
-            "djEuT3duZXJVc2FnZRIWCg5ldmljdGlvbl9jb3VudBgHIAEoDRIbChNvdXRf",
-            "b2ZfbWVtb3J5X2NvdW50GAggASgNIkwKGkdldE1lbW9yeUFuYWx5dGljc1Jl",
-            "c3BvbnNlEi4KCWhpc3RvcmllcxgBIAMoCzIbLmRldmljZW9wcy52MS5NZW1v",
-            "cnlIaXN0b3J5IjQKH0dldE1lbW9yeVJlY29tbWVuZGF0aW9uc1JlcXVlc3QS",
-            "EQoJZGV2aWNlX2lkGAEgASgJIqsCChRNZW1vcnlSZWNvbW1lbmRhdGlvbhIu",
-            "CgRraW5kGAEgASgOMiAuZGV2aWNlb3BzLnYxLlJlY29tbWVuZGF0aW9uS2lu",
-            "ZBIoCgVwbGFjZRgCIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQbGFjZRIT",
-            "CgtkZXNjcmlwdGlvbhgDIAEoCRJCCghldmlkZW5jZRgEIAMoCzIwLmRldmlj",
-            "ZW9wcy52MS5NZW1vcnlSZWNvbW1lbmRhdGlvbi5FdmlkZW5jZUVudHJ5Ei8K",
-            "DWV4cGVjdGVkX2dhaW4YBSABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3Vy",
-            "ZRovCg1FdmlkZW5jZUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEo",
-            "CToCOAEiXwogR2V0TWVtb3J5UmVjb21tZW5kYXRpb25zUmVzcG9uc2USOwoP",
-            "cmVjb21tZW5kYXRpb25zGAEgAygLMiIuZGV2aWNlb3BzLnYxLk1lbW9yeVJl",
-            "Y29tbWVuZGF0aW9uKp0BCg1QcmVzc3VyZUxldmVsEh4KGlBSRVNTVVJFX0xF",
-            "VkVMX1VOU1BFQ0lGSUVEEAASGQoVUFJFU1NVUkVfTEVWRUxfTk9STUFMEAES",
-            "GwoXUFJFU1NVUkVfTEVWRUxfRUxFVkFURUQQAhIXChNQUkVTU1VSRV9MRVZF",
-            "TF9ISUdIEAMSGwoXUFJFU1NVUkVfTEVWRUxfQ1JJVElDQUwQBCqTAQoPRGVm",
-            "cmFnbWVudERlcHRoEiAKHERFRlJBR01FTlRfREVQVEhfVU5TUEVDSUZJRUQQ",
-            "ABIcChhERUZSQUdNRU5UX0RFUFRIX1JFTEVBU0UQARIbChdERUZSQUdNRU5U",
-            "X0RFUFRIX1JFTE9BRBACEiMKH0RFRlJBR01FTlRfREVQVEhfUkVDWUNMRV9X",
-            "T1JLRVIQAyqWAgoSUmVjb21tZW5kYXRpb25LaW5kEiMKH1JFQ09NTUVOREFU",
-            "SU9OX0tJTkRfVU5TUEVDSUZJRUQQABIkCiBSRUNPTU1FTkRBVElPTl9LSU5E",
-            "X1JFU0laRV9DQUNIRRABEiQKIFJFQ09NTUVOREFUSU9OX0tJTkRfVU5MT0FE",
-            "X01PREVMEAISKQolUkVDT01NRU5EQVRJT05fS0lORF9TTUFMTEVSX0RBVEFf",
-            "VFlQRRADEhwKGFJFQ09NTUVOREFUSU9OX0tJTkRfVElMRRAEEiIKHlJFQ09N",
-            "TUVOREFUSU9OX0tJTkRfREVGUkFHTUVOVBAFEiIKHlJFQ09NTUVOREFUSU9O",
-            "X0tJTkRfQUREX01FTU9SWRAGMskLCg1NZW1vcnlTZXJ2aWNlEl4KD0dldE1l",
-            "bW9yeVN0YXR1cxIkLmRldmljZW9wcy52MS5HZXRNZW1vcnlTdGF0dXNSZXF1",
-            "ZXN0GiUuZGV2aWNlb3BzLnYxLkdldE1lbW9yeVN0YXR1c1Jlc3BvbnNlElQK",
-            "C1dhdGNoTWVtb3J5EiAuZGV2aWNlb3BzLnYxLldhdGNoTWVtb3J5UmVxdWVz",
-            "dBohLmRldmljZW9wcy52MS5XYXRjaE1lbW9yeVJlc3BvbnNlMAESZAoRR2V0",
-            "TWVtb3J5UHJlc3N1cmUSJi5kZXZpY2VvcHMudjEuR2V0TWVtb3J5UHJlc3N1",
-            "cmVSZXF1ZXN0GicuZGV2aWNlb3BzLnYxLkdldE1lbW9yeVByZXNzdXJlUmVz",
-            "cG9uc2USSQoIQWxsb2NhdGUSHS5kZXZpY2VvcHMudjEuQWxsb2NhdGVSZXF1",
-            "ZXN0Gh4uZGV2aWNlb3BzLnYxLkFsbG9jYXRlUmVzcG9uc2USTwoKRGVhbGxv",
-            "Y2F0ZRIfLmRldmljZW9wcy52MS5EZWFsbG9jYXRlUmVxdWVzdBogLmRldmlj",
-            "ZW9wcy52MS5EZWFsbG9jYXRlUmVzcG9uc2USTwoKUmVuZXdMZWFzZRIfLmRl",
-            "dmljZW9wcy52MS5SZW5ld0xlYXNlUmVxdWVzdBogLmRldmljZW9wcy52MS5S",
-            "ZW5ld0xlYXNlUmVzcG9uc2USXgoPTGlzdEFsbG9jYXRpb25zEiQuZGV2aWNl",
-            "b3BzLnYxLkxpc3RBbGxvY2F0aW9uc1JlcXVlc3QaJS5kZXZpY2VvcHMudjEu",
-            "TGlzdEFsbG9jYXRpb25zUmVzcG9uc2USYAoPV3JpdGVBbGxvY2F0aW9uEiQu",
-            "ZGV2aWNlb3BzLnYxLldyaXRlQWxsb2NhdGlvblJlcXVlc3QaJS5kZXZpY2Vv",
-            "cHMudjEuV3JpdGVBbGxvY2F0aW9uUmVzcG9uc2UoARJdCg5SZWFkQWxsb2Nh",
-            "dGlvbhIjLmRldmljZW9wcy52MS5SZWFkQWxsb2NhdGlvblJlcXVlc3QaJC5k",
-            "ZXZpY2VvcHMudjEuUmVhZEFsbG9jYXRpb25SZXNwb25zZTABEj8KBENvcHkS",
-            "GS5kZXZpY2VvcHMudjEuQ29weVJlcXVlc3QaGi5kZXZpY2VvcHMudjEuQ29w",
-            "eVJlc3BvbnNlMAESSwoIVHJhbnNmZXISHS5kZXZpY2VvcHMudjEuVHJhbnNm",
-            "ZXJSZXF1ZXN0Gh4uZGV2aWNlb3BzLnYxLlRyYW5zZmVyUmVzcG9uc2UwARJR",
-            "CgpEZWZyYWdtZW50Eh8uZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXF1ZXN0",
-            "GiAuZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXNwb25zZTABElsKDkdldE1v",
-            "ZGVsTWVtb3J5EiMuZGV2aWNlb3BzLnYxLkdldE1vZGVsTWVtb3J5UmVxdWVz",
-            "dBokLmRldmljZW9wcy52MS5HZXRNb2RlbE1lbW9yeVJlc3BvbnNlEmwKE09w",
-            "dGltaXplTW9kZWxNZW1vcnkSKC5kZXZpY2VvcHMudjEuT3B0aW1pemVNb2Rl",
-            "bE1lbW9yeVJlcXVlc3QaKS5kZXZpY2VvcHMudjEuT3B0aW1pemVNb2RlbE1l",
-            "bW9yeVJlc3BvbnNlMAESZwoSR2V0TWVtb3J5QW5hbHl0aWNzEicuZGV2aWNl",
-            "b3BzLnYxLkdldE1lbW9yeUFuYWx5dGljc1JlcXVlc3QaKC5kZXZpY2VvcHMu",
-            "djEuR2V0TWVtb3J5QW5hbHl0aWNzUmVzcG9uc2USeQoYR2V0TWVtb3J5UmVj",
-            "b21tZW5kYXRpb25zEi0uZGV2aWNlb3BzLnYxLkdldE1lbW9yeVJlY29tbWVu",
-            "ZGF0aW9uc1JlcXVlc3QaLi5kZXZpY2VvcHMudjEuR2V0TWVtb3J5UmVjb21t",
-            "ZW5kYXRpb25zUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnBy",
-            "b3RvMw=="));
+            "dmljZW9wcy92MS9jb21tb24ucHJvdG8aHmRldmljZW9wcy92MS9kZXZpY2Vf",
+            "aW5mby5wcm90bxoYZGV2aWNlb3BzL3YxL2V2ZW50LnByb3RvGiFkZXZpY2Vv",
+            "cHMvdjEvbWVtb3J5X2hpc3RvcnkucHJvdG8aHmRldmljZW9wcy92MS9tZW1v",
+            "cnlfaW5mby5wcm90bxoaZGV2aWNlb3BzL3YxL3Nlc3Npb24ucHJvdG8aGWRl",
+            "dmljZW9wcy92MS91cGxvYWQucHJvdG8aHmdvb2dsZS9wcm90b2J1Zi9kdXJh",
+            "dGlvbi5wcm90bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byIr",
+            "ChZHZXRNZW1vcnlTdGF0dXNSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEoCSKo",
+            "AgoQSG9zdE1lbW9yeVN0YXR1cxInCgV0b3RhbBgBIAEoCzIYLmRldmljZW9w",
+            "cy52MS5CeXRlRmlndXJlEisKCWF2YWlsYWJsZRgCIAEoCzIYLmRldmljZW9w",
+            "cy52MS5CeXRlRmlndXJlEjAKDnVzZWRfYnlfc2VydmVyGAMgASgLMhguZGV2",
+            "aWNlb3BzLnYxLkJ5dGVGaWd1cmUSLAoKc3dhcF90b3RhbBgEIAEoCzIYLmRl",
+            "dmljZW9wcy52MS5CeXRlRmlndXJlEisKCXN3YXBfdXNlZBgFIAEoCzIYLmRl",
+            "dmljZW9wcy52MS5CeXRlRmlndXJlEjEKD2NvbnRhaW5lcl9saW1pdBgGIAEo",
+            "CzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlIpgBCgxNZW1vcnlTdGF0dXMS",
+            "LAoEaG9zdBgBIAEoCzIeLmRldmljZW9wcy52MS5Ib3N0TWVtb3J5U3RhdHVz",
+            "EisKB2RldmljZXMYAiADKAsyGi5kZXZpY2VvcHMudjEuRGV2aWNlTWVtb3J5",
+            "Ei0KCXJlYWRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3Rh",
+            "bXAiRQoXR2V0TWVtb3J5U3RhdHVzUmVzcG9uc2USKgoGc3RhdHVzGAEgASgL",
+            "MhouZGV2aWNlb3BzLnYxLk1lbW9yeVN0YXR1cyJrChJXYXRjaE1lbW9yeVJl",
+            "cXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEisKCGludGVydmFsGAIgASgLMhku",
+            "Z29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhUKDXByZXNzdXJlX29ubHkYAyAB",
+            "KAgitAEKE1dhdGNoTWVtb3J5UmVzcG9uc2USLAoGc3RhdHVzGAEgASgLMhou",
+            "ZGV2aWNlb3BzLnYxLk1lbW9yeVN0YXR1c0gAEjAKCHByZXNzdXJlGAIgASgL",
+            "MhwuZGV2aWNlb3BzLnYxLk1lbW9yeVByZXNzdXJlSAASMgoJaGVhcnRiZWF0",
+            "GAMgASgLMh0uZGV2aWNlb3BzLnYxLk1lbW9yeUhlYXJ0YmVhdEgAQgkKB2Nv",
+            "bnRlbnQiQQoPTWVtb3J5SGVhcnRiZWF0Ei4KCmV2ZW50X3RpbWUYASABKAsy",
+            "Gi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqoBCg5NZW1vcnlQcmVzc3Vy",
+            "ZRIoCgVwbGFjZRgBIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQbGFjZRIq",
+            "CgVsZXZlbBgCIAEoDjIbLmRldmljZW9wcy52MS5QcmVzc3VyZUxldmVsEhIK",
+            "CnVzZWRfc2hhcmUYAyABKAESLgoKc2luY2VfdGltZRgEIAEoCzIaLmdvb2ds",
+            "ZS5wcm90b2J1Zi5UaW1lc3RhbXAinAEKEVByZXNzdXJlVGhyZXNob2xkEioK",
+            "BWxldmVsGAEgASgOMhsuZGV2aWNlb3BzLnYxLlByZXNzdXJlTGV2ZWwSEwoL",
+            "ZW50ZXJfc2hhcmUYAiABKAESEwoLbGVhdmVfc2hhcmUYAyABKAESMQoJcmVh",
+            "Y3Rpb25zGAQgAygOMh4uZGV2aWNlb3BzLnYxLlByZXNzdXJlUmVhY3Rpb24i",
+            "LQoYR2V0TWVtb3J5UHJlc3N1cmVSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEo",
+            "CSKBAQoZR2V0TWVtb3J5UHJlc3N1cmVSZXNwb25zZRIvCglwcmVzc3VyZXMY",
+            "ASADKAsyHC5kZXZpY2VvcHMudjEuTWVtb3J5UHJlc3N1cmUSMwoKdGhyZXNo",
+            "b2xkcxgCIAMoCzIfLmRldmljZW9wcy52MS5QcmVzc3VyZVRocmVzaG9sZCLn",
+            "AQoKQWxsb2NhdGlvbhIVCg1hbGxvY2F0aW9uX2lkGAEgASgJEg0KBWxhYmVs",
+            "GAIgASgJEigKBXBsYWNlGAMgASgLMhkuZGV2aWNlb3BzLnYxLk1lbW9yeVBs",
+            "YWNlEhIKCnNpemVfYnl0ZXMYBCABKAMSLwoLY3JlYXRlX3RpbWUYBSABKAsy",
+            "Gi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKEWxlYXNlX2V4cGlyZV90",
+            "aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBINCgVvd25l",
+            "chgHIAEoCSK0AQoXQ3JlYXRlQWxsb2NhdGlvblJlcXVlc3QSKAoFcGxhY2UY",
+            "ASABKAsyGS5kZXZpY2VvcHMudjEuTWVtb3J5UGxhY2USEgoKc2l6ZV9ieXRl",
+            "cxgCIAEoAxIoCgVsZWFzZRgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJh",
+            "dGlvbhINCgVsYWJlbBgEIAEoCRIOCgZ6ZXJvZWQYBSABKAgSEgoKcmVxdWVz",
+            "dF9pZBgGIAEoCSJIChhDcmVhdGVBbGxvY2F0aW9uUmVzcG9uc2USLAoKYWxs",
+            "b2NhdGlvbhgBIAEoCzIYLmRldmljZW9wcy52MS5BbGxvY2F0aW9uIjAKF0Rl",
+            "bGV0ZUFsbG9jYXRpb25SZXF1ZXN0EhUKDWFsbG9jYXRpb25faWQYASABKAki",
+            "LwoYRGVsZXRlQWxsb2NhdGlvblJlc3BvbnNlEhMKC2ZyZWVkX2J5dGVzGAEg",
+            "ASgDIlYKElJlbmV3TGVhc2VzUmVxdWVzdBIWCg5hbGxvY2F0aW9uX2lkcxgB",
+            "IAMoCRIoCgVsZWFzZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlv",
+            "biJEChNSZW5ld0xlYXNlc1Jlc3BvbnNlEi0KC2FsbG9jYXRpb25zGAEgAygL",
+            "MhguZGV2aWNlb3BzLnYxLkFsbG9jYXRpb24ieAoWTGlzdEFsbG9jYXRpb25z",
+            "UmVxdWVzdBIoCgVwbGFjZRgBIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQ",
+            "bGFjZRINCgVvd25lchgEIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFn",
+            "ZV90b2tlbhgDIAEoCSKDAQoUTGVkZ2VyUmVjb25jaWxpYXRpb24SKAoFcGxh",
+            "Y2UYASABKAsyGS5kZXZpY2VvcHMudjEuTWVtb3J5UGxhY2USFAoMbGVkZ2Vy",
+            "X2J5dGVzGAIgASgDEisKCWFsbG9jYXRvchgDIAEoCzIYLmRldmljZW9wcy52",
+            "MS5CeXRlRmlndXJlIp4BChdMaXN0QWxsb2NhdGlvbnNSZXNwb25zZRItCgth",
+            "bGxvY2F0aW9ucxgBIAMoCzIYLmRldmljZW9wcy52MS5BbGxvY2F0aW9uEhcK",
+            "D25leHRfcGFnZV90b2tlbhgCIAEoCRI7Cg9yZWNvbmNpbGlhdGlvbnMYAyAD",
+            "KAsyIi5kZXZpY2VvcHMudjEuTGVkZ2VyUmVjb25jaWxpYXRpb24icgoQQWxs",
+            "b2NhdGlvblVwbG9hZBIVCg1hbGxvY2F0aW9uX2lkGAEgASgJEhsKE3Rhcmdl",
+            "dF9vZmZzZXRfYnl0ZXMYAiABKAMSKgoGdXBsb2FkGAMgASgLMhouZGV2aWNl",
+            "b3BzLnYxLlVwbG9hZEhlYWRlciKYAQoWV3JpdGVBbGxvY2F0aW9uUmVxdWVz",
+            "dBIwCgZoZWFkZXIYASABKAsyHi5kZXZpY2VvcHMudjEuQWxsb2NhdGlvblVw",
+            "bG9hZEgAEg4KBGRhdGEYAiABKAxIABI0Cgpjb21wbGV0aW9uGAMgASgLMh4u",
+            "ZGV2aWNlb3BzLnYxLlVwbG9hZENvbXBsZXRpb25IAEIGCgRwYXJ0IjAKF1dy",
+            "aXRlQWxsb2NhdGlvblJlc3BvbnNlEhUKDXdyaXR0ZW5fYnl0ZXMYASABKAMi",
+            "WgoVUmVhZEFsbG9jYXRpb25SZXF1ZXN0EhUKDWFsbG9jYXRpb25faWQYASAB",
+            "KAkSFAoMb2Zmc2V0X2J5dGVzGAIgASgDEhQKDGxlbmd0aF9ieXRlcxgDIAEo",
+            "AyJMChZSZWFkQWxsb2NhdGlvblJlc3BvbnNlEhQKDG9mZnNldF9ieXRlcxgB",
+            "IAEoAxIMCgRkYXRhGAIgASgMEg4KBnNoYTI1NhgDIAEoCSKeAgoVQ29weUFs",
+            "bG9jYXRpb25SZXF1ZXN0EhwKFHNvdXJjZV9hbGxvY2F0aW9uX2lkGAEgASgJ",
+            "EhsKE3NvdXJjZV9vZmZzZXRfYnl0ZXMYAiABKAMSHAoUdGFyZ2V0X2FsbG9j",
+            "YXRpb25faWQYAyABKAkSGwoTdGFyZ2V0X29mZnNldF9ieXRlcxgEIAEoAxIU",
+            "CgxsZW5ndGhfYnl0ZXMYBSABKAMSGQoRc2tpcF92ZXJpZmljYXRpb24YBiAB",
+            "KAgSLQoHb3B0aW9ucxgHIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0",
+            "aW9ucxIvCghkZWxpdmVyeRgIIAEoCzIdLmRldmljZW9wcy52MS5EZWxpdmVy",
+            "eU9wdGlvbnMiQwoWQ29weUFsbG9jYXRpb25SZXNwb25zZRIpCgVldmVudBgB",
+            "IAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi1wEKGVRyYW5zZmVy",
+            "QWxsb2NhdGlvblJlcXVlc3QSFQoNYWxsb2NhdGlvbl9pZBgBIAEoCRIoCgVw",
+            "bGFjZRgCIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQbGFjZRIZChFza2lw",
+            "X3ZlcmlmaWNhdGlvbhgDIAEoCBItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNl",
+            "b3BzLnYxLlNlc3Npb25PcHRpb25zEi8KCGRlbGl2ZXJ5GAUgASgLMh0uZGV2",
+            "aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucyJHChpUcmFuc2ZlckFsbG9jYXRp",
+            "b25SZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
+            "aW9uRXZlbnQitAEKEURlZnJhZ21lbnRSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
+            "IAEoCRIsCgVkZXB0aBgCIAEoDjIdLmRldmljZW9wcy52MS5EZWZyYWdtZW50",
+            "RGVwdGgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9u",
+            "T3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRldmljZW9wcy52MS5EZWxp",
+            "dmVyeU9wdGlvbnMiPwoSRGVmcmFnbWVudFJlc3BvbnNlEikKBWV2ZW50GAEg",
+            "ASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI8ChVHZXRNb2RlbE1l",
+            "bW9yeVJlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIg",
+            "ASgJIksKFkdldE1vZGVsTWVtb3J5UmVzcG9uc2USMQoKY29tcG9uZW50cxgB",
+            "IAMoCzIdLmRldmljZW9wcy52MS5Db21wb25lbnRNZW1vcnkiygEKEkV2aWN0",
+            "TW9kZWxzUmVxdWVzdBIoCgVwbGFjZRgBIAEoCzIZLmRldmljZW9wcy52MS5N",
+            "ZW1vcnlQbGFjZRIZChF0YXJnZXRfZnJlZV9ieXRlcxgCIAEoAxIPCgdkcnlf",
+            "cnVuGAMgASgIEi0KB29wdGlvbnMYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vz",
+            "c2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYBSABKAsyHS5kZXZpY2VvcHMudjEu",
+            "RGVsaXZlcnlPcHRpb25zIkAKE0V2aWN0TW9kZWxzUmVzcG9uc2USKQoFZXZl",
+            "bnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50Kp0BCg1QcmVz",
+            "c3VyZUxldmVsEh4KGlBSRVNTVVJFX0xFVkVMX1VOU1BFQ0lGSUVEEAASGQoV",
+            "UFJFU1NVUkVfTEVWRUxfTk9STUFMEAESGwoXUFJFU1NVUkVfTEVWRUxfRUxF",
+            "VkFURUQQAhIXChNQUkVTU1VSRV9MRVZFTF9ISUdIEAMSGwoXUFJFU1NVUkVf",
+            "TEVWRUxfQ1JJVElDQUwQBCrvAQoQUHJlc3N1cmVSZWFjdGlvbhIhCh1QUkVT",
+            "U1VSRV9SRUFDVElPTl9VTlNQRUNJRklFRBAAEiIKHlBSRVNTVVJFX1JFQUNU",
+            "SU9OX0VWSUNUX0NBQ0hFRBABEiEKHVBSRVNTVVJFX1JFQUNUSU9OX1VOTE9B",
+            "RF9JRExFEAISJAogUFJFU1NVUkVfUkVBQ1RJT05fUkVMRUFTRV9CTE9DS1MQ",
+            "AxIoCiRQUkVTU1VSRV9SRUFDVElPTl9SRUZVU0VfQUxMT0NBVElPTlMQBBIh",
+            "Ch1QUkVTU1VSRV9SRUFDVElPTl9SRUZVU0VfV09SSxAFMpoMCg1NZW1vcnlT",
+            "ZXJ2aWNlEl4KD0dldE1lbW9yeVN0YXR1cxIkLmRldmljZW9wcy52MS5HZXRN",
+            "ZW1vcnlTdGF0dXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldE1lbW9yeVN0",
+            "YXR1c1Jlc3BvbnNlElQKC1dhdGNoTWVtb3J5EiAuZGV2aWNlb3BzLnYxLldh",
+            "dGNoTWVtb3J5UmVxdWVzdBohLmRldmljZW9wcy52MS5XYXRjaE1lbW9yeVJl",
+            "c3BvbnNlMAESZAoRR2V0TWVtb3J5UHJlc3N1cmUSJi5kZXZpY2VvcHMudjEu",
+            "R2V0TWVtb3J5UHJlc3N1cmVSZXF1ZXN0GicuZGV2aWNlb3BzLnYxLkdldE1l",
+            "bW9yeVByZXNzdXJlUmVzcG9uc2USYQoQQ3JlYXRlQWxsb2NhdGlvbhIlLmRl",
+            "dmljZW9wcy52MS5DcmVhdGVBbGxvY2F0aW9uUmVxdWVzdBomLmRldmljZW9w",
+            "cy52MS5DcmVhdGVBbGxvY2F0aW9uUmVzcG9uc2USYQoQRGVsZXRlQWxsb2Nh",
+            "dGlvbhIlLmRldmljZW9wcy52MS5EZWxldGVBbGxvY2F0aW9uUmVxdWVzdBom",
+            "LmRldmljZW9wcy52MS5EZWxldGVBbGxvY2F0aW9uUmVzcG9uc2USUgoLUmVu",
+            "ZXdMZWFzZXMSIC5kZXZpY2VvcHMudjEuUmVuZXdMZWFzZXNSZXF1ZXN0GiEu",
+            "ZGV2aWNlb3BzLnYxLlJlbmV3TGVhc2VzUmVzcG9uc2USXgoPTGlzdEFsbG9j",
+            "YXRpb25zEiQuZGV2aWNlb3BzLnYxLkxpc3RBbGxvY2F0aW9uc1JlcXVlc3Qa",
+            "JS5kZXZpY2VvcHMudjEuTGlzdEFsbG9jYXRpb25zUmVzcG9uc2USYAoPV3Jp",
+            "dGVBbGxvY2F0aW9uEiQuZGV2aWNlb3BzLnYxLldyaXRlQWxsb2NhdGlvblJl",
+            "cXVlc3QaJS5kZXZpY2VvcHMudjEuV3JpdGVBbGxvY2F0aW9uUmVzcG9uc2Uo",
+            "ARJdCg5SZWFkQWxsb2NhdGlvbhIjLmRldmljZW9wcy52MS5SZWFkQWxsb2Nh",
+            "dGlvblJlcXVlc3QaJC5kZXZpY2VvcHMudjEuUmVhZEFsbG9jYXRpb25SZXNw",
+            "b25zZTABEl0KDkNvcHlBbGxvY2F0aW9uEiMuZGV2aWNlb3BzLnYxLkNvcHlB",
+            "bGxvY2F0aW9uUmVxdWVzdBokLmRldmljZW9wcy52MS5Db3B5QWxsb2NhdGlv",
+            "blJlc3BvbnNlMAESaQoSVHJhbnNmZXJBbGxvY2F0aW9uEicuZGV2aWNlb3Bz",
+            "LnYxLlRyYW5zZmVyQWxsb2NhdGlvblJlcXVlc3QaKC5kZXZpY2VvcHMudjEu",
+            "VHJhbnNmZXJBbGxvY2F0aW9uUmVzcG9uc2UwARJRCgpEZWZyYWdtZW50Eh8u",
+            "ZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXF1ZXN0GiAuZGV2aWNlb3BzLnYx",
+            "LkRlZnJhZ21lbnRSZXNwb25zZTABElsKDkdldE1vZGVsTWVtb3J5EiMuZGV2",
+            "aWNlb3BzLnYxLkdldE1vZGVsTWVtb3J5UmVxdWVzdBokLmRldmljZW9wcy52",
+            "MS5HZXRNb2RlbE1lbW9yeVJlc3BvbnNlElQKC0V2aWN0TW9kZWxzEiAuZGV2",
+            "aWNlb3BzLnYxLkV2aWN0TW9kZWxzUmVxdWVzdBohLmRldmljZW9wcy52MS5F",
+            "dmljdE1vZGVsc1Jlc3BvbnNlMAESZwoSR2V0TWVtb3J5QW5hbHl0aWNzEicu",
+            "ZGV2aWNlb3BzLnYxLkdldE1lbW9yeUFuYWx5dGljc1JlcXVlc3QaKC5kZXZp",
+            "Y2VvcHMudjEuR2V0TWVtb3J5QW5hbHl0aWNzUmVzcG9uc2USeQoYR2V0TWVt",
+            "b3J5UmVjb21tZW5kYXRpb25zEi0uZGV2aWNlb3BzLnYxLkdldE1lbW9yeVJl",
+            "Y29tbWVuZGF0aW9uc1JlcXVlc3QaLi5kZXZpY2VvcHMudjEuR2V0TWVtb3J5",
+            "UmVjb21tZW5kYXRpb25zUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMu",
+            "VjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PressureLevel), typeof(global::DeviceOperations.V1.DefragmentDepth), typeof(global::DeviceOperations.V1.RecommendationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.MemoryPlace), global::DeviceOperations.V1.MemoryPlace.Parser, new[]{ "DeviceId", "Host" }, new[]{ "Place" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.HostMemory), global::DeviceOperations.V1.HostMemory.Parser, new[]{ "Pinned" }, null, null, null, null),
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.MemoryHistoryReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::DeviceOperations.V1.UploadReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PressureLevel), typeof(global::DeviceOperations.V1.PressureReaction), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetMemoryStatusRequest), global::DeviceOperations.V1.GetMemoryStatusRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.HostMemoryStatus), global::DeviceOperations.V1.HostMemoryStatus.Parser, new[]{ "Total", "Available", "UsedByServer", "SwapTotal", "SwapUsed", "ContainerLimit" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.MemoryStatus), global::DeviceOperations.V1.MemoryStatus.Parser, new[]{ "Host", "Devices", "ReadTime" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetMemoryStatusResponse), global::DeviceOperations.V1.GetMemoryStatusResponse.Parser, new[]{ "Status" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchMemoryRequest), global::DeviceOperations.V1.WatchMemoryRequest.Parser, new[]{ "DeviceId", "Interval", "PressureOnly" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchMemoryResponse), global::DeviceOperations.V1.WatchMemoryResponse.Parser, new[]{ "Status", "Pressure" }, new[]{ "Content" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchMemoryResponse), global::DeviceOperations.V1.WatchMemoryResponse.Parser, new[]{ "Status", "Pressure", "Heartbeat" }, new[]{ "Content" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.MemoryHeartbeat), global::DeviceOperations.V1.MemoryHeartbeat.Parser, new[]{ "EventTime" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.MemoryPressure), global::DeviceOperations.V1.MemoryPressure.Parser, new[]{ "Place", "Level", "UsedShare", "SinceTime" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PressureThreshold), global::DeviceOperations.V1.PressureThreshold.Parser, new[]{ "Level", "EnterShare", "LeaveShare", "Reactions" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetMemoryPressureRequest), global::DeviceOperations.V1.GetMemoryPressureRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetMemoryPressureResponse), global::DeviceOperations.V1.GetMemoryPressureResponse.Parser, new[]{ "Pressures", "Thresholds" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Allocation), global::DeviceOperations.V1.Allocation.Parser, new[]{ "AllocationId", "Label", "Place", "SizeBytes", "CreateTime", "LeaseExpireTime" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.AllocateRequest), global::DeviceOperations.V1.AllocateRequest.Parser, new[]{ "Place", "SizeBytes", "Lease", "Label", "Zeroed", "RequestId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.AllocateResponse), global::DeviceOperations.V1.AllocateResponse.Parser, new[]{ "Allocation" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeallocateRequest), global::DeviceOperations.V1.DeallocateRequest.Parser, new[]{ "AllocationId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeallocateResponse), global::DeviceOperations.V1.DeallocateResponse.Parser, new[]{ "FreedBytes" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RenewLeaseRequest), global::DeviceOperations.V1.RenewLeaseRequest.Parser, new[]{ "AllocationIds", "Lease" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RenewLeaseResponse), global::DeviceOperations.V1.RenewLeaseResponse.Parser, new[]{ "Allocations" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListAllocationsRequest), global::DeviceOperations.V1.ListAllocationsRequest.Parser, new[]{ "Place", "PageSize", "PageToken" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Allocation), global::DeviceOperations.V1.Allocation.Parser, new[]{ "AllocationId", "Label", "Place", "SizeBytes", "CreateTime", "LeaseExpireTime", "Owner" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CreateAllocationRequest), global::DeviceOperations.V1.CreateAllocationRequest.Parser, new[]{ "Place", "SizeBytes", "Lease", "Label", "Zeroed", "RequestId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CreateAllocationResponse), global::DeviceOperations.V1.CreateAllocationResponse.Parser, new[]{ "Allocation" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteAllocationRequest), global::DeviceOperations.V1.DeleteAllocationRequest.Parser, new[]{ "AllocationId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteAllocationResponse), global::DeviceOperations.V1.DeleteAllocationResponse.Parser, new[]{ "FreedBytes" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RenewLeasesRequest), global::DeviceOperations.V1.RenewLeasesRequest.Parser, new[]{ "AllocationIds", "Lease" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RenewLeasesResponse), global::DeviceOperations.V1.RenewLeasesResponse.Parser, new[]{ "Allocations" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListAllocationsRequest), global::DeviceOperations.V1.ListAllocationsRequest.Parser, new[]{ "Place", "Owner", "PageSize", "PageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LedgerReconciliation), global::DeviceOperations.V1.LedgerReconciliation.Parser, new[]{ "Place", "LedgerBytes", "Allocator" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListAllocationsResponse), global::DeviceOperations.V1.ListAllocationsResponse.Parser, new[]{ "Allocations", "NextPageToken", "Reconciliations" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WriteAllocationHeader), global::DeviceOperations.V1.WriteAllocationHeader.Parser, new[]{ "AllocationId", "OffsetBytes" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WriteAllocationRequest), global::DeviceOperations.V1.WriteAllocationRequest.Parser, new[]{ "Header", "Data", "CompletionSha256" }, new[]{ "Part" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.AllocationUpload), global::DeviceOperations.V1.AllocationUpload.Parser, new[]{ "AllocationId", "TargetOffsetBytes", "Upload" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WriteAllocationRequest), global::DeviceOperations.V1.WriteAllocationRequest.Parser, new[]{ "Header", "Data", "Completion" }, new[]{ "Part" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WriteAllocationResponse), global::DeviceOperations.V1.WriteAllocationResponse.Parser, new[]{ "WrittenBytes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ReadAllocationRequest), global::DeviceOperations.V1.ReadAllocationRequest.Parser, new[]{ "AllocationId", "OffsetBytes", "LengthBytes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ReadAllocationResponse), global::DeviceOperations.V1.ReadAllocationResponse.Parser, new[]{ "OffsetBytes", "Data", "Sha256" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CopyRequest), global::DeviceOperations.V1.CopyRequest.Parser, new[]{ "SourceAllocationId", "SourceOffsetBytes", "TargetAllocationId", "TargetOffsetBytes", "LengthBytes", "SkipVerification", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CopyResponse), global::DeviceOperations.V1.CopyResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TransferRequest), global::DeviceOperations.V1.TransferRequest.Parser, new[]{ "AllocationId", "Place", "SkipVerification", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TransferResponse), global::DeviceOperations.V1.TransferResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DefragmentRequest), global::DeviceOperations.V1.DefragmentRequest.Parser, new[]{ "DeviceId", "Depth", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DefragmentReport), global::DeviceOperations.V1.DefragmentReport.Parser, new[]{ "Depth", "FreeBefore", "FreeAfter", "LargestFreeBefore", "LargestFreeAfter", "Actions" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DefragmentResponse), global::DeviceOperations.V1.DefragmentResponse.Parser, new[]{ "Event", "Report" }, new[]{ "Content" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CopyAllocationRequest), global::DeviceOperations.V1.CopyAllocationRequest.Parser, new[]{ "SourceAllocationId", "SourceOffsetBytes", "TargetAllocationId", "TargetOffsetBytes", "LengthBytes", "SkipVerification", "Options", "Delivery" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CopyAllocationResponse), global::DeviceOperations.V1.CopyAllocationResponse.Parser, new[]{ "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TransferAllocationRequest), global::DeviceOperations.V1.TransferAllocationRequest.Parser, new[]{ "AllocationId", "Place", "SkipVerification", "Options", "Delivery" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TransferAllocationResponse), global::DeviceOperations.V1.TransferAllocationResponse.Parser, new[]{ "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DefragmentRequest), global::DeviceOperations.V1.DefragmentRequest.Parser, new[]{ "DeviceId", "Depth", "Options", "Delivery" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DefragmentResponse), global::DeviceOperations.V1.DefragmentResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelMemoryRequest), global::DeviceOperations.V1.GetModelMemoryRequest.Parser, new[]{ "ModelId", "DeviceId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ComponentMemory), global::DeviceOperations.V1.ComponentMemory.Parser, new[]{ "ModelId", "Component", "Place", "Size", "DataType", "LastUseTime", "InUse" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelMemoryResponse), global::DeviceOperations.V1.GetModelMemoryResponse.Parser, new[]{ "Components" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeModelMemoryRequest), global::DeviceOperations.V1.OptimizeModelMemoryRequest.Parser, new[]{ "Place", "TargetFreeBytes", "DryRun", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelEvictionReport), global::DeviceOperations.V1.ModelEvictionReport.Parser, new[]{ "Evicted", "FreeBefore", "FreeAfter", "TargetReached" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeModelMemoryResponse), global::DeviceOperations.V1.OptimizeModelMemoryResponse.Parser, new[]{ "Event", "Report" }, new[]{ "Content" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetMemoryAnalyticsRequest), global::DeviceOperations.V1.GetMemoryAnalyticsRequest.Parser, new[]{ "DeviceId", "Window", "Points" }, new[]{ "Points" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.MemorySample), global::DeviceOperations.V1.MemorySample.Parser, new[]{ "SampleTime", "UsedBytes", "Fragmentation" }, new[]{ "Fragmentation" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OwnerUsage), global::DeviceOperations.V1.OwnerUsage.Parser, new[]{ "Owner", "MeanBytes", "PeakBytes" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.MemoryHistory), global::DeviceOperations.V1.MemoryHistory.Parser, new[]{ "Place", "Samples", "PeakBytes", "P50Bytes", "P95Bytes", "Owners", "EvictionCount", "OutOfMemoryCount" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetMemoryAnalyticsResponse), global::DeviceOperations.V1.GetMemoryAnalyticsResponse.Parser, new[]{ "Histories" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetMemoryRecommendationsRequest), global::DeviceOperations.V1.GetMemoryRecommendationsRequest.Parser, new[]{ "DeviceId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.MemoryRecommendation), global::DeviceOperations.V1.MemoryRecommendation.Parser, new[]{ "Kind", "Place", "Description", "Evidence", "ExpectedGain" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetMemoryRecommendationsResponse), global::DeviceOperations.V1.GetMemoryRecommendationsResponse.Parser, new[]{ "Recommendations" }, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.EvictModelsRequest), global::DeviceOperations.V1.EvictModelsRequest.Parser, new[]{ "Place", "TargetFreeBytes", "DryRun", "Options", "Delivery" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.EvictModelsResponse), global::DeviceOperations.V1.EvictModelsResponse.Parser, new[]{ "Event" }, null, null, null, null)
           }));
     }
     #endregion
@@ -275,15 +228,15 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("PRESSURE_LEVEL_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Nothing gives way.
+    /// Nothing is evicted.
     /// </summary>
     [pbr::OriginalName("PRESSURE_LEVEL_NORMAL")] Normal = 1,
     /// <summary>
-    /// Cached models give way, least recently used first.
+    /// Cached models are evicted, least recently used first.
     /// </summary>
     [pbr::OriginalName("PRESSURE_LEVEL_ELEVATED")] Elevated = 2,
     /// <summary>
-    /// Idle loaded models give way; new leases are refused.
+    /// Idle loaded models are evicted; new allocations are refused.
     /// </summary>
     [pbr::OriginalName("PRESSURE_LEVEL_HIGH")] High = 3,
     /// <summary>
@@ -293,572 +246,38 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// How far to go against fragmentation.
+  /// What happens at a level of pressure.
   /// </summary>
-  public enum DefragmentDepth {
-    /// <summary>
-    /// RELEASE.
-    /// </summary>
-    [pbr::OriginalName("DEFRAGMENT_DEPTH_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Return the allocator's unused blocks.
-    /// </summary>
-    [pbr::OriginalName("DEFRAGMENT_DEPTH_RELEASE")] Release = 1,
-    /// <summary>
-    /// Move loaded models out and back in.
-    /// </summary>
-    [pbr::OriginalName("DEFRAGMENT_DEPTH_RELOAD")] Reload = 2,
-    /// <summary>
-    /// End the worker and start a new one.
-    /// </summary>
-    [pbr::OriginalName("DEFRAGMENT_DEPTH_RECYCLE_WORKER")] RecycleWorker = 3,
-  }
-
-  /// <summary>
-  /// What kind of advice.
-  /// </summary>
-  public enum RecommendationKind {
+  public enum PressureReaction {
     /// <summary>
     /// Never sent.
     /// </summary>
-    [pbr::OriginalName("RECOMMENDATION_KIND_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("PRESSURE_REACTION_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Give the model cache more or less.
+    /// Cached models that nothing uses are evicted, least recently used first.
     /// </summary>
-    [pbr::OriginalName("RECOMMENDATION_KIND_RESIZE_CACHE")] ResizeCache = 1,
+    [pbr::OriginalName("PRESSURE_REACTION_EVICT_CACHED")] EvictCached = 1,
     /// <summary>
-    /// Unload a model that is not used.
+    /// Loaded models that nothing uses are unloaded, least recently used first.
     /// </summary>
-    [pbr::OriginalName("RECOMMENDATION_KIND_UNLOAD_MODEL")] UnloadModel = 2,
+    [pbr::OriginalName("PRESSURE_REACTION_UNLOAD_IDLE")] UnloadIdle = 2,
     /// <summary>
-    /// Use a smaller data type.
+    /// Unused blocks of allocators are returned.
     /// </summary>
-    [pbr::OriginalName("RECOMMENDATION_KIND_SMALLER_DATA_TYPE")] SmallerDataType = 3,
+    [pbr::OriginalName("PRESSURE_REACTION_RELEASE_BLOCKS")] ReleaseBlocks = 3,
     /// <summary>
-    /// Turn on tiles or slices.
+    /// New allocations are refused.
     /// </summary>
-    [pbr::OriginalName("RECOMMENDATION_KIND_TILE")] Tile = 4,
+    [pbr::OriginalName("PRESSURE_REACTION_REFUSE_ALLOCATIONS")] RefuseAllocations = 4,
     /// <summary>
-    /// Defragment.
+    /// New work is refused.
     /// </summary>
-    [pbr::OriginalName("RECOMMENDATION_KIND_DEFRAGMENT")] Defragment = 5,
-    /// <summary>
-    /// Add memory.
-    /// </summary>
-    [pbr::OriginalName("RECOMMENDATION_KIND_ADD_MEMORY")] AddMemory = 6,
+    [pbr::OriginalName("PRESSURE_REACTION_REFUSE_WORK")] RefuseWork = 5,
   }
 
   #endregion
 
   #region Messages
-  /// <summary>
-  /// Where bytes can lie.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class MemoryPlace : pb::IMessage<MemoryPlace>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<MemoryPlace> _parser = new pb::MessageParser<MemoryPlace>(() => new MemoryPlace());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<MemoryPlace> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[0]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryPlace() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryPlace(MemoryPlace other) : this() {
-      switch (other.PlaceCase) {
-        case PlaceOneofCase.DeviceId:
-          DeviceId = other.DeviceId;
-          break;
-        case PlaceOneofCase.Host:
-          Host = other.Host.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryPlace Clone() {
-      return new MemoryPlace(this);
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 1;
-    /// <summary>
-    /// A device's memory, by device id or alias.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return HasDeviceId ? (string) place_ : ""; }
-      set {
-        place_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        placeCase_ = PlaceOneofCase.DeviceId;
-      }
-    }
-    /// <summary>Gets whether the "device_id" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasDeviceId {
-      get { return placeCase_ == PlaceOneofCase.DeviceId; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "device_id" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearDeviceId() {
-      if (HasDeviceId) {
-        ClearPlace();
-      }
-    }
-
-    /// <summary>Field number for the "host" field.</summary>
-    public const int HostFieldNumber = 2;
-    /// <summary>
-    /// Main memory.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.HostMemory Host {
-      get { return placeCase_ == PlaceOneofCase.Host ? (global::DeviceOperations.V1.HostMemory) place_ : null; }
-      set {
-        place_ = value;
-        placeCase_ = value == null ? PlaceOneofCase.None : PlaceOneofCase.Host;
-      }
-    }
-
-    private object place_;
-    /// <summary>Enum of possible cases for the "place" oneof.</summary>
-    public enum PlaceOneofCase {
-      None = 0,
-      DeviceId = 1,
-      Host = 2,
-    }
-    private PlaceOneofCase placeCase_ = PlaceOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PlaceOneofCase PlaceCase {
-      get { return placeCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearPlace() {
-      placeCase_ = PlaceOneofCase.None;
-      place_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as MemoryPlace);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(MemoryPlace other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (DeviceId != other.DeviceId) return false;
-      if (!object.Equals(Host, other.Host)) return false;
-      if (PlaceCase != other.PlaceCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasDeviceId) hash ^= DeviceId.GetHashCode();
-      if (placeCase_ == PlaceOneofCase.Host) hash ^= Host.GetHashCode();
-      hash ^= (int) placeCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasDeviceId) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (placeCase_ == PlaceOneofCase.Host) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Host);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasDeviceId) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (placeCase_ == PlaceOneofCase.Host) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Host);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasDeviceId) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (placeCase_ == PlaceOneofCase.Host) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Host);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(MemoryPlace other) {
-      if (other == null) {
-        return;
-      }
-      switch (other.PlaceCase) {
-        case PlaceOneofCase.DeviceId:
-          DeviceId = other.DeviceId;
-          break;
-        case PlaceOneofCase.Host:
-          if (Host == null) {
-            Host = new global::DeviceOperations.V1.HostMemory();
-          }
-          Host.MergeFrom(other.Host);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.HostMemory subBuilder = new global::DeviceOperations.V1.HostMemory();
-            if (placeCase_ == PlaceOneofCase.Host) {
-              subBuilder.MergeFrom(Host);
-            }
-            input.ReadMessage(subBuilder);
-            Host = subBuilder;
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.HostMemory subBuilder = new global::DeviceOperations.V1.HostMemory();
-            if (placeCase_ == PlaceOneofCase.Host) {
-              subBuilder.MergeFrom(Host);
-            }
-            input.ReadMessage(subBuilder);
-            Host = subBuilder;
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Main memory.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class HostMemory : pb::IMessage<HostMemory>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<HostMemory> _parser = new pb::MessageParser<HostMemory>(() => new HostMemory());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<HostMemory> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[1]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public HostMemory() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public HostMemory(HostMemory other) : this() {
-      pinned_ = other.pinned_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public HostMemory Clone() {
-      return new HostMemory(this);
-    }
-
-    /// <summary>Field number for the "pinned" field.</summary>
-    public const int PinnedFieldNumber = 1;
-    private bool pinned_;
-    /// <summary>
-    /// Page-locked, for faster copies; a device must be there to pin for.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Pinned {
-      get { return pinned_; }
-      set {
-        pinned_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as HostMemory);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(HostMemory other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Pinned != other.Pinned) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Pinned != false) hash ^= Pinned.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Pinned != false) {
-        output.WriteRawTag(8);
-        output.WriteBool(Pinned);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Pinned != false) {
-        output.WriteRawTag(8);
-        output.WriteBool(Pinned);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Pinned != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(HostMemory other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Pinned != false) {
-        Pinned = other.Pinned;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Pinned = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Pinned = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
   /// <summary>
   /// Which places to tell about.
   /// </summary>
@@ -877,7 +296,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[2]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[0]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1081,7 +500,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[3]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[1]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1539,7 +958,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[4]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[2]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1830,7 +1249,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[5]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[3]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2043,7 +1462,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[6]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2337,7 +1756,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[7]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[5]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2363,6 +1782,9 @@ namespace DeviceOperations.V1 {
           break;
         case ContentOneofCase.Pressure:
           Pressure = other.Pressure.Clone();
+          break;
+        case ContentOneofCase.Heartbeat:
+          Heartbeat = other.Heartbeat.Clone();
           break;
       }
 
@@ -2405,12 +1827,28 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "heartbeat" field.</summary>
+    public const int HeartbeatFieldNumber = 3;
+    /// <summary>
+    /// Nothing new; sent after 5 seconds of silence.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.MemoryHeartbeat Heartbeat {
+      get { return contentCase_ == ContentOneofCase.Heartbeat ? (global::DeviceOperations.V1.MemoryHeartbeat) content_ : null; }
+      set {
+        content_ = value;
+        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Heartbeat;
+      }
+    }
+
     private object content_;
     /// <summary>Enum of possible cases for the "content" oneof.</summary>
     public enum ContentOneofCase {
       None = 0,
       Status = 1,
       Pressure = 2,
+      Heartbeat = 3,
     }
     private ContentOneofCase contentCase_ = ContentOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2443,6 +1881,7 @@ namespace DeviceOperations.V1 {
       }
       if (!object.Equals(Status, other.Status)) return false;
       if (!object.Equals(Pressure, other.Pressure)) return false;
+      if (!object.Equals(Heartbeat, other.Heartbeat)) return false;
       if (ContentCase != other.ContentCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -2453,6 +1892,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (contentCase_ == ContentOneofCase.Status) hash ^= Status.GetHashCode();
       if (contentCase_ == ContentOneofCase.Pressure) hash ^= Pressure.GetHashCode();
+      if (contentCase_ == ContentOneofCase.Heartbeat) hash ^= Heartbeat.GetHashCode();
       hash ^= (int) contentCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -2480,6 +1920,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Pressure);
       }
+      if (contentCase_ == ContentOneofCase.Heartbeat) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Heartbeat);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2498,6 +1942,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Pressure);
       }
+      if (contentCase_ == ContentOneofCase.Heartbeat) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Heartbeat);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2513,6 +1961,9 @@ namespace DeviceOperations.V1 {
       }
       if (contentCase_ == ContentOneofCase.Pressure) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Pressure);
+      }
+      if (contentCase_ == ContentOneofCase.Heartbeat) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Heartbeat);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2538,6 +1989,12 @@ namespace DeviceOperations.V1 {
             Pressure = new global::DeviceOperations.V1.MemoryPressure();
           }
           Pressure.MergeFrom(other.Pressure);
+          break;
+        case ContentOneofCase.Heartbeat:
+          if (Heartbeat == null) {
+            Heartbeat = new global::DeviceOperations.V1.MemoryHeartbeat();
+          }
+          Heartbeat.MergeFrom(other.Heartbeat);
           break;
       }
 
@@ -2578,6 +2035,15 @@ namespace DeviceOperations.V1 {
             Pressure = subBuilder;
             break;
           }
+          case 26: {
+            global::DeviceOperations.V1.MemoryHeartbeat subBuilder = new global::DeviceOperations.V1.MemoryHeartbeat();
+            if (contentCase_ == ContentOneofCase.Heartbeat) {
+              subBuilder.MergeFrom(Heartbeat);
+            }
+            input.ReadMessage(subBuilder);
+            Heartbeat = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -2615,6 +2081,228 @@ namespace DeviceOperations.V1 {
             Pressure = subBuilder;
             break;
           }
+          case 26: {
+            global::DeviceOperations.V1.MemoryHeartbeat subBuilder = new global::DeviceOperations.V1.MemoryHeartbeat();
+            if (contentCase_ == ContentOneofCase.Heartbeat) {
+              subBuilder.MergeFrom(Heartbeat);
+            }
+            input.ReadMessage(subBuilder);
+            Heartbeat = subBuilder;
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Nothing new; the stream lives.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class MemoryHeartbeat : pb::IMessage<MemoryHeartbeat>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<MemoryHeartbeat> _parser = new pb::MessageParser<MemoryHeartbeat>(() => new MemoryHeartbeat());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<MemoryHeartbeat> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[6]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public MemoryHeartbeat() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public MemoryHeartbeat(MemoryHeartbeat other) : this() {
+      eventTime_ = other.eventTime_ != null ? other.eventTime_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public MemoryHeartbeat Clone() {
+      return new MemoryHeartbeat(this);
+    }
+
+    /// <summary>Field number for the "event_time" field.</summary>
+    public const int EventTimeFieldNumber = 1;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp eventTime_;
+    /// <summary>
+    /// When.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp EventTime {
+      get { return eventTime_; }
+      set {
+        eventTime_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as MemoryHeartbeat);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(MemoryHeartbeat other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(EventTime, other.EventTime)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (eventTime_ != null) hash ^= EventTime.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (eventTime_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(EventTime);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (eventTime_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(EventTime);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (eventTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EventTime);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(MemoryHeartbeat other) {
+      if (other == null) {
+        return;
+      }
+      if (other.eventTime_ != null) {
+        if (eventTime_ == null) {
+          EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        EventTime.MergeFrom(other.EventTime);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (eventTime_ == null) {
+              EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(EventTime);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (eventTime_ == null) {
+              EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(EventTime);
+            break;
+          }
         }
       }
     }
@@ -2640,7 +2328,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[8]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2982,7 +2670,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[9]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3062,15 +2750,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "reactions" field.</summary>
     public const int ReactionsFieldNumber = 4;
-    private static readonly pb::FieldCodec<string> _repeated_reactions_codec
-        = pb::FieldCodec.ForString(34);
-    private readonly pbc::RepeatedField<string> reactions_ = new pbc::RepeatedField<string>();
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PressureReaction> _repeated_reactions_codec
+        = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.PressureReaction) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PressureReaction> reactions_ = new pbc::RepeatedField<global::DeviceOperations.V1.PressureReaction>();
     /// <summary>
-    /// What gives way, in order.
+    /// What happens, in order.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> Reactions {
+    public pbc::RepeatedField<global::DeviceOperations.V1.PressureReaction> Reactions {
       get { return reactions_; }
     }
 
@@ -3231,7 +2919,8 @@ namespace DeviceOperations.V1 {
             LeaveShare = input.ReadDouble();
             break;
           }
-          case 34: {
+          case 34:
+          case 32: {
             reactions_.AddEntriesFrom(input, _repeated_reactions_codec);
             break;
           }
@@ -3266,7 +2955,8 @@ namespace DeviceOperations.V1 {
             LeaveShare = input.ReadDouble();
             break;
           }
-          case 34: {
+          case 34:
+          case 32: {
             reactions_.AddEntriesFrom(ref input, _repeated_reactions_codec);
             break;
           }
@@ -3295,7 +2985,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[9]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3499,7 +3189,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3704,7 +3394,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Memory lent to a client.
+  /// Memory that a client holds.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class Allocation : pb::IMessage<Allocation>
@@ -3721,7 +3411,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3747,6 +3437,7 @@ namespace DeviceOperations.V1 {
       sizeBytes_ = other.sizeBytes_;
       createTime_ = other.createTime_ != null ? other.createTime_.Clone() : null;
       leaseExpireTime_ = other.leaseExpireTime_ != null ? other.leaseExpireTime_.Clone() : null;
+      owner_ = other.owner_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3803,13 +3494,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "size_bytes" field.</summary>
     public const int SizeBytesFieldNumber = 4;
-    private ulong sizeBytes_;
+    private long sizeBytes_;
     /// <summary>
     /// Its size.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
+    public long SizeBytes {
       get { return sizeBytes_; }
       set {
         sizeBytes_ = value;
@@ -3846,6 +3537,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "owner" field.</summary>
+    public const int OwnerFieldNumber = 7;
+    private string owner_ = "";
+    /// <summary>
+    /// Name of the client it belongs to.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Owner {
+      get { return owner_; }
+      set {
+        owner_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3867,6 +3573,7 @@ namespace DeviceOperations.V1 {
       if (SizeBytes != other.SizeBytes) return false;
       if (!object.Equals(CreateTime, other.CreateTime)) return false;
       if (!object.Equals(LeaseExpireTime, other.LeaseExpireTime)) return false;
+      if (Owner != other.Owner) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3877,9 +3584,10 @@ namespace DeviceOperations.V1 {
       if (AllocationId.Length != 0) hash ^= AllocationId.GetHashCode();
       if (Label.Length != 0) hash ^= Label.GetHashCode();
       if (place_ != null) hash ^= Place.GetHashCode();
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
+      if (SizeBytes != 0L) hash ^= SizeBytes.GetHashCode();
       if (createTime_ != null) hash ^= CreateTime.GetHashCode();
       if (leaseExpireTime_ != null) hash ^= LeaseExpireTime.GetHashCode();
+      if (Owner.Length != 0) hash ^= Owner.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3910,9 +3618,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Place);
       }
-      if (SizeBytes != 0UL) {
+      if (SizeBytes != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt64(SizeBytes);
       }
       if (createTime_ != null) {
         output.WriteRawTag(42);
@@ -3921,6 +3629,10 @@ namespace DeviceOperations.V1 {
       if (leaseExpireTime_ != null) {
         output.WriteRawTag(50);
         output.WriteMessage(LeaseExpireTime);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(58);
+        output.WriteString(Owner);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -3944,9 +3656,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Place);
       }
-      if (SizeBytes != 0UL) {
+      if (SizeBytes != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt64(SizeBytes);
       }
       if (createTime_ != null) {
         output.WriteRawTag(42);
@@ -3955,6 +3667,10 @@ namespace DeviceOperations.V1 {
       if (leaseExpireTime_ != null) {
         output.WriteRawTag(50);
         output.WriteMessage(LeaseExpireTime);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(58);
+        output.WriteString(Owner);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -3975,14 +3691,17 @@ namespace DeviceOperations.V1 {
       if (place_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
       }
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
+      if (SizeBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeBytes);
       }
       if (createTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreateTime);
       }
       if (leaseExpireTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(LeaseExpireTime);
+      }
+      if (Owner.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Owner);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -4008,7 +3727,7 @@ namespace DeviceOperations.V1 {
         }
         Place.MergeFrom(other.Place);
       }
-      if (other.SizeBytes != 0UL) {
+      if (other.SizeBytes != 0L) {
         SizeBytes = other.SizeBytes;
       }
       if (other.createTime_ != null) {
@@ -4022,6 +3741,9 @@ namespace DeviceOperations.V1 {
           LeaseExpireTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
         }
         LeaseExpireTime.MergeFrom(other.LeaseExpireTime);
+      }
+      if (other.Owner.Length != 0) {
+        Owner = other.Owner;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -4058,7 +3780,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            SizeBytes = input.ReadUInt64();
+            SizeBytes = input.ReadInt64();
             break;
           }
           case 42: {
@@ -4073,6 +3795,10 @@ namespace DeviceOperations.V1 {
               LeaseExpireTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(LeaseExpireTime);
+            break;
+          }
+          case 58: {
+            Owner = input.ReadString();
             break;
           }
         }
@@ -4110,7 +3836,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            SizeBytes = input.ReadUInt64();
+            SizeBytes = input.ReadInt64();
             break;
           }
           case 42: {
@@ -4127,6 +3853,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(LeaseExpireTime);
             break;
           }
+          case 58: {
+            Owner = input.ReadString();
+            break;
+          }
         }
       }
     }
@@ -4138,21 +3868,21 @@ namespace DeviceOperations.V1 {
   /// How much memory, where, for how long.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class AllocateRequest : pb::IMessage<AllocateRequest>
+  public sealed partial class CreateAllocationRequest : pb::IMessage<CreateAllocationRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<AllocateRequest> _parser = new pb::MessageParser<AllocateRequest>(() => new AllocateRequest());
+    private static readonly pb::MessageParser<CreateAllocationRequest> _parser = new pb::MessageParser<CreateAllocationRequest>(() => new CreateAllocationRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<AllocateRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<CreateAllocationRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4163,7 +3893,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AllocateRequest() {
+    public CreateAllocationRequest() {
       OnConstruction();
     }
 
@@ -4171,7 +3901,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AllocateRequest(AllocateRequest other) : this() {
+    public CreateAllocationRequest(CreateAllocationRequest other) : this() {
       place_ = other.place_ != null ? other.place_.Clone() : null;
       sizeBytes_ = other.sizeBytes_;
       lease_ = other.lease_ != null ? other.lease_.Clone() : null;
@@ -4183,8 +3913,8 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AllocateRequest Clone() {
-      return new AllocateRequest(this);
+    public CreateAllocationRequest Clone() {
+      return new CreateAllocationRequest(this);
     }
 
     /// <summary>Field number for the "place" field.</summary>
@@ -4204,13 +3934,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "size_bytes" field.</summary>
     public const int SizeBytesFieldNumber = 2;
-    private ulong sizeBytes_;
+    private long sizeBytes_;
     /// <summary>
     /// How much. Range: 1 to 1099511627776.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
+    public long SizeBytes {
       get { return sizeBytes_; }
       set {
         sizeBytes_ = value;
@@ -4280,12 +4010,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as AllocateRequest);
+      return Equals(other as CreateAllocationRequest);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(AllocateRequest other) {
+    public bool Equals(CreateAllocationRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -4306,7 +4036,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (place_ != null) hash ^= Place.GetHashCode();
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
+      if (SizeBytes != 0L) hash ^= SizeBytes.GetHashCode();
       if (lease_ != null) hash ^= Lease.GetHashCode();
       if (Label.Length != 0) hash ^= Label.GetHashCode();
       if (Zeroed != false) hash ^= Zeroed.GetHashCode();
@@ -4333,9 +4063,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Place);
       }
-      if (SizeBytes != 0UL) {
+      if (SizeBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt64(SizeBytes);
       }
       if (lease_ != null) {
         output.WriteRawTag(26);
@@ -4367,9 +4097,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Place);
       }
-      if (SizeBytes != 0UL) {
+      if (SizeBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt64(SizeBytes);
       }
       if (lease_ != null) {
         output.WriteRawTag(26);
@@ -4400,8 +4130,8 @@ namespace DeviceOperations.V1 {
       if (place_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
       }
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
+      if (SizeBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeBytes);
       }
       if (lease_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Lease);
@@ -4423,7 +4153,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(AllocateRequest other) {
+    public void MergeFrom(CreateAllocationRequest other) {
       if (other == null) {
         return;
       }
@@ -4433,7 +4163,7 @@ namespace DeviceOperations.V1 {
         }
         Place.MergeFrom(other.Place);
       }
-      if (other.SizeBytes != 0UL) {
+      if (other.SizeBytes != 0L) {
         SizeBytes = other.SizeBytes;
       }
       if (other.lease_ != null) {
@@ -4478,7 +4208,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            SizeBytes = input.ReadUInt64();
+            SizeBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -4527,7 +4257,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            SizeBytes = input.ReadUInt64();
+            SizeBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -4560,21 +4290,21 @@ namespace DeviceOperations.V1 {
   /// The memory.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class AllocateResponse : pb::IMessage<AllocateResponse>
+  public sealed partial class CreateAllocationResponse : pb::IMessage<CreateAllocationResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<AllocateResponse> _parser = new pb::MessageParser<AllocateResponse>(() => new AllocateResponse());
+    private static readonly pb::MessageParser<CreateAllocationResponse> _parser = new pb::MessageParser<CreateAllocationResponse>(() => new CreateAllocationResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<AllocateResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<CreateAllocationResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4585,7 +4315,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AllocateResponse() {
+    public CreateAllocationResponse() {
       OnConstruction();
     }
 
@@ -4593,15 +4323,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AllocateResponse(AllocateResponse other) : this() {
+    public CreateAllocationResponse(CreateAllocationResponse other) : this() {
       allocation_ = other.allocation_ != null ? other.allocation_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AllocateResponse Clone() {
-      return new AllocateResponse(this);
+    public CreateAllocationResponse Clone() {
+      return new CreateAllocationResponse(this);
     }
 
     /// <summary>Field number for the "allocation" field.</summary>
@@ -4622,12 +4352,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as AllocateResponse);
+      return Equals(other as CreateAllocationResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(AllocateResponse other) {
+    public bool Equals(CreateAllocationResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -4700,7 +4430,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(AllocateResponse other) {
+    public void MergeFrom(CreateAllocationResponse other) {
       if (other == null) {
         return;
       }
@@ -4773,21 +4503,21 @@ namespace DeviceOperations.V1 {
   /// Which memory to free.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeallocateRequest : pb::IMessage<DeallocateRequest>
+  public sealed partial class DeleteAllocationRequest : pb::IMessage<DeleteAllocationRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<DeallocateRequest> _parser = new pb::MessageParser<DeallocateRequest>(() => new DeallocateRequest());
+    private static readonly pb::MessageParser<DeleteAllocationRequest> _parser = new pb::MessageParser<DeleteAllocationRequest>(() => new DeleteAllocationRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeallocateRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<DeleteAllocationRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4798,7 +4528,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeallocateRequest() {
+    public DeleteAllocationRequest() {
       OnConstruction();
     }
 
@@ -4806,15 +4536,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeallocateRequest(DeallocateRequest other) : this() {
+    public DeleteAllocationRequest(DeleteAllocationRequest other) : this() {
       allocationId_ = other.allocationId_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeallocateRequest Clone() {
-      return new DeallocateRequest(this);
+    public DeleteAllocationRequest Clone() {
+      return new DeleteAllocationRequest(this);
     }
 
     /// <summary>Field number for the "allocation_id" field.</summary>
@@ -4835,12 +4565,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as DeallocateRequest);
+      return Equals(other as DeleteAllocationRequest);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeallocateRequest other) {
+    public bool Equals(DeleteAllocationRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -4913,7 +4643,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeallocateRequest other) {
+    public void MergeFrom(DeleteAllocationRequest other) {
       if (other == null) {
         return;
       }
@@ -4977,21 +4707,21 @@ namespace DeviceOperations.V1 {
   /// It is free.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeallocateResponse : pb::IMessage<DeallocateResponse>
+  public sealed partial class DeleteAllocationResponse : pb::IMessage<DeleteAllocationResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<DeallocateResponse> _parser = new pb::MessageParser<DeallocateResponse>(() => new DeallocateResponse());
+    private static readonly pb::MessageParser<DeleteAllocationResponse> _parser = new pb::MessageParser<DeleteAllocationResponse>(() => new DeleteAllocationResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeallocateResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<DeleteAllocationResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5002,7 +4732,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeallocateResponse() {
+    public DeleteAllocationResponse() {
       OnConstruction();
     }
 
@@ -5010,26 +4740,26 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeallocateResponse(DeallocateResponse other) : this() {
+    public DeleteAllocationResponse(DeleteAllocationResponse other) : this() {
       freedBytes_ = other.freedBytes_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeallocateResponse Clone() {
-      return new DeallocateResponse(this);
+    public DeleteAllocationResponse Clone() {
+      return new DeleteAllocationResponse(this);
     }
 
     /// <summary>Field number for the "freed_bytes" field.</summary>
     public const int FreedBytesFieldNumber = 1;
-    private ulong freedBytes_;
+    private long freedBytes_;
     /// <summary>
     /// Bytes given back.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong FreedBytes {
+    public long FreedBytes {
       get { return freedBytes_; }
       set {
         freedBytes_ = value;
@@ -5039,12 +4769,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as DeallocateResponse);
+      return Equals(other as DeleteAllocationResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeallocateResponse other) {
+    public bool Equals(DeleteAllocationResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -5059,7 +4789,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (FreedBytes != 0UL) hash ^= FreedBytes.GetHashCode();
+      if (FreedBytes != 0L) hash ^= FreedBytes.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5078,9 +4808,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (FreedBytes != 0UL) {
+      if (FreedBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(FreedBytes);
+        output.WriteInt64(FreedBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -5092,9 +4822,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (FreedBytes != 0UL) {
+      if (FreedBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(FreedBytes);
+        output.WriteInt64(FreedBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -5106,8 +4836,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (FreedBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(FreedBytes);
+      if (FreedBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FreedBytes);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -5117,11 +4847,11 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeallocateResponse other) {
+    public void MergeFrom(DeleteAllocationResponse other) {
       if (other == null) {
         return;
       }
-      if (other.FreedBytes != 0UL) {
+      if (other.FreedBytes != 0L) {
         FreedBytes = other.FreedBytes;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -5144,7 +4874,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            FreedBytes = input.ReadUInt64();
+            FreedBytes = input.ReadInt64();
             break;
           }
         }
@@ -5167,7 +4897,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            FreedBytes = input.ReadUInt64();
+            FreedBytes = input.ReadInt64();
             break;
           }
         }
@@ -5181,21 +4911,21 @@ namespace DeviceOperations.V1 {
   /// Which leases to renew.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class RenewLeaseRequest : pb::IMessage<RenewLeaseRequest>
+  public sealed partial class RenewLeasesRequest : pb::IMessage<RenewLeasesRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<RenewLeaseRequest> _parser = new pb::MessageParser<RenewLeaseRequest>(() => new RenewLeaseRequest());
+    private static readonly pb::MessageParser<RenewLeasesRequest> _parser = new pb::MessageParser<RenewLeasesRequest>(() => new RenewLeasesRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<RenewLeaseRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<RenewLeasesRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5206,7 +4936,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RenewLeaseRequest() {
+    public RenewLeasesRequest() {
       OnConstruction();
     }
 
@@ -5214,7 +4944,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RenewLeaseRequest(RenewLeaseRequest other) : this() {
+    public RenewLeasesRequest(RenewLeasesRequest other) : this() {
       allocationIds_ = other.allocationIds_.Clone();
       lease_ = other.lease_ != null ? other.lease_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -5222,8 +4952,8 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RenewLeaseRequest Clone() {
-      return new RenewLeaseRequest(this);
+    public RenewLeasesRequest Clone() {
+      return new RenewLeasesRequest(this);
     }
 
     /// <summary>Field number for the "allocation_ids" field.</summary>
@@ -5258,12 +4988,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as RenewLeaseRequest);
+      return Equals(other as RenewLeasesRequest);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(RenewLeaseRequest other) {
+    public bool Equals(RenewLeasesRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -5341,7 +5071,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(RenewLeaseRequest other) {
+    public void MergeFrom(RenewLeasesRequest other) {
       if (other == null) {
         return;
       }
@@ -5423,21 +5153,21 @@ namespace DeviceOperations.V1 {
   /// The renewed leases.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class RenewLeaseResponse : pb::IMessage<RenewLeaseResponse>
+  public sealed partial class RenewLeasesResponse : pb::IMessage<RenewLeasesResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<RenewLeaseResponse> _parser = new pb::MessageParser<RenewLeaseResponse>(() => new RenewLeaseResponse());
+    private static readonly pb::MessageParser<RenewLeasesResponse> _parser = new pb::MessageParser<RenewLeasesResponse>(() => new RenewLeasesResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<RenewLeaseResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<RenewLeasesResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5448,7 +5178,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RenewLeaseResponse() {
+    public RenewLeasesResponse() {
       OnConstruction();
     }
 
@@ -5456,15 +5186,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RenewLeaseResponse(RenewLeaseResponse other) : this() {
+    public RenewLeasesResponse(RenewLeasesResponse other) : this() {
       allocations_ = other.allocations_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RenewLeaseResponse Clone() {
-      return new RenewLeaseResponse(this);
+    public RenewLeasesResponse Clone() {
+      return new RenewLeasesResponse(this);
     }
 
     /// <summary>Field number for the "allocations" field.</summary>
@@ -5484,12 +5214,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as RenewLeaseResponse);
+      return Equals(other as RenewLeasesResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(RenewLeaseResponse other) {
+    public bool Equals(RenewLeasesResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -5554,7 +5284,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(RenewLeaseResponse other) {
+    public void MergeFrom(RenewLeasesResponse other) {
       if (other == null) {
         return;
       }
@@ -5630,7 +5360,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5651,6 +5381,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public ListAllocationsRequest(ListAllocationsRequest other) : this() {
       place_ = other.place_ != null ? other.place_.Clone() : null;
+      owner_ = other.owner_;
       pageSize_ = other.pageSize_;
       pageToken_ = other.pageToken_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -5677,15 +5408,30 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "owner" field.</summary>
+    public const int OwnerFieldNumber = 4;
+    private string owner_ = "";
+    /// <summary>
+    /// Only those of this client; empty means all that the caller may see.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Owner {
+      get { return owner_; }
+      set {
+        owner_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
     /// <summary>Field number for the "page_size" field.</summary>
     public const int PageSizeFieldNumber = 2;
-    private uint pageSize_;
+    private int pageSize_;
     /// <summary>
     /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
+    public int PageSize {
       get { return pageSize_; }
       set {
         pageSize_ = value;
@@ -5723,6 +5469,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Place, other.Place)) return false;
+      if (Owner != other.Owner) return false;
       if (PageSize != other.PageSize) return false;
       if (PageToken != other.PageToken) return false;
       return Equals(_unknownFields, other._unknownFields);
@@ -5733,6 +5480,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (place_ != null) hash ^= Place.GetHashCode();
+      if (Owner.Length != 0) hash ^= Owner.GetHashCode();
       if (PageSize != 0) hash ^= PageSize.GetHashCode();
       if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
       if (_unknownFields != null) {
@@ -5759,11 +5507,15 @@ namespace DeviceOperations.V1 {
       }
       if (PageSize != 0) {
         output.WriteRawTag(16);
-        output.WriteUInt32(PageSize);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
         output.WriteRawTag(26);
         output.WriteString(PageToken);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(Owner);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -5781,11 +5533,15 @@ namespace DeviceOperations.V1 {
       }
       if (PageSize != 0) {
         output.WriteRawTag(16);
-        output.WriteUInt32(PageSize);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
         output.WriteRawTag(26);
         output.WriteString(PageToken);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(Owner);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -5800,8 +5556,11 @@ namespace DeviceOperations.V1 {
       if (place_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
       }
+      if (Owner.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Owner);
+      }
       if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(PageSize);
       }
       if (PageToken.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
@@ -5823,6 +5582,9 @@ namespace DeviceOperations.V1 {
           Place = new global::DeviceOperations.V1.MemoryPlace();
         }
         Place.MergeFrom(other.Place);
+      }
+      if (other.Owner.Length != 0) {
+        Owner = other.Owner;
       }
       if (other.PageSize != 0) {
         PageSize = other.PageSize;
@@ -5857,11 +5619,15 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            PageSize = input.ReadUInt32();
+            PageSize = input.ReadInt32();
             break;
           }
           case 26: {
             PageToken = input.ReadString();
+            break;
+          }
+          case 34: {
+            Owner = input.ReadString();
             break;
           }
         }
@@ -5891,11 +5657,15 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            PageSize = input.ReadUInt32();
+            PageSize = input.ReadInt32();
             break;
           }
           case 26: {
             PageToken = input.ReadString();
+            break;
+          }
+          case 34: {
+            Owner = input.ReadString();
             break;
           }
         }
@@ -5923,7 +5693,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5972,13 +5742,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "ledger_bytes" field.</summary>
     public const int LedgerBytesFieldNumber = 2;
-    private ulong ledgerBytes_;
+    private long ledgerBytes_;
     /// <summary>
     /// Sum of leases.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong LedgerBytes {
+    public long LedgerBytes {
       get { return ledgerBytes_; }
       set {
         ledgerBytes_ = value;
@@ -6026,7 +5796,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (place_ != null) hash ^= Place.GetHashCode();
-      if (LedgerBytes != 0UL) hash ^= LedgerBytes.GetHashCode();
+      if (LedgerBytes != 0L) hash ^= LedgerBytes.GetHashCode();
       if (allocator_ != null) hash ^= Allocator.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -6050,9 +5820,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Place);
       }
-      if (LedgerBytes != 0UL) {
+      if (LedgerBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(LedgerBytes);
+        output.WriteInt64(LedgerBytes);
       }
       if (allocator_ != null) {
         output.WriteRawTag(26);
@@ -6072,9 +5842,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Place);
       }
-      if (LedgerBytes != 0UL) {
+      if (LedgerBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(LedgerBytes);
+        output.WriteInt64(LedgerBytes);
       }
       if (allocator_ != null) {
         output.WriteRawTag(26);
@@ -6093,8 +5863,8 @@ namespace DeviceOperations.V1 {
       if (place_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
       }
-      if (LedgerBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(LedgerBytes);
+      if (LedgerBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(LedgerBytes);
       }
       if (allocator_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Allocator);
@@ -6117,7 +5887,7 @@ namespace DeviceOperations.V1 {
         }
         Place.MergeFrom(other.Place);
       }
-      if (other.LedgerBytes != 0UL) {
+      if (other.LedgerBytes != 0L) {
         LedgerBytes = other.LedgerBytes;
       }
       if (other.allocator_ != null) {
@@ -6153,7 +5923,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            LedgerBytes = input.ReadUInt64();
+            LedgerBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -6190,7 +5960,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            LedgerBytes = input.ReadUInt64();
+            LedgerBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -6225,7 +5995,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6470,24 +6240,24 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Where to write.
+  /// Where bytes go.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WriteAllocationHeader : pb::IMessage<WriteAllocationHeader>
+  public sealed partial class AllocationUpload : pb::IMessage<AllocationUpload>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<WriteAllocationHeader> _parser = new pb::MessageParser<WriteAllocationHeader>(() => new WriteAllocationHeader());
+    private static readonly pb::MessageParser<AllocationUpload> _parser = new pb::MessageParser<AllocationUpload>(() => new AllocationUpload());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WriteAllocationHeader> Parser { get { return _parser; } }
+    public static pb::MessageParser<AllocationUpload> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6498,7 +6268,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WriteAllocationHeader() {
+    public AllocationUpload() {
       OnConstruction();
     }
 
@@ -6506,16 +6276,17 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WriteAllocationHeader(WriteAllocationHeader other) : this() {
+    public AllocationUpload(AllocationUpload other) : this() {
       allocationId_ = other.allocationId_;
-      offsetBytes_ = other.offsetBytes_;
+      targetOffsetBytes_ = other.targetOffsetBytes_;
+      upload_ = other.upload_ != null ? other.upload_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WriteAllocationHeader Clone() {
-      return new WriteAllocationHeader(this);
+    public AllocationUpload Clone() {
+      return new AllocationUpload(this);
     }
 
     /// <summary>Field number for the "allocation_id" field.</summary>
@@ -6533,30 +6304,45 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "offset_bytes" field.</summary>
-    public const int OffsetBytesFieldNumber = 2;
-    private ulong offsetBytes_;
+    /// <summary>Field number for the "target_offset_bytes" field.</summary>
+    public const int TargetOffsetBytesFieldNumber = 2;
+    private long targetOffsetBytes_;
     /// <summary>
-    /// First byte to write. Default: 0.
+    /// Where in the allocation the content begins. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong OffsetBytes {
-      get { return offsetBytes_; }
+    public long TargetOffsetBytes {
+      get { return targetOffsetBytes_; }
       set {
-        offsetBytes_ = value;
+        targetOffsetBytes_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "upload" field.</summary>
+    public const int UploadFieldNumber = 3;
+    private global::DeviceOperations.V1.UploadHeader upload_;
+    /// <summary>
+    /// Which bytes follow.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.UploadHeader Upload {
+      get { return upload_; }
+      set {
+        upload_ = value;
       }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as WriteAllocationHeader);
+      return Equals(other as AllocationUpload);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WriteAllocationHeader other) {
+    public bool Equals(AllocationUpload other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -6564,7 +6350,8 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (AllocationId != other.AllocationId) return false;
-      if (OffsetBytes != other.OffsetBytes) return false;
+      if (TargetOffsetBytes != other.TargetOffsetBytes) return false;
+      if (!object.Equals(Upload, other.Upload)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6573,7 +6360,8 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (AllocationId.Length != 0) hash ^= AllocationId.GetHashCode();
-      if (OffsetBytes != 0UL) hash ^= OffsetBytes.GetHashCode();
+      if (TargetOffsetBytes != 0L) hash ^= TargetOffsetBytes.GetHashCode();
+      if (upload_ != null) hash ^= Upload.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6596,9 +6384,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(AllocationId);
       }
-      if (OffsetBytes != 0UL) {
+      if (TargetOffsetBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(TargetOffsetBytes);
+      }
+      if (upload_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Upload);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -6614,9 +6406,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(AllocationId);
       }
-      if (OffsetBytes != 0UL) {
+      if (TargetOffsetBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(TargetOffsetBytes);
+      }
+      if (upload_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Upload);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -6631,8 +6427,11 @@ namespace DeviceOperations.V1 {
       if (AllocationId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(AllocationId);
       }
-      if (OffsetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(OffsetBytes);
+      if (TargetOffsetBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(TargetOffsetBytes);
+      }
+      if (upload_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Upload);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -6642,15 +6441,21 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WriteAllocationHeader other) {
+    public void MergeFrom(AllocationUpload other) {
       if (other == null) {
         return;
       }
       if (other.AllocationId.Length != 0) {
         AllocationId = other.AllocationId;
       }
-      if (other.OffsetBytes != 0UL) {
-        OffsetBytes = other.OffsetBytes;
+      if (other.TargetOffsetBytes != 0L) {
+        TargetOffsetBytes = other.TargetOffsetBytes;
+      }
+      if (other.upload_ != null) {
+        if (upload_ == null) {
+          Upload = new global::DeviceOperations.V1.UploadHeader();
+        }
+        Upload.MergeFrom(other.Upload);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -6676,7 +6481,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            OffsetBytes = input.ReadUInt64();
+            TargetOffsetBytes = input.ReadInt64();
+            break;
+          }
+          case 26: {
+            if (upload_ == null) {
+              Upload = new global::DeviceOperations.V1.UploadHeader();
+            }
+            input.ReadMessage(Upload);
             break;
           }
         }
@@ -6703,7 +6515,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            OffsetBytes = input.ReadUInt64();
+            TargetOffsetBytes = input.ReadInt64();
+            break;
+          }
+          case 26: {
+            if (upload_ == null) {
+              Upload = new global::DeviceOperations.V1.UploadHeader();
+            }
+            input.ReadMessage(Upload);
             break;
           }
         }
@@ -6714,7 +6533,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// One message of a write.
+  /// One message of a write, in the shape of upload.proto.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class WriteAllocationRequest : pb::IMessage<WriteAllocationRequest>
@@ -6731,7 +6550,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6758,8 +6577,8 @@ namespace DeviceOperations.V1 {
         case PartOneofCase.Data:
           Data = other.Data;
           break;
-        case PartOneofCase.CompletionSha256:
-          CompletionSha256 = other.CompletionSha256;
+        case PartOneofCase.Completion:
+          Completion = other.Completion.Clone();
           break;
       }
 
@@ -6779,8 +6598,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.WriteAllocationHeader Header {
-      get { return partCase_ == PartOneofCase.Header ? (global::DeviceOperations.V1.WriteAllocationHeader) part_ : null; }
+    public global::DeviceOperations.V1.AllocationUpload Header {
+      get { return partCase_ == PartOneofCase.Header ? (global::DeviceOperations.V1.AllocationUpload) part_ : null; }
       set {
         part_ = value;
         partCase_ = value == null ? PartOneofCase.None : PartOneofCase.Header;
@@ -6816,32 +6635,18 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "completion_sha256" field.</summary>
-    public const int CompletionSha256FieldNumber = 3;
+    /// <summary>Field number for the "completion" field.</summary>
+    public const int CompletionFieldNumber = 3;
     /// <summary>
-    /// Last message, once: SHA-256 of all data, lower-case hexadecimal.
+    /// Last message, once.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string CompletionSha256 {
-      get { return HasCompletionSha256 ? (string) part_ : ""; }
+    public global::DeviceOperations.V1.UploadCompletion Completion {
+      get { return partCase_ == PartOneofCase.Completion ? (global::DeviceOperations.V1.UploadCompletion) part_ : null; }
       set {
-        part_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        partCase_ = PartOneofCase.CompletionSha256;
-      }
-    }
-    /// <summary>Gets whether the "completion_sha256" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasCompletionSha256 {
-      get { return partCase_ == PartOneofCase.CompletionSha256; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "completion_sha256" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearCompletionSha256() {
-      if (HasCompletionSha256) {
-        ClearPart();
+        part_ = value;
+        partCase_ = value == null ? PartOneofCase.None : PartOneofCase.Completion;
       }
     }
 
@@ -6851,7 +6656,7 @@ namespace DeviceOperations.V1 {
       None = 0,
       Header = 1,
       Data = 2,
-      CompletionSha256 = 3,
+      Completion = 3,
     }
     private PartOneofCase partCase_ = PartOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6884,7 +6689,7 @@ namespace DeviceOperations.V1 {
       }
       if (!object.Equals(Header, other.Header)) return false;
       if (Data != other.Data) return false;
-      if (CompletionSha256 != other.CompletionSha256) return false;
+      if (!object.Equals(Completion, other.Completion)) return false;
       if (PartCase != other.PartCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -6895,7 +6700,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (partCase_ == PartOneofCase.Header) hash ^= Header.GetHashCode();
       if (HasData) hash ^= Data.GetHashCode();
-      if (HasCompletionSha256) hash ^= CompletionSha256.GetHashCode();
+      if (partCase_ == PartOneofCase.Completion) hash ^= Completion.GetHashCode();
       hash ^= (int) partCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -6923,9 +6728,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteBytes(Data);
       }
-      if (HasCompletionSha256) {
+      if (partCase_ == PartOneofCase.Completion) {
         output.WriteRawTag(26);
-        output.WriteString(CompletionSha256);
+        output.WriteMessage(Completion);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -6945,9 +6750,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteBytes(Data);
       }
-      if (HasCompletionSha256) {
+      if (partCase_ == PartOneofCase.Completion) {
         output.WriteRawTag(26);
-        output.WriteString(CompletionSha256);
+        output.WriteMessage(Completion);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -6965,8 +6770,8 @@ namespace DeviceOperations.V1 {
       if (HasData) {
         size += 1 + pb::CodedOutputStream.ComputeBytesSize(Data);
       }
-      if (HasCompletionSha256) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(CompletionSha256);
+      if (partCase_ == PartOneofCase.Completion) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Completion);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -6983,15 +6788,18 @@ namespace DeviceOperations.V1 {
       switch (other.PartCase) {
         case PartOneofCase.Header:
           if (Header == null) {
-            Header = new global::DeviceOperations.V1.WriteAllocationHeader();
+            Header = new global::DeviceOperations.V1.AllocationUpload();
           }
           Header.MergeFrom(other.Header);
           break;
         case PartOneofCase.Data:
           Data = other.Data;
           break;
-        case PartOneofCase.CompletionSha256:
-          CompletionSha256 = other.CompletionSha256;
+        case PartOneofCase.Completion:
+          if (Completion == null) {
+            Completion = new global::DeviceOperations.V1.UploadCompletion();
+          }
+          Completion.MergeFrom(other.Completion);
           break;
       }
 
@@ -7015,7 +6823,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.WriteAllocationHeader subBuilder = new global::DeviceOperations.V1.WriteAllocationHeader();
+            global::DeviceOperations.V1.AllocationUpload subBuilder = new global::DeviceOperations.V1.AllocationUpload();
             if (partCase_ == PartOneofCase.Header) {
               subBuilder.MergeFrom(Header);
             }
@@ -7028,7 +6836,12 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 26: {
-            CompletionSha256 = input.ReadString();
+            global::DeviceOperations.V1.UploadCompletion subBuilder = new global::DeviceOperations.V1.UploadCompletion();
+            if (partCase_ == PartOneofCase.Completion) {
+              subBuilder.MergeFrom(Completion);
+            }
+            input.ReadMessage(subBuilder);
+            Completion = subBuilder;
             break;
           }
         }
@@ -7051,7 +6864,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.WriteAllocationHeader subBuilder = new global::DeviceOperations.V1.WriteAllocationHeader();
+            global::DeviceOperations.V1.AllocationUpload subBuilder = new global::DeviceOperations.V1.AllocationUpload();
             if (partCase_ == PartOneofCase.Header) {
               subBuilder.MergeFrom(Header);
             }
@@ -7064,7 +6877,12 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 26: {
-            CompletionSha256 = input.ReadString();
+            global::DeviceOperations.V1.UploadCompletion subBuilder = new global::DeviceOperations.V1.UploadCompletion();
+            if (partCase_ == PartOneofCase.Completion) {
+              subBuilder.MergeFrom(Completion);
+            }
+            input.ReadMessage(subBuilder);
+            Completion = subBuilder;
             break;
           }
         }
@@ -7092,7 +6910,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7124,13 +6942,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "written_bytes" field.</summary>
     public const int WrittenBytesFieldNumber = 1;
-    private ulong writtenBytes_;
+    private long writtenBytes_;
     /// <summary>
     /// Bytes written.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong WrittenBytes {
+    public long WrittenBytes {
       get { return writtenBytes_; }
       set {
         writtenBytes_ = value;
@@ -7160,7 +6978,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (WrittenBytes != 0UL) hash ^= WrittenBytes.GetHashCode();
+      if (WrittenBytes != 0L) hash ^= WrittenBytes.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7179,9 +6997,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (WrittenBytes != 0UL) {
+      if (WrittenBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(WrittenBytes);
+        output.WriteInt64(WrittenBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -7193,9 +7011,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (WrittenBytes != 0UL) {
+      if (WrittenBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(WrittenBytes);
+        output.WriteInt64(WrittenBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -7207,8 +7025,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (WrittenBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(WrittenBytes);
+      if (WrittenBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(WrittenBytes);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7222,7 +7040,7 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.WrittenBytes != 0UL) {
+      if (other.WrittenBytes != 0L) {
         WrittenBytes = other.WrittenBytes;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -7245,7 +7063,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            WrittenBytes = input.ReadUInt64();
+            WrittenBytes = input.ReadInt64();
             break;
           }
         }
@@ -7268,7 +7086,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            WrittenBytes = input.ReadUInt64();
+            WrittenBytes = input.ReadInt64();
             break;
           }
         }
@@ -7296,7 +7114,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[25]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[24]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7345,13 +7163,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "offset_bytes" field.</summary>
     public const int OffsetBytesFieldNumber = 2;
-    private ulong offsetBytes_;
+    private long offsetBytes_;
     /// <summary>
     /// First byte to read. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong OffsetBytes {
+    public long OffsetBytes {
       get { return offsetBytes_; }
       set {
         offsetBytes_ = value;
@@ -7360,13 +7178,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "length_bytes" field.</summary>
     public const int LengthBytesFieldNumber = 3;
-    private ulong lengthBytes_;
+    private long lengthBytes_;
     /// <summary>
     /// Most bytes; 0 means to the end.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong LengthBytes {
+    public long LengthBytes {
       get { return lengthBytes_; }
       set {
         lengthBytes_ = value;
@@ -7399,8 +7217,8 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (AllocationId.Length != 0) hash ^= AllocationId.GetHashCode();
-      if (OffsetBytes != 0UL) hash ^= OffsetBytes.GetHashCode();
-      if (LengthBytes != 0UL) hash ^= LengthBytes.GetHashCode();
+      if (OffsetBytes != 0L) hash ^= OffsetBytes.GetHashCode();
+      if (LengthBytes != 0L) hash ^= LengthBytes.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7423,13 +7241,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(AllocationId);
       }
-      if (OffsetBytes != 0UL) {
+      if (OffsetBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(OffsetBytes);
       }
-      if (LengthBytes != 0UL) {
+      if (LengthBytes != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(LengthBytes);
+        output.WriteInt64(LengthBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -7445,13 +7263,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(AllocationId);
       }
-      if (OffsetBytes != 0UL) {
+      if (OffsetBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(OffsetBytes);
       }
-      if (LengthBytes != 0UL) {
+      if (LengthBytes != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(LengthBytes);
+        output.WriteInt64(LengthBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -7466,11 +7284,11 @@ namespace DeviceOperations.V1 {
       if (AllocationId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(AllocationId);
       }
-      if (OffsetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(OffsetBytes);
+      if (OffsetBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(OffsetBytes);
       }
-      if (LengthBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(LengthBytes);
+      if (LengthBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(LengthBytes);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7487,10 +7305,10 @@ namespace DeviceOperations.V1 {
       if (other.AllocationId.Length != 0) {
         AllocationId = other.AllocationId;
       }
-      if (other.OffsetBytes != 0UL) {
+      if (other.OffsetBytes != 0L) {
         OffsetBytes = other.OffsetBytes;
       }
-      if (other.LengthBytes != 0UL) {
+      if (other.LengthBytes != 0L) {
         LengthBytes = other.LengthBytes;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -7517,11 +7335,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            OffsetBytes = input.ReadUInt64();
+            OffsetBytes = input.ReadInt64();
             break;
           }
           case 24: {
-            LengthBytes = input.ReadUInt64();
+            LengthBytes = input.ReadInt64();
             break;
           }
         }
@@ -7548,11 +7366,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            OffsetBytes = input.ReadUInt64();
+            OffsetBytes = input.ReadInt64();
             break;
           }
           case 24: {
-            LengthBytes = input.ReadUInt64();
+            LengthBytes = input.ReadInt64();
             break;
           }
         }
@@ -7580,7 +7398,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[26]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[25]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7614,13 +7432,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "offset_bytes" field.</summary>
     public const int OffsetBytesFieldNumber = 1;
-    private ulong offsetBytes_;
+    private long offsetBytes_;
     /// <summary>
     /// Position of the first byte of this chunk.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong OffsetBytes {
+    public long OffsetBytes {
       get { return offsetBytes_; }
       set {
         offsetBytes_ = value;
@@ -7682,7 +7500,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (OffsetBytes != 0UL) hash ^= OffsetBytes.GetHashCode();
+      if (OffsetBytes != 0L) hash ^= OffsetBytes.GetHashCode();
       if (Data.Length != 0) hash ^= Data.GetHashCode();
       if (Sha256.Length != 0) hash ^= Sha256.GetHashCode();
       if (_unknownFields != null) {
@@ -7703,9 +7521,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (OffsetBytes != 0UL) {
+      if (OffsetBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(OffsetBytes);
       }
       if (Data.Length != 0) {
         output.WriteRawTag(18);
@@ -7725,9 +7543,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (OffsetBytes != 0UL) {
+      if (OffsetBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(OffsetBytes);
+        output.WriteInt64(OffsetBytes);
       }
       if (Data.Length != 0) {
         output.WriteRawTag(18);
@@ -7747,8 +7565,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (OffsetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(OffsetBytes);
+      if (OffsetBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(OffsetBytes);
       }
       if (Data.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeBytesSize(Data);
@@ -7768,7 +7586,7 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.OffsetBytes != 0UL) {
+      if (other.OffsetBytes != 0L) {
         OffsetBytes = other.OffsetBytes;
       }
       if (other.Data.Length != 0) {
@@ -7797,7 +7615,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            OffsetBytes = input.ReadUInt64();
+            OffsetBytes = input.ReadInt64();
             break;
           }
           case 18: {
@@ -7828,7 +7646,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            OffsetBytes = input.ReadUInt64();
+            OffsetBytes = input.ReadInt64();
             break;
           }
           case 18: {
@@ -7850,21 +7668,21 @@ namespace DeviceOperations.V1 {
   /// What to copy where.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CopyRequest : pb::IMessage<CopyRequest>
+  public sealed partial class CopyAllocationRequest : pb::IMessage<CopyAllocationRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<CopyRequest> _parser = new pb::MessageParser<CopyRequest>(() => new CopyRequest());
+    private static readonly pb::MessageParser<CopyAllocationRequest> _parser = new pb::MessageParser<CopyAllocationRequest>(() => new CopyAllocationRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CopyRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<CopyAllocationRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[27]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[26]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7875,7 +7693,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CopyRequest() {
+    public CopyAllocationRequest() {
       OnConstruction();
     }
 
@@ -7883,7 +7701,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CopyRequest(CopyRequest other) : this() {
+    public CopyAllocationRequest(CopyAllocationRequest other) : this() {
       sourceAllocationId_ = other.sourceAllocationId_;
       sourceOffsetBytes_ = other.sourceOffsetBytes_;
       targetAllocationId_ = other.targetAllocationId_;
@@ -7891,13 +7709,14 @@ namespace DeviceOperations.V1 {
       lengthBytes_ = other.lengthBytes_;
       skipVerification_ = other.skipVerification_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CopyRequest Clone() {
-      return new CopyRequest(this);
+    public CopyAllocationRequest Clone() {
+      return new CopyAllocationRequest(this);
     }
 
     /// <summary>Field number for the "source_allocation_id" field.</summary>
@@ -7917,13 +7736,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "source_offset_bytes" field.</summary>
     public const int SourceOffsetBytesFieldNumber = 2;
-    private ulong sourceOffsetBytes_;
+    private long sourceOffsetBytes_;
     /// <summary>
     /// First byte to read. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SourceOffsetBytes {
+    public long SourceOffsetBytes {
       get { return sourceOffsetBytes_; }
       set {
         sourceOffsetBytes_ = value;
@@ -7947,13 +7766,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "target_offset_bytes" field.</summary>
     public const int TargetOffsetBytesFieldNumber = 4;
-    private ulong targetOffsetBytes_;
+    private long targetOffsetBytes_;
     /// <summary>
     /// First byte to write. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong TargetOffsetBytes {
+    public long TargetOffsetBytes {
       get { return targetOffsetBytes_; }
       set {
         targetOffsetBytes_ = value;
@@ -7962,13 +7781,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "length_bytes" field.</summary>
     public const int LengthBytesFieldNumber = 5;
-    private ulong lengthBytes_;
+    private long lengthBytes_;
     /// <summary>
     /// How much; 0 means to the end of the source.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong LengthBytes {
+    public long LengthBytes {
       get { return lengthBytes_; }
       set {
         lengthBytes_ = value;
@@ -7994,7 +7813,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 7;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8005,15 +7824,30 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 8;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CopyRequest);
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CopyRequest other) {
+    public override bool Equals(object other) {
+      return Equals(other as CopyAllocationRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(CopyAllocationRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -8027,6 +7861,7 @@ namespace DeviceOperations.V1 {
       if (LengthBytes != other.LengthBytes) return false;
       if (SkipVerification != other.SkipVerification) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -8035,12 +7870,13 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (SourceAllocationId.Length != 0) hash ^= SourceAllocationId.GetHashCode();
-      if (SourceOffsetBytes != 0UL) hash ^= SourceOffsetBytes.GetHashCode();
+      if (SourceOffsetBytes != 0L) hash ^= SourceOffsetBytes.GetHashCode();
       if (TargetAllocationId.Length != 0) hash ^= TargetAllocationId.GetHashCode();
-      if (TargetOffsetBytes != 0UL) hash ^= TargetOffsetBytes.GetHashCode();
-      if (LengthBytes != 0UL) hash ^= LengthBytes.GetHashCode();
+      if (TargetOffsetBytes != 0L) hash ^= TargetOffsetBytes.GetHashCode();
+      if (LengthBytes != 0L) hash ^= LengthBytes.GetHashCode();
       if (SkipVerification != false) hash ^= SkipVerification.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -8063,21 +7899,21 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(SourceAllocationId);
       }
-      if (SourceOffsetBytes != 0UL) {
+      if (SourceOffsetBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(SourceOffsetBytes);
+        output.WriteInt64(SourceOffsetBytes);
       }
       if (TargetAllocationId.Length != 0) {
         output.WriteRawTag(26);
         output.WriteString(TargetAllocationId);
       }
-      if (TargetOffsetBytes != 0UL) {
+      if (TargetOffsetBytes != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(TargetOffsetBytes);
+        output.WriteInt64(TargetOffsetBytes);
       }
-      if (LengthBytes != 0UL) {
+      if (LengthBytes != 0L) {
         output.WriteRawTag(40);
-        output.WriteUInt64(LengthBytes);
+        output.WriteInt64(LengthBytes);
       }
       if (SkipVerification != false) {
         output.WriteRawTag(48);
@@ -8086,6 +7922,10 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         output.WriteRawTag(58);
         output.WriteMessage(Options);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -8101,21 +7941,21 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(SourceAllocationId);
       }
-      if (SourceOffsetBytes != 0UL) {
+      if (SourceOffsetBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(SourceOffsetBytes);
+        output.WriteInt64(SourceOffsetBytes);
       }
       if (TargetAllocationId.Length != 0) {
         output.WriteRawTag(26);
         output.WriteString(TargetAllocationId);
       }
-      if (TargetOffsetBytes != 0UL) {
+      if (TargetOffsetBytes != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(TargetOffsetBytes);
+        output.WriteInt64(TargetOffsetBytes);
       }
-      if (LengthBytes != 0UL) {
+      if (LengthBytes != 0L) {
         output.WriteRawTag(40);
-        output.WriteUInt64(LengthBytes);
+        output.WriteInt64(LengthBytes);
       }
       if (SkipVerification != false) {
         output.WriteRawTag(48);
@@ -8124,6 +7964,10 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         output.WriteRawTag(58);
         output.WriteMessage(Options);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -8138,23 +7982,26 @@ namespace DeviceOperations.V1 {
       if (SourceAllocationId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(SourceAllocationId);
       }
-      if (SourceOffsetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SourceOffsetBytes);
+      if (SourceOffsetBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SourceOffsetBytes);
       }
       if (TargetAllocationId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(TargetAllocationId);
       }
-      if (TargetOffsetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(TargetOffsetBytes);
+      if (TargetOffsetBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(TargetOffsetBytes);
       }
-      if (LengthBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(LengthBytes);
+      if (LengthBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(LengthBytes);
       }
       if (SkipVerification != false) {
         size += 1 + 1;
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -8164,23 +8011,23 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CopyRequest other) {
+    public void MergeFrom(CopyAllocationRequest other) {
       if (other == null) {
         return;
       }
       if (other.SourceAllocationId.Length != 0) {
         SourceAllocationId = other.SourceAllocationId;
       }
-      if (other.SourceOffsetBytes != 0UL) {
+      if (other.SourceOffsetBytes != 0L) {
         SourceOffsetBytes = other.SourceOffsetBytes;
       }
       if (other.TargetAllocationId.Length != 0) {
         TargetAllocationId = other.TargetAllocationId;
       }
-      if (other.TargetOffsetBytes != 0UL) {
+      if (other.TargetOffsetBytes != 0L) {
         TargetOffsetBytes = other.TargetOffsetBytes;
       }
-      if (other.LengthBytes != 0UL) {
+      if (other.LengthBytes != 0L) {
         LengthBytes = other.LengthBytes;
       }
       if (other.SkipVerification != false) {
@@ -8191,6 +8038,12 @@ namespace DeviceOperations.V1 {
           Options = new global::DeviceOperations.V1.SessionOptions();
         }
         Options.MergeFrom(other.Options);
+      }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -8216,7 +8069,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            SourceOffsetBytes = input.ReadUInt64();
+            SourceOffsetBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -8224,11 +8077,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            TargetOffsetBytes = input.ReadUInt64();
+            TargetOffsetBytes = input.ReadInt64();
             break;
           }
           case 40: {
-            LengthBytes = input.ReadUInt64();
+            LengthBytes = input.ReadInt64();
             break;
           }
           case 48: {
@@ -8240,6 +8093,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 66: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -8266,7 +8126,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            SourceOffsetBytes = input.ReadUInt64();
+            SourceOffsetBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -8274,11 +8134,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            TargetOffsetBytes = input.ReadUInt64();
+            TargetOffsetBytes = input.ReadInt64();
             break;
           }
           case 40: {
-            LengthBytes = input.ReadUInt64();
+            LengthBytes = input.ReadInt64();
             break;
           }
           case 48: {
@@ -8292,6 +8152,13 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
+          case 66: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
+            break;
+          }
         }
       }
     }
@@ -8303,21 +8170,21 @@ namespace DeviceOperations.V1 {
   /// One event of a copy.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CopyResponse : pb::IMessage<CopyResponse>
+  public sealed partial class CopyAllocationResponse : pb::IMessage<CopyAllocationResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<CopyResponse> _parser = new pb::MessageParser<CopyResponse>(() => new CopyResponse());
+    private static readonly pb::MessageParser<CopyAllocationResponse> _parser = new pb::MessageParser<CopyAllocationResponse>(() => new CopyAllocationResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CopyResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<CopyAllocationResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[28]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[27]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8328,7 +8195,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CopyResponse() {
+    public CopyAllocationResponse() {
       OnConstruction();
     }
 
@@ -8336,15 +8203,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CopyResponse(CopyResponse other) : this() {
+    public CopyAllocationResponse(CopyAllocationResponse other) : this() {
       event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CopyResponse Clone() {
-      return new CopyResponse(this);
+    public CopyAllocationResponse Clone() {
+      return new CopyAllocationResponse(this);
     }
 
     /// <summary>Field number for the "event" field.</summary>
@@ -8365,12 +8232,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as CopyResponse);
+      return Equals(other as CopyAllocationResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CopyResponse other) {
+    public bool Equals(CopyAllocationResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -8443,7 +8310,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CopyResponse other) {
+    public void MergeFrom(CopyAllocationResponse other) {
       if (other == null) {
         return;
       }
@@ -8516,21 +8383,21 @@ namespace DeviceOperations.V1 {
   /// What to move where.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class TransferRequest : pb::IMessage<TransferRequest>
+  public sealed partial class TransferAllocationRequest : pb::IMessage<TransferAllocationRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<TransferRequest> _parser = new pb::MessageParser<TransferRequest>(() => new TransferRequest());
+    private static readonly pb::MessageParser<TransferAllocationRequest> _parser = new pb::MessageParser<TransferAllocationRequest>(() => new TransferAllocationRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<TransferRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<TransferAllocationRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[29]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[28]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8541,7 +8408,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferRequest() {
+    public TransferAllocationRequest() {
       OnConstruction();
     }
 
@@ -8549,18 +8416,19 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferRequest(TransferRequest other) : this() {
+    public TransferAllocationRequest(TransferAllocationRequest other) : this() {
       allocationId_ = other.allocationId_;
       place_ = other.place_ != null ? other.place_.Clone() : null;
       skipVerification_ = other.skipVerification_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferRequest Clone() {
-      return new TransferRequest(this);
+    public TransferAllocationRequest Clone() {
+      return new TransferAllocationRequest(this);
     }
 
     /// <summary>Field number for the "allocation_id" field.</summary>
@@ -8612,7 +8480,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 4;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8623,15 +8491,30 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 5;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as TransferRequest);
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(TransferRequest other) {
+    public override bool Equals(object other) {
+      return Equals(other as TransferAllocationRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(TransferAllocationRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -8642,6 +8525,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Place, other.Place)) return false;
       if (SkipVerification != other.SkipVerification) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -8653,6 +8537,7 @@ namespace DeviceOperations.V1 {
       if (place_ != null) hash ^= Place.GetHashCode();
       if (SkipVerification != false) hash ^= SkipVerification.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -8687,6 +8572,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -8713,6 +8602,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -8735,6 +8628,9 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
       }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -8743,7 +8639,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(TransferRequest other) {
+    public void MergeFrom(TransferAllocationRequest other) {
       if (other == null) {
         return;
       }
@@ -8764,6 +8660,12 @@ namespace DeviceOperations.V1 {
           Options = new global::DeviceOperations.V1.SessionOptions();
         }
         Options.MergeFrom(other.Options);
+      }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -8804,6 +8706,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -8847,6 +8756,13 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
+            break;
+          }
         }
       }
     }
@@ -8858,21 +8774,21 @@ namespace DeviceOperations.V1 {
   /// One event of a transfer.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class TransferResponse : pb::IMessage<TransferResponse>
+  public sealed partial class TransferAllocationResponse : pb::IMessage<TransferAllocationResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<TransferResponse> _parser = new pb::MessageParser<TransferResponse>(() => new TransferResponse());
+    private static readonly pb::MessageParser<TransferAllocationResponse> _parser = new pb::MessageParser<TransferAllocationResponse>(() => new TransferAllocationResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<TransferResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<TransferAllocationResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[30]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[29]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8883,7 +8799,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferResponse() {
+    public TransferAllocationResponse() {
       OnConstruction();
     }
 
@@ -8891,15 +8807,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferResponse(TransferResponse other) : this() {
+    public TransferAllocationResponse(TransferAllocationResponse other) : this() {
       event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferResponse Clone() {
-      return new TransferResponse(this);
+    public TransferAllocationResponse Clone() {
+      return new TransferAllocationResponse(this);
     }
 
     /// <summary>Field number for the "event" field.</summary>
@@ -8920,12 +8836,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as TransferResponse);
+      return Equals(other as TransferAllocationResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(TransferResponse other) {
+    public bool Equals(TransferAllocationResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -8998,7 +8914,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(TransferResponse other) {
+    public void MergeFrom(TransferAllocationResponse other) {
       if (other == null) {
         return;
       }
@@ -9085,7 +9001,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[31]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[30]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9108,6 +9024,7 @@ namespace DeviceOperations.V1 {
       deviceId_ = other.deviceId_;
       depth_ = other.depth_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -9151,7 +9068,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 3;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -9159,6 +9076,21 @@ namespace DeviceOperations.V1 {
       get { return options_; }
       set {
         options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 4;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
       }
     }
 
@@ -9180,6 +9112,7 @@ namespace DeviceOperations.V1 {
       if (DeviceId != other.DeviceId) return false;
       if (Depth != other.Depth) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9190,6 +9123,7 @@ namespace DeviceOperations.V1 {
       if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
       if (Depth != global::DeviceOperations.V1.DefragmentDepth.Unspecified) hash ^= Depth.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9220,6 +9154,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -9242,6 +9180,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -9260,6 +9202,9 @@ namespace DeviceOperations.V1 {
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9285,6 +9230,12 @@ namespace DeviceOperations.V1 {
         }
         Options.MergeFrom(other.Options);
       }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -9317,6 +9268,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 34: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -9353,433 +9311,11 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What was done and gained.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DefragmentReport : pb::IMessage<DefragmentReport>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DefragmentReport> _parser = new pb::MessageParser<DefragmentReport>(() => new DefragmentReport());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DefragmentReport> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[32]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DefragmentReport() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DefragmentReport(DefragmentReport other) : this() {
-      depth_ = other.depth_;
-      freeBefore_ = other.freeBefore_ != null ? other.freeBefore_.Clone() : null;
-      freeAfter_ = other.freeAfter_ != null ? other.freeAfter_.Clone() : null;
-      largestFreeBefore_ = other.largestFreeBefore_ != null ? other.largestFreeBefore_.Clone() : null;
-      largestFreeAfter_ = other.largestFreeAfter_ != null ? other.largestFreeAfter_.Clone() : null;
-      actions_ = other.actions_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DefragmentReport Clone() {
-      return new DefragmentReport(this);
-    }
-
-    /// <summary>Field number for the "depth" field.</summary>
-    public const int DepthFieldNumber = 1;
-    private global::DeviceOperations.V1.DefragmentDepth depth_ = global::DeviceOperations.V1.DefragmentDepth.Unspecified;
-    /// <summary>
-    /// How far it went.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DefragmentDepth Depth {
-      get { return depth_; }
-      set {
-        depth_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "free_before" field.</summary>
-    public const int FreeBeforeFieldNumber = 2;
-    private global::DeviceOperations.V1.ByteFigure freeBefore_;
-    /// <summary>
-    /// Free before.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure FreeBefore {
-      get { return freeBefore_; }
-      set {
-        freeBefore_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "free_after" field.</summary>
-    public const int FreeAfterFieldNumber = 3;
-    private global::DeviceOperations.V1.ByteFigure freeAfter_;
-    /// <summary>
-    /// Free after.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure FreeAfter {
-      get { return freeAfter_; }
-      set {
-        freeAfter_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "largest_free_before" field.</summary>
-    public const int LargestFreeBeforeFieldNumber = 4;
-    private global::DeviceOperations.V1.ByteFigure largestFreeBefore_;
-    /// <summary>
-    /// Largest free block before.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure LargestFreeBefore {
-      get { return largestFreeBefore_; }
-      set {
-        largestFreeBefore_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "largest_free_after" field.</summary>
-    public const int LargestFreeAfterFieldNumber = 5;
-    private global::DeviceOperations.V1.ByteFigure largestFreeAfter_;
-    /// <summary>
-    /// Largest free block after.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure LargestFreeAfter {
-      get { return largestFreeAfter_; }
-      set {
-        largestFreeAfter_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "actions" field.</summary>
-    public const int ActionsFieldNumber = 6;
-    private static readonly pb::FieldCodec<string> _repeated_actions_codec
-        = pb::FieldCodec.ForString(50);
-    private readonly pbc::RepeatedField<string> actions_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// What was done, one sentence each.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> Actions {
-      get { return actions_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DefragmentReport);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DefragmentReport other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Depth != other.Depth) return false;
-      if (!object.Equals(FreeBefore, other.FreeBefore)) return false;
-      if (!object.Equals(FreeAfter, other.FreeAfter)) return false;
-      if (!object.Equals(LargestFreeBefore, other.LargestFreeBefore)) return false;
-      if (!object.Equals(LargestFreeAfter, other.LargestFreeAfter)) return false;
-      if(!actions_.Equals(other.actions_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Depth != global::DeviceOperations.V1.DefragmentDepth.Unspecified) hash ^= Depth.GetHashCode();
-      if (freeBefore_ != null) hash ^= FreeBefore.GetHashCode();
-      if (freeAfter_ != null) hash ^= FreeAfter.GetHashCode();
-      if (largestFreeBefore_ != null) hash ^= LargestFreeBefore.GetHashCode();
-      if (largestFreeAfter_ != null) hash ^= LargestFreeAfter.GetHashCode();
-      hash ^= actions_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Depth != global::DeviceOperations.V1.DefragmentDepth.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Depth);
-      }
-      if (freeBefore_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(FreeBefore);
-      }
-      if (freeAfter_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(FreeAfter);
-      }
-      if (largestFreeBefore_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(LargestFreeBefore);
-      }
-      if (largestFreeAfter_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(LargestFreeAfter);
-      }
-      actions_.WriteTo(output, _repeated_actions_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Depth != global::DeviceOperations.V1.DefragmentDepth.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Depth);
-      }
-      if (freeBefore_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(FreeBefore);
-      }
-      if (freeAfter_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(FreeAfter);
-      }
-      if (largestFreeBefore_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(LargestFreeBefore);
-      }
-      if (largestFreeAfter_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(LargestFreeAfter);
-      }
-      actions_.WriteTo(ref output, _repeated_actions_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Depth != global::DeviceOperations.V1.DefragmentDepth.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Depth);
-      }
-      if (freeBefore_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(FreeBefore);
-      }
-      if (freeAfter_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(FreeAfter);
-      }
-      if (largestFreeBefore_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(LargestFreeBefore);
-      }
-      if (largestFreeAfter_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(LargestFreeAfter);
-      }
-      size += actions_.CalculateSize(_repeated_actions_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DefragmentReport other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Depth != global::DeviceOperations.V1.DefragmentDepth.Unspecified) {
-        Depth = other.Depth;
-      }
-      if (other.freeBefore_ != null) {
-        if (freeBefore_ == null) {
-          FreeBefore = new global::DeviceOperations.V1.ByteFigure();
-        }
-        FreeBefore.MergeFrom(other.FreeBefore);
-      }
-      if (other.freeAfter_ != null) {
-        if (freeAfter_ == null) {
-          FreeAfter = new global::DeviceOperations.V1.ByteFigure();
-        }
-        FreeAfter.MergeFrom(other.FreeAfter);
-      }
-      if (other.largestFreeBefore_ != null) {
-        if (largestFreeBefore_ == null) {
-          LargestFreeBefore = new global::DeviceOperations.V1.ByteFigure();
-        }
-        LargestFreeBefore.MergeFrom(other.LargestFreeBefore);
-      }
-      if (other.largestFreeAfter_ != null) {
-        if (largestFreeAfter_ == null) {
-          LargestFreeAfter = new global::DeviceOperations.V1.ByteFigure();
-        }
-        LargestFreeAfter.MergeFrom(other.LargestFreeAfter);
-      }
-      actions_.Add(other.actions_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Depth = (global::DeviceOperations.V1.DefragmentDepth) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            if (freeBefore_ == null) {
-              FreeBefore = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(FreeBefore);
-            break;
-          }
-          case 26: {
-            if (freeAfter_ == null) {
-              FreeAfter = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(FreeAfter);
-            break;
-          }
           case 34: {
-            if (largestFreeBefore_ == null) {
-              LargestFreeBefore = new global::DeviceOperations.V1.ByteFigure();
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
             }
-            input.ReadMessage(LargestFreeBefore);
-            break;
-          }
-          case 42: {
-            if (largestFreeAfter_ == null) {
-              LargestFreeAfter = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(LargestFreeAfter);
-            break;
-          }
-          case 50: {
-            actions_.AddEntriesFrom(input, _repeated_actions_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Depth = (global::DeviceOperations.V1.DefragmentDepth) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            if (freeBefore_ == null) {
-              FreeBefore = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(FreeBefore);
-            break;
-          }
-          case 26: {
-            if (freeAfter_ == null) {
-              FreeAfter = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(FreeAfter);
-            break;
-          }
-          case 34: {
-            if (largestFreeBefore_ == null) {
-              LargestFreeBefore = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(LargestFreeBefore);
-            break;
-          }
-          case 42: {
-            if (largestFreeAfter_ == null) {
-              LargestFreeAfter = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(LargestFreeAfter);
-            break;
-          }
-          case 50: {
-            actions_.AddEntriesFrom(ref input, _repeated_actions_codec);
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -9807,7 +9343,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[33]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[31]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9827,15 +9363,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public DefragmentResponse(DefragmentResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Report:
-          Report = other.Report.Clone();
-          break;
-      }
-
+      event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -9847,53 +9375,17 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
-    /// Progress.
+    /// The event.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
+      get { return event_; }
       set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
+        event_ = value;
       }
-    }
-
-    /// <summary>Field number for the "report" field.</summary>
-    public const int ReportFieldNumber = 2;
-    /// <summary>
-    /// The report, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DefragmentReport Report {
-      get { return contentCase_ == ContentOneofCase.Report ? (global::DeviceOperations.V1.DefragmentReport) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Report;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Report = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9912,8 +9404,6 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Report, other.Report)) return false;
-      if (ContentCase != other.ContentCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9921,9 +9411,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Report) hash ^= Report.GetHashCode();
-      hash ^= (int) contentCase_;
+      if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9942,13 +9430,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -9960,13 +9444,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -9978,11 +9458,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Report);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9996,21 +9473,12 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Report:
-          if (Report == null) {
-            Report = new global::DeviceOperations.V1.DefragmentReport();
-          }
-          Report.MergeFrom(other.Report);
-          break;
+      if (other.event_ != null) {
+        if (event_ == null) {
+          Event = new global::DeviceOperations.V1.SessionEvent();
+        }
+        Event.MergeFrom(other.Event);
       }
-
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -10031,21 +9499,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.DefragmentReport subBuilder = new global::DeviceOperations.V1.DefragmentReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -10068,21 +9525,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.DefragmentReport subBuilder = new global::DeviceOperations.V1.DefragmentReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -10110,7 +9556,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[34]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[32]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -10337,477 +9783,6 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A component in a place.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ComponentMemory : pb::IMessage<ComponentMemory>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ComponentMemory> _parser = new pb::MessageParser<ComponentMemory>(() => new ComponentMemory());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ComponentMemory> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[35]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ComponentMemory() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ComponentMemory(ComponentMemory other) : this() {
-      modelId_ = other.modelId_;
-      component_ = other.component_;
-      place_ = other.place_ != null ? other.place_.Clone() : null;
-      size_ = other.size_ != null ? other.size_.Clone() : null;
-      dataType_ = other.dataType_;
-      lastUseTime_ = other.lastUseTime_ != null ? other.lastUseTime_.Clone() : null;
-      inUse_ = other.inUse_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ComponentMemory Clone() {
-      return new ComponentMemory(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "component" field.</summary>
-    public const int ComponentFieldNumber = 2;
-    private string component_ = "";
-    /// <summary>
-    /// The component ("unet").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Component {
-      get { return component_; }
-      set {
-        component_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "place" field.</summary>
-    public const int PlaceFieldNumber = 3;
-    private global::DeviceOperations.V1.MemoryPlace place_;
-    /// <summary>
-    /// Where it lies.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.MemoryPlace Place {
-      get { return place_; }
-      set {
-        place_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "size" field.</summary>
-    public const int SizeFieldNumber = 4;
-    private global::DeviceOperations.V1.ByteFigure size_;
-    /// <summary>
-    /// How much it takes.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure Size {
-      get { return size_; }
-      set {
-        size_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "data_type" field.</summary>
-    public const int DataTypeFieldNumber = 5;
-    private global::DeviceOperations.V1.DataType dataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Its data type there.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType DataType {
-      get { return dataType_; }
-      set {
-        dataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "last_use_time" field.</summary>
-    public const int LastUseTimeFieldNumber = 6;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp lastUseTime_;
-    /// <summary>
-    /// When it was last used.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp LastUseTime {
-      get { return lastUseTime_; }
-      set {
-        lastUseTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "in_use" field.</summary>
-    public const int InUseFieldNumber = 7;
-    private bool inUse_;
-    /// <summary>
-    /// Whether running work uses it.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool InUse {
-      get { return inUse_; }
-      set {
-        inUse_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ComponentMemory);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ComponentMemory other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (Component != other.Component) return false;
-      if (!object.Equals(Place, other.Place)) return false;
-      if (!object.Equals(Size, other.Size)) return false;
-      if (DataType != other.DataType) return false;
-      if (!object.Equals(LastUseTime, other.LastUseTime)) return false;
-      if (InUse != other.InUse) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (Component.Length != 0) hash ^= Component.GetHashCode();
-      if (place_ != null) hash ^= Place.GetHashCode();
-      if (size_ != null) hash ^= Size.GetHashCode();
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= DataType.GetHashCode();
-      if (lastUseTime_ != null) hash ^= LastUseTime.GetHashCode();
-      if (InUse != false) hash ^= InUse.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Component.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Component);
-      }
-      if (place_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Place);
-      }
-      if (size_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Size);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) DataType);
-      }
-      if (lastUseTime_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(LastUseTime);
-      }
-      if (InUse != false) {
-        output.WriteRawTag(56);
-        output.WriteBool(InUse);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Component.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Component);
-      }
-      if (place_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Place);
-      }
-      if (size_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Size);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) DataType);
-      }
-      if (lastUseTime_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(LastUseTime);
-      }
-      if (InUse != false) {
-        output.WriteRawTag(56);
-        output.WriteBool(InUse);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (Component.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Component);
-      }
-      if (place_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
-      }
-      if (size_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Size);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataType);
-      }
-      if (lastUseTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(LastUseTime);
-      }
-      if (InUse != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ComponentMemory other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.Component.Length != 0) {
-        Component = other.Component;
-      }
-      if (other.place_ != null) {
-        if (place_ == null) {
-          Place = new global::DeviceOperations.V1.MemoryPlace();
-        }
-        Place.MergeFrom(other.Place);
-      }
-      if (other.size_ != null) {
-        if (size_ == null) {
-          Size = new global::DeviceOperations.V1.ByteFigure();
-        }
-        Size.MergeFrom(other.Size);
-      }
-      if (other.DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        DataType = other.DataType;
-      }
-      if (other.lastUseTime_ != null) {
-        if (lastUseTime_ == null) {
-          LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        LastUseTime.MergeFrom(other.LastUseTime);
-      }
-      if (other.InUse != false) {
-        InUse = other.InUse;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            Component = input.ReadString();
-            break;
-          }
-          case 26: {
-            if (place_ == null) {
-              Place = new global::DeviceOperations.V1.MemoryPlace();
-            }
-            input.ReadMessage(Place);
-            break;
-          }
-          case 34: {
-            if (size_ == null) {
-              Size = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Size);
-            break;
-          }
-          case 40: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 50: {
-            if (lastUseTime_ == null) {
-              LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(LastUseTime);
-            break;
-          }
-          case 56: {
-            InUse = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            Component = input.ReadString();
-            break;
-          }
-          case 26: {
-            if (place_ == null) {
-              Place = new global::DeviceOperations.V1.MemoryPlace();
-            }
-            input.ReadMessage(Place);
-            break;
-          }
-          case 34: {
-            if (size_ == null) {
-              Size = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Size);
-            break;
-          }
-          case 40: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 50: {
-            if (lastUseTime_ == null) {
-              LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(LastUseTime);
-            break;
-          }
-          case 56: {
-            InUse = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
   /// Models in memory.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -10825,7 +9800,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[36]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[33]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -11004,21 +9979,21 @@ namespace DeviceOperations.V1 {
   /// How much to free where.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class OptimizeModelMemoryRequest : pb::IMessage<OptimizeModelMemoryRequest>
+  public sealed partial class EvictModelsRequest : pb::IMessage<EvictModelsRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<OptimizeModelMemoryRequest> _parser = new pb::MessageParser<OptimizeModelMemoryRequest>(() => new OptimizeModelMemoryRequest());
+    private static readonly pb::MessageParser<EvictModelsRequest> _parser = new pb::MessageParser<EvictModelsRequest>(() => new EvictModelsRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<OptimizeModelMemoryRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<EvictModelsRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[37]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[34]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -11029,7 +10004,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelMemoryRequest() {
+    public EvictModelsRequest() {
       OnConstruction();
     }
 
@@ -11037,18 +10012,19 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelMemoryRequest(OptimizeModelMemoryRequest other) : this() {
+    public EvictModelsRequest(EvictModelsRequest other) : this() {
       place_ = other.place_ != null ? other.place_.Clone() : null;
       targetFreeBytes_ = other.targetFreeBytes_;
       dryRun_ = other.dryRun_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelMemoryRequest Clone() {
-      return new OptimizeModelMemoryRequest(this);
+    public EvictModelsRequest Clone() {
+      return new EvictModelsRequest(this);
     }
 
     /// <summary>Field number for the "place" field.</summary>
@@ -11068,13 +10044,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "target_free_bytes" field.</summary>
     public const int TargetFreeBytesFieldNumber = 2;
-    private ulong targetFreeBytes_;
+    private long targetFreeBytes_;
     /// <summary>
     /// Free memory wanted there. Range: 1 to 1099511627776.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong TargetFreeBytes {
+    public long TargetFreeBytes {
       get { return targetFreeBytes_; }
       set {
         targetFreeBytes_ = value;
@@ -11100,7 +10076,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 4;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -11111,15 +10087,30 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 5;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as OptimizeModelMemoryRequest);
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(OptimizeModelMemoryRequest other) {
+    public override bool Equals(object other) {
+      return Equals(other as EvictModelsRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(EvictModelsRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -11130,6 +10121,7 @@ namespace DeviceOperations.V1 {
       if (TargetFreeBytes != other.TargetFreeBytes) return false;
       if (DryRun != other.DryRun) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -11138,9 +10130,10 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (place_ != null) hash ^= Place.GetHashCode();
-      if (TargetFreeBytes != 0UL) hash ^= TargetFreeBytes.GetHashCode();
+      if (TargetFreeBytes != 0L) hash ^= TargetFreeBytes.GetHashCode();
       if (DryRun != false) hash ^= DryRun.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -11163,9 +10156,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Place);
       }
-      if (TargetFreeBytes != 0UL) {
+      if (TargetFreeBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(TargetFreeBytes);
+        output.WriteInt64(TargetFreeBytes);
       }
       if (DryRun != false) {
         output.WriteRawTag(24);
@@ -11174,6 +10167,10 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -11189,9 +10186,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteMessage(Place);
       }
-      if (TargetFreeBytes != 0UL) {
+      if (TargetFreeBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(TargetFreeBytes);
+        output.WriteInt64(TargetFreeBytes);
       }
       if (DryRun != false) {
         output.WriteRawTag(24);
@@ -11200,6 +10197,10 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -11214,14 +10215,17 @@ namespace DeviceOperations.V1 {
       if (place_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
       }
-      if (TargetFreeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(TargetFreeBytes);
+      if (TargetFreeBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(TargetFreeBytes);
       }
       if (DryRun != false) {
         size += 1 + 1;
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -11231,7 +10235,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(OptimizeModelMemoryRequest other) {
+    public void MergeFrom(EvictModelsRequest other) {
       if (other == null) {
         return;
       }
@@ -11241,7 +10245,7 @@ namespace DeviceOperations.V1 {
         }
         Place.MergeFrom(other.Place);
       }
-      if (other.TargetFreeBytes != 0UL) {
+      if (other.TargetFreeBytes != 0L) {
         TargetFreeBytes = other.TargetFreeBytes;
       }
       if (other.DryRun != false) {
@@ -11253,6 +10257,12 @@ namespace DeviceOperations.V1 {
         }
         Options.MergeFrom(other.Options);
       }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -11280,7 +10290,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            TargetFreeBytes = input.ReadUInt64();
+            TargetFreeBytes = input.ReadInt64();
             break;
           }
           case 24: {
@@ -11292,6 +10302,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -11321,7 +10338,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            TargetFreeBytes = input.ReadUInt64();
+            TargetFreeBytes = input.ReadInt64();
             break;
           }
           case 24: {
@@ -11335,335 +10352,11 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What was evicted.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ModelEvictionReport : pb::IMessage<ModelEvictionReport>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ModelEvictionReport> _parser = new pb::MessageParser<ModelEvictionReport>(() => new ModelEvictionReport());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ModelEvictionReport> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[38]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelEvictionReport() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelEvictionReport(ModelEvictionReport other) : this() {
-      evicted_ = other.evicted_.Clone();
-      freeBefore_ = other.freeBefore_ != null ? other.freeBefore_.Clone() : null;
-      freeAfter_ = other.freeAfter_ != null ? other.freeAfter_.Clone() : null;
-      targetReached_ = other.targetReached_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelEvictionReport Clone() {
-      return new ModelEvictionReport(this);
-    }
-
-    /// <summary>Field number for the "evicted" field.</summary>
-    public const int EvictedFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ComponentMemory> _repeated_evicted_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ComponentMemory.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory> evicted_ = new pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory>();
-    /// <summary>
-    /// In the order of eviction: cached before loaded, least recently used first.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory> Evicted {
-      get { return evicted_; }
-    }
-
-    /// <summary>Field number for the "free_before" field.</summary>
-    public const int FreeBeforeFieldNumber = 2;
-    private global::DeviceOperations.V1.ByteFigure freeBefore_;
-    /// <summary>
-    /// Free before.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure FreeBefore {
-      get { return freeBefore_; }
-      set {
-        freeBefore_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "free_after" field.</summary>
-    public const int FreeAfterFieldNumber = 3;
-    private global::DeviceOperations.V1.ByteFigure freeAfter_;
-    /// <summary>
-    /// Free after, or what it would be.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure FreeAfter {
-      get { return freeAfter_; }
-      set {
-        freeAfter_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "target_reached" field.</summary>
-    public const int TargetReachedFieldNumber = 4;
-    private bool targetReached_;
-    /// <summary>
-    /// Whether the target was reached.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool TargetReached {
-      get { return targetReached_; }
-      set {
-        targetReached_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ModelEvictionReport);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ModelEvictionReport other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!evicted_.Equals(other.evicted_)) return false;
-      if (!object.Equals(FreeBefore, other.FreeBefore)) return false;
-      if (!object.Equals(FreeAfter, other.FreeAfter)) return false;
-      if (TargetReached != other.TargetReached) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= evicted_.GetHashCode();
-      if (freeBefore_ != null) hash ^= FreeBefore.GetHashCode();
-      if (freeAfter_ != null) hash ^= FreeAfter.GetHashCode();
-      if (TargetReached != false) hash ^= TargetReached.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      evicted_.WriteTo(output, _repeated_evicted_codec);
-      if (freeBefore_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(FreeBefore);
-      }
-      if (freeAfter_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(FreeAfter);
-      }
-      if (TargetReached != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(TargetReached);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      evicted_.WriteTo(ref output, _repeated_evicted_codec);
-      if (freeBefore_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(FreeBefore);
-      }
-      if (freeAfter_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(FreeAfter);
-      }
-      if (TargetReached != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(TargetReached);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += evicted_.CalculateSize(_repeated_evicted_codec);
-      if (freeBefore_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(FreeBefore);
-      }
-      if (freeAfter_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(FreeAfter);
-      }
-      if (TargetReached != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ModelEvictionReport other) {
-      if (other == null) {
-        return;
-      }
-      evicted_.Add(other.evicted_);
-      if (other.freeBefore_ != null) {
-        if (freeBefore_ == null) {
-          FreeBefore = new global::DeviceOperations.V1.ByteFigure();
-        }
-        FreeBefore.MergeFrom(other.FreeBefore);
-      }
-      if (other.freeAfter_ != null) {
-        if (freeAfter_ == null) {
-          FreeAfter = new global::DeviceOperations.V1.ByteFigure();
-        }
-        FreeAfter.MergeFrom(other.FreeAfter);
-      }
-      if (other.TargetReached != false) {
-        TargetReached = other.TargetReached;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            evicted_.AddEntriesFrom(input, _repeated_evicted_codec);
-            break;
-          }
-          case 18: {
-            if (freeBefore_ == null) {
-              FreeBefore = new global::DeviceOperations.V1.ByteFigure();
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
             }
-            input.ReadMessage(FreeBefore);
-            break;
-          }
-          case 26: {
-            if (freeAfter_ == null) {
-              FreeAfter = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(FreeAfter);
-            break;
-          }
-          case 32: {
-            TargetReached = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            evicted_.AddEntriesFrom(ref input, _repeated_evicted_codec);
-            break;
-          }
-          case 18: {
-            if (freeBefore_ == null) {
-              FreeBefore = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(FreeBefore);
-            break;
-          }
-          case 26: {
-            if (freeAfter_ == null) {
-              FreeAfter = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(FreeAfter);
-            break;
-          }
-          case 32: {
-            TargetReached = input.ReadBool();
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -11677,21 +10370,21 @@ namespace DeviceOperations.V1 {
   /// One event of an optimisation.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class OptimizeModelMemoryResponse : pb::IMessage<OptimizeModelMemoryResponse>
+  public sealed partial class EvictModelsResponse : pb::IMessage<EvictModelsResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<OptimizeModelMemoryResponse> _parser = new pb::MessageParser<OptimizeModelMemoryResponse>(() => new OptimizeModelMemoryResponse());
+    private static readonly pb::MessageParser<EvictModelsResponse> _parser = new pb::MessageParser<EvictModelsResponse>(() => new EvictModelsResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<OptimizeModelMemoryResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<EvictModelsResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[39]; }
+      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[35]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -11702,7 +10395,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelMemoryResponse() {
+    public EvictModelsResponse() {
       OnConstruction();
     }
 
@@ -11710,85 +10403,41 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelMemoryResponse(OptimizeModelMemoryResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Report:
-          Report = other.Report.Clone();
-          break;
-      }
-
+    public EvictModelsResponse(EvictModelsResponse other) : this() {
+      event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelMemoryResponse Clone() {
-      return new OptimizeModelMemoryResponse(this);
+    public EvictModelsResponse Clone() {
+      return new EvictModelsResponse(this);
     }
 
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
-    /// Progress.
+    /// The event.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
+      get { return event_; }
       set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
+        event_ = value;
       }
-    }
-
-    /// <summary>Field number for the "report" field.</summary>
-    public const int ReportFieldNumber = 2;
-    /// <summary>
-    /// The report, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ModelEvictionReport Report {
-      get { return contentCase_ == ContentOneofCase.Report ? (global::DeviceOperations.V1.ModelEvictionReport) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Report;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Report = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as OptimizeModelMemoryResponse);
+      return Equals(other as EvictModelsResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(OptimizeModelMemoryResponse other) {
+    public bool Equals(EvictModelsResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -11796,8 +10445,6 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Report, other.Report)) return false;
-      if (ContentCase != other.ContentCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -11805,9 +10452,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Report) hash ^= Report.GetHashCode();
-      hash ^= (int) contentCase_;
+      if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -11826,13 +10471,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -11844,13 +10485,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -11862,12 +10499,9 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
       }
-      if (contentCase_ == ContentOneofCase.Report) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Report);
-      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -11876,25 +10510,16 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(OptimizeModelMemoryResponse other) {
+    public void MergeFrom(EvictModelsResponse other) {
       if (other == null) {
         return;
       }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Report:
-          if (Report == null) {
-            Report = new global::DeviceOperations.V1.ModelEvictionReport();
-          }
-          Report.MergeFrom(other.Report);
-          break;
+      if (other.event_ != null) {
+        if (event_ == null) {
+          Event = new global::DeviceOperations.V1.SessionEvent();
+        }
+        Event.MergeFrom(other.Event);
       }
-
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -11915,21 +10540,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.ModelEvictionReport subBuilder = new global::DeviceOperations.V1.ModelEvictionReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -11952,2357 +10566,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.ModelEvictionReport subBuilder = new global::DeviceOperations.V1.ModelEvictionReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which part of the history.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetMemoryAnalyticsRequest : pb::IMessage<GetMemoryAnalyticsRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetMemoryAnalyticsRequest> _parser = new pb::MessageParser<GetMemoryAnalyticsRequest>(() => new GetMemoryAnalyticsRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetMemoryAnalyticsRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[40]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryAnalyticsRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryAnalyticsRequest(GetMemoryAnalyticsRequest other) : this() {
-      _hasBits0 = other._hasBits0;
-      deviceId_ = other.deviceId_;
-      window_ = other.window_ != null ? other.window_.Clone() : null;
-      points_ = other.points_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryAnalyticsRequest Clone() {
-      return new GetMemoryAnalyticsRequest(this);
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 1;
-    private string deviceId_ = "";
-    /// <summary>
-    /// Only this device and main memory; empty means all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "window" field.</summary>
-    public const int WindowFieldNumber = 2;
-    private global::Google.Protobuf.WellKnownTypes.Duration window_;
-    /// <summary>
-    /// How far back from now. Range: 1 to 2592000 seconds. Default: 3600 seconds.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Window {
-      get { return window_; }
-      set {
-        window_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "points" field.</summary>
-    public const int PointsFieldNumber = 3;
-    private readonly static uint PointsDefaultValue = 0;
-
-    private uint points_;
-    /// <summary>
-    /// Points per series. Range: 1 to 1000. Default: 60.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Points {
-      get { if ((_hasBits0 & 1) != 0) { return points_; } else { return PointsDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        points_ = value;
-      }
-    }
-    /// <summary>Gets whether the "points" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasPoints {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "points" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearPoints() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetMemoryAnalyticsRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetMemoryAnalyticsRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (DeviceId != other.DeviceId) return false;
-      if (!object.Equals(Window, other.Window)) return false;
-      if (Points != other.Points) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (window_ != null) hash ^= Window.GetHashCode();
-      if (HasPoints) hash ^= Points.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (window_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Window);
-      }
-      if (HasPoints) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Points);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (window_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Window);
-      }
-      if (HasPoints) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Points);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (window_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Window);
-      }
-      if (HasPoints) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Points);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetMemoryAnalyticsRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.window_ != null) {
-        if (window_ == null) {
-          Window = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        Window.MergeFrom(other.Window);
-      }
-      if (other.HasPoints) {
-        Points = other.Points;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (window_ == null) {
-              Window = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Window);
-            break;
-          }
-          case 24: {
-            Points = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (window_ == null) {
-              Window = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Window);
-            break;
-          }
-          case 24: {
-            Points = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One point of a series.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class MemorySample : pb::IMessage<MemorySample>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<MemorySample> _parser = new pb::MessageParser<MemorySample>(() => new MemorySample());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<MemorySample> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[41]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemorySample() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemorySample(MemorySample other) : this() {
-      _hasBits0 = other._hasBits0;
-      sampleTime_ = other.sampleTime_ != null ? other.sampleTime_.Clone() : null;
-      usedBytes_ = other.usedBytes_;
-      fragmentation_ = other.fragmentation_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemorySample Clone() {
-      return new MemorySample(this);
-    }
-
-    /// <summary>Field number for the "sample_time" field.</summary>
-    public const int SampleTimeFieldNumber = 1;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp sampleTime_;
-    /// <summary>
-    /// When.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp SampleTime {
-      get { return sampleTime_; }
-      set {
-        sampleTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "used_bytes" field.</summary>
-    public const int UsedBytesFieldNumber = 2;
-    private ulong usedBytes_;
-    /// <summary>
-    /// Used then; the peak of its interval.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong UsedBytes {
-      get { return usedBytes_; }
-      set {
-        usedBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "fragmentation" field.</summary>
-    public const int FragmentationFieldNumber = 3;
-    private readonly static double FragmentationDefaultValue = 0D;
-
-    private double fragmentation_;
-    /// <summary>
-    /// Share of free memory outside the largest free block, from 0 to 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Fragmentation {
-      get { if ((_hasBits0 & 1) != 0) { return fragmentation_; } else { return FragmentationDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        fragmentation_ = value;
-      }
-    }
-    /// <summary>Gets whether the "fragmentation" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasFragmentation {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "fragmentation" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearFragmentation() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as MemorySample);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(MemorySample other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(SampleTime, other.SampleTime)) return false;
-      if (UsedBytes != other.UsedBytes) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Fragmentation, other.Fragmentation)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (sampleTime_ != null) hash ^= SampleTime.GetHashCode();
-      if (UsedBytes != 0UL) hash ^= UsedBytes.GetHashCode();
-      if (HasFragmentation) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Fragmentation);
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (sampleTime_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(SampleTime);
-      }
-      if (UsedBytes != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(UsedBytes);
-      }
-      if (HasFragmentation) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Fragmentation);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (sampleTime_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(SampleTime);
-      }
-      if (UsedBytes != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(UsedBytes);
-      }
-      if (HasFragmentation) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Fragmentation);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (sampleTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SampleTime);
-      }
-      if (UsedBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(UsedBytes);
-      }
-      if (HasFragmentation) {
-        size += 1 + 8;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(MemorySample other) {
-      if (other == null) {
-        return;
-      }
-      if (other.sampleTime_ != null) {
-        if (sampleTime_ == null) {
-          SampleTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        SampleTime.MergeFrom(other.SampleTime);
-      }
-      if (other.UsedBytes != 0UL) {
-        UsedBytes = other.UsedBytes;
-      }
-      if (other.HasFragmentation) {
-        Fragmentation = other.Fragmentation;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (sampleTime_ == null) {
-              SampleTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(SampleTime);
-            break;
-          }
-          case 16: {
-            UsedBytes = input.ReadUInt64();
-            break;
-          }
-          case 25: {
-            Fragmentation = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (sampleTime_ == null) {
-              SampleTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(SampleTime);
-            break;
-          }
-          case 16: {
-            UsedBytes = input.ReadUInt64();
-            break;
-          }
-          case 25: {
-            Fragmentation = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What an owner held.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class OwnerUsage : pb::IMessage<OwnerUsage>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<OwnerUsage> _parser = new pb::MessageParser<OwnerUsage>(() => new OwnerUsage());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<OwnerUsage> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[42]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OwnerUsage() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OwnerUsage(OwnerUsage other) : this() {
-      owner_ = other.owner_;
-      meanBytes_ = other.meanBytes_;
-      peakBytes_ = other.peakBytes_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OwnerUsage Clone() {
-      return new OwnerUsage(this);
-    }
-
-    /// <summary>Field number for the "owner" field.</summary>
-    public const int OwnerFieldNumber = 1;
-    private string owner_ = "";
-    /// <summary>
-    /// A model id, "leases", "workers" or "others".
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Owner {
-      get { return owner_; }
-      set {
-        owner_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "mean_bytes" field.</summary>
-    public const int MeanBytesFieldNumber = 2;
-    private ulong meanBytes_;
-    /// <summary>
-    /// Mean over the window.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong MeanBytes {
-      get { return meanBytes_; }
-      set {
-        meanBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "peak_bytes" field.</summary>
-    public const int PeakBytesFieldNumber = 3;
-    private ulong peakBytes_;
-    /// <summary>
-    /// Peak in the window.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong PeakBytes {
-      get { return peakBytes_; }
-      set {
-        peakBytes_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as OwnerUsage);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(OwnerUsage other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Owner != other.Owner) return false;
-      if (MeanBytes != other.MeanBytes) return false;
-      if (PeakBytes != other.PeakBytes) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Owner.Length != 0) hash ^= Owner.GetHashCode();
-      if (MeanBytes != 0UL) hash ^= MeanBytes.GetHashCode();
-      if (PeakBytes != 0UL) hash ^= PeakBytes.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Owner.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Owner);
-      }
-      if (MeanBytes != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(MeanBytes);
-      }
-      if (PeakBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(PeakBytes);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Owner.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Owner);
-      }
-      if (MeanBytes != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(MeanBytes);
-      }
-      if (PeakBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(PeakBytes);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Owner.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Owner);
-      }
-      if (MeanBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(MeanBytes);
-      }
-      if (PeakBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(PeakBytes);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(OwnerUsage other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Owner.Length != 0) {
-        Owner = other.Owner;
-      }
-      if (other.MeanBytes != 0UL) {
-        MeanBytes = other.MeanBytes;
-      }
-      if (other.PeakBytes != 0UL) {
-        PeakBytes = other.PeakBytes;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Owner = input.ReadString();
-            break;
-          }
-          case 16: {
-            MeanBytes = input.ReadUInt64();
-            break;
-          }
-          case 24: {
-            PeakBytes = input.ReadUInt64();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Owner = input.ReadString();
-            break;
-          }
-          case 16: {
-            MeanBytes = input.ReadUInt64();
-            break;
-          }
-          case 24: {
-            PeakBytes = input.ReadUInt64();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The history of one place.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class MemoryHistory : pb::IMessage<MemoryHistory>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<MemoryHistory> _parser = new pb::MessageParser<MemoryHistory>(() => new MemoryHistory());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<MemoryHistory> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[43]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryHistory() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryHistory(MemoryHistory other) : this() {
-      place_ = other.place_ != null ? other.place_.Clone() : null;
-      samples_ = other.samples_.Clone();
-      peakBytes_ = other.peakBytes_;
-      p50Bytes_ = other.p50Bytes_;
-      p95Bytes_ = other.p95Bytes_;
-      owners_ = other.owners_.Clone();
-      evictionCount_ = other.evictionCount_;
-      outOfMemoryCount_ = other.outOfMemoryCount_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryHistory Clone() {
-      return new MemoryHistory(this);
-    }
-
-    /// <summary>Field number for the "place" field.</summary>
-    public const int PlaceFieldNumber = 1;
-    private global::DeviceOperations.V1.MemoryPlace place_;
-    /// <summary>
-    /// The place.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.MemoryPlace Place {
-      get { return place_; }
-      set {
-        place_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "samples" field.</summary>
-    public const int SamplesFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.MemorySample> _repeated_samples_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.MemorySample.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.MemorySample> samples_ = new pbc::RepeatedField<global::DeviceOperations.V1.MemorySample>();
-    /// <summary>
-    /// Oldest first.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.MemorySample> Samples {
-      get { return samples_; }
-    }
-
-    /// <summary>Field number for the "peak_bytes" field.</summary>
-    public const int PeakBytesFieldNumber = 3;
-    private ulong peakBytes_;
-    /// <summary>
-    /// Peak in the window.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong PeakBytes {
-      get { return peakBytes_; }
-      set {
-        peakBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "p50_bytes" field.</summary>
-    public const int P50BytesFieldNumber = 4;
-    private ulong p50Bytes_;
-    /// <summary>
-    /// Median in the window.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong P50Bytes {
-      get { return p50Bytes_; }
-      set {
-        p50Bytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "p95_bytes" field.</summary>
-    public const int P95BytesFieldNumber = 5;
-    private ulong p95Bytes_;
-    /// <summary>
-    /// 95th percentile in the window.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong P95Bytes {
-      get { return p95Bytes_; }
-      set {
-        p95Bytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "owners" field.</summary>
-    public const int OwnersFieldNumber = 6;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.OwnerUsage> _repeated_owners_codec
-        = pb::FieldCodec.ForMessage(50, global::DeviceOperations.V1.OwnerUsage.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.OwnerUsage> owners_ = new pbc::RepeatedField<global::DeviceOperations.V1.OwnerUsage>();
-    /// <summary>
-    /// By owner.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.OwnerUsage> Owners {
-      get { return owners_; }
-    }
-
-    /// <summary>Field number for the "eviction_count" field.</summary>
-    public const int EvictionCountFieldNumber = 7;
-    private uint evictionCount_;
-    /// <summary>
-    /// Evictions in the window.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint EvictionCount {
-      get { return evictionCount_; }
-      set {
-        evictionCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "out_of_memory_count" field.</summary>
-    public const int OutOfMemoryCountFieldNumber = 8;
-    private uint outOfMemoryCount_;
-    /// <summary>
-    /// Out-of-memory failures in the window.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint OutOfMemoryCount {
-      get { return outOfMemoryCount_; }
-      set {
-        outOfMemoryCount_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as MemoryHistory);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(MemoryHistory other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Place, other.Place)) return false;
-      if(!samples_.Equals(other.samples_)) return false;
-      if (PeakBytes != other.PeakBytes) return false;
-      if (P50Bytes != other.P50Bytes) return false;
-      if (P95Bytes != other.P95Bytes) return false;
-      if(!owners_.Equals(other.owners_)) return false;
-      if (EvictionCount != other.EvictionCount) return false;
-      if (OutOfMemoryCount != other.OutOfMemoryCount) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (place_ != null) hash ^= Place.GetHashCode();
-      hash ^= samples_.GetHashCode();
-      if (PeakBytes != 0UL) hash ^= PeakBytes.GetHashCode();
-      if (P50Bytes != 0UL) hash ^= P50Bytes.GetHashCode();
-      if (P95Bytes != 0UL) hash ^= P95Bytes.GetHashCode();
-      hash ^= owners_.GetHashCode();
-      if (EvictionCount != 0) hash ^= EvictionCount.GetHashCode();
-      if (OutOfMemoryCount != 0) hash ^= OutOfMemoryCount.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (place_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Place);
-      }
-      samples_.WriteTo(output, _repeated_samples_codec);
-      if (PeakBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(PeakBytes);
-      }
-      if (P50Bytes != 0UL) {
-        output.WriteRawTag(32);
-        output.WriteUInt64(P50Bytes);
-      }
-      if (P95Bytes != 0UL) {
-        output.WriteRawTag(40);
-        output.WriteUInt64(P95Bytes);
-      }
-      owners_.WriteTo(output, _repeated_owners_codec);
-      if (EvictionCount != 0) {
-        output.WriteRawTag(56);
-        output.WriteUInt32(EvictionCount);
-      }
-      if (OutOfMemoryCount != 0) {
-        output.WriteRawTag(64);
-        output.WriteUInt32(OutOfMemoryCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (place_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Place);
-      }
-      samples_.WriteTo(ref output, _repeated_samples_codec);
-      if (PeakBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(PeakBytes);
-      }
-      if (P50Bytes != 0UL) {
-        output.WriteRawTag(32);
-        output.WriteUInt64(P50Bytes);
-      }
-      if (P95Bytes != 0UL) {
-        output.WriteRawTag(40);
-        output.WriteUInt64(P95Bytes);
-      }
-      owners_.WriteTo(ref output, _repeated_owners_codec);
-      if (EvictionCount != 0) {
-        output.WriteRawTag(56);
-        output.WriteUInt32(EvictionCount);
-      }
-      if (OutOfMemoryCount != 0) {
-        output.WriteRawTag(64);
-        output.WriteUInt32(OutOfMemoryCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (place_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
-      }
-      size += samples_.CalculateSize(_repeated_samples_codec);
-      if (PeakBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(PeakBytes);
-      }
-      if (P50Bytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(P50Bytes);
-      }
-      if (P95Bytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(P95Bytes);
-      }
-      size += owners_.CalculateSize(_repeated_owners_codec);
-      if (EvictionCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(EvictionCount);
-      }
-      if (OutOfMemoryCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(OutOfMemoryCount);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(MemoryHistory other) {
-      if (other == null) {
-        return;
-      }
-      if (other.place_ != null) {
-        if (place_ == null) {
-          Place = new global::DeviceOperations.V1.MemoryPlace();
-        }
-        Place.MergeFrom(other.Place);
-      }
-      samples_.Add(other.samples_);
-      if (other.PeakBytes != 0UL) {
-        PeakBytes = other.PeakBytes;
-      }
-      if (other.P50Bytes != 0UL) {
-        P50Bytes = other.P50Bytes;
-      }
-      if (other.P95Bytes != 0UL) {
-        P95Bytes = other.P95Bytes;
-      }
-      owners_.Add(other.owners_);
-      if (other.EvictionCount != 0) {
-        EvictionCount = other.EvictionCount;
-      }
-      if (other.OutOfMemoryCount != 0) {
-        OutOfMemoryCount = other.OutOfMemoryCount;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (place_ == null) {
-              Place = new global::DeviceOperations.V1.MemoryPlace();
-            }
-            input.ReadMessage(Place);
-            break;
-          }
-          case 18: {
-            samples_.AddEntriesFrom(input, _repeated_samples_codec);
-            break;
-          }
-          case 24: {
-            PeakBytes = input.ReadUInt64();
-            break;
-          }
-          case 32: {
-            P50Bytes = input.ReadUInt64();
-            break;
-          }
-          case 40: {
-            P95Bytes = input.ReadUInt64();
-            break;
-          }
-          case 50: {
-            owners_.AddEntriesFrom(input, _repeated_owners_codec);
-            break;
-          }
-          case 56: {
-            EvictionCount = input.ReadUInt32();
-            break;
-          }
-          case 64: {
-            OutOfMemoryCount = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (place_ == null) {
-              Place = new global::DeviceOperations.V1.MemoryPlace();
-            }
-            input.ReadMessage(Place);
-            break;
-          }
-          case 18: {
-            samples_.AddEntriesFrom(ref input, _repeated_samples_codec);
-            break;
-          }
-          case 24: {
-            PeakBytes = input.ReadUInt64();
-            break;
-          }
-          case 32: {
-            P50Bytes = input.ReadUInt64();
-            break;
-          }
-          case 40: {
-            P95Bytes = input.ReadUInt64();
-            break;
-          }
-          case 50: {
-            owners_.AddEntriesFrom(ref input, _repeated_owners_codec);
-            break;
-          }
-          case 56: {
-            EvictionCount = input.ReadUInt32();
-            break;
-          }
-          case 64: {
-            OutOfMemoryCount = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The history.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetMemoryAnalyticsResponse : pb::IMessage<GetMemoryAnalyticsResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetMemoryAnalyticsResponse> _parser = new pb::MessageParser<GetMemoryAnalyticsResponse>(() => new GetMemoryAnalyticsResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetMemoryAnalyticsResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[44]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryAnalyticsResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryAnalyticsResponse(GetMemoryAnalyticsResponse other) : this() {
-      histories_ = other.histories_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryAnalyticsResponse Clone() {
-      return new GetMemoryAnalyticsResponse(this);
-    }
-
-    /// <summary>Field number for the "histories" field.</summary>
-    public const int HistoriesFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.MemoryHistory> _repeated_histories_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.MemoryHistory.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.MemoryHistory> histories_ = new pbc::RepeatedField<global::DeviceOperations.V1.MemoryHistory>();
-    /// <summary>
-    /// One per place.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.MemoryHistory> Histories {
-      get { return histories_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetMemoryAnalyticsResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetMemoryAnalyticsResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!histories_.Equals(other.histories_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= histories_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      histories_.WriteTo(output, _repeated_histories_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      histories_.WriteTo(ref output, _repeated_histories_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += histories_.CalculateSize(_repeated_histories_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetMemoryAnalyticsResponse other) {
-      if (other == null) {
-        return;
-      }
-      histories_.Add(other.histories_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            histories_.AddEntriesFrom(input, _repeated_histories_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            histories_.AddEntriesFrom(ref input, _repeated_histories_codec);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// For which places.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetMemoryRecommendationsRequest : pb::IMessage<GetMemoryRecommendationsRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetMemoryRecommendationsRequest> _parser = new pb::MessageParser<GetMemoryRecommendationsRequest>(() => new GetMemoryRecommendationsRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetMemoryRecommendationsRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[45]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryRecommendationsRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryRecommendationsRequest(GetMemoryRecommendationsRequest other) : this() {
-      deviceId_ = other.deviceId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryRecommendationsRequest Clone() {
-      return new GetMemoryRecommendationsRequest(this);
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 1;
-    private string deviceId_ = "";
-    /// <summary>
-    /// Only this device and main memory; empty means all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetMemoryRecommendationsRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetMemoryRecommendationsRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (DeviceId != other.DeviceId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetMemoryRecommendationsRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A piece of advice.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class MemoryRecommendation : pb::IMessage<MemoryRecommendation>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<MemoryRecommendation> _parser = new pb::MessageParser<MemoryRecommendation>(() => new MemoryRecommendation());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<MemoryRecommendation> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[46]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryRecommendation() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryRecommendation(MemoryRecommendation other) : this() {
-      kind_ = other.kind_;
-      place_ = other.place_ != null ? other.place_.Clone() : null;
-      description_ = other.description_;
-      evidence_ = other.evidence_.Clone();
-      expectedGain_ = other.expectedGain_ != null ? other.expectedGain_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MemoryRecommendation Clone() {
-      return new MemoryRecommendation(this);
-    }
-
-    /// <summary>Field number for the "kind" field.</summary>
-    public const int KindFieldNumber = 1;
-    private global::DeviceOperations.V1.RecommendationKind kind_ = global::DeviceOperations.V1.RecommendationKind.Unspecified;
-    /// <summary>
-    /// What kind.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.RecommendationKind Kind {
-      get { return kind_; }
-      set {
-        kind_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "place" field.</summary>
-    public const int PlaceFieldNumber = 2;
-    private global::DeviceOperations.V1.MemoryPlace place_;
-    /// <summary>
-    /// The place.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.MemoryPlace Place {
-      get { return place_; }
-      set {
-        place_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "description" field.</summary>
-    public const int DescriptionFieldNumber = 3;
-    private string description_ = "";
-    /// <summary>
-    /// One English sentence.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Description {
-      get { return description_; }
-      set {
-        description_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "evidence" field.</summary>
-    public const int EvidenceFieldNumber = 4;
-    private static readonly pbc::MapField<string, string>.Codec _map_evidence_codec
-        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 34);
-    private readonly pbc::MapField<string, string> evidence_ = new pbc::MapField<string, string>();
-    /// <summary>
-    /// The figures that led to it ("peak_bytes" -> "…").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::MapField<string, string> Evidence {
-      get { return evidence_; }
-    }
-
-    /// <summary>Field number for the "expected_gain" field.</summary>
-    public const int ExpectedGainFieldNumber = 5;
-    private global::DeviceOperations.V1.ByteFigure expectedGain_;
-    /// <summary>
-    /// What it should gain.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure ExpectedGain {
-      get { return expectedGain_; }
-      set {
-        expectedGain_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as MemoryRecommendation);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(MemoryRecommendation other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Kind != other.Kind) return false;
-      if (!object.Equals(Place, other.Place)) return false;
-      if (Description != other.Description) return false;
-      if (!Evidence.Equals(other.Evidence)) return false;
-      if (!object.Equals(ExpectedGain, other.ExpectedGain)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Kind != global::DeviceOperations.V1.RecommendationKind.Unspecified) hash ^= Kind.GetHashCode();
-      if (place_ != null) hash ^= Place.GetHashCode();
-      if (Description.Length != 0) hash ^= Description.GetHashCode();
-      hash ^= Evidence.GetHashCode();
-      if (expectedGain_ != null) hash ^= ExpectedGain.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Kind != global::DeviceOperations.V1.RecommendationKind.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Kind);
-      }
-      if (place_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Place);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Description);
-      }
-      evidence_.WriteTo(output, _map_evidence_codec);
-      if (expectedGain_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(ExpectedGain);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Kind != global::DeviceOperations.V1.RecommendationKind.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Kind);
-      }
-      if (place_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Place);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Description);
-      }
-      evidence_.WriteTo(ref output, _map_evidence_codec);
-      if (expectedGain_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(ExpectedGain);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Kind != global::DeviceOperations.V1.RecommendationKind.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Kind);
-      }
-      if (place_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
-      }
-      if (Description.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Description);
-      }
-      size += evidence_.CalculateSize(_map_evidence_codec);
-      if (expectedGain_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(ExpectedGain);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(MemoryRecommendation other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Kind != global::DeviceOperations.V1.RecommendationKind.Unspecified) {
-        Kind = other.Kind;
-      }
-      if (other.place_ != null) {
-        if (place_ == null) {
-          Place = new global::DeviceOperations.V1.MemoryPlace();
-        }
-        Place.MergeFrom(other.Place);
-      }
-      if (other.Description.Length != 0) {
-        Description = other.Description;
-      }
-      evidence_.MergeFrom(other.evidence_);
-      if (other.expectedGain_ != null) {
-        if (expectedGain_ == null) {
-          ExpectedGain = new global::DeviceOperations.V1.ByteFigure();
-        }
-        ExpectedGain.MergeFrom(other.ExpectedGain);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Kind = (global::DeviceOperations.V1.RecommendationKind) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            if (place_ == null) {
-              Place = new global::DeviceOperations.V1.MemoryPlace();
-            }
-            input.ReadMessage(Place);
-            break;
-          }
-          case 26: {
-            Description = input.ReadString();
-            break;
-          }
-          case 34: {
-            evidence_.AddEntriesFrom(input, _map_evidence_codec);
-            break;
-          }
-          case 42: {
-            if (expectedGain_ == null) {
-              ExpectedGain = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(ExpectedGain);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Kind = (global::DeviceOperations.V1.RecommendationKind) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            if (place_ == null) {
-              Place = new global::DeviceOperations.V1.MemoryPlace();
-            }
-            input.ReadMessage(Place);
-            break;
-          }
-          case 26: {
-            Description = input.ReadString();
-            break;
-          }
-          case 34: {
-            evidence_.AddEntriesFrom(ref input, _map_evidence_codec);
-            break;
-          }
-          case 42: {
-            if (expectedGain_ == null) {
-              ExpectedGain = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(ExpectedGain);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The advice, most gain first; empty when all is well.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetMemoryRecommendationsResponse : pb::IMessage<GetMemoryRecommendationsResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetMemoryRecommendationsResponse> _parser = new pb::MessageParser<GetMemoryRecommendationsResponse>(() => new GetMemoryRecommendationsResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetMemoryRecommendationsResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.MemoryReflection.Descriptor.MessageTypes[47]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryRecommendationsResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryRecommendationsResponse(GetMemoryRecommendationsResponse other) : this() {
-      recommendations_ = other.recommendations_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetMemoryRecommendationsResponse Clone() {
-      return new GetMemoryRecommendationsResponse(this);
-    }
-
-    /// <summary>Field number for the "recommendations" field.</summary>
-    public const int RecommendationsFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.MemoryRecommendation> _repeated_recommendations_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.MemoryRecommendation.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.MemoryRecommendation> recommendations_ = new pbc::RepeatedField<global::DeviceOperations.V1.MemoryRecommendation>();
-    /// <summary>
-    /// The advice.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.MemoryRecommendation> Recommendations {
-      get { return recommendations_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetMemoryRecommendationsResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetMemoryRecommendationsResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!recommendations_.Equals(other.recommendations_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= recommendations_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      recommendations_.WriteTo(output, _repeated_recommendations_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      recommendations_.WriteTo(ref output, _repeated_recommendations_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += recommendations_.CalculateSize(_repeated_recommendations_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetMemoryRecommendationsResponse other) {
-      if (other == null) {
-        return;
-      }
-      recommendations_.Add(other.recommendations_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            recommendations_.AddEntriesFrom(input, _repeated_recommendations_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            recommendations_.AddEntriesFrom(ref input, _repeated_recommendations_codec);
+            input.ReadMessage(Event);
             break;
           }
         }

@@ -11,9 +11,9 @@ using grpc = global::Grpc.Core;
 
 namespace DeviceOperations.V1 {
   /// <summary>
-  /// Watches memory, lends it and frees it. Every figure says where it comes from. It does
+  /// Watches memory, leases it and frees it. Every figure says where it comes from. It does
   /// not decide which models are kept (ModelService), though under pressure it asks the
-  /// model cache to give way first.
+  /// model cache to make room first.
   /// </summary>
   public static partial class MemoryService
   {
@@ -65,17 +65,17 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.GetMemoryPressureResponse> __Marshaller_deviceops_v1_GetMemoryPressureResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetMemoryPressureResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.AllocateRequest> __Marshaller_deviceops_v1_AllocateRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.AllocateRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CreateAllocationRequest> __Marshaller_deviceops_v1_CreateAllocationRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CreateAllocationRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.AllocateResponse> __Marshaller_deviceops_v1_AllocateResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.AllocateResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CreateAllocationResponse> __Marshaller_deviceops_v1_CreateAllocationResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CreateAllocationResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.DeallocateRequest> __Marshaller_deviceops_v1_DeallocateRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeallocateRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteAllocationRequest> __Marshaller_deviceops_v1_DeleteAllocationRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteAllocationRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.DeallocateResponse> __Marshaller_deviceops_v1_DeallocateResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeallocateResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteAllocationResponse> __Marshaller_deviceops_v1_DeleteAllocationResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteAllocationResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.RenewLeaseRequest> __Marshaller_deviceops_v1_RenewLeaseRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.RenewLeaseRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.RenewLeasesRequest> __Marshaller_deviceops_v1_RenewLeasesRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.RenewLeasesRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.RenewLeaseResponse> __Marshaller_deviceops_v1_RenewLeaseResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.RenewLeaseResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.RenewLeasesResponse> __Marshaller_deviceops_v1_RenewLeasesResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.RenewLeasesResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ListAllocationsRequest> __Marshaller_deviceops_v1_ListAllocationsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListAllocationsRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
@@ -89,13 +89,13 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ReadAllocationResponse> __Marshaller_deviceops_v1_ReadAllocationResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ReadAllocationResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.CopyRequest> __Marshaller_deviceops_v1_CopyRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CopyRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CopyAllocationRequest> __Marshaller_deviceops_v1_CopyAllocationRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CopyAllocationRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.CopyResponse> __Marshaller_deviceops_v1_CopyResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CopyResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CopyAllocationResponse> __Marshaller_deviceops_v1_CopyAllocationResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CopyAllocationResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.TransferRequest> __Marshaller_deviceops_v1_TransferRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.TransferRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.TransferAllocationRequest> __Marshaller_deviceops_v1_TransferAllocationRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.TransferAllocationRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.TransferResponse> __Marshaller_deviceops_v1_TransferResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.TransferResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.TransferAllocationResponse> __Marshaller_deviceops_v1_TransferAllocationResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.TransferAllocationResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DefragmentRequest> __Marshaller_deviceops_v1_DefragmentRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DefragmentRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
@@ -105,9 +105,9 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.GetModelMemoryResponse> __Marshaller_deviceops_v1_GetModelMemoryResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetModelMemoryResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.OptimizeModelMemoryRequest> __Marshaller_deviceops_v1_OptimizeModelMemoryRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.OptimizeModelMemoryRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.EvictModelsRequest> __Marshaller_deviceops_v1_EvictModelsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.EvictModelsRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.OptimizeModelMemoryResponse> __Marshaller_deviceops_v1_OptimizeModelMemoryResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.OptimizeModelMemoryResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.EvictModelsResponse> __Marshaller_deviceops_v1_EvictModelsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.EvictModelsResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.GetMemoryAnalyticsRequest> __Marshaller_deviceops_v1_GetMemoryAnalyticsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetMemoryAnalyticsRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
@@ -142,28 +142,28 @@ namespace DeviceOperations.V1 {
         __Marshaller_deviceops_v1_GetMemoryPressureResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.AllocateRequest, global::DeviceOperations.V1.AllocateResponse> __Method_Allocate = new grpc::Method<global::DeviceOperations.V1.AllocateRequest, global::DeviceOperations.V1.AllocateResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.CreateAllocationRequest, global::DeviceOperations.V1.CreateAllocationResponse> __Method_CreateAllocation = new grpc::Method<global::DeviceOperations.V1.CreateAllocationRequest, global::DeviceOperations.V1.CreateAllocationResponse>(
         grpc::MethodType.Unary,
         __ServiceName,
-        "Allocate",
-        __Marshaller_deviceops_v1_AllocateRequest,
-        __Marshaller_deviceops_v1_AllocateResponse);
+        "CreateAllocation",
+        __Marshaller_deviceops_v1_CreateAllocationRequest,
+        __Marshaller_deviceops_v1_CreateAllocationResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.DeallocateRequest, global::DeviceOperations.V1.DeallocateResponse> __Method_Deallocate = new grpc::Method<global::DeviceOperations.V1.DeallocateRequest, global::DeviceOperations.V1.DeallocateResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.DeleteAllocationRequest, global::DeviceOperations.V1.DeleteAllocationResponse> __Method_DeleteAllocation = new grpc::Method<global::DeviceOperations.V1.DeleteAllocationRequest, global::DeviceOperations.V1.DeleteAllocationResponse>(
         grpc::MethodType.Unary,
         __ServiceName,
-        "Deallocate",
-        __Marshaller_deviceops_v1_DeallocateRequest,
-        __Marshaller_deviceops_v1_DeallocateResponse);
+        "DeleteAllocation",
+        __Marshaller_deviceops_v1_DeleteAllocationRequest,
+        __Marshaller_deviceops_v1_DeleteAllocationResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.RenewLeaseRequest, global::DeviceOperations.V1.RenewLeaseResponse> __Method_RenewLease = new grpc::Method<global::DeviceOperations.V1.RenewLeaseRequest, global::DeviceOperations.V1.RenewLeaseResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.RenewLeasesRequest, global::DeviceOperations.V1.RenewLeasesResponse> __Method_RenewLeases = new grpc::Method<global::DeviceOperations.V1.RenewLeasesRequest, global::DeviceOperations.V1.RenewLeasesResponse>(
         grpc::MethodType.Unary,
         __ServiceName,
-        "RenewLease",
-        __Marshaller_deviceops_v1_RenewLeaseRequest,
-        __Marshaller_deviceops_v1_RenewLeaseResponse);
+        "RenewLeases",
+        __Marshaller_deviceops_v1_RenewLeasesRequest,
+        __Marshaller_deviceops_v1_RenewLeasesResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.ListAllocationsRequest, global::DeviceOperations.V1.ListAllocationsResponse> __Method_ListAllocations = new grpc::Method<global::DeviceOperations.V1.ListAllocationsRequest, global::DeviceOperations.V1.ListAllocationsResponse>(
@@ -190,20 +190,20 @@ namespace DeviceOperations.V1 {
         __Marshaller_deviceops_v1_ReadAllocationResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.CopyRequest, global::DeviceOperations.V1.CopyResponse> __Method_Copy = new grpc::Method<global::DeviceOperations.V1.CopyRequest, global::DeviceOperations.V1.CopyResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.CopyAllocationRequest, global::DeviceOperations.V1.CopyAllocationResponse> __Method_CopyAllocation = new grpc::Method<global::DeviceOperations.V1.CopyAllocationRequest, global::DeviceOperations.V1.CopyAllocationResponse>(
         grpc::MethodType.ServerStreaming,
         __ServiceName,
-        "Copy",
-        __Marshaller_deviceops_v1_CopyRequest,
-        __Marshaller_deviceops_v1_CopyResponse);
+        "CopyAllocation",
+        __Marshaller_deviceops_v1_CopyAllocationRequest,
+        __Marshaller_deviceops_v1_CopyAllocationResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.TransferRequest, global::DeviceOperations.V1.TransferResponse> __Method_Transfer = new grpc::Method<global::DeviceOperations.V1.TransferRequest, global::DeviceOperations.V1.TransferResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.TransferAllocationRequest, global::DeviceOperations.V1.TransferAllocationResponse> __Method_TransferAllocation = new grpc::Method<global::DeviceOperations.V1.TransferAllocationRequest, global::DeviceOperations.V1.TransferAllocationResponse>(
         grpc::MethodType.ServerStreaming,
         __ServiceName,
-        "Transfer",
-        __Marshaller_deviceops_v1_TransferRequest,
-        __Marshaller_deviceops_v1_TransferResponse);
+        "TransferAllocation",
+        __Marshaller_deviceops_v1_TransferAllocationRequest,
+        __Marshaller_deviceops_v1_TransferAllocationResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.DefragmentRequest, global::DeviceOperations.V1.DefragmentResponse> __Method_Defragment = new grpc::Method<global::DeviceOperations.V1.DefragmentRequest, global::DeviceOperations.V1.DefragmentResponse>(
@@ -222,12 +222,12 @@ namespace DeviceOperations.V1 {
         __Marshaller_deviceops_v1_GetModelMemoryResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.OptimizeModelMemoryRequest, global::DeviceOperations.V1.OptimizeModelMemoryResponse> __Method_OptimizeModelMemory = new grpc::Method<global::DeviceOperations.V1.OptimizeModelMemoryRequest, global::DeviceOperations.V1.OptimizeModelMemoryResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.EvictModelsRequest, global::DeviceOperations.V1.EvictModelsResponse> __Method_EvictModels = new grpc::Method<global::DeviceOperations.V1.EvictModelsRequest, global::DeviceOperations.V1.EvictModelsResponse>(
         grpc::MethodType.ServerStreaming,
         __ServiceName,
-        "OptimizeModelMemory",
-        __Marshaller_deviceops_v1_OptimizeModelMemoryRequest,
-        __Marshaller_deviceops_v1_OptimizeModelMemoryResponse);
+        "EvictModels",
+        __Marshaller_deviceops_v1_EvictModelsRequest,
+        __Marshaller_deviceops_v1_EvictModelsResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.GetMemoryAnalyticsRequest, global::DeviceOperations.V1.GetMemoryAnalyticsResponse> __Method_GetMemoryAnalytics = new grpc::Method<global::DeviceOperations.V1.GetMemoryAnalyticsRequest, global::DeviceOperations.V1.GetMemoryAnalyticsResponse>(
@@ -359,7 +359,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_WatchMemory, null, options, request);
       }
       /// <summary>
-      /// Pressure levels, their thresholds, and what gives way at each.
+      /// Pressure levels, their thresholds, and what is freed at each.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -373,7 +373,7 @@ namespace DeviceOperations.V1 {
         return GetMemoryPressure(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Pressure levels, their thresholds, and what gives way at each.
+      /// Pressure levels, their thresholds, and what is freed at each.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -385,7 +385,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_GetMemoryPressure, null, options, request);
       }
       /// <summary>
-      /// Pressure levels, their thresholds, and what gives way at each.
+      /// Pressure levels, their thresholds, and what is freed at each.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -399,7 +399,7 @@ namespace DeviceOperations.V1 {
         return GetMemoryPressureAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Pressure levels, their thresholds, and what gives way at each.
+      /// Pressure levels, their thresholds, and what is freed at each.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -412,8 +412,7 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
-      /// Idle models give way when that makes it fit. Leases belong to the client that the
-      /// metadata deviceops-client names ("default" without it), which is no secret.
+      /// Idle models are evicted when that makes it fit.
       /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
       /// METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
       /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
@@ -426,14 +425,13 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.AllocateResponse Allocate(global::DeviceOperations.V1.AllocateRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual global::DeviceOperations.V1.CreateAllocationResponse CreateAllocation(global::DeviceOperations.V1.CreateAllocationRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return Allocate(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return CreateAllocation(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
-      /// Idle models give way when that makes it fit. Leases belong to the client that the
-      /// metadata deviceops-client names ("default" without it), which is no secret.
+      /// Idle models are evicted when that makes it fit.
       /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
       /// METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
       /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
@@ -444,14 +442,13 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.AllocateResponse Allocate(global::DeviceOperations.V1.AllocateRequest request, grpc::CallOptions options)
+      public virtual global::DeviceOperations.V1.CreateAllocationResponse CreateAllocation(global::DeviceOperations.V1.CreateAllocationRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.BlockingUnaryCall(__Method_Allocate, null, options, request);
+        return CallInvoker.BlockingUnaryCall(__Method_CreateAllocation, null, options, request);
       }
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
-      /// Idle models give way when that makes it fit. Leases belong to the client that the
-      /// metadata deviceops-client names ("default" without it), which is no secret.
+      /// Idle models are evicted when that makes it fit.
       /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
       /// METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
       /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
@@ -464,14 +461,13 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.AllocateResponse> AllocateAsync(global::DeviceOperations.V1.AllocateRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CreateAllocationResponse> CreateAllocationAsync(global::DeviceOperations.V1.CreateAllocationRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return AllocateAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return CreateAllocationAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
-      /// Idle models give way when that makes it fit. Leases belong to the client that the
-      /// metadata deviceops-client names ("default" without it), which is no secret.
+      /// Idle models are evicted when that makes it fit.
       /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
       /// METADATA_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
       /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
@@ -482,9 +478,9 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.AllocateResponse> AllocateAsync(global::DeviceOperations.V1.AllocateRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CreateAllocationResponse> CreateAllocationAsync(global::DeviceOperations.V1.CreateAllocationRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncUnaryCall(__Method_Allocate, null, options, request);
+        return CallInvoker.AsyncUnaryCall(__Method_CreateAllocation, null, options, request);
       }
       /// <summary>
       /// Give memory back. Freeing twice is NOT_FOUND.
@@ -497,9 +493,9 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.DeallocateResponse Deallocate(global::DeviceOperations.V1.DeallocateRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual global::DeviceOperations.V1.DeleteAllocationResponse DeleteAllocation(global::DeviceOperations.V1.DeleteAllocationRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return Deallocate(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return DeleteAllocation(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Give memory back. Freeing twice is NOT_FOUND.
@@ -510,9 +506,9 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.DeallocateResponse Deallocate(global::DeviceOperations.V1.DeallocateRequest request, grpc::CallOptions options)
+      public virtual global::DeviceOperations.V1.DeleteAllocationResponse DeleteAllocation(global::DeviceOperations.V1.DeleteAllocationRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.BlockingUnaryCall(__Method_Deallocate, null, options, request);
+        return CallInvoker.BlockingUnaryCall(__Method_DeleteAllocation, null, options, request);
       }
       /// <summary>
       /// Give memory back. Freeing twice is NOT_FOUND.
@@ -525,9 +521,9 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.DeallocateResponse> DeallocateAsync(global::DeviceOperations.V1.DeallocateRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.DeleteAllocationResponse> DeleteAllocationAsync(global::DeviceOperations.V1.DeleteAllocationRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return DeallocateAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return DeleteAllocationAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Give memory back. Freeing twice is NOT_FOUND.
@@ -538,9 +534,9 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.DeallocateResponse> DeallocateAsync(global::DeviceOperations.V1.DeallocateRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.DeleteAllocationResponse> DeleteAllocationAsync(global::DeviceOperations.V1.DeleteAllocationRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncUnaryCall(__Method_Deallocate, null, options, request);
+        return CallInvoker.AsyncUnaryCall(__Method_DeleteAllocation, null, options, request);
       }
       /// <summary>
       /// Keep allocations alive.
@@ -553,9 +549,9 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.RenewLeaseResponse RenewLease(global::DeviceOperations.V1.RenewLeaseRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual global::DeviceOperations.V1.RenewLeasesResponse RenewLeases(global::DeviceOperations.V1.RenewLeasesRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return RenewLease(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return RenewLeases(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Keep allocations alive.
@@ -566,9 +562,9 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.RenewLeaseResponse RenewLease(global::DeviceOperations.V1.RenewLeaseRequest request, grpc::CallOptions options)
+      public virtual global::DeviceOperations.V1.RenewLeasesResponse RenewLeases(global::DeviceOperations.V1.RenewLeasesRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.BlockingUnaryCall(__Method_RenewLease, null, options, request);
+        return CallInvoker.BlockingUnaryCall(__Method_RenewLeases, null, options, request);
       }
       /// <summary>
       /// Keep allocations alive.
@@ -581,9 +577,9 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.RenewLeaseResponse> RenewLeaseAsync(global::DeviceOperations.V1.RenewLeaseRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.RenewLeasesResponse> RenewLeasesAsync(global::DeviceOperations.V1.RenewLeasesRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return RenewLeaseAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return RenewLeasesAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Keep allocations alive.
@@ -594,12 +590,12 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.RenewLeaseResponse> RenewLeaseAsync(global::DeviceOperations.V1.RenewLeaseRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.RenewLeasesResponse> RenewLeasesAsync(global::DeviceOperations.V1.RenewLeasesRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncUnaryCall(__Method_RenewLease, null, options, request);
+        return CallInvoker.AsyncUnaryCall(__Method_RenewLeases, null, options, request);
       }
       /// <summary>
-      /// The caller's allocations, oldest first, and how the ledger compares with the
+      /// Allocations that the caller may see, oldest first, and how the ledger compares with the
       /// allocators.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
       /// NOT_FOUND (DEVICE_NOT_FOUND).
@@ -615,7 +611,7 @@ namespace DeviceOperations.V1 {
         return ListAllocations(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// The caller's allocations, oldest first, and how the ledger compares with the
+      /// Allocations that the caller may see, oldest first, and how the ledger compares with the
       /// allocators.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
       /// NOT_FOUND (DEVICE_NOT_FOUND).
@@ -629,7 +625,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_ListAllocations, null, options, request);
       }
       /// <summary>
-      /// The caller's allocations, oldest first, and how the ledger compares with the
+      /// Allocations that the caller may see, oldest first, and how the ledger compares with the
       /// allocators.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
       /// NOT_FOUND (DEVICE_NOT_FOUND).
@@ -645,7 +641,7 @@ namespace DeviceOperations.V1 {
         return ListAllocationsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// The caller's allocations, oldest first, and how the ledger compares with the
+      /// Allocations that the caller may see, oldest first, and how the ledger compares with the
       /// allocators.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID),
       /// NOT_FOUND (DEVICE_NOT_FOUND).
@@ -730,9 +726,9 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.CopyResponse> Copy(global::DeviceOperations.V1.CopyRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.CopyAllocationResponse> CopyAllocation(global::DeviceOperations.V1.CopyAllocationRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return Copy(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return CopyAllocation(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Copy bytes of one allocation into another one, in any places. Verified by comparing
@@ -746,9 +742,9 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.CopyResponse> Copy(global::DeviceOperations.V1.CopyRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.CopyAllocationResponse> CopyAllocation(global::DeviceOperations.V1.CopyAllocationRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncServerStreamingCall(__Method_Copy, null, options, request);
+        return CallInvoker.AsyncServerStreamingCall(__Method_CopyAllocation, null, options, request);
       }
       /// <summary>
       /// Move an allocation to another place. It keeps its id; the old memory is freed after
@@ -765,9 +761,9 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.TransferResponse> Transfer(global::DeviceOperations.V1.TransferRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.TransferAllocationResponse> TransferAllocation(global::DeviceOperations.V1.TransferAllocationRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return Transfer(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return TransferAllocation(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Move an allocation to another place. It keeps its id; the old memory is freed after
@@ -782,9 +778,9 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.TransferResponse> Transfer(global::DeviceOperations.V1.TransferRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.TransferAllocationResponse> TransferAllocation(global::DeviceOperations.V1.TransferAllocationRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncServerStreamingCall(__Method_Transfer, null, options, request);
+        return CallInvoker.AsyncServerStreamingCall(__Method_TransferAllocation, null, options, request);
       }
       /// <summary>
       /// Do what the platform can about fragmentation and say what that was and what it gained.
@@ -875,9 +871,9 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.OptimizeModelMemoryResponse> OptimizeModelMemory(global::DeviceOperations.V1.OptimizeModelMemoryRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.EvictModelsResponse> EvictModels(global::DeviceOperations.V1.EvictModelsRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return OptimizeModelMemory(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return EvictModels(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Free memory to a target by evicting models, in the order the response states.
@@ -888,12 +884,12 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.OptimizeModelMemoryResponse> OptimizeModelMemory(global::DeviceOperations.V1.OptimizeModelMemoryRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.EvictModelsResponse> EvictModels(global::DeviceOperations.V1.EvictModelsRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncServerStreamingCall(__Method_OptimizeModelMemory, null, options, request);
+        return CallInvoker.AsyncServerStreamingCall(__Method_EvictModels, null, options, request);
       }
       /// <summary>
-      /// History: peaks, percentiles, owners, fragmentation.
+      /// History: peaks, percentiles, holders, fragmentation.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -907,7 +903,7 @@ namespace DeviceOperations.V1 {
         return GetMemoryAnalytics(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// History: peaks, percentiles, owners, fragmentation.
+      /// History: peaks, percentiles, holders, fragmentation.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -919,7 +915,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_GetMemoryAnalytics, null, options, request);
       }
       /// <summary>
-      /// History: peaks, percentiles, owners, fragmentation.
+      /// History: peaks, percentiles, holders, fragmentation.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -933,7 +929,7 @@ namespace DeviceOperations.V1 {
         return GetMemoryAnalyticsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// History: peaks, percentiles, owners, fragmentation.
+      /// History: peaks, percentiles, holders, fragmentation.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>

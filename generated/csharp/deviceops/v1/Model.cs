@@ -25,261 +25,182 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "ChhkZXZpY2VvcHMvdjEvbW9kZWwucHJvdG8SDGRldmljZW9wcy52MRoZZGV2",
-            "aWNlb3BzL3YxL2NvbW1vbi5wcm90bxoZZGV2aWNlb3BzL3YxL21lbW9yeS5w",
-            "cm90bxoaZGV2aWNlb3BzL3YxL3Nlc3Npb24ucHJvdG8aH2dvb2dsZS9wcm90",
-            "b2J1Zi90aW1lc3RhbXAucHJvdG8i1gUKBU1vZGVsEhAKCG1vZGVsX2lkGAEg",
-            "ASgJEgwKBG5hbWUYAiABKAkSJQoEdHlwZRgDIAEoDjIXLmRldmljZW9wcy52",
-            "MS5Nb2RlbFR5cGUSNQoMYXJjaGl0ZWN0dXJlGAQgASgOMh8uZGV2aWNlb3Bz",
-            "LnYxLk1vZGVsQXJjaGl0ZWN0dXJlEikKBmZvcm1hdBgFIAEoDjIZLmRldmlj",
-            "ZW9wcy52MS5Nb2RlbEZvcm1hdBI1Cg9wcmVkaWN0aW9uX3R5cGUYBiABKA4y",
-            "HC5kZXZpY2VvcHMudjEuUHJlZGljdGlvblR5cGUSFAoMbmF0aXZlX3dpZHRo",
-            "GAcgASgNEhUKDW5hdGl2ZV9oZWlnaHQYCCABKA0SKQoJZGF0YV90eXBlGAkg",
-            "ASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlEhcKD3BhcmFtZXRlcl9jb3Vu",
-            "dBgKIAEoBBISCgpzaXplX2J5dGVzGAsgASgEEi8KC21vZGlmeV90aW1lGAwg",
-            "ASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZzaGEyNTYYDSAB",
-            "KAkSEwoLZGVzY3JpcHRpb24YDiABKAkSDwoHbGljZW5zZRgPIAEoCRIMCgR0",
-            "YWdzGBAgAygJEhUKDXRyaWdnZXJfd29yZHMYESADKAkSQAoPaGVhZGVyX21l",
-            "dGFkYXRhGBIgAygLMicuZGV2aWNlb3BzLnYxLk1vZGVsLkhlYWRlck1ldGFk",
-            "YXRhRW50cnkSFwoPc2NoZWR1bGVyX2NsYXNzGBMgASgJEhIKCmlzX2RlZmF1",
-            "bHQYFCABKAgSDgoGdXNhYmxlGBUgASgIEiYKB3Byb2JsZW0YFiABKAsyFS5k",
-            "ZXZpY2VvcHMudjEuRmFpbHVyZRo1ChNIZWFkZXJNZXRhZGF0YUVudHJ5EgsK",
-            "A2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEijwIKEUxpc3RNb2RlbHNS",
-            "ZXF1ZXN0EiUKBHR5cGUYASABKA4yFy5kZXZpY2VvcHMudjEuTW9kZWxUeXBl",
-            "EjUKDGFyY2hpdGVjdHVyZRgCIAEoDjIfLmRldmljZW9wcy52MS5Nb2RlbEFy",
-            "Y2hpdGVjdHVyZRIpCgZmb3JtYXQYAyABKA4yGS5kZXZpY2VvcHMudjEuTW9k",
-            "ZWxGb3JtYXQSDAoEdGFncxgEIAMoCRInCgVvcmRlchgFIAEoDjIYLmRldmlj",
-            "ZW9wcy52MS5Nb2RlbE9yZGVyEhMKC3VzYWJsZV9vbmx5GAYgASgIEhEKCXBh",
-            "Z2Vfc2l6ZRgHIAEoDRISCgpwYWdlX3Rva2VuGAggASgJInkKEkxpc3RNb2Rl",
-            "bHNSZXNwb25zZRIjCgZtb2RlbHMYASADKAsyEy5kZXZpY2VvcHMudjEuTW9k",
-            "ZWwSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFsX2NvdW50GAMg",
-            "ASgNEhAKCHByb2JsZW1zGAQgAygJIqkBChNTZWFyY2hNb2RlbHNSZXF1ZXN0",
-            "Eg0KBXF1ZXJ5GAEgASgJEiUKBHR5cGUYAiABKA4yFy5kZXZpY2VvcHMudjEu",
-            "TW9kZWxUeXBlEjUKDGFyY2hpdGVjdHVyZRgDIAEoDjIfLmRldmljZW9wcy52",
-            "MS5Nb2RlbEFyY2hpdGVjdHVyZRIRCglwYWdlX3NpemUYBCABKA0SEgoKcGFn",
-            "ZV90b2tlbhgFIAEoCSI/CgpNb2RlbE1hdGNoEiIKBW1vZGVsGAEgASgLMhMu",
-            "ZGV2aWNlb3BzLnYxLk1vZGVsEg0KBXNjb3JlGAIgASgBIloKFFNlYXJjaE1v",
-            "ZGVsc1Jlc3BvbnNlEikKB21hdGNoZXMYASADKAsyGC5kZXZpY2VvcHMudjEu",
-            "TW9kZWxNYXRjaBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiIwoPR2V0TW9k",
-            "ZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJImgKEEdldE1vZGVsUmVzcG9u",
-            "c2USIgoFbW9kZWwYASABKAsyEy5kZXZpY2VvcHMudjEuTW9kZWwSMAoKY29t",
-            "cG9uZW50cxgCIAMoCzIcLmRldmljZW9wcy52MS5Nb2RlbENvbXBvbmVudCJT",
-            "ChRSZWZyZXNoTW9kZWxzUmVxdWVzdBIMCgRmdWxsGAEgASgIEi0KB29wdGlv",
-            "bnMYAiABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMihQEKDVJl",
-            "ZnJlc2hSZXBvcnQSFwoPYWRkZWRfbW9kZWxfaWRzGAEgAygJEhkKEWNoYW5n",
-            "ZWRfbW9kZWxfaWRzGAIgAygJEhkKEXJlbW92ZWRfbW9kZWxfaWRzGAMgAygJ",
-            "EhMKC3RvdGFsX2NvdW50GAQgASgNEhAKCHByb2JsZW1zGAUgAygJIn4KFVJl",
-            "ZnJlc2hNb2RlbHNSZXNwb25zZRIrCgVldmVudBgBIAEoCzIaLmRldmljZW9w",
-            "cy52MS5TZXNzaW9uRXZlbnRIABItCgZyZXBvcnQYAiABKAsyGy5kZXZpY2Vv",
-            "cHMudjEuUmVmcmVzaFJlcG9ydEgAQgkKB2NvbnRlbnQiJgoSV2F0Y2hNb2Rl",
-            "bHNSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJIqgBChNXYXRjaE1vZGVsc1Jl",
-            "c3BvbnNlEioKBGtpbmQYASABKA4yHC5kZXZpY2VvcHMudjEuTW9kZWxFdmVu",
-            "dEtpbmQSIgoFbW9kZWwYAiABKAsyEy5kZXZpY2VvcHMudjEuTW9kZWwSEQoJ",
-            "ZGV2aWNlX2lkGAMgASgJEi4KCmV2ZW50X3RpbWUYBCABKAsyGi5nb29nbGUu",
-            "cHJvdG9idWYuVGltZXN0YW1wIoUBChRWYWxpZGF0ZU1vZGVsUmVxdWVzdBIQ",
-            "Cghtb2RlbF9pZBgBIAEoCRIsCgVkZXB0aBgCIAEoDjIdLmRldmljZW9wcy52",
-            "MS5WYWxpZGF0aW9uRGVwdGgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9w",
-            "cy52MS5TZXNzaW9uT3B0aW9ucyJxCgxNb2RlbEZpbmRpbmcSKQoGcmVhc29u",
-            "GAEgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhEKCWNvbXBvbmVu",
-            "dBgCIAEoCRIOCgZ0ZW5zb3IYAyABKAkSEwoLZGVzY3JpcHRpb24YBCABKAki",
-            "fgoVTW9kZWxWYWxpZGF0aW9uUmVwb3J0Eg0KBXZhbGlkGAEgASgIEiwKCGZp",
-            "bmRpbmdzGAIgAygLMhouZGV2aWNlb3BzLnYxLk1vZGVsRmluZGluZxIYChBm",
-            "aW5kaW5nc19vbWl0dGVkGAMgASgNEg4KBnNoYTI1NhgEIAEoCSKGAQoVVmFs",
-            "aWRhdGVNb2RlbFJlc3BvbnNlEisKBWV2ZW50GAEgASgLMhouZGV2aWNlb3Bz",
-            "LnYxLlNlc3Npb25FdmVudEgAEjUKBnJlcG9ydBgCIAEoCzIjLmRldmljZW9w",
-            "cy52MS5Nb2RlbFZhbGlkYXRpb25SZXBvcnRIAEIJCgdjb250ZW50Ii0KGUdl",
-            "dE1vZGVsQ29tcG9uZW50c1JlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkiigEK",
-            "Dk1vZGVsQ29tcG9uZW50EgwKBG5hbWUYASABKAkSEgoKY2xhc3NfbmFtZRgC",
-            "IAEoCRIXCg9wYXJhbWV0ZXJfY291bnQYAyABKAQSEgoKc2l6ZV9ieXRlcxgE",
-            "IAEoBBIpCglkYXRhX3R5cGUYBSABKA4yFi5kZXZpY2VvcHMudjEuRGF0YVR5",
-            "cGUi4wEKGkdldE1vZGVsQ29tcG9uZW50c1Jlc3BvbnNlEjAKCmNvbXBvbmVu",
-            "dHMYASADKAsyHC5kZXZpY2VvcHMudjEuTW9kZWxDb21wb25lbnQSIAoYY29t",
-            "cGF0aWJsZV92YWVfbW9kZWxfaWRzGAIgAygJEiEKGWNvbXBhdGlibGVfbG9y",
-            "YV9tb2RlbF9pZHMYAyADKAkSKAogY29tcGF0aWJsZV9jb250cm9sX25ldF9t",
-            "b2RlbF9pZHMYBCADKAkSJAocY29tcGF0aWJsZV9yZWZpbmVyX21vZGVsX2lk",
-            "cxgFIAMoCSJkChFDYWNoZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEo",
-            "CRIOCgZwaW5uZWQYAiABKAgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9w",
-            "cy52MS5TZXNzaW9uT3B0aW9ucyI/ChJDYWNoZU1vZGVsUmVzcG9uc2USKQoF",
-            "ZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IiUKEUV2",
-            "aWN0TW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJIikKEkV2aWN0TW9k",
-            "ZWxSZXNwb25zZRITCgtmcmVlZF9ieXRlcxgBIAEoBCIXChVHZXRDYWNoZVN0",
-            "YXR1c1JlcXVlc3QidQoKQ2FjaGVFbnRyeRIQCghtb2RlbF9pZBgBIAEoCRIS",
-            "CgpzaXplX2J5dGVzGAIgASgEEjEKDWxhc3RfdXNlX3RpbWUYAyABKAsyGi5n",
-            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnBpbm5lZBgEIAEoCCKsAQoW",
-            "R2V0Q2FjaGVTdGF0dXNSZXNwb25zZRIpCgdlbnRyaWVzGAEgAygLMhguZGV2",
-            "aWNlb3BzLnYxLkNhY2hlRW50cnkSEgoKdXNlZF9ieXRlcxgCIAEoBBIUCgxi",
-            "dWRnZXRfYnl0ZXMYAyABKAQSEQoJaGl0X2NvdW50GAQgASgEEhIKCm1pc3Nf",
-            "Y291bnQYBSABKAQSFgoOZXZpY3Rpb25fY291bnQYBiABKAQi1gEKEExvYWRN",
-            "b2RlbFJlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIg",
-            "ASgJEi4KDnVuZXRfZGF0YV90eXBlGAMgASgOMhYuZGV2aWNlb3BzLnYxLkRh",
-            "dGFUeXBlEg8KB3dhcm1fdXAYBCABKAgSLQoHb3B0aW9ucxgFIAEoCzIcLmRl",
-            "dmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxItCg12YWVfZGF0YV90eXBlGAYg",
-            "ASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlIngKEUxvYWRNb2RlbFJlc3Bv",
-            "bnNlEisKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVu",
-            "dEgAEisKBmxvYWRlZBgCIAEoCzIZLmRldmljZW9wcy52MS5Mb2FkZWRNb2Rl",
-            "bEgAQgkKB2NvbnRlbnQifQoSVW5sb2FkTW9kZWxSZXF1ZXN0EhAKCG1vZGVs",
-            "X2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRITCgtrZWVwX2NhY2hlZBgD",
-            "IAEoCBItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25P",
-            "cHRpb25zIkAKE1VubG9hZE1vZGVsUmVzcG9uc2USKQoFZXZlbnQYASABKAsy",
-            "Gi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IikKFUdldE1vZGVsU3RhdHVz",
-            "UmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSKeAgoLTG9hZGVkTW9kZWwSEQoJ",
-            "ZGV2aWNlX2lkGAEgASgJEiYKBHNpemUYAiABKAsyGC5kZXZpY2VvcHMudjEu",
-            "Qnl0ZUZpZ3VyZRIuCg51bmV0X2RhdGFfdHlwZRgDIAEoDjIWLmRldmljZW9w",
-            "cy52MS5EYXRhVHlwZRItCg12YWVfZGF0YV90eXBlGAQgASgOMhYuZGV2aWNl",
-            "b3BzLnYxLkRhdGFUeXBlEi0KCWxvYWRfdGltZRgFIAEoCzIaLmdvb2dsZS5w",
-            "cm90b2J1Zi5UaW1lc3RhbXASMQoNbGFzdF91c2VfdGltZRgGIAEoCzIaLmdv",
-            "b2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLc2Vzc2lvbl9pZHMYByADKAki",
-            "xAEKFkdldE1vZGVsU3RhdHVzUmVzcG9uc2USIgoFbW9kZWwYASABKAsyEy5k",
-            "ZXZpY2VvcHMudjEuTW9kZWwSKAoGY2FjaGVkGAIgASgLMhguZGV2aWNlb3Bz",
-            "LnYxLkNhY2hlRW50cnkSKQoGbG9hZGVkGAMgAygLMhkuZGV2aWNlb3BzLnYx",
-            "LkxvYWRlZE1vZGVsEjEKCmNvbXBvbmVudHMYBCADKAsyHS5kZXZpY2VvcHMu",
-            "djEuQ29tcG9uZW50TWVtb3J5IqoBChRPcHRpbWl6ZU1vZGVsUmVxdWVzdBIQ",
-            "Cghtb2RlbF9pZBgBIAEoCRIXCg90YXJnZXRfbW9kZWxfaWQYAiABKAkSKQoJ",
-            "ZGF0YV90eXBlGAMgASgOMhYuZGV2aWNlb3BzLnYxLkRhdGFUeXBlEg0KBXBy",
-            "dW5lGAQgASgIEi0KB29wdGlvbnMYBSABKAsyHC5kZXZpY2VvcHMudjEuU2Vz",
-            "c2lvbk9wdGlvbnMidQoVT3B0aW1pemVNb2RlbFJlc3BvbnNlEisKBWV2ZW50",
-            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudEgAEiQKBW1vZGVs",
-            "GAIgASgLMhMuZGV2aWNlb3BzLnYxLk1vZGVsSABCCQoHY29udGVudCLHAQoV",
-            "QmVuY2htYXJrTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEhEKCWRl",
-            "dmljZV9pZBgCIAEoCRISCgV3aWR0aBgDIAEoDUgAiAEBEhMKBmhlaWdodBgE",
-            "IAEoDUgBiAEBEhIKBXN0ZXBzGAUgASgNSAKIAQESLQoHb3B0aW9ucxgGIAEo",
-            "CzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9uc0IICgZfd2lkdGhCCQoH",
-            "X2hlaWdodEIICgZfc3RlcHMipgIKDk1vZGVsQmVuY2htYXJrEhAKCG1vZGVs",
-            "X2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRIuCgRsb2FkGAMgASgLMiAu",
-            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRzdGVwGAQgASgL",
-            "MiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZkZWNvZGUY",
-            "BSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi0KC3Bl",
-            "YWtfbWVtb3J5GAYgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSLgoO",
-            "dW5ldF9kYXRhX3R5cGUYByABKA4yFi5kZXZpY2VvcHMudjEuRGF0YVR5cGUi",
-            "gAEKFkJlbmNobWFya01vZGVsUmVzcG9uc2USKwoFZXZlbnQYASABKAsyGi5k",
-            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASLgoGcmVzdWx0GAIgASgLMhwu",
-            "ZGV2aWNlb3BzLnYxLk1vZGVsQmVuY2htYXJrSABCCQoHY29udGVudCKaAQoT",
-            "Q29udmVydE1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIXCg90YXJn",
-            "ZXRfbW9kZWxfaWQYAiABKAkSKQoJZGF0YV90eXBlGAMgASgOMhYuZGV2aWNl",
-            "b3BzLnYxLkRhdGFUeXBlEi0KB29wdGlvbnMYBCABKAsyHC5kZXZpY2VvcHMu",
-            "djEuU2Vzc2lvbk9wdGlvbnMidAoUQ29udmVydE1vZGVsUmVzcG9uc2USKwoF",
-            "ZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASJAoF",
-            "bW9kZWwYAiABKAsyEy5kZXZpY2VvcHMudjEuTW9kZWxIAEIJCgdjb250ZW50",
-            "IoQBChFJbXBvcnRNb2RlbEhlYWRlchIQCghtb2RlbF9pZBgBIAEoCRIpCgZm",
-            "b3JtYXQYAiABKA4yGS5kZXZpY2VvcHMudjEuTW9kZWxGb3JtYXQSEgoKc2l6",
-            "ZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAkSDgoGcmVzdW1lGAUgASgI",
-            "InwKEkltcG9ydE1vZGVsUmVxdWVzdBIxCgZoZWFkZXIYASABKAsyHy5kZXZp",
-            "Y2VvcHMudjEuSW1wb3J0TW9kZWxIZWFkZXJIABIOCgRkYXRhGAIgASgMSAAS",
-            "GwoRY29tcGxldGlvbl9zaGEyNTYYAyABKAlIAEIGCgRwYXJ0IjkKE0ltcG9y",
-            "dE1vZGVsUmVzcG9uc2USIgoFbW9kZWwYASABKAsyEy5kZXZpY2VvcHMudjEu",
-            "TW9kZWwiPwoSRGVsZXRlTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJ",
-            "EhcKD2V4cGVjdGVkX3NoYTI1NhgCIAEoCSIqChNEZWxldGVNb2RlbFJlc3Bv",
-            "bnNlEhMKC2ZyZWVkX2J5dGVzGAEgASgEKpECCglNb2RlbFR5cGUSGgoWTU9E",
-            "RUxfVFlQRV9VTlNQRUNJRklFRBAAEhkKFU1PREVMX1RZUEVfQ0hFQ0tQT0lO",
-            "VBABEhYKEk1PREVMX1RZUEVfUkVGSU5FUhACEhIKDk1PREVMX1RZUEVfVkFF",
-            "EAMSEwoPTU9ERUxfVFlQRV9MT1JBEAQSGgoWTU9ERUxfVFlQRV9DT05UUk9M",
-            "X05FVBAFEhsKF01PREVMX1RZUEVfVEVYVF9FTkNPREVSEAYSGAoUTU9ERUxf",
-            "VFlQRV9FTUJFRERJTkcQBxIXChNNT0RFTF9UWVBFX1VQU0NBTEVSEAgSIAoc",
-            "TU9ERUxfVFlQRV9TQUZFVFlfQ0xBU1NJRklFUhAJKnAKEU1vZGVsQXJjaGl0",
-            "ZWN0dXJlEiIKHk1PREVMX0FSQ0hJVEVDVFVSRV9VTlNQRUNJRklFRBAAEhsK",
-            "F01PREVMX0FSQ0hJVEVDVFVSRV9TRFhMEAESGgoWTU9ERUxfQVJDSElURUNU",
-            "VVJFX1NEMRACKoUBCgtNb2RlbEZvcm1hdBIcChhNT0RFTF9GT1JNQVRfVU5T",
-            "UEVDSUZJRUQQABIhCh1NT0RFTF9GT1JNQVRfRElGRlVTRVJTX0ZPTERFUhAB",
-            "EhwKGE1PREVMX0ZPUk1BVF9TQUZFVEVOU09SUxACEhcKE01PREVMX0ZPUk1B",
-            "VF9QSUNLTEUQAyqMAQoOUHJlZGljdGlvblR5cGUSHwobUFJFRElDVElPTl9U",
-            "WVBFX1VOU1BFQ0lGSUVEEAASGwoXUFJFRElDVElPTl9UWVBFX0VQU0lMT04Q",
-            "ARIgChxQUkVESUNUSU9OX1RZUEVfVl9QUkVESUNUSU9OEAISGgoWUFJFRElD",
-            "VElPTl9UWVBFX1NBTVBMRRADKowBCgpNb2RlbE9yZGVyEhsKF01PREVMX09S",
-            "REVSX1VOU1BFQ0lGSUVEEAASFAoQTU9ERUxfT1JERVJfTkFNRRABEhsKF01P",
-            "REVMX09SREVSX01PRElGWV9USU1FEAISFAoQTU9ERUxfT1JERVJfU0laRRAD",
-            "EhgKFE1PREVMX09SREVSX0xBU1RfVVNFEAQqoQIKDk1vZGVsRXZlbnRLaW5k",
-            "EiAKHE1PREVMX0VWRU5UX0tJTkRfVU5TUEVDSUZJRUQQABIaChZNT0RFTF9F",
-            "VkVOVF9LSU5EX0FEREVEEAESHAoYTU9ERUxfRVZFTlRfS0lORF9DSEFOR0VE",
-            "EAISHAoYTU9ERUxfRVZFTlRfS0lORF9SRU1PVkVEEAMSGwoXTU9ERUxfRVZF",
-            "TlRfS0lORF9DQUNIRUQQBBIcChhNT0RFTF9FVkVOVF9LSU5EX0VWSUNURUQQ",
-            "BRIbChdNT0RFTF9FVkVOVF9LSU5EX0xPQURFRBAGEh0KGU1PREVMX0VWRU5U",
-            "X0tJTkRfVU5MT0FERUQQBxIeChpNT0RFTF9FVkVOVF9LSU5EX0hFQVJUQkVB",
-            "VBAIKoYBCg9WYWxpZGF0aW9uRGVwdGgSIAocVkFMSURBVElPTl9ERVBUSF9V",
-            "TlNQRUNJRklFRBAAEhsKF1ZBTElEQVRJT05fREVQVEhfSEVBREVSEAESGQoV",
-            "VkFMSURBVElPTl9ERVBUSF9GVUxMEAISGQoVVkFMSURBVElPTl9ERVBUSF9E",
-            "RUVQEAMyugwKDE1vZGVsU2VydmljZRJPCgpMaXN0TW9kZWxzEh8uZGV2aWNl",
-            "b3BzLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiAuZGV2aWNlb3BzLnYxLkxpc3RN",
-            "b2RlbHNSZXNwb25zZRJVCgxTZWFyY2hNb2RlbHMSIS5kZXZpY2VvcHMudjEu",
-            "U2VhcmNoTW9kZWxzUmVxdWVzdBoiLmRldmljZW9wcy52MS5TZWFyY2hNb2Rl",
-            "bHNSZXNwb25zZRJJCghHZXRNb2RlbBIdLmRldmljZW9wcy52MS5HZXRNb2Rl",
-            "bFJlcXVlc3QaHi5kZXZpY2VvcHMudjEuR2V0TW9kZWxSZXNwb25zZRJaCg1S",
-            "ZWZyZXNoTW9kZWxzEiIuZGV2aWNlb3BzLnYxLlJlZnJlc2hNb2RlbHNSZXF1",
-            "ZXN0GiMuZGV2aWNlb3BzLnYxLlJlZnJlc2hNb2RlbHNSZXNwb25zZTABElQK",
-            "C1dhdGNoTW9kZWxzEiAuZGV2aWNlb3BzLnYxLldhdGNoTW9kZWxzUmVxdWVz",
-            "dBohLmRldmljZW9wcy52MS5XYXRjaE1vZGVsc1Jlc3BvbnNlMAESWgoNVmFs",
-            "aWRhdGVNb2RlbBIiLmRldmljZW9wcy52MS5WYWxpZGF0ZU1vZGVsUmVxdWVz",
-            "dBojLmRldmljZW9wcy52MS5WYWxpZGF0ZU1vZGVsUmVzcG9uc2UwARJnChJH",
-            "ZXRNb2RlbENvbXBvbmVudHMSJy5kZXZpY2VvcHMudjEuR2V0TW9kZWxDb21w",
-            "b25lbnRzUmVxdWVzdBooLmRldmljZW9wcy52MS5HZXRNb2RlbENvbXBvbmVu",
-            "dHNSZXNwb25zZRJRCgpDYWNoZU1vZGVsEh8uZGV2aWNlb3BzLnYxLkNhY2hl",
-            "TW9kZWxSZXF1ZXN0GiAuZGV2aWNlb3BzLnYxLkNhY2hlTW9kZWxSZXNwb25z",
-            "ZTABEk8KCkV2aWN0TW9kZWwSHy5kZXZpY2VvcHMudjEuRXZpY3RNb2RlbFJl",
-            "cXVlc3QaIC5kZXZpY2VvcHMudjEuRXZpY3RNb2RlbFJlc3BvbnNlElsKDkdl",
-            "dENhY2hlU3RhdHVzEiMuZGV2aWNlb3BzLnYxLkdldENhY2hlU3RhdHVzUmVx",
-            "dWVzdBokLmRldmljZW9wcy52MS5HZXRDYWNoZVN0YXR1c1Jlc3BvbnNlEk4K",
-            "CUxvYWRNb2RlbBIeLmRldmljZW9wcy52MS5Mb2FkTW9kZWxSZXF1ZXN0Gh8u",
-            "ZGV2aWNlb3BzLnYxLkxvYWRNb2RlbFJlc3BvbnNlMAESVAoLVW5sb2FkTW9k",
-            "ZWwSIC5kZXZpY2VvcHMudjEuVW5sb2FkTW9kZWxSZXF1ZXN0GiEuZGV2aWNl",
-            "b3BzLnYxLlVubG9hZE1vZGVsUmVzcG9uc2UwARJbCg5HZXRNb2RlbFN0YXR1",
-            "cxIjLmRldmljZW9wcy52MS5HZXRNb2RlbFN0YXR1c1JlcXVlc3QaJC5kZXZp",
-            "Y2VvcHMudjEuR2V0TW9kZWxTdGF0dXNSZXNwb25zZRJaCg1PcHRpbWl6ZU1v",
-            "ZGVsEiIuZGV2aWNlb3BzLnYxLk9wdGltaXplTW9kZWxSZXF1ZXN0GiMuZGV2",
-            "aWNlb3BzLnYxLk9wdGltaXplTW9kZWxSZXNwb25zZTABEl0KDkJlbmNobWFy",
-            "a01vZGVsEiMuZGV2aWNlb3BzLnYxLkJlbmNobWFya01vZGVsUmVxdWVzdBok",
-            "LmRldmljZW9wcy52MS5CZW5jaG1hcmtNb2RlbFJlc3BvbnNlMAESVwoMQ29u",
-            "dmVydE1vZGVsEiEuZGV2aWNlb3BzLnYxLkNvbnZlcnRNb2RlbFJlcXVlc3Qa",
-            "Ii5kZXZpY2VvcHMudjEuQ29udmVydE1vZGVsUmVzcG9uc2UwARJUCgtJbXBv",
-            "cnRNb2RlbBIgLmRldmljZW9wcy52MS5JbXBvcnRNb2RlbFJlcXVlc3QaIS5k",
-            "ZXZpY2VvcHMudjEuSW1wb3J0TW9kZWxSZXNwb25zZSgBElIKC0RlbGV0ZU1v",
-            "ZGVsEiAuZGV2aWNlb3BzLnYxLkRlbGV0ZU1vZGVsUmVxdWVzdBohLmRldmlj",
-            "ZW9wcy52MS5EZWxldGVNb2RlbFJlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRp",
-            "b25zLlYxYgZwcm90bzM="));
+            "aWNlb3BzL3YxL2NvbW1vbi5wcm90bxoeZGV2aWNlb3BzL3YxL2RldmljZV9p",
+            "bmZvLnByb3RvGhhkZXZpY2VvcHMvdjEvZXZlbnQucHJvdG8aHmRldmljZW9w",
+            "cy92MS9tZW1vcnlfaW5mby5wcm90bxodZGV2aWNlb3BzL3YxL21vZGVsX2lu",
+            "Zm8ucHJvdG8aHWRldmljZW9wcy92MS9tb2RlbF90YXNrLnByb3RvGhpkZXZp",
+            "Y2VvcHMvdjEvc2Vzc2lvbi5wcm90bxogZ29vZ2xlL3Byb3RvYnVmL2ZpZWxk",
+            "X21hc2sucHJvdG8aH2dvb2dsZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8i",
+            "sQIKEUxpc3RNb2RlbHNSZXF1ZXN0EiUKBHR5cGUYASABKA4yFy5kZXZpY2Vv",
+            "cHMudjEuTW9kZWxUeXBlEjUKDGFyY2hpdGVjdHVyZRgCIAEoDjIfLmRldmlj",
+            "ZW9wcy52MS5Nb2RlbEFyY2hpdGVjdHVyZRIpCgZmb3JtYXQYAyABKA4yGS5k",
+            "ZXZpY2VvcHMudjEuTW9kZWxGb3JtYXQSDAoEdGFncxgEIAMoCRInCgVvcmRl",
+            "chgFIAEoDjIYLmRldmljZW9wcy52MS5Nb2RlbE9yZGVyEhMKC3VzYWJsZV9v",
+            "bmx5GAYgASgIEhEKCXBhZ2Vfc2l6ZRgHIAEoBRISCgpwYWdlX3Rva2VuGAgg",
+            "ASgJEiAKGGNvbXBhdGlibGVfd2l0aF9tb2RlbF9pZBgJIAEoCSKPAQoSTGlz",
+            "dE1vZGVsc1Jlc3BvbnNlEicKBm1vZGVscxgBIAMoCzIXLmRldmljZW9wcy52",
+            "MS5Nb2RlbEluZm8SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFs",
+            "X2NvdW50GAMgASgFEhAKCHJldmlzaW9uGAQgASgDEhAKCHByb2JsZW1zGAUg",
+            "AygJIqkBChNTZWFyY2hNb2RlbHNSZXF1ZXN0Eg0KBXF1ZXJ5GAEgASgJEiUK",
+            "BHR5cGUYAiABKA4yFy5kZXZpY2VvcHMudjEuTW9kZWxUeXBlEjUKDGFyY2hp",
+            "dGVjdHVyZRgDIAEoDjIfLmRldmljZW9wcy52MS5Nb2RlbEFyY2hpdGVjdHVy",
+            "ZRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCSJDCgpN",
+            "b2RlbE1hdGNoEiYKBW1vZGVsGAEgASgLMhcuZGV2aWNlb3BzLnYxLk1vZGVs",
+            "SW5mbxINCgVzY29yZRgCIAEoASJaChRTZWFyY2hNb2RlbHNSZXNwb25zZRIp",
+            "CgdtYXRjaGVzGAEgAygLMhguZGV2aWNlb3BzLnYxLk1vZGVsTWF0Y2gSFwoP",
+            "bmV4dF9wYWdlX3Rva2VuGAIgASgJIiMKD0dldE1vZGVsUmVxdWVzdBIQCght",
+            "b2RlbF9pZBgBIAEoCSJsChBHZXRNb2RlbFJlc3BvbnNlEiYKBW1vZGVsGAEg",
+            "ASgLMhcuZGV2aWNlb3BzLnYxLk1vZGVsSW5mbxIwCgpjb21wb25lbnRzGAIg",
+            "AygLMhwuZGV2aWNlb3BzLnYxLk1vZGVsQ29tcG9uZW50IoQBChRSZWZyZXNo",
+            "TW9kZWxzUmVxdWVzdBIMCgRmdWxsGAEgASgIEi0KB29wdGlvbnMYAiABKAsy",
+            "HC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYAyAB",
+            "KAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkIKFVJlZnJlc2hN",
+            "b2RlbHNSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5T",
+            "ZXNzaW9uRXZlbnQiPQoSV2F0Y2hNb2RlbHNSZXF1ZXN0EhAKCG1vZGVsX2lk",
+            "GAEgASgJEhUKDWZyb21fcmV2aXNpb24YAiABKAMi6gEKE1dhdGNoTW9kZWxz",
+            "UmVzcG9uc2USKgoEa2luZBgBIAEoDjIcLmRldmljZW9wcy52MS5Nb2RlbEV2",
+            "ZW50S2luZBImCgVtb2RlbBgCIAEoCzIXLmRldmljZW9wcy52MS5Nb2RlbElu",
+            "Zm8SEQoJZGV2aWNlX2lkGAMgASgJEi4KCmV2ZW50X3RpbWUYBCABKAsyGi5n",
+            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAUgASgDEioK",
+            "BWNhdXNlGAYgASgOMhsuZGV2aWNlb3BzLnYxLkV2aWN0aW9uQ2F1c2UiLQoZ",
+            "R2V0TW9kZWxDb21wb25lbnRzUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSKQ",
+            "AgoaR2V0TW9kZWxDb21wb25lbnRzUmVzcG9uc2USMAoKY29tcG9uZW50cxgB",
+            "IAMoCzIcLmRldmljZW9wcy52MS5Nb2RlbENvbXBvbmVudBIgChhjb21wYXRp",
+            "YmxlX3ZhZV9tb2RlbF9pZHMYAiADKAkSIQoZY29tcGF0aWJsZV9sb3JhX21v",
+            "ZGVsX2lkcxgDIAMoCRIoCiBjb21wYXRpYmxlX2NvbnRyb2xfbmV0X21vZGVs",
+            "X2lkcxgEIAMoCRIkChxjb21wYXRpYmxlX3JlZmluZXJfbW9kZWxfaWRzGAUg",
+            "AygJEisKI2NvbXBhdGlibGVfaW1hZ2VfcHJvbXB0X2FkYXB0ZXJfaWRzGAYg",
+            "AygJIpUBChFDYWNoZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIO",
+            "CgZwaW5uZWQYAiABKAgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9wcy52",
+            "MS5TZXNzaW9uT3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRldmljZW9w",
+            "cy52MS5EZWxpdmVyeU9wdGlvbnMiPwoSQ2FjaGVNb2RlbFJlc3BvbnNlEikK",
+            "BWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCIlChFF",
+            "dmljdE1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSIpChJFdmljdE1v",
+            "ZGVsUmVzcG9uc2USEwoLZnJlZWRfYnl0ZXMYASABKAMiFwoVR2V0Q2FjaGVT",
+            "dGF0dXNSZXF1ZXN0IogBCgpDYWNoZUVudHJ5EhAKCG1vZGVsX2lkGAEgASgJ",
+            "EhIKCnNpemVfYnl0ZXMYAiABKAMSMQoNbGFzdF91c2VfdGltZRgDIAEoCzIa",
+            "Lmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcGlubmVkGAQgASgIEhEK",
+            "CWhpdF9jb3VudBgFIAEoAyKsAQoWR2V0Q2FjaGVTdGF0dXNSZXNwb25zZRIp",
+            "CgdlbnRyaWVzGAEgAygLMhguZGV2aWNlb3BzLnYxLkNhY2hlRW50cnkSEgoK",
+            "dXNlZF9ieXRlcxgCIAEoAxIUCgxidWRnZXRfYnl0ZXMYAyABKAMSEQoJaGl0",
+            "X2NvdW50GAQgASgDEhIKCm1pc3NfY291bnQYBSABKAMSFgoOZXZpY3Rpb25f",
+            "Y291bnQYBiABKAMiiAIKEExvYWRNb2RlbFJlcXVlc3QSEAoIbW9kZWxfaWQY",
+            "ASABKAkSMAoJcGxhY2VtZW50GAIgASgLMh0uZGV2aWNlb3BzLnYxLkRldmlj",
+            "ZVBsYWNlbWVudBIuCgpkYXRhX3R5cGVzGAMgAygLMhouZGV2aWNlb3BzLnYx",
+            "LlBhcnREYXRhVHlwZRIPCgd3YXJtX3VwGAQgASgIEi0KB29wdGlvbnMYBSAB",
+            "KAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkY",
+            "ByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEg8KB2RyeV9y",
+            "dW4YBiABKAgiPgoRTG9hZE1vZGVsUmVzcG9uc2USKQoFZXZlbnQYASABKAsy",
+            "Gi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50Iq8BChJVbmxvYWRNb2RlbFJl",
+            "cXVlc3QSEAoIbW9kZWxfaWQYASABKAkSEgoKZGV2aWNlX2lkcxgCIAMoCRIT",
+            "CgtrZWVwX2NhY2hlZBgDIAEoCBItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNl",
+            "b3BzLnYxLlNlc3Npb25PcHRpb25zEi8KCGRlbGl2ZXJ5GAUgASgLMh0uZGV2",
+            "aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucyJAChNVbmxvYWRNb2RlbFJlc3Bv",
+            "bnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVu",
+            "dCIpChVHZXRNb2RlbFN0YXR1c1JlcXVlc3QSEAoIbW9kZWxfaWQYASABKAki",
+            "+AEKFkdldE1vZGVsU3RhdHVzUmVzcG9uc2USJgoFbW9kZWwYASABKAsyFy5k",
+            "ZXZpY2VvcHMudjEuTW9kZWxJbmZvEigKBmNhY2hlZBgCIAEoCzIYLmRldmlj",
+            "ZW9wcy52MS5DYWNoZUVudHJ5EikKBmxvYWRlZBgDIAMoCzIZLmRldmljZW9w",
+            "cy52MS5Mb2FkZWRNb2RlbBIxCgpjb21wb25lbnRzGAQgAygLMh0uZGV2aWNl",
+            "b3BzLnYxLkNvbXBvbmVudE1lbW9yeRIuCgllc3RpbWF0ZXMYBSADKAsyGy5k",
+            "ZXZpY2VvcHMudjEuTW9kZWxFc3RpbWF0ZSJvChJVcGRhdGVNb2RlbFJlcXVl",
+            "c3QSJgoFbW9kZWwYASABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvEjEK",
+            "DXVwZGF0ZV9maWVsZHMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRN",
+            "YXNrIj0KE1VwZGF0ZU1vZGVsUmVzcG9uc2USJgoFbW9kZWwYASABKAsyFy5k",
+            "ZXZpY2VvcHMudjEuTW9kZWxJbmZvIioKFlNldERlZmF1bHRNb2RlbFJlcXVl",
+            "c3QSEAoIbW9kZWxfaWQYASABKAkiQQoXU2V0RGVmYXVsdE1vZGVsUmVzcG9u",
+            "c2USJgoFbW9kZWwYASABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvIj8K",
+            "EkRlbGV0ZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIXCg9leHBl",
+            "Y3RlZF9zaGEyNTYYAiABKAkiKgoTRGVsZXRlTW9kZWxSZXNwb25zZRITCgtm",
+            "cmVlZF9ieXRlcxgBIAEoAyqMAQoKTW9kZWxPcmRlchIbChdNT0RFTF9PUkRF",
+            "Ul9VTlNQRUNJRklFRBAAEhQKEE1PREVMX09SREVSX05BTUUQARIbChdNT0RF",
+            "TF9PUkRFUl9NT0RJRllfVElNRRACEhQKEE1PREVMX09SREVSX1NJWkUQAxIY",
+            "ChRNT0RFTF9PUkRFUl9MQVNUX1VTRRAEKsQBCg1FdmljdGlvbkNhdXNlEh4K",
+            "GkVWSUNUSU9OX0NBVVNFX1VOU1BFQ0lGSUVEEAASHAoYRVZJQ1RJT05fQ0FV",
+            "U0VfUkVRVUVTVEVEEAESFwoTRVZJQ1RJT05fQ0FVU0VfUk9PTRACEhsKF0VW",
+            "SUNUSU9OX0NBVVNFX1BSRVNTVVJFEAMSHgoaRVZJQ1RJT05fQ0FVU0VfV09S",
+            "S0VSX0xPU1QQBBIfChtFVklDVElPTl9DQVVTRV9GSUxFX0NIQU5HRUQQBSrE",
+            "AgoOTW9kZWxFdmVudEtpbmQSIAocTU9ERUxfRVZFTlRfS0lORF9VTlNQRUNJ",
+            "RklFRBAAEhoKFk1PREVMX0VWRU5UX0tJTkRfQURERUQQARIcChhNT0RFTF9F",
+            "VkVOVF9LSU5EX0NIQU5HRUQQAhIcChhNT0RFTF9FVkVOVF9LSU5EX1JFTU9W",
+            "RUQQAxIbChdNT0RFTF9FVkVOVF9LSU5EX0NBQ0hFRBAEEhwKGE1PREVMX0VW",
+            "RU5UX0tJTkRfRVZJQ1RFRBAFEhsKF01PREVMX0VWRU5UX0tJTkRfTE9BREVE",
+            "EAYSHQoZTU9ERUxfRVZFTlRfS0lORF9VTkxPQURFRBAHEh4KGk1PREVMX0VW",
+            "RU5UX0tJTkRfSEVBUlRCRUFUEAgSIQodTU9ERUxfRVZFTlRfS0lORF9TTkFQ",
+            "U0hPVF9FTkQQCTLuDQoMTW9kZWxTZXJ2aWNlEk8KCkxpc3RNb2RlbHMSHy5k",
+            "ZXZpY2VvcHMudjEuTGlzdE1vZGVsc1JlcXVlc3QaIC5kZXZpY2VvcHMudjEu",
+            "TGlzdE1vZGVsc1Jlc3BvbnNlElUKDFNlYXJjaE1vZGVscxIhLmRldmljZW9w",
+            "cy52MS5TZWFyY2hNb2RlbHNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLlNlYXJj",
+            "aE1vZGVsc1Jlc3BvbnNlEkkKCEdldE1vZGVsEh0uZGV2aWNlb3BzLnYxLkdl",
+            "dE1vZGVsUmVxdWVzdBoeLmRldmljZW9wcy52MS5HZXRNb2RlbFJlc3BvbnNl",
+            "EloKDVJlZnJlc2hNb2RlbHMSIi5kZXZpY2VvcHMudjEuUmVmcmVzaE1vZGVs",
+            "c1JlcXVlc3QaIy5kZXZpY2VvcHMudjEuUmVmcmVzaE1vZGVsc1Jlc3BvbnNl",
+            "MAESVAoLV2F0Y2hNb2RlbHMSIC5kZXZpY2VvcHMudjEuV2F0Y2hNb2RlbHNS",
+            "ZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLldhdGNoTW9kZWxzUmVzcG9uc2UwARJa",
+            "Cg1WYWxpZGF0ZU1vZGVsEiIuZGV2aWNlb3BzLnYxLlZhbGlkYXRlTW9kZWxS",
+            "ZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlZhbGlkYXRlTW9kZWxSZXNwb25zZTAB",
+            "EmcKEkdldE1vZGVsQ29tcG9uZW50cxInLmRldmljZW9wcy52MS5HZXRNb2Rl",
+            "bENvbXBvbmVudHNSZXF1ZXN0GiguZGV2aWNlb3BzLnYxLkdldE1vZGVsQ29t",
+            "cG9uZW50c1Jlc3BvbnNlElEKCkNhY2hlTW9kZWwSHy5kZXZpY2VvcHMudjEu",
+            "Q2FjaGVNb2RlbFJlcXVlc3QaIC5kZXZpY2VvcHMudjEuQ2FjaGVNb2RlbFJl",
+            "c3BvbnNlMAESTwoKRXZpY3RNb2RlbBIfLmRldmljZW9wcy52MS5FdmljdE1v",
+            "ZGVsUmVxdWVzdBogLmRldmljZW9wcy52MS5FdmljdE1vZGVsUmVzcG9uc2US",
+            "WwoOR2V0Q2FjaGVTdGF0dXMSIy5kZXZpY2VvcHMudjEuR2V0Q2FjaGVTdGF0",
+            "dXNSZXF1ZXN0GiQuZGV2aWNlb3BzLnYxLkdldENhY2hlU3RhdHVzUmVzcG9u",
+            "c2USTgoJTG9hZE1vZGVsEh4uZGV2aWNlb3BzLnYxLkxvYWRNb2RlbFJlcXVl",
+            "c3QaHy5kZXZpY2VvcHMudjEuTG9hZE1vZGVsUmVzcG9uc2UwARJUCgtVbmxv",
+            "YWRNb2RlbBIgLmRldmljZW9wcy52MS5VbmxvYWRNb2RlbFJlcXVlc3QaIS5k",
+            "ZXZpY2VvcHMudjEuVW5sb2FkTW9kZWxSZXNwb25zZTABElsKDkdldE1vZGVs",
+            "U3RhdHVzEiMuZGV2aWNlb3BzLnYxLkdldE1vZGVsU3RhdHVzUmVxdWVzdBok",
+            "LmRldmljZW9wcy52MS5HZXRNb2RlbFN0YXR1c1Jlc3BvbnNlEloKDU9wdGlt",
+            "aXplTW9kZWwSIi5kZXZpY2VvcHMudjEuT3B0aW1pemVNb2RlbFJlcXVlc3Qa",
+            "Iy5kZXZpY2VvcHMudjEuT3B0aW1pemVNb2RlbFJlc3BvbnNlMAESXQoOQmVu",
+            "Y2htYXJrTW9kZWwSIy5kZXZpY2VvcHMudjEuQmVuY2htYXJrTW9kZWxSZXF1",
+            "ZXN0GiQuZGV2aWNlb3BzLnYxLkJlbmNobWFya01vZGVsUmVzcG9uc2UwARJX",
+            "CgxDb252ZXJ0TW9kZWwSIS5kZXZpY2VvcHMudjEuQ29udmVydE1vZGVsUmVx",
+            "dWVzdBoiLmRldmljZW9wcy52MS5Db252ZXJ0TW9kZWxSZXNwb25zZTABElQK",
+            "C0ltcG9ydE1vZGVsEiAuZGV2aWNlb3BzLnYxLkltcG9ydE1vZGVsUmVxdWVz",
+            "dBohLmRldmljZW9wcy52MS5JbXBvcnRNb2RlbFJlc3BvbnNlMAESUgoLVXBk",
+            "YXRlTW9kZWwSIC5kZXZpY2VvcHMudjEuVXBkYXRlTW9kZWxSZXF1ZXN0GiEu",
+            "ZGV2aWNlb3BzLnYxLlVwZGF0ZU1vZGVsUmVzcG9uc2USXgoPU2V0RGVmYXVs",
+            "dE1vZGVsEiQuZGV2aWNlb3BzLnYxLlNldERlZmF1bHRNb2RlbFJlcXVlc3Qa",
+            "JS5kZXZpY2VvcHMudjEuU2V0RGVmYXVsdE1vZGVsUmVzcG9uc2USUgoLRGVs",
+            "ZXRlTW9kZWwSIC5kZXZpY2VvcHMudjEuRGVsZXRlTW9kZWxSZXF1ZXN0GiEu",
+            "ZGV2aWNlb3BzLnYxLkRlbGV0ZU1vZGVsUmVzcG9uc2VCFqoCE0RldmljZU9w",
+            "ZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.MemoryReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ModelType), typeof(global::DeviceOperations.V1.ModelArchitecture), typeof(global::DeviceOperations.V1.ModelFormat), typeof(global::DeviceOperations.V1.PredictionType), typeof(global::DeviceOperations.V1.ModelOrder), typeof(global::DeviceOperations.V1.ModelEventKind), typeof(global::DeviceOperations.V1.ValidationDepth), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Model), global::DeviceOperations.V1.Model.Parser, new[]{ "ModelId", "Name", "Type", "Architecture", "Format", "PredictionType", "NativeWidth", "NativeHeight", "DataType", "ParameterCount", "SizeBytes", "ModifyTime", "Sha256", "Description", "License", "Tags", "TriggerWords", "HeaderMetadata", "SchedulerClass", "IsDefault", "Usable", "Problem" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsRequest), global::DeviceOperations.V1.ListModelsRequest.Parser, new[]{ "Type", "Architecture", "Format", "Tags", "Order", "UsableOnly", "PageSize", "PageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsResponse), global::DeviceOperations.V1.ListModelsResponse.Parser, new[]{ "Models", "NextPageToken", "TotalCount", "Problems" }, null, null, null, null),
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.ModelTaskReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.FieldMaskReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ModelOrder), typeof(global::DeviceOperations.V1.EvictionCause), typeof(global::DeviceOperations.V1.ModelEventKind), }, null, new pbr::GeneratedClrTypeInfo[] {
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsRequest), global::DeviceOperations.V1.ListModelsRequest.Parser, new[]{ "Type", "Architecture", "Format", "Tags", "Order", "UsableOnly", "PageSize", "PageToken", "CompatibleWithModelId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsResponse), global::DeviceOperations.V1.ListModelsResponse.Parser, new[]{ "Models", "NextPageToken", "TotalCount", "Revision", "Problems" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SearchModelsRequest), global::DeviceOperations.V1.SearchModelsRequest.Parser, new[]{ "Query", "Type", "Architecture", "PageSize", "PageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelMatch), global::DeviceOperations.V1.ModelMatch.Parser, new[]{ "Model", "Score" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SearchModelsResponse), global::DeviceOperations.V1.SearchModelsResponse.Parser, new[]{ "Matches", "NextPageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelRequest), global::DeviceOperations.V1.GetModelRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelResponse), global::DeviceOperations.V1.GetModelResponse.Parser, new[]{ "Model", "Components" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RefreshModelsRequest), global::DeviceOperations.V1.RefreshModelsRequest.Parser, new[]{ "Full", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RefreshReport), global::DeviceOperations.V1.RefreshReport.Parser, new[]{ "AddedModelIds", "ChangedModelIds", "RemovedModelIds", "TotalCount", "Problems" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RefreshModelsResponse), global::DeviceOperations.V1.RefreshModelsResponse.Parser, new[]{ "Event", "Report" }, new[]{ "Content" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchModelsRequest), global::DeviceOperations.V1.WatchModelsRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchModelsResponse), global::DeviceOperations.V1.WatchModelsResponse.Parser, new[]{ "Kind", "Model", "DeviceId", "EventTime" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateModelRequest), global::DeviceOperations.V1.ValidateModelRequest.Parser, new[]{ "ModelId", "Depth", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelFinding), global::DeviceOperations.V1.ModelFinding.Parser, new[]{ "Reason", "Component", "Tensor", "Description" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelValidationReport), global::DeviceOperations.V1.ModelValidationReport.Parser, new[]{ "Valid", "Findings", "FindingsOmitted", "Sha256" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateModelResponse), global::DeviceOperations.V1.ValidateModelResponse.Parser, new[]{ "Event", "Report" }, new[]{ "Content" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RefreshModelsRequest), global::DeviceOperations.V1.RefreshModelsRequest.Parser, new[]{ "Full", "Options", "Delivery" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RefreshModelsResponse), global::DeviceOperations.V1.RefreshModelsResponse.Parser, new[]{ "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchModelsRequest), global::DeviceOperations.V1.WatchModelsRequest.Parser, new[]{ "ModelId", "FromRevision" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchModelsResponse), global::DeviceOperations.V1.WatchModelsResponse.Parser, new[]{ "Kind", "Model", "DeviceId", "EventTime", "Revision", "Cause" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelComponentsRequest), global::DeviceOperations.V1.GetModelComponentsRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelComponent), global::DeviceOperations.V1.ModelComponent.Parser, new[]{ "Name", "ClassName", "ParameterCount", "SizeBytes", "DataType" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelComponentsResponse), global::DeviceOperations.V1.GetModelComponentsResponse.Parser, new[]{ "Components", "CompatibleVaeModelIds", "CompatibleLoraModelIds", "CompatibleControlNetModelIds", "CompatibleRefinerModelIds" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheModelRequest), global::DeviceOperations.V1.CacheModelRequest.Parser, new[]{ "ModelId", "Pinned", "Options" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelComponentsResponse), global::DeviceOperations.V1.GetModelComponentsResponse.Parser, new[]{ "Components", "CompatibleVaeModelIds", "CompatibleLoraModelIds", "CompatibleControlNetModelIds", "CompatibleRefinerModelIds", "CompatibleImagePromptAdapterIds" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheModelRequest), global::DeviceOperations.V1.CacheModelRequest.Parser, new[]{ "ModelId", "Pinned", "Options", "Delivery" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheModelResponse), global::DeviceOperations.V1.CacheModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.EvictModelRequest), global::DeviceOperations.V1.EvictModelRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.EvictModelResponse), global::DeviceOperations.V1.EvictModelResponse.Parser, new[]{ "FreedBytes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCacheStatusRequest), global::DeviceOperations.V1.GetCacheStatusRequest.Parser, null, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheEntry), global::DeviceOperations.V1.CacheEntry.Parser, new[]{ "ModelId", "SizeBytes", "LastUseTime", "Pinned" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheEntry), global::DeviceOperations.V1.CacheEntry.Parser, new[]{ "ModelId", "SizeBytes", "LastUseTime", "Pinned", "HitCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCacheStatusResponse), global::DeviceOperations.V1.GetCacheStatusResponse.Parser, new[]{ "Entries", "UsedBytes", "BudgetBytes", "HitCount", "MissCount", "EvictionCount" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadModelRequest), global::DeviceOperations.V1.LoadModelRequest.Parser, new[]{ "ModelId", "DeviceId", "UnetDataType", "WarmUp", "Options", "VaeDataType" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadModelResponse), global::DeviceOperations.V1.LoadModelResponse.Parser, new[]{ "Event", "Loaded" }, new[]{ "Content" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UnloadModelRequest), global::DeviceOperations.V1.UnloadModelRequest.Parser, new[]{ "ModelId", "DeviceId", "KeepCached", "Options" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadModelRequest), global::DeviceOperations.V1.LoadModelRequest.Parser, new[]{ "ModelId", "Placement", "DataTypes", "WarmUp", "Options", "Delivery", "DryRun" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadModelResponse), global::DeviceOperations.V1.LoadModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UnloadModelRequest), global::DeviceOperations.V1.UnloadModelRequest.Parser, new[]{ "ModelId", "DeviceIds", "KeepCached", "Options", "Delivery" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UnloadModelResponse), global::DeviceOperations.V1.UnloadModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelStatusRequest), global::DeviceOperations.V1.GetModelStatusRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadedModel), global::DeviceOperations.V1.LoadedModel.Parser, new[]{ "DeviceId", "Size", "UnetDataType", "VaeDataType", "LoadTime", "LastUseTime", "SessionIds" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelStatusResponse), global::DeviceOperations.V1.GetModelStatusResponse.Parser, new[]{ "Model", "Cached", "Loaded", "Components" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeModelRequest), global::DeviceOperations.V1.OptimizeModelRequest.Parser, new[]{ "ModelId", "TargetModelId", "DataType", "Prune", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeModelResponse), global::DeviceOperations.V1.OptimizeModelResponse.Parser, new[]{ "Event", "Model" }, new[]{ "Content" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkModelRequest), global::DeviceOperations.V1.BenchmarkModelRequest.Parser, new[]{ "ModelId", "DeviceId", "Width", "Height", "Steps", "Options" }, new[]{ "Width", "Height", "Steps" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelBenchmark), global::DeviceOperations.V1.ModelBenchmark.Parser, new[]{ "ModelId", "DeviceId", "Load", "Step", "Decode", "PeakMemory", "UnetDataType" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkModelResponse), global::DeviceOperations.V1.BenchmarkModelResponse.Parser, new[]{ "Event", "Result" }, new[]{ "Content" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ConvertModelRequest), global::DeviceOperations.V1.ConvertModelRequest.Parser, new[]{ "ModelId", "TargetModelId", "DataType", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ConvertModelResponse), global::DeviceOperations.V1.ConvertModelResponse.Parser, new[]{ "Event", "Model" }, new[]{ "Content" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImportModelHeader), global::DeviceOperations.V1.ImportModelHeader.Parser, new[]{ "ModelId", "Format", "SizeBytes", "Sha256", "Resume" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImportModelRequest), global::DeviceOperations.V1.ImportModelRequest.Parser, new[]{ "Header", "Data", "CompletionSha256" }, new[]{ "Part" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImportModelResponse), global::DeviceOperations.V1.ImportModelResponse.Parser, new[]{ "Model" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelStatusResponse), global::DeviceOperations.V1.GetModelStatusResponse.Parser, new[]{ "Model", "Cached", "Loaded", "Components", "Estimates" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateModelRequest), global::DeviceOperations.V1.UpdateModelRequest.Parser, new[]{ "Model", "UpdateFields" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateModelResponse), global::DeviceOperations.V1.UpdateModelResponse.Parser, new[]{ "Model" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SetDefaultModelRequest), global::DeviceOperations.V1.SetDefaultModelRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SetDefaultModelResponse), global::DeviceOperations.V1.SetDefaultModelResponse.Parser, new[]{ "Model" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteModelRequest), global::DeviceOperations.V1.DeleteModelRequest.Parser, new[]{ "ModelId", "ExpectedSha256" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteModelResponse), global::DeviceOperations.V1.DeleteModelResponse.Parser, new[]{ "FreedBytes" }, null, null, null, null)
           }));
@@ -288,114 +209,6 @@ namespace DeviceOperations.V1 {
 
   }
   #region Enums
-  /// <summary>
-  /// What a model is for.
-  /// </summary>
-  public enum ModelType {
-    /// <summary>
-    /// Any type, in filters.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// UNet, VAE and text encoders: draws by itself.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_CHECKPOINT")] Checkpoint = 1,
-    /// <summary>
-    /// Draws the last steps.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_REFINER")] Refiner = 2,
-    /// <summary>
-    /// Latents to pixels and back.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_VAE")] Vae = 3,
-    /// <summary>
-    /// A change to a checkpoint.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_LORA")] Lora = 4,
-    /// <summary>
-    /// Makes a checkpoint follow a picture.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_CONTROL_NET")] ControlNet = 5,
-    /// <summary>
-    /// Prompts to embeddings.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_TEXT_ENCODER")] TextEncoder = 6,
-    /// <summary>
-    /// New words for the text encoders (textual inversion).
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_EMBEDDING")] Embedding = 7,
-    /// <summary>
-    /// More pixels.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_UPSCALER")] Upscaler = 8,
-    /// <summary>
-    /// Scores pictures.
-    /// </summary>
-    [pbr::OriginalName("MODEL_TYPE_SAFETY_CLASSIFIER")] SafetyClassifier = 9,
-  }
-
-  /// <summary>
-  /// The family of networks a model belongs to.
-  /// </summary>
-  public enum ModelArchitecture {
-    /// <summary>
-    /// Any architecture, in filters; unknown, in models.
-    /// </summary>
-    [pbr::OriginalName("MODEL_ARCHITECTURE_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Stable Diffusion XL.
-    /// </summary>
-    [pbr::OriginalName("MODEL_ARCHITECTURE_SDXL")] Sdxl = 1,
-    /// <summary>
-    /// Stable Diffusion 1.x.
-    /// </summary>
-    [pbr::OriginalName("MODEL_ARCHITECTURE_SD1")] Sd1 = 2,
-  }
-
-  /// <summary>
-  /// How a model lies on disk.
-  /// </summary>
-  public enum ModelFormat {
-    /// <summary>
-    /// Any format, in filters.
-    /// </summary>
-    [pbr::OriginalName("MODEL_FORMAT_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// A folder with model_index.json and one folder per component.
-    /// </summary>
-    [pbr::OriginalName("MODEL_FORMAT_DIFFUSERS_FOLDER")] DiffusersFolder = 1,
-    /// <summary>
-    /// One .safetensors file.
-    /// </summary>
-    [pbr::OriginalName("MODEL_FORMAT_SAFETENSORS")] Safetensors = 2,
-    /// <summary>
-    /// One .ckpt, .pt, .pth or .bin file.
-    /// </summary>
-    [pbr::OriginalName("MODEL_FORMAT_PICKLE")] Pickle = 3,
-  }
-
-  /// <summary>
-  /// What a UNet predicts.
-  /// </summary>
-  public enum PredictionType {
-    /// <summary>
-    /// Not a UNet, or unknown.
-    /// </summary>
-    [pbr::OriginalName("PREDICTION_TYPE_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// The noise.
-    /// </summary>
-    [pbr::OriginalName("PREDICTION_TYPE_EPSILON")] Epsilon = 1,
-    /// <summary>
-    /// The velocity (Salimans and Ho 2022).
-    /// </summary>
-    [pbr::OriginalName("PREDICTION_TYPE_V_PREDICTION")] VPrediction = 2,
-    /// <summary>
-    /// The picture.
-    /// </summary>
-    [pbr::OriginalName("PREDICTION_TYPE_SAMPLE")] Sample = 3,
-  }
-
   /// <summary>
   /// What lists are ordered by.
   /// </summary>
@@ -420,6 +233,36 @@ namespace DeviceOperations.V1 {
     /// Last used first.
     /// </summary>
     [pbr::OriginalName("MODEL_ORDER_LAST_USE")] LastUse = 4,
+  }
+
+  /// <summary>
+  /// Why a model left memory.
+  /// </summary>
+  public enum EvictionCause {
+    /// <summary>
+    /// Never sent.
+    /// </summary>
+    [pbr::OriginalName("EVICTION_CAUSE_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// A client asked.
+    /// </summary>
+    [pbr::OriginalName("EVICTION_CAUSE_REQUESTED")] Requested = 1,
+    /// <summary>
+    /// Another model needed the room.
+    /// </summary>
+    [pbr::OriginalName("EVICTION_CAUSE_ROOM")] Room = 2,
+    /// <summary>
+    /// Memory was tight.
+    /// </summary>
+    [pbr::OriginalName("EVICTION_CAUSE_PRESSURE")] Pressure = 3,
+    /// <summary>
+    /// The worker that held it was lost or replaced.
+    /// </summary>
+    [pbr::OriginalName("EVICTION_CAUSE_WORKER_LOST")] WorkerLost = 4,
+    /// <summary>
+    /// It changed or disappeared on disk.
+    /// </summary>
+    [pbr::OriginalName("EVICTION_CAUSE_FILE_CHANGED")] FileChanged = 5,
   }
 
   /// <summary>
@@ -462,1065 +305,15 @@ namespace DeviceOperations.V1 {
     /// Nothing; sent after 5 seconds of silence.
     /// </summary>
     [pbr::OriginalName("MODEL_EVENT_KIND_HEARTBEAT")] Heartbeat = 8,
-  }
-
-  /// <summary>
-  /// How closely to look.
-  /// </summary>
-  public enum ValidationDepth {
     /// <summary>
-    /// HEADER.
+    /// The state of now has been told; what follows are changes.
     /// </summary>
-    [pbr::OriginalName("VALIDATION_DEPTH_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Structure, names and shapes.
-    /// </summary>
-    [pbr::OriginalName("VALIDATION_DEPTH_HEADER")] Header = 1,
-    /// <summary>
-    /// Also every byte: sizes and hash.
-    /// </summary>
-    [pbr::OriginalName("VALIDATION_DEPTH_FULL")] Full = 2,
-    /// <summary>
-    /// Also every number: NaN and infinity.
-    /// </summary>
-    [pbr::OriginalName("VALIDATION_DEPTH_DEEP")] Deep = 3,
+    [pbr::OriginalName("MODEL_EVENT_KIND_SNAPSHOT_END")] SnapshotEnd = 9,
   }
 
   #endregion
 
   #region Messages
-  /// <summary>
-  /// A model of the catalogue.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Model : pb::IMessage<Model>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Model> _parser = new pb::MessageParser<Model>(() => new Model());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Model> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[0]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Model() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Model(Model other) : this() {
-      modelId_ = other.modelId_;
-      name_ = other.name_;
-      type_ = other.type_;
-      architecture_ = other.architecture_;
-      format_ = other.format_;
-      predictionType_ = other.predictionType_;
-      nativeWidth_ = other.nativeWidth_;
-      nativeHeight_ = other.nativeHeight_;
-      dataType_ = other.dataType_;
-      parameterCount_ = other.parameterCount_;
-      sizeBytes_ = other.sizeBytes_;
-      modifyTime_ = other.modifyTime_ != null ? other.modifyTime_.Clone() : null;
-      sha256_ = other.sha256_;
-      description_ = other.description_;
-      license_ = other.license_;
-      tags_ = other.tags_.Clone();
-      triggerWords_ = other.triggerWords_.Clone();
-      headerMetadata_ = other.headerMetadata_.Clone();
-      schedulerClass_ = other.schedulerClass_;
-      isDefault_ = other.isDefault_;
-      usable_ = other.usable_;
-      problem_ = other.problem_ != null ? other.problem_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Model Clone() {
-      return new Model(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// Its id: the name of its file or folder without root and ending. Characters that a name
-    /// cannot have are hyphens, and a number makes it unique.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "name" field.</summary>
-    public const int NameFieldNumber = 2;
-    private string name_ = "";
-    /// <summary>
-    /// Its name for people.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Name {
-      get { return name_; }
-      set {
-        name_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "type" field.</summary>
-    public const int TypeFieldNumber = 3;
-    private global::DeviceOperations.V1.ModelType type_ = global::DeviceOperations.V1.ModelType.Unspecified;
-    /// <summary>
-    /// What it is for.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ModelType Type {
-      get { return type_; }
-      set {
-        type_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "architecture" field.</summary>
-    public const int ArchitectureFieldNumber = 4;
-    private global::DeviceOperations.V1.ModelArchitecture architecture_ = global::DeviceOperations.V1.ModelArchitecture.Unspecified;
-    /// <summary>
-    /// Its family.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ModelArchitecture Architecture {
-      get { return architecture_; }
-      set {
-        architecture_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "format" field.</summary>
-    public const int FormatFieldNumber = 5;
-    private global::DeviceOperations.V1.ModelFormat format_ = global::DeviceOperations.V1.ModelFormat.Unspecified;
-    /// <summary>
-    /// How it lies on disk.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ModelFormat Format {
-      get { return format_; }
-      set {
-        format_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "prediction_type" field.</summary>
-    public const int PredictionTypeFieldNumber = 6;
-    private global::DeviceOperations.V1.PredictionType predictionType_ = global::DeviceOperations.V1.PredictionType.Unspecified;
-    /// <summary>
-    /// What its UNet predicts.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PredictionType PredictionType {
-      get { return predictionType_; }
-      set {
-        predictionType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "native_width" field.</summary>
-    public const int NativeWidthFieldNumber = 7;
-    private uint nativeWidth_;
-    /// <summary>
-    /// Width it was trained for, in pixels; 0 where that means nothing.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint NativeWidth {
-      get { return nativeWidth_; }
-      set {
-        nativeWidth_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "native_height" field.</summary>
-    public const int NativeHeightFieldNumber = 8;
-    private uint nativeHeight_;
-    /// <summary>
-    /// Height it was trained for, in pixels; 0 where that means nothing.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint NativeHeight {
-      get { return nativeHeight_; }
-      set {
-        nativeHeight_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "data_type" field.</summary>
-    public const int DataTypeFieldNumber = 9;
-    private global::DeviceOperations.V1.DataType dataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of its weights on disk; the commonest where there are several.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType DataType {
-      get { return dataType_; }
-      set {
-        dataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "parameter_count" field.</summary>
-    public const int ParameterCountFieldNumber = 10;
-    private ulong parameterCount_;
-    /// <summary>
-    /// Numbers in its weights.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong ParameterCount {
-      get { return parameterCount_; }
-      set {
-        parameterCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "size_bytes" field.</summary>
-    public const int SizeBytesFieldNumber = 11;
-    private ulong sizeBytes_;
-    /// <summary>
-    /// Size on disk.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
-      get { return sizeBytes_; }
-      set {
-        sizeBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "modify_time" field.</summary>
-    public const int ModifyTimeFieldNumber = 12;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp modifyTime_;
-    /// <summary>
-    /// When it last changed on disk.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp ModifyTime {
-      get { return modifyTime_; }
-      set {
-        modifyTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "sha256" field.</summary>
-    public const int Sha256FieldNumber = 13;
-    private string sha256_ = "";
-    /// <summary>
-    /// SHA-256 over its weight files, lower-case hexadecimal; empty until computed in the
-    /// background.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Sha256 {
-      get { return sha256_; }
-      set {
-        sha256_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "description" field.</summary>
-    public const int DescriptionFieldNumber = 14;
-    private string description_ = "";
-    /// <summary>
-    /// From its card or header.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Description {
-      get { return description_; }
-      set {
-        description_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "license" field.</summary>
-    public const int LicenseFieldNumber = 15;
-    private string license_ = "";
-    /// <summary>
-    /// From its card or header ("MIT").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string License {
-      get { return license_; }
-      set {
-        license_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "tags" field.</summary>
-    public const int TagsFieldNumber = 16;
-    private static readonly pb::FieldCodec<string> _repeated_tags_codec
-        = pb::FieldCodec.ForString(130);
-    private readonly pbc::RepeatedField<string> tags_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// From its card, header or folder.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> Tags {
-      get { return tags_; }
-    }
-
-    /// <summary>Field number for the "trigger_words" field.</summary>
-    public const int TriggerWordsFieldNumber = 17;
-    private static readonly pb::FieldCodec<string> _repeated_triggerWords_codec
-        = pb::FieldCodec.ForString(138);
-    private readonly pbc::RepeatedField<string> triggerWords_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Words that bring out a LoRA or embedding.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> TriggerWords {
-      get { return triggerWords_; }
-    }
-
-    /// <summary>Field number for the "header_metadata" field.</summary>
-    public const int HeaderMetadataFieldNumber = 18;
-    private static readonly pbc::MapField<string, string>.Codec _map_headerMetadata_codec
-        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 146);
-    private readonly pbc::MapField<string, string> headerMetadata_ = new pbc::MapField<string, string>();
-    /// <summary>
-    /// The header's own metadata, values cut after 512 characters; left out of lists. At most
-    /// 128 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::MapField<string, string> HeaderMetadata {
-      get { return headerMetadata_; }
-    }
-
-    /// <summary>Field number for the "scheduler_class" field.</summary>
-    public const int SchedulerClassFieldNumber = 19;
-    private string schedulerClass_ = "";
-    /// <summary>
-    /// The scheduler its own configuration names (a diffusers class name).
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string SchedulerClass {
-      get { return schedulerClass_; }
-      set {
-        schedulerClass_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "is_default" field.</summary>
-    public const int IsDefaultFieldNumber = 20;
-    private bool isDefault_;
-    /// <summary>
-    /// Whether requests that name no model use it.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool IsDefault {
-      get { return isDefault_; }
-      set {
-        isDefault_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "usable" field.</summary>
-    public const int UsableFieldNumber = 21;
-    private bool usable_;
-    /// <summary>
-    /// Whether it can be used, by its header.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Usable {
-      get { return usable_; }
-      set {
-        usable_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "problem" field.</summary>
-    public const int ProblemFieldNumber = 22;
-    private global::DeviceOperations.V1.Failure problem_;
-    /// <summary>
-    /// Why not; absent when usable.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Failure Problem {
-      get { return problem_; }
-      set {
-        problem_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Model);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Model other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (Name != other.Name) return false;
-      if (Type != other.Type) return false;
-      if (Architecture != other.Architecture) return false;
-      if (Format != other.Format) return false;
-      if (PredictionType != other.PredictionType) return false;
-      if (NativeWidth != other.NativeWidth) return false;
-      if (NativeHeight != other.NativeHeight) return false;
-      if (DataType != other.DataType) return false;
-      if (ParameterCount != other.ParameterCount) return false;
-      if (SizeBytes != other.SizeBytes) return false;
-      if (!object.Equals(ModifyTime, other.ModifyTime)) return false;
-      if (Sha256 != other.Sha256) return false;
-      if (Description != other.Description) return false;
-      if (License != other.License) return false;
-      if(!tags_.Equals(other.tags_)) return false;
-      if(!triggerWords_.Equals(other.triggerWords_)) return false;
-      if (!HeaderMetadata.Equals(other.HeaderMetadata)) return false;
-      if (SchedulerClass != other.SchedulerClass) return false;
-      if (IsDefault != other.IsDefault) return false;
-      if (Usable != other.Usable) return false;
-      if (!object.Equals(Problem, other.Problem)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (Name.Length != 0) hash ^= Name.GetHashCode();
-      if (Type != global::DeviceOperations.V1.ModelType.Unspecified) hash ^= Type.GetHashCode();
-      if (Architecture != global::DeviceOperations.V1.ModelArchitecture.Unspecified) hash ^= Architecture.GetHashCode();
-      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) hash ^= Format.GetHashCode();
-      if (PredictionType != global::DeviceOperations.V1.PredictionType.Unspecified) hash ^= PredictionType.GetHashCode();
-      if (NativeWidth != 0) hash ^= NativeWidth.GetHashCode();
-      if (NativeHeight != 0) hash ^= NativeHeight.GetHashCode();
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= DataType.GetHashCode();
-      if (ParameterCount != 0UL) hash ^= ParameterCount.GetHashCode();
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
-      if (modifyTime_ != null) hash ^= ModifyTime.GetHashCode();
-      if (Sha256.Length != 0) hash ^= Sha256.GetHashCode();
-      if (Description.Length != 0) hash ^= Description.GetHashCode();
-      if (License.Length != 0) hash ^= License.GetHashCode();
-      hash ^= tags_.GetHashCode();
-      hash ^= triggerWords_.GetHashCode();
-      hash ^= HeaderMetadata.GetHashCode();
-      if (SchedulerClass.Length != 0) hash ^= SchedulerClass.GetHashCode();
-      if (IsDefault != false) hash ^= IsDefault.GetHashCode();
-      if (Usable != false) hash ^= Usable.GetHashCode();
-      if (problem_ != null) hash ^= Problem.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Name.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Name);
-      }
-      if (Type != global::DeviceOperations.V1.ModelType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) Type);
-      }
-      if (Architecture != global::DeviceOperations.V1.ModelArchitecture.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) Architecture);
-      }
-      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) Format);
-      }
-      if (PredictionType != global::DeviceOperations.V1.PredictionType.Unspecified) {
-        output.WriteRawTag(48);
-        output.WriteEnum((int) PredictionType);
-      }
-      if (NativeWidth != 0) {
-        output.WriteRawTag(56);
-        output.WriteUInt32(NativeWidth);
-      }
-      if (NativeHeight != 0) {
-        output.WriteRawTag(64);
-        output.WriteUInt32(NativeHeight);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(72);
-        output.WriteEnum((int) DataType);
-      }
-      if (ParameterCount != 0UL) {
-        output.WriteRawTag(80);
-        output.WriteUInt64(ParameterCount);
-      }
-      if (SizeBytes != 0UL) {
-        output.WriteRawTag(88);
-        output.WriteUInt64(SizeBytes);
-      }
-      if (modifyTime_ != null) {
-        output.WriteRawTag(98);
-        output.WriteMessage(ModifyTime);
-      }
-      if (Sha256.Length != 0) {
-        output.WriteRawTag(106);
-        output.WriteString(Sha256);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(114);
-        output.WriteString(Description);
-      }
-      if (License.Length != 0) {
-        output.WriteRawTag(122);
-        output.WriteString(License);
-      }
-      tags_.WriteTo(output, _repeated_tags_codec);
-      triggerWords_.WriteTo(output, _repeated_triggerWords_codec);
-      headerMetadata_.WriteTo(output, _map_headerMetadata_codec);
-      if (SchedulerClass.Length != 0) {
-        output.WriteRawTag(154, 1);
-        output.WriteString(SchedulerClass);
-      }
-      if (IsDefault != false) {
-        output.WriteRawTag(160, 1);
-        output.WriteBool(IsDefault);
-      }
-      if (Usable != false) {
-        output.WriteRawTag(168, 1);
-        output.WriteBool(Usable);
-      }
-      if (problem_ != null) {
-        output.WriteRawTag(178, 1);
-        output.WriteMessage(Problem);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Name.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Name);
-      }
-      if (Type != global::DeviceOperations.V1.ModelType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) Type);
-      }
-      if (Architecture != global::DeviceOperations.V1.ModelArchitecture.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) Architecture);
-      }
-      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) Format);
-      }
-      if (PredictionType != global::DeviceOperations.V1.PredictionType.Unspecified) {
-        output.WriteRawTag(48);
-        output.WriteEnum((int) PredictionType);
-      }
-      if (NativeWidth != 0) {
-        output.WriteRawTag(56);
-        output.WriteUInt32(NativeWidth);
-      }
-      if (NativeHeight != 0) {
-        output.WriteRawTag(64);
-        output.WriteUInt32(NativeHeight);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(72);
-        output.WriteEnum((int) DataType);
-      }
-      if (ParameterCount != 0UL) {
-        output.WriteRawTag(80);
-        output.WriteUInt64(ParameterCount);
-      }
-      if (SizeBytes != 0UL) {
-        output.WriteRawTag(88);
-        output.WriteUInt64(SizeBytes);
-      }
-      if (modifyTime_ != null) {
-        output.WriteRawTag(98);
-        output.WriteMessage(ModifyTime);
-      }
-      if (Sha256.Length != 0) {
-        output.WriteRawTag(106);
-        output.WriteString(Sha256);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(114);
-        output.WriteString(Description);
-      }
-      if (License.Length != 0) {
-        output.WriteRawTag(122);
-        output.WriteString(License);
-      }
-      tags_.WriteTo(ref output, _repeated_tags_codec);
-      triggerWords_.WriteTo(ref output, _repeated_triggerWords_codec);
-      headerMetadata_.WriteTo(ref output, _map_headerMetadata_codec);
-      if (SchedulerClass.Length != 0) {
-        output.WriteRawTag(154, 1);
-        output.WriteString(SchedulerClass);
-      }
-      if (IsDefault != false) {
-        output.WriteRawTag(160, 1);
-        output.WriteBool(IsDefault);
-      }
-      if (Usable != false) {
-        output.WriteRawTag(168, 1);
-        output.WriteBool(Usable);
-      }
-      if (problem_ != null) {
-        output.WriteRawTag(178, 1);
-        output.WriteMessage(Problem);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (Name.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Name);
-      }
-      if (Type != global::DeviceOperations.V1.ModelType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Type);
-      }
-      if (Architecture != global::DeviceOperations.V1.ModelArchitecture.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Architecture);
-      }
-      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Format);
-      }
-      if (PredictionType != global::DeviceOperations.V1.PredictionType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) PredictionType);
-      }
-      if (NativeWidth != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(NativeWidth);
-      }
-      if (NativeHeight != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(NativeHeight);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataType);
-      }
-      if (ParameterCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(ParameterCount);
-      }
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
-      }
-      if (modifyTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(ModifyTime);
-      }
-      if (Sha256.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Sha256);
-      }
-      if (Description.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Description);
-      }
-      if (License.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(License);
-      }
-      size += tags_.CalculateSize(_repeated_tags_codec);
-      size += triggerWords_.CalculateSize(_repeated_triggerWords_codec);
-      size += headerMetadata_.CalculateSize(_map_headerMetadata_codec);
-      if (SchedulerClass.Length != 0) {
-        size += 2 + pb::CodedOutputStream.ComputeStringSize(SchedulerClass);
-      }
-      if (IsDefault != false) {
-        size += 2 + 1;
-      }
-      if (Usable != false) {
-        size += 2 + 1;
-      }
-      if (problem_ != null) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Problem);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Model other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.Name.Length != 0) {
-        Name = other.Name;
-      }
-      if (other.Type != global::DeviceOperations.V1.ModelType.Unspecified) {
-        Type = other.Type;
-      }
-      if (other.Architecture != global::DeviceOperations.V1.ModelArchitecture.Unspecified) {
-        Architecture = other.Architecture;
-      }
-      if (other.Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
-        Format = other.Format;
-      }
-      if (other.PredictionType != global::DeviceOperations.V1.PredictionType.Unspecified) {
-        PredictionType = other.PredictionType;
-      }
-      if (other.NativeWidth != 0) {
-        NativeWidth = other.NativeWidth;
-      }
-      if (other.NativeHeight != 0) {
-        NativeHeight = other.NativeHeight;
-      }
-      if (other.DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        DataType = other.DataType;
-      }
-      if (other.ParameterCount != 0UL) {
-        ParameterCount = other.ParameterCount;
-      }
-      if (other.SizeBytes != 0UL) {
-        SizeBytes = other.SizeBytes;
-      }
-      if (other.modifyTime_ != null) {
-        if (modifyTime_ == null) {
-          ModifyTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        ModifyTime.MergeFrom(other.ModifyTime);
-      }
-      if (other.Sha256.Length != 0) {
-        Sha256 = other.Sha256;
-      }
-      if (other.Description.Length != 0) {
-        Description = other.Description;
-      }
-      if (other.License.Length != 0) {
-        License = other.License;
-      }
-      tags_.Add(other.tags_);
-      triggerWords_.Add(other.triggerWords_);
-      headerMetadata_.MergeFrom(other.headerMetadata_);
-      if (other.SchedulerClass.Length != 0) {
-        SchedulerClass = other.SchedulerClass;
-      }
-      if (other.IsDefault != false) {
-        IsDefault = other.IsDefault;
-      }
-      if (other.Usable != false) {
-        Usable = other.Usable;
-      }
-      if (other.problem_ != null) {
-        if (problem_ == null) {
-          Problem = new global::DeviceOperations.V1.Failure();
-        }
-        Problem.MergeFrom(other.Problem);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            Name = input.ReadString();
-            break;
-          }
-          case 24: {
-            Type = (global::DeviceOperations.V1.ModelType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            Architecture = (global::DeviceOperations.V1.ModelArchitecture) input.ReadEnum();
-            break;
-          }
-          case 40: {
-            Format = (global::DeviceOperations.V1.ModelFormat) input.ReadEnum();
-            break;
-          }
-          case 48: {
-            PredictionType = (global::DeviceOperations.V1.PredictionType) input.ReadEnum();
-            break;
-          }
-          case 56: {
-            NativeWidth = input.ReadUInt32();
-            break;
-          }
-          case 64: {
-            NativeHeight = input.ReadUInt32();
-            break;
-          }
-          case 72: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 80: {
-            ParameterCount = input.ReadUInt64();
-            break;
-          }
-          case 88: {
-            SizeBytes = input.ReadUInt64();
-            break;
-          }
-          case 98: {
-            if (modifyTime_ == null) {
-              ModifyTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(ModifyTime);
-            break;
-          }
-          case 106: {
-            Sha256 = input.ReadString();
-            break;
-          }
-          case 114: {
-            Description = input.ReadString();
-            break;
-          }
-          case 122: {
-            License = input.ReadString();
-            break;
-          }
-          case 130: {
-            tags_.AddEntriesFrom(input, _repeated_tags_codec);
-            break;
-          }
-          case 138: {
-            triggerWords_.AddEntriesFrom(input, _repeated_triggerWords_codec);
-            break;
-          }
-          case 146: {
-            headerMetadata_.AddEntriesFrom(input, _map_headerMetadata_codec);
-            break;
-          }
-          case 154: {
-            SchedulerClass = input.ReadString();
-            break;
-          }
-          case 160: {
-            IsDefault = input.ReadBool();
-            break;
-          }
-          case 168: {
-            Usable = input.ReadBool();
-            break;
-          }
-          case 178: {
-            if (problem_ == null) {
-              Problem = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Problem);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            Name = input.ReadString();
-            break;
-          }
-          case 24: {
-            Type = (global::DeviceOperations.V1.ModelType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            Architecture = (global::DeviceOperations.V1.ModelArchitecture) input.ReadEnum();
-            break;
-          }
-          case 40: {
-            Format = (global::DeviceOperations.V1.ModelFormat) input.ReadEnum();
-            break;
-          }
-          case 48: {
-            PredictionType = (global::DeviceOperations.V1.PredictionType) input.ReadEnum();
-            break;
-          }
-          case 56: {
-            NativeWidth = input.ReadUInt32();
-            break;
-          }
-          case 64: {
-            NativeHeight = input.ReadUInt32();
-            break;
-          }
-          case 72: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 80: {
-            ParameterCount = input.ReadUInt64();
-            break;
-          }
-          case 88: {
-            SizeBytes = input.ReadUInt64();
-            break;
-          }
-          case 98: {
-            if (modifyTime_ == null) {
-              ModifyTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(ModifyTime);
-            break;
-          }
-          case 106: {
-            Sha256 = input.ReadString();
-            break;
-          }
-          case 114: {
-            Description = input.ReadString();
-            break;
-          }
-          case 122: {
-            License = input.ReadString();
-            break;
-          }
-          case 130: {
-            tags_.AddEntriesFrom(ref input, _repeated_tags_codec);
-            break;
-          }
-          case 138: {
-            triggerWords_.AddEntriesFrom(ref input, _repeated_triggerWords_codec);
-            break;
-          }
-          case 146: {
-            headerMetadata_.AddEntriesFrom(ref input, _map_headerMetadata_codec);
-            break;
-          }
-          case 154: {
-            SchedulerClass = input.ReadString();
-            break;
-          }
-          case 160: {
-            IsDefault = input.ReadBool();
-            break;
-          }
-          case 168: {
-            Usable = input.ReadBool();
-            break;
-          }
-          case 178: {
-            if (problem_ == null) {
-              Problem = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Problem);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
   /// <summary>
   /// Which models to list.
   /// </summary>
@@ -1539,7 +332,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[1]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[0]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1567,6 +360,7 @@ namespace DeviceOperations.V1 {
       usableOnly_ = other.usableOnly_;
       pageSize_ = other.pageSize_;
       pageToken_ = other.pageToken_;
+      compatibleWithModelId_ = other.compatibleWithModelId_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1667,13 +461,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "page_size" field.</summary>
     public const int PageSizeFieldNumber = 7;
-    private uint pageSize_;
+    private int pageSize_;
     /// <summary>
     /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
+    public int PageSize {
       get { return pageSize_; }
       set {
         pageSize_ = value;
@@ -1692,6 +486,21 @@ namespace DeviceOperations.V1 {
       get { return pageToken_; }
       set {
         pageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "compatible_with_model_id" field.</summary>
+    public const int CompatibleWithModelIdFieldNumber = 9;
+    private string compatibleWithModelId_ = "";
+    /// <summary>
+    /// Only those that go with this checkpoint; empty means all.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string CompatibleWithModelId {
+      get { return compatibleWithModelId_; }
+      set {
+        compatibleWithModelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
       }
     }
 
@@ -1718,6 +527,7 @@ namespace DeviceOperations.V1 {
       if (UsableOnly != other.UsableOnly) return false;
       if (PageSize != other.PageSize) return false;
       if (PageToken != other.PageToken) return false;
+      if (CompatibleWithModelId != other.CompatibleWithModelId) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1733,6 +543,7 @@ namespace DeviceOperations.V1 {
       if (UsableOnly != false) hash ^= UsableOnly.GetHashCode();
       if (PageSize != 0) hash ^= PageSize.GetHashCode();
       if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
+      if (CompatibleWithModelId.Length != 0) hash ^= CompatibleWithModelId.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1774,11 +585,15 @@ namespace DeviceOperations.V1 {
       }
       if (PageSize != 0) {
         output.WriteRawTag(56);
-        output.WriteUInt32(PageSize);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
         output.WriteRawTag(66);
         output.WriteString(PageToken);
+      }
+      if (CompatibleWithModelId.Length != 0) {
+        output.WriteRawTag(74);
+        output.WriteString(CompatibleWithModelId);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -1813,11 +628,15 @@ namespace DeviceOperations.V1 {
       }
       if (PageSize != 0) {
         output.WriteRawTag(56);
-        output.WriteUInt32(PageSize);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
         output.WriteRawTag(66);
         output.WriteString(PageToken);
+      }
+      if (CompatibleWithModelId.Length != 0) {
+        output.WriteRawTag(74);
+        output.WriteString(CompatibleWithModelId);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -1846,10 +665,13 @@ namespace DeviceOperations.V1 {
         size += 1 + 1;
       }
       if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(PageSize);
       }
       if (PageToken.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
+      }
+      if (CompatibleWithModelId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(CompatibleWithModelId);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1884,6 +706,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.PageToken.Length != 0) {
         PageToken = other.PageToken;
+      }
+      if (other.CompatibleWithModelId.Length != 0) {
+        CompatibleWithModelId = other.CompatibleWithModelId;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1929,11 +754,15 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 56: {
-            PageSize = input.ReadUInt32();
+            PageSize = input.ReadInt32();
             break;
           }
           case 66: {
             PageToken = input.ReadString();
+            break;
+          }
+          case 74: {
+            CompatibleWithModelId = input.ReadString();
             break;
           }
         }
@@ -1980,11 +809,15 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 56: {
-            PageSize = input.ReadUInt32();
+            PageSize = input.ReadInt32();
             break;
           }
           case 66: {
             PageToken = input.ReadString();
+            break;
+          }
+          case 74: {
+            CompatibleWithModelId = input.ReadString();
             break;
           }
         }
@@ -2012,7 +845,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[2]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[1]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2035,6 +868,7 @@ namespace DeviceOperations.V1 {
       models_ = other.models_.Clone();
       nextPageToken_ = other.nextPageToken_;
       totalCount_ = other.totalCount_;
+      revision_ = other.revision_;
       problems_ = other.problems_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
@@ -2047,15 +881,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "models" field.</summary>
     public const int ModelsFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Model> _repeated_models_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Model.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Model> models_ = new pbc::RepeatedField<global::DeviceOperations.V1.Model>();
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelInfo> _repeated_models_codec
+        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ModelInfo.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelInfo> models_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelInfo>();
     /// <summary>
     /// The models.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.Model> Models {
+    public pbc::RepeatedField<global::DeviceOperations.V1.ModelInfo> Models {
       get { return models_; }
     }
 
@@ -2076,23 +910,38 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "total_count" field.</summary>
     public const int TotalCountFieldNumber = 3;
-    private uint totalCount_;
+    private int totalCount_;
     /// <summary>
     /// Models that match, on all pages.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint TotalCount {
+    public int TotalCount {
       get { return totalCount_; }
       set {
         totalCount_ = value;
       }
     }
 
+    /// <summary>Field number for the "revision" field.</summary>
+    public const int RevisionFieldNumber = 4;
+    private long revision_;
+    /// <summary>
+    /// Number of the newest change that this list shows: watch from there on.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long Revision {
+      get { return revision_; }
+      set {
+        revision_ = value;
+      }
+    }
+
     /// <summary>Field number for the "problems" field.</summary>
-    public const int ProblemsFieldNumber = 4;
+    public const int ProblemsFieldNumber = 5;
     private static readonly pb::FieldCodec<string> _repeated_problems_codec
-        = pb::FieldCodec.ForString(34);
+        = pb::FieldCodec.ForString(42);
     private readonly pbc::RepeatedField<string> problems_ = new pbc::RepeatedField<string>();
     /// <summary>
     /// What the last look through the model folders left out and why: a sentence each,
@@ -2122,6 +971,7 @@ namespace DeviceOperations.V1 {
       if(!models_.Equals(other.models_)) return false;
       if (NextPageToken != other.NextPageToken) return false;
       if (TotalCount != other.TotalCount) return false;
+      if (Revision != other.Revision) return false;
       if(!problems_.Equals(other.problems_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -2133,6 +983,7 @@ namespace DeviceOperations.V1 {
       hash ^= models_.GetHashCode();
       if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
       if (TotalCount != 0) hash ^= TotalCount.GetHashCode();
+      if (Revision != 0L) hash ^= Revision.GetHashCode();
       hash ^= problems_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -2159,7 +1010,11 @@ namespace DeviceOperations.V1 {
       }
       if (TotalCount != 0) {
         output.WriteRawTag(24);
-        output.WriteUInt32(TotalCount);
+        output.WriteInt32(TotalCount);
+      }
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
       }
       problems_.WriteTo(output, _repeated_problems_codec);
       if (_unknownFields != null) {
@@ -2179,7 +1034,11 @@ namespace DeviceOperations.V1 {
       }
       if (TotalCount != 0) {
         output.WriteRawTag(24);
-        output.WriteUInt32(TotalCount);
+        output.WriteInt32(TotalCount);
+      }
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
       }
       problems_.WriteTo(ref output, _repeated_problems_codec);
       if (_unknownFields != null) {
@@ -2197,7 +1056,10 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(NextPageToken);
       }
       if (TotalCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(TotalCount);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(TotalCount);
+      }
+      if (Revision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Revision);
       }
       size += problems_.CalculateSize(_repeated_problems_codec);
       if (_unknownFields != null) {
@@ -2218,6 +1080,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.TotalCount != 0) {
         TotalCount = other.TotalCount;
+      }
+      if (other.Revision != 0L) {
+        Revision = other.Revision;
       }
       problems_.Add(other.problems_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -2248,10 +1113,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            TotalCount = input.ReadUInt32();
+            TotalCount = input.ReadInt32();
             break;
           }
-          case 34: {
+          case 32: {
+            Revision = input.ReadInt64();
+            break;
+          }
+          case 42: {
             problems_.AddEntriesFrom(input, _repeated_problems_codec);
             break;
           }
@@ -2283,10 +1152,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            TotalCount = input.ReadUInt32();
+            TotalCount = input.ReadInt32();
             break;
           }
-          case 34: {
+          case 32: {
+            Revision = input.ReadInt64();
+            break;
+          }
+          case 42: {
             problems_.AddEntriesFrom(ref input, _repeated_problems_codec);
             break;
           }
@@ -2315,7 +1188,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[3]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[2]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2396,13 +1269,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "page_size" field.</summary>
     public const int PageSizeFieldNumber = 4;
-    private uint pageSize_;
+    private int pageSize_;
     /// <summary>
     /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
+    public int PageSize {
       get { return pageSize_; }
       set {
         pageSize_ = value;
@@ -2488,7 +1361,7 @@ namespace DeviceOperations.V1 {
       }
       if (PageSize != 0) {
         output.WriteRawTag(32);
-        output.WriteUInt32(PageSize);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
         output.WriteRawTag(42);
@@ -2518,7 +1391,7 @@ namespace DeviceOperations.V1 {
       }
       if (PageSize != 0) {
         output.WriteRawTag(32);
-        output.WriteUInt32(PageSize);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
         output.WriteRawTag(42);
@@ -2544,7 +1417,7 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Architecture);
       }
       if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(PageSize);
       }
       if (PageToken.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
@@ -2608,7 +1481,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            PageSize = input.ReadUInt32();
+            PageSize = input.ReadInt32();
             break;
           }
           case 42: {
@@ -2647,7 +1520,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            PageSize = input.ReadUInt32();
+            PageSize = input.ReadInt32();
             break;
           }
           case 42: {
@@ -2679,7 +1552,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[4]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[3]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2712,13 +1585,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 1;
-    private global::DeviceOperations.V1.Model model_;
+    private global::DeviceOperations.V1.ModelInfo model_;
     /// <summary>
     /// The model.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Model Model {
+    public global::DeviceOperations.V1.ModelInfo Model {
       get { return model_; }
       set {
         model_ = value;
@@ -2840,7 +1713,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.model_ != null) {
         if (model_ == null) {
-          Model = new global::DeviceOperations.V1.Model();
+          Model = new global::DeviceOperations.V1.ModelInfo();
         }
         Model.MergeFrom(other.Model);
       }
@@ -2868,7 +1741,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -2898,7 +1771,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -2932,7 +1805,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[5]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3165,7 +2038,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[6]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[5]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3369,7 +2242,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[7]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3402,13 +2275,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 1;
-    private global::DeviceOperations.V1.Model model_;
+    private global::DeviceOperations.V1.ModelInfo model_;
     /// <summary>
     /// The model.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Model Model {
+    public global::DeviceOperations.V1.ModelInfo Model {
       get { return model_; }
       set {
         model_ = value;
@@ -3521,7 +2394,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.model_ != null) {
         if (model_ == null) {
-          Model = new global::DeviceOperations.V1.Model();
+          Model = new global::DeviceOperations.V1.ModelInfo();
         }
         Model.MergeFrom(other.Model);
       }
@@ -3547,7 +2420,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -3577,7 +2450,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -3611,7 +2484,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[8]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3633,6 +2506,7 @@ namespace DeviceOperations.V1 {
     public RefreshModelsRequest(RefreshModelsRequest other) : this() {
       full_ = other.full_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3661,7 +2535,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 2;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3669,6 +2543,21 @@ namespace DeviceOperations.V1 {
       get { return options_; }
       set {
         options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 3;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
       }
     }
 
@@ -3689,6 +2578,7 @@ namespace DeviceOperations.V1 {
       }
       if (Full != other.Full) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3698,6 +2588,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (Full != false) hash ^= Full.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3724,6 +2615,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3742,6 +2637,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3757,6 +2656,9 @@ namespace DeviceOperations.V1 {
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -3779,6 +2681,12 @@ namespace DeviceOperations.V1 {
         }
         Options.MergeFrom(other.Options);
       }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -3807,6 +2715,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 26: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -3839,324 +2754,11 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What a refresh found.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class RefreshReport : pb::IMessage<RefreshReport>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<RefreshReport> _parser = new pb::MessageParser<RefreshReport>(() => new RefreshReport());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<RefreshReport> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[9]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RefreshReport() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RefreshReport(RefreshReport other) : this() {
-      addedModelIds_ = other.addedModelIds_.Clone();
-      changedModelIds_ = other.changedModelIds_.Clone();
-      removedModelIds_ = other.removedModelIds_.Clone();
-      totalCount_ = other.totalCount_;
-      problems_ = other.problems_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RefreshReport Clone() {
-      return new RefreshReport(this);
-    }
-
-    /// <summary>Field number for the "added_model_ids" field.</summary>
-    public const int AddedModelIdsFieldNumber = 1;
-    private static readonly pb::FieldCodec<string> _repeated_addedModelIds_codec
-        = pb::FieldCodec.ForString(10);
-    private readonly pbc::RepeatedField<string> addedModelIds_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// New models.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> AddedModelIds {
-      get { return addedModelIds_; }
-    }
-
-    /// <summary>Field number for the "changed_model_ids" field.</summary>
-    public const int ChangedModelIdsFieldNumber = 2;
-    private static readonly pb::FieldCodec<string> _repeated_changedModelIds_codec
-        = pb::FieldCodec.ForString(18);
-    private readonly pbc::RepeatedField<string> changedModelIds_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Changed models.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> ChangedModelIds {
-      get { return changedModelIds_; }
-    }
-
-    /// <summary>Field number for the "removed_model_ids" field.</summary>
-    public const int RemovedModelIdsFieldNumber = 3;
-    private static readonly pb::FieldCodec<string> _repeated_removedModelIds_codec
-        = pb::FieldCodec.ForString(26);
-    private readonly pbc::RepeatedField<string> removedModelIds_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Models that are gone.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> RemovedModelIds {
-      get { return removedModelIds_; }
-    }
-
-    /// <summary>Field number for the "total_count" field.</summary>
-    public const int TotalCountFieldNumber = 4;
-    private uint totalCount_;
-    /// <summary>
-    /// Models of the catalogue now.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint TotalCount {
-      get { return totalCount_; }
-      set {
-        totalCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "problems" field.</summary>
-    public const int ProblemsFieldNumber = 5;
-    private static readonly pb::FieldCodec<string> _repeated_problems_codec
-        = pb::FieldCodec.ForString(42);
-    private readonly pbc::RepeatedField<string> problems_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// What was left out and why, one sentence each. At most 100 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> Problems {
-      get { return problems_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as RefreshReport);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(RefreshReport other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!addedModelIds_.Equals(other.addedModelIds_)) return false;
-      if(!changedModelIds_.Equals(other.changedModelIds_)) return false;
-      if(!removedModelIds_.Equals(other.removedModelIds_)) return false;
-      if (TotalCount != other.TotalCount) return false;
-      if(!problems_.Equals(other.problems_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= addedModelIds_.GetHashCode();
-      hash ^= changedModelIds_.GetHashCode();
-      hash ^= removedModelIds_.GetHashCode();
-      if (TotalCount != 0) hash ^= TotalCount.GetHashCode();
-      hash ^= problems_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      addedModelIds_.WriteTo(output, _repeated_addedModelIds_codec);
-      changedModelIds_.WriteTo(output, _repeated_changedModelIds_codec);
-      removedModelIds_.WriteTo(output, _repeated_removedModelIds_codec);
-      if (TotalCount != 0) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(TotalCount);
-      }
-      problems_.WriteTo(output, _repeated_problems_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      addedModelIds_.WriteTo(ref output, _repeated_addedModelIds_codec);
-      changedModelIds_.WriteTo(ref output, _repeated_changedModelIds_codec);
-      removedModelIds_.WriteTo(ref output, _repeated_removedModelIds_codec);
-      if (TotalCount != 0) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(TotalCount);
-      }
-      problems_.WriteTo(ref output, _repeated_problems_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += addedModelIds_.CalculateSize(_repeated_addedModelIds_codec);
-      size += changedModelIds_.CalculateSize(_repeated_changedModelIds_codec);
-      size += removedModelIds_.CalculateSize(_repeated_removedModelIds_codec);
-      if (TotalCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(TotalCount);
-      }
-      size += problems_.CalculateSize(_repeated_problems_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(RefreshReport other) {
-      if (other == null) {
-        return;
-      }
-      addedModelIds_.Add(other.addedModelIds_);
-      changedModelIds_.Add(other.changedModelIds_);
-      removedModelIds_.Add(other.removedModelIds_);
-      if (other.TotalCount != 0) {
-        TotalCount = other.TotalCount;
-      }
-      problems_.Add(other.problems_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            addedModelIds_.AddEntriesFrom(input, _repeated_addedModelIds_codec);
-            break;
-          }
-          case 18: {
-            changedModelIds_.AddEntriesFrom(input, _repeated_changedModelIds_codec);
-            break;
-          }
           case 26: {
-            removedModelIds_.AddEntriesFrom(input, _repeated_removedModelIds_codec);
-            break;
-          }
-          case 32: {
-            TotalCount = input.ReadUInt32();
-            break;
-          }
-          case 42: {
-            problems_.AddEntriesFrom(input, _repeated_problems_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            addedModelIds_.AddEntriesFrom(ref input, _repeated_addedModelIds_codec);
-            break;
-          }
-          case 18: {
-            changedModelIds_.AddEntriesFrom(ref input, _repeated_changedModelIds_codec);
-            break;
-          }
-          case 26: {
-            removedModelIds_.AddEntriesFrom(ref input, _repeated_removedModelIds_codec);
-            break;
-          }
-          case 32: {
-            TotalCount = input.ReadUInt32();
-            break;
-          }
-          case 42: {
-            problems_.AddEntriesFrom(ref input, _repeated_problems_codec);
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -4184,7 +2786,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4204,15 +2806,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public RefreshModelsResponse(RefreshModelsResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Report:
-          Report = other.Report.Clone();
-          break;
-      }
-
+      event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -4224,53 +2818,17 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
-    /// Progress.
+    /// The event.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
+      get { return event_; }
       set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
+        event_ = value;
       }
-    }
-
-    /// <summary>Field number for the "report" field.</summary>
-    public const int ReportFieldNumber = 2;
-    /// <summary>
-    /// The report, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.RefreshReport Report {
-      get { return contentCase_ == ContentOneofCase.Report ? (global::DeviceOperations.V1.RefreshReport) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Report;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Report = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4289,8 +2847,6 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Report, other.Report)) return false;
-      if (ContentCase != other.ContentCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -4298,9 +2854,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Report) hash ^= Report.GetHashCode();
-      hash ^= (int) contentCase_;
+      if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -4319,13 +2873,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -4337,13 +2887,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -4355,11 +2901,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Report);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -4373,21 +2916,12 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Report:
-          if (Report == null) {
-            Report = new global::DeviceOperations.V1.RefreshReport();
-          }
-          Report.MergeFrom(other.Report);
-          break;
+      if (other.event_ != null) {
+        if (event_ == null) {
+          Event = new global::DeviceOperations.V1.SessionEvent();
+        }
+        Event.MergeFrom(other.Event);
       }
-
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -4408,21 +2942,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.RefreshReport subBuilder = new global::DeviceOperations.V1.RefreshReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -4445,21 +2968,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.RefreshReport subBuilder = new global::DeviceOperations.V1.RefreshReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -4487,7 +2999,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[9]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4508,6 +3020,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public WatchModelsRequest(WatchModelsRequest other) : this() {
       modelId_ = other.modelId_;
+      fromRevision_ = other.fromRevision_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -4532,6 +3045,22 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "from_revision" field.</summary>
+    public const int FromRevisionFieldNumber = 2;
+    private long fromRevision_;
+    /// <summary>
+    /// Changes after this revision, without the state of now first; 0 means the state of now,
+    /// then changes. EVENTS_EXPIRED where those changes are no longer kept.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long FromRevision {
+      get { return fromRevision_; }
+      set {
+        fromRevision_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -4548,6 +3077,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (ModelId != other.ModelId) return false;
+      if (FromRevision != other.FromRevision) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -4556,6 +3086,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
+      if (FromRevision != 0L) hash ^= FromRevision.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -4578,6 +3109,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ModelId);
       }
+      if (FromRevision != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(FromRevision);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -4592,6 +3127,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ModelId);
       }
+      if (FromRevision != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(FromRevision);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -4604,6 +3143,9 @@ namespace DeviceOperations.V1 {
       int size = 0;
       if (ModelId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
+      }
+      if (FromRevision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FromRevision);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -4619,6 +3161,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.ModelId.Length != 0) {
         ModelId = other.ModelId;
+      }
+      if (other.FromRevision != 0L) {
+        FromRevision = other.FromRevision;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -4643,6 +3188,10 @@ namespace DeviceOperations.V1 {
             ModelId = input.ReadString();
             break;
           }
+          case 16: {
+            FromRevision = input.ReadInt64();
+            break;
+          }
         }
       }
     #endif
@@ -4664,6 +3213,10 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             ModelId = input.ReadString();
+            break;
+          }
+          case 16: {
+            FromRevision = input.ReadInt64();
             break;
           }
         }
@@ -4691,7 +3244,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4715,6 +3268,8 @@ namespace DeviceOperations.V1 {
       model_ = other.model_ != null ? other.model_.Clone() : null;
       deviceId_ = other.deviceId_;
       eventTime_ = other.eventTime_ != null ? other.eventTime_.Clone() : null;
+      revision_ = other.revision_;
+      cause_ = other.cause_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -4741,13 +3296,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 2;
-    private global::DeviceOperations.V1.Model model_;
+    private global::DeviceOperations.V1.ModelInfo model_;
     /// <summary>
     /// The model as it is now; absent in heartbeats.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Model Model {
+    public global::DeviceOperations.V1.ModelInfo Model {
       get { return model_; }
       set {
         model_ = value;
@@ -4784,6 +3339,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "revision" field.</summary>
+    public const int RevisionFieldNumber = 5;
+    private long revision_;
+    /// <summary>
+    /// Number of this change; of the newest one, for the state of now and heartbeats.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long Revision {
+      get { return revision_; }
+      set {
+        revision_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "cause" field.</summary>
+    public const int CauseFieldNumber = 6;
+    private global::DeviceOperations.V1.EvictionCause cause_ = global::DeviceOperations.V1.EvictionCause.Unspecified;
+    /// <summary>
+    /// Why, for EVICTED and UNLOADED.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.EvictionCause Cause {
+      get { return cause_; }
+      set {
+        cause_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -4803,6 +3388,8 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Model, other.Model)) return false;
       if (DeviceId != other.DeviceId) return false;
       if (!object.Equals(EventTime, other.EventTime)) return false;
+      if (Revision != other.Revision) return false;
+      if (Cause != other.Cause) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -4814,6 +3401,8 @@ namespace DeviceOperations.V1 {
       if (model_ != null) hash ^= Model.GetHashCode();
       if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
       if (eventTime_ != null) hash ^= EventTime.GetHashCode();
+      if (Revision != 0L) hash ^= Revision.GetHashCode();
+      if (Cause != global::DeviceOperations.V1.EvictionCause.Unspecified) hash ^= Cause.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -4848,6 +3437,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(EventTime);
       }
+      if (Revision != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(Revision);
+      }
+      if (Cause != global::DeviceOperations.V1.EvictionCause.Unspecified) {
+        output.WriteRawTag(48);
+        output.WriteEnum((int) Cause);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -4873,6 +3470,14 @@ namespace DeviceOperations.V1 {
       if (eventTime_ != null) {
         output.WriteRawTag(34);
         output.WriteMessage(EventTime);
+      }
+      if (Revision != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(Revision);
+      }
+      if (Cause != global::DeviceOperations.V1.EvictionCause.Unspecified) {
+        output.WriteRawTag(48);
+        output.WriteEnum((int) Cause);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -4896,6 +3501,12 @@ namespace DeviceOperations.V1 {
       if (eventTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(EventTime);
       }
+      if (Revision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Revision);
+      }
+      if (Cause != global::DeviceOperations.V1.EvictionCause.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Cause);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -4913,7 +3524,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.model_ != null) {
         if (model_ == null) {
-          Model = new global::DeviceOperations.V1.Model();
+          Model = new global::DeviceOperations.V1.ModelInfo();
         }
         Model.MergeFrom(other.Model);
       }
@@ -4926,6 +3537,12 @@ namespace DeviceOperations.V1 {
         }
         EventTime.MergeFrom(other.EventTime);
       }
+      if (other.Revision != 0L) {
+        Revision = other.Revision;
+      }
+      if (other.Cause != global::DeviceOperations.V1.EvictionCause.Unspecified) {
+        Cause = other.Cause;
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -4951,7 +3568,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -4965,6 +3582,14 @@ namespace DeviceOperations.V1 {
               EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(EventTime);
+            break;
+          }
+          case 40: {
+            Revision = input.ReadInt64();
+            break;
+          }
+          case 48: {
+            Cause = (global::DeviceOperations.V1.EvictionCause) input.ReadEnum();
             break;
           }
         }
@@ -4992,7 +3617,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -5008,1237 +3633,12 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(EventTime);
             break;
           }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What to check.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ValidateModelRequest : pb::IMessage<ValidateModelRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ValidateModelRequest> _parser = new pb::MessageParser<ValidateModelRequest>(() => new ValidateModelRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ValidateModelRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[13]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateModelRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateModelRequest(ValidateModelRequest other) : this() {
-      modelId_ = other.modelId_;
-      depth_ = other.depth_;
-      options_ = other.options_ != null ? other.options_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateModelRequest Clone() {
-      return new ValidateModelRequest(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "depth" field.</summary>
-    public const int DepthFieldNumber = 2;
-    private global::DeviceOperations.V1.ValidationDepth depth_ = global::DeviceOperations.V1.ValidationDepth.Unspecified;
-    /// <summary>
-    /// Default: HEADER.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ValidationDepth Depth {
-      get { return depth_; }
-      set {
-        depth_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 3;
-    private global::DeviceOperations.V1.SessionOptions options_;
-    /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
-      get { return options_; }
-      set {
-        options_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ValidateModelRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ValidateModelRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (Depth != other.Depth) return false;
-      if (!object.Equals(Options, other.Options)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (Depth != global::DeviceOperations.V1.ValidationDepth.Unspecified) hash ^= Depth.GetHashCode();
-      if (options_ != null) hash ^= Options.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Depth != global::DeviceOperations.V1.ValidationDepth.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Depth);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Depth != global::DeviceOperations.V1.ValidationDepth.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Depth);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (Depth != global::DeviceOperations.V1.ValidationDepth.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Depth);
-      }
-      if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ValidateModelRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.Depth != global::DeviceOperations.V1.ValidationDepth.Unspecified) {
-        Depth = other.Depth;
-      }
-      if (other.options_ != null) {
-        if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
-        }
-        Options.MergeFrom(other.Options);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
+          case 40: {
+            Revision = input.ReadInt64();
             break;
           }
-          case 16: {
-            Depth = (global::DeviceOperations.V1.ValidationDepth) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Depth = (global::DeviceOperations.V1.ValidationDepth) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Something wrong with a model.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ModelFinding : pb::IMessage<ModelFinding>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ModelFinding> _parser = new pb::MessageParser<ModelFinding>(() => new ModelFinding());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ModelFinding> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[14]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelFinding() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelFinding(ModelFinding other) : this() {
-      reason_ = other.reason_;
-      component_ = other.component_;
-      tensor_ = other.tensor_;
-      description_ = other.description_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelFinding Clone() {
-      return new ModelFinding(this);
-    }
-
-    /// <summary>Field number for the "reason" field.</summary>
-    public const int ReasonFieldNumber = 1;
-    private global::DeviceOperations.V1.ErrorReason reason_ = global::DeviceOperations.V1.ErrorReason.Unspecified;
-    /// <summary>
-    /// What kind.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ErrorReason Reason {
-      get { return reason_; }
-      set {
-        reason_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "component" field.</summary>
-    public const int ComponentFieldNumber = 2;
-    private string component_ = "";
-    /// <summary>
-    /// The component or file.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Component {
-      get { return component_; }
-      set {
-        component_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "tensor" field.</summary>
-    public const int TensorFieldNumber = 3;
-    private string tensor_ = "";
-    /// <summary>
-    /// The tensor; empty when it is about the file.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Tensor {
-      get { return tensor_; }
-      set {
-        tensor_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "description" field.</summary>
-    public const int DescriptionFieldNumber = 4;
-    private string description_ = "";
-    /// <summary>
-    /// One English sentence.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Description {
-      get { return description_; }
-      set {
-        description_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ModelFinding);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ModelFinding other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Reason != other.Reason) return false;
-      if (Component != other.Component) return false;
-      if (Tensor != other.Tensor) return false;
-      if (Description != other.Description) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) hash ^= Reason.GetHashCode();
-      if (Component.Length != 0) hash ^= Component.GetHashCode();
-      if (Tensor.Length != 0) hash ^= Tensor.GetHashCode();
-      if (Description.Length != 0) hash ^= Description.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Reason);
-      }
-      if (Component.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Component);
-      }
-      if (Tensor.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Tensor);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(Description);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Reason);
-      }
-      if (Component.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Component);
-      }
-      if (Tensor.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Tensor);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(Description);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Reason);
-      }
-      if (Component.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Component);
-      }
-      if (Tensor.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Tensor);
-      }
-      if (Description.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Description);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ModelFinding other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        Reason = other.Reason;
-      }
-      if (other.Component.Length != 0) {
-        Component = other.Component;
-      }
-      if (other.Tensor.Length != 0) {
-        Tensor = other.Tensor;
-      }
-      if (other.Description.Length != 0) {
-        Description = other.Description;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Reason = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            Component = input.ReadString();
-            break;
-          }
-          case 26: {
-            Tensor = input.ReadString();
-            break;
-          }
-          case 34: {
-            Description = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Reason = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            Component = input.ReadString();
-            break;
-          }
-          case 26: {
-            Tensor = input.ReadString();
-            break;
-          }
-          case 34: {
-            Description = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What a check found.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ModelValidationReport : pb::IMessage<ModelValidationReport>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ModelValidationReport> _parser = new pb::MessageParser<ModelValidationReport>(() => new ModelValidationReport());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ModelValidationReport> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[15]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelValidationReport() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelValidationReport(ModelValidationReport other) : this() {
-      valid_ = other.valid_;
-      findings_ = other.findings_.Clone();
-      findingsOmitted_ = other.findingsOmitted_;
-      sha256_ = other.sha256_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelValidationReport Clone() {
-      return new ModelValidationReport(this);
-    }
-
-    /// <summary>Field number for the "valid" field.</summary>
-    public const int ValidFieldNumber = 1;
-    private bool valid_;
-    /// <summary>
-    /// Whether the model can be used.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Valid {
-      get { return valid_; }
-      set {
-        valid_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "findings" field.</summary>
-    public const int FindingsFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelFinding> _repeated_findings_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.ModelFinding.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelFinding> findings_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelFinding>();
-    /// <summary>
-    /// What is wrong. At most 100 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ModelFinding> Findings {
-      get { return findings_; }
-    }
-
-    /// <summary>Field number for the "findings_omitted" field.</summary>
-    public const int FindingsOmittedFieldNumber = 3;
-    private uint findingsOmitted_;
-    /// <summary>
-    /// Findings beyond those listed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint FindingsOmitted {
-      get { return findingsOmitted_; }
-      set {
-        findingsOmitted_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "sha256" field.</summary>
-    public const int Sha256FieldNumber = 4;
-    private string sha256_ = "";
-    /// <summary>
-    /// SHA-256 over its weight files; empty for HEADER.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Sha256 {
-      get { return sha256_; }
-      set {
-        sha256_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ModelValidationReport);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ModelValidationReport other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Valid != other.Valid) return false;
-      if(!findings_.Equals(other.findings_)) return false;
-      if (FindingsOmitted != other.FindingsOmitted) return false;
-      if (Sha256 != other.Sha256) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Valid != false) hash ^= Valid.GetHashCode();
-      hash ^= findings_.GetHashCode();
-      if (FindingsOmitted != 0) hash ^= FindingsOmitted.GetHashCode();
-      if (Sha256.Length != 0) hash ^= Sha256.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Valid != false) {
-        output.WriteRawTag(8);
-        output.WriteBool(Valid);
-      }
-      findings_.WriteTo(output, _repeated_findings_codec);
-      if (FindingsOmitted != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(FindingsOmitted);
-      }
-      if (Sha256.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(Sha256);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Valid != false) {
-        output.WriteRawTag(8);
-        output.WriteBool(Valid);
-      }
-      findings_.WriteTo(ref output, _repeated_findings_codec);
-      if (FindingsOmitted != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(FindingsOmitted);
-      }
-      if (Sha256.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(Sha256);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Valid != false) {
-        size += 1 + 1;
-      }
-      size += findings_.CalculateSize(_repeated_findings_codec);
-      if (FindingsOmitted != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(FindingsOmitted);
-      }
-      if (Sha256.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Sha256);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ModelValidationReport other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Valid != false) {
-        Valid = other.Valid;
-      }
-      findings_.Add(other.findings_);
-      if (other.FindingsOmitted != 0) {
-        FindingsOmitted = other.FindingsOmitted;
-      }
-      if (other.Sha256.Length != 0) {
-        Sha256 = other.Sha256;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Valid = input.ReadBool();
-            break;
-          }
-          case 18: {
-            findings_.AddEntriesFrom(input, _repeated_findings_codec);
-            break;
-          }
-          case 24: {
-            FindingsOmitted = input.ReadUInt32();
-            break;
-          }
-          case 34: {
-            Sha256 = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Valid = input.ReadBool();
-            break;
-          }
-          case 18: {
-            findings_.AddEntriesFrom(ref input, _repeated_findings_codec);
-            break;
-          }
-          case 24: {
-            FindingsOmitted = input.ReadUInt32();
-            break;
-          }
-          case 34: {
-            Sha256 = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One event of a check.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ValidateModelResponse : pb::IMessage<ValidateModelResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ValidateModelResponse> _parser = new pb::MessageParser<ValidateModelResponse>(() => new ValidateModelResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ValidateModelResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[16]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateModelResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateModelResponse(ValidateModelResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Report:
-          Report = other.Report.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateModelResponse Clone() {
-      return new ValidateModelResponse(this);
-    }
-
-    /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 1;
-    /// <summary>
-    /// Progress.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
-      }
-    }
-
-    /// <summary>Field number for the "report" field.</summary>
-    public const int ReportFieldNumber = 2;
-    /// <summary>
-    /// The report, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ModelValidationReport Report {
-      get { return contentCase_ == ContentOneofCase.Report ? (global::DeviceOperations.V1.ModelValidationReport) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Report;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Report = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ValidateModelResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ValidateModelResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Report, other.Report)) return false;
-      if (ContentCase != other.ContentCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Report) hash ^= Report.GetHashCode();
-      hash ^= (int) contentCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (contentCase_ == ContentOneofCase.Event) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Report);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Report) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Report);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ValidateModelResponse other) {
-      if (other == null) {
-        return;
-      }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Report:
-          if (Report == null) {
-            Report = new global::DeviceOperations.V1.ModelValidationReport();
-          }
-          Report.MergeFrom(other.Report);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
-            }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.ModelValidationReport subBuilder = new global::DeviceOperations.V1.ModelValidationReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
-            }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.ModelValidationReport subBuilder = new global::DeviceOperations.V1.ModelValidationReport();
-            if (contentCase_ == ContentOneofCase.Report) {
-              subBuilder.MergeFrom(Report);
-            }
-            input.ReadMessage(subBuilder);
-            Report = subBuilder;
+          case 48: {
+            Cause = (global::DeviceOperations.V1.EvictionCause) input.ReadEnum();
             break;
           }
         }
@@ -6266,7 +3666,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6453,370 +3853,6 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// One network or tokenizer.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ModelComponent : pb::IMessage<ModelComponent>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ModelComponent> _parser = new pb::MessageParser<ModelComponent>(() => new ModelComponent());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ModelComponent> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[18]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelComponent() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelComponent(ModelComponent other) : this() {
-      name_ = other.name_;
-      className_ = other.className_;
-      parameterCount_ = other.parameterCount_;
-      sizeBytes_ = other.sizeBytes_;
-      dataType_ = other.dataType_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelComponent Clone() {
-      return new ModelComponent(this);
-    }
-
-    /// <summary>Field number for the "name" field.</summary>
-    public const int NameFieldNumber = 1;
-    private string name_ = "";
-    /// <summary>
-    /// Its name ("unet", "vae", "text_encoder_2").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Name {
-      get { return name_; }
-      set {
-        name_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "class_name" field.</summary>
-    public const int ClassNameFieldNumber = 2;
-    private string className_ = "";
-    /// <summary>
-    /// Its class ("UNet2DConditionModel").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ClassName {
-      get { return className_; }
-      set {
-        className_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "parameter_count" field.</summary>
-    public const int ParameterCountFieldNumber = 3;
-    private ulong parameterCount_;
-    /// <summary>
-    /// Numbers in its weights; 0 for parts without weights.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong ParameterCount {
-      get { return parameterCount_; }
-      set {
-        parameterCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "size_bytes" field.</summary>
-    public const int SizeBytesFieldNumber = 4;
-    private ulong sizeBytes_;
-    /// <summary>
-    /// Size of its weights on disk.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
-      get { return sizeBytes_; }
-      set {
-        sizeBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "data_type" field.</summary>
-    public const int DataTypeFieldNumber = 5;
-    private global::DeviceOperations.V1.DataType dataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of its weights on disk.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType DataType {
-      get { return dataType_; }
-      set {
-        dataType_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ModelComponent);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ModelComponent other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Name != other.Name) return false;
-      if (ClassName != other.ClassName) return false;
-      if (ParameterCount != other.ParameterCount) return false;
-      if (SizeBytes != other.SizeBytes) return false;
-      if (DataType != other.DataType) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Name.Length != 0) hash ^= Name.GetHashCode();
-      if (ClassName.Length != 0) hash ^= ClassName.GetHashCode();
-      if (ParameterCount != 0UL) hash ^= ParameterCount.GetHashCode();
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= DataType.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Name.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Name);
-      }
-      if (ClassName.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(ClassName);
-      }
-      if (ParameterCount != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(ParameterCount);
-      }
-      if (SizeBytes != 0UL) {
-        output.WriteRawTag(32);
-        output.WriteUInt64(SizeBytes);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) DataType);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Name.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Name);
-      }
-      if (ClassName.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(ClassName);
-      }
-      if (ParameterCount != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(ParameterCount);
-      }
-      if (SizeBytes != 0UL) {
-        output.WriteRawTag(32);
-        output.WriteUInt64(SizeBytes);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(40);
-        output.WriteEnum((int) DataType);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Name.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Name);
-      }
-      if (ClassName.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ClassName);
-      }
-      if (ParameterCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(ParameterCount);
-      }
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataType);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ModelComponent other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Name.Length != 0) {
-        Name = other.Name;
-      }
-      if (other.ClassName.Length != 0) {
-        ClassName = other.ClassName;
-      }
-      if (other.ParameterCount != 0UL) {
-        ParameterCount = other.ParameterCount;
-      }
-      if (other.SizeBytes != 0UL) {
-        SizeBytes = other.SizeBytes;
-      }
-      if (other.DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        DataType = other.DataType;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Name = input.ReadString();
-            break;
-          }
-          case 18: {
-            ClassName = input.ReadString();
-            break;
-          }
-          case 24: {
-            ParameterCount = input.ReadUInt64();
-            break;
-          }
-          case 32: {
-            SizeBytes = input.ReadUInt64();
-            break;
-          }
-          case 40: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Name = input.ReadString();
-            break;
-          }
-          case 18: {
-            ClassName = input.ReadString();
-            break;
-          }
-          case 24: {
-            ParameterCount = input.ReadUInt64();
-            break;
-          }
-          case 32: {
-            SizeBytes = input.ReadUInt64();
-            break;
-          }
-          case 40: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
   /// The parts.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -6834,7 +3870,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6859,6 +3895,7 @@ namespace DeviceOperations.V1 {
       compatibleLoraModelIds_ = other.compatibleLoraModelIds_.Clone();
       compatibleControlNetModelIds_ = other.compatibleControlNetModelIds_.Clone();
       compatibleRefinerModelIds_ = other.compatibleRefinerModelIds_.Clone();
+      compatibleImagePromptAdapterIds_ = other.compatibleImagePromptAdapterIds_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -6888,7 +3925,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(18);
     private readonly pbc::RepeatedField<string> compatibleVaeModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Models of the catalogue that can replace the VAE.
+    /// Models of the catalogue that can replace the VAE. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6902,7 +3939,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(26);
     private readonly pbc::RepeatedField<string> compatibleLoraModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// LoRAs of the catalogue that fit.
+    /// LoRAs of the catalogue that fit, the newest ones; ListModels finds all. At most 256
+    /// elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6916,7 +3954,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(34);
     private readonly pbc::RepeatedField<string> compatibleControlNetModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// ControlNets of the catalogue that fit.
+    /// ControlNets of the catalogue that fit. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6930,12 +3968,26 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(42);
     private readonly pbc::RepeatedField<string> compatibleRefinerModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Refiners of the catalogue that fit.
+    /// Refiners of the catalogue that fit. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<string> CompatibleRefinerModelIds {
       get { return compatibleRefinerModelIds_; }
+    }
+
+    /// <summary>Field number for the "compatible_image_prompt_adapter_ids" field.</summary>
+    public const int CompatibleImagePromptAdapterIdsFieldNumber = 6;
+    private static readonly pb::FieldCodec<string> _repeated_compatibleImagePromptAdapterIds_codec
+        = pb::FieldCodec.ForString(50);
+    private readonly pbc::RepeatedField<string> compatibleImagePromptAdapterIds_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Adapters for picture prompts of the catalogue that fit. At most 256 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> CompatibleImagePromptAdapterIds {
+      get { return compatibleImagePromptAdapterIds_; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6958,6 +4010,7 @@ namespace DeviceOperations.V1 {
       if(!compatibleLoraModelIds_.Equals(other.compatibleLoraModelIds_)) return false;
       if(!compatibleControlNetModelIds_.Equals(other.compatibleControlNetModelIds_)) return false;
       if(!compatibleRefinerModelIds_.Equals(other.compatibleRefinerModelIds_)) return false;
+      if(!compatibleImagePromptAdapterIds_.Equals(other.compatibleImagePromptAdapterIds_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6970,6 +4023,7 @@ namespace DeviceOperations.V1 {
       hash ^= compatibleLoraModelIds_.GetHashCode();
       hash ^= compatibleControlNetModelIds_.GetHashCode();
       hash ^= compatibleRefinerModelIds_.GetHashCode();
+      hash ^= compatibleImagePromptAdapterIds_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6993,6 +4047,7 @@ namespace DeviceOperations.V1 {
       compatibleLoraModelIds_.WriteTo(output, _repeated_compatibleLoraModelIds_codec);
       compatibleControlNetModelIds_.WriteTo(output, _repeated_compatibleControlNetModelIds_codec);
       compatibleRefinerModelIds_.WriteTo(output, _repeated_compatibleRefinerModelIds_codec);
+      compatibleImagePromptAdapterIds_.WriteTo(output, _repeated_compatibleImagePromptAdapterIds_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7008,6 +4063,7 @@ namespace DeviceOperations.V1 {
       compatibleLoraModelIds_.WriteTo(ref output, _repeated_compatibleLoraModelIds_codec);
       compatibleControlNetModelIds_.WriteTo(ref output, _repeated_compatibleControlNetModelIds_codec);
       compatibleRefinerModelIds_.WriteTo(ref output, _repeated_compatibleRefinerModelIds_codec);
+      compatibleImagePromptAdapterIds_.WriteTo(ref output, _repeated_compatibleImagePromptAdapterIds_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7023,6 +4079,7 @@ namespace DeviceOperations.V1 {
       size += compatibleLoraModelIds_.CalculateSize(_repeated_compatibleLoraModelIds_codec);
       size += compatibleControlNetModelIds_.CalculateSize(_repeated_compatibleControlNetModelIds_codec);
       size += compatibleRefinerModelIds_.CalculateSize(_repeated_compatibleRefinerModelIds_codec);
+      size += compatibleImagePromptAdapterIds_.CalculateSize(_repeated_compatibleImagePromptAdapterIds_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -7040,6 +4097,7 @@ namespace DeviceOperations.V1 {
       compatibleLoraModelIds_.Add(other.compatibleLoraModelIds_);
       compatibleControlNetModelIds_.Add(other.compatibleControlNetModelIds_);
       compatibleRefinerModelIds_.Add(other.compatibleRefinerModelIds_);
+      compatibleImagePromptAdapterIds_.Add(other.compatibleImagePromptAdapterIds_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -7077,6 +4135,10 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             compatibleRefinerModelIds_.AddEntriesFrom(input, _repeated_compatibleRefinerModelIds_codec);
+            break;
+          }
+          case 50: {
+            compatibleImagePromptAdapterIds_.AddEntriesFrom(input, _repeated_compatibleImagePromptAdapterIds_codec);
             break;
           }
         }
@@ -7118,6 +4180,10 @@ namespace DeviceOperations.V1 {
             compatibleRefinerModelIds_.AddEntriesFrom(ref input, _repeated_compatibleRefinerModelIds_codec);
             break;
           }
+          case 50: {
+            compatibleImagePromptAdapterIds_.AddEntriesFrom(ref input, _repeated_compatibleImagePromptAdapterIds_codec);
+            break;
+          }
         }
       }
     }
@@ -7143,7 +4209,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7166,6 +4232,7 @@ namespace DeviceOperations.V1 {
       modelId_ = other.modelId_;
       pinned_ = other.pinned_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7209,7 +4276,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 3;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7217,6 +4284,21 @@ namespace DeviceOperations.V1 {
       get { return options_; }
       set {
         options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 4;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
       }
     }
 
@@ -7238,6 +4320,7 @@ namespace DeviceOperations.V1 {
       if (ModelId != other.ModelId) return false;
       if (Pinned != other.Pinned) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7248,6 +4331,7 @@ namespace DeviceOperations.V1 {
       if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
       if (Pinned != false) hash ^= Pinned.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7278,6 +4362,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7300,6 +4388,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Options);
       }
+      if (delivery_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Delivery);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7318,6 +4410,9 @@ namespace DeviceOperations.V1 {
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7342,6 +4437,12 @@ namespace DeviceOperations.V1 {
           Options = new global::DeviceOperations.V1.SessionOptions();
         }
         Options.MergeFrom(other.Options);
+      }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -7375,6 +4476,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 34: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -7411,6 +4519,13 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Options);
             break;
           }
+          case 34: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
+            break;
+          }
         }
       }
     }
@@ -7436,7 +4551,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7649,7 +4764,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7853,7 +4968,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7885,13 +5000,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "freed_bytes" field.</summary>
     public const int FreedBytesFieldNumber = 1;
-    private ulong freedBytes_;
+    private long freedBytes_;
     /// <summary>
     /// Bytes freed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong FreedBytes {
+    public long FreedBytes {
       get { return freedBytes_; }
       set {
         freedBytes_ = value;
@@ -7921,7 +5036,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (FreedBytes != 0UL) hash ^= FreedBytes.GetHashCode();
+      if (FreedBytes != 0L) hash ^= FreedBytes.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7940,9 +5055,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (FreedBytes != 0UL) {
+      if (FreedBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(FreedBytes);
+        output.WriteInt64(FreedBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -7954,9 +5069,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (FreedBytes != 0UL) {
+      if (FreedBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(FreedBytes);
+        output.WriteInt64(FreedBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -7968,8 +5083,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (FreedBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(FreedBytes);
+      if (FreedBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FreedBytes);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7983,7 +5098,7 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.FreedBytes != 0UL) {
+      if (other.FreedBytes != 0L) {
         FreedBytes = other.FreedBytes;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -8006,7 +5121,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            FreedBytes = input.ReadUInt64();
+            FreedBytes = input.ReadInt64();
             break;
           }
         }
@@ -8029,7 +5144,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            FreedBytes = input.ReadUInt64();
+            FreedBytes = input.ReadInt64();
             break;
           }
         }
@@ -8057,7 +5172,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8221,7 +5336,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[25]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8245,6 +5360,7 @@ namespace DeviceOperations.V1 {
       sizeBytes_ = other.sizeBytes_;
       lastUseTime_ = other.lastUseTime_ != null ? other.lastUseTime_.Clone() : null;
       pinned_ = other.pinned_;
+      hitCount_ = other.hitCount_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -8271,13 +5387,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "size_bytes" field.</summary>
     public const int SizeBytesFieldNumber = 2;
-    private ulong sizeBytes_;
+    private long sizeBytes_;
     /// <summary>
     /// Main memory it takes.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
+    public long SizeBytes {
       get { return sizeBytes_; }
       set {
         sizeBytes_ = value;
@@ -8314,6 +5430,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "hit_count" field.</summary>
+    public const int HitCountFieldNumber = 5;
+    private long hitCount_;
+    /// <summary>
+    /// Loads that found it here.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long HitCount {
+      get { return hitCount_; }
+      set {
+        hitCount_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -8333,6 +5464,7 @@ namespace DeviceOperations.V1 {
       if (SizeBytes != other.SizeBytes) return false;
       if (!object.Equals(LastUseTime, other.LastUseTime)) return false;
       if (Pinned != other.Pinned) return false;
+      if (HitCount != other.HitCount) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -8341,9 +5473,10 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
+      if (SizeBytes != 0L) hash ^= SizeBytes.GetHashCode();
       if (lastUseTime_ != null) hash ^= LastUseTime.GetHashCode();
       if (Pinned != false) hash ^= Pinned.GetHashCode();
+      if (HitCount != 0L) hash ^= HitCount.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -8366,9 +5499,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ModelId);
       }
-      if (SizeBytes != 0UL) {
+      if (SizeBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt64(SizeBytes);
       }
       if (lastUseTime_ != null) {
         output.WriteRawTag(26);
@@ -8377,6 +5510,10 @@ namespace DeviceOperations.V1 {
       if (Pinned != false) {
         output.WriteRawTag(32);
         output.WriteBool(Pinned);
+      }
+      if (HitCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(HitCount);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -8392,9 +5529,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ModelId);
       }
-      if (SizeBytes != 0UL) {
+      if (SizeBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt64(SizeBytes);
       }
       if (lastUseTime_ != null) {
         output.WriteRawTag(26);
@@ -8403,6 +5540,10 @@ namespace DeviceOperations.V1 {
       if (Pinned != false) {
         output.WriteRawTag(32);
         output.WriteBool(Pinned);
+      }
+      if (HitCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(HitCount);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -8417,14 +5558,17 @@ namespace DeviceOperations.V1 {
       if (ModelId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
       }
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
+      if (SizeBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeBytes);
       }
       if (lastUseTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(LastUseTime);
       }
       if (Pinned != false) {
         size += 1 + 1;
+      }
+      if (HitCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(HitCount);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -8441,7 +5585,7 @@ namespace DeviceOperations.V1 {
       if (other.ModelId.Length != 0) {
         ModelId = other.ModelId;
       }
-      if (other.SizeBytes != 0UL) {
+      if (other.SizeBytes != 0L) {
         SizeBytes = other.SizeBytes;
       }
       if (other.lastUseTime_ != null) {
@@ -8452,6 +5596,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.Pinned != false) {
         Pinned = other.Pinned;
+      }
+      if (other.HitCount != 0L) {
+        HitCount = other.HitCount;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -8477,7 +5624,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            SizeBytes = input.ReadUInt64();
+            SizeBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -8489,6 +5636,10 @@ namespace DeviceOperations.V1 {
           }
           case 32: {
             Pinned = input.ReadBool();
+            break;
+          }
+          case 40: {
+            HitCount = input.ReadInt64();
             break;
           }
         }
@@ -8515,7 +5666,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            SizeBytes = input.ReadUInt64();
+            SizeBytes = input.ReadInt64();
             break;
           }
           case 26: {
@@ -8527,6 +5678,10 @@ namespace DeviceOperations.V1 {
           }
           case 32: {
             Pinned = input.ReadBool();
+            break;
+          }
+          case 40: {
+            HitCount = input.ReadInt64();
             break;
           }
         }
@@ -8554,7 +5709,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[26]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8605,13 +5760,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "used_bytes" field.</summary>
     public const int UsedBytesFieldNumber = 2;
-    private ulong usedBytes_;
+    private long usedBytes_;
     /// <summary>
     /// Main memory used.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong UsedBytes {
+    public long UsedBytes {
       get { return usedBytes_; }
       set {
         usedBytes_ = value;
@@ -8620,13 +5775,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "budget_bytes" field.</summary>
     public const int BudgetBytesFieldNumber = 3;
-    private ulong budgetBytes_;
+    private long budgetBytes_;
     /// <summary>
     /// Most main memory used.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong BudgetBytes {
+    public long BudgetBytes {
       get { return budgetBytes_; }
       set {
         budgetBytes_ = value;
@@ -8635,13 +5790,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "hit_count" field.</summary>
     public const int HitCountFieldNumber = 4;
-    private ulong hitCount_;
+    private long hitCount_;
     /// <summary>
     /// Loads that found their model here.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong HitCount {
+    public long HitCount {
       get { return hitCount_; }
       set {
         hitCount_ = value;
@@ -8650,13 +5805,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "miss_count" field.</summary>
     public const int MissCountFieldNumber = 5;
-    private ulong missCount_;
+    private long missCount_;
     /// <summary>
     /// Loads that did not.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong MissCount {
+    public long MissCount {
       get { return missCount_; }
       set {
         missCount_ = value;
@@ -8665,13 +5820,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "eviction_count" field.</summary>
     public const int EvictionCountFieldNumber = 6;
-    private ulong evictionCount_;
+    private long evictionCount_;
     /// <summary>
-    /// Models that had to give way.
+    /// Models evicted for others.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong EvictionCount {
+    public long EvictionCount {
       get { return evictionCount_; }
       set {
         evictionCount_ = value;
@@ -8707,11 +5862,11 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       hash ^= entries_.GetHashCode();
-      if (UsedBytes != 0UL) hash ^= UsedBytes.GetHashCode();
-      if (BudgetBytes != 0UL) hash ^= BudgetBytes.GetHashCode();
-      if (HitCount != 0UL) hash ^= HitCount.GetHashCode();
-      if (MissCount != 0UL) hash ^= MissCount.GetHashCode();
-      if (EvictionCount != 0UL) hash ^= EvictionCount.GetHashCode();
+      if (UsedBytes != 0L) hash ^= UsedBytes.GetHashCode();
+      if (BudgetBytes != 0L) hash ^= BudgetBytes.GetHashCode();
+      if (HitCount != 0L) hash ^= HitCount.GetHashCode();
+      if (MissCount != 0L) hash ^= MissCount.GetHashCode();
+      if (EvictionCount != 0L) hash ^= EvictionCount.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -8731,25 +5886,25 @@ namespace DeviceOperations.V1 {
       output.WriteRawMessage(this);
     #else
       entries_.WriteTo(output, _repeated_entries_codec);
-      if (UsedBytes != 0UL) {
+      if (UsedBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(UsedBytes);
+        output.WriteInt64(UsedBytes);
       }
-      if (BudgetBytes != 0UL) {
+      if (BudgetBytes != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(BudgetBytes);
+        output.WriteInt64(BudgetBytes);
       }
-      if (HitCount != 0UL) {
+      if (HitCount != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(HitCount);
+        output.WriteInt64(HitCount);
       }
-      if (MissCount != 0UL) {
+      if (MissCount != 0L) {
         output.WriteRawTag(40);
-        output.WriteUInt64(MissCount);
+        output.WriteInt64(MissCount);
       }
-      if (EvictionCount != 0UL) {
+      if (EvictionCount != 0L) {
         output.WriteRawTag(48);
-        output.WriteUInt64(EvictionCount);
+        output.WriteInt64(EvictionCount);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -8762,25 +5917,25 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
       entries_.WriteTo(ref output, _repeated_entries_codec);
-      if (UsedBytes != 0UL) {
+      if (UsedBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(UsedBytes);
+        output.WriteInt64(UsedBytes);
       }
-      if (BudgetBytes != 0UL) {
+      if (BudgetBytes != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(BudgetBytes);
+        output.WriteInt64(BudgetBytes);
       }
-      if (HitCount != 0UL) {
+      if (HitCount != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(HitCount);
+        output.WriteInt64(HitCount);
       }
-      if (MissCount != 0UL) {
+      if (MissCount != 0L) {
         output.WriteRawTag(40);
-        output.WriteUInt64(MissCount);
+        output.WriteInt64(MissCount);
       }
-      if (EvictionCount != 0UL) {
+      if (EvictionCount != 0L) {
         output.WriteRawTag(48);
-        output.WriteUInt64(EvictionCount);
+        output.WriteInt64(EvictionCount);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -8793,20 +5948,20 @@ namespace DeviceOperations.V1 {
     public int CalculateSize() {
       int size = 0;
       size += entries_.CalculateSize(_repeated_entries_codec);
-      if (UsedBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(UsedBytes);
+      if (UsedBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(UsedBytes);
       }
-      if (BudgetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(BudgetBytes);
+      if (BudgetBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(BudgetBytes);
       }
-      if (HitCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(HitCount);
+      if (HitCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(HitCount);
       }
-      if (MissCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(MissCount);
+      if (MissCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(MissCount);
       }
-      if (EvictionCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(EvictionCount);
+      if (EvictionCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(EvictionCount);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -8821,19 +5976,19 @@ namespace DeviceOperations.V1 {
         return;
       }
       entries_.Add(other.entries_);
-      if (other.UsedBytes != 0UL) {
+      if (other.UsedBytes != 0L) {
         UsedBytes = other.UsedBytes;
       }
-      if (other.BudgetBytes != 0UL) {
+      if (other.BudgetBytes != 0L) {
         BudgetBytes = other.BudgetBytes;
       }
-      if (other.HitCount != 0UL) {
+      if (other.HitCount != 0L) {
         HitCount = other.HitCount;
       }
-      if (other.MissCount != 0UL) {
+      if (other.MissCount != 0L) {
         MissCount = other.MissCount;
       }
-      if (other.EvictionCount != 0UL) {
+      if (other.EvictionCount != 0L) {
         EvictionCount = other.EvictionCount;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -8860,23 +6015,23 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            UsedBytes = input.ReadUInt64();
+            UsedBytes = input.ReadInt64();
             break;
           }
           case 24: {
-            BudgetBytes = input.ReadUInt64();
+            BudgetBytes = input.ReadInt64();
             break;
           }
           case 32: {
-            HitCount = input.ReadUInt64();
+            HitCount = input.ReadInt64();
             break;
           }
           case 40: {
-            MissCount = input.ReadUInt64();
+            MissCount = input.ReadInt64();
             break;
           }
           case 48: {
-            EvictionCount = input.ReadUInt64();
+            EvictionCount = input.ReadInt64();
             break;
           }
         }
@@ -8903,23 +6058,23 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            UsedBytes = input.ReadUInt64();
+            UsedBytes = input.ReadInt64();
             break;
           }
           case 24: {
-            BudgetBytes = input.ReadUInt64();
+            BudgetBytes = input.ReadInt64();
             break;
           }
           case 32: {
-            HitCount = input.ReadUInt64();
+            HitCount = input.ReadInt64();
             break;
           }
           case 40: {
-            MissCount = input.ReadUInt64();
+            MissCount = input.ReadInt64();
             break;
           }
           case 48: {
-            EvictionCount = input.ReadUInt64();
+            EvictionCount = input.ReadInt64();
             break;
           }
         }
@@ -8947,7 +6102,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[27]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8968,11 +6123,12 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public LoadModelRequest(LoadModelRequest other) : this() {
       modelId_ = other.modelId_;
-      deviceId_ = other.deviceId_;
-      unetDataType_ = other.unetDataType_;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
+      dataTypes_ = other.dataTypes_.Clone();
       warmUp_ = other.warmUp_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
-      vaeDataType_ = other.vaeDataType_;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      dryRun_ = other.dryRun_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -8997,35 +6153,34 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 2;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 2;
+    private global::DeviceOperations.V1.DevicePlacement placement_;
     /// <summary>
-    /// The device; empty means the default device.
+    /// Where; absent means the device where requests that name none would run.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
+    public global::DeviceOperations.V1.DevicePlacement Placement {
+      get { return placement_; }
       set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        placement_ = value;
       }
     }
 
-    /// <summary>Field number for the "unet_data_type" field.</summary>
-    public const int UnetDataTypeFieldNumber = 3;
-    private global::DeviceOperations.V1.DataType unetDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
+    /// <summary>Field number for the "data_types" field.</summary>
+    public const int DataTypesFieldNumber = 3;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PartDataType> _repeated_dataTypes_codec
+        = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.PartDataType.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PartDataType> dataTypes_ = new pbc::RepeatedField<global::DeviceOperations.V1.PartDataType>();
     /// <summary>
-    /// Data type of the UNet and the text encoders; UNSPECIFIED leaves it to the server. A later
-    /// request that asks for another one loads again.
+    /// Data types of its parts; the server chooses for those that are not listed. A later
+    /// request that asks for others loads again. At most 8 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType UnetDataType {
-      get { return unetDataType_; }
-      set {
-        unetDataType_ = value;
-      }
+    public pbc::RepeatedField<global::DeviceOperations.V1.PartDataType> DataTypes {
+      get { return dataTypes_; }
     }
 
     /// <summary>Field number for the "warm_up" field.</summary>
@@ -9047,7 +6202,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 5;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -9058,18 +6213,34 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "vae_data_type" field.</summary>
-    public const int VaeDataTypeFieldNumber = 6;
-    private global::DeviceOperations.V1.DataType vaeDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 7;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
     /// <summary>
-    /// Data type of the VAE; UNSPECIFIED leaves it to the server.
+    /// How events come.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType VaeDataType {
-      get { return vaeDataType_; }
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
       set {
-        vaeDataType_ = value;
+        delivery_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "dry_run" field.</summary>
+    public const int DryRunFieldNumber = 6;
+    private bool dryRun_;
+    /// <summary>
+    /// Only say whether it would fit and what would be evicted: the completed event has the
+    /// figures, nothing is loaded.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool DryRun {
+      get { return dryRun_; }
+      set {
+        dryRun_ = value;
       }
     }
 
@@ -9089,11 +6260,12 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (ModelId != other.ModelId) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (UnetDataType != other.UnetDataType) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
+      if(!dataTypes_.Equals(other.dataTypes_)) return false;
       if (WarmUp != other.WarmUp) return false;
       if (!object.Equals(Options, other.Options)) return false;
-      if (VaeDataType != other.VaeDataType) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (DryRun != other.DryRun) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9102,11 +6274,12 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= UnetDataType.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
+      hash ^= dataTypes_.GetHashCode();
       if (WarmUp != false) hash ^= WarmUp.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= VaeDataType.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (DryRun != false) hash ^= DryRun.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9129,14 +6302,11 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ModelId);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(18);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) UnetDataType);
-      }
+      dataTypes_.WriteTo(output, _repeated_dataTypes_codec);
       if (WarmUp != false) {
         output.WriteRawTag(32);
         output.WriteBool(WarmUp);
@@ -9145,9 +6315,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(Options);
       }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
+      if (DryRun != false) {
         output.WriteRawTag(48);
-        output.WriteEnum((int) VaeDataType);
+        output.WriteBool(DryRun);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -9163,14 +6337,11 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ModelId);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(18);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) UnetDataType);
-      }
+      dataTypes_.WriteTo(ref output, _repeated_dataTypes_codec);
       if (WarmUp != false) {
         output.WriteRawTag(32);
         output.WriteBool(WarmUp);
@@ -9179,9 +6350,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(Options);
       }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
+      if (DryRun != false) {
         output.WriteRawTag(48);
-        output.WriteEnum((int) VaeDataType);
+        output.WriteBool(DryRun);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -9196,20 +6371,21 @@ namespace DeviceOperations.V1 {
       if (ModelId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
       }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
       }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) UnetDataType);
-      }
+      size += dataTypes_.CalculateSize(_repeated_dataTypes_codec);
       if (WarmUp != false) {
         size += 1 + 1;
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
       }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) VaeDataType);
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
+      }
+      if (DryRun != false) {
+        size += 1 + 1;
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9226,12 +6402,13 @@ namespace DeviceOperations.V1 {
       if (other.ModelId.Length != 0) {
         ModelId = other.ModelId;
       }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.DevicePlacement();
+        }
+        Placement.MergeFrom(other.Placement);
       }
-      if (other.UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        UnetDataType = other.UnetDataType;
-      }
+      dataTypes_.Add(other.dataTypes_);
       if (other.WarmUp != false) {
         WarmUp = other.WarmUp;
       }
@@ -9241,8 +6418,14 @@ namespace DeviceOperations.V1 {
         }
         Options.MergeFrom(other.Options);
       }
-      if (other.VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        VaeDataType = other.VaeDataType;
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
+      }
+      if (other.DryRun != false) {
+        DryRun = other.DryRun;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -9268,11 +6451,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 18: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
-          case 24: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
+          case 26: {
+            dataTypes_.AddEntriesFrom(input, _repeated_dataTypes_codec);
             break;
           }
           case 32: {
@@ -9287,7 +6473,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 48: {
-            VaeDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
+            DryRun = input.ReadBool();
+            break;
+          }
+          case 58: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -9314,11 +6507,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 18: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
-          case 24: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
+          case 26: {
+            dataTypes_.AddEntriesFrom(ref input, _repeated_dataTypes_codec);
             break;
           }
           case 32: {
@@ -9333,7 +6529,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 48: {
-            VaeDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
+            DryRun = input.ReadBool();
+            break;
+          }
+          case 58: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -9361,7 +6564,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[28]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9381,15 +6584,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public LoadModelResponse(LoadModelResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Loaded:
-          Loaded = other.Loaded.Clone();
-          break;
-      }
-
+      event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -9401,53 +6596,17 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
-    /// Progress.
+    /// The event.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
+      get { return event_; }
       set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
+        event_ = value;
       }
-    }
-
-    /// <summary>Field number for the "loaded" field.</summary>
-    public const int LoadedFieldNumber = 2;
-    /// <summary>
-    /// The model on its device, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.LoadedModel Loaded {
-      get { return contentCase_ == ContentOneofCase.Loaded ? (global::DeviceOperations.V1.LoadedModel) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Loaded;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Loaded = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9466,8 +6625,6 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Loaded, other.Loaded)) return false;
-      if (ContentCase != other.ContentCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9475,9 +6632,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Loaded) hash ^= Loaded.GetHashCode();
-      hash ^= (int) contentCase_;
+      if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9496,13 +6651,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Loaded) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Loaded);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -9514,13 +6665,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Loaded) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Loaded);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -9532,11 +6679,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Loaded) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Loaded);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9550,21 +6694,12 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Loaded:
-          if (Loaded == null) {
-            Loaded = new global::DeviceOperations.V1.LoadedModel();
-          }
-          Loaded.MergeFrom(other.Loaded);
-          break;
+      if (other.event_ != null) {
+        if (event_ == null) {
+          Event = new global::DeviceOperations.V1.SessionEvent();
+        }
+        Event.MergeFrom(other.Event);
       }
-
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -9585,21 +6720,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.LoadedModel subBuilder = new global::DeviceOperations.V1.LoadedModel();
-            if (contentCase_ == ContentOneofCase.Loaded) {
-              subBuilder.MergeFrom(Loaded);
-            }
-            input.ReadMessage(subBuilder);
-            Loaded = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -9622,21 +6746,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.LoadedModel subBuilder = new global::DeviceOperations.V1.LoadedModel();
-            if (contentCase_ == ContentOneofCase.Loaded) {
-              subBuilder.MergeFrom(Loaded);
-            }
-            input.ReadMessage(subBuilder);
-            Loaded = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -9664,7 +6777,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[29]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9685,9 +6798,10 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public UnloadModelRequest(UnloadModelRequest other) : this() {
       modelId_ = other.modelId_;
-      deviceId_ = other.deviceId_;
+      deviceIds_ = other.deviceIds_.Clone();
       keepCached_ = other.keepCached_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -9712,19 +6826,18 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 2;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "device_ids" field.</summary>
+    public const int DeviceIdsFieldNumber = 2;
+    private static readonly pb::FieldCodec<string> _repeated_deviceIds_codec
+        = pb::FieldCodec.ForString(18);
+    private readonly pbc::RepeatedField<string> deviceIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// The device; empty means every device.
+    /// From these devices; empty means all. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
+    public pbc::RepeatedField<string> DeviceIds {
+      get { return deviceIds_; }
     }
 
     /// <summary>Field number for the "keep_cached" field.</summary>
@@ -9746,7 +6859,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 4;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout (default here: 30 seconds), what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -9754,6 +6867,21 @@ namespace DeviceOperations.V1 {
       get { return options_; }
       set {
         options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 5;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
       }
     }
 
@@ -9773,9 +6901,10 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (ModelId != other.ModelId) return false;
-      if (DeviceId != other.DeviceId) return false;
+      if(!deviceIds_.Equals(other.deviceIds_)) return false;
       if (KeepCached != other.KeepCached) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9784,9 +6913,10 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      hash ^= deviceIds_.GetHashCode();
       if (KeepCached != false) hash ^= KeepCached.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9809,10 +6939,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ModelId);
       }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
+      deviceIds_.WriteTo(output, _repeated_deviceIds_codec);
       if (KeepCached != false) {
         output.WriteRawTag(24);
         output.WriteBool(KeepCached);
@@ -9820,6 +6947,10 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -9835,10 +6966,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ModelId);
       }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
+      deviceIds_.WriteTo(ref output, _repeated_deviceIds_codec);
       if (KeepCached != false) {
         output.WriteRawTag(24);
         output.WriteBool(KeepCached);
@@ -9846,6 +6974,10 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -9860,14 +6992,15 @@ namespace DeviceOperations.V1 {
       if (ModelId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
       }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
+      size += deviceIds_.CalculateSize(_repeated_deviceIds_codec);
       if (KeepCached != false) {
         size += 1 + 1;
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9884,9 +7017,7 @@ namespace DeviceOperations.V1 {
       if (other.ModelId.Length != 0) {
         ModelId = other.ModelId;
       }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
+      deviceIds_.Add(other.deviceIds_);
       if (other.KeepCached != false) {
         KeepCached = other.KeepCached;
       }
@@ -9895,6 +7026,12 @@ namespace DeviceOperations.V1 {
           Options = new global::DeviceOperations.V1.SessionOptions();
         }
         Options.MergeFrom(other.Options);
+      }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -9920,7 +7057,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 18: {
-            DeviceId = input.ReadString();
+            deviceIds_.AddEntriesFrom(input, _repeated_deviceIds_codec);
             break;
           }
           case 24: {
@@ -9932,6 +7069,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -9958,7 +7102,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 18: {
-            DeviceId = input.ReadString();
+            deviceIds_.AddEntriesFrom(ref input, _repeated_deviceIds_codec);
             break;
           }
           case 24: {
@@ -9970,6 +7114,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 42: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -9997,7 +7148,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[30]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -10210,7 +7361,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[31]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[24]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -10397,466 +7548,6 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A model on a device.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class LoadedModel : pb::IMessage<LoadedModel>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<LoadedModel> _parser = new pb::MessageParser<LoadedModel>(() => new LoadedModel());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<LoadedModel> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[32]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoadedModel() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoadedModel(LoadedModel other) : this() {
-      deviceId_ = other.deviceId_;
-      size_ = other.size_ != null ? other.size_.Clone() : null;
-      unetDataType_ = other.unetDataType_;
-      vaeDataType_ = other.vaeDataType_;
-      loadTime_ = other.loadTime_ != null ? other.loadTime_.Clone() : null;
-      lastUseTime_ = other.lastUseTime_ != null ? other.lastUseTime_.Clone() : null;
-      sessionIds_ = other.sessionIds_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoadedModel Clone() {
-      return new LoadedModel(this);
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 1;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "size" field.</summary>
-    public const int SizeFieldNumber = 2;
-    private global::DeviceOperations.V1.ByteFigure size_;
-    /// <summary>
-    /// Device memory it takes.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure Size {
-      get { return size_; }
-      set {
-        size_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "unet_data_type" field.</summary>
-    public const int UnetDataTypeFieldNumber = 3;
-    private global::DeviceOperations.V1.DataType unetDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of its UNet there.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType UnetDataType {
-      get { return unetDataType_; }
-      set {
-        unetDataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "vae_data_type" field.</summary>
-    public const int VaeDataTypeFieldNumber = 4;
-    private global::DeviceOperations.V1.DataType vaeDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of its VAE there.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType VaeDataType {
-      get { return vaeDataType_; }
-      set {
-        vaeDataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "load_time" field.</summary>
-    public const int LoadTimeFieldNumber = 5;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp loadTime_;
-    /// <summary>
-    /// When it was loaded.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp LoadTime {
-      get { return loadTime_; }
-      set {
-        loadTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "last_use_time" field.</summary>
-    public const int LastUseTimeFieldNumber = 6;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp lastUseTime_;
-    /// <summary>
-    /// When it was last used.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp LastUseTime {
-      get { return lastUseTime_; }
-      set {
-        lastUseTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "session_ids" field.</summary>
-    public const int SessionIdsFieldNumber = 7;
-    private static readonly pb::FieldCodec<string> _repeated_sessionIds_codec
-        = pb::FieldCodec.ForString(58);
-    private readonly pbc::RepeatedField<string> sessionIds_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Sessions that use it now.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> SessionIds {
-      get { return sessionIds_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as LoadedModel);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(LoadedModel other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (DeviceId != other.DeviceId) return false;
-      if (!object.Equals(Size, other.Size)) return false;
-      if (UnetDataType != other.UnetDataType) return false;
-      if (VaeDataType != other.VaeDataType) return false;
-      if (!object.Equals(LoadTime, other.LoadTime)) return false;
-      if (!object.Equals(LastUseTime, other.LastUseTime)) return false;
-      if(!sessionIds_.Equals(other.sessionIds_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (size_ != null) hash ^= Size.GetHashCode();
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= UnetDataType.GetHashCode();
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= VaeDataType.GetHashCode();
-      if (loadTime_ != null) hash ^= LoadTime.GetHashCode();
-      if (lastUseTime_ != null) hash ^= LastUseTime.GetHashCode();
-      hash ^= sessionIds_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (size_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Size);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) VaeDataType);
-      }
-      if (loadTime_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(LoadTime);
-      }
-      if (lastUseTime_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(LastUseTime);
-      }
-      sessionIds_.WriteTo(output, _repeated_sessionIds_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(DeviceId);
-      }
-      if (size_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Size);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) VaeDataType);
-      }
-      if (loadTime_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(LoadTime);
-      }
-      if (lastUseTime_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(LastUseTime);
-      }
-      sessionIds_.WriteTo(ref output, _repeated_sessionIds_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (size_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Size);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) VaeDataType);
-      }
-      if (loadTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(LoadTime);
-      }
-      if (lastUseTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(LastUseTime);
-      }
-      size += sessionIds_.CalculateSize(_repeated_sessionIds_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(LoadedModel other) {
-      if (other == null) {
-        return;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.size_ != null) {
-        if (size_ == null) {
-          Size = new global::DeviceOperations.V1.ByteFigure();
-        }
-        Size.MergeFrom(other.Size);
-      }
-      if (other.UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        UnetDataType = other.UnetDataType;
-      }
-      if (other.VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        VaeDataType = other.VaeDataType;
-      }
-      if (other.loadTime_ != null) {
-        if (loadTime_ == null) {
-          LoadTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        LoadTime.MergeFrom(other.LoadTime);
-      }
-      if (other.lastUseTime_ != null) {
-        if (lastUseTime_ == null) {
-          LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        LastUseTime.MergeFrom(other.LastUseTime);
-      }
-      sessionIds_.Add(other.sessionIds_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (size_ == null) {
-              Size = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Size);
-            break;
-          }
-          case 24: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            VaeDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 42: {
-            if (loadTime_ == null) {
-              LoadTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(LoadTime);
-            break;
-          }
-          case 50: {
-            if (lastUseTime_ == null) {
-              LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(LastUseTime);
-            break;
-          }
-          case 58: {
-            sessionIds_.AddEntriesFrom(input, _repeated_sessionIds_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (size_ == null) {
-              Size = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(Size);
-            break;
-          }
-          case 24: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            VaeDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 42: {
-            if (loadTime_ == null) {
-              LoadTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(LoadTime);
-            break;
-          }
-          case 50: {
-            if (lastUseTime_ == null) {
-              LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(LastUseTime);
-            break;
-          }
-          case 58: {
-            sessionIds_.AddEntriesFrom(ref input, _repeated_sessionIds_codec);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
   /// A model everywhere.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -10874,7 +7565,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[33]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[25]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -10898,6 +7589,7 @@ namespace DeviceOperations.V1 {
       cached_ = other.cached_ != null ? other.cached_.Clone() : null;
       loaded_ = other.loaded_.Clone();
       components_ = other.components_.Clone();
+      estimates_ = other.estimates_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -10909,13 +7601,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 1;
-    private global::DeviceOperations.V1.Model model_;
+    private global::DeviceOperations.V1.ModelInfo model_;
     /// <summary>
     /// The model, as on disk.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Model Model {
+    public global::DeviceOperations.V1.ModelInfo Model {
       get { return model_; }
       set {
         model_ = value;
@@ -10965,6 +7657,20 @@ namespace DeviceOperations.V1 {
       get { return components_; }
     }
 
+    /// <summary>Field number for the "estimates" field.</summary>
+    public const int EstimatesFieldNumber = 5;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelEstimate> _repeated_estimates_codec
+        = pb::FieldCodec.ForMessage(42, global::DeviceOperations.V1.ModelEstimate.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelEstimate> estimates_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelEstimate>();
+    /// <summary>
+    /// What it needs on each device.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.ModelEstimate> Estimates {
+      get { return estimates_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -10984,6 +7690,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Cached, other.Cached)) return false;
       if(!loaded_.Equals(other.loaded_)) return false;
       if(!components_.Equals(other.components_)) return false;
+      if(!estimates_.Equals(other.estimates_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -10995,6 +7702,7 @@ namespace DeviceOperations.V1 {
       if (cached_ != null) hash ^= Cached.GetHashCode();
       hash ^= loaded_.GetHashCode();
       hash ^= components_.GetHashCode();
+      hash ^= estimates_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -11023,6 +7731,7 @@ namespace DeviceOperations.V1 {
       }
       loaded_.WriteTo(output, _repeated_loaded_codec);
       components_.WriteTo(output, _repeated_components_codec);
+      estimates_.WriteTo(output, _repeated_estimates_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -11043,6 +7752,7 @@ namespace DeviceOperations.V1 {
       }
       loaded_.WriteTo(ref output, _repeated_loaded_codec);
       components_.WriteTo(ref output, _repeated_components_codec);
+      estimates_.WriteTo(ref output, _repeated_estimates_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -11061,6 +7771,7 @@ namespace DeviceOperations.V1 {
       }
       size += loaded_.CalculateSize(_repeated_loaded_codec);
       size += components_.CalculateSize(_repeated_components_codec);
+      size += estimates_.CalculateSize(_repeated_estimates_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -11075,7 +7786,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.model_ != null) {
         if (model_ == null) {
-          Model = new global::DeviceOperations.V1.Model();
+          Model = new global::DeviceOperations.V1.ModelInfo();
         }
         Model.MergeFrom(other.Model);
       }
@@ -11087,6 +7798,7 @@ namespace DeviceOperations.V1 {
       }
       loaded_.Add(other.loaded_);
       components_.Add(other.components_);
+      estimates_.Add(other.estimates_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -11108,7 +7820,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -11128,6 +7840,10 @@ namespace DeviceOperations.V1 {
             components_.AddEntriesFrom(input, _repeated_components_codec);
             break;
           }
+          case 42: {
+            estimates_.AddEntriesFrom(input, _repeated_estimates_codec);
+            break;
+          }
         }
       }
     #endif
@@ -11149,7 +7865,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -11169,377 +7885,8 @@ namespace DeviceOperations.V1 {
             components_.AddEntriesFrom(ref input, _repeated_components_codec);
             break;
           }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What copy to make.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class OptimizeModelRequest : pb::IMessage<OptimizeModelRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<OptimizeModelRequest> _parser = new pb::MessageParser<OptimizeModelRequest>(() => new OptimizeModelRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<OptimizeModelRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[34]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelRequest(OptimizeModelRequest other) : this() {
-      modelId_ = other.modelId_;
-      targetModelId_ = other.targetModelId_;
-      dataType_ = other.dataType_;
-      prune_ = other.prune_;
-      options_ = other.options_ != null ? other.options_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelRequest Clone() {
-      return new OptimizeModelRequest(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "target_model_id" field.</summary>
-    public const int TargetModelIdFieldNumber = 2;
-    private string targetModelId_ = "";
-    /// <summary>
-    /// Id of the copy; a name.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string TargetModelId {
-      get { return targetModelId_; }
-      set {
-        targetModelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "data_type" field.</summary>
-    public const int DataTypeFieldNumber = 3;
-    private global::DeviceOperations.V1.DataType dataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of the copy's weights. Default: FLOAT16.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType DataType {
-      get { return dataType_; }
-      set {
-        dataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "prune" field.</summary>
-    public const int PruneFieldNumber = 4;
-    private bool prune_;
-    /// <summary>
-    /// Leave out tensors that inference does not use (EMA copies, optimizer state).
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Prune {
-      get { return prune_; }
-      set {
-        prune_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 5;
-    private global::DeviceOperations.V1.SessionOptions options_;
-    /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
-      get { return options_; }
-      set {
-        options_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as OptimizeModelRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(OptimizeModelRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (TargetModelId != other.TargetModelId) return false;
-      if (DataType != other.DataType) return false;
-      if (Prune != other.Prune) return false;
-      if (!object.Equals(Options, other.Options)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (TargetModelId.Length != 0) hash ^= TargetModelId.GetHashCode();
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= DataType.GetHashCode();
-      if (Prune != false) hash ^= Prune.GetHashCode();
-      if (options_ != null) hash ^= Options.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (TargetModelId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(TargetModelId);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) DataType);
-      }
-      if (Prune != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(Prune);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (TargetModelId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(TargetModelId);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) DataType);
-      }
-      if (Prune != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(Prune);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (TargetModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(TargetModelId);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataType);
-      }
-      if (Prune != false) {
-        size += 1 + 1;
-      }
-      if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(OptimizeModelRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.TargetModelId.Length != 0) {
-        TargetModelId = other.TargetModelId;
-      }
-      if (other.DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        DataType = other.DataType;
-      }
-      if (other.Prune != false) {
-        Prune = other.Prune;
-      }
-      if (other.options_ != null) {
-        if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
-        }
-        Options.MergeFrom(other.Options);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            TargetModelId = input.ReadString();
-            break;
-          }
-          case 24: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            Prune = input.ReadBool();
-            break;
-          }
           case 42: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            TargetModelId = input.ReadString();
-            break;
-          }
-          case 24: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            Prune = input.ReadBool();
-            break;
-          }
-          case 42: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
+            estimates_.AddEntriesFrom(ref input, _repeated_estimates_codec);
             break;
           }
         }
@@ -11550,24 +7897,24 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// One event of an optimisation.
+  /// What to say of a model.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class OptimizeModelResponse : pb::IMessage<OptimizeModelResponse>
+  public sealed partial class UpdateModelRequest : pb::IMessage<UpdateModelRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<OptimizeModelResponse> _parser = new pb::MessageParser<OptimizeModelResponse>(() => new OptimizeModelResponse());
+    private static readonly pb::MessageParser<UpdateModelRequest> _parser = new pb::MessageParser<UpdateModelRequest>(() => new UpdateModelRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<OptimizeModelResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<UpdateModelRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[35]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[26]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -11578,7 +7925,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelResponse() {
+    public UpdateModelRequest() {
       OnConstruction();
     }
 
@@ -11586,94 +7933,65 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelResponse(OptimizeModelResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Model:
-          Model = other.Model.Clone();
-          break;
-      }
-
+    public UpdateModelRequest(UpdateModelRequest other) : this() {
+      model_ = other.model_ != null ? other.model_.Clone() : null;
+      updateFields_ = other.updateFields_ != null ? other.updateFields_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public OptimizeModelResponse Clone() {
-      return new OptimizeModelResponse(this);
-    }
-
-    /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 1;
-    /// <summary>
-    /// Progress.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
-      }
+    public UpdateModelRequest Clone() {
+      return new UpdateModelRequest(this);
     }
 
     /// <summary>Field number for the "model" field.</summary>
-    public const int ModelFieldNumber = 2;
+    public const int ModelFieldNumber = 1;
+    private global::DeviceOperations.V1.ModelInfo model_;
     /// <summary>
-    /// The copy, once, before the terminal event.
+    /// The model as it shall be; model_id says which.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Model Model {
-      get { return contentCase_ == ContentOneofCase.Model ? (global::DeviceOperations.V1.Model) content_ : null; }
+    public global::DeviceOperations.V1.ModelInfo Model {
+      get { return model_; }
       set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Model;
+        model_ = value;
       }
     }
 
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Model = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
+    /// <summary>Field number for the "update_fields" field.</summary>
+    public const int UpdateFieldsFieldNumber = 2;
+    private global::Google.Protobuf.WellKnownTypes.FieldMask updateFields_;
+    /// <summary>
+    /// What changes: name, description, tags, trigger_words. At most 4 elements.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
+    public global::Google.Protobuf.WellKnownTypes.FieldMask UpdateFields {
+      get { return updateFields_; }
+      set {
+        updateFields_ = value;
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as OptimizeModelResponse);
+      return Equals(other as UpdateModelRequest);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(OptimizeModelResponse other) {
+    public bool Equals(UpdateModelRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (!object.Equals(Event, other.Event)) return false;
       if (!object.Equals(Model, other.Model)) return false;
-      if (ContentCase != other.ContentCase) return false;
+      if (!object.Equals(UpdateFields, other.UpdateFields)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -11681,9 +7999,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Model) hash ^= Model.GetHashCode();
-      hash ^= (int) contentCase_;
+      if (model_ != null) hash ^= Model.GetHashCode();
+      if (updateFields_ != null) hash ^= UpdateFields.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -11702,13 +8019,13 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (model_ != null) {
         output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Model) {
-        output.WriteRawTag(18);
         output.WriteMessage(Model);
+      }
+      if (updateFields_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(UpdateFields);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -11720,13 +8037,13 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (model_ != null) {
         output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Model) {
-        output.WriteRawTag(18);
         output.WriteMessage(Model);
+      }
+      if (updateFields_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(UpdateFields);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -11738,12 +8055,12 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Model) {
+      if (model_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Model);
       }
+      if (updateFields_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(UpdateFields);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -11752,25 +8069,22 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(OptimizeModelResponse other) {
+    public void MergeFrom(UpdateModelRequest other) {
       if (other == null) {
         return;
       }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Model:
-          if (Model == null) {
-            Model = new global::DeviceOperations.V1.Model();
-          }
-          Model.MergeFrom(other.Model);
-          break;
+      if (other.model_ != null) {
+        if (model_ == null) {
+          Model = new global::DeviceOperations.V1.ModelInfo();
+        }
+        Model.MergeFrom(other.Model);
       }
-
+      if (other.updateFields_ != null) {
+        if (updateFields_ == null) {
+          UpdateFields = new global::Google.Protobuf.WellKnownTypes.FieldMask();
+        }
+        UpdateFields.MergeFrom(other.UpdateFields);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -11791,21 +8105,17 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (model_ == null) {
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
+            input.ReadMessage(Model);
             break;
           }
           case 18: {
-            global::DeviceOperations.V1.Model subBuilder = new global::DeviceOperations.V1.Model();
-            if (contentCase_ == ContentOneofCase.Model) {
-              subBuilder.MergeFrom(Model);
+            if (updateFields_ == null) {
+              UpdateFields = new global::Google.Protobuf.WellKnownTypes.FieldMask();
             }
-            input.ReadMessage(subBuilder);
-            Model = subBuilder;
+            input.ReadMessage(UpdateFields);
             break;
           }
         }
@@ -11828,21 +8138,17 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (model_ == null) {
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
+            input.ReadMessage(Model);
             break;
           }
           case 18: {
-            global::DeviceOperations.V1.Model subBuilder = new global::DeviceOperations.V1.Model();
-            if (contentCase_ == ContentOneofCase.Model) {
-              subBuilder.MergeFrom(Model);
+            if (updateFields_ == null) {
+              UpdateFields = new global::Google.Protobuf.WellKnownTypes.FieldMask();
             }
-            input.ReadMessage(subBuilder);
-            Model = subBuilder;
+            input.ReadMessage(UpdateFields);
             break;
           }
         }
@@ -11853,25 +8159,24 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What to measure.
+  /// The model as it is now.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class BenchmarkModelRequest : pb::IMessage<BenchmarkModelRequest>
+  public sealed partial class UpdateModelResponse : pb::IMessage<UpdateModelResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<BenchmarkModelRequest> _parser = new pb::MessageParser<BenchmarkModelRequest>(() => new BenchmarkModelRequest());
+    private static readonly pb::MessageParser<UpdateModelResponse> _parser = new pb::MessageParser<UpdateModelResponse>(() => new UpdateModelResponse());
     private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<BenchmarkModelRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<UpdateModelResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[36]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[27]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -11882,7 +8187,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BenchmarkModelRequest() {
+    public UpdateModelResponse() {
       OnConstruction();
     }
 
@@ -11890,2630 +8195,26 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BenchmarkModelRequest(BenchmarkModelRequest other) : this() {
-      _hasBits0 = other._hasBits0;
-      modelId_ = other.modelId_;
-      deviceId_ = other.deviceId_;
-      width_ = other.width_;
-      height_ = other.height_;
-      steps_ = other.steps_;
-      options_ = other.options_ != null ? other.options_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BenchmarkModelRequest Clone() {
-      return new BenchmarkModelRequest(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 2;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device; empty means the default device.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "width" field.</summary>
-    public const int WidthFieldNumber = 3;
-    private readonly static uint WidthDefaultValue = 0;
-
-    private uint width_;
-    /// <summary>
-    /// Width in pixels; absent means native. Range: 256 to 2048, multiples of 8.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Width {
-      get { if ((_hasBits0 & 1) != 0) { return width_; } else { return WidthDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        width_ = value;
-      }
-    }
-    /// <summary>Gets whether the "width" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasWidth {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "width" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWidth() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "height" field.</summary>
-    public const int HeightFieldNumber = 4;
-    private readonly static uint HeightDefaultValue = 0;
-
-    private uint height_;
-    /// <summary>
-    /// Height in pixels; absent means native. Range: 256 to 2048, multiples of 8.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Height {
-      get { if ((_hasBits0 & 2) != 0) { return height_; } else { return HeightDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        height_ = value;
-      }
-    }
-    /// <summary>Gets whether the "height" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasHeight {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "height" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearHeight() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "steps" field.</summary>
-    public const int StepsFieldNumber = 5;
-    private readonly static uint StepsDefaultValue = 0;
-
-    private uint steps_;
-    /// <summary>
-    /// Measured steps after a warm-up. Range: 1 to 1000. Default: 20.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Steps {
-      get { if ((_hasBits0 & 4) != 0) { return steps_; } else { return StepsDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        steps_ = value;
-      }
-    }
-    /// <summary>Gets whether the "steps" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasSteps {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "steps" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearSteps() {
-      _hasBits0 &= ~4;
-    }
-
-    /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 6;
-    private global::DeviceOperations.V1.SessionOptions options_;
-    /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
-      get { return options_; }
-      set {
-        options_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as BenchmarkModelRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(BenchmarkModelRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (Width != other.Width) return false;
-      if (Height != other.Height) return false;
-      if (Steps != other.Steps) return false;
-      if (!object.Equals(Options, other.Options)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (HasWidth) hash ^= Width.GetHashCode();
-      if (HasHeight) hash ^= Height.GetHashCode();
-      if (HasSteps) hash ^= Steps.GetHashCode();
-      if (options_ != null) hash ^= Options.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
-      if (HasWidth) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Width);
-      }
-      if (HasHeight) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(Height);
-      }
-      if (HasSteps) {
-        output.WriteRawTag(40);
-        output.WriteUInt32(Steps);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
-      if (HasWidth) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Width);
-      }
-      if (HasHeight) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(Height);
-      }
-      if (HasSteps) {
-        output.WriteRawTag(40);
-        output.WriteUInt32(Steps);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (HasWidth) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Width);
-      }
-      if (HasHeight) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Height);
-      }
-      if (HasSteps) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Steps);
-      }
-      if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(BenchmarkModelRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.HasWidth) {
-        Width = other.Width;
-      }
-      if (other.HasHeight) {
-        Height = other.Height;
-      }
-      if (other.HasSteps) {
-        Steps = other.Steps;
-      }
-      if (other.options_ != null) {
-        if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
-        }
-        Options.MergeFrom(other.Options);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 24: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            Height = input.ReadUInt32();
-            break;
-          }
-          case 40: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 50: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 24: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            Height = input.ReadUInt32();
-            break;
-          }
-          case 40: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 50: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Figures of a model.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ModelBenchmark : pb::IMessage<ModelBenchmark>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ModelBenchmark> _parser = new pb::MessageParser<ModelBenchmark>(() => new ModelBenchmark());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ModelBenchmark> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[37]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelBenchmark() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelBenchmark(ModelBenchmark other) : this() {
-      modelId_ = other.modelId_;
-      deviceId_ = other.deviceId_;
-      load_ = other.load_ != null ? other.load_.Clone() : null;
-      step_ = other.step_ != null ? other.step_.Clone() : null;
-      decode_ = other.decode_ != null ? other.decode_.Clone() : null;
-      peakMemory_ = other.peakMemory_ != null ? other.peakMemory_.Clone() : null;
-      unetDataType_ = other.unetDataType_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ModelBenchmark Clone() {
-      return new ModelBenchmark(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 2;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "load" field.</summary>
-    public const int LoadFieldNumber = 3;
-    private global::DeviceOperations.V1.DurationStatistics load_;
-    /// <summary>
-    /// Disk to device.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DurationStatistics Load {
-      get { return load_; }
-      set {
-        load_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "step" field.</summary>
-    public const int StepFieldNumber = 4;
-    private global::DeviceOperations.V1.DurationStatistics step_;
-    /// <summary>
-    /// One denoising step with guidance.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DurationStatistics Step {
-      get { return step_; }
-      set {
-        step_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "decode" field.</summary>
-    public const int DecodeFieldNumber = 5;
-    private global::DeviceOperations.V1.DurationStatistics decode_;
-    /// <summary>
-    /// Decoding one picture.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DurationStatistics Decode {
-      get { return decode_; }
-      set {
-        decode_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "peak_memory" field.</summary>
-    public const int PeakMemoryFieldNumber = 6;
-    private global::DeviceOperations.V1.ByteFigure peakMemory_;
-    /// <summary>
-    /// Device memory at the peak.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure PeakMemory {
-      get { return peakMemory_; }
-      set {
-        peakMemory_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "unet_data_type" field.</summary>
-    public const int UnetDataTypeFieldNumber = 7;
-    private global::DeviceOperations.V1.DataType unetDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of the UNet.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType UnetDataType {
-      get { return unetDataType_; }
-      set {
-        unetDataType_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ModelBenchmark);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ModelBenchmark other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (!object.Equals(Load, other.Load)) return false;
-      if (!object.Equals(Step, other.Step)) return false;
-      if (!object.Equals(Decode, other.Decode)) return false;
-      if (!object.Equals(PeakMemory, other.PeakMemory)) return false;
-      if (UnetDataType != other.UnetDataType) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (load_ != null) hash ^= Load.GetHashCode();
-      if (step_ != null) hash ^= Step.GetHashCode();
-      if (decode_ != null) hash ^= Decode.GetHashCode();
-      if (peakMemory_ != null) hash ^= PeakMemory.GetHashCode();
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= UnetDataType.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
-      if (load_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Load);
-      }
-      if (step_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Step);
-      }
-      if (decode_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Decode);
-      }
-      if (peakMemory_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(PeakMemory);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(56);
-        output.WriteEnum((int) UnetDataType);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
-      if (load_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Load);
-      }
-      if (step_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Step);
-      }
-      if (decode_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Decode);
-      }
-      if (peakMemory_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(PeakMemory);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(56);
-        output.WriteEnum((int) UnetDataType);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (load_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Load);
-      }
-      if (step_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Step);
-      }
-      if (decode_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Decode);
-      }
-      if (peakMemory_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PeakMemory);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) UnetDataType);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ModelBenchmark other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.load_ != null) {
-        if (load_ == null) {
-          Load = new global::DeviceOperations.V1.DurationStatistics();
-        }
-        Load.MergeFrom(other.Load);
-      }
-      if (other.step_ != null) {
-        if (step_ == null) {
-          Step = new global::DeviceOperations.V1.DurationStatistics();
-        }
-        Step.MergeFrom(other.Step);
-      }
-      if (other.decode_ != null) {
-        if (decode_ == null) {
-          Decode = new global::DeviceOperations.V1.DurationStatistics();
-        }
-        Decode.MergeFrom(other.Decode);
-      }
-      if (other.peakMemory_ != null) {
-        if (peakMemory_ == null) {
-          PeakMemory = new global::DeviceOperations.V1.ByteFigure();
-        }
-        PeakMemory.MergeFrom(other.PeakMemory);
-      }
-      if (other.UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        UnetDataType = other.UnetDataType;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 26: {
-            if (load_ == null) {
-              Load = new global::DeviceOperations.V1.DurationStatistics();
-            }
-            input.ReadMessage(Load);
-            break;
-          }
-          case 34: {
-            if (step_ == null) {
-              Step = new global::DeviceOperations.V1.DurationStatistics();
-            }
-            input.ReadMessage(Step);
-            break;
-          }
-          case 42: {
-            if (decode_ == null) {
-              Decode = new global::DeviceOperations.V1.DurationStatistics();
-            }
-            input.ReadMessage(Decode);
-            break;
-          }
-          case 50: {
-            if (peakMemory_ == null) {
-              PeakMemory = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakMemory);
-            break;
-          }
-          case 56: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 26: {
-            if (load_ == null) {
-              Load = new global::DeviceOperations.V1.DurationStatistics();
-            }
-            input.ReadMessage(Load);
-            break;
-          }
-          case 34: {
-            if (step_ == null) {
-              Step = new global::DeviceOperations.V1.DurationStatistics();
-            }
-            input.ReadMessage(Step);
-            break;
-          }
-          case 42: {
-            if (decode_ == null) {
-              Decode = new global::DeviceOperations.V1.DurationStatistics();
-            }
-            input.ReadMessage(Decode);
-            break;
-          }
-          case 50: {
-            if (peakMemory_ == null) {
-              PeakMemory = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakMemory);
-            break;
-          }
-          case 56: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One event of a benchmark.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class BenchmarkModelResponse : pb::IMessage<BenchmarkModelResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<BenchmarkModelResponse> _parser = new pb::MessageParser<BenchmarkModelResponse>(() => new BenchmarkModelResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<BenchmarkModelResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[38]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BenchmarkModelResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BenchmarkModelResponse(BenchmarkModelResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Result:
-          Result = other.Result.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BenchmarkModelResponse Clone() {
-      return new BenchmarkModelResponse(this);
-    }
-
-    /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 1;
-    /// <summary>
-    /// Progress.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
-      }
-    }
-
-    /// <summary>Field number for the "result" field.</summary>
-    public const int ResultFieldNumber = 2;
-    /// <summary>
-    /// The figures, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ModelBenchmark Result {
-      get { return contentCase_ == ContentOneofCase.Result ? (global::DeviceOperations.V1.ModelBenchmark) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Result;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Result = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as BenchmarkModelResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(BenchmarkModelResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Result, other.Result)) return false;
-      if (ContentCase != other.ContentCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Result) hash ^= Result.GetHashCode();
-      hash ^= (int) contentCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (contentCase_ == ContentOneofCase.Event) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Result) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Result);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Result) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Result);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Result) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Result);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(BenchmarkModelResponse other) {
-      if (other == null) {
-        return;
-      }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Result:
-          if (Result == null) {
-            Result = new global::DeviceOperations.V1.ModelBenchmark();
-          }
-          Result.MergeFrom(other.Result);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
-            }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.ModelBenchmark subBuilder = new global::DeviceOperations.V1.ModelBenchmark();
-            if (contentCase_ == ContentOneofCase.Result) {
-              subBuilder.MergeFrom(Result);
-            }
-            input.ReadMessage(subBuilder);
-            Result = subBuilder;
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
-            }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.ModelBenchmark subBuilder = new global::DeviceOperations.V1.ModelBenchmark();
-            if (contentCase_ == ContentOneofCase.Result) {
-              subBuilder.MergeFrom(Result);
-            }
-            input.ReadMessage(subBuilder);
-            Result = subBuilder;
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What to convert.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ConvertModelRequest : pb::IMessage<ConvertModelRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ConvertModelRequest> _parser = new pb::MessageParser<ConvertModelRequest>(() => new ConvertModelRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ConvertModelRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[39]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ConvertModelRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ConvertModelRequest(ConvertModelRequest other) : this() {
-      modelId_ = other.modelId_;
-      targetModelId_ = other.targetModelId_;
-      dataType_ = other.dataType_;
-      options_ = other.options_ != null ? other.options_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ConvertModelRequest Clone() {
-      return new ConvertModelRequest(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "target_model_id" field.</summary>
-    public const int TargetModelIdFieldNumber = 2;
-    private string targetModelId_ = "";
-    /// <summary>
-    /// Id of the result; a name.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string TargetModelId {
-      get { return targetModelId_; }
-      set {
-        targetModelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "data_type" field.</summary>
-    public const int DataTypeFieldNumber = 3;
-    private global::DeviceOperations.V1.DataType dataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of the result's weights; UNSPECIFIED keeps each tensor's own.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType DataType {
-      get { return dataType_; }
-      set {
-        dataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
-    /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
-      get { return options_; }
-      set {
-        options_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ConvertModelRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ConvertModelRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (TargetModelId != other.TargetModelId) return false;
-      if (DataType != other.DataType) return false;
-      if (!object.Equals(Options, other.Options)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (TargetModelId.Length != 0) hash ^= TargetModelId.GetHashCode();
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= DataType.GetHashCode();
-      if (options_ != null) hash ^= Options.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (TargetModelId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(TargetModelId);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) DataType);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (TargetModelId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(TargetModelId);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) DataType);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (TargetModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(TargetModelId);
-      }
-      if (DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataType);
-      }
-      if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ConvertModelRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.TargetModelId.Length != 0) {
-        TargetModelId = other.TargetModelId;
-      }
-      if (other.DataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        DataType = other.DataType;
-      }
-      if (other.options_ != null) {
-        if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
-        }
-        Options.MergeFrom(other.Options);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            TargetModelId = input.ReadString();
-            break;
-          }
-          case 24: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 34: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            TargetModelId = input.ReadString();
-            break;
-          }
-          case 24: {
-            DataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 34: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One event of a conversion.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ConvertModelResponse : pb::IMessage<ConvertModelResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ConvertModelResponse> _parser = new pb::MessageParser<ConvertModelResponse>(() => new ConvertModelResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ConvertModelResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[40]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ConvertModelResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ConvertModelResponse(ConvertModelResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Model:
-          Model = other.Model.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ConvertModelResponse Clone() {
-      return new ConvertModelResponse(this);
-    }
-
-    /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 1;
-    /// <summary>
-    /// Progress.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
-      }
-    }
-
-    /// <summary>Field number for the "model" field.</summary>
-    public const int ModelFieldNumber = 2;
-    /// <summary>
-    /// The result, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Model Model {
-      get { return contentCase_ == ContentOneofCase.Model ? (global::DeviceOperations.V1.Model) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Model;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Model = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ConvertModelResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ConvertModelResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Model, other.Model)) return false;
-      if (ContentCase != other.ContentCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Model) hash ^= Model.GetHashCode();
-      hash ^= (int) contentCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (contentCase_ == ContentOneofCase.Event) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Model) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Model);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Model) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Model);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Model) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Model);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ConvertModelResponse other) {
-      if (other == null) {
-        return;
-      }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Model:
-          if (Model == null) {
-            Model = new global::DeviceOperations.V1.Model();
-          }
-          Model.MergeFrom(other.Model);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
-            }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.Model subBuilder = new global::DeviceOperations.V1.Model();
-            if (contentCase_ == ContentOneofCase.Model) {
-              subBuilder.MergeFrom(Model);
-            }
-            input.ReadMessage(subBuilder);
-            Model = subBuilder;
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
-            }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.Model subBuilder = new global::DeviceOperations.V1.Model();
-            if (contentCase_ == ContentOneofCase.Model) {
-              subBuilder.MergeFrom(Model);
-            }
-            input.ReadMessage(subBuilder);
-            Model = subBuilder;
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What an import announces.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ImportModelHeader : pb::IMessage<ImportModelHeader>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ImportModelHeader> _parser = new pb::MessageParser<ImportModelHeader>(() => new ImportModelHeader());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ImportModelHeader> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[41]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelHeader() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelHeader(ImportModelHeader other) : this() {
-      modelId_ = other.modelId_;
-      format_ = other.format_;
-      sizeBytes_ = other.sizeBytes_;
-      sha256_ = other.sha256_;
-      resume_ = other.resume_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelHeader Clone() {
-      return new ImportModelHeader(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// Id it shall have; a name.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "format" field.</summary>
-    public const int FormatFieldNumber = 2;
-    private global::DeviceOperations.V1.ModelFormat format_ = global::DeviceOperations.V1.ModelFormat.Unspecified;
-    /// <summary>
-    /// Its format: SAFETENSORS or PICKLE.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ModelFormat Format {
-      get { return format_; }
-      set {
-        format_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "size_bytes" field.</summary>
-    public const int SizeBytesFieldNumber = 3;
-    private ulong sizeBytes_;
-    /// <summary>
-    /// Size of the whole file. Range: 1 to 68719476736.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
-      get { return sizeBytes_; }
-      set {
-        sizeBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "sha256" field.</summary>
-    public const int Sha256FieldNumber = 4;
-    private string sha256_ = "";
-    /// <summary>
-    /// SHA-256 of the whole file, lower-case hexadecimal.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Sha256 {
-      get { return sha256_; }
-      set {
-        sha256_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "resume" field.</summary>
-    public const int ResumeFieldNumber = 5;
-    private bool resume_;
-    /// <summary>
-    /// Resume the unfinished import of the same model_id and sha256: the data starts at its
-    /// end, which metadata "received_bytes" of GetModel's NOT_FOUND tells.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Resume {
-      get { return resume_; }
-      set {
-        resume_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ImportModelHeader);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ImportModelHeader other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (Format != other.Format) return false;
-      if (SizeBytes != other.SizeBytes) return false;
-      if (Sha256 != other.Sha256) return false;
-      if (Resume != other.Resume) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) hash ^= Format.GetHashCode();
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
-      if (Sha256.Length != 0) hash ^= Sha256.GetHashCode();
-      if (Resume != false) hash ^= Resume.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Format);
-      }
-      if (SizeBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(SizeBytes);
-      }
-      if (Sha256.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(Sha256);
-      }
-      if (Resume != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(Resume);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Format);
-      }
-      if (SizeBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(SizeBytes);
-      }
-      if (Sha256.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(Sha256);
-      }
-      if (Resume != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(Resume);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Format);
-      }
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
-      }
-      if (Sha256.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Sha256);
-      }
-      if (Resume != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ImportModelHeader other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
-        Format = other.Format;
-      }
-      if (other.SizeBytes != 0UL) {
-        SizeBytes = other.SizeBytes;
-      }
-      if (other.Sha256.Length != 0) {
-        Sha256 = other.Sha256;
-      }
-      if (other.Resume != false) {
-        Resume = other.Resume;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Format = (global::DeviceOperations.V1.ModelFormat) input.ReadEnum();
-            break;
-          }
-          case 24: {
-            SizeBytes = input.ReadUInt64();
-            break;
-          }
-          case 34: {
-            Sha256 = input.ReadString();
-            break;
-          }
-          case 40: {
-            Resume = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Format = (global::DeviceOperations.V1.ModelFormat) input.ReadEnum();
-            break;
-          }
-          case 24: {
-            SizeBytes = input.ReadUInt64();
-            break;
-          }
-          case 34: {
-            Sha256 = input.ReadString();
-            break;
-          }
-          case 40: {
-            Resume = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One message of an import.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ImportModelRequest : pb::IMessage<ImportModelRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ImportModelRequest> _parser = new pb::MessageParser<ImportModelRequest>(() => new ImportModelRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ImportModelRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[42]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelRequest(ImportModelRequest other) : this() {
-      switch (other.PartCase) {
-        case PartOneofCase.Header:
-          Header = other.Header.Clone();
-          break;
-        case PartOneofCase.Data:
-          Data = other.Data;
-          break;
-        case PartOneofCase.CompletionSha256:
-          CompletionSha256 = other.CompletionSha256;
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelRequest Clone() {
-      return new ImportModelRequest(this);
-    }
-
-    /// <summary>Field number for the "header" field.</summary>
-    public const int HeaderFieldNumber = 1;
-    /// <summary>
-    /// First message, once.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImportModelHeader Header {
-      get { return partCase_ == PartOneofCase.Header ? (global::DeviceOperations.V1.ImportModelHeader) part_ : null; }
-      set {
-        part_ = value;
-        partCase_ = value == null ? PartOneofCase.None : PartOneofCase.Header;
-      }
-    }
-
-    /// <summary>Field number for the "data" field.</summary>
-    public const int DataFieldNumber = 2;
-    /// <summary>
-    /// The bytes, in order. At most 1048576 bytes.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pb::ByteString Data {
-      get { return HasData ? (pb::ByteString) part_ : pb::ByteString.Empty; }
-      set {
-        part_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        partCase_ = PartOneofCase.Data;
-      }
-    }
-    /// <summary>Gets whether the "data" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasData {
-      get { return partCase_ == PartOneofCase.Data; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "data" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearData() {
-      if (HasData) {
-        ClearPart();
-      }
-    }
-
-    /// <summary>Field number for the "completion_sha256" field.</summary>
-    public const int CompletionSha256FieldNumber = 3;
-    /// <summary>
-    /// Last message, once: SHA-256 of the whole file, lower-case hexadecimal.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string CompletionSha256 {
-      get { return HasCompletionSha256 ? (string) part_ : ""; }
-      set {
-        part_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        partCase_ = PartOneofCase.CompletionSha256;
-      }
-    }
-    /// <summary>Gets whether the "completion_sha256" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasCompletionSha256 {
-      get { return partCase_ == PartOneofCase.CompletionSha256; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "completion_sha256" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearCompletionSha256() {
-      if (HasCompletionSha256) {
-        ClearPart();
-      }
-    }
-
-    private object part_;
-    /// <summary>Enum of possible cases for the "part" oneof.</summary>
-    public enum PartOneofCase {
-      None = 0,
-      Header = 1,
-      Data = 2,
-      CompletionSha256 = 3,
-    }
-    private PartOneofCase partCase_ = PartOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PartOneofCase PartCase {
-      get { return partCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearPart() {
-      partCase_ = PartOneofCase.None;
-      part_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ImportModelRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ImportModelRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Header, other.Header)) return false;
-      if (Data != other.Data) return false;
-      if (CompletionSha256 != other.CompletionSha256) return false;
-      if (PartCase != other.PartCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (partCase_ == PartOneofCase.Header) hash ^= Header.GetHashCode();
-      if (HasData) hash ^= Data.GetHashCode();
-      if (HasCompletionSha256) hash ^= CompletionSha256.GetHashCode();
-      hash ^= (int) partCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (partCase_ == PartOneofCase.Header) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Header);
-      }
-      if (HasData) {
-        output.WriteRawTag(18);
-        output.WriteBytes(Data);
-      }
-      if (HasCompletionSha256) {
-        output.WriteRawTag(26);
-        output.WriteString(CompletionSha256);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (partCase_ == PartOneofCase.Header) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Header);
-      }
-      if (HasData) {
-        output.WriteRawTag(18);
-        output.WriteBytes(Data);
-      }
-      if (HasCompletionSha256) {
-        output.WriteRawTag(26);
-        output.WriteString(CompletionSha256);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (partCase_ == PartOneofCase.Header) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Header);
-      }
-      if (HasData) {
-        size += 1 + pb::CodedOutputStream.ComputeBytesSize(Data);
-      }
-      if (HasCompletionSha256) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(CompletionSha256);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ImportModelRequest other) {
-      if (other == null) {
-        return;
-      }
-      switch (other.PartCase) {
-        case PartOneofCase.Header:
-          if (Header == null) {
-            Header = new global::DeviceOperations.V1.ImportModelHeader();
-          }
-          Header.MergeFrom(other.Header);
-          break;
-        case PartOneofCase.Data:
-          Data = other.Data;
-          break;
-        case PartOneofCase.CompletionSha256:
-          CompletionSha256 = other.CompletionSha256;
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.ImportModelHeader subBuilder = new global::DeviceOperations.V1.ImportModelHeader();
-            if (partCase_ == PartOneofCase.Header) {
-              subBuilder.MergeFrom(Header);
-            }
-            input.ReadMessage(subBuilder);
-            Header = subBuilder;
-            break;
-          }
-          case 18: {
-            Data = input.ReadBytes();
-            break;
-          }
-          case 26: {
-            CompletionSha256 = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.ImportModelHeader subBuilder = new global::DeviceOperations.V1.ImportModelHeader();
-            if (partCase_ == PartOneofCase.Header) {
-              subBuilder.MergeFrom(Header);
-            }
-            input.ReadMessage(subBuilder);
-            Header = subBuilder;
-            break;
-          }
-          case 18: {
-            Data = input.ReadBytes();
-            break;
-          }
-          case 26: {
-            CompletionSha256 = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The imported model.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ImportModelResponse : pb::IMessage<ImportModelResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ImportModelResponse> _parser = new pb::MessageParser<ImportModelResponse>(() => new ImportModelResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ImportModelResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[43]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelResponse(ImportModelResponse other) : this() {
+    public UpdateModelResponse(UpdateModelResponse other) : this() {
       model_ = other.model_ != null ? other.model_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImportModelResponse Clone() {
-      return new ImportModelResponse(this);
+    public UpdateModelResponse Clone() {
+      return new UpdateModelResponse(this);
     }
 
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 1;
-    private global::DeviceOperations.V1.Model model_;
+    private global::DeviceOperations.V1.ModelInfo model_;
     /// <summary>
     /// The model.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Model Model {
+    public global::DeviceOperations.V1.ModelInfo Model {
       get { return model_; }
       set {
         model_ = value;
@@ -14523,12 +8224,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as ImportModelResponse);
+      return Equals(other as UpdateModelResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ImportModelResponse other) {
+    public bool Equals(UpdateModelResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -14601,13 +8302,13 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ImportModelResponse other) {
+    public void MergeFrom(UpdateModelResponse other) {
       if (other == null) {
         return;
       }
       if (other.model_ != null) {
         if (model_ == null) {
-          Model = new global::DeviceOperations.V1.Model();
+          Model = new global::DeviceOperations.V1.ModelInfo();
         }
         Model.MergeFrom(other.Model);
       }
@@ -14632,7 +8333,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -14658,7 +8359,424 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (model_ == null) {
-              Model = new global::DeviceOperations.V1.Model();
+              Model = new global::DeviceOperations.V1.ModelInfo();
+            }
+            input.ReadMessage(Model);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Which model becomes the default.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class SetDefaultModelRequest : pb::IMessage<SetDefaultModelRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<SetDefaultModelRequest> _parser = new pb::MessageParser<SetDefaultModelRequest>(() => new SetDefaultModelRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<SetDefaultModelRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[28]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SetDefaultModelRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SetDefaultModelRequest(SetDefaultModelRequest other) : this() {
+      modelId_ = other.modelId_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SetDefaultModelRequest Clone() {
+      return new SetDefaultModelRequest(this);
+    }
+
+    /// <summary>Field number for the "model_id" field.</summary>
+    public const int ModelIdFieldNumber = 1;
+    private string modelId_ = "";
+    /// <summary>
+    /// A model of type CHECKPOINT.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ModelId {
+      get { return modelId_; }
+      set {
+        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as SetDefaultModelRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(SetDefaultModelRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (ModelId != other.ModelId) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ModelId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ModelId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (ModelId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(SetDefaultModelRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.ModelId.Length != 0) {
+        ModelId = other.ModelId;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            ModelId = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            ModelId = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// The new default.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class SetDefaultModelResponse : pb::IMessage<SetDefaultModelResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<SetDefaultModelResponse> _parser = new pb::MessageParser<SetDefaultModelResponse>(() => new SetDefaultModelResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<SetDefaultModelResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[29]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SetDefaultModelResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SetDefaultModelResponse(SetDefaultModelResponse other) : this() {
+      model_ = other.model_ != null ? other.model_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SetDefaultModelResponse Clone() {
+      return new SetDefaultModelResponse(this);
+    }
+
+    /// <summary>Field number for the "model" field.</summary>
+    public const int ModelFieldNumber = 1;
+    private global::DeviceOperations.V1.ModelInfo model_;
+    /// <summary>
+    /// The model.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelInfo Model {
+      get { return model_; }
+      set {
+        model_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as SetDefaultModelResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(SetDefaultModelResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Model, other.Model)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (model_ != null) hash ^= Model.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (model_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Model);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (model_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Model);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (model_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Model);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(SetDefaultModelResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.model_ != null) {
+        if (model_ == null) {
+          Model = new global::DeviceOperations.V1.ModelInfo();
+        }
+        Model.MergeFrom(other.Model);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (model_ == null) {
+              Model = new global::DeviceOperations.V1.ModelInfo();
+            }
+            input.ReadMessage(Model);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (model_ == null) {
+              Model = new global::DeviceOperations.V1.ModelInfo();
             }
             input.ReadMessage(Model);
             break;
@@ -14688,7 +8806,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[44]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[30]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -14933,7 +9051,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[45]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[31]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -14965,13 +9083,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "freed_bytes" field.</summary>
     public const int FreedBytesFieldNumber = 1;
-    private ulong freedBytes_;
+    private long freedBytes_;
     /// <summary>
     /// Bytes freed on disk.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong FreedBytes {
+    public long FreedBytes {
       get { return freedBytes_; }
       set {
         freedBytes_ = value;
@@ -15001,7 +9119,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (FreedBytes != 0UL) hash ^= FreedBytes.GetHashCode();
+      if (FreedBytes != 0L) hash ^= FreedBytes.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -15020,9 +9138,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (FreedBytes != 0UL) {
+      if (FreedBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(FreedBytes);
+        output.WriteInt64(FreedBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -15034,9 +9152,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (FreedBytes != 0UL) {
+      if (FreedBytes != 0L) {
         output.WriteRawTag(8);
-        output.WriteUInt64(FreedBytes);
+        output.WriteInt64(FreedBytes);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -15048,8 +9166,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (FreedBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(FreedBytes);
+      if (FreedBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FreedBytes);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -15063,7 +9181,7 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.FreedBytes != 0UL) {
+      if (other.FreedBytes != 0L) {
         FreedBytes = other.FreedBytes;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -15086,7 +9204,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            FreedBytes = input.ReadUInt64();
+            FreedBytes = input.ReadInt64();
             break;
           }
         }
@@ -15109,7 +9227,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            FreedBytes = input.ReadUInt64();
+            FreedBytes = input.ReadInt64();
             break;
           }
         }

@@ -122,6 +122,14 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ImportModelResponse> __Marshaller_deviceops_v1_ImportModelResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ImportModelResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.UpdateModelRequest> __Marshaller_deviceops_v1_UpdateModelRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UpdateModelRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.UpdateModelResponse> __Marshaller_deviceops_v1_UpdateModelResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UpdateModelResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.SetDefaultModelRequest> __Marshaller_deviceops_v1_SetDefaultModelRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.SetDefaultModelRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.SetDefaultModelResponse> __Marshaller_deviceops_v1_SetDefaultModelResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.SetDefaultModelResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteModelRequest> __Marshaller_deviceops_v1_DeleteModelRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteModelRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteModelResponse> __Marshaller_deviceops_v1_DeleteModelResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteModelResponse.Parser));
@@ -256,11 +264,27 @@ namespace DeviceOperations.V1 {
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.ImportModelRequest, global::DeviceOperations.V1.ImportModelResponse> __Method_ImportModel = new grpc::Method<global::DeviceOperations.V1.ImportModelRequest, global::DeviceOperations.V1.ImportModelResponse>(
-        grpc::MethodType.ClientStreaming,
+        grpc::MethodType.ServerStreaming,
         __ServiceName,
         "ImportModel",
         __Marshaller_deviceops_v1_ImportModelRequest,
         __Marshaller_deviceops_v1_ImportModelResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.UpdateModelRequest, global::DeviceOperations.V1.UpdateModelResponse> __Method_UpdateModel = new grpc::Method<global::DeviceOperations.V1.UpdateModelRequest, global::DeviceOperations.V1.UpdateModelResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "UpdateModel",
+        __Marshaller_deviceops_v1_UpdateModelRequest,
+        __Marshaller_deviceops_v1_UpdateModelResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.SetDefaultModelRequest, global::DeviceOperations.V1.SetDefaultModelResponse> __Method_SetDefaultModel = new grpc::Method<global::DeviceOperations.V1.SetDefaultModelRequest, global::DeviceOperations.V1.SetDefaultModelResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "SetDefaultModel",
+        __Marshaller_deviceops_v1_SetDefaultModelRequest,
+        __Marshaller_deviceops_v1_SetDefaultModelResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.DeleteModelRequest, global::DeviceOperations.V1.DeleteModelResponse> __Method_DeleteModel = new grpc::Method<global::DeviceOperations.V1.DeleteModelRequest, global::DeviceOperations.V1.DeleteModelResponse>(
@@ -494,9 +518,10 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_RefreshModels, null, options, request);
       }
       /// <summary>
-      /// Tell when models appear, change, disappear, are cached or loaded. Ends only with the
-      /// call.
-      /// Errors: NOT_FOUND (MODEL_NOT_FOUND).
+      /// Tell when models appear, change, disappear, are cached or loaded. First one ADDED event
+      /// per model, LOADED and CACHED events of those that are, and SNAPSHOT_END, then changes as they
+      /// happen; ends only with the call.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -509,9 +534,10 @@ namespace DeviceOperations.V1 {
         return WatchModels(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Tell when models appear, change, disappear, are cached or loaded. Ends only with the
-      /// call.
-      /// Errors: NOT_FOUND (MODEL_NOT_FOUND).
+      /// Tell when models appear, change, disappear, are cached or loaded. First one ADDED event
+      /// per model, LOADED and CACHED events of those that are, and SNAPSHOT_END, then changes as they
+      /// happen; ends only with the call.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -794,7 +820,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_UnloadModel, null, options, request);
       }
       /// <summary>
-      /// Disk, main memory and devices in one view.
+      /// Disk, main memory and devices in one view, and what it needs on each device.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -808,7 +834,7 @@ namespace DeviceOperations.V1 {
         return GetModelStatus(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Disk, main memory and devices in one view.
+      /// Disk, main memory and devices in one view, and what it needs on each device.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -820,7 +846,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_GetModelStatus, null, options, request);
       }
       /// <summary>
-      /// Disk, main memory and devices in one view.
+      /// Disk, main memory and devices in one view, and what it needs on each device.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -834,7 +860,7 @@ namespace DeviceOperations.V1 {
         return GetModelStatusAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Disk, main memory and devices in one view.
+      /// Disk, main memory and devices in one view, and what it needs on each device.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -932,34 +958,162 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_ConvertModel, null, options, request);
       }
       /// <summary>
-      /// Put a model file into the catalogue. Header first, then data in order, then
-      /// completion. The file is checked before it becomes visible.
-      /// Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
-      /// REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
-      /// ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+      /// Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
+      /// that were uploaded before. They are checked before the model becomes visible.
+      /// Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
+      /// NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+      /// (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
+      /// RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
       /// </summary>
+      /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
       /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncClientStreamingCall<global::DeviceOperations.V1.ImportModelRequest, global::DeviceOperations.V1.ImportModelResponse> ImportModel(grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ImportModelResponse> ImportModel(global::DeviceOperations.V1.ImportModelRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return ImportModel(new grpc::CallOptions(headers, deadline, cancellationToken));
+        return ImportModel(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Put a model file into the catalogue. Header first, then data in order, then
-      /// completion. The file is checked before it becomes visible.
-      /// Errors: INVALID_ARGUMENT (NAME_INVALID, CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE,
-      /// REQUIRED_FIELD_MISSING, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (any MODEL_ reason),
-      /// ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (DISK_FULL, STORAGE_QUOTA_EXCEEDED).
+      /// Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
+      /// that were uploaded before. They are checked before the model becomes visible.
+      /// Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
+      /// NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+      /// (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
+      /// RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
       /// </summary>
+      /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncClientStreamingCall<global::DeviceOperations.V1.ImportModelRequest, global::DeviceOperations.V1.ImportModelResponse> ImportModel(grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ImportModelResponse> ImportModel(global::DeviceOperations.V1.ImportModelRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncClientStreamingCall(__Method_ImportModel, null, options);
+        return CallInvoker.AsyncServerStreamingCall(__Method_ImportModel, null, options, request);
+      }
+      /// <summary>
+      /// Change what is said of a model: name, description, tags, trigger words. Kept beside the
+      /// model; its own files stay as they are.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
+      /// TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
+      /// read-only).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.UpdateModelResponse UpdateModel(global::DeviceOperations.V1.UpdateModelRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return UpdateModel(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change what is said of a model: name, description, tags, trigger words. Kept beside the
+      /// model; its own files stay as they are.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
+      /// TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
+      /// read-only).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.UpdateModelResponse UpdateModel(global::DeviceOperations.V1.UpdateModelRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_UpdateModel, null, options, request);
+      }
+      /// <summary>
+      /// Change what is said of a model: name, description, tags, trigger words. Kept beside the
+      /// model; its own files stay as they are.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
+      /// TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
+      /// read-only).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.UpdateModelResponse> UpdateModelAsync(global::DeviceOperations.V1.UpdateModelRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return UpdateModelAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change what is said of a model: name, description, tags, trigger words. Kept beside the
+      /// model; its own files stay as they are.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
+      /// TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
+      /// read-only).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.UpdateModelResponse> UpdateModelAsync(global::DeviceOperations.V1.UpdateModelRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_UpdateModel, null, options, request);
+      }
+      /// <summary>
+      /// Which model requests use that name none. Survives restarts, until the server's setting is
+      /// changed.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
+      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.SetDefaultModelResponse SetDefaultModel(global::DeviceOperations.V1.SetDefaultModelRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return SetDefaultModel(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Which model requests use that name none. Survives restarts, until the server's setting is
+      /// changed.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
+      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.SetDefaultModelResponse SetDefaultModel(global::DeviceOperations.V1.SetDefaultModelRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_SetDefaultModel, null, options, request);
+      }
+      /// <summary>
+      /// Which model requests use that name none. Survives restarts, until the server's setting is
+      /// changed.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
+      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.SetDefaultModelResponse> SetDefaultModelAsync(global::DeviceOperations.V1.SetDefaultModelRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return SetDefaultModelAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Which model requests use that name none. Survives restarts, until the server's setting is
+      /// changed.
+      /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
+      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.SetDefaultModelResponse> SetDefaultModelAsync(global::DeviceOperations.V1.SetDefaultModelRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_SetDefaultModel, null, options, request);
       }
       /// <summary>
       /// Delete a model from disk, after taking it out of memory.

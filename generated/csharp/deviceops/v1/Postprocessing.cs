@@ -25,203 +25,105 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "CiFkZXZpY2VvcHMvdjEvcG9zdHByb2Nlc3NpbmcucHJvdG8SDGRldmljZW9w",
-            "cy52MRoZZGV2aWNlb3BzL3YxL2NvbW1vbi5wcm90bxoaZGV2aWNlb3BzL3Yx",
-            "L3Nlc3Npb24ucHJvdG8aH2dvb2dsZS9wcm90b2J1Zi90aW1lc3RhbXAucHJv",
-            "dG8iowEKC1Vwc2NhbGVTdGVwEhMKBmZhY3RvchgBIAEoDUgAiAEBEhAKCG1v",
-            "ZGVsX2lkGAIgASgJEhgKC3RpbGVfcGl4ZWxzGAMgASgNSAGIAQESIAoTdGls",
-            "ZV9vdmVybGFwX3BpeGVscxgEIAEoDUgCiAEBQgkKB19mYWN0b3JCDgoMX3Rp",
-            "bGVfcGl4ZWxzQhYKFF90aWxlX292ZXJsYXBfcGl4ZWxzIk8KD0ZhY2VSZXN0",
-            "b3JlU3RlcBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEhUKCHN0cmVuZ3Ro",
-            "GAIgASgBSACIAQFCCwoJX3N0cmVuZ3RoIoEBCgtTaGFycGVuU3RlcBITCgZh",
-            "bW91bnQYASABKAFIAIgBARIaCg1yYWRpdXNfcGl4ZWxzGAIgASgBSAGIAQES",
-            "FgoJdGhyZXNob2xkGAMgASgNSAKIAQFCCQoHX2Ftb3VudEIQCg5fcmFkaXVz",
-            "X3BpeGVsc0IMCgpfdGhyZXNob2xkIjEKC0Rlbm9pc2VTdGVwEhUKCHN0cmVu",
-            "Z3RoGAEgASgBSACIAQFCCwoJX3N0cmVuZ3RoIrQBCglDb2xvclN0ZXASFwoK",
-            "YnJpZ2h0bmVzcxgBIAEoAUgAiAEBEhUKCGNvbnRyYXN0GAIgASgBSAGIAQES",
-            "FwoKc2F0dXJhdGlvbhgDIAEoAUgCiAEBEhIKBWdhbW1hGAQgASgBSAOIAQES",
-            "FQoNYXV0b19jb250cmFzdBgFIAEoCEINCgtfYnJpZ2h0bmVzc0ILCglfY29u",
-            "dHJhc3RCDQoLX3NhdHVyYXRpb25CCAoGX2dhbW1hIn0KClJlc2l6ZVN0ZXAS",
-            "DQoFd2lkdGgYASABKA0SDgoGaGVpZ2h0GAIgASgNEioKBmZpbHRlchgDIAEo",
-            "DjIaLmRldmljZW9wcy52MS5SZXNpemVGaWx0ZXISJAoDZml0GAQgASgOMhcu",
-            "ZGV2aWNlb3BzLnYxLlJlc2l6ZUZpdCJECghDcm9wU3RlcBIMCgRsZWZ0GAEg",
-            "ASgNEgsKA3RvcBgCIAEoDRINCgV3aWR0aBgDIAEoDRIOCgZoZWlnaHQYBCAB",
-            "KA0i5wEKDVdhdGVybWFya1N0ZXASDgoEdGV4dBgBIAEoCUgAEioKBWltYWdl",
-            "GAIgASgLMhkuZGV2aWNlb3BzLnYxLkltYWdlU291cmNlSAASJAoGYW5jaG9y",
-            "GAMgASgOMhQuZGV2aWNlb3BzLnYxLkFuY2hvchIUCgdvcGFjaXR5GAQgASgB",
-            "SAGIAQESEgoFc2NhbGUYBSABKAFIAogBARIaCg1tYXJnaW5fcGl4ZWxzGAYg",
-            "ASgNSAOIAQFCBgoEbWFya0IKCghfb3BhY2l0eUIICgZfc2NhbGVCEAoOX21h",
-            "cmdpbl9waXhlbHMiOgoKRm9ybWF0U3RlcBIsCgZvdXRwdXQYASABKAsyHC5k",
-            "ZXZpY2VvcHMudjEuT3V0cHV0U2V0dGluZ3MiHwoKU2FmZXR5U3RlcBIRCglw",
-            "b2xpY3lfaWQYASABKAki5QMKElBvc3Rwcm9jZXNzaW5nU3RlcBIsCgd1cHNj",
-            "YWxlGAEgASgLMhkuZGV2aWNlb3BzLnYxLlVwc2NhbGVTdGVwSAASNQoMZmFj",
-            "ZV9yZXN0b3JlGAIgASgLMh0uZGV2aWNlb3BzLnYxLkZhY2VSZXN0b3JlU3Rl",
-            "cEgAEiwKB3NoYXJwZW4YAyABKAsyGS5kZXZpY2VvcHMudjEuU2hhcnBlblN0",
-            "ZXBIABIsCgdkZW5vaXNlGAQgASgLMhkuZGV2aWNlb3BzLnYxLkRlbm9pc2VT",
-            "dGVwSAASKAoFY29sb3IYBSABKAsyFy5kZXZpY2VvcHMudjEuQ29sb3JTdGVw",
-            "SAASKgoGcmVzaXplGAYgASgLMhguZGV2aWNlb3BzLnYxLlJlc2l6ZVN0ZXBI",
-            "ABImCgRjcm9wGAcgASgLMhYuZGV2aWNlb3BzLnYxLkNyb3BTdGVwSAASMAoJ",
-            "d2F0ZXJtYXJrGAggASgLMhsuZGV2aWNlb3BzLnYxLldhdGVybWFya1N0ZXBI",
-            "ABIqCgZmb3JtYXQYCSABKAsyGC5kZXZpY2VvcHMudjEuRm9ybWF0U3RlcEgA",
-            "EioKBnNhZmV0eRgKIAEoCzIYLmRldmljZW9wcy52MS5TYWZldHlTdGVwSABC",
-            "BgoEc3RlcCLeAQoNUG9zdHByb2Nlc3NvchIYChBwb3N0cHJvY2Vzc29yX2lk",
-            "GAEgASgJEi0KBGtpbmQYAiABKA4yHy5kZXZpY2VvcHMudjEuUG9zdHByb2Nl",
-            "c3NvcktpbmQSEwoLZGVzY3JpcHRpb24YAyABKAkSDQoFcmVhZHkYBCABKAgS",
-            "EwoLZXhwbGFuYXRpb24YBSABKAkSEAoIbW9kZWxfaWQYBiABKAkSDwoHZmFj",
-            "dG9ycxgHIAMoDRIoCgZsaW1pdHMYCCADKAsyGC5kZXZpY2VvcHMudjEuRmll",
-            "bGRMaW1pdCJeChlMaXN0UG9zdHByb2Nlc3NvcnNSZXF1ZXN0Ei0KBGtpbmQY",
-            "ASABKA4yHy5kZXZpY2VvcHMudjEuUG9zdHByb2Nlc3NvcktpbmQSEgoKcmVh",
-            "ZHlfb25seRgCIAEoCCJRChpMaXN0UG9zdHByb2Nlc3NvcnNSZXNwb25zZRIz",
-            "Cg5wb3N0cHJvY2Vzc29ycxgBIAMoCzIbLmRldmljZW9wcy52MS5Qb3N0cHJv",
-            "Y2Vzc29yIvQBCg5Qcm9jZXNzUmVxdWVzdBIoCgVpbWFnZRgBIAEoCzIZLmRl",
-            "dmljZW9wcy52MS5JbWFnZVNvdXJjZRIvCgVzdGVwcxgCIAMoCzIgLmRldmlj",
-            "ZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0cHV0GAMgASgLMhwu",
-            "ZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEi0KB29wdGlvbnMYBCABKAsy",
-            "HC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSEQoJZGV2aWNlX2lkGAUg",
-            "ASgJEhcKD29taXRfaW1hZ2VfZGF0YRgGIAEoCCI8Cg9Qcm9jZXNzUmVzcG9u",
-            "c2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50",
-            "IksKDlByb2Nlc3NpbmdJdGVtEg8KB2l0ZW1faWQYASABKAkSKAoFaW1hZ2UY",
-            "AiABKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VTb3VyY2Ui/AEKE1Byb2Nlc3NC",
-            "YXRjaFJlcXVlc3QSKwoFaXRlbXMYASADKAsyHC5kZXZpY2VvcHMudjEuUHJv",
-            "Y2Vzc2luZ0l0ZW0SLwoFc3RlcHMYAiADKAsyIC5kZXZpY2VvcHMudjEuUG9z",
-            "dHByb2Nlc3NpbmdTdGVwEiwKBm91dHB1dBgDIAEoCzIcLmRldmljZW9wcy52",
-            "MS5PdXRwdXRTZXR0aW5ncxItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNlb3Bz",
-            "LnYxLlNlc3Npb25PcHRpb25zEhEKCWRldmljZV9pZBgFIAEoCRIXCg9vbWl0",
-            "X2ltYWdlX2RhdGEYBiABKAgiQQoUUHJvY2Vzc0JhdGNoUmVzcG9uc2USKQoF",
-            "ZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50ImkKEkNo",
-            "ZWNrU2FmZXR5UmVxdWVzdBIoCgVpbWFnZRgBIAEoCzIZLmRldmljZW9wcy52",
-            "MS5JbWFnZVNvdXJjZRIRCglwb2xpY3lfaWQYAiABKAkSFgoOcG9saWN5X3Zl",
-            "cnNpb24YAyABKA0iQwoTQ2hlY2tTYWZldHlSZXNwb25zZRIsCgd2ZXJkaWN0",
-            "GAEgASgLMhsuZGV2aWNlb3BzLnYxLlNhZmV0eVZlcmRpY3QicAoKU2FmZXR5",
-            "UnVsZRIQCghjYXRlZ29yeRgBIAEoCRIWCgl0aHJlc2hvbGQYAiABKAFIAIgB",
-            "ARIqCgZhY3Rpb24YAyABKA4yGi5kZXZpY2VvcHMudjEuU2FmZXR5QWN0aW9u",
-            "QgwKCl90aHJlc2hvbGQiuAEKDFNhZmV0eVBvbGljeRIRCglwb2xpY3lfaWQY",
-            "ASABKAkSDwoHdmVyc2lvbhgCIAEoDRITCgtkZXNjcmlwdGlvbhgDIAEoCRIn",
-            "CgVydWxlcxgEIAMoCzIYLmRldmljZW9wcy52MS5TYWZldHlSdWxlEhUKDWNs",
-            "YXNzaWZpZXJfaWQYBSABKAkSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29n",
-            "bGUucHJvdG9idWYuVGltZXN0YW1wIkEKE0NyZWF0ZVBvbGljeVJlcXVlc3QS",
-            "KgoGcG9saWN5GAEgASgLMhouZGV2aWNlb3BzLnYxLlNhZmV0eVBvbGljeSJC",
-            "ChRDcmVhdGVQb2xpY3lSZXNwb25zZRIqCgZwb2xpY3kYASABKAsyGi5kZXZp",
-            "Y2VvcHMudjEuU2FmZXR5UG9saWN5IjYKEEdldFBvbGljeVJlcXVlc3QSEQoJ",
-            "cG9saWN5X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKA0iPwoRR2V0UG9saWN5",
-            "UmVzcG9uc2USKgoGcG9saWN5GAEgASgLMhouZGV2aWNlb3BzLnYxLlNhZmV0",
-            "eVBvbGljeSI8ChNMaXN0UG9saWNpZXNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgB",
-            "IAEoDRISCgpwYWdlX3Rva2VuGAIgASgJIl0KFExpc3RQb2xpY2llc1Jlc3Bv",
-            "bnNlEiwKCHBvbGljaWVzGAEgAygLMhouZGV2aWNlb3BzLnYxLlNhZmV0eVBv",
-            "bGljeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiWwoTVXBkYXRlUG9saWN5",
-            "UmVxdWVzdBIqCgZwb2xpY3kYASABKAsyGi5kZXZpY2VvcHMudjEuU2FmZXR5",
-            "UG9saWN5EhgKEGV4cGVjdGVkX3ZlcnNpb24YAiABKA0iQgoUVXBkYXRlUG9s",
-            "aWN5UmVzcG9uc2USKgoGcG9saWN5GAEgASgLMhouZGV2aWNlb3BzLnYxLlNh",
-            "ZmV0eVBvbGljeSIoChNEZWxldGVQb2xpY3lSZXF1ZXN0EhEKCXBvbGljeV9p",
-            "ZBgBIAEoCSIWChREZWxldGVQb2xpY3lSZXNwb25zZSKSAQoRVGVzdFBvbGlj",
-            "eVJlcXVlc3QSEwoJcG9saWN5X2lkGAEgASgJSAASLAoGcG9saWN5GAIgASgL",
-            "MhouZGV2aWNlb3BzLnYxLlNhZmV0eVBvbGljeUgAEikKBmltYWdlcxgDIAMo",
-            "CzIZLmRldmljZW9wcy52MS5JbWFnZVNvdXJjZUIPCg1wb2xpY3lfc291cmNl",
-            "IkMKElRlc3RQb2xpY3lSZXNwb25zZRItCgh2ZXJkaWN0cxgBIAMoCzIbLmRl",
-            "dmljZW9wcy52MS5TYWZldHlWZXJkaWN0IsMBCh1CZW5jaG1hcmtQb3N0cHJv",
-            "Y2Vzc29yUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEhEKCWRl",
-            "dmljZV9pZBgCIAEoCRIZCgxpbnB1dF9waXhlbHMYAyABKA1IAIgBARIRCgRy",
-            "dW5zGAQgASgNSAGIAQESLQoHb3B0aW9ucxgFIAEoCzIcLmRldmljZW9wcy52",
-            "MS5TZXNzaW9uT3B0aW9uc0IPCg1faW5wdXRfcGl4ZWxzQgcKBV9ydW5zIpAB",
-            "Ch5CZW5jaG1hcmtQb3N0cHJvY2Vzc29yUmVzcG9uc2USKwoFZXZlbnQYASAB",
-            "KAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50SAASNgoGcmVzdWx0GAIg",
-            "ASgLMiQuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmtIAEIJ",
-            "Cgdjb250ZW50IsIBChZQb3N0cHJvY2Vzc29yQmVuY2htYXJrEhgKEHBvc3Rw",
-            "cm9jZXNzb3JfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJEi0KA3J1bhgD",
-            "IAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSHQoVbWVn",
-            "YXBpeGVsc19wZXJfc2Vjb25kGAQgASgBEi0KC3BlYWtfbWVtb3J5GAUgASgL",
-            "MhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUiPgoiR2V0UG9zdHByb2Nlc3Np",
-            "bmdTdGF0aXN0aWNzUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJ",
-            "IpcBChdQb3N0cHJvY2Vzc29yU3RhdGlzdGljcxIYChBwb3N0cHJvY2Vzc29y",
-            "X2lkGAEgASgJEjMKCWNvbXBsZXRlZBgCIAEoCzIgLmRldmljZW9wcy52MS5E",
-            "dXJhdGlvblN0YXRpc3RpY3MSFAoMZmFpbGVkX2NvdW50GAMgASgEEhcKD2Nh",
-            "bmNlbGxlZF9jb3VudBgEIAEoBCJkCiNHZXRQb3N0cHJvY2Vzc2luZ1N0YXRp",
-            "c3RpY3NSZXNwb25zZRI9Cg5wb3N0cHJvY2Vzc29ycxgBIAMoCzIlLmRldmlj",
-            "ZW9wcy52MS5Qb3N0cHJvY2Vzc29yU3RhdGlzdGljcyr2AgoRUG9zdHByb2Nl",
-            "c3NvcktpbmQSIgoeUE9TVFBST0NFU1NPUl9LSU5EX1VOU1BFQ0lGSUVEEAAS",
-            "HgoaUE9TVFBST0NFU1NPUl9LSU5EX1VQU0NBTEUQARIjCh9QT1NUUFJPQ0VT",
-            "U09SX0tJTkRfRkFDRV9SRVNUT1JFEAISHgoaUE9TVFBST0NFU1NPUl9LSU5E",
-            "X1NIQVJQRU4QAxIeChpQT1NUUFJPQ0VTU09SX0tJTkRfREVOT0lTRRAEEhwK",
-            "GFBPU1RQUk9DRVNTT1JfS0lORF9DT0xPUhAFEh0KGVBPU1RQUk9DRVNTT1Jf",
-            "S0lORF9SRVNJWkUQBhIbChdQT1NUUFJPQ0VTU09SX0tJTkRfQ1JPUBAHEiAK",
-            "HFBPU1RQUk9DRVNTT1JfS0lORF9XQVRFUk1BUksQCBIdChlQT1NUUFJPQ0VT",
-            "U09SX0tJTkRfRk9STUFUEAkSHQoZUE9TVFBST0NFU1NPUl9LSU5EX1NBRkVU",
-            "WRAKKpoBCgxSZXNpemVGaWx0ZXISHQoZUkVTSVpFX0ZJTFRFUl9VTlNQRUNJ",
-            "RklFRBAAEhkKFVJFU0laRV9GSUxURVJfTEFOQ1pPUxABEhkKFVJFU0laRV9G",
-            "SUxURVJfQklDVUJJQxACEhoKFlJFU0laRV9GSUxURVJfQklMSU5FQVIQAxIZ",
-            "ChVSRVNJWkVfRklMVEVSX05FQVJFU1QQBCptCglSZXNpemVGaXQSGgoWUkVT",
-            "SVpFX0ZJVF9VTlNQRUNJRklFRBAAEhYKElJFU0laRV9GSVRfU1RSRVRDSBAB",
-            "EhYKElJFU0laRV9GSVRfQ09OVEFJThACEhQKEFJFU0laRV9GSVRfQ09WRVIQ",
-            "AyqhAQoGQW5jaG9yEhYKEkFOQ0hPUl9VTlNQRUNJRklFRBAAEhMKD0FOQ0hP",
-            "Ul9UT1BfTEVGVBABEhQKEEFOQ0hPUl9UT1BfUklHSFQQAhIWChJBTkNIT1Jf",
-            "Qk9UVE9NX0xFRlQQAxIXChNBTkNIT1JfQk9UVE9NX1JJR0hUEAQSEQoNQU5D",
-            "SE9SX0NFTlRFUhAFEhAKDEFOQ0hPUl9USUxFRBAGMu4IChVQb3N0cHJvY2Vz",
-            "c2luZ1NlcnZpY2USZwoSTGlzdFBvc3Rwcm9jZXNzb3JzEicuZGV2aWNlb3Bz",
-            "LnYxLkxpc3RQb3N0cHJvY2Vzc29yc1JlcXVlc3QaKC5kZXZpY2VvcHMudjEu",
-            "TGlzdFBvc3Rwcm9jZXNzb3JzUmVzcG9uc2USSAoHUHJvY2VzcxIcLmRldmlj",
-            "ZW9wcy52MS5Qcm9jZXNzUmVxdWVzdBodLmRldmljZW9wcy52MS5Qcm9jZXNz",
-            "UmVzcG9uc2UwARJXCgxQcm9jZXNzQmF0Y2gSIS5kZXZpY2VvcHMudjEuUHJv",
-            "Y2Vzc0JhdGNoUmVxdWVzdBoiLmRldmljZW9wcy52MS5Qcm9jZXNzQmF0Y2hS",
-            "ZXNwb25zZTABElIKC0NoZWNrU2FmZXR5EiAuZGV2aWNlb3BzLnYxLkNoZWNr",
-            "U2FmZXR5UmVxdWVzdBohLmRldmljZW9wcy52MS5DaGVja1NhZmV0eVJlc3Bv",
-            "bnNlElUKDENyZWF0ZVBvbGljeRIhLmRldmljZW9wcy52MS5DcmVhdGVQb2xp",
-            "Y3lSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLkNyZWF0ZVBvbGljeVJlc3BvbnNl",
-            "EkwKCUdldFBvbGljeRIeLmRldmljZW9wcy52MS5HZXRQb2xpY3lSZXF1ZXN0",
-            "Gh8uZGV2aWNlb3BzLnYxLkdldFBvbGljeVJlc3BvbnNlElUKDExpc3RQb2xp",
-            "Y2llcxIhLmRldmljZW9wcy52MS5MaXN0UG9saWNpZXNSZXF1ZXN0GiIuZGV2",
-            "aWNlb3BzLnYxLkxpc3RQb2xpY2llc1Jlc3BvbnNlElUKDFVwZGF0ZVBvbGlj",
-            "eRIhLmRldmljZW9wcy52MS5VcGRhdGVQb2xpY3lSZXF1ZXN0GiIuZGV2aWNl",
-            "b3BzLnYxLlVwZGF0ZVBvbGljeVJlc3BvbnNlElUKDERlbGV0ZVBvbGljeRIh",
-            "LmRldmljZW9wcy52MS5EZWxldGVQb2xpY3lSZXF1ZXN0GiIuZGV2aWNlb3Bz",
-            "LnYxLkRlbGV0ZVBvbGljeVJlc3BvbnNlEk8KClRlc3RQb2xpY3kSHy5kZXZp",
-            "Y2VvcHMudjEuVGVzdFBvbGljeVJlcXVlc3QaIC5kZXZpY2VvcHMudjEuVGVz",
-            "dFBvbGljeVJlc3BvbnNlEnUKFkJlbmNobWFya1Bvc3Rwcm9jZXNzb3ISKy5k",
-            "ZXZpY2VvcHMudjEuQmVuY2htYXJrUG9zdHByb2Nlc3NvclJlcXVlc3QaLC5k",
-            "ZXZpY2VvcHMudjEuQmVuY2htYXJrUG9zdHByb2Nlc3NvclJlc3BvbnNlMAES",
-            "ggEKG0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljcxIwLmRldmljZW9wcy52",
-            "MS5HZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXF1ZXN0GjEuZGV2aWNl",
-            "b3BzLnYxLkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jlc3BvbnNlQhaq",
-            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "cy52MRoZZGV2aWNlb3BzL3YxL2NvbW1vbi5wcm90bxoeZGV2aWNlb3BzL3Yx",
+            "L2RldmljZV9pbmZvLnByb3RvGhhkZXZpY2VvcHMvdjEvZXZlbnQucHJvdG8a",
+            "HGRldmljZW9wcy92MS9maW5pc2hpbmcucHJvdG8aHWRldmljZW9wcy92MS9n",
+            "ZW5lcmF0aW9uLnByb3RvGhlkZXZpY2VvcHMvdjEvc2FmZXR5LnByb3RvGhpk",
+            "ZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90byKuAgoNUG9zdHByb2Nlc3NvchIY",
+            "ChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEi0KBGtpbmQYAiABKA4yHy5kZXZp",
+            "Y2VvcHMudjEuUG9zdHByb2Nlc3NvcktpbmQSEwoLZGVzY3JpcHRpb24YAyAB",
+            "KAkSDQoFcmVhZHkYBCABKAgSEwoLZXhwbGFuYXRpb24YBSABKAkSEAoIbW9k",
+            "ZWxfaWQYBiABKAkSDwoHZmFjdG9ycxgHIAMoBRIoCgZsaW1pdHMYCCADKAsy",
+            "GC5kZXZpY2VvcHMudjEuRmllbGRMaW1pdBIUCgxhcmNoaXRlY3R1cmUYCSAB",
+            "KAkSOAoKYmVuY2htYXJrcxgKIAMoCzIkLmRldmljZW9wcy52MS5Qb3N0cHJv",
+            "Y2Vzc29yQmVuY2htYXJrIl4KGUxpc3RQb3N0cHJvY2Vzc29yc1JlcXVlc3QS",
+            "LQoEa2luZBgBIAEoDjIfLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc29yS2lu",
+            "ZBISCgpyZWFkeV9vbmx5GAIgASgIIlEKGkxpc3RQb3N0cHJvY2Vzc29yc1Jl",
+            "c3BvbnNlEjMKDnBvc3Rwcm9jZXNzb3JzGAEgAygLMhsuZGV2aWNlb3BzLnYx",
+            "LlBvc3Rwcm9jZXNzb3Ii2wIKE1Byb2Nlc3NJbWFnZVJlcXVlc3QSJwoFaW1h",
+            "Z2UYASABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZRIvCgVzdGVwcxgC",
+            "IAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0",
+            "cHV0GAMgASgLMhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEi0KB29w",
+            "dGlvbnMYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoI",
+            "ZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25z",
+            "EjAKCXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFj",
+            "ZW1lbnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNp",
+            "c2lvbiJBChRQcm9jZXNzSW1hZ2VSZXNwb25zZRIpCgVldmVudBgBIAEoCzIa",
+            "LmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQiSgoOUHJvY2Vzc2luZ0l0ZW0S",
+            "DwoHaXRlbV9pZBgBIAEoCRInCgVpbWFnZRgCIAEoCzIYLmRldmljZW9wcy52",
+            "MS5JbnB1dEltYWdlIuACChRQcm9jZXNzSW1hZ2VzUmVxdWVzdBIrCgVpdGVt",
+            "cxgBIAMoCzIcLmRldmljZW9wcy52MS5Qcm9jZXNzaW5nSXRlbRIvCgVzdGVw",
+            "cxgCIAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoG",
+            "b3V0cHV0GAMgASgLMhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEi0K",
+            "B29wdGlvbnMYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMS",
+            "LwoIZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRp",
+            "b25zEjAKCXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQ",
+            "bGFjZW1lbnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlBy",
+            "ZWNpc2lvbiJCChVQcm9jZXNzSW1hZ2VzUmVzcG9uc2USKQoFZXZlbnQYASAB",
+            "KAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IpMCCh1CZW5jaG1hcmtQ",
+            "b3N0cHJvY2Vzc29yUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJ",
+            "EjAKCXBsYWNlbWVudBgCIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFj",
+            "ZW1lbnQSGQoMaW5wdXRfcGl4ZWxzGAMgASgFSACIAQESEQoEcnVucxgEIAEo",
+            "BUgBiAEBEi0KB29wdGlvbnMYBSABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lv",
+            "bk9wdGlvbnMSLwoIZGVsaXZlcnkYBiABKAsyHS5kZXZpY2VvcHMudjEuRGVs",
+            "aXZlcnlPcHRpb25zQg8KDV9pbnB1dF9waXhlbHNCBwoFX3J1bnMiSwoeQmVu",
+            "Y2htYXJrUG9zdHByb2Nlc3NvclJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhou",
+            "ZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI+CiJHZXRQb3N0cHJvY2Vzc2lu",
+            "Z1N0YXRpc3RpY3NSZXF1ZXN0EhgKEHBvc3Rwcm9jZXNzb3JfaWQYASABKAki",
+            "lwEKF1Bvc3Rwcm9jZXNzb3JTdGF0aXN0aWNzEhgKEHBvc3Rwcm9jZXNzb3Jf",
+            "aWQYASABKAkSMwoJY29tcGxldGVkGAIgASgLMiAuZGV2aWNlb3BzLnYxLkR1",
+            "cmF0aW9uU3RhdGlzdGljcxIUCgxmYWlsZWRfY291bnQYAyABKAMSFwoPY2Fu",
+            "Y2VsbGVkX2NvdW50GAQgASgDImQKI0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlz",
+            "dGljc1Jlc3BvbnNlEj0KDnBvc3Rwcm9jZXNzb3JzGAEgAygLMiUuZGV2aWNl",
+            "b3BzLnYxLlBvc3Rwcm9jZXNzb3JTdGF0aXN0aWNzKvcCChFQb3N0cHJvY2Vz",
+            "c29yS2luZBIiCh5QT1NUUFJPQ0VTU09SX0tJTkRfVU5TUEVDSUZJRUQQABIe",
+            "ChpQT1NUUFJPQ0VTU09SX0tJTkRfVVBTQ0FMRRABEiMKH1BPU1RQUk9DRVNT",
+            "T1JfS0lORF9GQUNFX1JFU1RPUkUQAhIeChpQT1NUUFJPQ0VTU09SX0tJTkRf",
+            "U0hBUlBFThADEh4KGlBPU1RQUk9DRVNTT1JfS0lORF9ERU5PSVNFEAQSHAoY",
+            "UE9TVFBST0NFU1NPUl9LSU5EX0NPTE9SEAUSHQoZUE9TVFBST0NFU1NPUl9L",
+            "SU5EX1JFU0laRRAGEhsKF1BPU1RQUk9DRVNTT1JfS0lORF9DUk9QEAcSIAoc",
+            "UE9TVFBST0NFU1NPUl9LSU5EX1dBVEVSTUFSSxAIEh0KGVBPU1RQUk9DRVNT",
+            "T1JfS0lORF9TQUZFVFkQCRIeChpQT1NUUFJPQ0VTU09SX0tJTkRfQ09OVFJP",
+            "TBAKMoQJChVQb3N0cHJvY2Vzc2luZ1NlcnZpY2USZwoSTGlzdFBvc3Rwcm9j",
+            "ZXNzb3JzEicuZGV2aWNlb3BzLnYxLkxpc3RQb3N0cHJvY2Vzc29yc1JlcXVl",
+            "c3QaKC5kZXZpY2VvcHMudjEuTGlzdFBvc3Rwcm9jZXNzb3JzUmVzcG9uc2US",
+            "VwoMUHJvY2Vzc0ltYWdlEiEuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZVJl",
+            "cXVlc3QaIi5kZXZpY2VvcHMudjEuUHJvY2Vzc0ltYWdlUmVzcG9uc2UwARJa",
+            "Cg1Qcm9jZXNzSW1hZ2VzEiIuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZXNS",
+            "ZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZXNSZXNwb25zZTAB",
+            "ElQKC0NoZWNrU2FmZXR5EiAuZGV2aWNlb3BzLnYxLkNoZWNrU2FmZXR5UmVx",
+            "dWVzdBohLmRldmljZW9wcy52MS5DaGVja1NhZmV0eVJlc3BvbnNlMAESVQoM",
+            "Q3JlYXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLkNyZWF0ZVBvbGljeVJlcXVl",
+            "c3QaIi5kZXZpY2VvcHMudjEuQ3JlYXRlUG9saWN5UmVzcG9uc2USTAoJR2V0",
+            "UG9saWN5Eh4uZGV2aWNlb3BzLnYxLkdldFBvbGljeVJlcXVlc3QaHy5kZXZp",
+            "Y2VvcHMudjEuR2V0UG9saWN5UmVzcG9uc2USVQoMTGlzdFBvbGljaWVzEiEu",
+            "ZGV2aWNlb3BzLnYxLkxpc3RQb2xpY2llc1JlcXVlc3QaIi5kZXZpY2VvcHMu",
+            "djEuTGlzdFBvbGljaWVzUmVzcG9uc2USVQoMVXBkYXRlUG9saWN5EiEuZGV2",
+            "aWNlb3BzLnYxLlVwZGF0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEu",
+            "VXBkYXRlUG9saWN5UmVzcG9uc2USVQoMRGVsZXRlUG9saWN5EiEuZGV2aWNl",
+            "b3BzLnYxLkRlbGV0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuRGVs",
+            "ZXRlUG9saWN5UmVzcG9uc2USUQoKVGVzdFBvbGljeRIfLmRldmljZW9wcy52",
+            "MS5UZXN0UG9saWN5UmVxdWVzdBogLmRldmljZW9wcy52MS5UZXN0UG9saWN5",
+            "UmVzcG9uc2UwARJ1ChZCZW5jaG1hcmtQb3N0cHJvY2Vzc29yEisuZGV2aWNl",
+            "b3BzLnYxLkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXF1ZXN0GiwuZGV2aWNl",
+            "b3BzLnYxLkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXNwb25zZTABEoIBChtH",
+            "ZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3MSMC5kZXZpY2VvcHMudjEuR2V0",
+            "UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNzUmVxdWVzdBoxLmRldmljZW9wcy52",
+            "MS5HZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2",
+            "aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PostprocessorKind), typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.ResizeFit), typeof(global::DeviceOperations.V1.Anchor), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpscaleStep), global::DeviceOperations.V1.UpscaleStep.Parser, new[]{ "Factor", "ModelId", "TilePixels", "TileOverlapPixels" }, new[]{ "Factor", "TilePixels", "TileOverlapPixels" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceRestoreStep), global::DeviceOperations.V1.FaceRestoreStep.Parser, new[]{ "PostprocessorId", "Strength" }, new[]{ "Strength" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SharpenStep), global::DeviceOperations.V1.SharpenStep.Parser, new[]{ "Amount", "RadiusPixels", "Threshold" }, new[]{ "Amount", "RadiusPixels", "Threshold" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DenoiseStep), global::DeviceOperations.V1.DenoiseStep.Parser, new[]{ "Strength" }, new[]{ "Strength" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ColorStep), global::DeviceOperations.V1.ColorStep.Parser, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "AutoContrast" }, new[]{ "Brightness", "Contrast", "Saturation", "Gamma" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ResizeStep), global::DeviceOperations.V1.ResizeStep.Parser, new[]{ "Width", "Height", "Filter", "Fit" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CropStep), global::DeviceOperations.V1.CropStep.Parser, new[]{ "Left", "Top", "Width", "Height" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatermarkStep), global::DeviceOperations.V1.WatermarkStep.Parser, new[]{ "Text", "Image", "Anchor", "Opacity", "Scale", "MarginPixels" }, new[]{ "Mark", "Opacity", "Scale", "MarginPixels" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FormatStep), global::DeviceOperations.V1.FormatStep.Parser, new[]{ "Output" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyStep), global::DeviceOperations.V1.SafetyStep.Parser, new[]{ "PolicyId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Format", "Safety" }, new[]{ "Step" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Postprocessor), global::DeviceOperations.V1.Postprocessor.Parser, new[]{ "PostprocessorId", "Kind", "Description", "Ready", "Explanation", "ModelId", "Factors", "Limits" }, null, null, null, null),
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SafetyReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, },
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PostprocessorKind), }, null, new pbr::GeneratedClrTypeInfo[] {
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Postprocessor), global::DeviceOperations.V1.Postprocessor.Parser, new[]{ "PostprocessorId", "Kind", "Description", "Ready", "Explanation", "ModelId", "Factors", "Limits", "Architecture", "Benchmarks" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListPostprocessorsRequest), global::DeviceOperations.V1.ListPostprocessorsRequest.Parser, new[]{ "Kind", "ReadyOnly" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListPostprocessorsResponse), global::DeviceOperations.V1.ListPostprocessorsResponse.Parser, new[]{ "Postprocessors" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessRequest), global::DeviceOperations.V1.ProcessRequest.Parser, new[]{ "Image", "Steps", "Output", "Options", "DeviceId", "OmitImageData" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessResponse), global::DeviceOperations.V1.ProcessResponse.Parser, new[]{ "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessImageRequest), global::DeviceOperations.V1.ProcessImageRequest.Parser, new[]{ "Image", "Steps", "Output", "Options", "Delivery", "Placement", "Precision" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessImageResponse), global::DeviceOperations.V1.ProcessImageResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessingItem), global::DeviceOperations.V1.ProcessingItem.Parser, new[]{ "ItemId", "Image" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessBatchRequest), global::DeviceOperations.V1.ProcessBatchRequest.Parser, new[]{ "Items", "Steps", "Output", "Options", "DeviceId", "OmitImageData" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessBatchResponse), global::DeviceOperations.V1.ProcessBatchResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CheckSafetyRequest), global::DeviceOperations.V1.CheckSafetyRequest.Parser, new[]{ "Image", "PolicyId", "PolicyVersion" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CheckSafetyResponse), global::DeviceOperations.V1.CheckSafetyResponse.Parser, new[]{ "Verdict" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyRule), global::DeviceOperations.V1.SafetyRule.Parser, new[]{ "Category", "Threshold", "Action" }, new[]{ "Threshold" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyPolicy), global::DeviceOperations.V1.SafetyPolicy.Parser, new[]{ "PolicyId", "Version", "Description", "Rules", "ClassifierId", "CreateTime" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CreatePolicyRequest), global::DeviceOperations.V1.CreatePolicyRequest.Parser, new[]{ "Policy" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CreatePolicyResponse), global::DeviceOperations.V1.CreatePolicyResponse.Parser, new[]{ "Policy" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetPolicyRequest), global::DeviceOperations.V1.GetPolicyRequest.Parser, new[]{ "PolicyId", "Version" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetPolicyResponse), global::DeviceOperations.V1.GetPolicyResponse.Parser, new[]{ "Policy" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListPoliciesRequest), global::DeviceOperations.V1.ListPoliciesRequest.Parser, new[]{ "PageSize", "PageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListPoliciesResponse), global::DeviceOperations.V1.ListPoliciesResponse.Parser, new[]{ "Policies", "NextPageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdatePolicyRequest), global::DeviceOperations.V1.UpdatePolicyRequest.Parser, new[]{ "Policy", "ExpectedVersion" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdatePolicyResponse), global::DeviceOperations.V1.UpdatePolicyResponse.Parser, new[]{ "Policy" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeletePolicyRequest), global::DeviceOperations.V1.DeletePolicyRequest.Parser, new[]{ "PolicyId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeletePolicyResponse), global::DeviceOperations.V1.DeletePolicyResponse.Parser, null, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TestPolicyRequest), global::DeviceOperations.V1.TestPolicyRequest.Parser, new[]{ "PolicyId", "Policy", "Images" }, new[]{ "PolicySource" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TestPolicyResponse), global::DeviceOperations.V1.TestPolicyResponse.Parser, new[]{ "Verdicts" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorRequest), global::DeviceOperations.V1.BenchmarkPostprocessorRequest.Parser, new[]{ "PostprocessorId", "DeviceId", "InputPixels", "Runs", "Options" }, new[]{ "InputPixels", "Runs" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorResponse), global::DeviceOperations.V1.BenchmarkPostprocessorResponse.Parser, new[]{ "Event", "Result" }, new[]{ "Content" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorBenchmark), global::DeviceOperations.V1.PostprocessorBenchmark.Parser, new[]{ "PostprocessorId", "DeviceId", "Run", "MegapixelsPerSecond", "PeakMemory" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessImagesRequest), global::DeviceOperations.V1.ProcessImagesRequest.Parser, new[]{ "Items", "Steps", "Output", "Options", "Delivery", "Placement", "Precision" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessImagesResponse), global::DeviceOperations.V1.ProcessImagesResponse.Parser, new[]{ "Event" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorRequest), global::DeviceOperations.V1.BenchmarkPostprocessorRequest.Parser, new[]{ "PostprocessorId", "Placement", "InputPixels", "Runs", "Options", "Delivery" }, new[]{ "InputPixels", "Runs" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorResponse), global::DeviceOperations.V1.BenchmarkPostprocessorResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetPostprocessingStatisticsRequest), global::DeviceOperations.V1.GetPostprocessingStatisticsRequest.Parser, new[]{ "PostprocessorId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorStatistics), global::DeviceOperations.V1.PostprocessorStatistics.Parser, new[]{ "PostprocessorId", "Completed", "FailedCount", "CancelledCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetPostprocessingStatisticsResponse), global::DeviceOperations.V1.GetPostprocessingStatisticsResponse.Parser, new[]{ "Postprocessors" }, null, null, null, null)
@@ -272,4038 +174,18 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("POSTPROCESSOR_KIND_WATERMARK")] Watermark = 8,
     /// <summary>
-    /// Another file format.
-    /// </summary>
-    [pbr::OriginalName("POSTPROCESSOR_KIND_FORMAT")] Format = 9,
-    /// <summary>
     /// A safety verdict.
     /// </summary>
-    [pbr::OriginalName("POSTPROCESSOR_KIND_SAFETY")] Safety = 10,
-  }
-
-  /// <summary>
-  /// How pixels are computed at another size.
-  /// </summary>
-  public enum ResizeFilter {
+    [pbr::OriginalName("POSTPROCESSOR_KIND_SAFETY")] Safety = 9,
     /// <summary>
-    /// LANCZOS.
+    /// A control picture (pose, depth, normals).
     /// </summary>
-    [pbr::OriginalName("RESIZE_FILTER_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Lanczos, 3 lobes.
-    /// </summary>
-    [pbr::OriginalName("RESIZE_FILTER_LANCZOS")] Lanczos = 1,
-    /// <summary>
-    /// Bicubic.
-    /// </summary>
-    [pbr::OriginalName("RESIZE_FILTER_BICUBIC")] Bicubic = 2,
-    /// <summary>
-    /// Bilinear.
-    /// </summary>
-    [pbr::OriginalName("RESIZE_FILTER_BILINEAR")] Bilinear = 3,
-    /// <summary>
-    /// Nearest pixel.
-    /// </summary>
-    [pbr::OriginalName("RESIZE_FILTER_NEAREST")] Nearest = 4,
-  }
-
-  /// <summary>
-  /// What happens when the shape differs.
-  /// </summary>
-  public enum ResizeFit {
-    /// <summary>
-    /// STRETCH.
-    /// </summary>
-    [pbr::OriginalName("RESIZE_FIT_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Width and height exactly, distorting.
-    /// </summary>
-    [pbr::OriginalName("RESIZE_FIT_STRETCH")] Stretch = 1,
-    /// <summary>
-    /// As large as fits inside, keeping the shape.
-    /// </summary>
-    [pbr::OriginalName("RESIZE_FIT_CONTAIN")] Contain = 2,
-    /// <summary>
-    /// Fill, keeping the shape, centre cropped.
-    /// </summary>
-    [pbr::OriginalName("RESIZE_FIT_COVER")] Cover = 3,
-  }
-
-  /// <summary>
-  /// A place on a picture.
-  /// </summary>
-  public enum Anchor {
-    /// <summary>
-    /// BOTTOM_RIGHT.
-    /// </summary>
-    [pbr::OriginalName("ANCHOR_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// Top left.
-    /// </summary>
-    [pbr::OriginalName("ANCHOR_TOP_LEFT")] TopLeft = 1,
-    /// <summary>
-    /// Top right.
-    /// </summary>
-    [pbr::OriginalName("ANCHOR_TOP_RIGHT")] TopRight = 2,
-    /// <summary>
-    /// Bottom left.
-    /// </summary>
-    [pbr::OriginalName("ANCHOR_BOTTOM_LEFT")] BottomLeft = 3,
-    /// <summary>
-    /// Bottom right.
-    /// </summary>
-    [pbr::OriginalName("ANCHOR_BOTTOM_RIGHT")] BottomRight = 4,
-    /// <summary>
-    /// Centre.
-    /// </summary>
-    [pbr::OriginalName("ANCHOR_CENTER")] Center = 5,
-    /// <summary>
-    /// Repeated over the whole picture.
-    /// </summary>
-    [pbr::OriginalName("ANCHOR_TILED")] Tiled = 6,
+    [pbr::OriginalName("POSTPROCESSOR_KIND_CONTROL")] Control = 10,
   }
 
   #endregion
 
   #region Messages
-  /// <summary>
-  /// Enlarge with a network, in tiles.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class UpscaleStep : pb::IMessage<UpscaleStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<UpscaleStep> _parser = new pb::MessageParser<UpscaleStep>(() => new UpscaleStep());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<UpscaleStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[0]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpscaleStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpscaleStep(UpscaleStep other) : this() {
-      _hasBits0 = other._hasBits0;
-      factor_ = other.factor_;
-      modelId_ = other.modelId_;
-      tilePixels_ = other.tilePixels_;
-      tileOverlapPixels_ = other.tileOverlapPixels_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpscaleStep Clone() {
-      return new UpscaleStep(this);
-    }
-
-    /// <summary>Field number for the "factor" field.</summary>
-    public const int FactorFieldNumber = 1;
-    private readonly static uint FactorDefaultValue = 0;
-
-    private uint factor_;
-    /// <summary>
-    /// Enlargement. Range: 2 to 4, multiples of 2. Default: 4.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Factor {
-      get { if ((_hasBits0 & 1) != 0) { return factor_; } else { return FactorDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        factor_ = value;
-      }
-    }
-    /// <summary>Gets whether the "factor" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasFactor {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "factor" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearFactor() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 2;
-    private string modelId_ = "";
-    /// <summary>
-    /// A model of type UPSCALER; empty means the best installed for the factor.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "tile_pixels" field.</summary>
-    public const int TilePixelsFieldNumber = 3;
-    private readonly static uint TilePixelsDefaultValue = 0;
-
-    private uint tilePixels_;
-    /// <summary>
-    /// Tile edge in pixels of the input; 0 lets the server choose by memory. Range: 0 to
-    /// 2048, multiples of 8. Default: 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint TilePixels {
-      get { if ((_hasBits0 & 2) != 0) { return tilePixels_; } else { return TilePixelsDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        tilePixels_ = value;
-      }
-    }
-    /// <summary>Gets whether the "tile_pixels" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasTilePixels {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "tile_pixels" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearTilePixels() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "tile_overlap_pixels" field.</summary>
-    public const int TileOverlapPixelsFieldNumber = 4;
-    private readonly static uint TileOverlapPixelsDefaultValue = 0;
-
-    private uint tileOverlapPixels_;
-    /// <summary>
-    /// Overlap of tiles in pixels, less than half a tile. Range: 0 to 256. Default: 16.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint TileOverlapPixels {
-      get { if ((_hasBits0 & 4) != 0) { return tileOverlapPixels_; } else { return TileOverlapPixelsDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        tileOverlapPixels_ = value;
-      }
-    }
-    /// <summary>Gets whether the "tile_overlap_pixels" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasTileOverlapPixels {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "tile_overlap_pixels" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearTileOverlapPixels() {
-      _hasBits0 &= ~4;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as UpscaleStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(UpscaleStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Factor != other.Factor) return false;
-      if (ModelId != other.ModelId) return false;
-      if (TilePixels != other.TilePixels) return false;
-      if (TileOverlapPixels != other.TileOverlapPixels) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasFactor) hash ^= Factor.GetHashCode();
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (HasTilePixels) hash ^= TilePixels.GetHashCode();
-      if (HasTileOverlapPixels) hash ^= TileOverlapPixels.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasFactor) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(Factor);
-      }
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(ModelId);
-      }
-      if (HasTilePixels) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(TilePixels);
-      }
-      if (HasTileOverlapPixels) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(TileOverlapPixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasFactor) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(Factor);
-      }
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(ModelId);
-      }
-      if (HasTilePixels) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(TilePixels);
-      }
-      if (HasTileOverlapPixels) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(TileOverlapPixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasFactor) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Factor);
-      }
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (HasTilePixels) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(TilePixels);
-      }
-      if (HasTileOverlapPixels) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(TileOverlapPixels);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(UpscaleStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.HasFactor) {
-        Factor = other.Factor;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.HasTilePixels) {
-        TilePixels = other.TilePixels;
-      }
-      if (other.HasTileOverlapPixels) {
-        TileOverlapPixels = other.TileOverlapPixels;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Factor = input.ReadUInt32();
-            break;
-          }
-          case 18: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 24: {
-            TilePixels = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            TileOverlapPixels = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Factor = input.ReadUInt32();
-            break;
-          }
-          case 18: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 24: {
-            TilePixels = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            TileOverlapPixels = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Redraw faces.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class FaceRestoreStep : pb::IMessage<FaceRestoreStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<FaceRestoreStep> _parser = new pb::MessageParser<FaceRestoreStep>(() => new FaceRestoreStep());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<FaceRestoreStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[1]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FaceRestoreStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FaceRestoreStep(FaceRestoreStep other) : this() {
-      _hasBits0 = other._hasBits0;
-      postprocessorId_ = other.postprocessorId_;
-      strength_ = other.strength_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FaceRestoreStep Clone() {
-      return new FaceRestoreStep(this);
-    }
-
-    /// <summary>Field number for the "postprocessor_id" field.</summary>
-    public const int PostprocessorIdFieldNumber = 1;
-    private string postprocessorId_ = "";
-    /// <summary>
-    /// The restorer; empty means the best installed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PostprocessorId {
-      get { return postprocessorId_; }
-      set {
-        postprocessorId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "strength" field.</summary>
-    public const int StrengthFieldNumber = 2;
-    private readonly static double StrengthDefaultValue = 0D;
-
-    private double strength_;
-    /// <summary>
-    /// Blend of the restored face. Range: 0 to 1. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Strength {
-      get { if ((_hasBits0 & 1) != 0) { return strength_; } else { return StrengthDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        strength_ = value;
-      }
-    }
-    /// <summary>Gets whether the "strength" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasStrength {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "strength" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearStrength() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as FaceRestoreStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(FaceRestoreStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PostprocessorId != other.PostprocessorId) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
-      if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (PostprocessorId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PostprocessorId);
-      }
-      if (HasStrength) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Strength);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (PostprocessorId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PostprocessorId);
-      }
-      if (HasStrength) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Strength);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (PostprocessorId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
-      }
-      if (HasStrength) {
-        size += 1 + 8;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(FaceRestoreStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.PostprocessorId.Length != 0) {
-        PostprocessorId = other.PostprocessorId;
-      }
-      if (other.HasStrength) {
-        Strength = other.Strength;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            PostprocessorId = input.ReadString();
-            break;
-          }
-          case 17: {
-            Strength = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            PostprocessorId = input.ReadString();
-            break;
-          }
-          case 17: {
-            Strength = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Unsharp mask.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SharpenStep : pb::IMessage<SharpenStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SharpenStep> _parser = new pb::MessageParser<SharpenStep>(() => new SharpenStep());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SharpenStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[2]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SharpenStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SharpenStep(SharpenStep other) : this() {
-      _hasBits0 = other._hasBits0;
-      amount_ = other.amount_;
-      radiusPixels_ = other.radiusPixels_;
-      threshold_ = other.threshold_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SharpenStep Clone() {
-      return new SharpenStep(this);
-    }
-
-    /// <summary>Field number for the "amount" field.</summary>
-    public const int AmountFieldNumber = 1;
-    private readonly static double AmountDefaultValue = 0D;
-
-    private double amount_;
-    /// <summary>
-    /// Strength. Range: 0 to 5. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Amount {
-      get { if ((_hasBits0 & 1) != 0) { return amount_; } else { return AmountDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        amount_ = value;
-      }
-    }
-    /// <summary>Gets whether the "amount" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasAmount {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "amount" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearAmount() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "radius_pixels" field.</summary>
-    public const int RadiusPixelsFieldNumber = 2;
-    private readonly static double RadiusPixelsDefaultValue = 0D;
-
-    private double radiusPixels_;
-    /// <summary>
-    /// Radius in pixels. Range: 0.1 to 50. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double RadiusPixels {
-      get { if ((_hasBits0 & 2) != 0) { return radiusPixels_; } else { return RadiusPixelsDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        radiusPixels_ = value;
-      }
-    }
-    /// <summary>Gets whether the "radius_pixels" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasRadiusPixels {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "radius_pixels" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearRadiusPixels() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "threshold" field.</summary>
-    public const int ThresholdFieldNumber = 3;
-    private readonly static uint ThresholdDefaultValue = 0;
-
-    private uint threshold_;
-    /// <summary>
-    /// Least difference of 8-bit levels that is sharpened. Range: 0 to 255. Default: 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Threshold {
-      get { if ((_hasBits0 & 4) != 0) { return threshold_; } else { return ThresholdDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        threshold_ = value;
-      }
-    }
-    /// <summary>Gets whether the "threshold" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasThreshold {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "threshold" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearThreshold() {
-      _hasBits0 &= ~4;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SharpenStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SharpenStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Amount, other.Amount)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(RadiusPixels, other.RadiusPixels)) return false;
-      if (Threshold != other.Threshold) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasAmount) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Amount);
-      if (HasRadiusPixels) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(RadiusPixels);
-      if (HasThreshold) hash ^= Threshold.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasAmount) {
-        output.WriteRawTag(9);
-        output.WriteDouble(Amount);
-      }
-      if (HasRadiusPixels) {
-        output.WriteRawTag(17);
-        output.WriteDouble(RadiusPixels);
-      }
-      if (HasThreshold) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Threshold);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasAmount) {
-        output.WriteRawTag(9);
-        output.WriteDouble(Amount);
-      }
-      if (HasRadiusPixels) {
-        output.WriteRawTag(17);
-        output.WriteDouble(RadiusPixels);
-      }
-      if (HasThreshold) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Threshold);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasAmount) {
-        size += 1 + 8;
-      }
-      if (HasRadiusPixels) {
-        size += 1 + 8;
-      }
-      if (HasThreshold) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Threshold);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SharpenStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.HasAmount) {
-        Amount = other.Amount;
-      }
-      if (other.HasRadiusPixels) {
-        RadiusPixels = other.RadiusPixels;
-      }
-      if (other.HasThreshold) {
-        Threshold = other.Threshold;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 9: {
-            Amount = input.ReadDouble();
-            break;
-          }
-          case 17: {
-            RadiusPixels = input.ReadDouble();
-            break;
-          }
-          case 24: {
-            Threshold = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 9: {
-            Amount = input.ReadDouble();
-            break;
-          }
-          case 17: {
-            RadiusPixels = input.ReadDouble();
-            break;
-          }
-          case 24: {
-            Threshold = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Smooth noise, keep edges.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DenoiseStep : pb::IMessage<DenoiseStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DenoiseStep> _parser = new pb::MessageParser<DenoiseStep>(() => new DenoiseStep());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DenoiseStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[3]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DenoiseStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DenoiseStep(DenoiseStep other) : this() {
-      _hasBits0 = other._hasBits0;
-      strength_ = other.strength_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DenoiseStep Clone() {
-      return new DenoiseStep(this);
-    }
-
-    /// <summary>Field number for the "strength" field.</summary>
-    public const int StrengthFieldNumber = 1;
-    private readonly static double StrengthDefaultValue = 0D;
-
-    private double strength_;
-    /// <summary>
-    /// Strength. Range: 0 to 1. Default: 0.5.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Strength {
-      get { if ((_hasBits0 & 1) != 0) { return strength_; } else { return StrengthDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        strength_ = value;
-      }
-    }
-    /// <summary>Gets whether the "strength" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasStrength {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "strength" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearStrength() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DenoiseStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DenoiseStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasStrength) {
-        output.WriteRawTag(9);
-        output.WriteDouble(Strength);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasStrength) {
-        output.WriteRawTag(9);
-        output.WriteDouble(Strength);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasStrength) {
-        size += 1 + 8;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DenoiseStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.HasStrength) {
-        Strength = other.Strength;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 9: {
-            Strength = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 9: {
-            Strength = input.ReadDouble();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Colour and tone. 1 leaves a property as it is.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ColorStep : pb::IMessage<ColorStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ColorStep> _parser = new pb::MessageParser<ColorStep>(() => new ColorStep());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ColorStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[4]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ColorStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ColorStep(ColorStep other) : this() {
-      _hasBits0 = other._hasBits0;
-      brightness_ = other.brightness_;
-      contrast_ = other.contrast_;
-      saturation_ = other.saturation_;
-      gamma_ = other.gamma_;
-      autoContrast_ = other.autoContrast_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ColorStep Clone() {
-      return new ColorStep(this);
-    }
-
-    /// <summary>Field number for the "brightness" field.</summary>
-    public const int BrightnessFieldNumber = 1;
-    private readonly static double BrightnessDefaultValue = 0D;
-
-    private double brightness_;
-    /// <summary>
-    /// Range: 0 to 4. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Brightness {
-      get { if ((_hasBits0 & 1) != 0) { return brightness_; } else { return BrightnessDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        brightness_ = value;
-      }
-    }
-    /// <summary>Gets whether the "brightness" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasBrightness {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "brightness" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearBrightness() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "contrast" field.</summary>
-    public const int ContrastFieldNumber = 2;
-    private readonly static double ContrastDefaultValue = 0D;
-
-    private double contrast_;
-    /// <summary>
-    /// Range: 0 to 4. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Contrast {
-      get { if ((_hasBits0 & 2) != 0) { return contrast_; } else { return ContrastDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        contrast_ = value;
-      }
-    }
-    /// <summary>Gets whether the "contrast" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasContrast {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "contrast" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContrast() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "saturation" field.</summary>
-    public const int SaturationFieldNumber = 3;
-    private readonly static double SaturationDefaultValue = 0D;
-
-    private double saturation_;
-    /// <summary>
-    /// Range: 0 to 4. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Saturation {
-      get { if ((_hasBits0 & 4) != 0) { return saturation_; } else { return SaturationDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        saturation_ = value;
-      }
-    }
-    /// <summary>Gets whether the "saturation" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasSaturation {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "saturation" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearSaturation() {
-      _hasBits0 &= ~4;
-    }
-
-    /// <summary>Field number for the "gamma" field.</summary>
-    public const int GammaFieldNumber = 4;
-    private readonly static double GammaDefaultValue = 0D;
-
-    private double gamma_;
-    /// <summary>
-    /// Range: 0.1 to 10. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Gamma {
-      get { if ((_hasBits0 & 8) != 0) { return gamma_; } else { return GammaDefaultValue; } }
-      set {
-        _hasBits0 |= 8;
-        gamma_ = value;
-      }
-    }
-    /// <summary>Gets whether the "gamma" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasGamma {
-      get { return (_hasBits0 & 8) != 0; }
-    }
-    /// <summary>Clears the value of the "gamma" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearGamma() {
-      _hasBits0 &= ~8;
-    }
-
-    /// <summary>Field number for the "auto_contrast" field.</summary>
-    public const int AutoContrastFieldNumber = 5;
-    private bool autoContrast_;
-    /// <summary>
-    /// Stretch levels so that the darkest and brightest 0.5 % clip.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool AutoContrast {
-      get { return autoContrast_; }
-      set {
-        autoContrast_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ColorStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ColorStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Brightness, other.Brightness)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Contrast, other.Contrast)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Saturation, other.Saturation)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Gamma, other.Gamma)) return false;
-      if (AutoContrast != other.AutoContrast) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasBrightness) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Brightness);
-      if (HasContrast) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Contrast);
-      if (HasSaturation) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Saturation);
-      if (HasGamma) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Gamma);
-      if (AutoContrast != false) hash ^= AutoContrast.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasBrightness) {
-        output.WriteRawTag(9);
-        output.WriteDouble(Brightness);
-      }
-      if (HasContrast) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Contrast);
-      }
-      if (HasSaturation) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Saturation);
-      }
-      if (HasGamma) {
-        output.WriteRawTag(33);
-        output.WriteDouble(Gamma);
-      }
-      if (AutoContrast != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(AutoContrast);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasBrightness) {
-        output.WriteRawTag(9);
-        output.WriteDouble(Brightness);
-      }
-      if (HasContrast) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Contrast);
-      }
-      if (HasSaturation) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Saturation);
-      }
-      if (HasGamma) {
-        output.WriteRawTag(33);
-        output.WriteDouble(Gamma);
-      }
-      if (AutoContrast != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(AutoContrast);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasBrightness) {
-        size += 1 + 8;
-      }
-      if (HasContrast) {
-        size += 1 + 8;
-      }
-      if (HasSaturation) {
-        size += 1 + 8;
-      }
-      if (HasGamma) {
-        size += 1 + 8;
-      }
-      if (AutoContrast != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ColorStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.HasBrightness) {
-        Brightness = other.Brightness;
-      }
-      if (other.HasContrast) {
-        Contrast = other.Contrast;
-      }
-      if (other.HasSaturation) {
-        Saturation = other.Saturation;
-      }
-      if (other.HasGamma) {
-        Gamma = other.Gamma;
-      }
-      if (other.AutoContrast != false) {
-        AutoContrast = other.AutoContrast;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 9: {
-            Brightness = input.ReadDouble();
-            break;
-          }
-          case 17: {
-            Contrast = input.ReadDouble();
-            break;
-          }
-          case 25: {
-            Saturation = input.ReadDouble();
-            break;
-          }
-          case 33: {
-            Gamma = input.ReadDouble();
-            break;
-          }
-          case 40: {
-            AutoContrast = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 9: {
-            Brightness = input.ReadDouble();
-            break;
-          }
-          case 17: {
-            Contrast = input.ReadDouble();
-            break;
-          }
-          case 25: {
-            Saturation = input.ReadDouble();
-            break;
-          }
-          case 33: {
-            Gamma = input.ReadDouble();
-            break;
-          }
-          case 40: {
-            AutoContrast = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Another size.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ResizeStep : pb::IMessage<ResizeStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ResizeStep> _parser = new pb::MessageParser<ResizeStep>(() => new ResizeStep());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ResizeStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[5]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ResizeStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ResizeStep(ResizeStep other) : this() {
-      width_ = other.width_;
-      height_ = other.height_;
-      filter_ = other.filter_;
-      fit_ = other.fit_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ResizeStep Clone() {
-      return new ResizeStep(this);
-    }
-
-    /// <summary>Field number for the "width" field.</summary>
-    public const int WidthFieldNumber = 1;
-    private uint width_;
-    /// <summary>
-    /// Range: 1 to 16384.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Width {
-      get { return width_; }
-      set {
-        width_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "height" field.</summary>
-    public const int HeightFieldNumber = 2;
-    private uint height_;
-    /// <summary>
-    /// Range: 1 to 16384.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Height {
-      get { return height_; }
-      set {
-        height_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "filter" field.</summary>
-    public const int FilterFieldNumber = 3;
-    private global::DeviceOperations.V1.ResizeFilter filter_ = global::DeviceOperations.V1.ResizeFilter.Unspecified;
-    /// <summary>
-    /// Default: LANCZOS.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ResizeFilter Filter {
-      get { return filter_; }
-      set {
-        filter_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "fit" field.</summary>
-    public const int FitFieldNumber = 4;
-    private global::DeviceOperations.V1.ResizeFit fit_ = global::DeviceOperations.V1.ResizeFit.Unspecified;
-    /// <summary>
-    /// Default: STRETCH.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ResizeFit Fit {
-      get { return fit_; }
-      set {
-        fit_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ResizeStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ResizeStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Width != other.Width) return false;
-      if (Height != other.Height) return false;
-      if (Filter != other.Filter) return false;
-      if (Fit != other.Fit) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Width != 0) hash ^= Width.GetHashCode();
-      if (Height != 0) hash ^= Height.GetHashCode();
-      if (Filter != global::DeviceOperations.V1.ResizeFilter.Unspecified) hash ^= Filter.GetHashCode();
-      if (Fit != global::DeviceOperations.V1.ResizeFit.Unspecified) hash ^= Fit.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Width != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(Width);
-      }
-      if (Height != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Height);
-      }
-      if (Filter != global::DeviceOperations.V1.ResizeFilter.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) Filter);
-      }
-      if (Fit != global::DeviceOperations.V1.ResizeFit.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) Fit);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Width != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(Width);
-      }
-      if (Height != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Height);
-      }
-      if (Filter != global::DeviceOperations.V1.ResizeFilter.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) Filter);
-      }
-      if (Fit != global::DeviceOperations.V1.ResizeFit.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) Fit);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Width != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Width);
-      }
-      if (Height != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Height);
-      }
-      if (Filter != global::DeviceOperations.V1.ResizeFilter.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Filter);
-      }
-      if (Fit != global::DeviceOperations.V1.ResizeFit.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Fit);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ResizeStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Width != 0) {
-        Width = other.Width;
-      }
-      if (other.Height != 0) {
-        Height = other.Height;
-      }
-      if (other.Filter != global::DeviceOperations.V1.ResizeFilter.Unspecified) {
-        Filter = other.Filter;
-      }
-      if (other.Fit != global::DeviceOperations.V1.ResizeFit.Unspecified) {
-        Fit = other.Fit;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Height = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            Filter = (global::DeviceOperations.V1.ResizeFilter) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            Fit = (global::DeviceOperations.V1.ResizeFit) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Height = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            Filter = (global::DeviceOperations.V1.ResizeFilter) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            Fit = (global::DeviceOperations.V1.ResizeFit) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A part of the picture. It must lie inside.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CropStep : pb::IMessage<CropStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CropStep> _parser = new pb::MessageParser<CropStep>(() => new CropStep());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CropStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[6]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CropStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CropStep(CropStep other) : this() {
-      left_ = other.left_;
-      top_ = other.top_;
-      width_ = other.width_;
-      height_ = other.height_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CropStep Clone() {
-      return new CropStep(this);
-    }
-
-    /// <summary>Field number for the "left" field.</summary>
-    public const int LeftFieldNumber = 1;
-    private uint left_;
-    /// <summary>
-    /// Left edge in pixels.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Left {
-      get { return left_; }
-      set {
-        left_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "top" field.</summary>
-    public const int TopFieldNumber = 2;
-    private uint top_;
-    /// <summary>
-    /// Upper edge in pixels.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Top {
-      get { return top_; }
-      set {
-        top_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "width" field.</summary>
-    public const int WidthFieldNumber = 3;
-    private uint width_;
-    /// <summary>
-    /// Range: 1 to 16384.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Width {
-      get { return width_; }
-      set {
-        width_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "height" field.</summary>
-    public const int HeightFieldNumber = 4;
-    private uint height_;
-    /// <summary>
-    /// Range: 1 to 16384.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Height {
-      get { return height_; }
-      set {
-        height_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CropStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CropStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Left != other.Left) return false;
-      if (Top != other.Top) return false;
-      if (Width != other.Width) return false;
-      if (Height != other.Height) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Left != 0) hash ^= Left.GetHashCode();
-      if (Top != 0) hash ^= Top.GetHashCode();
-      if (Width != 0) hash ^= Width.GetHashCode();
-      if (Height != 0) hash ^= Height.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Left != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(Left);
-      }
-      if (Top != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Top);
-      }
-      if (Width != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Width);
-      }
-      if (Height != 0) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(Height);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Left != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(Left);
-      }
-      if (Top != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Top);
-      }
-      if (Width != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Width);
-      }
-      if (Height != 0) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(Height);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Left != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Left);
-      }
-      if (Top != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Top);
-      }
-      if (Width != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Width);
-      }
-      if (Height != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Height);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CropStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Left != 0) {
-        Left = other.Left;
-      }
-      if (other.Top != 0) {
-        Top = other.Top;
-      }
-      if (other.Width != 0) {
-        Width = other.Width;
-      }
-      if (other.Height != 0) {
-        Height = other.Height;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Left = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Top = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            Height = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Left = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Top = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            Height = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A visible mark on top.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WatermarkStep : pb::IMessage<WatermarkStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<WatermarkStep> _parser = new pb::MessageParser<WatermarkStep>(() => new WatermarkStep());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WatermarkStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[7]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatermarkStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatermarkStep(WatermarkStep other) : this() {
-      _hasBits0 = other._hasBits0;
-      anchor_ = other.anchor_;
-      opacity_ = other.opacity_;
-      scale_ = other.scale_;
-      marginPixels_ = other.marginPixels_;
-      switch (other.MarkCase) {
-        case MarkOneofCase.Text:
-          Text = other.Text;
-          break;
-        case MarkOneofCase.Image:
-          Image = other.Image.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatermarkStep Clone() {
-      return new WatermarkStep(this);
-    }
-
-    /// <summary>Field number for the "text" field.</summary>
-    public const int TextFieldNumber = 1;
-    /// <summary>
-    /// Text in the built-in font. At most 200 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Text {
-      get { return HasText ? (string) mark_ : ""; }
-      set {
-        mark_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        markCase_ = MarkOneofCase.Text;
-      }
-    }
-    /// <summary>Gets whether the "text" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasText {
-      get { return markCase_ == MarkOneofCase.Text; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "text" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearText() {
-      if (HasText) {
-        ClearMark();
-      }
-    }
-
-    /// <summary>Field number for the "image" field.</summary>
-    public const int ImageFieldNumber = 2;
-    /// <summary>
-    /// A picture; its alpha is used.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
-      get { return markCase_ == MarkOneofCase.Image ? (global::DeviceOperations.V1.ImageSource) mark_ : null; }
-      set {
-        mark_ = value;
-        markCase_ = value == null ? MarkOneofCase.None : MarkOneofCase.Image;
-      }
-    }
-
-    /// <summary>Field number for the "anchor" field.</summary>
-    public const int AnchorFieldNumber = 3;
-    private global::DeviceOperations.V1.Anchor anchor_ = global::DeviceOperations.V1.Anchor.Unspecified;
-    /// <summary>
-    /// Default: BOTTOM_RIGHT.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Anchor Anchor {
-      get { return anchor_; }
-      set {
-        anchor_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "opacity" field.</summary>
-    public const int OpacityFieldNumber = 4;
-    private readonly static double OpacityDefaultValue = 0D;
-
-    private double opacity_;
-    /// <summary>
-    /// Range: 0 to 1. Default: 0.5.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Opacity {
-      get { if ((_hasBits0 & 1) != 0) { return opacity_; } else { return OpacityDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        opacity_ = value;
-      }
-    }
-    /// <summary>Gets whether the "opacity" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasOpacity {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "opacity" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearOpacity() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "scale" field.</summary>
-    public const int ScaleFieldNumber = 5;
-    private readonly static double ScaleDefaultValue = 0D;
-
-    private double scale_;
-    /// <summary>
-    /// Height of the mark as a share of the picture's. Range: 0.01 to 1. Default: 0.05.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Scale {
-      get { if ((_hasBits0 & 2) != 0) { return scale_; } else { return ScaleDefaultValue; } }
-      set {
-        _hasBits0 |= 2;
-        scale_ = value;
-      }
-    }
-    /// <summary>Gets whether the "scale" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasScale {
-      get { return (_hasBits0 & 2) != 0; }
-    }
-    /// <summary>Clears the value of the "scale" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearScale() {
-      _hasBits0 &= ~2;
-    }
-
-    /// <summary>Field number for the "margin_pixels" field.</summary>
-    public const int MarginPixelsFieldNumber = 6;
-    private readonly static uint MarginPixelsDefaultValue = 0;
-
-    private uint marginPixels_;
-    /// <summary>
-    /// Distance from the edge in pixels. Range: 0 to 1024. Default: 16.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint MarginPixels {
-      get { if ((_hasBits0 & 4) != 0) { return marginPixels_; } else { return MarginPixelsDefaultValue; } }
-      set {
-        _hasBits0 |= 4;
-        marginPixels_ = value;
-      }
-    }
-    /// <summary>Gets whether the "margin_pixels" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasMarginPixels {
-      get { return (_hasBits0 & 4) != 0; }
-    }
-    /// <summary>Clears the value of the "margin_pixels" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearMarginPixels() {
-      _hasBits0 &= ~4;
-    }
-
-    private object mark_;
-    /// <summary>Enum of possible cases for the "mark" oneof.</summary>
-    public enum MarkOneofCase {
-      None = 0,
-      Text = 1,
-      Image = 2,
-    }
-    private MarkOneofCase markCase_ = MarkOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public MarkOneofCase MarkCase {
-      get { return markCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearMark() {
-      markCase_ = MarkOneofCase.None;
-      mark_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as WatermarkStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WatermarkStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Text != other.Text) return false;
-      if (!object.Equals(Image, other.Image)) return false;
-      if (Anchor != other.Anchor) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Opacity, other.Opacity)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Scale, other.Scale)) return false;
-      if (MarginPixels != other.MarginPixels) return false;
-      if (MarkCase != other.MarkCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasText) hash ^= Text.GetHashCode();
-      if (markCase_ == MarkOneofCase.Image) hash ^= Image.GetHashCode();
-      if (Anchor != global::DeviceOperations.V1.Anchor.Unspecified) hash ^= Anchor.GetHashCode();
-      if (HasOpacity) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Opacity);
-      if (HasScale) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Scale);
-      if (HasMarginPixels) hash ^= MarginPixels.GetHashCode();
-      hash ^= (int) markCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasText) {
-        output.WriteRawTag(10);
-        output.WriteString(Text);
-      }
-      if (markCase_ == MarkOneofCase.Image) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Image);
-      }
-      if (Anchor != global::DeviceOperations.V1.Anchor.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) Anchor);
-      }
-      if (HasOpacity) {
-        output.WriteRawTag(33);
-        output.WriteDouble(Opacity);
-      }
-      if (HasScale) {
-        output.WriteRawTag(41);
-        output.WriteDouble(Scale);
-      }
-      if (HasMarginPixels) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(MarginPixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasText) {
-        output.WriteRawTag(10);
-        output.WriteString(Text);
-      }
-      if (markCase_ == MarkOneofCase.Image) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Image);
-      }
-      if (Anchor != global::DeviceOperations.V1.Anchor.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) Anchor);
-      }
-      if (HasOpacity) {
-        output.WriteRawTag(33);
-        output.WriteDouble(Opacity);
-      }
-      if (HasScale) {
-        output.WriteRawTag(41);
-        output.WriteDouble(Scale);
-      }
-      if (HasMarginPixels) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(MarginPixels);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasText) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Text);
-      }
-      if (markCase_ == MarkOneofCase.Image) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
-      }
-      if (Anchor != global::DeviceOperations.V1.Anchor.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Anchor);
-      }
-      if (HasOpacity) {
-        size += 1 + 8;
-      }
-      if (HasScale) {
-        size += 1 + 8;
-      }
-      if (HasMarginPixels) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(MarginPixels);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WatermarkStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Anchor != global::DeviceOperations.V1.Anchor.Unspecified) {
-        Anchor = other.Anchor;
-      }
-      if (other.HasOpacity) {
-        Opacity = other.Opacity;
-      }
-      if (other.HasScale) {
-        Scale = other.Scale;
-      }
-      if (other.HasMarginPixels) {
-        MarginPixels = other.MarginPixels;
-      }
-      switch (other.MarkCase) {
-        case MarkOneofCase.Text:
-          Text = other.Text;
-          break;
-        case MarkOneofCase.Image:
-          if (Image == null) {
-            Image = new global::DeviceOperations.V1.ImageSource();
-          }
-          Image.MergeFrom(other.Image);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Text = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.ImageSource subBuilder = new global::DeviceOperations.V1.ImageSource();
-            if (markCase_ == MarkOneofCase.Image) {
-              subBuilder.MergeFrom(Image);
-            }
-            input.ReadMessage(subBuilder);
-            Image = subBuilder;
-            break;
-          }
-          case 24: {
-            Anchor = (global::DeviceOperations.V1.Anchor) input.ReadEnum();
-            break;
-          }
-          case 33: {
-            Opacity = input.ReadDouble();
-            break;
-          }
-          case 41: {
-            Scale = input.ReadDouble();
-            break;
-          }
-          case 48: {
-            MarginPixels = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Text = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.ImageSource subBuilder = new global::DeviceOperations.V1.ImageSource();
-            if (markCase_ == MarkOneofCase.Image) {
-              subBuilder.MergeFrom(Image);
-            }
-            input.ReadMessage(subBuilder);
-            Image = subBuilder;
-            break;
-          }
-          case 24: {
-            Anchor = (global::DeviceOperations.V1.Anchor) input.ReadEnum();
-            break;
-          }
-          case 33: {
-            Opacity = input.ReadDouble();
-            break;
-          }
-          case 41: {
-            Scale = input.ReadDouble();
-            break;
-          }
-          case 48: {
-            MarginPixels = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Another file format; last step of a chain.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class FormatStep : pb::IMessage<FormatStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<FormatStep> _parser = new pb::MessageParser<FormatStep>(() => new FormatStep());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<FormatStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[8]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FormatStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FormatStep(FormatStep other) : this() {
-      output_ = other.output_ != null ? other.output_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FormatStep Clone() {
-      return new FormatStep(this);
-    }
-
-    /// <summary>Field number for the "output" field.</summary>
-    public const int OutputFieldNumber = 1;
-    private global::DeviceOperations.V1.OutputSettings output_;
-    /// <summary>
-    /// The encoding.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.OutputSettings Output {
-      get { return output_; }
-      set {
-        output_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as FormatStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(FormatStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Output, other.Output)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (output_ != null) hash ^= Output.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (output_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Output);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (output_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Output);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (output_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Output);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(FormatStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.output_ != null) {
-        if (output_ == null) {
-          Output = new global::DeviceOperations.V1.OutputSettings();
-        }
-        Output.MergeFrom(other.Output);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (output_ == null) {
-              Output = new global::DeviceOperations.V1.OutputSettings();
-            }
-            input.ReadMessage(Output);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (output_ == null) {
-              Output = new global::DeviceOperations.V1.OutputSettings();
-            }
-            input.ReadMessage(Output);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A safety verdict on the picture at this point of the chain; does what the policy says.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SafetyStep : pb::IMessage<SafetyStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SafetyStep> _parser = new pb::MessageParser<SafetyStep>(() => new SafetyStep());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SafetyStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[9]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyStep(SafetyStep other) : this() {
-      policyId_ = other.policyId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyStep Clone() {
-      return new SafetyStep(this);
-    }
-
-    /// <summary>Field number for the "policy_id" field.</summary>
-    public const int PolicyIdFieldNumber = 1;
-    private string policyId_ = "";
-    /// <summary>
-    /// The policy; empty means the configured default.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PolicyId {
-      get { return policyId_; }
-      set {
-        policyId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SafetyStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SafetyStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PolicyId != other.PolicyId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (PolicyId.Length != 0) hash ^= PolicyId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (PolicyId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PolicyId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SafetyStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.PolicyId.Length != 0) {
-        PolicyId = other.PolicyId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One step of a chain.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PostprocessingStep : pb::IMessage<PostprocessingStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<PostprocessingStep> _parser = new pb::MessageParser<PostprocessingStep>(() => new PostprocessingStep());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PostprocessingStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[10]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessingStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessingStep(PostprocessingStep other) : this() {
-      switch (other.StepCase) {
-        case StepOneofCase.Upscale:
-          Upscale = other.Upscale.Clone();
-          break;
-        case StepOneofCase.FaceRestore:
-          FaceRestore = other.FaceRestore.Clone();
-          break;
-        case StepOneofCase.Sharpen:
-          Sharpen = other.Sharpen.Clone();
-          break;
-        case StepOneofCase.Denoise:
-          Denoise = other.Denoise.Clone();
-          break;
-        case StepOneofCase.Color:
-          Color = other.Color.Clone();
-          break;
-        case StepOneofCase.Resize:
-          Resize = other.Resize.Clone();
-          break;
-        case StepOneofCase.Crop:
-          Crop = other.Crop.Clone();
-          break;
-        case StepOneofCase.Watermark:
-          Watermark = other.Watermark.Clone();
-          break;
-        case StepOneofCase.Format:
-          Format = other.Format.Clone();
-          break;
-        case StepOneofCase.Safety:
-          Safety = other.Safety.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessingStep Clone() {
-      return new PostprocessingStep(this);
-    }
-
-    /// <summary>Field number for the "upscale" field.</summary>
-    public const int UpscaleFieldNumber = 1;
-    /// <summary>
-    /// Enlarge.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.UpscaleStep Upscale {
-      get { return stepCase_ == StepOneofCase.Upscale ? (global::DeviceOperations.V1.UpscaleStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Upscale;
-      }
-    }
-
-    /// <summary>Field number for the "face_restore" field.</summary>
-    public const int FaceRestoreFieldNumber = 2;
-    /// <summary>
-    /// Redraw faces.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.FaceRestoreStep FaceRestore {
-      get { return stepCase_ == StepOneofCase.FaceRestore ? (global::DeviceOperations.V1.FaceRestoreStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.FaceRestore;
-      }
-    }
-
-    /// <summary>Field number for the "sharpen" field.</summary>
-    public const int SharpenFieldNumber = 3;
-    /// <summary>
-    /// Sharpen.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SharpenStep Sharpen {
-      get { return stepCase_ == StepOneofCase.Sharpen ? (global::DeviceOperations.V1.SharpenStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Sharpen;
-      }
-    }
-
-    /// <summary>Field number for the "denoise" field.</summary>
-    public const int DenoiseFieldNumber = 4;
-    /// <summary>
-    /// Smooth noise.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DenoiseStep Denoise {
-      get { return stepCase_ == StepOneofCase.Denoise ? (global::DeviceOperations.V1.DenoiseStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Denoise;
-      }
-    }
-
-    /// <summary>Field number for the "color" field.</summary>
-    public const int ColorFieldNumber = 5;
-    /// <summary>
-    /// Colour and tone.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ColorStep Color {
-      get { return stepCase_ == StepOneofCase.Color ? (global::DeviceOperations.V1.ColorStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Color;
-      }
-    }
-
-    /// <summary>Field number for the "resize" field.</summary>
-    public const int ResizeFieldNumber = 6;
-    /// <summary>
-    /// Another size.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ResizeStep Resize {
-      get { return stepCase_ == StepOneofCase.Resize ? (global::DeviceOperations.V1.ResizeStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Resize;
-      }
-    }
-
-    /// <summary>Field number for the "crop" field.</summary>
-    public const int CropFieldNumber = 7;
-    /// <summary>
-    /// A part.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.CropStep Crop {
-      get { return stepCase_ == StepOneofCase.Crop ? (global::DeviceOperations.V1.CropStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Crop;
-      }
-    }
-
-    /// <summary>Field number for the "watermark" field.</summary>
-    public const int WatermarkFieldNumber = 8;
-    /// <summary>
-    /// A mark.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.WatermarkStep Watermark {
-      get { return stepCase_ == StepOneofCase.Watermark ? (global::DeviceOperations.V1.WatermarkStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Watermark;
-      }
-    }
-
-    /// <summary>Field number for the "format" field.</summary>
-    public const int FormatFieldNumber = 9;
-    /// <summary>
-    /// Another file format.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.FormatStep Format {
-      get { return stepCase_ == StepOneofCase.Format ? (global::DeviceOperations.V1.FormatStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Format;
-      }
-    }
-
-    /// <summary>Field number for the "safety" field.</summary>
-    public const int SafetyFieldNumber = 10;
-    /// <summary>
-    /// A safety verdict.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyStep Safety {
-      get { return stepCase_ == StepOneofCase.Safety ? (global::DeviceOperations.V1.SafetyStep) step_ : null; }
-      set {
-        step_ = value;
-        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Safety;
-      }
-    }
-
-    private object step_;
-    /// <summary>Enum of possible cases for the "step" oneof.</summary>
-    public enum StepOneofCase {
-      None = 0,
-      Upscale = 1,
-      FaceRestore = 2,
-      Sharpen = 3,
-      Denoise = 4,
-      Color = 5,
-      Resize = 6,
-      Crop = 7,
-      Watermark = 8,
-      Format = 9,
-      Safety = 10,
-    }
-    private StepOneofCase stepCase_ = StepOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public StepOneofCase StepCase {
-      get { return stepCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearStep() {
-      stepCase_ = StepOneofCase.None;
-      step_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as PostprocessingStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(PostprocessingStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Upscale, other.Upscale)) return false;
-      if (!object.Equals(FaceRestore, other.FaceRestore)) return false;
-      if (!object.Equals(Sharpen, other.Sharpen)) return false;
-      if (!object.Equals(Denoise, other.Denoise)) return false;
-      if (!object.Equals(Color, other.Color)) return false;
-      if (!object.Equals(Resize, other.Resize)) return false;
-      if (!object.Equals(Crop, other.Crop)) return false;
-      if (!object.Equals(Watermark, other.Watermark)) return false;
-      if (!object.Equals(Format, other.Format)) return false;
-      if (!object.Equals(Safety, other.Safety)) return false;
-      if (StepCase != other.StepCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (stepCase_ == StepOneofCase.Upscale) hash ^= Upscale.GetHashCode();
-      if (stepCase_ == StepOneofCase.FaceRestore) hash ^= FaceRestore.GetHashCode();
-      if (stepCase_ == StepOneofCase.Sharpen) hash ^= Sharpen.GetHashCode();
-      if (stepCase_ == StepOneofCase.Denoise) hash ^= Denoise.GetHashCode();
-      if (stepCase_ == StepOneofCase.Color) hash ^= Color.GetHashCode();
-      if (stepCase_ == StepOneofCase.Resize) hash ^= Resize.GetHashCode();
-      if (stepCase_ == StepOneofCase.Crop) hash ^= Crop.GetHashCode();
-      if (stepCase_ == StepOneofCase.Watermark) hash ^= Watermark.GetHashCode();
-      if (stepCase_ == StepOneofCase.Format) hash ^= Format.GetHashCode();
-      if (stepCase_ == StepOneofCase.Safety) hash ^= Safety.GetHashCode();
-      hash ^= (int) stepCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (stepCase_ == StepOneofCase.Upscale) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Upscale);
-      }
-      if (stepCase_ == StepOneofCase.FaceRestore) {
-        output.WriteRawTag(18);
-        output.WriteMessage(FaceRestore);
-      }
-      if (stepCase_ == StepOneofCase.Sharpen) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Sharpen);
-      }
-      if (stepCase_ == StepOneofCase.Denoise) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Denoise);
-      }
-      if (stepCase_ == StepOneofCase.Color) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Color);
-      }
-      if (stepCase_ == StepOneofCase.Resize) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Resize);
-      }
-      if (stepCase_ == StepOneofCase.Crop) {
-        output.WriteRawTag(58);
-        output.WriteMessage(Crop);
-      }
-      if (stepCase_ == StepOneofCase.Watermark) {
-        output.WriteRawTag(66);
-        output.WriteMessage(Watermark);
-      }
-      if (stepCase_ == StepOneofCase.Format) {
-        output.WriteRawTag(74);
-        output.WriteMessage(Format);
-      }
-      if (stepCase_ == StepOneofCase.Safety) {
-        output.WriteRawTag(82);
-        output.WriteMessage(Safety);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (stepCase_ == StepOneofCase.Upscale) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Upscale);
-      }
-      if (stepCase_ == StepOneofCase.FaceRestore) {
-        output.WriteRawTag(18);
-        output.WriteMessage(FaceRestore);
-      }
-      if (stepCase_ == StepOneofCase.Sharpen) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Sharpen);
-      }
-      if (stepCase_ == StepOneofCase.Denoise) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Denoise);
-      }
-      if (stepCase_ == StepOneofCase.Color) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Color);
-      }
-      if (stepCase_ == StepOneofCase.Resize) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Resize);
-      }
-      if (stepCase_ == StepOneofCase.Crop) {
-        output.WriteRawTag(58);
-        output.WriteMessage(Crop);
-      }
-      if (stepCase_ == StepOneofCase.Watermark) {
-        output.WriteRawTag(66);
-        output.WriteMessage(Watermark);
-      }
-      if (stepCase_ == StepOneofCase.Format) {
-        output.WriteRawTag(74);
-        output.WriteMessage(Format);
-      }
-      if (stepCase_ == StepOneofCase.Safety) {
-        output.WriteRawTag(82);
-        output.WriteMessage(Safety);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (stepCase_ == StepOneofCase.Upscale) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Upscale);
-      }
-      if (stepCase_ == StepOneofCase.FaceRestore) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(FaceRestore);
-      }
-      if (stepCase_ == StepOneofCase.Sharpen) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Sharpen);
-      }
-      if (stepCase_ == StepOneofCase.Denoise) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Denoise);
-      }
-      if (stepCase_ == StepOneofCase.Color) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Color);
-      }
-      if (stepCase_ == StepOneofCase.Resize) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Resize);
-      }
-      if (stepCase_ == StepOneofCase.Crop) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Crop);
-      }
-      if (stepCase_ == StepOneofCase.Watermark) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Watermark);
-      }
-      if (stepCase_ == StepOneofCase.Format) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Format);
-      }
-      if (stepCase_ == StepOneofCase.Safety) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Safety);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(PostprocessingStep other) {
-      if (other == null) {
-        return;
-      }
-      switch (other.StepCase) {
-        case StepOneofCase.Upscale:
-          if (Upscale == null) {
-            Upscale = new global::DeviceOperations.V1.UpscaleStep();
-          }
-          Upscale.MergeFrom(other.Upscale);
-          break;
-        case StepOneofCase.FaceRestore:
-          if (FaceRestore == null) {
-            FaceRestore = new global::DeviceOperations.V1.FaceRestoreStep();
-          }
-          FaceRestore.MergeFrom(other.FaceRestore);
-          break;
-        case StepOneofCase.Sharpen:
-          if (Sharpen == null) {
-            Sharpen = new global::DeviceOperations.V1.SharpenStep();
-          }
-          Sharpen.MergeFrom(other.Sharpen);
-          break;
-        case StepOneofCase.Denoise:
-          if (Denoise == null) {
-            Denoise = new global::DeviceOperations.V1.DenoiseStep();
-          }
-          Denoise.MergeFrom(other.Denoise);
-          break;
-        case StepOneofCase.Color:
-          if (Color == null) {
-            Color = new global::DeviceOperations.V1.ColorStep();
-          }
-          Color.MergeFrom(other.Color);
-          break;
-        case StepOneofCase.Resize:
-          if (Resize == null) {
-            Resize = new global::DeviceOperations.V1.ResizeStep();
-          }
-          Resize.MergeFrom(other.Resize);
-          break;
-        case StepOneofCase.Crop:
-          if (Crop == null) {
-            Crop = new global::DeviceOperations.V1.CropStep();
-          }
-          Crop.MergeFrom(other.Crop);
-          break;
-        case StepOneofCase.Watermark:
-          if (Watermark == null) {
-            Watermark = new global::DeviceOperations.V1.WatermarkStep();
-          }
-          Watermark.MergeFrom(other.Watermark);
-          break;
-        case StepOneofCase.Format:
-          if (Format == null) {
-            Format = new global::DeviceOperations.V1.FormatStep();
-          }
-          Format.MergeFrom(other.Format);
-          break;
-        case StepOneofCase.Safety:
-          if (Safety == null) {
-            Safety = new global::DeviceOperations.V1.SafetyStep();
-          }
-          Safety.MergeFrom(other.Safety);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.UpscaleStep subBuilder = new global::DeviceOperations.V1.UpscaleStep();
-            if (stepCase_ == StepOneofCase.Upscale) {
-              subBuilder.MergeFrom(Upscale);
-            }
-            input.ReadMessage(subBuilder);
-            Upscale = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.FaceRestoreStep subBuilder = new global::DeviceOperations.V1.FaceRestoreStep();
-            if (stepCase_ == StepOneofCase.FaceRestore) {
-              subBuilder.MergeFrom(FaceRestore);
-            }
-            input.ReadMessage(subBuilder);
-            FaceRestore = subBuilder;
-            break;
-          }
-          case 26: {
-            global::DeviceOperations.V1.SharpenStep subBuilder = new global::DeviceOperations.V1.SharpenStep();
-            if (stepCase_ == StepOneofCase.Sharpen) {
-              subBuilder.MergeFrom(Sharpen);
-            }
-            input.ReadMessage(subBuilder);
-            Sharpen = subBuilder;
-            break;
-          }
-          case 34: {
-            global::DeviceOperations.V1.DenoiseStep subBuilder = new global::DeviceOperations.V1.DenoiseStep();
-            if (stepCase_ == StepOneofCase.Denoise) {
-              subBuilder.MergeFrom(Denoise);
-            }
-            input.ReadMessage(subBuilder);
-            Denoise = subBuilder;
-            break;
-          }
-          case 42: {
-            global::DeviceOperations.V1.ColorStep subBuilder = new global::DeviceOperations.V1.ColorStep();
-            if (stepCase_ == StepOneofCase.Color) {
-              subBuilder.MergeFrom(Color);
-            }
-            input.ReadMessage(subBuilder);
-            Color = subBuilder;
-            break;
-          }
-          case 50: {
-            global::DeviceOperations.V1.ResizeStep subBuilder = new global::DeviceOperations.V1.ResizeStep();
-            if (stepCase_ == StepOneofCase.Resize) {
-              subBuilder.MergeFrom(Resize);
-            }
-            input.ReadMessage(subBuilder);
-            Resize = subBuilder;
-            break;
-          }
-          case 58: {
-            global::DeviceOperations.V1.CropStep subBuilder = new global::DeviceOperations.V1.CropStep();
-            if (stepCase_ == StepOneofCase.Crop) {
-              subBuilder.MergeFrom(Crop);
-            }
-            input.ReadMessage(subBuilder);
-            Crop = subBuilder;
-            break;
-          }
-          case 66: {
-            global::DeviceOperations.V1.WatermarkStep subBuilder = new global::DeviceOperations.V1.WatermarkStep();
-            if (stepCase_ == StepOneofCase.Watermark) {
-              subBuilder.MergeFrom(Watermark);
-            }
-            input.ReadMessage(subBuilder);
-            Watermark = subBuilder;
-            break;
-          }
-          case 74: {
-            global::DeviceOperations.V1.FormatStep subBuilder = new global::DeviceOperations.V1.FormatStep();
-            if (stepCase_ == StepOneofCase.Format) {
-              subBuilder.MergeFrom(Format);
-            }
-            input.ReadMessage(subBuilder);
-            Format = subBuilder;
-            break;
-          }
-          case 82: {
-            global::DeviceOperations.V1.SafetyStep subBuilder = new global::DeviceOperations.V1.SafetyStep();
-            if (stepCase_ == StepOneofCase.Safety) {
-              subBuilder.MergeFrom(Safety);
-            }
-            input.ReadMessage(subBuilder);
-            Safety = subBuilder;
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.UpscaleStep subBuilder = new global::DeviceOperations.V1.UpscaleStep();
-            if (stepCase_ == StepOneofCase.Upscale) {
-              subBuilder.MergeFrom(Upscale);
-            }
-            input.ReadMessage(subBuilder);
-            Upscale = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.FaceRestoreStep subBuilder = new global::DeviceOperations.V1.FaceRestoreStep();
-            if (stepCase_ == StepOneofCase.FaceRestore) {
-              subBuilder.MergeFrom(FaceRestore);
-            }
-            input.ReadMessage(subBuilder);
-            FaceRestore = subBuilder;
-            break;
-          }
-          case 26: {
-            global::DeviceOperations.V1.SharpenStep subBuilder = new global::DeviceOperations.V1.SharpenStep();
-            if (stepCase_ == StepOneofCase.Sharpen) {
-              subBuilder.MergeFrom(Sharpen);
-            }
-            input.ReadMessage(subBuilder);
-            Sharpen = subBuilder;
-            break;
-          }
-          case 34: {
-            global::DeviceOperations.V1.DenoiseStep subBuilder = new global::DeviceOperations.V1.DenoiseStep();
-            if (stepCase_ == StepOneofCase.Denoise) {
-              subBuilder.MergeFrom(Denoise);
-            }
-            input.ReadMessage(subBuilder);
-            Denoise = subBuilder;
-            break;
-          }
-          case 42: {
-            global::DeviceOperations.V1.ColorStep subBuilder = new global::DeviceOperations.V1.ColorStep();
-            if (stepCase_ == StepOneofCase.Color) {
-              subBuilder.MergeFrom(Color);
-            }
-            input.ReadMessage(subBuilder);
-            Color = subBuilder;
-            break;
-          }
-          case 50: {
-            global::DeviceOperations.V1.ResizeStep subBuilder = new global::DeviceOperations.V1.ResizeStep();
-            if (stepCase_ == StepOneofCase.Resize) {
-              subBuilder.MergeFrom(Resize);
-            }
-            input.ReadMessage(subBuilder);
-            Resize = subBuilder;
-            break;
-          }
-          case 58: {
-            global::DeviceOperations.V1.CropStep subBuilder = new global::DeviceOperations.V1.CropStep();
-            if (stepCase_ == StepOneofCase.Crop) {
-              subBuilder.MergeFrom(Crop);
-            }
-            input.ReadMessage(subBuilder);
-            Crop = subBuilder;
-            break;
-          }
-          case 66: {
-            global::DeviceOperations.V1.WatermarkStep subBuilder = new global::DeviceOperations.V1.WatermarkStep();
-            if (stepCase_ == StepOneofCase.Watermark) {
-              subBuilder.MergeFrom(Watermark);
-            }
-            input.ReadMessage(subBuilder);
-            Watermark = subBuilder;
-            break;
-          }
-          case 74: {
-            global::DeviceOperations.V1.FormatStep subBuilder = new global::DeviceOperations.V1.FormatStep();
-            if (stepCase_ == StepOneofCase.Format) {
-              subBuilder.MergeFrom(Format);
-            }
-            input.ReadMessage(subBuilder);
-            Format = subBuilder;
-            break;
-          }
-          case 82: {
-            global::DeviceOperations.V1.SafetyStep subBuilder = new global::DeviceOperations.V1.SafetyStep();
-            if (stepCase_ == StepOneofCase.Safety) {
-              subBuilder.MergeFrom(Safety);
-            }
-            input.ReadMessage(subBuilder);
-            Safety = subBuilder;
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
   /// <summary>
   /// What can be applied.
   /// </summary>
@@ -4322,7 +204,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[0]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4350,6 +232,8 @@ namespace DeviceOperations.V1 {
       modelId_ = other.modelId_;
       factors_ = other.factors_.Clone();
       limits_ = other.limits_.Clone();
+      architecture_ = other.architecture_;
+      benchmarks_ = other.benchmarks_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -4451,15 +335,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "factors" field.</summary>
     public const int FactorsFieldNumber = 7;
-    private static readonly pb::FieldCodec<uint> _repeated_factors_codec
-        = pb::FieldCodec.ForUInt32(58);
-    private readonly pbc::RepeatedField<uint> factors_ = new pbc::RepeatedField<uint>();
+    private static readonly pb::FieldCodec<int> _repeated_factors_codec
+        = pb::FieldCodec.ForInt32(58);
+    private readonly pbc::RepeatedField<int> factors_ = new pbc::RepeatedField<int>();
     /// <summary>
     /// Enlargements it has; empty for others.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<uint> Factors {
+    public pbc::RepeatedField<int> Factors {
       get { return factors_; }
     }
 
@@ -4475,6 +359,35 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit> Limits {
       get { return limits_; }
+    }
+
+    /// <summary>Field number for the "architecture" field.</summary>
+    public const int ArchitectureFieldNumber = 9;
+    private string architecture_ = "";
+    /// <summary>
+    /// The architecture of its model ("RRDB"); empty when it has none.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Architecture {
+      get { return architecture_; }
+      set {
+        architecture_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "benchmarks" field.</summary>
+    public const int BenchmarksFieldNumber = 10;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PostprocessorBenchmark> _repeated_benchmarks_codec
+        = pb::FieldCodec.ForMessage(82, global::DeviceOperations.V1.PostprocessorBenchmark.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorBenchmark> benchmarks_ = new pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorBenchmark>();
+    /// <summary>
+    /// What it took where it was measured. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorBenchmark> Benchmarks {
+      get { return benchmarks_; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4500,6 +413,8 @@ namespace DeviceOperations.V1 {
       if (ModelId != other.ModelId) return false;
       if(!factors_.Equals(other.factors_)) return false;
       if(!limits_.Equals(other.limits_)) return false;
+      if (Architecture != other.Architecture) return false;
+      if(!benchmarks_.Equals(other.benchmarks_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -4515,6 +430,8 @@ namespace DeviceOperations.V1 {
       if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
       hash ^= factors_.GetHashCode();
       hash ^= limits_.GetHashCode();
+      if (Architecture.Length != 0) hash ^= Architecture.GetHashCode();
+      hash ^= benchmarks_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -4559,6 +476,11 @@ namespace DeviceOperations.V1 {
       }
       factors_.WriteTo(output, _repeated_factors_codec);
       limits_.WriteTo(output, _repeated_limits_codec);
+      if (Architecture.Length != 0) {
+        output.WriteRawTag(74);
+        output.WriteString(Architecture);
+      }
+      benchmarks_.WriteTo(output, _repeated_benchmarks_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -4595,6 +517,11 @@ namespace DeviceOperations.V1 {
       }
       factors_.WriteTo(ref output, _repeated_factors_codec);
       limits_.WriteTo(ref output, _repeated_limits_codec);
+      if (Architecture.Length != 0) {
+        output.WriteRawTag(74);
+        output.WriteString(Architecture);
+      }
+      benchmarks_.WriteTo(ref output, _repeated_benchmarks_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -4625,6 +552,10 @@ namespace DeviceOperations.V1 {
       }
       size += factors_.CalculateSize(_repeated_factors_codec);
       size += limits_.CalculateSize(_repeated_limits_codec);
+      if (Architecture.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Architecture);
+      }
+      size += benchmarks_.CalculateSize(_repeated_benchmarks_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -4657,6 +588,10 @@ namespace DeviceOperations.V1 {
       }
       factors_.Add(other.factors_);
       limits_.Add(other.limits_);
+      if (other.Architecture.Length != 0) {
+        Architecture = other.Architecture;
+      }
+      benchmarks_.Add(other.benchmarks_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -4707,6 +642,14 @@ namespace DeviceOperations.V1 {
           }
           case 66: {
             limits_.AddEntriesFrom(input, _repeated_limits_codec);
+            break;
+          }
+          case 74: {
+            Architecture = input.ReadString();
+            break;
+          }
+          case 82: {
+            benchmarks_.AddEntriesFrom(input, _repeated_benchmarks_codec);
             break;
           }
         }
@@ -4761,6 +704,14 @@ namespace DeviceOperations.V1 {
             limits_.AddEntriesFrom(ref input, _repeated_limits_codec);
             break;
           }
+          case 74: {
+            Architecture = input.ReadString();
+            break;
+          }
+          case 82: {
+            benchmarks_.AddEntriesFrom(ref input, _repeated_benchmarks_codec);
+            break;
+          }
         }
       }
     }
@@ -4786,7 +737,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[1]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5030,7 +981,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[2]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5209,21 +1160,21 @@ namespace DeviceOperations.V1 {
   /// A picture and what to do with it.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ProcessRequest : pb::IMessage<ProcessRequest>
+  public sealed partial class ProcessImageRequest : pb::IMessage<ProcessImageRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<ProcessRequest> _parser = new pb::MessageParser<ProcessRequest>(() => new ProcessRequest());
+    private static readonly pb::MessageParser<ProcessImageRequest> _parser = new pb::MessageParser<ProcessImageRequest>(() => new ProcessImageRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ProcessRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<ProcessImageRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[3]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5234,7 +1185,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessRequest() {
+    public ProcessImageRequest() {
       OnConstruction();
     }
 
@@ -5242,31 +1193,32 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessRequest(ProcessRequest other) : this() {
+    public ProcessImageRequest(ProcessImageRequest other) : this() {
       image_ = other.image_ != null ? other.image_.Clone() : null;
       steps_ = other.steps_.Clone();
       output_ = other.output_ != null ? other.output_.Clone() : null;
       options_ = other.options_ != null ? other.options_.Clone() : null;
-      deviceId_ = other.deviceId_;
-      omitImageData_ = other.omitImageData_;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
+      precision_ = other.precision_ != null ? other.precision_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessRequest Clone() {
-      return new ProcessRequest(this);
+    public ProcessImageRequest Clone() {
+      return new ProcessImageRequest(this);
     }
 
     /// <summary>Field number for the "image" field.</summary>
     public const int ImageFieldNumber = 1;
-    private global::DeviceOperations.V1.ImageSource image_;
+    private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
     /// The picture.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
+    public global::DeviceOperations.V1.InputImage Image {
       get { return image_; }
       set {
         image_ = value;
@@ -5291,7 +1243,7 @@ namespace DeviceOperations.V1 {
     public const int OutputFieldNumber = 3;
     private global::DeviceOperations.V1.OutputSettings output_;
     /// <summary>
-    /// Encoding of the result unless a format step says otherwise.
+    /// Encoding of the result.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5306,7 +1258,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 4;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5317,45 +1269,60 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 5;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 7;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
     /// <summary>
-    /// The device for steps that need one; empty means the default device.
+    /// How events come.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
       set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        delivery_ = value;
       }
     }
 
-    /// <summary>Field number for the "omit_image_data" field.</summary>
-    public const int OmitImageDataFieldNumber = 6;
-    private bool omitImageData_;
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 5;
+    private global::DeviceOperations.V1.DevicePlacement placement_;
     /// <summary>
-    /// Leave the result out of the stream: only its artifact id comes.
+    /// Where steps run that need a device; absent means the ready device that will be done first.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool OmitImageData {
-      get { return omitImageData_; }
+    public global::DeviceOperations.V1.DevicePlacement Placement {
+      get { return placement_; }
       set {
-        omitImageData_ = value;
+        placement_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "precision" field.</summary>
+    public const int PrecisionFieldNumber = 6;
+    private global::DeviceOperations.V1.Precision precision_;
+    /// <summary>
+    /// How numbers are computed; absent means as the device's profile says.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Precision Precision {
+      get { return precision_; }
+      set {
+        precision_ = value;
       }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as ProcessRequest);
+      return Equals(other as ProcessImageRequest);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ProcessRequest other) {
+    public bool Equals(ProcessImageRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -5366,8 +1333,9 @@ namespace DeviceOperations.V1 {
       if(!steps_.Equals(other.steps_)) return false;
       if (!object.Equals(Output, other.Output)) return false;
       if (!object.Equals(Options, other.Options)) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (OmitImageData != other.OmitImageData) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
+      if (!object.Equals(Precision, other.Precision)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5379,8 +1347,9 @@ namespace DeviceOperations.V1 {
       hash ^= steps_.GetHashCode();
       if (output_ != null) hash ^= Output.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (OmitImageData != false) hash ^= OmitImageData.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
+      if (precision_ != null) hash ^= Precision.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5412,13 +1381,17 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(42);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
-      if (OmitImageData != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(OmitImageData);
+      if (precision_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Precision);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -5443,13 +1416,17 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(42);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
-      if (OmitImageData != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(OmitImageData);
+      if (precision_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Precision);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -5471,11 +1448,14 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
       }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
-      if (OmitImageData != false) {
-        size += 1 + 1;
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
+      }
+      if (precision_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Precision);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -5485,13 +1465,13 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ProcessRequest other) {
+    public void MergeFrom(ProcessImageRequest other) {
       if (other == null) {
         return;
       }
       if (other.image_ != null) {
         if (image_ == null) {
-          Image = new global::DeviceOperations.V1.ImageSource();
+          Image = new global::DeviceOperations.V1.InputImage();
         }
         Image.MergeFrom(other.Image);
       }
@@ -5508,11 +1488,23 @@ namespace DeviceOperations.V1 {
         }
         Options.MergeFrom(other.Options);
       }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
-      if (other.OmitImageData != false) {
-        OmitImageData = other.OmitImageData;
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.DevicePlacement();
+        }
+        Placement.MergeFrom(other.Placement);
+      }
+      if (other.precision_ != null) {
+        if (precision_ == null) {
+          Precision = new global::DeviceOperations.V1.Precision();
+        }
+        Precision.MergeFrom(other.Precision);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -5535,7 +1527,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
+              Image = new global::DeviceOperations.V1.InputImage();
             }
             input.ReadMessage(Image);
             break;
@@ -5559,11 +1551,24 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 42: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
-          case 48: {
-            OmitImageData = input.ReadBool();
+          case 50: {
+            if (precision_ == null) {
+              Precision = new global::DeviceOperations.V1.Precision();
+            }
+            input.ReadMessage(Precision);
+            break;
+          }
+          case 58: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -5587,7 +1592,7 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
+              Image = new global::DeviceOperations.V1.InputImage();
             }
             input.ReadMessage(Image);
             break;
@@ -5611,11 +1616,24 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 42: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
-          case 48: {
-            OmitImageData = input.ReadBool();
+          case 50: {
+            if (precision_ == null) {
+              Precision = new global::DeviceOperations.V1.Precision();
+            }
+            input.ReadMessage(Precision);
+            break;
+          }
+          case 58: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -5629,21 +1647,21 @@ namespace DeviceOperations.V1 {
   /// One event of a chain.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ProcessResponse : pb::IMessage<ProcessResponse>
+  public sealed partial class ProcessImageResponse : pb::IMessage<ProcessImageResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<ProcessResponse> _parser = new pb::MessageParser<ProcessResponse>(() => new ProcessResponse());
+    private static readonly pb::MessageParser<ProcessImageResponse> _parser = new pb::MessageParser<ProcessImageResponse>(() => new ProcessImageResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ProcessResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<ProcessImageResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5654,7 +1672,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessResponse() {
+    public ProcessImageResponse() {
       OnConstruction();
     }
 
@@ -5662,15 +1680,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessResponse(ProcessResponse other) : this() {
+    public ProcessImageResponse(ProcessImageResponse other) : this() {
       event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessResponse Clone() {
-      return new ProcessResponse(this);
+    public ProcessImageResponse Clone() {
+      return new ProcessImageResponse(this);
     }
 
     /// <summary>Field number for the "event" field.</summary>
@@ -5691,12 +1709,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as ProcessResponse);
+      return Equals(other as ProcessImageResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ProcessResponse other) {
+    public bool Equals(ProcessImageResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -5769,7 +1787,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ProcessResponse other) {
+    public void MergeFrom(ProcessImageResponse other) {
       if (other == null) {
         return;
       }
@@ -5856,7 +1874,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[5]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5904,13 +1922,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "image" field.</summary>
     public const int ImageFieldNumber = 2;
-    private global::DeviceOperations.V1.ImageSource image_;
+    private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
     /// The picture.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
+    public global::DeviceOperations.V1.InputImage Image {
       get { return image_; }
       set {
         image_ = value;
@@ -6020,7 +2038,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.image_ != null) {
         if (image_ == null) {
-          Image = new global::DeviceOperations.V1.ImageSource();
+          Image = new global::DeviceOperations.V1.InputImage();
         }
         Image.MergeFrom(other.Image);
       }
@@ -6049,7 +2067,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
+              Image = new global::DeviceOperations.V1.InputImage();
             }
             input.ReadMessage(Image);
             break;
@@ -6079,7 +2097,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
+              Image = new global::DeviceOperations.V1.InputImage();
             }
             input.ReadMessage(Image);
             break;
@@ -6095,21 +2113,21 @@ namespace DeviceOperations.V1 {
   /// Many pictures and what to do with each.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ProcessBatchRequest : pb::IMessage<ProcessBatchRequest>
+  public sealed partial class ProcessImagesRequest : pb::IMessage<ProcessImagesRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<ProcessBatchRequest> _parser = new pb::MessageParser<ProcessBatchRequest>(() => new ProcessBatchRequest());
+    private static readonly pb::MessageParser<ProcessImagesRequest> _parser = new pb::MessageParser<ProcessImagesRequest>(() => new ProcessImagesRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ProcessBatchRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<ProcessImagesRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6120,7 +2138,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessBatchRequest() {
+    public ProcessImagesRequest() {
       OnConstruction();
     }
 
@@ -6128,20 +2146,21 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessBatchRequest(ProcessBatchRequest other) : this() {
+    public ProcessImagesRequest(ProcessImagesRequest other) : this() {
       items_ = other.items_.Clone();
       steps_ = other.steps_.Clone();
       output_ = other.output_ != null ? other.output_.Clone() : null;
       options_ = other.options_ != null ? other.options_.Clone() : null;
-      deviceId_ = other.deviceId_;
-      omitImageData_ = other.omitImageData_;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
+      precision_ = other.precision_ != null ? other.precision_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessBatchRequest Clone() {
-      return new ProcessBatchRequest(this);
+    public ProcessImagesRequest Clone() {
+      return new ProcessImagesRequest(this);
     }
 
     /// <summary>Field number for the "items" field.</summary>
@@ -6176,7 +2195,7 @@ namespace DeviceOperations.V1 {
     public const int OutputFieldNumber = 3;
     private global::DeviceOperations.V1.OutputSettings output_;
     /// <summary>
-    /// Encoding of the results unless a format step says otherwise.
+    /// Encoding of the results.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6191,7 +2210,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 4;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6202,45 +2221,60 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 5;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 7;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
     /// <summary>
-    /// The device for steps that need one; empty means the default device.
+    /// How events come.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
       set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        delivery_ = value;
       }
     }
 
-    /// <summary>Field number for the "omit_image_data" field.</summary>
-    public const int OmitImageDataFieldNumber = 6;
-    private bool omitImageData_;
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 5;
+    private global::DeviceOperations.V1.DevicePlacement placement_;
     /// <summary>
-    /// Leave results out of the stream: only artifact ids come.
+    /// Where steps run that need a device; absent means the ready device that will be done first.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool OmitImageData {
-      get { return omitImageData_; }
+    public global::DeviceOperations.V1.DevicePlacement Placement {
+      get { return placement_; }
       set {
-        omitImageData_ = value;
+        placement_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "precision" field.</summary>
+    public const int PrecisionFieldNumber = 6;
+    private global::DeviceOperations.V1.Precision precision_;
+    /// <summary>
+    /// How numbers are computed; absent means as the device's profile says.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Precision Precision {
+      get { return precision_; }
+      set {
+        precision_ = value;
       }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as ProcessBatchRequest);
+      return Equals(other as ProcessImagesRequest);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ProcessBatchRequest other) {
+    public bool Equals(ProcessImagesRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -6251,8 +2285,9 @@ namespace DeviceOperations.V1 {
       if(!steps_.Equals(other.steps_)) return false;
       if (!object.Equals(Output, other.Output)) return false;
       if (!object.Equals(Options, other.Options)) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (OmitImageData != other.OmitImageData) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
+      if (!object.Equals(Precision, other.Precision)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6264,8 +2299,9 @@ namespace DeviceOperations.V1 {
       hash ^= steps_.GetHashCode();
       if (output_ != null) hash ^= Output.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (OmitImageData != false) hash ^= OmitImageData.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
+      if (precision_ != null) hash ^= Precision.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6294,13 +2330,17 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(42);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
-      if (OmitImageData != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(OmitImageData);
+      if (precision_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Precision);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -6322,13 +2362,17 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(Options);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(42);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
-      if (OmitImageData != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(OmitImageData);
+      if (precision_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Precision);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -6348,11 +2392,14 @@ namespace DeviceOperations.V1 {
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
       }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
-      if (OmitImageData != false) {
-        size += 1 + 1;
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
+      }
+      if (precision_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Precision);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -6362,7 +2409,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ProcessBatchRequest other) {
+    public void MergeFrom(ProcessImagesRequest other) {
       if (other == null) {
         return;
       }
@@ -6380,11 +2427,23 @@ namespace DeviceOperations.V1 {
         }
         Options.MergeFrom(other.Options);
       }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
-      if (other.OmitImageData != false) {
-        OmitImageData = other.OmitImageData;
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.DevicePlacement();
+        }
+        Placement.MergeFrom(other.Placement);
+      }
+      if (other.precision_ != null) {
+        if (precision_ == null) {
+          Precision = new global::DeviceOperations.V1.Precision();
+        }
+        Precision.MergeFrom(other.Precision);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -6428,11 +2487,24 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 42: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
-          case 48: {
-            OmitImageData = input.ReadBool();
+          case 50: {
+            if (precision_ == null) {
+              Precision = new global::DeviceOperations.V1.Precision();
+            }
+            input.ReadMessage(Precision);
+            break;
+          }
+          case 58: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -6477,11 +2549,24 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 42: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
-          case 48: {
-            OmitImageData = input.ReadBool();
+          case 50: {
+            if (precision_ == null) {
+              Precision = new global::DeviceOperations.V1.Precision();
+            }
+            input.ReadMessage(Precision);
+            break;
+          }
+          case 58: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -6496,21 +2581,21 @@ namespace DeviceOperations.V1 {
   /// all items.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ProcessBatchResponse : pb::IMessage<ProcessBatchResponse>
+  public sealed partial class ProcessImagesResponse : pb::IMessage<ProcessImagesResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<ProcessBatchResponse> _parser = new pb::MessageParser<ProcessBatchResponse>(() => new ProcessBatchResponse());
+    private static readonly pb::MessageParser<ProcessImagesResponse> _parser = new pb::MessageParser<ProcessImagesResponse>(() => new ProcessImagesResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ProcessBatchResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<ProcessImagesResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6521,7 +2606,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessBatchResponse() {
+    public ProcessImagesResponse() {
       OnConstruction();
     }
 
@@ -6529,15 +2614,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessBatchResponse(ProcessBatchResponse other) : this() {
+    public ProcessImagesResponse(ProcessImagesResponse other) : this() {
       event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ProcessBatchResponse Clone() {
-      return new ProcessBatchResponse(this);
+    public ProcessImagesResponse Clone() {
+      return new ProcessImagesResponse(this);
     }
 
     /// <summary>Field number for the "event" field.</summary>
@@ -6558,12 +2643,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as ProcessBatchResponse);
+      return Equals(other as ProcessImagesResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ProcessBatchResponse other) {
+    public bool Equals(ProcessImagesResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -6636,7 +2721,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ProcessBatchResponse other) {
+    public void MergeFrom(ProcessImagesResponse other) {
       if (other == null) {
         return;
       }
@@ -6706,3935 +2791,6 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A picture to score.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CheckSafetyRequest : pb::IMessage<CheckSafetyRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CheckSafetyRequest> _parser = new pb::MessageParser<CheckSafetyRequest>(() => new CheckSafetyRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CheckSafetyRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[19]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CheckSafetyRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CheckSafetyRequest(CheckSafetyRequest other) : this() {
-      image_ = other.image_ != null ? other.image_.Clone() : null;
-      policyId_ = other.policyId_;
-      policyVersion_ = other.policyVersion_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CheckSafetyRequest Clone() {
-      return new CheckSafetyRequest(this);
-    }
-
-    /// <summary>Field number for the "image" field.</summary>
-    public const int ImageFieldNumber = 1;
-    private global::DeviceOperations.V1.ImageSource image_;
-    /// <summary>
-    /// The picture.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
-      get { return image_; }
-      set {
-        image_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "policy_id" field.</summary>
-    public const int PolicyIdFieldNumber = 2;
-    private string policyId_ = "";
-    /// <summary>
-    /// The policy; empty means the configured default.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PolicyId {
-      get { return policyId_; }
-      set {
-        policyId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "policy_version" field.</summary>
-    public const int PolicyVersionFieldNumber = 3;
-    private uint policyVersion_;
-    /// <summary>
-    /// Its version; 0 means the newest.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PolicyVersion {
-      get { return policyVersion_; }
-      set {
-        policyVersion_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CheckSafetyRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CheckSafetyRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Image, other.Image)) return false;
-      if (PolicyId != other.PolicyId) return false;
-      if (PolicyVersion != other.PolicyVersion) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (image_ != null) hash ^= Image.GetHashCode();
-      if (PolicyId.Length != 0) hash ^= PolicyId.GetHashCode();
-      if (PolicyVersion != 0) hash ^= PolicyVersion.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (image_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Image);
-      }
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(PolicyId);
-      }
-      if (PolicyVersion != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(PolicyVersion);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (image_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Image);
-      }
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(PolicyId);
-      }
-      if (PolicyVersion != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(PolicyVersion);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (image_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
-      }
-      if (PolicyId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PolicyId);
-      }
-      if (PolicyVersion != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PolicyVersion);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CheckSafetyRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.image_ != null) {
-        if (image_ == null) {
-          Image = new global::DeviceOperations.V1.ImageSource();
-        }
-        Image.MergeFrom(other.Image);
-      }
-      if (other.PolicyId.Length != 0) {
-        PolicyId = other.PolicyId;
-      }
-      if (other.PolicyVersion != 0) {
-        PolicyVersion = other.PolicyVersion;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 18: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 24: {
-            PolicyVersion = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageSource();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 18: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 24: {
-            PolicyVersion = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The verdict.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CheckSafetyResponse : pb::IMessage<CheckSafetyResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CheckSafetyResponse> _parser = new pb::MessageParser<CheckSafetyResponse>(() => new CheckSafetyResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CheckSafetyResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[20]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CheckSafetyResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CheckSafetyResponse(CheckSafetyResponse other) : this() {
-      verdict_ = other.verdict_ != null ? other.verdict_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CheckSafetyResponse Clone() {
-      return new CheckSafetyResponse(this);
-    }
-
-    /// <summary>Field number for the "verdict" field.</summary>
-    public const int VerdictFieldNumber = 1;
-    private global::DeviceOperations.V1.SafetyVerdict verdict_;
-    /// <summary>
-    /// What the policy makes of the scores.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyVerdict Verdict {
-      get { return verdict_; }
-      set {
-        verdict_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CheckSafetyResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CheckSafetyResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Verdict, other.Verdict)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (verdict_ != null) hash ^= Verdict.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (verdict_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Verdict);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (verdict_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Verdict);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (verdict_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Verdict);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CheckSafetyResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.verdict_ != null) {
-        if (verdict_ == null) {
-          Verdict = new global::DeviceOperations.V1.SafetyVerdict();
-        }
-        Verdict.MergeFrom(other.Verdict);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (verdict_ == null) {
-              Verdict = new global::DeviceOperations.V1.SafetyVerdict();
-            }
-            input.ReadMessage(Verdict);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (verdict_ == null) {
-              Verdict = new global::DeviceOperations.V1.SafetyVerdict();
-            }
-            input.ReadMessage(Verdict);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// From which score on what is done, in one category.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SafetyRule : pb::IMessage<SafetyRule>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SafetyRule> _parser = new pb::MessageParser<SafetyRule>(() => new SafetyRule());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SafetyRule> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[21]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyRule() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyRule(SafetyRule other) : this() {
-      _hasBits0 = other._hasBits0;
-      category_ = other.category_;
-      threshold_ = other.threshold_;
-      action_ = other.action_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyRule Clone() {
-      return new SafetyRule(this);
-    }
-
-    /// <summary>Field number for the "category" field.</summary>
-    public const int CategoryFieldNumber = 1;
-    private string category_ = "";
-    /// <summary>
-    /// Category name ("nsfw"). At most 64 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Category {
-      get { return category_; }
-      set {
-        category_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "threshold" field.</summary>
-    public const int ThresholdFieldNumber = 2;
-    private readonly static double ThresholdDefaultValue = 0D;
-
-    private double threshold_;
-    /// <summary>
-    /// Scores from here on are flagged. Range: 0 to 1. Default: 0.5.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Threshold {
-      get { if ((_hasBits0 & 1) != 0) { return threshold_; } else { return ThresholdDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        threshold_ = value;
-      }
-    }
-    /// <summary>Gets whether the "threshold" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasThreshold {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "threshold" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearThreshold() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "action" field.</summary>
-    public const int ActionFieldNumber = 3;
-    private global::DeviceOperations.V1.SafetyAction action_ = global::DeviceOperations.V1.SafetyAction.Unspecified;
-    /// <summary>
-    /// What is done with a flagged picture. Default: ALLOW.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyAction Action {
-      get { return action_; }
-      set {
-        action_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SafetyRule);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SafetyRule other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Category != other.Category) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Threshold, other.Threshold)) return false;
-      if (Action != other.Action) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Category.Length != 0) hash ^= Category.GetHashCode();
-      if (HasThreshold) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Threshold);
-      if (Action != global::DeviceOperations.V1.SafetyAction.Unspecified) hash ^= Action.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Category.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Category);
-      }
-      if (HasThreshold) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Threshold);
-      }
-      if (Action != global::DeviceOperations.V1.SafetyAction.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) Action);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Category.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Category);
-      }
-      if (HasThreshold) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Threshold);
-      }
-      if (Action != global::DeviceOperations.V1.SafetyAction.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) Action);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Category.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Category);
-      }
-      if (HasThreshold) {
-        size += 1 + 8;
-      }
-      if (Action != global::DeviceOperations.V1.SafetyAction.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Action);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SafetyRule other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Category.Length != 0) {
-        Category = other.Category;
-      }
-      if (other.HasThreshold) {
-        Threshold = other.Threshold;
-      }
-      if (other.Action != global::DeviceOperations.V1.SafetyAction.Unspecified) {
-        Action = other.Action;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Category = input.ReadString();
-            break;
-          }
-          case 17: {
-            Threshold = input.ReadDouble();
-            break;
-          }
-          case 24: {
-            Action = (global::DeviceOperations.V1.SafetyAction) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Category = input.ReadString();
-            break;
-          }
-          case 17: {
-            Threshold = input.ReadDouble();
-            break;
-          }
-          case 24: {
-            Action = (global::DeviceOperations.V1.SafetyAction) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Rules under a name, versioned.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SafetyPolicy : pb::IMessage<SafetyPolicy>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SafetyPolicy> _parser = new pb::MessageParser<SafetyPolicy>(() => new SafetyPolicy());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SafetyPolicy> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[22]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyPolicy() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyPolicy(SafetyPolicy other) : this() {
-      policyId_ = other.policyId_;
-      version_ = other.version_;
-      description_ = other.description_;
-      rules_ = other.rules_.Clone();
-      classifierId_ = other.classifierId_;
-      createTime_ = other.createTime_ != null ? other.createTime_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyPolicy Clone() {
-      return new SafetyPolicy(this);
-    }
-
-    /// <summary>Field number for the "policy_id" field.</summary>
-    public const int PolicyIdFieldNumber = 1;
-    private string policyId_ = "";
-    /// <summary>
-    /// Its name.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PolicyId {
-      get { return policyId_; }
-      set {
-        policyId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "version" field.</summary>
-    public const int VersionFieldNumber = 2;
-    private uint version_;
-    /// <summary>
-    /// Its version, from 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Version {
-      get { return version_; }
-      set {
-        version_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "description" field.</summary>
-    public const int DescriptionFieldNumber = 3;
-    private string description_ = "";
-    /// <summary>
-    /// One line about it. At most 1024 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Description {
-      get { return description_; }
-      set {
-        description_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "rules" field.</summary>
-    public const int RulesFieldNumber = 4;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SafetyRule> _repeated_rules_codec
-        = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.SafetyRule.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SafetyRule> rules_ = new pbc::RepeatedField<global::DeviceOperations.V1.SafetyRule>();
-    /// <summary>
-    /// The rules; categories without one are reported and allowed. At most 32 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.SafetyRule> Rules {
-      get { return rules_; }
-    }
-
-    /// <summary>Field number for the "classifier_id" field.</summary>
-    public const int ClassifierIdFieldNumber = 5;
-    private string classifierId_ = "";
-    /// <summary>
-    /// The classifier; empty means the installed one.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ClassifierId {
-      get { return classifierId_; }
-      set {
-        classifierId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "create_time" field.</summary>
-    public const int CreateTimeFieldNumber = 6;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp createTime_;
-    /// <summary>
-    /// When this version was made.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp CreateTime {
-      get { return createTime_; }
-      set {
-        createTime_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SafetyPolicy);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SafetyPolicy other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PolicyId != other.PolicyId) return false;
-      if (Version != other.Version) return false;
-      if (Description != other.Description) return false;
-      if(!rules_.Equals(other.rules_)) return false;
-      if (ClassifierId != other.ClassifierId) return false;
-      if (!object.Equals(CreateTime, other.CreateTime)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (PolicyId.Length != 0) hash ^= PolicyId.GetHashCode();
-      if (Version != 0) hash ^= Version.GetHashCode();
-      if (Description.Length != 0) hash ^= Description.GetHashCode();
-      hash ^= rules_.GetHashCode();
-      if (ClassifierId.Length != 0) hash ^= ClassifierId.GetHashCode();
-      if (createTime_ != null) hash ^= CreateTime.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (Version != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Version);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Description);
-      }
-      rules_.WriteTo(output, _repeated_rules_codec);
-      if (ClassifierId.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteString(ClassifierId);
-      }
-      if (createTime_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(CreateTime);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (Version != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Version);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Description);
-      }
-      rules_.WriteTo(ref output, _repeated_rules_codec);
-      if (ClassifierId.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteString(ClassifierId);
-      }
-      if (createTime_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(CreateTime);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (PolicyId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PolicyId);
-      }
-      if (Version != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Version);
-      }
-      if (Description.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Description);
-      }
-      size += rules_.CalculateSize(_repeated_rules_codec);
-      if (ClassifierId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ClassifierId);
-      }
-      if (createTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreateTime);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SafetyPolicy other) {
-      if (other == null) {
-        return;
-      }
-      if (other.PolicyId.Length != 0) {
-        PolicyId = other.PolicyId;
-      }
-      if (other.Version != 0) {
-        Version = other.Version;
-      }
-      if (other.Description.Length != 0) {
-        Description = other.Description;
-      }
-      rules_.Add(other.rules_);
-      if (other.ClassifierId.Length != 0) {
-        ClassifierId = other.ClassifierId;
-      }
-      if (other.createTime_ != null) {
-        if (createTime_ == null) {
-          CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        CreateTime.MergeFrom(other.CreateTime);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Version = input.ReadUInt32();
-            break;
-          }
-          case 26: {
-            Description = input.ReadString();
-            break;
-          }
-          case 34: {
-            rules_.AddEntriesFrom(input, _repeated_rules_codec);
-            break;
-          }
-          case 42: {
-            ClassifierId = input.ReadString();
-            break;
-          }
-          case 50: {
-            if (createTime_ == null) {
-              CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(CreateTime);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Version = input.ReadUInt32();
-            break;
-          }
-          case 26: {
-            Description = input.ReadString();
-            break;
-          }
-          case 34: {
-            rules_.AddEntriesFrom(ref input, _repeated_rules_codec);
-            break;
-          }
-          case 42: {
-            ClassifierId = input.ReadString();
-            break;
-          }
-          case 50: {
-            if (createTime_ == null) {
-              CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(CreateTime);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The policy to create.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CreatePolicyRequest : pb::IMessage<CreatePolicyRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CreatePolicyRequest> _parser = new pb::MessageParser<CreatePolicyRequest>(() => new CreatePolicyRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CreatePolicyRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[23]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreatePolicyRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreatePolicyRequest(CreatePolicyRequest other) : this() {
-      policy_ = other.policy_ != null ? other.policy_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreatePolicyRequest Clone() {
-      return new CreatePolicyRequest(this);
-    }
-
-    /// <summary>Field number for the "policy" field.</summary>
-    public const int PolicyFieldNumber = 1;
-    private global::DeviceOperations.V1.SafetyPolicy policy_;
-    /// <summary>
-    /// The policy; version and create_time are ignored.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyPolicy Policy {
-      get { return policy_; }
-      set {
-        policy_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CreatePolicyRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CreatePolicyRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Policy, other.Policy)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (policy_ != null) hash ^= Policy.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (policy_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Policy);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CreatePolicyRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.policy_ != null) {
-        if (policy_ == null) {
-          Policy = new global::DeviceOperations.V1.SafetyPolicy();
-        }
-        Policy.MergeFrom(other.Policy);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The created policy.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CreatePolicyResponse : pb::IMessage<CreatePolicyResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CreatePolicyResponse> _parser = new pb::MessageParser<CreatePolicyResponse>(() => new CreatePolicyResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CreatePolicyResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[24]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreatePolicyResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreatePolicyResponse(CreatePolicyResponse other) : this() {
-      policy_ = other.policy_ != null ? other.policy_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreatePolicyResponse Clone() {
-      return new CreatePolicyResponse(this);
-    }
-
-    /// <summary>Field number for the "policy" field.</summary>
-    public const int PolicyFieldNumber = 1;
-    private global::DeviceOperations.V1.SafetyPolicy policy_;
-    /// <summary>
-    /// The policy.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyPolicy Policy {
-      get { return policy_; }
-      set {
-        policy_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CreatePolicyResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CreatePolicyResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Policy, other.Policy)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (policy_ != null) hash ^= Policy.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (policy_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Policy);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CreatePolicyResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.policy_ != null) {
-        if (policy_ == null) {
-          Policy = new global::DeviceOperations.V1.SafetyPolicy();
-        }
-        Policy.MergeFrom(other.Policy);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which policy to read.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetPolicyRequest : pb::IMessage<GetPolicyRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetPolicyRequest> _parser = new pb::MessageParser<GetPolicyRequest>(() => new GetPolicyRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetPolicyRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[25]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetPolicyRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetPolicyRequest(GetPolicyRequest other) : this() {
-      policyId_ = other.policyId_;
-      version_ = other.version_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetPolicyRequest Clone() {
-      return new GetPolicyRequest(this);
-    }
-
-    /// <summary>Field number for the "policy_id" field.</summary>
-    public const int PolicyIdFieldNumber = 1;
-    private string policyId_ = "";
-    /// <summary>
-    /// The policy.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PolicyId {
-      get { return policyId_; }
-      set {
-        policyId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "version" field.</summary>
-    public const int VersionFieldNumber = 2;
-    private uint version_;
-    /// <summary>
-    /// Its version; 0 means the newest.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Version {
-      get { return version_; }
-      set {
-        version_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetPolicyRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetPolicyRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PolicyId != other.PolicyId) return false;
-      if (Version != other.Version) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (PolicyId.Length != 0) hash ^= PolicyId.GetHashCode();
-      if (Version != 0) hash ^= Version.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (Version != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Version);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (Version != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Version);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (PolicyId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PolicyId);
-      }
-      if (Version != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Version);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetPolicyRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.PolicyId.Length != 0) {
-        PolicyId = other.PolicyId;
-      }
-      if (other.Version != 0) {
-        Version = other.Version;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Version = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Version = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The policy.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetPolicyResponse : pb::IMessage<GetPolicyResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetPolicyResponse> _parser = new pb::MessageParser<GetPolicyResponse>(() => new GetPolicyResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetPolicyResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[26]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetPolicyResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetPolicyResponse(GetPolicyResponse other) : this() {
-      policy_ = other.policy_ != null ? other.policy_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetPolicyResponse Clone() {
-      return new GetPolicyResponse(this);
-    }
-
-    /// <summary>Field number for the "policy" field.</summary>
-    public const int PolicyFieldNumber = 1;
-    private global::DeviceOperations.V1.SafetyPolicy policy_;
-    /// <summary>
-    /// The policy.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyPolicy Policy {
-      get { return policy_; }
-      set {
-        policy_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetPolicyResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetPolicyResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Policy, other.Policy)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (policy_ != null) hash ^= Policy.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (policy_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Policy);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetPolicyResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.policy_ != null) {
-        if (policy_ == null) {
-          Policy = new global::DeviceOperations.V1.SafetyPolicy();
-        }
-        Policy.MergeFrom(other.Policy);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which policies to list.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ListPoliciesRequest : pb::IMessage<ListPoliciesRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ListPoliciesRequest> _parser = new pb::MessageParser<ListPoliciesRequest>(() => new ListPoliciesRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ListPoliciesRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[27]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListPoliciesRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListPoliciesRequest(ListPoliciesRequest other) : this() {
-      pageSize_ = other.pageSize_;
-      pageToken_ = other.pageToken_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListPoliciesRequest Clone() {
-      return new ListPoliciesRequest(this);
-    }
-
-    /// <summary>Field number for the "page_size" field.</summary>
-    public const int PageSizeFieldNumber = 1;
-    private uint pageSize_;
-    /// <summary>
-    /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
-      get { return pageSize_; }
-      set {
-        pageSize_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "page_token" field.</summary>
-    public const int PageTokenFieldNumber = 2;
-    private string pageToken_ = "";
-    /// <summary>
-    /// next_page_token of the page before; empty for the first.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PageToken {
-      get { return pageToken_; }
-      set {
-        pageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ListPoliciesRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ListPoliciesRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PageSize != other.PageSize) return false;
-      if (PageToken != other.PageToken) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (PageSize != 0) hash ^= PageSize.GetHashCode();
-      if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (PageSize != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(PageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (PageSize != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(PageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ListPoliciesRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.PageSize != 0) {
-        PageSize = other.PageSize;
-      }
-      if (other.PageToken.Length != 0) {
-        PageToken = other.PageToken;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 18: {
-            PageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 18: {
-            PageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One page of policies, newest versions only.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ListPoliciesResponse : pb::IMessage<ListPoliciesResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ListPoliciesResponse> _parser = new pb::MessageParser<ListPoliciesResponse>(() => new ListPoliciesResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ListPoliciesResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[28]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListPoliciesResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListPoliciesResponse(ListPoliciesResponse other) : this() {
-      policies_ = other.policies_.Clone();
-      nextPageToken_ = other.nextPageToken_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListPoliciesResponse Clone() {
-      return new ListPoliciesResponse(this);
-    }
-
-    /// <summary>Field number for the "policies" field.</summary>
-    public const int PoliciesFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SafetyPolicy> _repeated_policies_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.SafetyPolicy.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SafetyPolicy> policies_ = new pbc::RepeatedField<global::DeviceOperations.V1.SafetyPolicy>();
-    /// <summary>
-    /// The policies.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.SafetyPolicy> Policies {
-      get { return policies_; }
-    }
-
-    /// <summary>Field number for the "next_page_token" field.</summary>
-    public const int NextPageTokenFieldNumber = 2;
-    private string nextPageToken_ = "";
-    /// <summary>
-    /// Token of the next page; empty on the last.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string NextPageToken {
-      get { return nextPageToken_; }
-      set {
-        nextPageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ListPoliciesResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ListPoliciesResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!policies_.Equals(other.policies_)) return false;
-      if (NextPageToken != other.NextPageToken) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= policies_.GetHashCode();
-      if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      policies_.WriteTo(output, _repeated_policies_codec);
-      if (NextPageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      policies_.WriteTo(ref output, _repeated_policies_codec);
-      if (NextPageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += policies_.CalculateSize(_repeated_policies_codec);
-      if (NextPageToken.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ListPoliciesResponse other) {
-      if (other == null) {
-        return;
-      }
-      policies_.Add(other.policies_);
-      if (other.NextPageToken.Length != 0) {
-        NextPageToken = other.NextPageToken;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            policies_.AddEntriesFrom(input, _repeated_policies_codec);
-            break;
-          }
-          case 18: {
-            NextPageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            policies_.AddEntriesFrom(ref input, _repeated_policies_codec);
-            break;
-          }
-          case 18: {
-            NextPageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The new version.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class UpdatePolicyRequest : pb::IMessage<UpdatePolicyRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<UpdatePolicyRequest> _parser = new pb::MessageParser<UpdatePolicyRequest>(() => new UpdatePolicyRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<UpdatePolicyRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[29]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpdatePolicyRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpdatePolicyRequest(UpdatePolicyRequest other) : this() {
-      policy_ = other.policy_ != null ? other.policy_.Clone() : null;
-      expectedVersion_ = other.expectedVersion_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpdatePolicyRequest Clone() {
-      return new UpdatePolicyRequest(this);
-    }
-
-    /// <summary>Field number for the "policy" field.</summary>
-    public const int PolicyFieldNumber = 1;
-    private global::DeviceOperations.V1.SafetyPolicy policy_;
-    /// <summary>
-    /// The policy as it shall be; version and create_time are ignored.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyPolicy Policy {
-      get { return policy_; }
-      set {
-        policy_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "expected_version" field.</summary>
-    public const int ExpectedVersionFieldNumber = 2;
-    private uint expectedVersion_;
-    /// <summary>
-    /// The version this change was made from.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ExpectedVersion {
-      get { return expectedVersion_; }
-      set {
-        expectedVersion_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as UpdatePolicyRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(UpdatePolicyRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Policy, other.Policy)) return false;
-      if (ExpectedVersion != other.ExpectedVersion) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (policy_ != null) hash ^= Policy.GetHashCode();
-      if (ExpectedVersion != 0) hash ^= ExpectedVersion.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (ExpectedVersion != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(ExpectedVersion);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (ExpectedVersion != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(ExpectedVersion);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (policy_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Policy);
-      }
-      if (ExpectedVersion != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ExpectedVersion);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(UpdatePolicyRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.policy_ != null) {
-        if (policy_ == null) {
-          Policy = new global::DeviceOperations.V1.SafetyPolicy();
-        }
-        Policy.MergeFrom(other.Policy);
-      }
-      if (other.ExpectedVersion != 0) {
-        ExpectedVersion = other.ExpectedVersion;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-          case 16: {
-            ExpectedVersion = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-          case 16: {
-            ExpectedVersion = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The new version.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class UpdatePolicyResponse : pb::IMessage<UpdatePolicyResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<UpdatePolicyResponse> _parser = new pb::MessageParser<UpdatePolicyResponse>(() => new UpdatePolicyResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<UpdatePolicyResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[30]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpdatePolicyResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpdatePolicyResponse(UpdatePolicyResponse other) : this() {
-      policy_ = other.policy_ != null ? other.policy_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UpdatePolicyResponse Clone() {
-      return new UpdatePolicyResponse(this);
-    }
-
-    /// <summary>Field number for the "policy" field.</summary>
-    public const int PolicyFieldNumber = 1;
-    private global::DeviceOperations.V1.SafetyPolicy policy_;
-    /// <summary>
-    /// The policy.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyPolicy Policy {
-      get { return policy_; }
-      set {
-        policy_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as UpdatePolicyResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(UpdatePolicyResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Policy, other.Policy)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (policy_ != null) hash ^= Policy.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (policy_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Policy);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (policy_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Policy);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(UpdatePolicyResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.policy_ != null) {
-        if (policy_ == null) {
-          Policy = new global::DeviceOperations.V1.SafetyPolicy();
-        }
-        Policy.MergeFrom(other.Policy);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (policy_ == null) {
-              Policy = new global::DeviceOperations.V1.SafetyPolicy();
-            }
-            input.ReadMessage(Policy);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which policy to delete.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeletePolicyRequest : pb::IMessage<DeletePolicyRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DeletePolicyRequest> _parser = new pb::MessageParser<DeletePolicyRequest>(() => new DeletePolicyRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeletePolicyRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[31]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeletePolicyRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeletePolicyRequest(DeletePolicyRequest other) : this() {
-      policyId_ = other.policyId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeletePolicyRequest Clone() {
-      return new DeletePolicyRequest(this);
-    }
-
-    /// <summary>Field number for the "policy_id" field.</summary>
-    public const int PolicyIdFieldNumber = 1;
-    private string policyId_ = "";
-    /// <summary>
-    /// The policy.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PolicyId {
-      get { return policyId_; }
-      set {
-        policyId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DeletePolicyRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeletePolicyRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PolicyId != other.PolicyId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (PolicyId.Length != 0) hash ^= PolicyId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (PolicyId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PolicyId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeletePolicyRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.PolicyId.Length != 0) {
-        PolicyId = other.PolicyId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The policy is gone.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeletePolicyResponse : pb::IMessage<DeletePolicyResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DeletePolicyResponse> _parser = new pb::MessageParser<DeletePolicyResponse>(() => new DeletePolicyResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeletePolicyResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[32]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeletePolicyResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeletePolicyResponse(DeletePolicyResponse other) : this() {
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeletePolicyResponse Clone() {
-      return new DeletePolicyResponse(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DeletePolicyResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeletePolicyResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeletePolicyResponse other) {
-      if (other == null) {
-        return;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A policy and pictures to try it on.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class TestPolicyRequest : pb::IMessage<TestPolicyRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<TestPolicyRequest> _parser = new pb::MessageParser<TestPolicyRequest>(() => new TestPolicyRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<TestPolicyRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[33]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TestPolicyRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TestPolicyRequest(TestPolicyRequest other) : this() {
-      images_ = other.images_.Clone();
-      switch (other.PolicySourceCase) {
-        case PolicySourceOneofCase.PolicyId:
-          PolicyId = other.PolicyId;
-          break;
-        case PolicySourceOneofCase.Policy:
-          Policy = other.Policy.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TestPolicyRequest Clone() {
-      return new TestPolicyRequest(this);
-    }
-
-    /// <summary>Field number for the "policy_id" field.</summary>
-    public const int PolicyIdFieldNumber = 1;
-    /// <summary>
-    /// A stored one.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PolicyId {
-      get { return HasPolicyId ? (string) policySource_ : ""; }
-      set {
-        policySource_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        policySourceCase_ = PolicySourceOneofCase.PolicyId;
-      }
-    }
-    /// <summary>Gets whether the "policy_id" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasPolicyId {
-      get { return policySourceCase_ == PolicySourceOneofCase.PolicyId; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "policy_id" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearPolicyId() {
-      if (HasPolicyId) {
-        ClearPolicySource();
-      }
-    }
-
-    /// <summary>Field number for the "policy" field.</summary>
-    public const int PolicyFieldNumber = 2;
-    /// <summary>
-    /// One that is not stored.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyPolicy Policy {
-      get { return policySourceCase_ == PolicySourceOneofCase.Policy ? (global::DeviceOperations.V1.SafetyPolicy) policySource_ : null; }
-      set {
-        policySource_ = value;
-        policySourceCase_ = value == null ? PolicySourceOneofCase.None : PolicySourceOneofCase.Policy;
-      }
-    }
-
-    /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 3;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageSource> _repeated_images_codec
-        = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.ImageSource.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageSource> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageSource>();
-    /// <summary>
-    /// The pictures. At most 16 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ImageSource> Images {
-      get { return images_; }
-    }
-
-    private object policySource_;
-    /// <summary>Enum of possible cases for the "policy_source" oneof.</summary>
-    public enum PolicySourceOneofCase {
-      None = 0,
-      PolicyId = 1,
-      Policy = 2,
-    }
-    private PolicySourceOneofCase policySourceCase_ = PolicySourceOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PolicySourceOneofCase PolicySourceCase {
-      get { return policySourceCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearPolicySource() {
-      policySourceCase_ = PolicySourceOneofCase.None;
-      policySource_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as TestPolicyRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(TestPolicyRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PolicyId != other.PolicyId) return false;
-      if (!object.Equals(Policy, other.Policy)) return false;
-      if(!images_.Equals(other.images_)) return false;
-      if (PolicySourceCase != other.PolicySourceCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasPolicyId) hash ^= PolicyId.GetHashCode();
-      if (policySourceCase_ == PolicySourceOneofCase.Policy) hash ^= Policy.GetHashCode();
-      hash ^= images_.GetHashCode();
-      hash ^= (int) policySourceCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasPolicyId) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (policySourceCase_ == PolicySourceOneofCase.Policy) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Policy);
-      }
-      images_.WriteTo(output, _repeated_images_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasPolicyId) {
-        output.WriteRawTag(10);
-        output.WriteString(PolicyId);
-      }
-      if (policySourceCase_ == PolicySourceOneofCase.Policy) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Policy);
-      }
-      images_.WriteTo(ref output, _repeated_images_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasPolicyId) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PolicyId);
-      }
-      if (policySourceCase_ == PolicySourceOneofCase.Policy) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Policy);
-      }
-      size += images_.CalculateSize(_repeated_images_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(TestPolicyRequest other) {
-      if (other == null) {
-        return;
-      }
-      images_.Add(other.images_);
-      switch (other.PolicySourceCase) {
-        case PolicySourceOneofCase.PolicyId:
-          PolicyId = other.PolicyId;
-          break;
-        case PolicySourceOneofCase.Policy:
-          if (Policy == null) {
-            Policy = new global::DeviceOperations.V1.SafetyPolicy();
-          }
-          Policy.MergeFrom(other.Policy);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.SafetyPolicy subBuilder = new global::DeviceOperations.V1.SafetyPolicy();
-            if (policySourceCase_ == PolicySourceOneofCase.Policy) {
-              subBuilder.MergeFrom(Policy);
-            }
-            input.ReadMessage(subBuilder);
-            Policy = subBuilder;
-            break;
-          }
-          case 26: {
-            images_.AddEntriesFrom(input, _repeated_images_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.SafetyPolicy subBuilder = new global::DeviceOperations.V1.SafetyPolicy();
-            if (policySourceCase_ == PolicySourceOneofCase.Policy) {
-              subBuilder.MergeFrom(Policy);
-            }
-            input.ReadMessage(subBuilder);
-            Policy = subBuilder;
-            break;
-          }
-          case 26: {
-            images_.AddEntriesFrom(ref input, _repeated_images_codec);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Verdicts in the order of the pictures.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class TestPolicyResponse : pb::IMessage<TestPolicyResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<TestPolicyResponse> _parser = new pb::MessageParser<TestPolicyResponse>(() => new TestPolicyResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<TestPolicyResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[34]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TestPolicyResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TestPolicyResponse(TestPolicyResponse other) : this() {
-      verdicts_ = other.verdicts_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TestPolicyResponse Clone() {
-      return new TestPolicyResponse(this);
-    }
-
-    /// <summary>Field number for the "verdicts" field.</summary>
-    public const int VerdictsFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SafetyVerdict> _repeated_verdicts_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.SafetyVerdict.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SafetyVerdict> verdicts_ = new pbc::RepeatedField<global::DeviceOperations.V1.SafetyVerdict>();
-    /// <summary>
-    /// One per picture.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.SafetyVerdict> Verdicts {
-      get { return verdicts_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as TestPolicyResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(TestPolicyResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!verdicts_.Equals(other.verdicts_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= verdicts_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      verdicts_.WriteTo(output, _repeated_verdicts_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      verdicts_.WriteTo(ref output, _repeated_verdicts_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += verdicts_.CalculateSize(_repeated_verdicts_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(TestPolicyResponse other) {
-      if (other == null) {
-        return;
-      }
-      verdicts_.Add(other.verdicts_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            verdicts_.AddEntriesFrom(input, _repeated_verdicts_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            verdicts_.AddEntriesFrom(ref input, _repeated_verdicts_codec);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
   /// What to measure.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -10653,7 +2809,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[35]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -10675,10 +2831,11 @@ namespace DeviceOperations.V1 {
     public BenchmarkPostprocessorRequest(BenchmarkPostprocessorRequest other) : this() {
       _hasBits0 = other._hasBits0;
       postprocessorId_ = other.postprocessorId_;
-      deviceId_ = other.deviceId_;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
       inputPixels_ = other.inputPixels_;
       runs_ = other.runs_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -10703,32 +2860,32 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 2;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 2;
+    private global::DeviceOperations.V1.DevicePlacement placement_;
     /// <summary>
-    /// The device; empty means the default device.
+    /// Where; absent means the ready device that will be done first.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
+    public global::DeviceOperations.V1.DevicePlacement Placement {
+      get { return placement_; }
       set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        placement_ = value;
       }
     }
 
     /// <summary>Field number for the "input_pixels" field.</summary>
     public const int InputPixelsFieldNumber = 3;
-    private readonly static uint InputPixelsDefaultValue = 0;
+    private readonly static int InputPixelsDefaultValue = 0;
 
-    private uint inputPixels_;
+    private int inputPixels_;
     /// <summary>
     /// Edge of the square synthetic input in pixels. Range: 64 to 4096. Default: 512.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint InputPixels {
+    public int InputPixels {
       get { if ((_hasBits0 & 1) != 0) { return inputPixels_; } else { return InputPixelsDefaultValue; } }
       set {
         _hasBits0 |= 1;
@@ -10750,15 +2907,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "runs" field.</summary>
     public const int RunsFieldNumber = 4;
-    private readonly static uint RunsDefaultValue = 0;
+    private readonly static int RunsDefaultValue = 0;
 
-    private uint runs_;
+    private int runs_;
     /// <summary>
     /// Measured runs after one warm-up. Range: 1 to 100. Default: 5.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Runs {
+    public int Runs {
       get { if ((_hasBits0 & 2) != 0) { return runs_; } else { return RunsDefaultValue; } }
       set {
         _hasBits0 |= 2;
@@ -10782,7 +2939,7 @@ namespace DeviceOperations.V1 {
     public const int OptionsFieldNumber = 5;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
+    /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -10790,6 +2947,21 @@ namespace DeviceOperations.V1 {
       get { return options_; }
       set {
         options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 6;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
+    /// <summary>
+    /// How events come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
+      set {
+        delivery_ = value;
       }
     }
 
@@ -10809,10 +2981,11 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (PostprocessorId != other.PostprocessorId) return false;
-      if (DeviceId != other.DeviceId) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
       if (InputPixels != other.InputPixels) return false;
       if (Runs != other.Runs) return false;
       if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -10821,10 +2994,11 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
       if (HasInputPixels) hash ^= InputPixels.GetHashCode();
       if (HasRuns) hash ^= Runs.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -10847,21 +3021,25 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(PostprocessorId);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(18);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       if (HasInputPixels) {
         output.WriteRawTag(24);
-        output.WriteUInt32(InputPixels);
+        output.WriteInt32(InputPixels);
       }
       if (HasRuns) {
         output.WriteRawTag(32);
-        output.WriteUInt32(Runs);
+        output.WriteInt32(Runs);
       }
       if (options_ != null) {
         output.WriteRawTag(42);
         output.WriteMessage(Options);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -10877,21 +3055,25 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(PostprocessorId);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(18);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       if (HasInputPixels) {
         output.WriteRawTag(24);
-        output.WriteUInt32(InputPixels);
+        output.WriteInt32(InputPixels);
       }
       if (HasRuns) {
         output.WriteRawTag(32);
-        output.WriteUInt32(Runs);
+        output.WriteInt32(Runs);
       }
       if (options_ != null) {
         output.WriteRawTag(42);
         output.WriteMessage(Options);
+      }
+      if (delivery_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -10906,17 +3088,20 @@ namespace DeviceOperations.V1 {
       if (PostprocessorId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
       }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
       }
       if (HasInputPixels) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(InputPixels);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(InputPixels);
       }
       if (HasRuns) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Runs);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Runs);
       }
       if (options_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -10933,8 +3118,11 @@ namespace DeviceOperations.V1 {
       if (other.PostprocessorId.Length != 0) {
         PostprocessorId = other.PostprocessorId;
       }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.DevicePlacement();
+        }
+        Placement.MergeFrom(other.Placement);
       }
       if (other.HasInputPixels) {
         InputPixels = other.InputPixels;
@@ -10947,6 +3135,12 @@ namespace DeviceOperations.V1 {
           Options = new global::DeviceOperations.V1.SessionOptions();
         }
         Options.MergeFrom(other.Options);
+      }
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -10972,15 +3166,18 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 18: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 24: {
-            InputPixels = input.ReadUInt32();
+            InputPixels = input.ReadInt32();
             break;
           }
           case 32: {
-            Runs = input.ReadUInt32();
+            Runs = input.ReadInt32();
             break;
           }
           case 42: {
@@ -10988,6 +3185,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 50: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -11014,15 +3218,18 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 18: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 24: {
-            InputPixels = input.ReadUInt32();
+            InputPixels = input.ReadInt32();
             break;
           }
           case 32: {
-            Runs = input.ReadUInt32();
+            Runs = input.ReadInt32();
             break;
           }
           case 42: {
@@ -11030,6 +3237,13 @@ namespace DeviceOperations.V1 {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
+            break;
+          }
+          case 50: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -11057,7 +3271,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[36]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[9]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -11077,15 +3291,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public BenchmarkPostprocessorResponse(BenchmarkPostprocessorResponse other) : this() {
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          Event = other.Event.Clone();
-          break;
-        case ContentOneofCase.Result:
-          Result = other.Result.Clone();
-          break;
-      }
-
+      event_ = other.event_ != null ? other.event_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -11097,53 +3303,17 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionEvent event_;
     /// <summary>
-    /// Progress.
+    /// The event.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
-      get { return contentCase_ == ContentOneofCase.Event ? (global::DeviceOperations.V1.SessionEvent) content_ : null; }
+      get { return event_; }
       set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Event;
+        event_ = value;
       }
-    }
-
-    /// <summary>Field number for the "result" field.</summary>
-    public const int ResultFieldNumber = 2;
-    /// <summary>
-    /// The figures, once, before the terminal event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PostprocessorBenchmark Result {
-      get { return contentCase_ == ContentOneofCase.Result ? (global::DeviceOperations.V1.PostprocessorBenchmark) content_ : null; }
-      set {
-        content_ = value;
-        contentCase_ = value == null ? ContentOneofCase.None : ContentOneofCase.Result;
-      }
-    }
-
-    private object content_;
-    /// <summary>Enum of possible cases for the "content" oneof.</summary>
-    public enum ContentOneofCase {
-      None = 0,
-      Event = 1,
-      Result = 2,
-    }
-    private ContentOneofCase contentCase_ = ContentOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ContentOneofCase ContentCase {
-      get { return contentCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearContent() {
-      contentCase_ = ContentOneofCase.None;
-      content_ = null;
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -11162,8 +3332,6 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!object.Equals(Event, other.Event)) return false;
-      if (!object.Equals(Result, other.Result)) return false;
-      if (ContentCase != other.ContentCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -11171,9 +3339,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (contentCase_ == ContentOneofCase.Event) hash ^= Event.GetHashCode();
-      if (contentCase_ == ContentOneofCase.Result) hash ^= Result.GetHashCode();
-      hash ^= (int) contentCase_;
+      if (event_ != null) hash ^= Event.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -11192,13 +3358,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Result) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Result);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -11210,13 +3372,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         output.WriteRawTag(10);
         output.WriteMessage(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Result) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Result);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -11228,11 +3386,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (contentCase_ == ContentOneofCase.Event) {
+      if (event_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (contentCase_ == ContentOneofCase.Result) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Result);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -11246,21 +3401,12 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      switch (other.ContentCase) {
-        case ContentOneofCase.Event:
-          if (Event == null) {
-            Event = new global::DeviceOperations.V1.SessionEvent();
-          }
-          Event.MergeFrom(other.Event);
-          break;
-        case ContentOneofCase.Result:
-          if (Result == null) {
-            Result = new global::DeviceOperations.V1.PostprocessorBenchmark();
-          }
-          Result.MergeFrom(other.Result);
-          break;
+      if (other.event_ != null) {
+        if (event_ == null) {
+          Event = new global::DeviceOperations.V1.SessionEvent();
+        }
+        Event.MergeFrom(other.Event);
       }
-
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -11281,21 +3427,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.PostprocessorBenchmark subBuilder = new global::DeviceOperations.V1.PostprocessorBenchmark();
-            if (contentCase_ == ContentOneofCase.Result) {
-              subBuilder.MergeFrom(Result);
-            }
-            input.ReadMessage(subBuilder);
-            Result = subBuilder;
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -11318,403 +3453,10 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 10: {
-            global::DeviceOperations.V1.SessionEvent subBuilder = new global::DeviceOperations.V1.SessionEvent();
-            if (contentCase_ == ContentOneofCase.Event) {
-              subBuilder.MergeFrom(Event);
+            if (event_ == null) {
+              Event = new global::DeviceOperations.V1.SessionEvent();
             }
-            input.ReadMessage(subBuilder);
-            Event = subBuilder;
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.PostprocessorBenchmark subBuilder = new global::DeviceOperations.V1.PostprocessorBenchmark();
-            if (contentCase_ == ContentOneofCase.Result) {
-              subBuilder.MergeFrom(Result);
-            }
-            input.ReadMessage(subBuilder);
-            Result = subBuilder;
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Figures of a postprocessor.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PostprocessorBenchmark : pb::IMessage<PostprocessorBenchmark>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<PostprocessorBenchmark> _parser = new pb::MessageParser<PostprocessorBenchmark>(() => new PostprocessorBenchmark());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PostprocessorBenchmark> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[37]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessorBenchmark() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessorBenchmark(PostprocessorBenchmark other) : this() {
-      postprocessorId_ = other.postprocessorId_;
-      deviceId_ = other.deviceId_;
-      run_ = other.run_ != null ? other.run_.Clone() : null;
-      megapixelsPerSecond_ = other.megapixelsPerSecond_;
-      peakMemory_ = other.peakMemory_ != null ? other.peakMemory_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessorBenchmark Clone() {
-      return new PostprocessorBenchmark(this);
-    }
-
-    /// <summary>Field number for the "postprocessor_id" field.</summary>
-    public const int PostprocessorIdFieldNumber = 1;
-    private string postprocessorId_ = "";
-    /// <summary>
-    /// The postprocessor.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PostprocessorId {
-      get { return postprocessorId_; }
-      set {
-        postprocessorId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 2;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "run" field.</summary>
-    public const int RunFieldNumber = 3;
-    private global::DeviceOperations.V1.DurationStatistics run_;
-    /// <summary>
-    /// One run.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DurationStatistics Run {
-      get { return run_; }
-      set {
-        run_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "megapixels_per_second" field.</summary>
-    public const int MegapixelsPerSecondFieldNumber = 4;
-    private double megapixelsPerSecond_;
-    /// <summary>
-    /// Input megapixels per second at the median.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double MegapixelsPerSecond {
-      get { return megapixelsPerSecond_; }
-      set {
-        megapixelsPerSecond_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "peak_memory" field.</summary>
-    public const int PeakMemoryFieldNumber = 5;
-    private global::DeviceOperations.V1.ByteFigure peakMemory_;
-    /// <summary>
-    /// Device memory at the peak.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ByteFigure PeakMemory {
-      get { return peakMemory_; }
-      set {
-        peakMemory_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as PostprocessorBenchmark);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(PostprocessorBenchmark other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PostprocessorId != other.PostprocessorId) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (!object.Equals(Run, other.Run)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(MegapixelsPerSecond, other.MegapixelsPerSecond)) return false;
-      if (!object.Equals(PeakMemory, other.PeakMemory)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (run_ != null) hash ^= Run.GetHashCode();
-      if (MegapixelsPerSecond != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(MegapixelsPerSecond);
-      if (peakMemory_ != null) hash ^= PeakMemory.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (PostprocessorId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PostprocessorId);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
-      if (run_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Run);
-      }
-      if (MegapixelsPerSecond != 0D) {
-        output.WriteRawTag(33);
-        output.WriteDouble(MegapixelsPerSecond);
-      }
-      if (peakMemory_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(PeakMemory);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (PostprocessorId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(PostprocessorId);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
-      if (run_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Run);
-      }
-      if (MegapixelsPerSecond != 0D) {
-        output.WriteRawTag(33);
-        output.WriteDouble(MegapixelsPerSecond);
-      }
-      if (peakMemory_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(PeakMemory);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (PostprocessorId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
-      }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (run_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Run);
-      }
-      if (MegapixelsPerSecond != 0D) {
-        size += 1 + 8;
-      }
-      if (peakMemory_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PeakMemory);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(PostprocessorBenchmark other) {
-      if (other == null) {
-        return;
-      }
-      if (other.PostprocessorId.Length != 0) {
-        PostprocessorId = other.PostprocessorId;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.run_ != null) {
-        if (run_ == null) {
-          Run = new global::DeviceOperations.V1.DurationStatistics();
-        }
-        Run.MergeFrom(other.Run);
-      }
-      if (other.MegapixelsPerSecond != 0D) {
-        MegapixelsPerSecond = other.MegapixelsPerSecond;
-      }
-      if (other.peakMemory_ != null) {
-        if (peakMemory_ == null) {
-          PeakMemory = new global::DeviceOperations.V1.ByteFigure();
-        }
-        PeakMemory.MergeFrom(other.PeakMemory);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            PostprocessorId = input.ReadString();
-            break;
-          }
-          case 18: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 26: {
-            if (run_ == null) {
-              Run = new global::DeviceOperations.V1.DurationStatistics();
-            }
-            input.ReadMessage(Run);
-            break;
-          }
-          case 33: {
-            MegapixelsPerSecond = input.ReadDouble();
-            break;
-          }
-          case 42: {
-            if (peakMemory_ == null) {
-              PeakMemory = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakMemory);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            PostprocessorId = input.ReadString();
-            break;
-          }
-          case 18: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 26: {
-            if (run_ == null) {
-              Run = new global::DeviceOperations.V1.DurationStatistics();
-            }
-            input.ReadMessage(Run);
-            break;
-          }
-          case 33: {
-            MegapixelsPerSecond = input.ReadDouble();
-            break;
-          }
-          case 42: {
-            if (peakMemory_ == null) {
-              PeakMemory = new global::DeviceOperations.V1.ByteFigure();
-            }
-            input.ReadMessage(PeakMemory);
+            input.ReadMessage(Event);
             break;
           }
         }
@@ -11742,7 +3484,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[38]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -11946,7 +3688,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[39]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -12011,13 +3753,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "failed_count" field.</summary>
     public const int FailedCountFieldNumber = 3;
-    private ulong failedCount_;
+    private long failedCount_;
     /// <summary>
     /// Failed steps.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong FailedCount {
+    public long FailedCount {
       get { return failedCount_; }
       set {
         failedCount_ = value;
@@ -12026,13 +3768,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "cancelled_count" field.</summary>
     public const int CancelledCountFieldNumber = 4;
-    private ulong cancelledCount_;
+    private long cancelledCount_;
     /// <summary>
     /// Cancelled steps.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong CancelledCount {
+    public long CancelledCount {
       get { return cancelledCount_; }
       set {
         cancelledCount_ = value;
@@ -12067,8 +3809,8 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
       if (completed_ != null) hash ^= Completed.GetHashCode();
-      if (FailedCount != 0UL) hash ^= FailedCount.GetHashCode();
-      if (CancelledCount != 0UL) hash ^= CancelledCount.GetHashCode();
+      if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
+      if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -12095,13 +3837,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Completed);
       }
-      if (FailedCount != 0UL) {
+      if (FailedCount != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(FailedCount);
+        output.WriteInt64(FailedCount);
       }
-      if (CancelledCount != 0UL) {
+      if (CancelledCount != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(CancelledCount);
+        output.WriteInt64(CancelledCount);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -12121,13 +3863,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Completed);
       }
-      if (FailedCount != 0UL) {
+      if (FailedCount != 0L) {
         output.WriteRawTag(24);
-        output.WriteUInt64(FailedCount);
+        output.WriteInt64(FailedCount);
       }
-      if (CancelledCount != 0UL) {
+      if (CancelledCount != 0L) {
         output.WriteRawTag(32);
-        output.WriteUInt64(CancelledCount);
+        output.WriteInt64(CancelledCount);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -12145,11 +3887,11 @@ namespace DeviceOperations.V1 {
       if (completed_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Completed);
       }
-      if (FailedCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(FailedCount);
+      if (FailedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FailedCount);
       }
-      if (CancelledCount != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(CancelledCount);
+      if (CancelledCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CancelledCount);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -12172,10 +3914,10 @@ namespace DeviceOperations.V1 {
         }
         Completed.MergeFrom(other.Completed);
       }
-      if (other.FailedCount != 0UL) {
+      if (other.FailedCount != 0L) {
         FailedCount = other.FailedCount;
       }
-      if (other.CancelledCount != 0UL) {
+      if (other.CancelledCount != 0L) {
         CancelledCount = other.CancelledCount;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
@@ -12209,11 +3951,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            FailedCount = input.ReadUInt64();
+            FailedCount = input.ReadInt64();
             break;
           }
           case 32: {
-            CancelledCount = input.ReadUInt64();
+            CancelledCount = input.ReadInt64();
             break;
           }
         }
@@ -12247,11 +3989,11 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 24: {
-            FailedCount = input.ReadUInt64();
+            FailedCount = input.ReadInt64();
             break;
           }
           case 32: {
-            CancelledCount = input.ReadUInt64();
+            CancelledCount = input.ReadInt64();
             break;
           }
         }
@@ -12279,7 +4021,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[40]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

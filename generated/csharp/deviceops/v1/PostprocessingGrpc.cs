@@ -57,13 +57,13 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ListPostprocessorsResponse> __Marshaller_deviceops_v1_ListPostprocessorsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListPostprocessorsResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.ProcessRequest> __Marshaller_deviceops_v1_ProcessRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ProcessRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ProcessImageRequest> __Marshaller_deviceops_v1_ProcessImageRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ProcessImageRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.ProcessResponse> __Marshaller_deviceops_v1_ProcessResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ProcessResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ProcessImageResponse> __Marshaller_deviceops_v1_ProcessImageResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ProcessImageResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.ProcessBatchRequest> __Marshaller_deviceops_v1_ProcessBatchRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ProcessBatchRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ProcessImagesRequest> __Marshaller_deviceops_v1_ProcessImagesRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ProcessImagesRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.ProcessBatchResponse> __Marshaller_deviceops_v1_ProcessBatchResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ProcessBatchResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ProcessImagesResponse> __Marshaller_deviceops_v1_ProcessImagesResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ProcessImagesResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.CheckSafetyRequest> __Marshaller_deviceops_v1_CheckSafetyRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CheckSafetyRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
@@ -110,24 +110,24 @@ namespace DeviceOperations.V1 {
         __Marshaller_deviceops_v1_ListPostprocessorsResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.ProcessRequest, global::DeviceOperations.V1.ProcessResponse> __Method_Process = new grpc::Method<global::DeviceOperations.V1.ProcessRequest, global::DeviceOperations.V1.ProcessResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.ProcessImageRequest, global::DeviceOperations.V1.ProcessImageResponse> __Method_ProcessImage = new grpc::Method<global::DeviceOperations.V1.ProcessImageRequest, global::DeviceOperations.V1.ProcessImageResponse>(
         grpc::MethodType.ServerStreaming,
         __ServiceName,
-        "Process",
-        __Marshaller_deviceops_v1_ProcessRequest,
-        __Marshaller_deviceops_v1_ProcessResponse);
+        "ProcessImage",
+        __Marshaller_deviceops_v1_ProcessImageRequest,
+        __Marshaller_deviceops_v1_ProcessImageResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.ProcessBatchRequest, global::DeviceOperations.V1.ProcessBatchResponse> __Method_ProcessBatch = new grpc::Method<global::DeviceOperations.V1.ProcessBatchRequest, global::DeviceOperations.V1.ProcessBatchResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.ProcessImagesRequest, global::DeviceOperations.V1.ProcessImagesResponse> __Method_ProcessImages = new grpc::Method<global::DeviceOperations.V1.ProcessImagesRequest, global::DeviceOperations.V1.ProcessImagesResponse>(
         grpc::MethodType.ServerStreaming,
         __ServiceName,
-        "ProcessBatch",
-        __Marshaller_deviceops_v1_ProcessBatchRequest,
-        __Marshaller_deviceops_v1_ProcessBatchResponse);
+        "ProcessImages",
+        __Marshaller_deviceops_v1_ProcessImagesRequest,
+        __Marshaller_deviceops_v1_ProcessImagesResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.CheckSafetyRequest, global::DeviceOperations.V1.CheckSafetyResponse> __Method_CheckSafety = new grpc::Method<global::DeviceOperations.V1.CheckSafetyRequest, global::DeviceOperations.V1.CheckSafetyResponse>(
-        grpc::MethodType.Unary,
+        grpc::MethodType.ServerStreaming,
         __ServiceName,
         "CheckSafety",
         __Marshaller_deviceops_v1_CheckSafetyRequest,
@@ -175,7 +175,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.TestPolicyRequest, global::DeviceOperations.V1.TestPolicyResponse> __Method_TestPolicy = new grpc::Method<global::DeviceOperations.V1.TestPolicyRequest, global::DeviceOperations.V1.TestPolicyResponse>(
-        grpc::MethodType.Unary,
+        grpc::MethodType.ServerStreaming,
         __ServiceName,
         "TestPolicy",
         __Marshaller_deviceops_v1_TestPolicyRequest,
@@ -294,9 +294,9 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ProcessResponse> Process(global::DeviceOperations.V1.ProcessRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ProcessImageResponse> ProcessImage(global::DeviceOperations.V1.ProcessImageRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return Process(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return ProcessImage(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Apply a chain of steps to one picture.
@@ -308,14 +308,14 @@ namespace DeviceOperations.V1 {
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ProcessResponse> Process(global::DeviceOperations.V1.ProcessRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ProcessImageResponse> ProcessImage(global::DeviceOperations.V1.ProcessImageRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncServerStreamingCall(__Method_Process, null, options, request);
+        return CallInvoker.AsyncServerStreamingCall(__Method_ProcessImage, null, options, request);
       }
       /// <summary>
       /// Apply one chain to many pictures in one session. An item's failure is reported in
       /// item_finished and does not end the session.
-      /// Errors: as Process.
+      /// Errors: as ProcessImage.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -323,74 +323,50 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ProcessBatchResponse> ProcessBatch(global::DeviceOperations.V1.ProcessBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ProcessImagesResponse> ProcessImages(global::DeviceOperations.V1.ProcessImagesRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return ProcessBatch(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return ProcessImages(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
       /// Apply one chain to many pictures in one session. An item's failure is reported in
       /// item_finished and does not end the session.
-      /// Errors: as Process.
+      /// Errors: as ProcessImage.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ProcessBatchResponse> ProcessBatch(global::DeviceOperations.V1.ProcessBatchRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.ProcessImagesResponse> ProcessImages(global::DeviceOperations.V1.ProcessImagesRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncServerStreamingCall(__Method_ProcessBatch, null, options, request);
+        return CallInvoker.AsyncServerStreamingCall(__Method_ProcessImages, null, options, request);
       }
       /// <summary>
-      /// Score a picture and apply a policy's thresholds, without changing it.
-      /// Errors: as Process.
+      /// Score pictures and prompts and apply a policy's thresholds, without changing anything. The
+      /// completed event has the verdicts.
+      /// Errors: as ProcessImage.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
       /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
-      /// <returns>The response received from the server.</returns>
+      /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.CheckSafetyResponse CheckSafety(global::DeviceOperations.V1.CheckSafetyRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.CheckSafetyResponse> CheckSafety(global::DeviceOperations.V1.CheckSafetyRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
         return CheckSafety(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Score a picture and apply a policy's thresholds, without changing it.
-      /// Errors: as Process.
-      /// </summary>
-      /// <param name="request">The request to send to the server.</param>
-      /// <param name="options">The options for the call.</param>
-      /// <returns>The response received from the server.</returns>
-      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.CheckSafetyResponse CheckSafety(global::DeviceOperations.V1.CheckSafetyRequest request, grpc::CallOptions options)
-      {
-        return CallInvoker.BlockingUnaryCall(__Method_CheckSafety, null, options, request);
-      }
-      /// <summary>
-      /// Score a picture and apply a policy's thresholds, without changing it.
-      /// Errors: as Process.
-      /// </summary>
-      /// <param name="request">The request to send to the server.</param>
-      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
-      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
-      /// <param name="cancellationToken">An optional token for canceling the call.</param>
-      /// <returns>The call object.</returns>
-      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CheckSafetyResponse> CheckSafetyAsync(global::DeviceOperations.V1.CheckSafetyRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
-      {
-        return CheckSafetyAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
-      }
-      /// <summary>
-      /// Score a picture and apply a policy's thresholds, without changing it.
-      /// Errors: as Process.
+      /// Score pictures and prompts and apply a policy's thresholds, without changing anything. The
+      /// completed event has the verdicts.
+      /// Errors: as ProcessImage.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CheckSafetyResponse> CheckSafetyAsync(global::DeviceOperations.V1.CheckSafetyRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.CheckSafetyResponse> CheckSafety(global::DeviceOperations.V1.CheckSafetyRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncUnaryCall(__Method_CheckSafety, null, options, request);
+        return CallInvoker.AsyncServerStreamingCall(__Method_CheckSafety, null, options, request);
       }
       /// <summary>
       /// Create a safety policy, version 1.
@@ -661,60 +637,36 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_DeletePolicy, null, options, request);
       }
       /// <summary>
-      /// What a policy, stored or not, would say about pictures.
+      /// What a policy, stored or not, would say about pictures, prompts or given scores. The
+      /// completed event has the verdicts.
       /// Errors: as CheckSafety.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
       /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
-      /// <returns>The response received from the server.</returns>
+      /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.TestPolicyResponse TestPolicy(global::DeviceOperations.V1.TestPolicyRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.TestPolicyResponse> TestPolicy(global::DeviceOperations.V1.TestPolicyRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
         return TestPolicy(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// What a policy, stored or not, would say about pictures.
-      /// Errors: as CheckSafety.
-      /// </summary>
-      /// <param name="request">The request to send to the server.</param>
-      /// <param name="options">The options for the call.</param>
-      /// <returns>The response received from the server.</returns>
-      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.TestPolicyResponse TestPolicy(global::DeviceOperations.V1.TestPolicyRequest request, grpc::CallOptions options)
-      {
-        return CallInvoker.BlockingUnaryCall(__Method_TestPolicy, null, options, request);
-      }
-      /// <summary>
-      /// What a policy, stored or not, would say about pictures.
-      /// Errors: as CheckSafety.
-      /// </summary>
-      /// <param name="request">The request to send to the server.</param>
-      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
-      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
-      /// <param name="cancellationToken">An optional token for canceling the call.</param>
-      /// <returns>The call object.</returns>
-      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.TestPolicyResponse> TestPolicyAsync(global::DeviceOperations.V1.TestPolicyRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
-      {
-        return TestPolicyAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
-      }
-      /// <summary>
-      /// What a policy, stored or not, would say about pictures.
+      /// What a policy, stored or not, would say about pictures, prompts or given scores. The
+      /// completed event has the verdicts.
       /// Errors: as CheckSafety.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.TestPolicyResponse> TestPolicyAsync(global::DeviceOperations.V1.TestPolicyRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.TestPolicyResponse> TestPolicy(global::DeviceOperations.V1.TestPolicyRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncUnaryCall(__Method_TestPolicy, null, options, request);
+        return CallInvoker.AsyncServerStreamingCall(__Method_TestPolicy, null, options, request);
       }
       /// <summary>
       /// Measure a postprocessor on a synthetic picture.
-      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of Process.
+      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -728,7 +680,7 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Measure a postprocessor on a synthetic picture.
-      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of Process.
+      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

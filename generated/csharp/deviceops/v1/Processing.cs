@@ -25,238 +25,147 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "Ch1kZXZpY2VvcHMvdjEvcHJvY2Vzc2luZy5wcm90bxIMZGV2aWNlb3BzLnYx",
-            "GhlkZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvGhxkZXZpY2VvcHMvdjEvaW5m",
-            "ZXJlbmNlLnByb3RvGiFkZXZpY2VvcHMvdjEvcG9zdHByb2Nlc3NpbmcucHJv",
-            "dG8aGmRldmljZW9wcy92MS9zZXNzaW9uLnByb3RvGh5nb29nbGUvcHJvdG9i",
-            "dWYvZHVyYXRpb24ucHJvdG8aH2dvb2dsZS9wcm90b2J1Zi90aW1lc3RhbXAu",
-            "cHJvdG8izQEKE0xpc3RTZXNzaW9uc1JlcXVlc3QSJwoEa2luZBgBIAEoDjIZ",
-            "LmRldmljZW9wcy52MS5TZXNzaW9uS2luZBIqCgZzdGF0ZXMYAiADKA4yGi5k",
-            "ZXZpY2VvcHMudjEuU2Vzc2lvblN0YXRlEhEKCWRldmljZV9pZBgDIAEoCRIM",
-            "CgR0YWdzGAQgAygJEhkKEXBhcmVudF9zZXNzaW9uX2lkGAUgASgJEhEKCXBh",
-            "Z2Vfc2l6ZRgGIAEoDRISCgpwYWdlX3Rva2VuGAcgASgJIlgKFExpc3RTZXNz",
-            "aW9uc1Jlc3BvbnNlEicKCHNlc3Npb25zGAEgAygLMhUuZGV2aWNlb3BzLnYx",
-            "LlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIicKEUdldFNlc3Np",
-            "b25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkicAoSR2V0U2Vzc2lvblJl",
-            "c3BvbnNlEiYKB3Nlc3Npb24YASABKAsyFS5kZXZpY2VvcHMudjEuU2Vzc2lv",
-            "bhIyCg50ZXJtaW5hbF9ldmVudBgCIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
-            "aW9uRXZlbnQidgoTV2F0Y2hTZXNzaW9uUmVxdWVzdBISCgpzZXNzaW9uX2lk",
-            "GAEgASgJEhUKDWZyb21fc2VxdWVuY2UYAiABKAQSGgoSaW5jbHVkZV9pbWFn",
-            "ZV9kYXRhGAMgASgIEhgKEGluY2x1ZGVfcHJldmlld3MYBCABKAgiQQoUV2F0",
-            "Y2hTZXNzaW9uUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMu",
-            "djEuU2Vzc2lvbkV2ZW50IlgKFUNvbnRyb2xTZXNzaW9uUmVxdWVzdBISCgpz",
-            "ZXNzaW9uX2lkGAEgASgJEisKBmFjdGlvbhgCIAEoDjIbLmRldmljZW9wcy52",
-            "MS5Db250cm9sQWN0aW9uIkAKFkNvbnRyb2xTZXNzaW9uUmVzcG9uc2USJgoH",
-            "c2Vzc2lvbhgBIAEoCzIVLmRldmljZW9wcy52MS5TZXNzaW9uIioKFERlbGV0",
-            "ZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkiFwoVRGVsZXRl",
-            "U2Vzc2lvblJlc3BvbnNlIn4KDVdvcmtmbG93VmFsdWUSLgoGaW1hZ2VzGAEg",
-            "ASgLMhwuZGV2aWNlb3BzLnYxLldvcmtmbG93SW1hZ2VzSAASDgoEdGV4dBgC",
-            "IAEoCUgAEhAKBm51bWJlchgDIAEoAUgAEhIKCG1vZGVsX2lkGAQgASgJSABC",
-            "BwoFdmFsdWUiOwoOV29ya2Zsb3dJbWFnZXMSKQoGaW1hZ2VzGAEgAygLMhku",
-            "ZGV2aWNlb3BzLnYxLkltYWdlU291cmNlIpEBChFXb3JrZmxvd1BhcmFtZXRl",
-            "chIMCgRuYW1lGAEgASgJEiUKBGtpbmQYAiABKA4yFy5kZXZpY2VvcHMudjEu",
-            "VmFsdWVLaW5kEhMKC2Rlc2NyaXB0aW9uGAMgASgJEjIKDWRlZmF1bHRfdmFs",
-            "dWUYBCABKAsyGy5kZXZpY2VvcHMudjEuV29ya2Zsb3dWYWx1ZSJSCg9Xb3Jr",
-            "Zmxvd0JpbmRpbmcSDQoFaW5wdXQYASABKAkSEwoJcGFyYW1ldGVyGAIgASgJ",
-            "SAASEQoHc3RlcF9pZBgDIAEoCUgAQggKBnNvdXJjZSJlCgtSZXRyeVBvbGlj",
-            "eRIZCgxtYXhfYXR0ZW1wdHMYASABKA1IAIgBARIqCgdiYWNrb2ZmGAIgASgL",
-            "MhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg8KDV9tYXhfYXR0ZW1wdHMi",
-            "QgoMR2VuZXJhdGVXb3JrEjIKCHNldHRpbmdzGAEgASgLMiAuZGV2aWNlb3Bz",
-            "LnYxLkdlbmVyYXRpb25TZXR0aW5ncyJwCg9Qb3N0cHJvY2Vzc1dvcmsSLwoF",
-            "c3RlcHMYASADKAsyIC5kZXZpY2VvcHMudjEuUG9zdHByb2Nlc3NpbmdTdGVw",
-            "EiwKBm91dHB1dBgCIAEoCzIcLmRldmljZW9wcy52MS5PdXRwdXRTZXR0aW5n",
-            "cyIhCg1Mb2FkTW9kZWxXb3JrEhAKCG1vZGVsX2lkGAEgASgJIiMKD1VubG9h",
-            "ZE1vZGVsV29yaxIQCghtb2RlbF9pZBgBIAEoCSLGAwoMV29ya2Zsb3dTdGVw",
-            "Eg8KB3N0ZXBfaWQYASABKAkSLgoIZ2VuZXJhdGUYAiABKAsyGi5kZXZpY2Vv",
-            "cHMudjEuR2VuZXJhdGVXb3JrSAASNAoLcG9zdHByb2Nlc3MYAyABKAsyHS5k",
-            "ZXZpY2VvcHMudjEuUG9zdHByb2Nlc3NXb3JrSAASMQoKbG9hZF9tb2RlbBgE",
-            "IAEoCzIbLmRldmljZW9wcy52MS5Mb2FkTW9kZWxXb3JrSAASNQoMdW5sb2Fk",
-            "X21vZGVsGAUgASgLMh0uZGV2aWNlb3BzLnYxLlVubG9hZE1vZGVsV29ya0gA",
-            "Ei8KCGJpbmRpbmdzGAYgAygLMh0uZGV2aWNlb3BzLnYxLldvcmtmbG93Qmlu",
-            "ZGluZxIWCg5hZnRlcl9zdGVwX2lkcxgHIAMoCRIWCg5mb3JfZWFjaF9pbnB1",
-            "dBgIIAEoCRIRCglkZXZpY2VfaWQYCSABKAkSKAoFcmV0cnkYCiABKAsyGS5k",
-            "ZXZpY2VvcHMudjEuUmV0cnlQb2xpY3kSLwoKb25fZmFpbHVyZRgLIAEoDjIb",
-            "LmRldmljZW9wcy52MS5GYWlsdXJlUG9saWN5QgYKBHdvcmsi8AEKCFdvcmtm",
-            "bG93EhMKC3dvcmtmbG93X2lkGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJ",
-            "EjMKCnBhcmFtZXRlcnMYAyADKAsyHy5kZXZpY2VvcHMudjEuV29ya2Zsb3dQ",
-            "YXJhbWV0ZXISKQoFc3RlcHMYBCADKAsyGi5kZXZpY2VvcHMudjEuV29ya2Zs",
-            "b3dTdGVwEhcKD3Jlc3VsdF9zdGVwX2lkcxgFIAMoCRIQCghidWlsdF9pbhgG",
-            "IAEoCBIvCgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5U",
-            "aW1lc3RhbXAiPQoUTGlzdFdvcmtmbG93c1JlcXVlc3QSEQoJcGFnZV9zaXpl",
-            "GAEgASgNEhIKCnBhZ2VfdG9rZW4YAiABKAkiWwoVTGlzdFdvcmtmbG93c1Jl",
-            "c3BvbnNlEikKCXdvcmtmbG93cxgBIAMoCzIWLmRldmljZW9wcy52MS5Xb3Jr",
-            "ZmxvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKQoSR2V0V29ya2Zsb3dS",
-            "ZXF1ZXN0EhMKC3dvcmtmbG93X2lkGAEgASgJIj8KE0dldFdvcmtmbG93UmVz",
-            "cG9uc2USKAoId29ya2Zsb3cYASABKAsyFi5kZXZpY2VvcHMudjEuV29ya2Zs",
-            "b3ciQQoVQ3JlYXRlV29ya2Zsb3dSZXF1ZXN0EigKCHdvcmtmbG93GAEgASgL",
-            "MhYuZGV2aWNlb3BzLnYxLldvcmtmbG93IkIKFkNyZWF0ZVdvcmtmbG93UmVz",
-            "cG9uc2USKAoId29ya2Zsb3cYASABKAsyFi5kZXZpY2VvcHMudjEuV29ya2Zs",
-            "b3ciLAoVRGVsZXRlV29ya2Zsb3dSZXF1ZXN0EhMKC3dvcmtmbG93X2lkGAEg",
-            "ASgJIhgKFkRlbGV0ZVdvcmtmbG93UmVzcG9uc2UioAIKF1ZhbGlkYXRlV29y",
-            "a2Zsb3dSZXF1ZXN0EhUKC3dvcmtmbG93X2lkGAEgASgJSAASKgoId29ya2Zs",
-            "b3cYAiABKAsyFi5kZXZpY2VvcHMudjEuV29ya2Zsb3dIABJHCglhcmd1bWVu",
-            "dHMYAyADKAsyNC5kZXZpY2VvcHMudjEuVmFsaWRhdGVXb3JrZmxvd1JlcXVl",
-            "c3QuQXJndW1lbnRzRW50cnkSFwoPY2hlY2tfYXJndW1lbnRzGAQgASgIGk0K",
-            "DkFyZ3VtZW50c0VudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIb",
-            "LmRldmljZW9wcy52MS5Xb3JrZmxvd1ZhbHVlOgI4AUIRCg93b3JrZmxvd19z",
-            "b3VyY2UiiwEKGFZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRINCgV2YWxpZBgB",
-            "IAEoCBIwCgp2aW9sYXRpb25zGAIgAygLMhwuZGV2aWNlb3BzLnYxLkZpZWxk",
-            "VmlvbGF0aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoDRISCgpzdGVw",
-            "X29yZGVyGAQgAygJItgCChJSdW5Xb3JrZmxvd1JlcXVlc3QSFQoLd29ya2Zs",
-            "b3dfaWQYASABKAlIABIqCgh3b3JrZmxvdxgCIAEoCzIWLmRldmljZW9wcy52",
-            "MS5Xb3JrZmxvd0gAEkIKCWFyZ3VtZW50cxgDIAMoCzIvLmRldmljZW9wcy52",
-            "MS5SdW5Xb3JrZmxvd1JlcXVlc3QuQXJndW1lbnRzRW50cnkSLQoHb3B0aW9u",
-            "cxgEIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIRCglkZXZp",
-            "Y2VfaWQYBSABKAkSFwoPb21pdF9pbWFnZV9kYXRhGAYgASgIGk0KDkFyZ3Vt",
-            "ZW50c0VudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLmRldmlj",
-            "ZW9wcy52MS5Xb3JrZmxvd1ZhbHVlOgI4AUIRCg93b3JrZmxvd19zb3VyY2Ui",
-            "dwoTUnVuV29ya2Zsb3dSZXNwb25zZRIPCgdzdGVwX2lkGAEgASgJEikKBWV2",
-            "ZW50GAIgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudBIWCglydW5f",
-            "aW5kZXgYAyABKA1IAIgBAUIMCgpfcnVuX2luZGV4IoYBCglCYXRjaEl0ZW0S",
-            "DwoHaXRlbV9pZBgBIAEoCRI0CghzZXR0aW5ncxgCIAEoCzIgLmRldmljZW9w",
-            "cy52MS5HZW5lcmF0aW9uU2V0dGluZ3NIABIqCgVpbWFnZRgDIAEoCzIZLmRl",
-            "dmljZW9wcy52MS5JbWFnZVNvdXJjZUgAQgYKBHdvcmsiywEKD0JhdGNoSXRl",
-            "bVN0YXR1cxIPCgdpdGVtX2lkGAEgASgJEikKBXN0YXRlGAIgASgOMhouZGV2",
-            "aWNlb3BzLnYxLlNlc3Npb25TdGF0ZRISCgpzZXNzaW9uX2lkGAMgASgJEikK",
-            "BmltYWdlcxgEIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdBImCgdm",
-            "YWlsdXJlGAUgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSFQoNYXR0ZW1w",
-            "dF9jb3VudBgGIAEoDSKKAwoFQmF0Y2gSEAoIYmF0Y2hfaWQYASABKAkSEgoK",
-            "c2Vzc2lvbl9pZBgCIAEoCRIpCgVzdGF0ZRgDIAEoDjIaLmRldmljZW9wcy52",
-            "MS5TZXNzaW9uU3RhdGUSDgoGc2VhbGVkGAQgASgIEhIKCml0ZW1fY291bnQY",
-            "BSABKA0SFwoPY29tcGxldGVkX2NvdW50GAYgASgNEhQKDGZhaWxlZF9jb3Vu",
-            "dBgHIAEoDRIXCg9jYW5jZWxsZWRfY291bnQYCCABKA0SLwoLY3JlYXRlX3Rp",
-            "bWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90",
-            "aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2ChNlc3Rp",
-            "bWF0ZWRfcmVtYWluaW5nGAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
-            "aW9uEi0KB29wdGlvbnMYDCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9w",
-            "dGlvbnMi3wIKEkNyZWF0ZUJhdGNoUmVxdWVzdBIyCgh0ZW1wbGF0ZRgBIAEo",
-            "CzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSJgoFaXRlbXMY",
-            "AiADKAsyFy5kZXZpY2VvcHMudjEuQmF0Y2hJdGVtEhEKCWtlZXBfb3BlbhgD",
-            "IAEoCBI4Cg5wb3N0cHJvY2Vzc2luZxgEIAMoCzIgLmRldmljZW9wcy52MS5Q",
-            "b3N0cHJvY2Vzc2luZ1N0ZXASEgoKZGV2aWNlX2lkcxgFIAMoCRItCgdvcHRp",
-            "b25zGAYgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zEigKBXJl",
-            "dHJ5GAcgASgLMhkuZGV2aWNlb3BzLnYxLlJldHJ5UG9saWN5EjMKC2NvbXB1",
-            "dGF0aW9uGAggASgOMh4uZGV2aWNlb3BzLnYxLkJhdGNoQ29tcHV0YXRpb24i",
-            "OQoTQ3JlYXRlQmF0Y2hSZXNwb25zZRIiCgViYXRjaBgBIAEoCzITLmRldmlj",
-            "ZW9wcy52MS5CYXRjaCJeChRBZGRCYXRjaEl0ZW1zUmVxdWVzdBIQCghiYXRj",
-            "aF9pZBgBIAEoCRImCgVpdGVtcxgCIAMoCzIXLmRldmljZW9wcy52MS5CYXRj",
-            "aEl0ZW0SDAoEc2VhbBgDIAEoCCI7ChVBZGRCYXRjaEl0ZW1zUmVzcG9uc2US",
-            "IgoFYmF0Y2gYASABKAsyEy5kZXZpY2VvcHMudjEuQmF0Y2giewoPR2V0QmF0",
-            "Y2hSZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgJEi8KC2l0ZW1fc3RhdGVzGAIg",
-            "AygOMhouZGV2aWNlb3BzLnYxLlNlc3Npb25TdGF0ZRIRCglwYWdlX3NpemUY",
-            "AyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJ9ChBHZXRCYXRjaFJlc3BvbnNl",
-            "EiIKBWJhdGNoGAEgASgLMhMuZGV2aWNlb3BzLnYxLkJhdGNoEiwKBWl0ZW1z",
-            "GAIgAygLMh0uZGV2aWNlb3BzLnYxLkJhdGNoSXRlbVN0YXR1cxIXCg9uZXh0",
-            "X3BhZ2VfdG9rZW4YAyABKAkiZwoSTGlzdEJhdGNoZXNSZXF1ZXN0EioKBnN0",
-            "YXRlcxgBIAMoDjIaLmRldmljZW9wcy52MS5TZXNzaW9uU3RhdGUSEQoJcGFn",
-            "ZV9zaXplGAIgASgNEhIKCnBhZ2VfdG9rZW4YAyABKAkiVAoTTGlzdEJhdGNo",
-            "ZXNSZXNwb25zZRIkCgdiYXRjaGVzGAEgAygLMhMuZGV2aWNlb3BzLnYxLkJh",
-            "dGNoEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI8ChFXYXRjaEJhdGNoUmVx",
-            "dWVzdBIQCghiYXRjaF9pZBgBIAEoCRIVCg1mcm9tX3NlcXVlbmNlGAIgASgE",
-            "Ij8KEldhdGNoQmF0Y2hSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmlj",
-            "ZW9wcy52MS5TZXNzaW9uRXZlbnQiVAoTQ29udHJvbEJhdGNoUmVxdWVzdBIQ",
-            "CghiYXRjaF9pZBgBIAEoCRIrCgZhY3Rpb24YAiABKA4yGy5kZXZpY2VvcHMu",
-            "djEuQ29udHJvbEFjdGlvbiI6ChRDb250cm9sQmF0Y2hSZXNwb25zZRIiCgVi",
-            "YXRjaBgBIAEoCzITLmRldmljZW9wcy52MS5CYXRjaCImChJEZWxldGVCYXRj",
-            "aFJlcXVlc3QSEAoIYmF0Y2hfaWQYASABKAkiFQoTRGVsZXRlQmF0Y2hSZXNw",
-            "b25zZSqgAQoNQ29udHJvbEFjdGlvbhIeChpDT05UUk9MX0FDVElPTl9VTlNQ",
-            "RUNJRklFRBAAEhgKFENPTlRST0xfQUNUSU9OX1BBVVNFEAESGQoVQ09OVFJP",
-            "TF9BQ1RJT05fUkVTVU1FEAISGQoVQ09OVFJPTF9BQ1RJT05fQ0FOQ0VMEAMS",
-            "HwobQ09OVFJPTF9BQ1RJT05fUkVUUllfRkFJTEVEEAQqgAEKCVZhbHVlS2lu",
-            "ZBIaChZWQUxVRV9LSU5EX1VOU1BFQ0lGSUVEEAASFQoRVkFMVUVfS0lORF9J",
-            "TUFHRVMQARITCg9WQUxVRV9LSU5EX1RFWFQQAhIVChFWQUxVRV9LSU5EX05V",
-            "TUJFUhADEhQKEFZBTFVFX0tJTkRfTU9ERUwQBCqAAQoNRmFpbHVyZVBvbGlj",
-            "eRIeChpGQUlMVVJFX1BPTElDWV9VTlNQRUNJRklFRBAAEhcKE0ZBSUxVUkVf",
-            "UE9MSUNZX1NUT1AQARIbChdGQUlMVVJFX1BPTElDWV9DT05USU5VRRACEhkK",
-            "FUZBSUxVUkVfUE9MSUNZX0lHTk9SRRADMrcMChFQcm9jZXNzaW5nU2Vydmlj",
-            "ZRJVCgxMaXN0U2Vzc2lvbnMSIS5kZXZpY2VvcHMudjEuTGlzdFNlc3Npb25z",
-            "UmVxdWVzdBoiLmRldmljZW9wcy52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZRJP",
-            "CgpHZXRTZXNzaW9uEh8uZGV2aWNlb3BzLnYxLkdldFNlc3Npb25SZXF1ZXN0",
-            "GiAuZGV2aWNlb3BzLnYxLkdldFNlc3Npb25SZXNwb25zZRJXCgxXYXRjaFNl",
-            "c3Npb24SIS5kZXZpY2VvcHMudjEuV2F0Y2hTZXNzaW9uUmVxdWVzdBoiLmRl",
-            "dmljZW9wcy52MS5XYXRjaFNlc3Npb25SZXNwb25zZTABElsKDkNvbnRyb2xT",
-            "ZXNzaW9uEiMuZGV2aWNlb3BzLnYxLkNvbnRyb2xTZXNzaW9uUmVxdWVzdBok",
-            "LmRldmljZW9wcy52MS5Db250cm9sU2Vzc2lvblJlc3BvbnNlElgKDURlbGV0",
-            "ZVNlc3Npb24SIi5kZXZpY2VvcHMudjEuRGVsZXRlU2Vzc2lvblJlcXVlc3Qa",
-            "Iy5kZXZpY2VvcHMudjEuRGVsZXRlU2Vzc2lvblJlc3BvbnNlElgKDUxpc3RX",
-            "b3JrZmxvd3MSIi5kZXZpY2VvcHMudjEuTGlzdFdvcmtmbG93c1JlcXVlc3Qa",
-            "Iy5kZXZpY2VvcHMudjEuTGlzdFdvcmtmbG93c1Jlc3BvbnNlElIKC0dldFdv",
-            "cmtmbG93EiAuZGV2aWNlb3BzLnYxLkdldFdvcmtmbG93UmVxdWVzdBohLmRl",
-            "dmljZW9wcy52MS5HZXRXb3JrZmxvd1Jlc3BvbnNlElsKDkNyZWF0ZVdvcmtm",
-            "bG93EiMuZGV2aWNlb3BzLnYxLkNyZWF0ZVdvcmtmbG93UmVxdWVzdBokLmRl",
-            "dmljZW9wcy52MS5DcmVhdGVXb3JrZmxvd1Jlc3BvbnNlElsKDkRlbGV0ZVdv",
-            "cmtmbG93EiMuZGV2aWNlb3BzLnYxLkRlbGV0ZVdvcmtmbG93UmVxdWVzdBok",
-            "LmRldmljZW9wcy52MS5EZWxldGVXb3JrZmxvd1Jlc3BvbnNlEmEKEFZhbGlk",
-            "YXRlV29ya2Zsb3cSJS5kZXZpY2VvcHMudjEuVmFsaWRhdGVXb3JrZmxvd1Jl",
-            "cXVlc3QaJi5kZXZpY2VvcHMudjEuVmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNl",
-            "ElQKC1J1bldvcmtmbG93EiAuZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93UmVx",
-            "dWVzdBohLmRldmljZW9wcy52MS5SdW5Xb3JrZmxvd1Jlc3BvbnNlMAESUgoL",
-            "Q3JlYXRlQmF0Y2gSIC5kZXZpY2VvcHMudjEuQ3JlYXRlQmF0Y2hSZXF1ZXN0",
-            "GiEuZGV2aWNlb3BzLnYxLkNyZWF0ZUJhdGNoUmVzcG9uc2USWAoNQWRkQmF0",
-            "Y2hJdGVtcxIiLmRldmljZW9wcy52MS5BZGRCYXRjaEl0ZW1zUmVxdWVzdBoj",
-            "LmRldmljZW9wcy52MS5BZGRCYXRjaEl0ZW1zUmVzcG9uc2USSQoIR2V0QmF0",
-            "Y2gSHS5kZXZpY2VvcHMudjEuR2V0QmF0Y2hSZXF1ZXN0Gh4uZGV2aWNlb3Bz",
-            "LnYxLkdldEJhdGNoUmVzcG9uc2USUgoLTGlzdEJhdGNoZXMSIC5kZXZpY2Vv",
-            "cHMudjEuTGlzdEJhdGNoZXNSZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLkxpc3RC",
-            "YXRjaGVzUmVzcG9uc2USUQoKV2F0Y2hCYXRjaBIfLmRldmljZW9wcy52MS5X",
-            "YXRjaEJhdGNoUmVxdWVzdBogLmRldmljZW9wcy52MS5XYXRjaEJhdGNoUmVz",
-            "cG9uc2UwARJVCgxDb250cm9sQmF0Y2gSIS5kZXZpY2VvcHMudjEuQ29udHJv",
-            "bEJhdGNoUmVxdWVzdBoiLmRldmljZW9wcy52MS5Db250cm9sQmF0Y2hSZXNw",
-            "b25zZRJSCgtEZWxldGVCYXRjaBIgLmRldmljZW9wcy52MS5EZWxldGVCYXRj",
-            "aFJlcXVlc3QaIS5kZXZpY2VvcHMudjEuRGVsZXRlQmF0Y2hSZXNwb25zZUIW",
-            "qgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "GhhkZXZpY2VvcHMvdjEvYmF0Y2gucHJvdG8aGGRldmljZW9wcy92MS9ldmVu",
+            "dC5wcm90bxoaZGV2aWNlb3BzL3YxL3Nlc3Npb24ucHJvdG8aG2RldmljZW9w",
+            "cy92MS93b3JrZmxvdy5wcm90bxogZ29vZ2xlL3Byb3RvYnVmL2ZpZWxkX21h",
+            "c2sucHJvdG8aH2dvb2dsZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8i0wIK",
+            "DVNlc3Npb25GaWx0ZXISKAoFa2luZHMYASADKA4yGS5kZXZpY2VvcHMudjEu",
+            "U2Vzc2lvbktpbmQSKgoGc3RhdGVzGAIgAygOMhouZGV2aWNlb3BzLnYxLlNl",
+            "c3Npb25TdGF0ZRIRCglkZXZpY2VfaWQYAyABKAkSDAoEdGFncxgEIAMoCRIZ",
+            "ChFwYXJlbnRfc2Vzc2lvbl9pZBgFIAEoCRINCgVvd25lchgGIAEoCRIoCghw",
+            "cmlvcml0eRgHIAEoDjIWLmRldmljZW9wcy52MS5Qcmlvcml0eRIQCghtb2Rl",
+            "bF9pZBgIIAEoCRIxCg1jcmVhdGVkX2FmdGVyGAkgASgLMhouZ29vZ2xlLnBy",
+            "b3RvYnVmLlRpbWVzdGFtcBIyCg5jcmVhdGVkX2JlZm9yZRgKIAEoCzIaLmdv",
+            "b2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAikgEKE0xpc3RTZXNzaW9uc1JlcXVl",
+            "c3QSKwoGZmlsdGVyGAEgASgLMhsuZGV2aWNlb3BzLnYxLlNlc3Npb25GaWx0",
+            "ZXISJwoEdmlldxgCIAEoDjIZLmRldmljZW9wcy52MS5TZXNzaW9uVmlldxIR",
+            "CglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJ/ChRMaXN0",
+            "U2Vzc2lvbnNSZXNwb25zZRInCghzZXNzaW9ucxgBIAMoCzIVLmRldmljZW9w",
+            "cy52MS5TZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRITCgt0b3Rh",
+            "bF9jb3VudBgDIAEoBRIQCghyZXZpc2lvbhgEIAEoAyInChFHZXRTZXNzaW9u",
+            "UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJInAKEkdldFNlc3Npb25SZXNw",
+            "b25zZRImCgdzZXNzaW9uGAEgASgLMhUuZGV2aWNlb3BzLnYxLlNlc3Npb24S",
+            "MgoOdGVybWluYWxfZXZlbnQYAiABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lv",
+            "bkV2ZW50InEKE1dhdGNoU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgB",
+            "IAEoCRIVCg1mcm9tX3NlcXVlbmNlGAIgASgDEi8KCGRlbGl2ZXJ5GAMgASgL",
+            "Mh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucyJBChRXYXRjaFNlc3Np",
+            "b25SZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
+            "aW9uRXZlbnQiWgoUV2F0Y2hTZXNzaW9uc1JlcXVlc3QSKwoGZmlsdGVyGAEg",
+            "ASgLMhsuZGV2aWNlb3BzLnYxLlNlc3Npb25GaWx0ZXISFQoNZnJvbV9yZXZp",
+            "c2lvbhgCIAEoAyKwAQoVV2F0Y2hTZXNzaW9uc1Jlc3BvbnNlEi0KBGtpbmQY",
+            "ASABKA4yHy5kZXZpY2VvcHMudjEuU2Vzc2lvbkNoYW5nZUtpbmQSJgoHc2Vz",
+            "c2lvbhgCIAEoCzIVLmRldmljZW9wcy52MS5TZXNzaW9uEi4KCmV2ZW50X3Rp",
+            "bWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlz",
+            "aW9uGAQgASgDIkwKEExpc3RRdWV1ZVJlcXVlc3QSEQoJZGV2aWNlX2lkGAEg",
+            "ASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImoK",
+            "EUxpc3RRdWV1ZVJlc3BvbnNlEicKCHNlc3Npb25zGAEgAygLMhUuZGV2aWNl",
+            "b3BzLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3Rv",
+            "dGFsX2NvdW50GAMgASgFIj4KE1BhdXNlU2Vzc2lvblJlcXVlc3QSEgoKc2Vz",
+            "c2lvbl9pZBgBIAEoCRITCgtyZWFzb25fdGV4dBgCIAEoCSI+ChRQYXVzZVNl",
+            "c3Npb25SZXNwb25zZRImCgdzZXNzaW9uGAEgASgLMhUuZGV2aWNlb3BzLnYx",
+            "LlNlc3Npb24iKgoUUmVzdW1lU2Vzc2lvblJlcXVlc3QSEgoKc2Vzc2lvbl9p",
+            "ZBgBIAEoCSI/ChVSZXN1bWVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgB",
+            "IAEoCzIVLmRldmljZW9wcy52MS5TZXNzaW9uIj8KFENhbmNlbFNlc3Npb25S",
+            "ZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEwoLcmVhc29uX3RleHQYAiAB",
+            "KAkiPwoVQ2FuY2VsU2Vzc2lvblJlc3BvbnNlEiYKB3Nlc3Npb24YASABKAsy",
+            "FS5kZXZpY2VvcHMudjEuU2Vzc2lvbiJZChVDYW5jZWxTZXNzaW9uc1JlcXVl",
+            "c3QSKwoGZmlsdGVyGAEgASgLMhsuZGV2aWNlb3BzLnYxLlNlc3Npb25GaWx0",
+            "ZXISEwoLcmVhc29uX3RleHQYAiABKAkiMQoWQ2FuY2VsU2Vzc2lvbnNSZXNw",
+            "b25zZRIXCg9jYW5jZWxsZWRfY291bnQYASABKAUijAEKFFVwZGF0ZVNlc3Np",
+            "b25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSLQoHb3B0aW9ucxgCIAEo",
+            "CzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIxCg11cGRhdGVfZmll",
+            "bGRzGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayI/ChVVcGRh",
+            "dGVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmRldmljZW9w",
+            "cy52MS5TZXNzaW9uIioKFERlbGV0ZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Np",
+            "b25faWQYASABKAkiFwoVRGVsZXRlU2Vzc2lvblJlc3BvbnNlKoECChFTZXNz",
+            "aW9uQ2hhbmdlS2luZBIjCh9TRVNTSU9OX0NIQU5HRV9LSU5EX1VOU1BFQ0lG",
+            "SUVEEAASHQoZU0VTU0lPTl9DSEFOR0VfS0lORF9BRERFRBABEh8KG1NFU1NJ",
+            "T05fQ0hBTkdFX0tJTkRfQ0hBTkdFRBACEh0KGVNFU1NJT05fQ0hBTkdFX0tJ",
+            "TkRfRU5ERUQQAxIfChtTRVNTSU9OX0NIQU5HRV9LSU5EX1JFTU9WRUQQBBIk",
+            "CiBTRVNTSU9OX0NIQU5HRV9LSU5EX1NOQVBTSE9UX0VORBAFEiEKHVNFU1NJ",
+            "T05fQ0hBTkdFX0tJTkRfSEVBUlRCRUFUEAYypRMKEVByb2Nlc3NpbmdTZXJ2",
+            "aWNlElUKDExpc3RTZXNzaW9ucxIhLmRldmljZW9wcy52MS5MaXN0U2Vzc2lv",
+            "bnNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNl",
+            "Ek8KCkdldFNlc3Npb24SHy5kZXZpY2VvcHMudjEuR2V0U2Vzc2lvblJlcXVl",
+            "c3QaIC5kZXZpY2VvcHMudjEuR2V0U2Vzc2lvblJlc3BvbnNlElcKDFdhdGNo",
+            "U2Vzc2lvbhIhLmRldmljZW9wcy52MS5XYXRjaFNlc3Npb25SZXF1ZXN0GiIu",
+            "ZGV2aWNlb3BzLnYxLldhdGNoU2Vzc2lvblJlc3BvbnNlMAESWgoNV2F0Y2hT",
+            "ZXNzaW9ucxIiLmRldmljZW9wcy52MS5XYXRjaFNlc3Npb25zUmVxdWVzdBoj",
+            "LmRldmljZW9wcy52MS5XYXRjaFNlc3Npb25zUmVzcG9uc2UwARJMCglMaXN0",
+            "UXVldWUSHi5kZXZpY2VvcHMudjEuTGlzdFF1ZXVlUmVxdWVzdBofLmRldmlj",
+            "ZW9wcy52MS5MaXN0UXVldWVSZXNwb25zZRJVCgxQYXVzZVNlc3Npb24SIS5k",
+            "ZXZpY2VvcHMudjEuUGF1c2VTZXNzaW9uUmVxdWVzdBoiLmRldmljZW9wcy52",
+            "MS5QYXVzZVNlc3Npb25SZXNwb25zZRJYCg1SZXN1bWVTZXNzaW9uEiIuZGV2",
+            "aWNlb3BzLnYxLlJlc3VtZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3BzLnYx",
+            "LlJlc3VtZVNlc3Npb25SZXNwb25zZRJYCg1DYW5jZWxTZXNzaW9uEiIuZGV2",
+            "aWNlb3BzLnYxLkNhbmNlbFNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3BzLnYx",
+            "LkNhbmNlbFNlc3Npb25SZXNwb25zZRJbCg5DYW5jZWxTZXNzaW9ucxIjLmRl",
+            "dmljZW9wcy52MS5DYW5jZWxTZXNzaW9uc1JlcXVlc3QaJC5kZXZpY2VvcHMu",
+            "djEuQ2FuY2VsU2Vzc2lvbnNSZXNwb25zZRJYCg1VcGRhdGVTZXNzaW9uEiIu",
+            "ZGV2aWNlb3BzLnYxLlVwZGF0ZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3Bz",
+            "LnYxLlVwZGF0ZVNlc3Npb25SZXNwb25zZRJYCg1EZWxldGVTZXNzaW9uEiIu",
+            "ZGV2aWNlb3BzLnYxLkRlbGV0ZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3Bz",
+            "LnYxLkRlbGV0ZVNlc3Npb25SZXNwb25zZRJYCg1MaXN0V29ya2Zsb3dzEiIu",
+            "ZGV2aWNlb3BzLnYxLkxpc3RXb3JrZmxvd3NSZXF1ZXN0GiMuZGV2aWNlb3Bz",
+            "LnYxLkxpc3RXb3JrZmxvd3NSZXNwb25zZRJSCgtHZXRXb3JrZmxvdxIgLmRl",
+            "dmljZW9wcy52MS5HZXRXb3JrZmxvd1JlcXVlc3QaIS5kZXZpY2VvcHMudjEu",
+            "R2V0V29ya2Zsb3dSZXNwb25zZRJbCg5DcmVhdGVXb3JrZmxvdxIjLmRldmlj",
+            "ZW9wcy52MS5DcmVhdGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2VvcHMudjEu",
+            "Q3JlYXRlV29ya2Zsb3dSZXNwb25zZRJbCg5VcGRhdGVXb3JrZmxvdxIjLmRl",
+            "dmljZW9wcy52MS5VcGRhdGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2VvcHMu",
+            "djEuVXBkYXRlV29ya2Zsb3dSZXNwb25zZRJbCg5EZWxldGVXb3JrZmxvdxIj",
+            "LmRldmljZW9wcy52MS5EZWxldGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2Vv",
+            "cHMudjEuRGVsZXRlV29ya2Zsb3dSZXNwb25zZRJhChBWYWxpZGF0ZVdvcmtm",
+            "bG93EiUuZGV2aWNlb3BzLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXF1ZXN0GiYu",
+            "ZGV2aWNlb3BzLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRJUCgtSdW5X",
+            "b3JrZmxvdxIgLmRldmljZW9wcy52MS5SdW5Xb3JrZmxvd1JlcXVlc3QaIS5k",
+            "ZXZpY2VvcHMudjEuUnVuV29ya2Zsb3dSZXNwb25zZTABElIKC0NyZWF0ZUJh",
+            "dGNoEiAuZGV2aWNlb3BzLnYxLkNyZWF0ZUJhdGNoUmVxdWVzdBohLmRldmlj",
+            "ZW9wcy52MS5DcmVhdGVCYXRjaFJlc3BvbnNlElgKDUFkZEJhdGNoSXRlbXMS",
+            "Ii5kZXZpY2VvcHMudjEuQWRkQmF0Y2hJdGVtc1JlcXVlc3QaIy5kZXZpY2Vv",
+            "cHMudjEuQWRkQmF0Y2hJdGVtc1Jlc3BvbnNlEkkKCEdldEJhdGNoEh0uZGV2",
+            "aWNlb3BzLnYxLkdldEJhdGNoUmVxdWVzdBoeLmRldmljZW9wcy52MS5HZXRC",
+            "YXRjaFJlc3BvbnNlElIKC0xpc3RCYXRjaGVzEiAuZGV2aWNlb3BzLnYxLkxp",
+            "c3RCYXRjaGVzUmVxdWVzdBohLmRldmljZW9wcy52MS5MaXN0QmF0Y2hlc1Jl",
+            "c3BvbnNlElEKCldhdGNoQmF0Y2gSHy5kZXZpY2VvcHMudjEuV2F0Y2hCYXRj",
+            "aFJlcXVlc3QaIC5kZXZpY2VvcHMudjEuV2F0Y2hCYXRjaFJlc3BvbnNlMAES",
+            "TwoKUGF1c2VCYXRjaBIfLmRldmljZW9wcy52MS5QYXVzZUJhdGNoUmVxdWVz",
+            "dBogLmRldmljZW9wcy52MS5QYXVzZUJhdGNoUmVzcG9uc2USUgoLUmVzdW1l",
+            "QmF0Y2gSIC5kZXZpY2VvcHMudjEuUmVzdW1lQmF0Y2hSZXF1ZXN0GiEuZGV2",
+            "aWNlb3BzLnYxLlJlc3VtZUJhdGNoUmVzcG9uc2USUgoLQ2FuY2VsQmF0Y2gS",
+            "IC5kZXZpY2VvcHMudjEuQ2FuY2VsQmF0Y2hSZXF1ZXN0GiEuZGV2aWNlb3Bz",
+            "LnYxLkNhbmNlbEJhdGNoUmVzcG9uc2USXgoPUmV0cnlCYXRjaEl0ZW1zEiQu",
+            "ZGV2aWNlb3BzLnYxLlJldHJ5QmF0Y2hJdGVtc1JlcXVlc3QaJS5kZXZpY2Vv",
+            "cHMudjEuUmV0cnlCYXRjaEl0ZW1zUmVzcG9uc2USUgoLRGVsZXRlQmF0Y2gS",
+            "IC5kZXZpY2VvcHMudjEuRGVsZXRlQmF0Y2hSZXF1ZXN0GiEuZGV2aWNlb3Bz",
+            "LnYxLkRlbGV0ZUJhdGNoUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMu",
+            "VjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.InferenceReflection.Descriptor, global::DeviceOperations.V1.PostprocessingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ControlAction), typeof(global::DeviceOperations.V1.ValueKind), typeof(global::DeviceOperations.V1.FailurePolicy), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListSessionsRequest), global::DeviceOperations.V1.ListSessionsRequest.Parser, new[]{ "Kind", "States", "DeviceId", "Tags", "ParentSessionId", "PageSize", "PageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListSessionsResponse), global::DeviceOperations.V1.ListSessionsResponse.Parser, new[]{ "Sessions", "NextPageToken" }, null, null, null, null),
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.BatchReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::DeviceOperations.V1.WorkflowReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.FieldMaskReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SessionChangeKind), }, null, new pbr::GeneratedClrTypeInfo[] {
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFilter), global::DeviceOperations.V1.SessionFilter.Parser, new[]{ "Kinds", "States", "DeviceId", "Tags", "ParentSessionId", "Owner", "Priority", "ModelId", "CreatedAfter", "CreatedBefore" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListSessionsRequest), global::DeviceOperations.V1.ListSessionsRequest.Parser, new[]{ "Filter", "View", "PageSize", "PageToken" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListSessionsResponse), global::DeviceOperations.V1.ListSessionsResponse.Parser, new[]{ "Sessions", "NextPageToken", "TotalCount", "Revision" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetSessionRequest), global::DeviceOperations.V1.GetSessionRequest.Parser, new[]{ "SessionId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetSessionResponse), global::DeviceOperations.V1.GetSessionResponse.Parser, new[]{ "Session", "TerminalEvent" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchSessionRequest), global::DeviceOperations.V1.WatchSessionRequest.Parser, new[]{ "SessionId", "FromSequence", "IncludeImageData", "IncludePreviews" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchSessionRequest), global::DeviceOperations.V1.WatchSessionRequest.Parser, new[]{ "SessionId", "FromSequence", "Delivery" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchSessionResponse), global::DeviceOperations.V1.WatchSessionResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlSessionRequest), global::DeviceOperations.V1.ControlSessionRequest.Parser, new[]{ "SessionId", "Action" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlSessionResponse), global::DeviceOperations.V1.ControlSessionResponse.Parser, new[]{ "Session" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchSessionsRequest), global::DeviceOperations.V1.WatchSessionsRequest.Parser, new[]{ "Filter", "FromRevision" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchSessionsResponse), global::DeviceOperations.V1.WatchSessionsResponse.Parser, new[]{ "Kind", "Session", "EventTime", "Revision" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListQueueRequest), global::DeviceOperations.V1.ListQueueRequest.Parser, new[]{ "DeviceId", "PageSize", "PageToken" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListQueueResponse), global::DeviceOperations.V1.ListQueueResponse.Parser, new[]{ "Sessions", "NextPageToken", "TotalCount" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PauseSessionRequest), global::DeviceOperations.V1.PauseSessionRequest.Parser, new[]{ "SessionId", "ReasonText" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PauseSessionResponse), global::DeviceOperations.V1.PauseSessionResponse.Parser, new[]{ "Session" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ResumeSessionRequest), global::DeviceOperations.V1.ResumeSessionRequest.Parser, new[]{ "SessionId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ResumeSessionResponse), global::DeviceOperations.V1.ResumeSessionResponse.Parser, new[]{ "Session" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CancelSessionRequest), global::DeviceOperations.V1.CancelSessionRequest.Parser, new[]{ "SessionId", "ReasonText" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CancelSessionResponse), global::DeviceOperations.V1.CancelSessionResponse.Parser, new[]{ "Session" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CancelSessionsRequest), global::DeviceOperations.V1.CancelSessionsRequest.Parser, new[]{ "Filter", "ReasonText" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CancelSessionsResponse), global::DeviceOperations.V1.CancelSessionsResponse.Parser, new[]{ "CancelledCount" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateSessionRequest), global::DeviceOperations.V1.UpdateSessionRequest.Parser, new[]{ "SessionId", "Options", "UpdateFields" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateSessionResponse), global::DeviceOperations.V1.UpdateSessionResponse.Parser, new[]{ "Session" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteSessionRequest), global::DeviceOperations.V1.DeleteSessionRequest.Parser, new[]{ "SessionId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteSessionResponse), global::DeviceOperations.V1.DeleteSessionResponse.Parser, null, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowValue), global::DeviceOperations.V1.WorkflowValue.Parser, new[]{ "Images", "Text", "Number", "ModelId" }, new[]{ "Value" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowImages), global::DeviceOperations.V1.WorkflowImages.Parser, new[]{ "Images" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowParameter), global::DeviceOperations.V1.WorkflowParameter.Parser, new[]{ "Name", "Kind", "Description", "DefaultValue" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowBinding), global::DeviceOperations.V1.WorkflowBinding.Parser, new[]{ "Input", "Parameter", "StepId" }, new[]{ "Source" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RetryPolicy), global::DeviceOperations.V1.RetryPolicy.Parser, new[]{ "MaxAttempts", "Backoff" }, new[]{ "MaxAttempts" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateWork), global::DeviceOperations.V1.GenerateWork.Parser, new[]{ "Settings" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessWork), global::DeviceOperations.V1.PostprocessWork.Parser, new[]{ "Steps", "Output" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadModelWork), global::DeviceOperations.V1.LoadModelWork.Parser, new[]{ "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UnloadModelWork), global::DeviceOperations.V1.UnloadModelWork.Parser, new[]{ "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowStep), global::DeviceOperations.V1.WorkflowStep.Parser, new[]{ "StepId", "Generate", "Postprocess", "LoadModel", "UnloadModel", "Bindings", "AfterStepIds", "ForEachInput", "DeviceId", "Retry", "OnFailure" }, new[]{ "Work" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Workflow), global::DeviceOperations.V1.Workflow.Parser, new[]{ "WorkflowId", "Description", "Parameters", "Steps", "ResultStepIds", "BuiltIn", "CreateTime" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListWorkflowsRequest), global::DeviceOperations.V1.ListWorkflowsRequest.Parser, new[]{ "PageSize", "PageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListWorkflowsResponse), global::DeviceOperations.V1.ListWorkflowsResponse.Parser, new[]{ "Workflows", "NextPageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetWorkflowRequest), global::DeviceOperations.V1.GetWorkflowRequest.Parser, new[]{ "WorkflowId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetWorkflowResponse), global::DeviceOperations.V1.GetWorkflowResponse.Parser, new[]{ "Workflow" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CreateWorkflowRequest), global::DeviceOperations.V1.CreateWorkflowRequest.Parser, new[]{ "Workflow" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CreateWorkflowResponse), global::DeviceOperations.V1.CreateWorkflowResponse.Parser, new[]{ "Workflow" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteWorkflowRequest), global::DeviceOperations.V1.DeleteWorkflowRequest.Parser, new[]{ "WorkflowId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteWorkflowResponse), global::DeviceOperations.V1.DeleteWorkflowResponse.Parser, null, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateWorkflowRequest), global::DeviceOperations.V1.ValidateWorkflowRequest.Parser, new[]{ "WorkflowId", "Workflow", "Arguments", "CheckArguments" }, new[]{ "WorkflowSource" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateWorkflowResponse), global::DeviceOperations.V1.ValidateWorkflowResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "StepOrder" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RunWorkflowRequest), global::DeviceOperations.V1.RunWorkflowRequest.Parser, new[]{ "WorkflowId", "Workflow", "Arguments", "Options", "DeviceId", "OmitImageData" }, new[]{ "WorkflowSource" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RunWorkflowResponse), global::DeviceOperations.V1.RunWorkflowResponse.Parser, new[]{ "StepId", "Event", "RunIndex" }, new[]{ "RunIndex" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchItem), global::DeviceOperations.V1.BatchItem.Parser, new[]{ "ItemId", "Settings", "Image" }, new[]{ "Work" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchItemStatus), global::DeviceOperations.V1.BatchItemStatus.Parser, new[]{ "ItemId", "State", "SessionId", "Images", "Failure", "AttemptCount" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Batch), global::DeviceOperations.V1.Batch.Parser, new[]{ "BatchId", "SessionId", "State", "Sealed", "ItemCount", "CompletedCount", "FailedCount", "CancelledCount", "CreateTime", "EndTime", "EstimatedRemaining", "Options" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CreateBatchRequest), global::DeviceOperations.V1.CreateBatchRequest.Parser, new[]{ "Template", "Items", "KeepOpen", "Postprocessing", "DeviceIds", "Options", "Retry", "Computation" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CreateBatchResponse), global::DeviceOperations.V1.CreateBatchResponse.Parser, new[]{ "Batch" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.AddBatchItemsRequest), global::DeviceOperations.V1.AddBatchItemsRequest.Parser, new[]{ "BatchId", "Items", "Seal" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.AddBatchItemsResponse), global::DeviceOperations.V1.AddBatchItemsResponse.Parser, new[]{ "Batch" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetBatchRequest), global::DeviceOperations.V1.GetBatchRequest.Parser, new[]{ "BatchId", "ItemStates", "PageSize", "PageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetBatchResponse), global::DeviceOperations.V1.GetBatchResponse.Parser, new[]{ "Batch", "Items", "NextPageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListBatchesRequest), global::DeviceOperations.V1.ListBatchesRequest.Parser, new[]{ "States", "PageSize", "PageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListBatchesResponse), global::DeviceOperations.V1.ListBatchesResponse.Parser, new[]{ "Batches", "NextPageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchBatchRequest), global::DeviceOperations.V1.WatchBatchRequest.Parser, new[]{ "BatchId", "FromSequence" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchBatchResponse), global::DeviceOperations.V1.WatchBatchResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlBatchRequest), global::DeviceOperations.V1.ControlBatchRequest.Parser, new[]{ "BatchId", "Action" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlBatchResponse), global::DeviceOperations.V1.ControlBatchResponse.Parser, new[]{ "Batch" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteBatchRequest), global::DeviceOperations.V1.DeleteBatchRequest.Parser, new[]{ "BatchId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteBatchResponse), global::DeviceOperations.V1.DeleteBatchResponse.Parser, null, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteSessionResponse), global::DeviceOperations.V1.DeleteSessionResponse.Parser, null, null, null, null, null)
           }));
     }
     #endregion
@@ -264,96 +173,56 @@ namespace DeviceOperations.V1 {
   }
   #region Enums
   /// <summary>
-  /// What to do with a session or batch.
+  /// What happened to a session.
   /// </summary>
-  public enum ControlAction {
+  public enum SessionChangeKind {
     /// <summary>
-    /// Never accepted.
+    /// Never sent.
     /// </summary>
-    [pbr::OriginalName("CONTROL_ACTION_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("SESSION_CHANGE_KIND_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Stop after the current step and keep what is needed to go on.
+    /// It is there: at the start of the stream, or new.
     /// </summary>
-    [pbr::OriginalName("CONTROL_ACTION_PAUSE")] Pause = 1,
+    [pbr::OriginalName("SESSION_CHANGE_KIND_ADDED")] Added = 1,
     /// <summary>
-    /// Go on.
+    /// Its state, phase, place or priority changed.
     /// </summary>
-    [pbr::OriginalName("CONTROL_ACTION_RESUME")] Resume = 2,
+    [pbr::OriginalName("SESSION_CHANGE_KIND_CHANGED")] Changed = 2,
     /// <summary>
-    /// Stop for good.
+    /// It became final.
     /// </summary>
-    [pbr::OriginalName("CONTROL_ACTION_CANCEL")] Cancel = 3,
+    [pbr::OriginalName("SESSION_CHANGE_KIND_ENDED")] Ended = 3,
     /// <summary>
-    /// Run failed items again; batches only.
+    /// It was forgotten.
     /// </summary>
-    [pbr::OriginalName("CONTROL_ACTION_RETRY_FAILED")] RetryFailed = 4,
-  }
-
-  /// <summary>
-  /// What flows between steps.
-  /// </summary>
-  public enum ValueKind {
+    [pbr::OriginalName("SESSION_CHANGE_KIND_REMOVED")] Removed = 4,
     /// <summary>
-    /// Never accepted.
+    /// The state of now has been told; what follows are changes.
     /// </summary>
-    [pbr::OriginalName("VALUE_KIND_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("SESSION_CHANGE_KIND_SNAPSHOT_END")] SnapshotEnd = 5,
     /// <summary>
-    /// Pictures.
+    /// Nothing; sent after 5 seconds of silence.
     /// </summary>
-    [pbr::OriginalName("VALUE_KIND_IMAGES")] Images = 1,
-    /// <summary>
-    /// Text.
-    /// </summary>
-    [pbr::OriginalName("VALUE_KIND_TEXT")] Text = 2,
-    /// <summary>
-    /// A number.
-    /// </summary>
-    [pbr::OriginalName("VALUE_KIND_NUMBER")] Number = 3,
-    /// <summary>
-    /// A model id.
-    /// </summary>
-    [pbr::OriginalName("VALUE_KIND_MODEL")] Model = 4,
-  }
-
-  /// <summary>
-  /// What is done when a step fails for good.
-  /// </summary>
-  public enum FailurePolicy {
-    /// <summary>
-    /// STOP.
-    /// </summary>
-    [pbr::OriginalName("FAILURE_POLICY_UNSPECIFIED")] Unspecified = 0,
-    /// <summary>
-    /// The run fails; steps in progress are cancelled.
-    /// </summary>
-    [pbr::OriginalName("FAILURE_POLICY_STOP")] Stop = 1,
-    /// <summary>
-    /// Steps that need this one are skipped, the others go on; the run fails at its end.
-    /// </summary>
-    [pbr::OriginalName("FAILURE_POLICY_CONTINUE")] Continue = 2,
-    /// <summary>
-    /// As if the step had no output; steps that need it are skipped, the run can complete.
-    /// </summary>
-    [pbr::OriginalName("FAILURE_POLICY_IGNORE")] Ignore = 3,
+    [pbr::OriginalName("SESSION_CHANGE_KIND_HEARTBEAT")] Heartbeat = 6,
   }
 
   #endregion
 
   #region Messages
   /// <summary>
-  /// Which sessions to list. Filters combine.
+  /// Which sessions. What is set combines.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ListSessionsRequest : pb::IMessage<ListSessionsRequest>
+  public sealed partial class SessionFilter : pb::IMessage<SessionFilter>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<ListSessionsRequest> _parser = new pb::MessageParser<ListSessionsRequest>(() => new ListSessionsRequest());
+    private static readonly pb::MessageParser<SessionFilter> _parser = new pb::MessageParser<SessionFilter>(() => new SessionFilter());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ListSessionsRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<SessionFilter> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -369,7 +238,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListSessionsRequest() {
+    public SessionFilter() {
       OnConstruction();
     }
 
@@ -377,36 +246,38 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListSessionsRequest(ListSessionsRequest other) : this() {
-      kind_ = other.kind_;
+    public SessionFilter(SessionFilter other) : this() {
+      kinds_ = other.kinds_.Clone();
       states_ = other.states_.Clone();
       deviceId_ = other.deviceId_;
       tags_ = other.tags_.Clone();
       parentSessionId_ = other.parentSessionId_;
-      pageSize_ = other.pageSize_;
-      pageToken_ = other.pageToken_;
+      owner_ = other.owner_;
+      priority_ = other.priority_;
+      modelId_ = other.modelId_;
+      createdAfter_ = other.createdAfter_ != null ? other.createdAfter_.Clone() : null;
+      createdBefore_ = other.createdBefore_ != null ? other.createdBefore_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListSessionsRequest Clone() {
-      return new ListSessionsRequest(this);
+    public SessionFilter Clone() {
+      return new SessionFilter(this);
     }
 
-    /// <summary>Field number for the "kind" field.</summary>
-    public const int KindFieldNumber = 1;
-    private global::DeviceOperations.V1.SessionKind kind_ = global::DeviceOperations.V1.SessionKind.Unspecified;
+    /// <summary>Field number for the "kinds" field.</summary>
+    public const int KindsFieldNumber = 1;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SessionKind> _repeated_kinds_codec
+        = pb::FieldCodec.ForEnum(10, x => (int) x, x => (global::DeviceOperations.V1.SessionKind) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SessionKind> kinds_ = new pbc::RepeatedField<global::DeviceOperations.V1.SessionKind>();
     /// <summary>
-    /// Only this kind; UNSPECIFIED means all.
+    /// Only these kinds; empty means all. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionKind Kind {
-      get { return kind_; }
-      set {
-        kind_ = value;
-      }
+    public pbc::RepeatedField<global::DeviceOperations.V1.SessionKind> Kinds {
+      get { return kinds_; }
     }
 
     /// <summary>Field number for the "states" field.</summary>
@@ -467,15 +338,520 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "owner" field.</summary>
+    public const int OwnerFieldNumber = 6;
+    private string owner_ = "";
+    /// <summary>
+    /// Only those of this client; empty means all that the caller may see.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Owner {
+      get { return owner_; }
+      set {
+        owner_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "priority" field.</summary>
+    public const int PriorityFieldNumber = 7;
+    private global::DeviceOperations.V1.Priority priority_ = global::DeviceOperations.V1.Priority.Unspecified;
+    /// <summary>
+    /// Only those of this priority; UNSPECIFIED means all.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Priority Priority {
+      get { return priority_; }
+      set {
+        priority_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "model_id" field.</summary>
+    public const int ModelIdFieldNumber = 8;
+    private string modelId_ = "";
+    /// <summary>
+    /// Only those with this model; empty means all.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ModelId {
+      get { return modelId_; }
+      set {
+        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "created_after" field.</summary>
+    public const int CreatedAfterFieldNumber = 9;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp createdAfter_;
+    /// <summary>
+    /// Only those accepted since then.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp CreatedAfter {
+      get { return createdAfter_; }
+      set {
+        createdAfter_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "created_before" field.</summary>
+    public const int CreatedBeforeFieldNumber = 10;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp createdBefore_;
+    /// <summary>
+    /// Only those accepted before then.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp CreatedBefore {
+      get { return createdBefore_; }
+      set {
+        createdBefore_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as SessionFilter);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(SessionFilter other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if(!kinds_.Equals(other.kinds_)) return false;
+      if(!states_.Equals(other.states_)) return false;
+      if (DeviceId != other.DeviceId) return false;
+      if(!tags_.Equals(other.tags_)) return false;
+      if (ParentSessionId != other.ParentSessionId) return false;
+      if (Owner != other.Owner) return false;
+      if (Priority != other.Priority) return false;
+      if (ModelId != other.ModelId) return false;
+      if (!object.Equals(CreatedAfter, other.CreatedAfter)) return false;
+      if (!object.Equals(CreatedBefore, other.CreatedBefore)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      hash ^= kinds_.GetHashCode();
+      hash ^= states_.GetHashCode();
+      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      hash ^= tags_.GetHashCode();
+      if (ParentSessionId.Length != 0) hash ^= ParentSessionId.GetHashCode();
+      if (Owner.Length != 0) hash ^= Owner.GetHashCode();
+      if (Priority != global::DeviceOperations.V1.Priority.Unspecified) hash ^= Priority.GetHashCode();
+      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
+      if (createdAfter_ != null) hash ^= CreatedAfter.GetHashCode();
+      if (createdBefore_ != null) hash ^= CreatedBefore.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      kinds_.WriteTo(output, _repeated_kinds_codec);
+      states_.WriteTo(output, _repeated_states_codec);
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(26);
+        output.WriteString(DeviceId);
+      }
+      tags_.WriteTo(output, _repeated_tags_codec);
+      if (ParentSessionId.Length != 0) {
+        output.WriteRawTag(42);
+        output.WriteString(ParentSessionId);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(50);
+        output.WriteString(Owner);
+      }
+      if (Priority != global::DeviceOperations.V1.Priority.Unspecified) {
+        output.WriteRawTag(56);
+        output.WriteEnum((int) Priority);
+      }
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(66);
+        output.WriteString(ModelId);
+      }
+      if (createdAfter_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(CreatedAfter);
+      }
+      if (createdBefore_ != null) {
+        output.WriteRawTag(82);
+        output.WriteMessage(CreatedBefore);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      kinds_.WriteTo(ref output, _repeated_kinds_codec);
+      states_.WriteTo(ref output, _repeated_states_codec);
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(26);
+        output.WriteString(DeviceId);
+      }
+      tags_.WriteTo(ref output, _repeated_tags_codec);
+      if (ParentSessionId.Length != 0) {
+        output.WriteRawTag(42);
+        output.WriteString(ParentSessionId);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(50);
+        output.WriteString(Owner);
+      }
+      if (Priority != global::DeviceOperations.V1.Priority.Unspecified) {
+        output.WriteRawTag(56);
+        output.WriteEnum((int) Priority);
+      }
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(66);
+        output.WriteString(ModelId);
+      }
+      if (createdAfter_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(CreatedAfter);
+      }
+      if (createdBefore_ != null) {
+        output.WriteRawTag(82);
+        output.WriteMessage(CreatedBefore);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      size += kinds_.CalculateSize(_repeated_kinds_codec);
+      size += states_.CalculateSize(_repeated_states_codec);
+      if (DeviceId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      }
+      size += tags_.CalculateSize(_repeated_tags_codec);
+      if (ParentSessionId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ParentSessionId);
+      }
+      if (Owner.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Owner);
+      }
+      if (Priority != global::DeviceOperations.V1.Priority.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Priority);
+      }
+      if (ModelId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
+      }
+      if (createdAfter_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreatedAfter);
+      }
+      if (createdBefore_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreatedBefore);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(SessionFilter other) {
+      if (other == null) {
+        return;
+      }
+      kinds_.Add(other.kinds_);
+      states_.Add(other.states_);
+      if (other.DeviceId.Length != 0) {
+        DeviceId = other.DeviceId;
+      }
+      tags_.Add(other.tags_);
+      if (other.ParentSessionId.Length != 0) {
+        ParentSessionId = other.ParentSessionId;
+      }
+      if (other.Owner.Length != 0) {
+        Owner = other.Owner;
+      }
+      if (other.Priority != global::DeviceOperations.V1.Priority.Unspecified) {
+        Priority = other.Priority;
+      }
+      if (other.ModelId.Length != 0) {
+        ModelId = other.ModelId;
+      }
+      if (other.createdAfter_ != null) {
+        if (createdAfter_ == null) {
+          CreatedAfter = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        CreatedAfter.MergeFrom(other.CreatedAfter);
+      }
+      if (other.createdBefore_ != null) {
+        if (createdBefore_ == null) {
+          CreatedBefore = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        CreatedBefore.MergeFrom(other.CreatedBefore);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10:
+          case 8: {
+            kinds_.AddEntriesFrom(input, _repeated_kinds_codec);
+            break;
+          }
+          case 18:
+          case 16: {
+            states_.AddEntriesFrom(input, _repeated_states_codec);
+            break;
+          }
+          case 26: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 34: {
+            tags_.AddEntriesFrom(input, _repeated_tags_codec);
+            break;
+          }
+          case 42: {
+            ParentSessionId = input.ReadString();
+            break;
+          }
+          case 50: {
+            Owner = input.ReadString();
+            break;
+          }
+          case 56: {
+            Priority = (global::DeviceOperations.V1.Priority) input.ReadEnum();
+            break;
+          }
+          case 66: {
+            ModelId = input.ReadString();
+            break;
+          }
+          case 74: {
+            if (createdAfter_ == null) {
+              CreatedAfter = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(CreatedAfter);
+            break;
+          }
+          case 82: {
+            if (createdBefore_ == null) {
+              CreatedBefore = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(CreatedBefore);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10:
+          case 8: {
+            kinds_.AddEntriesFrom(ref input, _repeated_kinds_codec);
+            break;
+          }
+          case 18:
+          case 16: {
+            states_.AddEntriesFrom(ref input, _repeated_states_codec);
+            break;
+          }
+          case 26: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 34: {
+            tags_.AddEntriesFrom(ref input, _repeated_tags_codec);
+            break;
+          }
+          case 42: {
+            ParentSessionId = input.ReadString();
+            break;
+          }
+          case 50: {
+            Owner = input.ReadString();
+            break;
+          }
+          case 56: {
+            Priority = (global::DeviceOperations.V1.Priority) input.ReadEnum();
+            break;
+          }
+          case 66: {
+            ModelId = input.ReadString();
+            break;
+          }
+          case 74: {
+            if (createdAfter_ == null) {
+              CreatedAfter = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(CreatedAfter);
+            break;
+          }
+          case 82: {
+            if (createdBefore_ == null) {
+              CreatedBefore = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(CreatedBefore);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Which sessions to list.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class ListSessionsRequest : pb::IMessage<ListSessionsRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<ListSessionsRequest> _parser = new pb::MessageParser<ListSessionsRequest>(() => new ListSessionsRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<ListSessionsRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[1]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListSessionsRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListSessionsRequest(ListSessionsRequest other) : this() {
+      filter_ = other.filter_ != null ? other.filter_.Clone() : null;
+      view_ = other.view_;
+      pageSize_ = other.pageSize_;
+      pageToken_ = other.pageToken_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListSessionsRequest Clone() {
+      return new ListSessionsRequest(this);
+    }
+
+    /// <summary>Field number for the "filter" field.</summary>
+    public const int FilterFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionFilter filter_;
+    /// <summary>
+    /// Which; absent means all without a parent.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionFilter Filter {
+      get { return filter_; }
+      set {
+        filter_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "view" field.</summary>
+    public const int ViewFieldNumber = 2;
+    private global::DeviceOperations.V1.SessionView view_ = global::DeviceOperations.V1.SessionView.Unspecified;
+    /// <summary>
+    /// How much of each. Default: BASIC.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionView View {
+      get { return view_; }
+      set {
+        view_ = value;
+      }
+    }
+
     /// <summary>Field number for the "page_size" field.</summary>
-    public const int PageSizeFieldNumber = 6;
-    private uint pageSize_;
+    public const int PageSizeFieldNumber = 3;
+    private int pageSize_;
     /// <summary>
     /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
+    public int PageSize {
       get { return pageSize_; }
       set {
         pageSize_ = value;
@@ -483,7 +859,7 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "page_token" field.</summary>
-    public const int PageTokenFieldNumber = 7;
+    public const int PageTokenFieldNumber = 4;
     private string pageToken_ = "";
     /// <summary>
     /// next_page_token of the page before; empty for the first.
@@ -512,11 +888,8 @@ namespace DeviceOperations.V1 {
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (Kind != other.Kind) return false;
-      if(!states_.Equals(other.states_)) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if(!tags_.Equals(other.tags_)) return false;
-      if (ParentSessionId != other.ParentSessionId) return false;
+      if (!object.Equals(Filter, other.Filter)) return false;
+      if (View != other.View) return false;
       if (PageSize != other.PageSize) return false;
       if (PageToken != other.PageToken) return false;
       return Equals(_unknownFields, other._unknownFields);
@@ -526,11 +899,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) hash ^= Kind.GetHashCode();
-      hash ^= states_.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      hash ^= tags_.GetHashCode();
-      if (ParentSessionId.Length != 0) hash ^= ParentSessionId.GetHashCode();
+      if (filter_ != null) hash ^= Filter.GetHashCode();
+      if (View != global::DeviceOperations.V1.SessionView.Unspecified) hash ^= View.GetHashCode();
       if (PageSize != 0) hash ^= PageSize.GetHashCode();
       if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
       if (_unknownFields != null) {
@@ -551,26 +921,20 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Kind);
+      if (filter_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Filter);
       }
-      states_.WriteTo(output, _repeated_states_codec);
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(DeviceId);
-      }
-      tags_.WriteTo(output, _repeated_tags_codec);
-      if (ParentSessionId.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteString(ParentSessionId);
+      if (View != global::DeviceOperations.V1.SessionView.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) View);
       }
       if (PageSize != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(PageSize);
+        output.WriteRawTag(24);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
-        output.WriteRawTag(58);
+        output.WriteRawTag(34);
         output.WriteString(PageToken);
       }
       if (_unknownFields != null) {
@@ -583,26 +947,20 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Kind);
+      if (filter_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Filter);
       }
-      states_.WriteTo(ref output, _repeated_states_codec);
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(DeviceId);
-      }
-      tags_.WriteTo(ref output, _repeated_tags_codec);
-      if (ParentSessionId.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteString(ParentSessionId);
+      if (View != global::DeviceOperations.V1.SessionView.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) View);
       }
       if (PageSize != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(PageSize);
+        output.WriteRawTag(24);
+        output.WriteInt32(PageSize);
       }
       if (PageToken.Length != 0) {
-        output.WriteRawTag(58);
+        output.WriteRawTag(34);
         output.WriteString(PageToken);
       }
       if (_unknownFields != null) {
@@ -615,19 +973,14 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Kind);
+      if (filter_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Filter);
       }
-      size += states_.CalculateSize(_repeated_states_codec);
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      size += tags_.CalculateSize(_repeated_tags_codec);
-      if (ParentSessionId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ParentSessionId);
+      if (View != global::DeviceOperations.V1.SessionView.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) View);
       }
       if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(PageSize);
       }
       if (PageToken.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
@@ -644,16 +997,14 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.Kind != global::DeviceOperations.V1.SessionKind.Unspecified) {
-        Kind = other.Kind;
+      if (other.filter_ != null) {
+        if (filter_ == null) {
+          Filter = new global::DeviceOperations.V1.SessionFilter();
+        }
+        Filter.MergeFrom(other.Filter);
       }
-      states_.Add(other.states_);
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      tags_.Add(other.tags_);
-      if (other.ParentSessionId.Length != 0) {
-        ParentSessionId = other.ParentSessionId;
+      if (other.View != global::DeviceOperations.V1.SessionView.Unspecified) {
+        View = other.View;
       }
       if (other.PageSize != 0) {
         PageSize = other.PageSize;
@@ -680,32 +1031,22 @@ namespace DeviceOperations.V1 {
           default:
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
-          case 8: {
-            Kind = (global::DeviceOperations.V1.SessionKind) input.ReadEnum();
+          case 10: {
+            if (filter_ == null) {
+              Filter = new global::DeviceOperations.V1.SessionFilter();
+            }
+            input.ReadMessage(Filter);
             break;
           }
-          case 18:
           case 16: {
-            states_.AddEntriesFrom(input, _repeated_states_codec);
+            View = (global::DeviceOperations.V1.SessionView) input.ReadEnum();
             break;
           }
-          case 26: {
-            DeviceId = input.ReadString();
+          case 24: {
+            PageSize = input.ReadInt32();
             break;
           }
           case 34: {
-            tags_.AddEntriesFrom(input, _repeated_tags_codec);
-            break;
-          }
-          case 42: {
-            ParentSessionId = input.ReadString();
-            break;
-          }
-          case 48: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 58: {
             PageToken = input.ReadString();
             break;
           }
@@ -728,32 +1069,22 @@ namespace DeviceOperations.V1 {
           default:
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
-          case 8: {
-            Kind = (global::DeviceOperations.V1.SessionKind) input.ReadEnum();
+          case 10: {
+            if (filter_ == null) {
+              Filter = new global::DeviceOperations.V1.SessionFilter();
+            }
+            input.ReadMessage(Filter);
             break;
           }
-          case 18:
           case 16: {
-            states_.AddEntriesFrom(ref input, _repeated_states_codec);
+            View = (global::DeviceOperations.V1.SessionView) input.ReadEnum();
             break;
           }
-          case 26: {
-            DeviceId = input.ReadString();
+          case 24: {
+            PageSize = input.ReadInt32();
             break;
           }
           case 34: {
-            tags_.AddEntriesFrom(ref input, _repeated_tags_codec);
-            break;
-          }
-          case 42: {
-            ParentSessionId = input.ReadString();
-            break;
-          }
-          case 48: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 58: {
             PageToken = input.ReadString();
             break;
           }
@@ -782,7 +1113,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[1]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[2]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -804,6 +1135,8 @@ namespace DeviceOperations.V1 {
     public ListSessionsResponse(ListSessionsResponse other) : this() {
       sessions_ = other.sessions_.Clone();
       nextPageToken_ = other.nextPageToken_;
+      totalCount_ = other.totalCount_;
+      revision_ = other.revision_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -831,7 +1164,8 @@ namespace DeviceOperations.V1 {
     public const int NextPageTokenFieldNumber = 2;
     private string nextPageToken_ = "";
     /// <summary>
-    /// Token of the next page; empty on the last.
+    /// Token of the next page; empty on the last. It names a session and not a position: new
+    /// sessions repeat none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -839,6 +1173,36 @@ namespace DeviceOperations.V1 {
       get { return nextPageToken_; }
       set {
         nextPageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "total_count" field.</summary>
+    public const int TotalCountFieldNumber = 3;
+    private int totalCount_;
+    /// <summary>
+    /// Sessions that match, on all pages.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int TotalCount {
+      get { return totalCount_; }
+      set {
+        totalCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "revision" field.</summary>
+    public const int RevisionFieldNumber = 4;
+    private long revision_;
+    /// <summary>
+    /// Number of the newest change that this list shows: watch from there on.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long Revision {
+      get { return revision_; }
+      set {
+        revision_ = value;
       }
     }
 
@@ -859,6 +1223,8 @@ namespace DeviceOperations.V1 {
       }
       if(!sessions_.Equals(other.sessions_)) return false;
       if (NextPageToken != other.NextPageToken) return false;
+      if (TotalCount != other.TotalCount) return false;
+      if (Revision != other.Revision) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -868,6 +1234,8 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       hash ^= sessions_.GetHashCode();
       if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
+      if (TotalCount != 0) hash ^= TotalCount.GetHashCode();
+      if (Revision != 0L) hash ^= Revision.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -891,6 +1259,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteString(NextPageToken);
       }
+      if (TotalCount != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(TotalCount);
+      }
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -906,6 +1282,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteString(NextPageToken);
       }
+      if (TotalCount != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(TotalCount);
+      }
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -919,6 +1303,12 @@ namespace DeviceOperations.V1 {
       size += sessions_.CalculateSize(_repeated_sessions_codec);
       if (NextPageToken.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(NextPageToken);
+      }
+      if (TotalCount != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(TotalCount);
+      }
+      if (Revision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Revision);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -935,6 +1325,12 @@ namespace DeviceOperations.V1 {
       sessions_.Add(other.sessions_);
       if (other.NextPageToken.Length != 0) {
         NextPageToken = other.NextPageToken;
+      }
+      if (other.TotalCount != 0) {
+        TotalCount = other.TotalCount;
+      }
+      if (other.Revision != 0L) {
+        Revision = other.Revision;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -961,6 +1357,14 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             NextPageToken = input.ReadString();
+            break;
+          }
+          case 24: {
+            TotalCount = input.ReadInt32();
+            break;
+          }
+          case 32: {
+            Revision = input.ReadInt64();
             break;
           }
         }
@@ -990,6 +1394,14 @@ namespace DeviceOperations.V1 {
             NextPageToken = input.ReadString();
             break;
           }
+          case 24: {
+            TotalCount = input.ReadInt32();
+            break;
+          }
+          case 32: {
+            Revision = input.ReadInt64();
+            break;
+          }
         }
       }
     }
@@ -1015,7 +1427,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[2]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[3]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1219,7 +1631,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[3]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1481,7 +1893,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[4]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[5]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1503,8 +1915,7 @@ namespace DeviceOperations.V1 {
     public WatchSessionRequest(WatchSessionRequest other) : this() {
       sessionId_ = other.sessionId_;
       fromSequence_ = other.fromSequence_;
-      includeImageData_ = other.includeImageData_;
-      includePreviews_ = other.includePreviews_;
+      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1531,7 +1942,7 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "from_sequence" field.</summary>
     public const int FromSequenceFieldNumber = 2;
-    private ulong fromSequence_;
+    private long fromSequence_;
     /// <summary>
     /// First entry wanted: the last one seen plus one. 0 and 1 mean everything that is kept;
     /// one past the newest waits for it; one before first_sequence is EVENTS_EXPIRED, and
@@ -1539,40 +1950,26 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong FromSequence {
+    public long FromSequence {
       get { return fromSequence_; }
       set {
         fromSequence_ = value;
       }
     }
 
-    /// <summary>Field number for the "include_image_data" field.</summary>
-    public const int IncludeImageDataFieldNumber = 3;
-    private bool includeImageData_;
+    /// <summary>Field number for the "delivery" field.</summary>
+    public const int DeliveryFieldNumber = 3;
+    private global::DeviceOperations.V1.DeliveryOptions delivery_;
     /// <summary>
-    /// Send finished pictures in chunks, those of entries already logged too.
+    /// How events come; image data come too unless it says otherwise, those of entries already
+    /// logged included.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool IncludeImageData {
-      get { return includeImageData_; }
+    public global::DeviceOperations.V1.DeliveryOptions Delivery {
+      get { return delivery_; }
       set {
-        includeImageData_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "include_previews" field.</summary>
-    public const int IncludePreviewsFieldNumber = 4;
-    private bool includePreviews_;
-    /// <summary>
-    /// Send previews.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool IncludePreviews {
-      get { return includePreviews_; }
-      set {
-        includePreviews_ = value;
+        delivery_ = value;
       }
     }
 
@@ -1593,8 +1990,7 @@ namespace DeviceOperations.V1 {
       }
       if (SessionId != other.SessionId) return false;
       if (FromSequence != other.FromSequence) return false;
-      if (IncludeImageData != other.IncludeImageData) return false;
-      if (IncludePreviews != other.IncludePreviews) return false;
+      if (!object.Equals(Delivery, other.Delivery)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1603,9 +1999,8 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
-      if (FromSequence != 0UL) hash ^= FromSequence.GetHashCode();
-      if (IncludeImageData != false) hash ^= IncludeImageData.GetHashCode();
-      if (IncludePreviews != false) hash ^= IncludePreviews.GetHashCode();
+      if (FromSequence != 0L) hash ^= FromSequence.GetHashCode();
+      if (delivery_ != null) hash ^= Delivery.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1628,17 +2023,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(SessionId);
       }
-      if (FromSequence != 0UL) {
+      if (FromSequence != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(FromSequence);
+        output.WriteInt64(FromSequence);
       }
-      if (IncludeImageData != false) {
-        output.WriteRawTag(24);
-        output.WriteBool(IncludeImageData);
-      }
-      if (IncludePreviews != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(IncludePreviews);
+      if (delivery_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -1654,17 +2045,13 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(SessionId);
       }
-      if (FromSequence != 0UL) {
+      if (FromSequence != 0L) {
         output.WriteRawTag(16);
-        output.WriteUInt64(FromSequence);
+        output.WriteInt64(FromSequence);
       }
-      if (IncludeImageData != false) {
-        output.WriteRawTag(24);
-        output.WriteBool(IncludeImageData);
-      }
-      if (IncludePreviews != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(IncludePreviews);
+      if (delivery_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Delivery);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -1679,14 +2066,11 @@ namespace DeviceOperations.V1 {
       if (SessionId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
       }
-      if (FromSequence != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(FromSequence);
+      if (FromSequence != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FromSequence);
       }
-      if (IncludeImageData != false) {
-        size += 1 + 1;
-      }
-      if (IncludePreviews != false) {
-        size += 1 + 1;
+      if (delivery_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1703,14 +2087,14 @@ namespace DeviceOperations.V1 {
       if (other.SessionId.Length != 0) {
         SessionId = other.SessionId;
       }
-      if (other.FromSequence != 0UL) {
+      if (other.FromSequence != 0L) {
         FromSequence = other.FromSequence;
       }
-      if (other.IncludeImageData != false) {
-        IncludeImageData = other.IncludeImageData;
-      }
-      if (other.IncludePreviews != false) {
-        IncludePreviews = other.IncludePreviews;
+      if (other.delivery_ != null) {
+        if (delivery_ == null) {
+          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+        }
+        Delivery.MergeFrom(other.Delivery);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1736,15 +2120,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            FromSequence = input.ReadUInt64();
+            FromSequence = input.ReadInt64();
             break;
           }
-          case 24: {
-            IncludeImageData = input.ReadBool();
-            break;
-          }
-          case 32: {
-            IncludePreviews = input.ReadBool();
+          case 26: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -1771,15 +2154,14 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            FromSequence = input.ReadUInt64();
+            FromSequence = input.ReadInt64();
             break;
           }
-          case 24: {
-            IncludeImageData = input.ReadBool();
-            break;
-          }
-          case 32: {
-            IncludePreviews = input.ReadBool();
+          case 26: {
+            if (delivery_ == null) {
+              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
+            }
+            input.ReadMessage(Delivery);
             break;
           }
         }
@@ -1807,7 +2189,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[5]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2003,24 +2385,24 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What to do with which session.
+  /// Which sessions to watch.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ControlSessionRequest : pb::IMessage<ControlSessionRequest>
+  public sealed partial class WatchSessionsRequest : pb::IMessage<WatchSessionsRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<ControlSessionRequest> _parser = new pb::MessageParser<ControlSessionRequest>(() => new ControlSessionRequest());
+    private static readonly pb::MessageParser<WatchSessionsRequest> _parser = new pb::MessageParser<WatchSessionsRequest>(() => new WatchSessionsRequest());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ControlSessionRequest> Parser { get { return _parser; } }
+    public static pb::MessageParser<WatchSessionsRequest> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[6]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2031,7 +2413,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlSessionRequest() {
+    public WatchSessionsRequest() {
       OnConstruction();
     }
 
@@ -2039,16 +2421,1170 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlSessionRequest(ControlSessionRequest other) : this() {
-      sessionId_ = other.sessionId_;
-      action_ = other.action_;
+    public WatchSessionsRequest(WatchSessionsRequest other) : this() {
+      filter_ = other.filter_ != null ? other.filter_.Clone() : null;
+      fromRevision_ = other.fromRevision_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlSessionRequest Clone() {
-      return new ControlSessionRequest(this);
+    public WatchSessionsRequest Clone() {
+      return new WatchSessionsRequest(this);
+    }
+
+    /// <summary>Field number for the "filter" field.</summary>
+    public const int FilterFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionFilter filter_;
+    /// <summary>
+    /// Which; absent means all without a parent.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionFilter Filter {
+      get { return filter_; }
+      set {
+        filter_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "from_revision" field.</summary>
+    public const int FromRevisionFieldNumber = 2;
+    private long fromRevision_;
+    /// <summary>
+    /// Changes after this revision, without the state of now first; 0 means the state of now,
+    /// then changes. EVENTS_EXPIRED where those changes are no longer kept.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long FromRevision {
+      get { return fromRevision_; }
+      set {
+        fromRevision_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as WatchSessionsRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(WatchSessionsRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Filter, other.Filter)) return false;
+      if (FromRevision != other.FromRevision) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (filter_ != null) hash ^= Filter.GetHashCode();
+      if (FromRevision != 0L) hash ^= FromRevision.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (filter_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Filter);
+      }
+      if (FromRevision != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(FromRevision);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (filter_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Filter);
+      }
+      if (FromRevision != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(FromRevision);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (filter_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Filter);
+      }
+      if (FromRevision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FromRevision);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(WatchSessionsRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.filter_ != null) {
+        if (filter_ == null) {
+          Filter = new global::DeviceOperations.V1.SessionFilter();
+        }
+        Filter.MergeFrom(other.Filter);
+      }
+      if (other.FromRevision != 0L) {
+        FromRevision = other.FromRevision;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (filter_ == null) {
+              Filter = new global::DeviceOperations.V1.SessionFilter();
+            }
+            input.ReadMessage(Filter);
+            break;
+          }
+          case 16: {
+            FromRevision = input.ReadInt64();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (filter_ == null) {
+              Filter = new global::DeviceOperations.V1.SessionFilter();
+            }
+            input.ReadMessage(Filter);
+            break;
+          }
+          case 16: {
+            FromRevision = input.ReadInt64();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Something happened to a session.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class WatchSessionsResponse : pb::IMessage<WatchSessionsResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<WatchSessionsResponse> _parser = new pb::MessageParser<WatchSessionsResponse>(() => new WatchSessionsResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<WatchSessionsResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[8]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public WatchSessionsResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public WatchSessionsResponse(WatchSessionsResponse other) : this() {
+      kind_ = other.kind_;
+      session_ = other.session_ != null ? other.session_.Clone() : null;
+      eventTime_ = other.eventTime_ != null ? other.eventTime_.Clone() : null;
+      revision_ = other.revision_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public WatchSessionsResponse Clone() {
+      return new WatchSessionsResponse(this);
+    }
+
+    /// <summary>Field number for the "kind" field.</summary>
+    public const int KindFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionChangeKind kind_ = global::DeviceOperations.V1.SessionChangeKind.Unspecified;
+    /// <summary>
+    /// What.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionChangeKind Kind {
+      get { return kind_; }
+      set {
+        kind_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "session" field.</summary>
+    public const int SessionFieldNumber = 2;
+    private global::DeviceOperations.V1.Session session_;
+    /// <summary>
+    /// The session as it is now, in the view BASIC; absent in heartbeats and at the end of the
+    /// state.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Session Session {
+      get { return session_; }
+      set {
+        session_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "event_time" field.</summary>
+    public const int EventTimeFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp eventTime_;
+    /// <summary>
+    /// When.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp EventTime {
+      get { return eventTime_; }
+      set {
+        eventTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "revision" field.</summary>
+    public const int RevisionFieldNumber = 4;
+    private long revision_;
+    /// <summary>
+    /// Number of this change; of the newest one, for the state of now and heartbeats.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long Revision {
+      get { return revision_; }
+      set {
+        revision_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as WatchSessionsResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(WatchSessionsResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Kind != other.Kind) return false;
+      if (!object.Equals(Session, other.Session)) return false;
+      if (!object.Equals(EventTime, other.EventTime)) return false;
+      if (Revision != other.Revision) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Kind != global::DeviceOperations.V1.SessionChangeKind.Unspecified) hash ^= Kind.GetHashCode();
+      if (session_ != null) hash ^= Session.GetHashCode();
+      if (eventTime_ != null) hash ^= EventTime.GetHashCode();
+      if (Revision != 0L) hash ^= Revision.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Kind != global::DeviceOperations.V1.SessionChangeKind.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Kind);
+      }
+      if (session_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Session);
+      }
+      if (eventTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(EventTime);
+      }
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Kind != global::DeviceOperations.V1.SessionChangeKind.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Kind);
+      }
+      if (session_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Session);
+      }
+      if (eventTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(EventTime);
+      }
+      if (Revision != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(Revision);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Kind != global::DeviceOperations.V1.SessionChangeKind.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Kind);
+      }
+      if (session_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Session);
+      }
+      if (eventTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EventTime);
+      }
+      if (Revision != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Revision);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(WatchSessionsResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Kind != global::DeviceOperations.V1.SessionChangeKind.Unspecified) {
+        Kind = other.Kind;
+      }
+      if (other.session_ != null) {
+        if (session_ == null) {
+          Session = new global::DeviceOperations.V1.Session();
+        }
+        Session.MergeFrom(other.Session);
+      }
+      if (other.eventTime_ != null) {
+        if (eventTime_ == null) {
+          EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        EventTime.MergeFrom(other.EventTime);
+      }
+      if (other.Revision != 0L) {
+        Revision = other.Revision;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            Kind = (global::DeviceOperations.V1.SessionChangeKind) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            if (session_ == null) {
+              Session = new global::DeviceOperations.V1.Session();
+            }
+            input.ReadMessage(Session);
+            break;
+          }
+          case 26: {
+            if (eventTime_ == null) {
+              EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(EventTime);
+            break;
+          }
+          case 32: {
+            Revision = input.ReadInt64();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            Kind = (global::DeviceOperations.V1.SessionChangeKind) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            if (session_ == null) {
+              Session = new global::DeviceOperations.V1.Session();
+            }
+            input.ReadMessage(Session);
+            break;
+          }
+          case 26: {
+            if (eventTime_ == null) {
+              EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(EventTime);
+            break;
+          }
+          case 32: {
+            Revision = input.ReadInt64();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Whose queue.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class ListQueueRequest : pb::IMessage<ListQueueRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<ListQueueRequest> _parser = new pb::MessageParser<ListQueueRequest>(() => new ListQueueRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<ListQueueRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[9]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListQueueRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListQueueRequest(ListQueueRequest other) : this() {
+      deviceId_ = other.deviceId_;
+      pageSize_ = other.pageSize_;
+      pageToken_ = other.pageToken_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListQueueRequest Clone() {
+      return new ListQueueRequest(this);
+    }
+
+    /// <summary>Field number for the "device_id" field.</summary>
+    public const int DeviceIdFieldNumber = 1;
+    private string deviceId_ = "";
+    /// <summary>
+    /// The device; empty means the default device.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string DeviceId {
+      get { return deviceId_; }
+      set {
+        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "page_size" field.</summary>
+    public const int PageSizeFieldNumber = 2;
+    private int pageSize_;
+    /// <summary>
+    /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int PageSize {
+      get { return pageSize_; }
+      set {
+        pageSize_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "page_token" field.</summary>
+    public const int PageTokenFieldNumber = 3;
+    private string pageToken_ = "";
+    /// <summary>
+    /// next_page_token of the page before; empty for the first.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string PageToken {
+      get { return pageToken_; }
+      set {
+        pageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as ListQueueRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(ListQueueRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (DeviceId != other.DeviceId) return false;
+      if (PageSize != other.PageSize) return false;
+      if (PageToken != other.PageToken) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (PageSize != 0) hash ^= PageSize.GetHashCode();
+      if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (PageSize != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(PageSize);
+      }
+      if (PageToken.Length != 0) {
+        output.WriteRawTag(26);
+        output.WriteString(PageToken);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (PageSize != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(PageSize);
+      }
+      if (PageToken.Length != 0) {
+        output.WriteRawTag(26);
+        output.WriteString(PageToken);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (DeviceId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      }
+      if (PageSize != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(PageSize);
+      }
+      if (PageToken.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(ListQueueRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.DeviceId.Length != 0) {
+        DeviceId = other.DeviceId;
+      }
+      if (other.PageSize != 0) {
+        PageSize = other.PageSize;
+      }
+      if (other.PageToken.Length != 0) {
+        PageToken = other.PageToken;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 16: {
+            PageSize = input.ReadInt32();
+            break;
+          }
+          case 26: {
+            PageToken = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 16: {
+            PageSize = input.ReadInt32();
+            break;
+          }
+          case 26: {
+            PageToken = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// One page of a queue.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class ListQueueResponse : pb::IMessage<ListQueueResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<ListQueueResponse> _parser = new pb::MessageParser<ListQueueResponse>(() => new ListQueueResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<ListQueueResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[10]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListQueueResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListQueueResponse(ListQueueResponse other) : this() {
+      sessions_ = other.sessions_.Clone();
+      nextPageToken_ = other.nextPageToken_;
+      totalCount_ = other.totalCount_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ListQueueResponse Clone() {
+      return new ListQueueResponse(this);
+    }
+
+    /// <summary>Field number for the "sessions" field.</summary>
+    public const int SessionsFieldNumber = 1;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Session> _repeated_sessions_codec
+        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Session.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Session> sessions_ = new pbc::RepeatedField<global::DeviceOperations.V1.Session>();
+    /// <summary>
+    /// The sessions, next first; of other clients' only what the caller's role shows.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.Session> Sessions {
+      get { return sessions_; }
+    }
+
+    /// <summary>Field number for the "next_page_token" field.</summary>
+    public const int NextPageTokenFieldNumber = 2;
+    private string nextPageToken_ = "";
+    /// <summary>
+    /// Token of the next page; empty on the last.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string NextPageToken {
+      get { return nextPageToken_; }
+      set {
+        nextPageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "total_count" field.</summary>
+    public const int TotalCountFieldNumber = 3;
+    private int totalCount_;
+    /// <summary>
+    /// Sessions that wait in all, those included that the caller may not see.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int TotalCount {
+      get { return totalCount_; }
+      set {
+        totalCount_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as ListQueueResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(ListQueueResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if(!sessions_.Equals(other.sessions_)) return false;
+      if (NextPageToken != other.NextPageToken) return false;
+      if (TotalCount != other.TotalCount) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      hash ^= sessions_.GetHashCode();
+      if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
+      if (TotalCount != 0) hash ^= TotalCount.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      sessions_.WriteTo(output, _repeated_sessions_codec);
+      if (NextPageToken.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(NextPageToken);
+      }
+      if (TotalCount != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(TotalCount);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      sessions_.WriteTo(ref output, _repeated_sessions_codec);
+      if (NextPageToken.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(NextPageToken);
+      }
+      if (TotalCount != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(TotalCount);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      size += sessions_.CalculateSize(_repeated_sessions_codec);
+      if (NextPageToken.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(NextPageToken);
+      }
+      if (TotalCount != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(TotalCount);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(ListQueueResponse other) {
+      if (other == null) {
+        return;
+      }
+      sessions_.Add(other.sessions_);
+      if (other.NextPageToken.Length != 0) {
+        NextPageToken = other.NextPageToken;
+      }
+      if (other.TotalCount != 0) {
+        TotalCount = other.TotalCount;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            sessions_.AddEntriesFrom(input, _repeated_sessions_codec);
+            break;
+          }
+          case 18: {
+            NextPageToken = input.ReadString();
+            break;
+          }
+          case 24: {
+            TotalCount = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            sessions_.AddEntriesFrom(ref input, _repeated_sessions_codec);
+            break;
+          }
+          case 18: {
+            NextPageToken = input.ReadString();
+            break;
+          }
+          case 24: {
+            TotalCount = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Which session to pause.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class PauseSessionRequest : pb::IMessage<PauseSessionRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PauseSessionRequest> _parser = new pb::MessageParser<PauseSessionRequest>(() => new PauseSessionRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PauseSessionRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[11]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PauseSessionRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PauseSessionRequest(PauseSessionRequest other) : this() {
+      sessionId_ = other.sessionId_;
+      reasonText_ = other.reasonText_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PauseSessionRequest Clone() {
+      return new PauseSessionRequest(this);
     }
 
     /// <summary>Field number for the "session_id" field.</summary>
@@ -2066,30 +3602,30 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "action" field.</summary>
-    public const int ActionFieldNumber = 2;
-    private global::DeviceOperations.V1.ControlAction action_ = global::DeviceOperations.V1.ControlAction.Unspecified;
+    /// <summary>Field number for the "reason_text" field.</summary>
+    public const int ReasonTextFieldNumber = 2;
+    private string reasonText_ = "";
     /// <summary>
-    /// What to do.
+    /// Why, for those who watch. At most 256 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ControlAction Action {
-      get { return action_; }
+    public string ReasonText {
+      get { return reasonText_; }
       set {
-        action_ = value;
+        reasonText_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
       }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as ControlSessionRequest);
+      return Equals(other as PauseSessionRequest);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ControlSessionRequest other) {
+    public bool Equals(PauseSessionRequest other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -2097,7 +3633,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (SessionId != other.SessionId) return false;
-      if (Action != other.Action) return false;
+      if (ReasonText != other.ReasonText) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2106,7 +3642,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
-      if (Action != global::DeviceOperations.V1.ControlAction.Unspecified) hash ^= Action.GetHashCode();
+      if (ReasonText.Length != 0) hash ^= ReasonText.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2129,9 +3665,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(SessionId);
       }
-      if (Action != global::DeviceOperations.V1.ControlAction.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Action);
+      if (ReasonText.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ReasonText);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -2147,9 +3683,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(SessionId);
       }
-      if (Action != global::DeviceOperations.V1.ControlAction.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Action);
+      if (ReasonText.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ReasonText);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -2164,8 +3700,8 @@ namespace DeviceOperations.V1 {
       if (SessionId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
       }
-      if (Action != global::DeviceOperations.V1.ControlAction.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Action);
+      if (ReasonText.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ReasonText);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2175,15 +3711,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ControlSessionRequest other) {
+    public void MergeFrom(PauseSessionRequest other) {
       if (other == null) {
         return;
       }
       if (other.SessionId.Length != 0) {
         SessionId = other.SessionId;
       }
-      if (other.Action != global::DeviceOperations.V1.ControlAction.Unspecified) {
-        Action = other.Action;
+      if (other.ReasonText.Length != 0) {
+        ReasonText = other.ReasonText;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -2208,8 +3744,8 @@ namespace DeviceOperations.V1 {
             SessionId = input.ReadString();
             break;
           }
-          case 16: {
-            Action = (global::DeviceOperations.V1.ControlAction) input.ReadEnum();
+          case 18: {
+            ReasonText = input.ReadString();
             break;
           }
         }
@@ -2235,8 +3771,8 @@ namespace DeviceOperations.V1 {
             SessionId = input.ReadString();
             break;
           }
-          case 16: {
-            Action = (global::DeviceOperations.V1.ControlAction) input.ReadEnum();
+          case 18: {
+            ReasonText = input.ReadString();
             break;
           }
         }
@@ -2247,24 +3783,24 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// The session after it took note: CANCELLING until its current step has ended.
+  /// The session after it took note: PAUSING until its current step has ended.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ControlSessionResponse : pb::IMessage<ControlSessionResponse>
+  public sealed partial class PauseSessionResponse : pb::IMessage<PauseSessionResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<ControlSessionResponse> _parser = new pb::MessageParser<ControlSessionResponse>(() => new ControlSessionResponse());
+    private static readonly pb::MessageParser<PauseSessionResponse> _parser = new pb::MessageParser<PauseSessionResponse>(() => new PauseSessionResponse());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ControlSessionResponse> Parser { get { return _parser; } }
+    public static pb::MessageParser<PauseSessionResponse> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[7]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2275,7 +3811,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlSessionResponse() {
+    public PauseSessionResponse() {
       OnConstruction();
     }
 
@@ -2283,15 +3819,15 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlSessionResponse(ControlSessionResponse other) : this() {
+    public PauseSessionResponse(PauseSessionResponse other) : this() {
       session_ = other.session_ != null ? other.session_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlSessionResponse Clone() {
-      return new ControlSessionResponse(this);
+    public PauseSessionResponse Clone() {
+      return new PauseSessionResponse(this);
     }
 
     /// <summary>Field number for the "session" field.</summary>
@@ -2312,12 +3848,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as ControlSessionResponse);
+      return Equals(other as PauseSessionResponse);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ControlSessionResponse other) {
+    public bool Equals(PauseSessionResponse other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -2390,7 +3926,1853 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ControlSessionResponse other) {
+    public void MergeFrom(PauseSessionResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.session_ != null) {
+        if (session_ == null) {
+          Session = new global::DeviceOperations.V1.Session();
+        }
+        Session.MergeFrom(other.Session);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (session_ == null) {
+              Session = new global::DeviceOperations.V1.Session();
+            }
+            input.ReadMessage(Session);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (session_ == null) {
+              Session = new global::DeviceOperations.V1.Session();
+            }
+            input.ReadMessage(Session);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Which session to go on with.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class ResumeSessionRequest : pb::IMessage<ResumeSessionRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<ResumeSessionRequest> _parser = new pb::MessageParser<ResumeSessionRequest>(() => new ResumeSessionRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<ResumeSessionRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[13]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ResumeSessionRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ResumeSessionRequest(ResumeSessionRequest other) : this() {
+      sessionId_ = other.sessionId_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ResumeSessionRequest Clone() {
+      return new ResumeSessionRequest(this);
+    }
+
+    /// <summary>Field number for the "session_id" field.</summary>
+    public const int SessionIdFieldNumber = 1;
+    private string sessionId_ = "";
+    /// <summary>
+    /// The session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string SessionId {
+      get { return sessionId_; }
+      set {
+        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as ResumeSessionRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(ResumeSessionRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (SessionId != other.SessionId) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(SessionId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(SessionId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (SessionId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(ResumeSessionRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.SessionId.Length != 0) {
+        SessionId = other.SessionId;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            SessionId = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            SessionId = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// The session after it took note.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class ResumeSessionResponse : pb::IMessage<ResumeSessionResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<ResumeSessionResponse> _parser = new pb::MessageParser<ResumeSessionResponse>(() => new ResumeSessionResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<ResumeSessionResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[14]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ResumeSessionResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ResumeSessionResponse(ResumeSessionResponse other) : this() {
+      session_ = other.session_ != null ? other.session_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ResumeSessionResponse Clone() {
+      return new ResumeSessionResponse(this);
+    }
+
+    /// <summary>Field number for the "session" field.</summary>
+    public const int SessionFieldNumber = 1;
+    private global::DeviceOperations.V1.Session session_;
+    /// <summary>
+    /// The session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Session Session {
+      get { return session_; }
+      set {
+        session_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as ResumeSessionResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(ResumeSessionResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Session, other.Session)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (session_ != null) hash ^= Session.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (session_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Session);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (session_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Session);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (session_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Session);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(ResumeSessionResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.session_ != null) {
+        if (session_ == null) {
+          Session = new global::DeviceOperations.V1.Session();
+        }
+        Session.MergeFrom(other.Session);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (session_ == null) {
+              Session = new global::DeviceOperations.V1.Session();
+            }
+            input.ReadMessage(Session);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (session_ == null) {
+              Session = new global::DeviceOperations.V1.Session();
+            }
+            input.ReadMessage(Session);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Which session to cancel.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class CancelSessionRequest : pb::IMessage<CancelSessionRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<CancelSessionRequest> _parser = new pb::MessageParser<CancelSessionRequest>(() => new CancelSessionRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<CancelSessionRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[15]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionRequest(CancelSessionRequest other) : this() {
+      sessionId_ = other.sessionId_;
+      reasonText_ = other.reasonText_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionRequest Clone() {
+      return new CancelSessionRequest(this);
+    }
+
+    /// <summary>Field number for the "session_id" field.</summary>
+    public const int SessionIdFieldNumber = 1;
+    private string sessionId_ = "";
+    /// <summary>
+    /// The session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string SessionId {
+      get { return sessionId_; }
+      set {
+        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "reason_text" field.</summary>
+    public const int ReasonTextFieldNumber = 2;
+    private string reasonText_ = "";
+    /// <summary>
+    /// Why, for those who watch. At most 256 characters.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ReasonText {
+      get { return reasonText_; }
+      set {
+        reasonText_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as CancelSessionRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(CancelSessionRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (SessionId != other.SessionId) return false;
+      if (ReasonText != other.ReasonText) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
+      if (ReasonText.Length != 0) hash ^= ReasonText.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(SessionId);
+      }
+      if (ReasonText.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ReasonText);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(SessionId);
+      }
+      if (ReasonText.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ReasonText);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (SessionId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
+      }
+      if (ReasonText.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ReasonText);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(CancelSessionRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.SessionId.Length != 0) {
+        SessionId = other.SessionId;
+      }
+      if (other.ReasonText.Length != 0) {
+        ReasonText = other.ReasonText;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            SessionId = input.ReadString();
+            break;
+          }
+          case 18: {
+            ReasonText = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            SessionId = input.ReadString();
+            break;
+          }
+          case 18: {
+            ReasonText = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// The session after it took note: CANCELLING until its current step has ended.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class CancelSessionResponse : pb::IMessage<CancelSessionResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<CancelSessionResponse> _parser = new pb::MessageParser<CancelSessionResponse>(() => new CancelSessionResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<CancelSessionResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[16]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionResponse(CancelSessionResponse other) : this() {
+      session_ = other.session_ != null ? other.session_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionResponse Clone() {
+      return new CancelSessionResponse(this);
+    }
+
+    /// <summary>Field number for the "session" field.</summary>
+    public const int SessionFieldNumber = 1;
+    private global::DeviceOperations.V1.Session session_;
+    /// <summary>
+    /// The session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Session Session {
+      get { return session_; }
+      set {
+        session_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as CancelSessionResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(CancelSessionResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Session, other.Session)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (session_ != null) hash ^= Session.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (session_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Session);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (session_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Session);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (session_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Session);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(CancelSessionResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.session_ != null) {
+        if (session_ == null) {
+          Session = new global::DeviceOperations.V1.Session();
+        }
+        Session.MergeFrom(other.Session);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (session_ == null) {
+              Session = new global::DeviceOperations.V1.Session();
+            }
+            input.ReadMessage(Session);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (session_ == null) {
+              Session = new global::DeviceOperations.V1.Session();
+            }
+            input.ReadMessage(Session);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Which sessions to cancel.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class CancelSessionsRequest : pb::IMessage<CancelSessionsRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<CancelSessionsRequest> _parser = new pb::MessageParser<CancelSessionsRequest>(() => new CancelSessionsRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<CancelSessionsRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[17]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionsRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionsRequest(CancelSessionsRequest other) : this() {
+      filter_ = other.filter_ != null ? other.filter_.Clone() : null;
+      reasonText_ = other.reasonText_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionsRequest Clone() {
+      return new CancelSessionsRequest(this);
+    }
+
+    /// <summary>Field number for the "filter" field.</summary>
+    public const int FilterFieldNumber = 1;
+    private global::DeviceOperations.V1.SessionFilter filter_;
+    /// <summary>
+    /// Which; final ones are left as they are. At least one of its fields is set.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionFilter Filter {
+      get { return filter_; }
+      set {
+        filter_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "reason_text" field.</summary>
+    public const int ReasonTextFieldNumber = 2;
+    private string reasonText_ = "";
+    /// <summary>
+    /// Why, for those who watch. At most 256 characters.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ReasonText {
+      get { return reasonText_; }
+      set {
+        reasonText_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as CancelSessionsRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(CancelSessionsRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Filter, other.Filter)) return false;
+      if (ReasonText != other.ReasonText) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (filter_ != null) hash ^= Filter.GetHashCode();
+      if (ReasonText.Length != 0) hash ^= ReasonText.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (filter_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Filter);
+      }
+      if (ReasonText.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ReasonText);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (filter_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Filter);
+      }
+      if (ReasonText.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ReasonText);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (filter_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Filter);
+      }
+      if (ReasonText.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ReasonText);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(CancelSessionsRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.filter_ != null) {
+        if (filter_ == null) {
+          Filter = new global::DeviceOperations.V1.SessionFilter();
+        }
+        Filter.MergeFrom(other.Filter);
+      }
+      if (other.ReasonText.Length != 0) {
+        ReasonText = other.ReasonText;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (filter_ == null) {
+              Filter = new global::DeviceOperations.V1.SessionFilter();
+            }
+            input.ReadMessage(Filter);
+            break;
+          }
+          case 18: {
+            ReasonText = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (filter_ == null) {
+              Filter = new global::DeviceOperations.V1.SessionFilter();
+            }
+            input.ReadMessage(Filter);
+            break;
+          }
+          case 18: {
+            ReasonText = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Those that took note.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class CancelSessionsResponse : pb::IMessage<CancelSessionsResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<CancelSessionsResponse> _parser = new pb::MessageParser<CancelSessionsResponse>(() => new CancelSessionsResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<CancelSessionsResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[18]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionsResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionsResponse(CancelSessionsResponse other) : this() {
+      cancelledCount_ = other.cancelledCount_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public CancelSessionsResponse Clone() {
+      return new CancelSessionsResponse(this);
+    }
+
+    /// <summary>Field number for the "cancelled_count" field.</summary>
+    public const int CancelledCountFieldNumber = 1;
+    private int cancelledCount_;
+    /// <summary>
+    /// How many.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CancelledCount {
+      get { return cancelledCount_; }
+      set {
+        cancelledCount_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as CancelSessionsResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(CancelSessionsResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (CancelledCount != other.CancelledCount) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (CancelledCount != 0) hash ^= CancelledCount.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (CancelledCount != 0) {
+        output.WriteRawTag(8);
+        output.WriteInt32(CancelledCount);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (CancelledCount != 0) {
+        output.WriteRawTag(8);
+        output.WriteInt32(CancelledCount);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (CancelledCount != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(CancelledCount);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(CancelSessionsResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.CancelledCount != 0) {
+        CancelledCount = other.CancelledCount;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            CancelledCount = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            CancelledCount = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// What to change of a session.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class UpdateSessionRequest : pb::IMessage<UpdateSessionRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<UpdateSessionRequest> _parser = new pb::MessageParser<UpdateSessionRequest>(() => new UpdateSessionRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<UpdateSessionRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[19]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateSessionRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateSessionRequest(UpdateSessionRequest other) : this() {
+      sessionId_ = other.sessionId_;
+      options_ = other.options_ != null ? other.options_.Clone() : null;
+      updateFields_ = other.updateFields_ != null ? other.updateFields_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateSessionRequest Clone() {
+      return new UpdateSessionRequest(this);
+    }
+
+    /// <summary>Field number for the "session_id" field.</summary>
+    public const int SessionIdFieldNumber = 1;
+    private string sessionId_ = "";
+    /// <summary>
+    /// The session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string SessionId {
+      get { return sessionId_; }
+      set {
+        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "options" field.</summary>
+    public const int OptionsFieldNumber = 2;
+    private global::DeviceOperations.V1.SessionOptions options_;
+    /// <summary>
+    /// The options as they shall be: priority, tags, retention.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionOptions Options {
+      get { return options_; }
+      set {
+        options_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "update_fields" field.</summary>
+    public const int UpdateFieldsFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.FieldMask updateFields_;
+    /// <summary>
+    /// Which of these change. At most 3 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.FieldMask UpdateFields {
+      get { return updateFields_; }
+      set {
+        updateFields_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as UpdateSessionRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(UpdateSessionRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (SessionId != other.SessionId) return false;
+      if (!object.Equals(Options, other.Options)) return false;
+      if (!object.Equals(UpdateFields, other.UpdateFields)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
+      if (options_ != null) hash ^= Options.GetHashCode();
+      if (updateFields_ != null) hash ^= UpdateFields.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(SessionId);
+      }
+      if (options_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Options);
+      }
+      if (updateFields_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(UpdateFields);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (SessionId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(SessionId);
+      }
+      if (options_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Options);
+      }
+      if (updateFields_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(UpdateFields);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (SessionId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
+      }
+      if (options_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+      }
+      if (updateFields_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(UpdateFields);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(UpdateSessionRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.SessionId.Length != 0) {
+        SessionId = other.SessionId;
+      }
+      if (other.options_ != null) {
+        if (options_ == null) {
+          Options = new global::DeviceOperations.V1.SessionOptions();
+        }
+        Options.MergeFrom(other.Options);
+      }
+      if (other.updateFields_ != null) {
+        if (updateFields_ == null) {
+          UpdateFields = new global::Google.Protobuf.WellKnownTypes.FieldMask();
+        }
+        UpdateFields.MergeFrom(other.UpdateFields);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            SessionId = input.ReadString();
+            break;
+          }
+          case 18: {
+            if (options_ == null) {
+              Options = new global::DeviceOperations.V1.SessionOptions();
+            }
+            input.ReadMessage(Options);
+            break;
+          }
+          case 26: {
+            if (updateFields_ == null) {
+              UpdateFields = new global::Google.Protobuf.WellKnownTypes.FieldMask();
+            }
+            input.ReadMessage(UpdateFields);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            SessionId = input.ReadString();
+            break;
+          }
+          case 18: {
+            if (options_ == null) {
+              Options = new global::DeviceOperations.V1.SessionOptions();
+            }
+            input.ReadMessage(Options);
+            break;
+          }
+          case 26: {
+            if (updateFields_ == null) {
+              UpdateFields = new global::Google.Protobuf.WellKnownTypes.FieldMask();
+            }
+            input.ReadMessage(UpdateFields);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// The session as it is now.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class UpdateSessionResponse : pb::IMessage<UpdateSessionResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<UpdateSessionResponse> _parser = new pb::MessageParser<UpdateSessionResponse>(() => new UpdateSessionResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<UpdateSessionResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[20]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateSessionResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateSessionResponse(UpdateSessionResponse other) : this() {
+      session_ = other.session_ != null ? other.session_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public UpdateSessionResponse Clone() {
+      return new UpdateSessionResponse(this);
+    }
+
+    /// <summary>Field number for the "session" field.</summary>
+    public const int SessionFieldNumber = 1;
+    private global::DeviceOperations.V1.Session session_;
+    /// <summary>
+    /// The session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Session Session {
+      get { return session_; }
+      set {
+        session_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as UpdateSessionResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(UpdateSessionResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Session, other.Session)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (session_ != null) hash ^= Session.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (session_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Session);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (session_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Session);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (session_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Session);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(UpdateSessionResponse other) {
       if (other == null) {
         return;
       }
@@ -2477,7 +5859,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[8]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2681,7 +6063,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[9]; }
+      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2779,11661 +6161,6 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public void MergeFrom(DeleteSessionResponse other) {
-      if (other == null) {
-        return;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A value of a workflow: an argument or a default.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WorkflowValue : pb::IMessage<WorkflowValue>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<WorkflowValue> _parser = new pb::MessageParser<WorkflowValue>(() => new WorkflowValue());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WorkflowValue> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[10]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowValue() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowValue(WorkflowValue other) : this() {
-      switch (other.ValueCase) {
-        case ValueOneofCase.Images:
-          Images = other.Images.Clone();
-          break;
-        case ValueOneofCase.Text:
-          Text = other.Text;
-          break;
-        case ValueOneofCase.Number:
-          Number = other.Number;
-          break;
-        case ValueOneofCase.ModelId:
-          ModelId = other.ModelId;
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowValue Clone() {
-      return new WorkflowValue(this);
-    }
-
-    /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 1;
-    /// <summary>
-    /// Pictures.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.WorkflowImages Images {
-      get { return valueCase_ == ValueOneofCase.Images ? (global::DeviceOperations.V1.WorkflowImages) value_ : null; }
-      set {
-        value_ = value;
-        valueCase_ = value == null ? ValueOneofCase.None : ValueOneofCase.Images;
-      }
-    }
-
-    /// <summary>Field number for the "text" field.</summary>
-    public const int TextFieldNumber = 2;
-    /// <summary>
-    /// Text. At most 10000 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Text {
-      get { return HasText ? (string) value_ : ""; }
-      set {
-        value_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        valueCase_ = ValueOneofCase.Text;
-      }
-    }
-    /// <summary>Gets whether the "text" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasText {
-      get { return valueCase_ == ValueOneofCase.Text; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "text" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearText() {
-      if (HasText) {
-        ClearValue();
-      }
-    }
-
-    /// <summary>Field number for the "number" field.</summary>
-    public const int NumberFieldNumber = 3;
-    /// <summary>
-    /// A number.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Number {
-      get { return HasNumber ? (double) value_ : 0D; }
-      set {
-        value_ = value;
-        valueCase_ = ValueOneofCase.Number;
-      }
-    }
-    /// <summary>Gets whether the "number" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasNumber {
-      get { return valueCase_ == ValueOneofCase.Number; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "number" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearNumber() {
-      if (HasNumber) {
-        ClearValue();
-      }
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 4;
-    /// <summary>
-    /// A model id.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return HasModelId ? (string) value_ : ""; }
-      set {
-        value_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        valueCase_ = ValueOneofCase.ModelId;
-      }
-    }
-    /// <summary>Gets whether the "model_id" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasModelId {
-      get { return valueCase_ == ValueOneofCase.ModelId; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "model_id" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearModelId() {
-      if (HasModelId) {
-        ClearValue();
-      }
-    }
-
-    private object value_;
-    /// <summary>Enum of possible cases for the "value" oneof.</summary>
-    public enum ValueOneofCase {
-      None = 0,
-      Images = 1,
-      Text = 2,
-      Number = 3,
-      ModelId = 4,
-    }
-    private ValueOneofCase valueCase_ = ValueOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValueOneofCase ValueCase {
-      get { return valueCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearValue() {
-      valueCase_ = ValueOneofCase.None;
-      value_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as WorkflowValue);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WorkflowValue other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Images, other.Images)) return false;
-      if (Text != other.Text) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Number, other.Number)) return false;
-      if (ModelId != other.ModelId) return false;
-      if (ValueCase != other.ValueCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (valueCase_ == ValueOneofCase.Images) hash ^= Images.GetHashCode();
-      if (HasText) hash ^= Text.GetHashCode();
-      if (HasNumber) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Number);
-      if (HasModelId) hash ^= ModelId.GetHashCode();
-      hash ^= (int) valueCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (valueCase_ == ValueOneofCase.Images) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Images);
-      }
-      if (HasText) {
-        output.WriteRawTag(18);
-        output.WriteString(Text);
-      }
-      if (HasNumber) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Number);
-      }
-      if (HasModelId) {
-        output.WriteRawTag(34);
-        output.WriteString(ModelId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (valueCase_ == ValueOneofCase.Images) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Images);
-      }
-      if (HasText) {
-        output.WriteRawTag(18);
-        output.WriteString(Text);
-      }
-      if (HasNumber) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Number);
-      }
-      if (HasModelId) {
-        output.WriteRawTag(34);
-        output.WriteString(ModelId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (valueCase_ == ValueOneofCase.Images) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Images);
-      }
-      if (HasText) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Text);
-      }
-      if (HasNumber) {
-        size += 1 + 8;
-      }
-      if (HasModelId) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WorkflowValue other) {
-      if (other == null) {
-        return;
-      }
-      switch (other.ValueCase) {
-        case ValueOneofCase.Images:
-          if (Images == null) {
-            Images = new global::DeviceOperations.V1.WorkflowImages();
-          }
-          Images.MergeFrom(other.Images);
-          break;
-        case ValueOneofCase.Text:
-          Text = other.Text;
-          break;
-        case ValueOneofCase.Number:
-          Number = other.Number;
-          break;
-        case ValueOneofCase.ModelId:
-          ModelId = other.ModelId;
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.WorkflowImages subBuilder = new global::DeviceOperations.V1.WorkflowImages();
-            if (valueCase_ == ValueOneofCase.Images) {
-              subBuilder.MergeFrom(Images);
-            }
-            input.ReadMessage(subBuilder);
-            Images = subBuilder;
-            break;
-          }
-          case 18: {
-            Text = input.ReadString();
-            break;
-          }
-          case 25: {
-            Number = input.ReadDouble();
-            break;
-          }
-          case 34: {
-            ModelId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            global::DeviceOperations.V1.WorkflowImages subBuilder = new global::DeviceOperations.V1.WorkflowImages();
-            if (valueCase_ == ValueOneofCase.Images) {
-              subBuilder.MergeFrom(Images);
-            }
-            input.ReadMessage(subBuilder);
-            Images = subBuilder;
-            break;
-          }
-          case 18: {
-            Text = input.ReadString();
-            break;
-          }
-          case 25: {
-            Number = input.ReadDouble();
-            break;
-          }
-          case 34: {
-            ModelId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Pictures as a value.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WorkflowImages : pb::IMessage<WorkflowImages>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<WorkflowImages> _parser = new pb::MessageParser<WorkflowImages>(() => new WorkflowImages());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WorkflowImages> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[11]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowImages() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowImages(WorkflowImages other) : this() {
-      images_ = other.images_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowImages Clone() {
-      return new WorkflowImages(this);
-    }
-
-    /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageSource> _repeated_images_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ImageSource.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageSource> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageSource>();
-    /// <summary>
-    /// The pictures. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ImageSource> Images {
-      get { return images_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as WorkflowImages);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WorkflowImages other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!images_.Equals(other.images_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= images_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      images_.WriteTo(output, _repeated_images_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      images_.WriteTo(ref output, _repeated_images_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += images_.CalculateSize(_repeated_images_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WorkflowImages other) {
-      if (other == null) {
-        return;
-      }
-      images_.Add(other.images_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            images_.AddEntriesFrom(input, _repeated_images_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            images_.AddEntriesFrom(ref input, _repeated_images_codec);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What a run of the workflow is given.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WorkflowParameter : pb::IMessage<WorkflowParameter>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<WorkflowParameter> _parser = new pb::MessageParser<WorkflowParameter>(() => new WorkflowParameter());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WorkflowParameter> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[12]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowParameter() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowParameter(WorkflowParameter other) : this() {
-      name_ = other.name_;
-      kind_ = other.kind_;
-      description_ = other.description_;
-      defaultValue_ = other.defaultValue_ != null ? other.defaultValue_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowParameter Clone() {
-      return new WorkflowParameter(this);
-    }
-
-    /// <summary>Field number for the "name" field.</summary>
-    public const int NameFieldNumber = 1;
-    private string name_ = "";
-    /// <summary>
-    /// Its name, unique in the workflow. At most 127 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Name {
-      get { return name_; }
-      set {
-        name_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "kind" field.</summary>
-    public const int KindFieldNumber = 2;
-    private global::DeviceOperations.V1.ValueKind kind_ = global::DeviceOperations.V1.ValueKind.Unspecified;
-    /// <summary>
-    /// Its kind.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ValueKind Kind {
-      get { return kind_; }
-      set {
-        kind_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "description" field.</summary>
-    public const int DescriptionFieldNumber = 3;
-    private string description_ = "";
-    /// <summary>
-    /// One line about it. At most 1024 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Description {
-      get { return description_; }
-      set {
-        description_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "default_value" field.</summary>
-    public const int DefaultValueFieldNumber = 4;
-    private global::DeviceOperations.V1.WorkflowValue defaultValue_;
-    /// <summary>
-    /// Used when a run gives none; absent: a run must give it.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.WorkflowValue DefaultValue {
-      get { return defaultValue_; }
-      set {
-        defaultValue_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as WorkflowParameter);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WorkflowParameter other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Name != other.Name) return false;
-      if (Kind != other.Kind) return false;
-      if (Description != other.Description) return false;
-      if (!object.Equals(DefaultValue, other.DefaultValue)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Name.Length != 0) hash ^= Name.GetHashCode();
-      if (Kind != global::DeviceOperations.V1.ValueKind.Unspecified) hash ^= Kind.GetHashCode();
-      if (Description.Length != 0) hash ^= Description.GetHashCode();
-      if (defaultValue_ != null) hash ^= DefaultValue.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Name.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Name);
-      }
-      if (Kind != global::DeviceOperations.V1.ValueKind.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Kind);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Description);
-      }
-      if (defaultValue_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(DefaultValue);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Name.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Name);
-      }
-      if (Kind != global::DeviceOperations.V1.ValueKind.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Kind);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Description);
-      }
-      if (defaultValue_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(DefaultValue);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Name.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Name);
-      }
-      if (Kind != global::DeviceOperations.V1.ValueKind.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Kind);
-      }
-      if (Description.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Description);
-      }
-      if (defaultValue_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(DefaultValue);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WorkflowParameter other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Name.Length != 0) {
-        Name = other.Name;
-      }
-      if (other.Kind != global::DeviceOperations.V1.ValueKind.Unspecified) {
-        Kind = other.Kind;
-      }
-      if (other.Description.Length != 0) {
-        Description = other.Description;
-      }
-      if (other.defaultValue_ != null) {
-        if (defaultValue_ == null) {
-          DefaultValue = new global::DeviceOperations.V1.WorkflowValue();
-        }
-        DefaultValue.MergeFrom(other.DefaultValue);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Name = input.ReadString();
-            break;
-          }
-          case 16: {
-            Kind = (global::DeviceOperations.V1.ValueKind) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            Description = input.ReadString();
-            break;
-          }
-          case 34: {
-            if (defaultValue_ == null) {
-              DefaultValue = new global::DeviceOperations.V1.WorkflowValue();
-            }
-            input.ReadMessage(DefaultValue);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Name = input.ReadString();
-            break;
-          }
-          case 16: {
-            Kind = (global::DeviceOperations.V1.ValueKind) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            Description = input.ReadString();
-            break;
-          }
-          case 34: {
-            if (defaultValue_ == null) {
-              DefaultValue = new global::DeviceOperations.V1.WorkflowValue();
-            }
-            input.ReadMessage(DefaultValue);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Where an input of a step comes from.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WorkflowBinding : pb::IMessage<WorkflowBinding>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<WorkflowBinding> _parser = new pb::MessageParser<WorkflowBinding>(() => new WorkflowBinding());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WorkflowBinding> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[13]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowBinding() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowBinding(WorkflowBinding other) : this() {
-      input_ = other.input_;
-      switch (other.SourceCase) {
-        case SourceOneofCase.Parameter:
-          Parameter = other.Parameter;
-          break;
-        case SourceOneofCase.StepId:
-          StepId = other.StepId;
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowBinding Clone() {
-      return new WorkflowBinding(this);
-    }
-
-    /// <summary>Field number for the "input" field.</summary>
-    public const int InputFieldNumber = 1;
-    private string input_ = "";
-    /// <summary>
-    /// Field of the step's work that is filled: a path in snake_case
-    /// ("settings.prompt", "settings.image_to_image.image", "images"). At most 256 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Input {
-      get { return input_; }
-      set {
-        input_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "parameter" field.</summary>
-    public const int ParameterFieldNumber = 2;
-    /// <summary>
-    /// A parameter of the workflow, by name. At most 127 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Parameter {
-      get { return HasParameter ? (string) source_ : ""; }
-      set {
-        source_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        sourceCase_ = SourceOneofCase.Parameter;
-      }
-    }
-    /// <summary>Gets whether the "parameter" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasParameter {
-      get { return sourceCase_ == SourceOneofCase.Parameter; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "parameter" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearParameter() {
-      if (HasParameter) {
-        ClearSource();
-      }
-    }
-
-    /// <summary>Field number for the "step_id" field.</summary>
-    public const int StepIdFieldNumber = 3;
-    /// <summary>
-    /// Pictures of an earlier step, by its id.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string StepId {
-      get { return HasStepId ? (string) source_ : ""; }
-      set {
-        source_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        sourceCase_ = SourceOneofCase.StepId;
-      }
-    }
-    /// <summary>Gets whether the "step_id" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasStepId {
-      get { return sourceCase_ == SourceOneofCase.StepId; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "step_id" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearStepId() {
-      if (HasStepId) {
-        ClearSource();
-      }
-    }
-
-    private object source_;
-    /// <summary>Enum of possible cases for the "source" oneof.</summary>
-    public enum SourceOneofCase {
-      None = 0,
-      Parameter = 2,
-      StepId = 3,
-    }
-    private SourceOneofCase sourceCase_ = SourceOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SourceOneofCase SourceCase {
-      get { return sourceCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearSource() {
-      sourceCase_ = SourceOneofCase.None;
-      source_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as WorkflowBinding);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WorkflowBinding other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Input != other.Input) return false;
-      if (Parameter != other.Parameter) return false;
-      if (StepId != other.StepId) return false;
-      if (SourceCase != other.SourceCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Input.Length != 0) hash ^= Input.GetHashCode();
-      if (HasParameter) hash ^= Parameter.GetHashCode();
-      if (HasStepId) hash ^= StepId.GetHashCode();
-      hash ^= (int) sourceCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Input.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Input);
-      }
-      if (HasParameter) {
-        output.WriteRawTag(18);
-        output.WriteString(Parameter);
-      }
-      if (HasStepId) {
-        output.WriteRawTag(26);
-        output.WriteString(StepId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Input.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Input);
-      }
-      if (HasParameter) {
-        output.WriteRawTag(18);
-        output.WriteString(Parameter);
-      }
-      if (HasStepId) {
-        output.WriteRawTag(26);
-        output.WriteString(StepId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Input.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Input);
-      }
-      if (HasParameter) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Parameter);
-      }
-      if (HasStepId) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(StepId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WorkflowBinding other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Input.Length != 0) {
-        Input = other.Input;
-      }
-      switch (other.SourceCase) {
-        case SourceOneofCase.Parameter:
-          Parameter = other.Parameter;
-          break;
-        case SourceOneofCase.StepId:
-          StepId = other.StepId;
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Input = input.ReadString();
-            break;
-          }
-          case 18: {
-            Parameter = input.ReadString();
-            break;
-          }
-          case 26: {
-            StepId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Input = input.ReadString();
-            break;
-          }
-          case 18: {
-            Parameter = input.ReadString();
-            break;
-          }
-          case 26: {
-            StepId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// How often a step is tried.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class RetryPolicy : pb::IMessage<RetryPolicy>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<RetryPolicy> _parser = new pb::MessageParser<RetryPolicy>(() => new RetryPolicy());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<RetryPolicy> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[14]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RetryPolicy() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RetryPolicy(RetryPolicy other) : this() {
-      _hasBits0 = other._hasBits0;
-      maxAttempts_ = other.maxAttempts_;
-      backoff_ = other.backoff_ != null ? other.backoff_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RetryPolicy Clone() {
-      return new RetryPolicy(this);
-    }
-
-    /// <summary>Field number for the "max_attempts" field.</summary>
-    public const int MaxAttemptsFieldNumber = 1;
-    private readonly static uint MaxAttemptsDefaultValue = 0;
-
-    private uint maxAttempts_;
-    /// <summary>
-    /// Tries in all. Range: 1 to 10. Default: 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint MaxAttempts {
-      get { if ((_hasBits0 & 1) != 0) { return maxAttempts_; } else { return MaxAttemptsDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        maxAttempts_ = value;
-      }
-    }
-    /// <summary>Gets whether the "max_attempts" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasMaxAttempts {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "max_attempts" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearMaxAttempts() {
-      _hasBits0 &= ~1;
-    }
-
-    /// <summary>Field number for the "backoff" field.</summary>
-    public const int BackoffFieldNumber = 2;
-    private global::Google.Protobuf.WellKnownTypes.Duration backoff_;
-    /// <summary>
-    /// Wait before the second try; doubles each time. Range: 0 to 3600 seconds. Default: 1
-    /// seconds.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Backoff {
-      get { return backoff_; }
-      set {
-        backoff_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as RetryPolicy);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(RetryPolicy other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (MaxAttempts != other.MaxAttempts) return false;
-      if (!object.Equals(Backoff, other.Backoff)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasMaxAttempts) hash ^= MaxAttempts.GetHashCode();
-      if (backoff_ != null) hash ^= Backoff.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasMaxAttempts) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(MaxAttempts);
-      }
-      if (backoff_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Backoff);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasMaxAttempts) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(MaxAttempts);
-      }
-      if (backoff_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Backoff);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasMaxAttempts) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(MaxAttempts);
-      }
-      if (backoff_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Backoff);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(RetryPolicy other) {
-      if (other == null) {
-        return;
-      }
-      if (other.HasMaxAttempts) {
-        MaxAttempts = other.MaxAttempts;
-      }
-      if (other.backoff_ != null) {
-        if (backoff_ == null) {
-          Backoff = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        Backoff.MergeFrom(other.Backoff);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            MaxAttempts = input.ReadUInt32();
-            break;
-          }
-          case 18: {
-            if (backoff_ == null) {
-              Backoff = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Backoff);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            MaxAttempts = input.ReadUInt32();
-            break;
-          }
-          case 18: {
-            if (backoff_ == null) {
-              Backoff = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Backoff);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Draw pictures.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GenerateWork : pb::IMessage<GenerateWork>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GenerateWork> _parser = new pb::MessageParser<GenerateWork>(() => new GenerateWork());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GenerateWork> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[15]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerateWork() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerateWork(GenerateWork other) : this() {
-      settings_ = other.settings_ != null ? other.settings_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerateWork Clone() {
-      return new GenerateWork(this);
-    }
-
-    /// <summary>Field number for the "settings" field.</summary>
-    public const int SettingsFieldNumber = 1;
-    private global::DeviceOperations.V1.GenerationSettings settings_;
-    /// <summary>
-    /// What to draw and how.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.GenerationSettings Settings {
-      get { return settings_; }
-      set {
-        settings_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GenerateWork);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GenerateWork other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Settings, other.Settings)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (settings_ != null) hash ^= Settings.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (settings_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Settings);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (settings_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Settings);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (settings_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Settings);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GenerateWork other) {
-      if (other == null) {
-        return;
-      }
-      if (other.settings_ != null) {
-        if (settings_ == null) {
-          Settings = new global::DeviceOperations.V1.GenerationSettings();
-        }
-        Settings.MergeFrom(other.Settings);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (settings_ == null) {
-              Settings = new global::DeviceOperations.V1.GenerationSettings();
-            }
-            input.ReadMessage(Settings);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (settings_ == null) {
-              Settings = new global::DeviceOperations.V1.GenerationSettings();
-            }
-            input.ReadMessage(Settings);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Finish pictures; their input is "images".
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PostprocessWork : pb::IMessage<PostprocessWork>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<PostprocessWork> _parser = new pb::MessageParser<PostprocessWork>(() => new PostprocessWork());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PostprocessWork> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[16]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessWork() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessWork(PostprocessWork other) : this() {
-      steps_ = other.steps_.Clone();
-      output_ = other.output_ != null ? other.output_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessWork Clone() {
-      return new PostprocessWork(this);
-    }
-
-    /// <summary>Field number for the "steps" field.</summary>
-    public const int StepsFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PostprocessingStep> _repeated_steps_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.PostprocessingStep.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PostprocessingStep> steps_ = new pbc::RepeatedField<global::DeviceOperations.V1.PostprocessingStep>();
-    /// <summary>
-    /// The steps, in order. At most 16 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.PostprocessingStep> Steps {
-      get { return steps_; }
-    }
-
-    /// <summary>Field number for the "output" field.</summary>
-    public const int OutputFieldNumber = 2;
-    private global::DeviceOperations.V1.OutputSettings output_;
-    /// <summary>
-    /// Encoding of the results.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.OutputSettings Output {
-      get { return output_; }
-      set {
-        output_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as PostprocessWork);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(PostprocessWork other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!steps_.Equals(other.steps_)) return false;
-      if (!object.Equals(Output, other.Output)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= steps_.GetHashCode();
-      if (output_ != null) hash ^= Output.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      steps_.WriteTo(output, _repeated_steps_codec);
-      if (output_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Output);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      steps_.WriteTo(ref output, _repeated_steps_codec);
-      if (output_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Output);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += steps_.CalculateSize(_repeated_steps_codec);
-      if (output_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Output);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(PostprocessWork other) {
-      if (other == null) {
-        return;
-      }
-      steps_.Add(other.steps_);
-      if (other.output_ != null) {
-        if (output_ == null) {
-          Output = new global::DeviceOperations.V1.OutputSettings();
-        }
-        Output.MergeFrom(other.Output);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            steps_.AddEntriesFrom(input, _repeated_steps_codec);
-            break;
-          }
-          case 18: {
-            if (output_ == null) {
-              Output = new global::DeviceOperations.V1.OutputSettings();
-            }
-            input.ReadMessage(Output);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            steps_.AddEntriesFrom(ref input, _repeated_steps_codec);
-            break;
-          }
-          case 18: {
-            if (output_ == null) {
-              Output = new global::DeviceOperations.V1.OutputSettings();
-            }
-            input.ReadMessage(Output);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Load a model.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class LoadModelWork : pb::IMessage<LoadModelWork>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<LoadModelWork> _parser = new pb::MessageParser<LoadModelWork>(() => new LoadModelWork());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<LoadModelWork> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[17]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoadModelWork() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoadModelWork(LoadModelWork other) : this() {
-      modelId_ = other.modelId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public LoadModelWork Clone() {
-      return new LoadModelWork(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as LoadModelWork);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(LoadModelWork other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(LoadModelWork other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Unload a model.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class UnloadModelWork : pb::IMessage<UnloadModelWork>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<UnloadModelWork> _parser = new pb::MessageParser<UnloadModelWork>(() => new UnloadModelWork());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<UnloadModelWork> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[18]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UnloadModelWork() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UnloadModelWork(UnloadModelWork other) : this() {
-      modelId_ = other.modelId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public UnloadModelWork Clone() {
-      return new UnloadModelWork(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as UnloadModelWork);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(UnloadModelWork other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(UnloadModelWork other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One step of a workflow. Steps run as soon as what they need is there.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WorkflowStep : pb::IMessage<WorkflowStep>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<WorkflowStep> _parser = new pb::MessageParser<WorkflowStep>(() => new WorkflowStep());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WorkflowStep> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[19]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowStep() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowStep(WorkflowStep other) : this() {
-      stepId_ = other.stepId_;
-      bindings_ = other.bindings_.Clone();
-      afterStepIds_ = other.afterStepIds_.Clone();
-      forEachInput_ = other.forEachInput_;
-      deviceId_ = other.deviceId_;
-      retry_ = other.retry_ != null ? other.retry_.Clone() : null;
-      onFailure_ = other.onFailure_;
-      switch (other.WorkCase) {
-        case WorkOneofCase.Generate:
-          Generate = other.Generate.Clone();
-          break;
-        case WorkOneofCase.Postprocess:
-          Postprocess = other.Postprocess.Clone();
-          break;
-        case WorkOneofCase.LoadModel:
-          LoadModel = other.LoadModel.Clone();
-          break;
-        case WorkOneofCase.UnloadModel:
-          UnloadModel = other.UnloadModel.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowStep Clone() {
-      return new WorkflowStep(this);
-    }
-
-    /// <summary>Field number for the "step_id" field.</summary>
-    public const int StepIdFieldNumber = 1;
-    private string stepId_ = "";
-    /// <summary>
-    /// Its name, unique in the workflow.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string StepId {
-      get { return stepId_; }
-      set {
-        stepId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "generate" field.</summary>
-    public const int GenerateFieldNumber = 2;
-    /// <summary>
-    /// Draw.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.GenerateWork Generate {
-      get { return workCase_ == WorkOneofCase.Generate ? (global::DeviceOperations.V1.GenerateWork) work_ : null; }
-      set {
-        work_ = value;
-        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.Generate;
-      }
-    }
-
-    /// <summary>Field number for the "postprocess" field.</summary>
-    public const int PostprocessFieldNumber = 3;
-    /// <summary>
-    /// Finish.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PostprocessWork Postprocess {
-      get { return workCase_ == WorkOneofCase.Postprocess ? (global::DeviceOperations.V1.PostprocessWork) work_ : null; }
-      set {
-        work_ = value;
-        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.Postprocess;
-      }
-    }
-
-    /// <summary>Field number for the "load_model" field.</summary>
-    public const int LoadModelFieldNumber = 4;
-    /// <summary>
-    /// Load a model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.LoadModelWork LoadModel {
-      get { return workCase_ == WorkOneofCase.LoadModel ? (global::DeviceOperations.V1.LoadModelWork) work_ : null; }
-      set {
-        work_ = value;
-        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.LoadModel;
-      }
-    }
-
-    /// <summary>Field number for the "unload_model" field.</summary>
-    public const int UnloadModelFieldNumber = 5;
-    /// <summary>
-    /// Unload a model.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.UnloadModelWork UnloadModel {
-      get { return workCase_ == WorkOneofCase.UnloadModel ? (global::DeviceOperations.V1.UnloadModelWork) work_ : null; }
-      set {
-        work_ = value;
-        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.UnloadModel;
-      }
-    }
-
-    /// <summary>Field number for the "bindings" field.</summary>
-    public const int BindingsFieldNumber = 6;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.WorkflowBinding> _repeated_bindings_codec
-        = pb::FieldCodec.ForMessage(50, global::DeviceOperations.V1.WorkflowBinding.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.WorkflowBinding> bindings_ = new pbc::RepeatedField<global::DeviceOperations.V1.WorkflowBinding>();
-    /// <summary>
-    /// Where its inputs come from. At most 32 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.WorkflowBinding> Bindings {
-      get { return bindings_; }
-    }
-
-    /// <summary>Field number for the "after_step_ids" field.</summary>
-    public const int AfterStepIdsFieldNumber = 7;
-    private static readonly pb::FieldCodec<string> _repeated_afterStepIds_codec
-        = pb::FieldCodec.ForString(58);
-    private readonly pbc::RepeatedField<string> afterStepIds_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Steps that must have ended first, beside those its bindings name. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> AfterStepIds {
-      get { return afterStepIds_; }
-    }
-
-    /// <summary>Field number for the "for_each_input" field.</summary>
-    public const int ForEachInputFieldNumber = 8;
-    private string forEachInput_ = "";
-    /// <summary>
-    /// Fan out: run once for each picture of this input path, all at the same time where
-    /// devices allow; empty means once. At most 256 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ForEachInput {
-      get { return forEachInput_; }
-      set {
-        forEachInput_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 9;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device; empty means the run's.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "retry" field.</summary>
-    public const int RetryFieldNumber = 10;
-    private global::DeviceOperations.V1.RetryPolicy retry_;
-    /// <summary>
-    /// How often it is tried.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.RetryPolicy Retry {
-      get { return retry_; }
-      set {
-        retry_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "on_failure" field.</summary>
-    public const int OnFailureFieldNumber = 11;
-    private global::DeviceOperations.V1.FailurePolicy onFailure_ = global::DeviceOperations.V1.FailurePolicy.Unspecified;
-    /// <summary>
-    /// What is done when it fails for good. Default: STOP.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.FailurePolicy OnFailure {
-      get { return onFailure_; }
-      set {
-        onFailure_ = value;
-      }
-    }
-
-    private object work_;
-    /// <summary>Enum of possible cases for the "work" oneof.</summary>
-    public enum WorkOneofCase {
-      None = 0,
-      Generate = 2,
-      Postprocess = 3,
-      LoadModel = 4,
-      UnloadModel = 5,
-    }
-    private WorkOneofCase workCase_ = WorkOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkOneofCase WorkCase {
-      get { return workCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWork() {
-      workCase_ = WorkOneofCase.None;
-      work_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as WorkflowStep);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WorkflowStep other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (StepId != other.StepId) return false;
-      if (!object.Equals(Generate, other.Generate)) return false;
-      if (!object.Equals(Postprocess, other.Postprocess)) return false;
-      if (!object.Equals(LoadModel, other.LoadModel)) return false;
-      if (!object.Equals(UnloadModel, other.UnloadModel)) return false;
-      if(!bindings_.Equals(other.bindings_)) return false;
-      if(!afterStepIds_.Equals(other.afterStepIds_)) return false;
-      if (ForEachInput != other.ForEachInput) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (!object.Equals(Retry, other.Retry)) return false;
-      if (OnFailure != other.OnFailure) return false;
-      if (WorkCase != other.WorkCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (StepId.Length != 0) hash ^= StepId.GetHashCode();
-      if (workCase_ == WorkOneofCase.Generate) hash ^= Generate.GetHashCode();
-      if (workCase_ == WorkOneofCase.Postprocess) hash ^= Postprocess.GetHashCode();
-      if (workCase_ == WorkOneofCase.LoadModel) hash ^= LoadModel.GetHashCode();
-      if (workCase_ == WorkOneofCase.UnloadModel) hash ^= UnloadModel.GetHashCode();
-      hash ^= bindings_.GetHashCode();
-      hash ^= afterStepIds_.GetHashCode();
-      if (ForEachInput.Length != 0) hash ^= ForEachInput.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (retry_ != null) hash ^= Retry.GetHashCode();
-      if (OnFailure != global::DeviceOperations.V1.FailurePolicy.Unspecified) hash ^= OnFailure.GetHashCode();
-      hash ^= (int) workCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (StepId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(StepId);
-      }
-      if (workCase_ == WorkOneofCase.Generate) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Generate);
-      }
-      if (workCase_ == WorkOneofCase.Postprocess) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Postprocess);
-      }
-      if (workCase_ == WorkOneofCase.LoadModel) {
-        output.WriteRawTag(34);
-        output.WriteMessage(LoadModel);
-      }
-      if (workCase_ == WorkOneofCase.UnloadModel) {
-        output.WriteRawTag(42);
-        output.WriteMessage(UnloadModel);
-      }
-      bindings_.WriteTo(output, _repeated_bindings_codec);
-      afterStepIds_.WriteTo(output, _repeated_afterStepIds_codec);
-      if (ForEachInput.Length != 0) {
-        output.WriteRawTag(66);
-        output.WriteString(ForEachInput);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(74);
-        output.WriteString(DeviceId);
-      }
-      if (retry_ != null) {
-        output.WriteRawTag(82);
-        output.WriteMessage(Retry);
-      }
-      if (OnFailure != global::DeviceOperations.V1.FailurePolicy.Unspecified) {
-        output.WriteRawTag(88);
-        output.WriteEnum((int) OnFailure);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (StepId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(StepId);
-      }
-      if (workCase_ == WorkOneofCase.Generate) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Generate);
-      }
-      if (workCase_ == WorkOneofCase.Postprocess) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Postprocess);
-      }
-      if (workCase_ == WorkOneofCase.LoadModel) {
-        output.WriteRawTag(34);
-        output.WriteMessage(LoadModel);
-      }
-      if (workCase_ == WorkOneofCase.UnloadModel) {
-        output.WriteRawTag(42);
-        output.WriteMessage(UnloadModel);
-      }
-      bindings_.WriteTo(ref output, _repeated_bindings_codec);
-      afterStepIds_.WriteTo(ref output, _repeated_afterStepIds_codec);
-      if (ForEachInput.Length != 0) {
-        output.WriteRawTag(66);
-        output.WriteString(ForEachInput);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(74);
-        output.WriteString(DeviceId);
-      }
-      if (retry_ != null) {
-        output.WriteRawTag(82);
-        output.WriteMessage(Retry);
-      }
-      if (OnFailure != global::DeviceOperations.V1.FailurePolicy.Unspecified) {
-        output.WriteRawTag(88);
-        output.WriteEnum((int) OnFailure);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (StepId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(StepId);
-      }
-      if (workCase_ == WorkOneofCase.Generate) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Generate);
-      }
-      if (workCase_ == WorkOneofCase.Postprocess) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Postprocess);
-      }
-      if (workCase_ == WorkOneofCase.LoadModel) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(LoadModel);
-      }
-      if (workCase_ == WorkOneofCase.UnloadModel) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(UnloadModel);
-      }
-      size += bindings_.CalculateSize(_repeated_bindings_codec);
-      size += afterStepIds_.CalculateSize(_repeated_afterStepIds_codec);
-      if (ForEachInput.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ForEachInput);
-      }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (retry_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retry);
-      }
-      if (OnFailure != global::DeviceOperations.V1.FailurePolicy.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) OnFailure);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WorkflowStep other) {
-      if (other == null) {
-        return;
-      }
-      if (other.StepId.Length != 0) {
-        StepId = other.StepId;
-      }
-      bindings_.Add(other.bindings_);
-      afterStepIds_.Add(other.afterStepIds_);
-      if (other.ForEachInput.Length != 0) {
-        ForEachInput = other.ForEachInput;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.retry_ != null) {
-        if (retry_ == null) {
-          Retry = new global::DeviceOperations.V1.RetryPolicy();
-        }
-        Retry.MergeFrom(other.Retry);
-      }
-      if (other.OnFailure != global::DeviceOperations.V1.FailurePolicy.Unspecified) {
-        OnFailure = other.OnFailure;
-      }
-      switch (other.WorkCase) {
-        case WorkOneofCase.Generate:
-          if (Generate == null) {
-            Generate = new global::DeviceOperations.V1.GenerateWork();
-          }
-          Generate.MergeFrom(other.Generate);
-          break;
-        case WorkOneofCase.Postprocess:
-          if (Postprocess == null) {
-            Postprocess = new global::DeviceOperations.V1.PostprocessWork();
-          }
-          Postprocess.MergeFrom(other.Postprocess);
-          break;
-        case WorkOneofCase.LoadModel:
-          if (LoadModel == null) {
-            LoadModel = new global::DeviceOperations.V1.LoadModelWork();
-          }
-          LoadModel.MergeFrom(other.LoadModel);
-          break;
-        case WorkOneofCase.UnloadModel:
-          if (UnloadModel == null) {
-            UnloadModel = new global::DeviceOperations.V1.UnloadModelWork();
-          }
-          UnloadModel.MergeFrom(other.UnloadModel);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            StepId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.GenerateWork subBuilder = new global::DeviceOperations.V1.GenerateWork();
-            if (workCase_ == WorkOneofCase.Generate) {
-              subBuilder.MergeFrom(Generate);
-            }
-            input.ReadMessage(subBuilder);
-            Generate = subBuilder;
-            break;
-          }
-          case 26: {
-            global::DeviceOperations.V1.PostprocessWork subBuilder = new global::DeviceOperations.V1.PostprocessWork();
-            if (workCase_ == WorkOneofCase.Postprocess) {
-              subBuilder.MergeFrom(Postprocess);
-            }
-            input.ReadMessage(subBuilder);
-            Postprocess = subBuilder;
-            break;
-          }
-          case 34: {
-            global::DeviceOperations.V1.LoadModelWork subBuilder = new global::DeviceOperations.V1.LoadModelWork();
-            if (workCase_ == WorkOneofCase.LoadModel) {
-              subBuilder.MergeFrom(LoadModel);
-            }
-            input.ReadMessage(subBuilder);
-            LoadModel = subBuilder;
-            break;
-          }
-          case 42: {
-            global::DeviceOperations.V1.UnloadModelWork subBuilder = new global::DeviceOperations.V1.UnloadModelWork();
-            if (workCase_ == WorkOneofCase.UnloadModel) {
-              subBuilder.MergeFrom(UnloadModel);
-            }
-            input.ReadMessage(subBuilder);
-            UnloadModel = subBuilder;
-            break;
-          }
-          case 50: {
-            bindings_.AddEntriesFrom(input, _repeated_bindings_codec);
-            break;
-          }
-          case 58: {
-            afterStepIds_.AddEntriesFrom(input, _repeated_afterStepIds_codec);
-            break;
-          }
-          case 66: {
-            ForEachInput = input.ReadString();
-            break;
-          }
-          case 74: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 82: {
-            if (retry_ == null) {
-              Retry = new global::DeviceOperations.V1.RetryPolicy();
-            }
-            input.ReadMessage(Retry);
-            break;
-          }
-          case 88: {
-            OnFailure = (global::DeviceOperations.V1.FailurePolicy) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            StepId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.GenerateWork subBuilder = new global::DeviceOperations.V1.GenerateWork();
-            if (workCase_ == WorkOneofCase.Generate) {
-              subBuilder.MergeFrom(Generate);
-            }
-            input.ReadMessage(subBuilder);
-            Generate = subBuilder;
-            break;
-          }
-          case 26: {
-            global::DeviceOperations.V1.PostprocessWork subBuilder = new global::DeviceOperations.V1.PostprocessWork();
-            if (workCase_ == WorkOneofCase.Postprocess) {
-              subBuilder.MergeFrom(Postprocess);
-            }
-            input.ReadMessage(subBuilder);
-            Postprocess = subBuilder;
-            break;
-          }
-          case 34: {
-            global::DeviceOperations.V1.LoadModelWork subBuilder = new global::DeviceOperations.V1.LoadModelWork();
-            if (workCase_ == WorkOneofCase.LoadModel) {
-              subBuilder.MergeFrom(LoadModel);
-            }
-            input.ReadMessage(subBuilder);
-            LoadModel = subBuilder;
-            break;
-          }
-          case 42: {
-            global::DeviceOperations.V1.UnloadModelWork subBuilder = new global::DeviceOperations.V1.UnloadModelWork();
-            if (workCase_ == WorkOneofCase.UnloadModel) {
-              subBuilder.MergeFrom(UnloadModel);
-            }
-            input.ReadMessage(subBuilder);
-            UnloadModel = subBuilder;
-            break;
-          }
-          case 50: {
-            bindings_.AddEntriesFrom(ref input, _repeated_bindings_codec);
-            break;
-          }
-          case 58: {
-            afterStepIds_.AddEntriesFrom(ref input, _repeated_afterStepIds_codec);
-            break;
-          }
-          case 66: {
-            ForEachInput = input.ReadString();
-            break;
-          }
-          case 74: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 82: {
-            if (retry_ == null) {
-              Retry = new global::DeviceOperations.V1.RetryPolicy();
-            }
-            input.ReadMessage(Retry);
-            break;
-          }
-          case 88: {
-            OnFailure = (global::DeviceOperations.V1.FailurePolicy) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A graph of steps. Without cycles.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Workflow : pb::IMessage<Workflow>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Workflow> _parser = new pb::MessageParser<Workflow>(() => new Workflow());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Workflow> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[20]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Workflow() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Workflow(Workflow other) : this() {
-      workflowId_ = other.workflowId_;
-      description_ = other.description_;
-      parameters_ = other.parameters_.Clone();
-      steps_ = other.steps_.Clone();
-      resultStepIds_ = other.resultStepIds_.Clone();
-      builtIn_ = other.builtIn_;
-      createTime_ = other.createTime_ != null ? other.createTime_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Workflow Clone() {
-      return new Workflow(this);
-    }
-
-    /// <summary>Field number for the "workflow_id" field.</summary>
-    public const int WorkflowIdFieldNumber = 1;
-    private string workflowId_ = "";
-    /// <summary>
-    /// Its name.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string WorkflowId {
-      get { return workflowId_; }
-      set {
-        workflowId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "description" field.</summary>
-    public const int DescriptionFieldNumber = 2;
-    private string description_ = "";
-    /// <summary>
-    /// One line about it. At most 1024 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Description {
-      get { return description_; }
-      set {
-        description_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "parameters" field.</summary>
-    public const int ParametersFieldNumber = 3;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.WorkflowParameter> _repeated_parameters_codec
-        = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.WorkflowParameter.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.WorkflowParameter> parameters_ = new pbc::RepeatedField<global::DeviceOperations.V1.WorkflowParameter>();
-    /// <summary>
-    /// What a run is given. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.WorkflowParameter> Parameters {
-      get { return parameters_; }
-    }
-
-    /// <summary>Field number for the "steps" field.</summary>
-    public const int StepsFieldNumber = 4;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.WorkflowStep> _repeated_steps_codec
-        = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.WorkflowStep.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.WorkflowStep> steps_ = new pbc::RepeatedField<global::DeviceOperations.V1.WorkflowStep>();
-    /// <summary>
-    /// The steps. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.WorkflowStep> Steps {
-      get { return steps_; }
-    }
-
-    /// <summary>Field number for the "result_step_ids" field.</summary>
-    public const int ResultStepIdsFieldNumber = 5;
-    private static readonly pb::FieldCodec<string> _repeated_resultStepIds_codec
-        = pb::FieldCodec.ForString(42);
-    private readonly pbc::RepeatedField<string> resultStepIds_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Steps whose pictures are the run's result; empty means those nothing depends on. At most
-    /// 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> ResultStepIds {
-      get { return resultStepIds_; }
-    }
-
-    /// <summary>Field number for the "built_in" field.</summary>
-    public const int BuiltInFieldNumber = 6;
-    private bool builtIn_;
-    /// <summary>
-    /// Whether it comes with the server and cannot be deleted.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool BuiltIn {
-      get { return builtIn_; }
-      set {
-        builtIn_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "create_time" field.</summary>
-    public const int CreateTimeFieldNumber = 7;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp createTime_;
-    /// <summary>
-    /// When it was stored.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp CreateTime {
-      get { return createTime_; }
-      set {
-        createTime_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Workflow);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Workflow other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (WorkflowId != other.WorkflowId) return false;
-      if (Description != other.Description) return false;
-      if(!parameters_.Equals(other.parameters_)) return false;
-      if(!steps_.Equals(other.steps_)) return false;
-      if(!resultStepIds_.Equals(other.resultStepIds_)) return false;
-      if (BuiltIn != other.BuiltIn) return false;
-      if (!object.Equals(CreateTime, other.CreateTime)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (WorkflowId.Length != 0) hash ^= WorkflowId.GetHashCode();
-      if (Description.Length != 0) hash ^= Description.GetHashCode();
-      hash ^= parameters_.GetHashCode();
-      hash ^= steps_.GetHashCode();
-      hash ^= resultStepIds_.GetHashCode();
-      if (BuiltIn != false) hash ^= BuiltIn.GetHashCode();
-      if (createTime_ != null) hash ^= CreateTime.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (WorkflowId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Description);
-      }
-      parameters_.WriteTo(output, _repeated_parameters_codec);
-      steps_.WriteTo(output, _repeated_steps_codec);
-      resultStepIds_.WriteTo(output, _repeated_resultStepIds_codec);
-      if (BuiltIn != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(BuiltIn);
-      }
-      if (createTime_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(CreateTime);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (WorkflowId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (Description.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(Description);
-      }
-      parameters_.WriteTo(ref output, _repeated_parameters_codec);
-      steps_.WriteTo(ref output, _repeated_steps_codec);
-      resultStepIds_.WriteTo(ref output, _repeated_resultStepIds_codec);
-      if (BuiltIn != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(BuiltIn);
-      }
-      if (createTime_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(CreateTime);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (WorkflowId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(WorkflowId);
-      }
-      if (Description.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Description);
-      }
-      size += parameters_.CalculateSize(_repeated_parameters_codec);
-      size += steps_.CalculateSize(_repeated_steps_codec);
-      size += resultStepIds_.CalculateSize(_repeated_resultStepIds_codec);
-      if (BuiltIn != false) {
-        size += 1 + 1;
-      }
-      if (createTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreateTime);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Workflow other) {
-      if (other == null) {
-        return;
-      }
-      if (other.WorkflowId.Length != 0) {
-        WorkflowId = other.WorkflowId;
-      }
-      if (other.Description.Length != 0) {
-        Description = other.Description;
-      }
-      parameters_.Add(other.parameters_);
-      steps_.Add(other.steps_);
-      resultStepIds_.Add(other.resultStepIds_);
-      if (other.BuiltIn != false) {
-        BuiltIn = other.BuiltIn;
-      }
-      if (other.createTime_ != null) {
-        if (createTime_ == null) {
-          CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        CreateTime.MergeFrom(other.CreateTime);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-          case 18: {
-            Description = input.ReadString();
-            break;
-          }
-          case 26: {
-            parameters_.AddEntriesFrom(input, _repeated_parameters_codec);
-            break;
-          }
-          case 34: {
-            steps_.AddEntriesFrom(input, _repeated_steps_codec);
-            break;
-          }
-          case 42: {
-            resultStepIds_.AddEntriesFrom(input, _repeated_resultStepIds_codec);
-            break;
-          }
-          case 48: {
-            BuiltIn = input.ReadBool();
-            break;
-          }
-          case 58: {
-            if (createTime_ == null) {
-              CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(CreateTime);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-          case 18: {
-            Description = input.ReadString();
-            break;
-          }
-          case 26: {
-            parameters_.AddEntriesFrom(ref input, _repeated_parameters_codec);
-            break;
-          }
-          case 34: {
-            steps_.AddEntriesFrom(ref input, _repeated_steps_codec);
-            break;
-          }
-          case 42: {
-            resultStepIds_.AddEntriesFrom(ref input, _repeated_resultStepIds_codec);
-            break;
-          }
-          case 48: {
-            BuiltIn = input.ReadBool();
-            break;
-          }
-          case 58: {
-            if (createTime_ == null) {
-              CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(CreateTime);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which workflows to list.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ListWorkflowsRequest : pb::IMessage<ListWorkflowsRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ListWorkflowsRequest> _parser = new pb::MessageParser<ListWorkflowsRequest>(() => new ListWorkflowsRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ListWorkflowsRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[21]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListWorkflowsRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListWorkflowsRequest(ListWorkflowsRequest other) : this() {
-      pageSize_ = other.pageSize_;
-      pageToken_ = other.pageToken_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListWorkflowsRequest Clone() {
-      return new ListWorkflowsRequest(this);
-    }
-
-    /// <summary>Field number for the "page_size" field.</summary>
-    public const int PageSizeFieldNumber = 1;
-    private uint pageSize_;
-    /// <summary>
-    /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
-      get { return pageSize_; }
-      set {
-        pageSize_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "page_token" field.</summary>
-    public const int PageTokenFieldNumber = 2;
-    private string pageToken_ = "";
-    /// <summary>
-    /// next_page_token of the page before; empty for the first.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PageToken {
-      get { return pageToken_; }
-      set {
-        pageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ListWorkflowsRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ListWorkflowsRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (PageSize != other.PageSize) return false;
-      if (PageToken != other.PageToken) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (PageSize != 0) hash ^= PageSize.GetHashCode();
-      if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (PageSize != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(PageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (PageSize != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(PageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ListWorkflowsRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.PageSize != 0) {
-        PageSize = other.PageSize;
-      }
-      if (other.PageToken.Length != 0) {
-        PageToken = other.PageToken;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 18: {
-            PageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 18: {
-            PageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One page of workflows.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ListWorkflowsResponse : pb::IMessage<ListWorkflowsResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ListWorkflowsResponse> _parser = new pb::MessageParser<ListWorkflowsResponse>(() => new ListWorkflowsResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ListWorkflowsResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[22]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListWorkflowsResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListWorkflowsResponse(ListWorkflowsResponse other) : this() {
-      workflows_ = other.workflows_.Clone();
-      nextPageToken_ = other.nextPageToken_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListWorkflowsResponse Clone() {
-      return new ListWorkflowsResponse(this);
-    }
-
-    /// <summary>Field number for the "workflows" field.</summary>
-    public const int WorkflowsFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Workflow> _repeated_workflows_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Workflow.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Workflow> workflows_ = new pbc::RepeatedField<global::DeviceOperations.V1.Workflow>();
-    /// <summary>
-    /// The workflows.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.Workflow> Workflows {
-      get { return workflows_; }
-    }
-
-    /// <summary>Field number for the "next_page_token" field.</summary>
-    public const int NextPageTokenFieldNumber = 2;
-    private string nextPageToken_ = "";
-    /// <summary>
-    /// Token of the next page; empty on the last.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string NextPageToken {
-      get { return nextPageToken_; }
-      set {
-        nextPageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ListWorkflowsResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ListWorkflowsResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!workflows_.Equals(other.workflows_)) return false;
-      if (NextPageToken != other.NextPageToken) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= workflows_.GetHashCode();
-      if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      workflows_.WriteTo(output, _repeated_workflows_codec);
-      if (NextPageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      workflows_.WriteTo(ref output, _repeated_workflows_codec);
-      if (NextPageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += workflows_.CalculateSize(_repeated_workflows_codec);
-      if (NextPageToken.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ListWorkflowsResponse other) {
-      if (other == null) {
-        return;
-      }
-      workflows_.Add(other.workflows_);
-      if (other.NextPageToken.Length != 0) {
-        NextPageToken = other.NextPageToken;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            workflows_.AddEntriesFrom(input, _repeated_workflows_codec);
-            break;
-          }
-          case 18: {
-            NextPageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            workflows_.AddEntriesFrom(ref input, _repeated_workflows_codec);
-            break;
-          }
-          case 18: {
-            NextPageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which workflow.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetWorkflowRequest : pb::IMessage<GetWorkflowRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetWorkflowRequest> _parser = new pb::MessageParser<GetWorkflowRequest>(() => new GetWorkflowRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetWorkflowRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[23]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetWorkflowRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetWorkflowRequest(GetWorkflowRequest other) : this() {
-      workflowId_ = other.workflowId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetWorkflowRequest Clone() {
-      return new GetWorkflowRequest(this);
-    }
-
-    /// <summary>Field number for the "workflow_id" field.</summary>
-    public const int WorkflowIdFieldNumber = 1;
-    private string workflowId_ = "";
-    /// <summary>
-    /// The workflow.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string WorkflowId {
-      get { return workflowId_; }
-      set {
-        workflowId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetWorkflowRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetWorkflowRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (WorkflowId != other.WorkflowId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (WorkflowId.Length != 0) hash ^= WorkflowId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (WorkflowId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (WorkflowId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (WorkflowId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(WorkflowId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetWorkflowRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.WorkflowId.Length != 0) {
-        WorkflowId = other.WorkflowId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The workflow.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetWorkflowResponse : pb::IMessage<GetWorkflowResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetWorkflowResponse> _parser = new pb::MessageParser<GetWorkflowResponse>(() => new GetWorkflowResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetWorkflowResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[24]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetWorkflowResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetWorkflowResponse(GetWorkflowResponse other) : this() {
-      workflow_ = other.workflow_ != null ? other.workflow_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetWorkflowResponse Clone() {
-      return new GetWorkflowResponse(this);
-    }
-
-    /// <summary>Field number for the "workflow" field.</summary>
-    public const int WorkflowFieldNumber = 1;
-    private global::DeviceOperations.V1.Workflow workflow_;
-    /// <summary>
-    /// The workflow.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Workflow Workflow {
-      get { return workflow_; }
-      set {
-        workflow_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetWorkflowResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetWorkflowResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Workflow, other.Workflow)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (workflow_ != null) hash ^= Workflow.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (workflow_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Workflow);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (workflow_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Workflow);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (workflow_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Workflow);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetWorkflowResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.workflow_ != null) {
-        if (workflow_ == null) {
-          Workflow = new global::DeviceOperations.V1.Workflow();
-        }
-        Workflow.MergeFrom(other.Workflow);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (workflow_ == null) {
-              Workflow = new global::DeviceOperations.V1.Workflow();
-            }
-            input.ReadMessage(Workflow);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (workflow_ == null) {
-              Workflow = new global::DeviceOperations.V1.Workflow();
-            }
-            input.ReadMessage(Workflow);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The workflow to store.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CreateWorkflowRequest : pb::IMessage<CreateWorkflowRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CreateWorkflowRequest> _parser = new pb::MessageParser<CreateWorkflowRequest>(() => new CreateWorkflowRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CreateWorkflowRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[25]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateWorkflowRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateWorkflowRequest(CreateWorkflowRequest other) : this() {
-      workflow_ = other.workflow_ != null ? other.workflow_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateWorkflowRequest Clone() {
-      return new CreateWorkflowRequest(this);
-    }
-
-    /// <summary>Field number for the "workflow" field.</summary>
-    public const int WorkflowFieldNumber = 1;
-    private global::DeviceOperations.V1.Workflow workflow_;
-    /// <summary>
-    /// The workflow; built_in and create_time are ignored.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Workflow Workflow {
-      get { return workflow_; }
-      set {
-        workflow_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CreateWorkflowRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CreateWorkflowRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Workflow, other.Workflow)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (workflow_ != null) hash ^= Workflow.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (workflow_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Workflow);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (workflow_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Workflow);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (workflow_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Workflow);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CreateWorkflowRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.workflow_ != null) {
-        if (workflow_ == null) {
-          Workflow = new global::DeviceOperations.V1.Workflow();
-        }
-        Workflow.MergeFrom(other.Workflow);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (workflow_ == null) {
-              Workflow = new global::DeviceOperations.V1.Workflow();
-            }
-            input.ReadMessage(Workflow);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (workflow_ == null) {
-              Workflow = new global::DeviceOperations.V1.Workflow();
-            }
-            input.ReadMessage(Workflow);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The stored workflow.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CreateWorkflowResponse : pb::IMessage<CreateWorkflowResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CreateWorkflowResponse> _parser = new pb::MessageParser<CreateWorkflowResponse>(() => new CreateWorkflowResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CreateWorkflowResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[26]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateWorkflowResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateWorkflowResponse(CreateWorkflowResponse other) : this() {
-      workflow_ = other.workflow_ != null ? other.workflow_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateWorkflowResponse Clone() {
-      return new CreateWorkflowResponse(this);
-    }
-
-    /// <summary>Field number for the "workflow" field.</summary>
-    public const int WorkflowFieldNumber = 1;
-    private global::DeviceOperations.V1.Workflow workflow_;
-    /// <summary>
-    /// The workflow.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Workflow Workflow {
-      get { return workflow_; }
-      set {
-        workflow_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CreateWorkflowResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CreateWorkflowResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Workflow, other.Workflow)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (workflow_ != null) hash ^= Workflow.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (workflow_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Workflow);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (workflow_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Workflow);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (workflow_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Workflow);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CreateWorkflowResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.workflow_ != null) {
-        if (workflow_ == null) {
-          Workflow = new global::DeviceOperations.V1.Workflow();
-        }
-        Workflow.MergeFrom(other.Workflow);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (workflow_ == null) {
-              Workflow = new global::DeviceOperations.V1.Workflow();
-            }
-            input.ReadMessage(Workflow);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (workflow_ == null) {
-              Workflow = new global::DeviceOperations.V1.Workflow();
-            }
-            input.ReadMessage(Workflow);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which workflow to delete.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeleteWorkflowRequest : pb::IMessage<DeleteWorkflowRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DeleteWorkflowRequest> _parser = new pb::MessageParser<DeleteWorkflowRequest>(() => new DeleteWorkflowRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeleteWorkflowRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[27]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteWorkflowRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteWorkflowRequest(DeleteWorkflowRequest other) : this() {
-      workflowId_ = other.workflowId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteWorkflowRequest Clone() {
-      return new DeleteWorkflowRequest(this);
-    }
-
-    /// <summary>Field number for the "workflow_id" field.</summary>
-    public const int WorkflowIdFieldNumber = 1;
-    private string workflowId_ = "";
-    /// <summary>
-    /// The workflow.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string WorkflowId {
-      get { return workflowId_; }
-      set {
-        workflowId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DeleteWorkflowRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeleteWorkflowRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (WorkflowId != other.WorkflowId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (WorkflowId.Length != 0) hash ^= WorkflowId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (WorkflowId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (WorkflowId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (WorkflowId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(WorkflowId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeleteWorkflowRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.WorkflowId.Length != 0) {
-        WorkflowId = other.WorkflowId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// It is gone.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeleteWorkflowResponse : pb::IMessage<DeleteWorkflowResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DeleteWorkflowResponse> _parser = new pb::MessageParser<DeleteWorkflowResponse>(() => new DeleteWorkflowResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeleteWorkflowResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[28]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteWorkflowResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteWorkflowResponse(DeleteWorkflowResponse other) : this() {
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteWorkflowResponse Clone() {
-      return new DeleteWorkflowResponse(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DeleteWorkflowResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeleteWorkflowResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeleteWorkflowResponse other) {
-      if (other == null) {
-        return;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What to check.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ValidateWorkflowRequest : pb::IMessage<ValidateWorkflowRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ValidateWorkflowRequest> _parser = new pb::MessageParser<ValidateWorkflowRequest>(() => new ValidateWorkflowRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ValidateWorkflowRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[29]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateWorkflowRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateWorkflowRequest(ValidateWorkflowRequest other) : this() {
-      arguments_ = other.arguments_.Clone();
-      checkArguments_ = other.checkArguments_;
-      switch (other.WorkflowSourceCase) {
-        case WorkflowSourceOneofCase.WorkflowId:
-          WorkflowId = other.WorkflowId;
-          break;
-        case WorkflowSourceOneofCase.Workflow:
-          Workflow = other.Workflow.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateWorkflowRequest Clone() {
-      return new ValidateWorkflowRequest(this);
-    }
-
-    /// <summary>Field number for the "workflow_id" field.</summary>
-    public const int WorkflowIdFieldNumber = 1;
-    /// <summary>
-    /// A stored one.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string WorkflowId {
-      get { return HasWorkflowId ? (string) workflowSource_ : ""; }
-      set {
-        workflowSource_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        workflowSourceCase_ = WorkflowSourceOneofCase.WorkflowId;
-      }
-    }
-    /// <summary>Gets whether the "workflow_id" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasWorkflowId {
-      get { return workflowSourceCase_ == WorkflowSourceOneofCase.WorkflowId; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "workflow_id" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWorkflowId() {
-      if (HasWorkflowId) {
-        ClearWorkflowSource();
-      }
-    }
-
-    /// <summary>Field number for the "workflow" field.</summary>
-    public const int WorkflowFieldNumber = 2;
-    /// <summary>
-    /// One that is not stored.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Workflow Workflow {
-      get { return workflowSourceCase_ == WorkflowSourceOneofCase.Workflow ? (global::DeviceOperations.V1.Workflow) workflowSource_ : null; }
-      set {
-        workflowSource_ = value;
-        workflowSourceCase_ = value == null ? WorkflowSourceOneofCase.None : WorkflowSourceOneofCase.Workflow;
-      }
-    }
-
-    /// <summary>Field number for the "arguments" field.</summary>
-    public const int ArgumentsFieldNumber = 3;
-    private static readonly pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>.Codec _map_arguments_codec
-        = new pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.WorkflowValue.Parser), 26);
-    private readonly pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue> arguments_ = new pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>();
-    /// <summary>
-    /// Arguments by parameter name; only checked when `check_arguments`. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue> Arguments {
-      get { return arguments_; }
-    }
-
-    /// <summary>Field number for the "check_arguments" field.</summary>
-    public const int CheckArgumentsFieldNumber = 4;
-    private bool checkArguments_;
-    /// <summary>
-    /// Check arguments too.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool CheckArguments {
-      get { return checkArguments_; }
-      set {
-        checkArguments_ = value;
-      }
-    }
-
-    private object workflowSource_;
-    /// <summary>Enum of possible cases for the "workflow_source" oneof.</summary>
-    public enum WorkflowSourceOneofCase {
-      None = 0,
-      WorkflowId = 1,
-      Workflow = 2,
-    }
-    private WorkflowSourceOneofCase workflowSourceCase_ = WorkflowSourceOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowSourceOneofCase WorkflowSourceCase {
-      get { return workflowSourceCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWorkflowSource() {
-      workflowSourceCase_ = WorkflowSourceOneofCase.None;
-      workflowSource_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ValidateWorkflowRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ValidateWorkflowRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (WorkflowId != other.WorkflowId) return false;
-      if (!object.Equals(Workflow, other.Workflow)) return false;
-      if (!Arguments.Equals(other.Arguments)) return false;
-      if (CheckArguments != other.CheckArguments) return false;
-      if (WorkflowSourceCase != other.WorkflowSourceCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasWorkflowId) hash ^= WorkflowId.GetHashCode();
-      if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) hash ^= Workflow.GetHashCode();
-      hash ^= Arguments.GetHashCode();
-      if (CheckArguments != false) hash ^= CheckArguments.GetHashCode();
-      hash ^= (int) workflowSourceCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasWorkflowId) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Workflow);
-      }
-      arguments_.WriteTo(output, _map_arguments_codec);
-      if (CheckArguments != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(CheckArguments);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasWorkflowId) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Workflow);
-      }
-      arguments_.WriteTo(ref output, _map_arguments_codec);
-      if (CheckArguments != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(CheckArguments);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasWorkflowId) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(WorkflowId);
-      }
-      if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Workflow);
-      }
-      size += arguments_.CalculateSize(_map_arguments_codec);
-      if (CheckArguments != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ValidateWorkflowRequest other) {
-      if (other == null) {
-        return;
-      }
-      arguments_.MergeFrom(other.arguments_);
-      if (other.CheckArguments != false) {
-        CheckArguments = other.CheckArguments;
-      }
-      switch (other.WorkflowSourceCase) {
-        case WorkflowSourceOneofCase.WorkflowId:
-          WorkflowId = other.WorkflowId;
-          break;
-        case WorkflowSourceOneofCase.Workflow:
-          if (Workflow == null) {
-            Workflow = new global::DeviceOperations.V1.Workflow();
-          }
-          Workflow.MergeFrom(other.Workflow);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.Workflow subBuilder = new global::DeviceOperations.V1.Workflow();
-            if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-              subBuilder.MergeFrom(Workflow);
-            }
-            input.ReadMessage(subBuilder);
-            Workflow = subBuilder;
-            break;
-          }
-          case 26: {
-            arguments_.AddEntriesFrom(input, _map_arguments_codec);
-            break;
-          }
-          case 32: {
-            CheckArguments = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.Workflow subBuilder = new global::DeviceOperations.V1.Workflow();
-            if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-              subBuilder.MergeFrom(Workflow);
-            }
-            input.ReadMessage(subBuilder);
-            Workflow = subBuilder;
-            break;
-          }
-          case 26: {
-            arguments_.AddEntriesFrom(ref input, _map_arguments_codec);
-            break;
-          }
-          case 32: {
-            CheckArguments = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What is wrong with it.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ValidateWorkflowResponse : pb::IMessage<ValidateWorkflowResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ValidateWorkflowResponse> _parser = new pb::MessageParser<ValidateWorkflowResponse>(() => new ValidateWorkflowResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ValidateWorkflowResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[30]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateWorkflowResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateWorkflowResponse(ValidateWorkflowResponse other) : this() {
-      valid_ = other.valid_;
-      violations_ = other.violations_.Clone();
-      violationsOmitted_ = other.violationsOmitted_;
-      stepOrder_ = other.stepOrder_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ValidateWorkflowResponse Clone() {
-      return new ValidateWorkflowResponse(this);
-    }
-
-    /// <summary>Field number for the "valid" field.</summary>
-    public const int ValidFieldNumber = 1;
-    private bool valid_;
-    /// <summary>
-    /// Whether RunWorkflow would accept it.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Valid {
-      get { return valid_; }
-      set {
-        valid_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "violations" field.</summary>
-    public const int ViolationsFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.FieldViolation> _repeated_violations_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.FieldViolation.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation> violations_ = new pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation>();
-    /// <summary>
-    /// What is wrong. At most 20 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation> Violations {
-      get { return violations_; }
-    }
-
-    /// <summary>Field number for the "violations_omitted" field.</summary>
-    public const int ViolationsOmittedFieldNumber = 3;
-    private uint violationsOmitted_;
-    /// <summary>
-    /// Violations beyond those listed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ViolationsOmitted {
-      get { return violationsOmitted_; }
-      set {
-        violationsOmitted_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "step_order" field.</summary>
-    public const int StepOrderFieldNumber = 4;
-    private static readonly pb::FieldCodec<string> _repeated_stepOrder_codec
-        = pb::FieldCodec.ForString(34);
-    private readonly pbc::RepeatedField<string> stepOrder_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Steps in an order they can run in; empty unless valid.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> StepOrder {
-      get { return stepOrder_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ValidateWorkflowResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ValidateWorkflowResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Valid != other.Valid) return false;
-      if(!violations_.Equals(other.violations_)) return false;
-      if (ViolationsOmitted != other.ViolationsOmitted) return false;
-      if(!stepOrder_.Equals(other.stepOrder_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Valid != false) hash ^= Valid.GetHashCode();
-      hash ^= violations_.GetHashCode();
-      if (ViolationsOmitted != 0) hash ^= ViolationsOmitted.GetHashCode();
-      hash ^= stepOrder_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Valid != false) {
-        output.WriteRawTag(8);
-        output.WriteBool(Valid);
-      }
-      violations_.WriteTo(output, _repeated_violations_codec);
-      if (ViolationsOmitted != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(ViolationsOmitted);
-      }
-      stepOrder_.WriteTo(output, _repeated_stepOrder_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Valid != false) {
-        output.WriteRawTag(8);
-        output.WriteBool(Valid);
-      }
-      violations_.WriteTo(ref output, _repeated_violations_codec);
-      if (ViolationsOmitted != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(ViolationsOmitted);
-      }
-      stepOrder_.WriteTo(ref output, _repeated_stepOrder_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Valid != false) {
-        size += 1 + 1;
-      }
-      size += violations_.CalculateSize(_repeated_violations_codec);
-      if (ViolationsOmitted != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ViolationsOmitted);
-      }
-      size += stepOrder_.CalculateSize(_repeated_stepOrder_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ValidateWorkflowResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Valid != false) {
-        Valid = other.Valid;
-      }
-      violations_.Add(other.violations_);
-      if (other.ViolationsOmitted != 0) {
-        ViolationsOmitted = other.ViolationsOmitted;
-      }
-      stepOrder_.Add(other.stepOrder_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Valid = input.ReadBool();
-            break;
-          }
-          case 18: {
-            violations_.AddEntriesFrom(input, _repeated_violations_codec);
-            break;
-          }
-          case 24: {
-            ViolationsOmitted = input.ReadUInt32();
-            break;
-          }
-          case 34: {
-            stepOrder_.AddEntriesFrom(input, _repeated_stepOrder_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Valid = input.ReadBool();
-            break;
-          }
-          case 18: {
-            violations_.AddEntriesFrom(ref input, _repeated_violations_codec);
-            break;
-          }
-          case 24: {
-            ViolationsOmitted = input.ReadUInt32();
-            break;
-          }
-          case 34: {
-            stepOrder_.AddEntriesFrom(ref input, _repeated_stepOrder_codec);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What to run.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class RunWorkflowRequest : pb::IMessage<RunWorkflowRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<RunWorkflowRequest> _parser = new pb::MessageParser<RunWorkflowRequest>(() => new RunWorkflowRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<RunWorkflowRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[31]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RunWorkflowRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RunWorkflowRequest(RunWorkflowRequest other) : this() {
-      arguments_ = other.arguments_.Clone();
-      options_ = other.options_ != null ? other.options_.Clone() : null;
-      deviceId_ = other.deviceId_;
-      omitImageData_ = other.omitImageData_;
-      switch (other.WorkflowSourceCase) {
-        case WorkflowSourceOneofCase.WorkflowId:
-          WorkflowId = other.WorkflowId;
-          break;
-        case WorkflowSourceOneofCase.Workflow:
-          Workflow = other.Workflow.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RunWorkflowRequest Clone() {
-      return new RunWorkflowRequest(this);
-    }
-
-    /// <summary>Field number for the "workflow_id" field.</summary>
-    public const int WorkflowIdFieldNumber = 1;
-    /// <summary>
-    /// A stored one.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string WorkflowId {
-      get { return HasWorkflowId ? (string) workflowSource_ : ""; }
-      set {
-        workflowSource_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-        workflowSourceCase_ = WorkflowSourceOneofCase.WorkflowId;
-      }
-    }
-    /// <summary>Gets whether the "workflow_id" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasWorkflowId {
-      get { return workflowSourceCase_ == WorkflowSourceOneofCase.WorkflowId; }
-    }
-    /// <summary> Clears the value of the oneof if it's currently set to "workflow_id" </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWorkflowId() {
-      if (HasWorkflowId) {
-        ClearWorkflowSource();
-      }
-    }
-
-    /// <summary>Field number for the "workflow" field.</summary>
-    public const int WorkflowFieldNumber = 2;
-    /// <summary>
-    /// One that is not stored.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Workflow Workflow {
-      get { return workflowSourceCase_ == WorkflowSourceOneofCase.Workflow ? (global::DeviceOperations.V1.Workflow) workflowSource_ : null; }
-      set {
-        workflowSource_ = value;
-        workflowSourceCase_ = value == null ? WorkflowSourceOneofCase.None : WorkflowSourceOneofCase.Workflow;
-      }
-    }
-
-    /// <summary>Field number for the "arguments" field.</summary>
-    public const int ArgumentsFieldNumber = 3;
-    private static readonly pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>.Codec _map_arguments_codec
-        = new pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.WorkflowValue.Parser), 26);
-    private readonly pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue> arguments_ = new pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>();
-    /// <summary>
-    /// Arguments by parameter name. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue> Arguments {
-      get { return arguments_; }
-    }
-
-    /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
-    /// <summary>
-    /// Idempotency, priority, timeout, what a lost stream means.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
-      get { return options_; }
-      set {
-        options_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 5;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device for steps that name none; empty means the default device.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "omit_image_data" field.</summary>
-    public const int OmitImageDataFieldNumber = 6;
-    private bool omitImageData_;
-    /// <summary>
-    /// Leave finished pictures out of the stream: only artifact ids come.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool OmitImageData {
-      get { return omitImageData_; }
-      set {
-        omitImageData_ = value;
-      }
-    }
-
-    private object workflowSource_;
-    /// <summary>Enum of possible cases for the "workflow_source" oneof.</summary>
-    public enum WorkflowSourceOneofCase {
-      None = 0,
-      WorkflowId = 1,
-      Workflow = 2,
-    }
-    private WorkflowSourceOneofCase workflowSourceCase_ = WorkflowSourceOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkflowSourceOneofCase WorkflowSourceCase {
-      get { return workflowSourceCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWorkflowSource() {
-      workflowSourceCase_ = WorkflowSourceOneofCase.None;
-      workflowSource_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as RunWorkflowRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(RunWorkflowRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (WorkflowId != other.WorkflowId) return false;
-      if (!object.Equals(Workflow, other.Workflow)) return false;
-      if (!Arguments.Equals(other.Arguments)) return false;
-      if (!object.Equals(Options, other.Options)) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (OmitImageData != other.OmitImageData) return false;
-      if (WorkflowSourceCase != other.WorkflowSourceCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (HasWorkflowId) hash ^= WorkflowId.GetHashCode();
-      if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) hash ^= Workflow.GetHashCode();
-      hash ^= Arguments.GetHashCode();
-      if (options_ != null) hash ^= Options.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (OmitImageData != false) hash ^= OmitImageData.GetHashCode();
-      hash ^= (int) workflowSourceCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (HasWorkflowId) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Workflow);
-      }
-      arguments_.WriteTo(output, _map_arguments_codec);
-      if (options_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Options);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteString(DeviceId);
-      }
-      if (OmitImageData != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(OmitImageData);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (HasWorkflowId) {
-        output.WriteRawTag(10);
-        output.WriteString(WorkflowId);
-      }
-      if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Workflow);
-      }
-      arguments_.WriteTo(ref output, _map_arguments_codec);
-      if (options_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Options);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteString(DeviceId);
-      }
-      if (OmitImageData != false) {
-        output.WriteRawTag(48);
-        output.WriteBool(OmitImageData);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (HasWorkflowId) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(WorkflowId);
-      }
-      if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Workflow);
-      }
-      size += arguments_.CalculateSize(_map_arguments_codec);
-      if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
-      }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (OmitImageData != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(RunWorkflowRequest other) {
-      if (other == null) {
-        return;
-      }
-      arguments_.MergeFrom(other.arguments_);
-      if (other.options_ != null) {
-        if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
-        }
-        Options.MergeFrom(other.Options);
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.OmitImageData != false) {
-        OmitImageData = other.OmitImageData;
-      }
-      switch (other.WorkflowSourceCase) {
-        case WorkflowSourceOneofCase.WorkflowId:
-          WorkflowId = other.WorkflowId;
-          break;
-        case WorkflowSourceOneofCase.Workflow:
-          if (Workflow == null) {
-            Workflow = new global::DeviceOperations.V1.Workflow();
-          }
-          Workflow.MergeFrom(other.Workflow);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.Workflow subBuilder = new global::DeviceOperations.V1.Workflow();
-            if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-              subBuilder.MergeFrom(Workflow);
-            }
-            input.ReadMessage(subBuilder);
-            Workflow = subBuilder;
-            break;
-          }
-          case 26: {
-            arguments_.AddEntriesFrom(input, _map_arguments_codec);
-            break;
-          }
-          case 34: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-          case 42: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 48: {
-            OmitImageData = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            WorkflowId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.Workflow subBuilder = new global::DeviceOperations.V1.Workflow();
-            if (workflowSourceCase_ == WorkflowSourceOneofCase.Workflow) {
-              subBuilder.MergeFrom(Workflow);
-            }
-            input.ReadMessage(subBuilder);
-            Workflow = subBuilder;
-            break;
-          }
-          case 26: {
-            arguments_.AddEntriesFrom(ref input, _map_arguments_codec);
-            break;
-          }
-          case 34: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-          case 42: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 48: {
-            OmitImageData = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One event of a run.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class RunWorkflowResponse : pb::IMessage<RunWorkflowResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<RunWorkflowResponse> _parser = new pb::MessageParser<RunWorkflowResponse>(() => new RunWorkflowResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<RunWorkflowResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[32]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RunWorkflowResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RunWorkflowResponse(RunWorkflowResponse other) : this() {
-      _hasBits0 = other._hasBits0;
-      stepId_ = other.stepId_;
-      event_ = other.event_ != null ? other.event_.Clone() : null;
-      runIndex_ = other.runIndex_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public RunWorkflowResponse Clone() {
-      return new RunWorkflowResponse(this);
-    }
-
-    /// <summary>Field number for the "step_id" field.</summary>
-    public const int StepIdFieldNumber = 1;
-    private string stepId_ = "";
-    /// <summary>
-    /// The step it is about; empty when it is about the run.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string StepId {
-      get { return stepId_; }
-      set {
-        stepId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 2;
-    private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event; of the step's own session when step_id is set.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionEvent Event {
-      get { return event_; }
-      set {
-        event_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "run_index" field.</summary>
-    public const int RunIndexFieldNumber = 3;
-    private readonly static uint RunIndexDefaultValue = 0;
-
-    private uint runIndex_;
-    /// <summary>
-    /// Which run of a fanned-out step, from 0; absent when the step is not fanned out.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint RunIndex {
-      get { if ((_hasBits0 & 1) != 0) { return runIndex_; } else { return RunIndexDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        runIndex_ = value;
-      }
-    }
-    /// <summary>Gets whether the "run_index" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasRunIndex {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "run_index" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearRunIndex() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as RunWorkflowResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(RunWorkflowResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (StepId != other.StepId) return false;
-      if (!object.Equals(Event, other.Event)) return false;
-      if (RunIndex != other.RunIndex) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (StepId.Length != 0) hash ^= StepId.GetHashCode();
-      if (event_ != null) hash ^= Event.GetHashCode();
-      if (HasRunIndex) hash ^= RunIndex.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (StepId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(StepId);
-      }
-      if (event_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Event);
-      }
-      if (HasRunIndex) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(RunIndex);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (StepId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(StepId);
-      }
-      if (event_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Event);
-      }
-      if (HasRunIndex) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(RunIndex);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (StepId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(StepId);
-      }
-      if (event_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (HasRunIndex) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(RunIndex);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(RunWorkflowResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.StepId.Length != 0) {
-        StepId = other.StepId;
-      }
-      if (other.event_ != null) {
-        if (event_ == null) {
-          Event = new global::DeviceOperations.V1.SessionEvent();
-        }
-        Event.MergeFrom(other.Event);
-      }
-      if (other.HasRunIndex) {
-        RunIndex = other.RunIndex;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            StepId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (event_ == null) {
-              Event = new global::DeviceOperations.V1.SessionEvent();
-            }
-            input.ReadMessage(Event);
-            break;
-          }
-          case 24: {
-            RunIndex = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            StepId = input.ReadString();
-            break;
-          }
-          case 18: {
-            if (event_ == null) {
-              Event = new global::DeviceOperations.V1.SessionEvent();
-            }
-            input.ReadMessage(Event);
-            break;
-          }
-          case 24: {
-            RunIndex = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Work of one batch item.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class BatchItem : pb::IMessage<BatchItem>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<BatchItem> _parser = new pb::MessageParser<BatchItem>(() => new BatchItem());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<BatchItem> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[33]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BatchItem() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BatchItem(BatchItem other) : this() {
-      itemId_ = other.itemId_;
-      switch (other.WorkCase) {
-        case WorkOneofCase.Settings:
-          Settings = other.Settings.Clone();
-          break;
-        case WorkOneofCase.Image:
-          Image = other.Image.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BatchItem Clone() {
-      return new BatchItem(this);
-    }
-
-    /// <summary>Field number for the "item_id" field.</summary>
-    public const int ItemIdFieldNumber = 1;
-    private string itemId_ = "";
-    /// <summary>
-    /// The client's name for it, unique in the batch. At most 128 characters.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ItemId {
-      get { return itemId_; }
-      set {
-        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "settings" field.</summary>
-    public const int SettingsFieldNumber = 2;
-    /// <summary>
-    /// Draw this, laid over the template as in GenerationItem.settings.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.GenerationSettings Settings {
-      get { return workCase_ == WorkOneofCase.Settings ? (global::DeviceOperations.V1.GenerationSettings) work_ : null; }
-      set {
-        work_ = value;
-        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.Settings;
-      }
-    }
-
-    /// <summary>Field number for the "image" field.</summary>
-    public const int ImageFieldNumber = 3;
-    /// <summary>
-    /// Draw nothing: put this picture through the batch's postprocessing. The template's
-    /// output settings encode the result.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageSource Image {
-      get { return workCase_ == WorkOneofCase.Image ? (global::DeviceOperations.V1.ImageSource) work_ : null; }
-      set {
-        work_ = value;
-        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.Image;
-      }
-    }
-
-    private object work_;
-    /// <summary>Enum of possible cases for the "work" oneof.</summary>
-    public enum WorkOneofCase {
-      None = 0,
-      Settings = 2,
-      Image = 3,
-    }
-    private WorkOneofCase workCase_ = WorkOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WorkOneofCase WorkCase {
-      get { return workCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearWork() {
-      workCase_ = WorkOneofCase.None;
-      work_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as BatchItem);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(BatchItem other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ItemId != other.ItemId) return false;
-      if (!object.Equals(Settings, other.Settings)) return false;
-      if (!object.Equals(Image, other.Image)) return false;
-      if (WorkCase != other.WorkCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
-      if (workCase_ == WorkOneofCase.Settings) hash ^= Settings.GetHashCode();
-      if (workCase_ == WorkOneofCase.Image) hash ^= Image.GetHashCode();
-      hash ^= (int) workCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
-      if (workCase_ == WorkOneofCase.Settings) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Settings);
-      }
-      if (workCase_ == WorkOneofCase.Image) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Image);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
-      if (workCase_ == WorkOneofCase.Settings) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Settings);
-      }
-      if (workCase_ == WorkOneofCase.Image) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Image);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ItemId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
-      }
-      if (workCase_ == WorkOneofCase.Settings) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Settings);
-      }
-      if (workCase_ == WorkOneofCase.Image) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(BatchItem other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ItemId.Length != 0) {
-        ItemId = other.ItemId;
-      }
-      switch (other.WorkCase) {
-        case WorkOneofCase.Settings:
-          if (Settings == null) {
-            Settings = new global::DeviceOperations.V1.GenerationSettings();
-          }
-          Settings.MergeFrom(other.Settings);
-          break;
-        case WorkOneofCase.Image:
-          if (Image == null) {
-            Image = new global::DeviceOperations.V1.ImageSource();
-          }
-          Image.MergeFrom(other.Image);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.GenerationSettings subBuilder = new global::DeviceOperations.V1.GenerationSettings();
-            if (workCase_ == WorkOneofCase.Settings) {
-              subBuilder.MergeFrom(Settings);
-            }
-            input.ReadMessage(subBuilder);
-            Settings = subBuilder;
-            break;
-          }
-          case 26: {
-            global::DeviceOperations.V1.ImageSource subBuilder = new global::DeviceOperations.V1.ImageSource();
-            if (workCase_ == WorkOneofCase.Image) {
-              subBuilder.MergeFrom(Image);
-            }
-            input.ReadMessage(subBuilder);
-            Image = subBuilder;
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 18: {
-            global::DeviceOperations.V1.GenerationSettings subBuilder = new global::DeviceOperations.V1.GenerationSettings();
-            if (workCase_ == WorkOneofCase.Settings) {
-              subBuilder.MergeFrom(Settings);
-            }
-            input.ReadMessage(subBuilder);
-            Settings = subBuilder;
-            break;
-          }
-          case 26: {
-            global::DeviceOperations.V1.ImageSource subBuilder = new global::DeviceOperations.V1.ImageSource();
-            if (workCase_ == WorkOneofCase.Image) {
-              subBuilder.MergeFrom(Image);
-            }
-            input.ReadMessage(subBuilder);
-            Image = subBuilder;
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Where an item stands.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class BatchItemStatus : pb::IMessage<BatchItemStatus>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<BatchItemStatus> _parser = new pb::MessageParser<BatchItemStatus>(() => new BatchItemStatus());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<BatchItemStatus> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[34]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BatchItemStatus() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BatchItemStatus(BatchItemStatus other) : this() {
-      itemId_ = other.itemId_;
-      state_ = other.state_;
-      sessionId_ = other.sessionId_;
-      images_ = other.images_.Clone();
-      failure_ = other.failure_ != null ? other.failure_.Clone() : null;
-      attemptCount_ = other.attemptCount_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public BatchItemStatus Clone() {
-      return new BatchItemStatus(this);
-    }
-
-    /// <summary>Field number for the "item_id" field.</summary>
-    public const int ItemIdFieldNumber = 1;
-    private string itemId_ = "";
-    /// <summary>
-    /// The item.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ItemId {
-      get { return itemId_; }
-      set {
-        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "state" field.</summary>
-    public const int StateFieldNumber = 2;
-    private global::DeviceOperations.V1.SessionState state_ = global::DeviceOperations.V1.SessionState.Unspecified;
-    /// <summary>
-    /// Where it stands.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionState State {
-      get { return state_; }
-      set {
-        state_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "session_id" field.</summary>
-    public const int SessionIdFieldNumber = 3;
-    private string sessionId_ = "";
-    /// <summary>
-    /// The session that did or does it; empty before.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string SessionId {
-      get { return sessionId_; }
-      set {
-        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 4;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageResult> _repeated_images_codec
-        = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.ImageResult.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
-    /// <summary>
-    /// Its pictures.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> Images {
-      get { return images_; }
-    }
-
-    /// <summary>Field number for the "failure" field.</summary>
-    public const int FailureFieldNumber = 5;
-    private global::DeviceOperations.V1.Failure failure_;
-    /// <summary>
-    /// Why it failed; absent unless FAILED.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Failure Failure {
-      get { return failure_; }
-      set {
-        failure_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "attempt_count" field.</summary>
-    public const int AttemptCountFieldNumber = 6;
-    private uint attemptCount_;
-    /// <summary>
-    /// Tries so far.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint AttemptCount {
-      get { return attemptCount_; }
-      set {
-        attemptCount_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as BatchItemStatus);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(BatchItemStatus other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ItemId != other.ItemId) return false;
-      if (State != other.State) return false;
-      if (SessionId != other.SessionId) return false;
-      if(!images_.Equals(other.images_)) return false;
-      if (!object.Equals(Failure, other.Failure)) return false;
-      if (AttemptCount != other.AttemptCount) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
-      if (State != global::DeviceOperations.V1.SessionState.Unspecified) hash ^= State.GetHashCode();
-      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
-      hash ^= images_.GetHashCode();
-      if (failure_ != null) hash ^= Failure.GetHashCode();
-      if (AttemptCount != 0) hash ^= AttemptCount.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
-      if (State != global::DeviceOperations.V1.SessionState.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) State);
-      }
-      if (SessionId.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(SessionId);
-      }
-      images_.WriteTo(output, _repeated_images_codec);
-      if (failure_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Failure);
-      }
-      if (AttemptCount != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(AttemptCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
-      if (State != global::DeviceOperations.V1.SessionState.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) State);
-      }
-      if (SessionId.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(SessionId);
-      }
-      images_.WriteTo(ref output, _repeated_images_codec);
-      if (failure_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Failure);
-      }
-      if (AttemptCount != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(AttemptCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ItemId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
-      }
-      if (State != global::DeviceOperations.V1.SessionState.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) State);
-      }
-      if (SessionId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
-      }
-      size += images_.CalculateSize(_repeated_images_codec);
-      if (failure_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
-      }
-      if (AttemptCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(AttemptCount);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(BatchItemStatus other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ItemId.Length != 0) {
-        ItemId = other.ItemId;
-      }
-      if (other.State != global::DeviceOperations.V1.SessionState.Unspecified) {
-        State = other.State;
-      }
-      if (other.SessionId.Length != 0) {
-        SessionId = other.SessionId;
-      }
-      images_.Add(other.images_);
-      if (other.failure_ != null) {
-        if (failure_ == null) {
-          Failure = new global::DeviceOperations.V1.Failure();
-        }
-        Failure.MergeFrom(other.Failure);
-      }
-      if (other.AttemptCount != 0) {
-        AttemptCount = other.AttemptCount;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 16: {
-            State = (global::DeviceOperations.V1.SessionState) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            SessionId = input.ReadString();
-            break;
-          }
-          case 34: {
-            images_.AddEntriesFrom(input, _repeated_images_codec);
-            break;
-          }
-          case 42: {
-            if (failure_ == null) {
-              Failure = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Failure);
-            break;
-          }
-          case 48: {
-            AttemptCount = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 16: {
-            State = (global::DeviceOperations.V1.SessionState) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            SessionId = input.ReadString();
-            break;
-          }
-          case 34: {
-            images_.AddEntriesFrom(ref input, _repeated_images_codec);
-            break;
-          }
-          case 42: {
-            if (failure_ == null) {
-              Failure = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Failure);
-            break;
-          }
-          case 48: {
-            AttemptCount = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A durable batch.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Batch : pb::IMessage<Batch>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Batch> _parser = new pb::MessageParser<Batch>(() => new Batch());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Batch> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[35]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Batch() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Batch(Batch other) : this() {
-      batchId_ = other.batchId_;
-      sessionId_ = other.sessionId_;
-      state_ = other.state_;
-      sealed_ = other.sealed_;
-      itemCount_ = other.itemCount_;
-      completedCount_ = other.completedCount_;
-      failedCount_ = other.failedCount_;
-      cancelledCount_ = other.cancelledCount_;
-      createTime_ = other.createTime_ != null ? other.createTime_.Clone() : null;
-      endTime_ = other.endTime_ != null ? other.endTime_.Clone() : null;
-      estimatedRemaining_ = other.estimatedRemaining_ != null ? other.estimatedRemaining_.Clone() : null;
-      options_ = other.options_ != null ? other.options_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Batch Clone() {
-      return new Batch(this);
-    }
-
-    /// <summary>Field number for the "batch_id" field.</summary>
-    public const int BatchIdFieldNumber = 1;
-    private string batchId_ = "";
-    /// <summary>
-    /// Server-chosen.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string BatchId {
-      get { return batchId_; }
-      set {
-        batchId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "session_id" field.</summary>
-    public const int SessionIdFieldNumber = 2;
-    private string sessionId_ = "";
-    /// <summary>
-    /// The session that runs it: WatchSession and ControlSession work on it too. It completes
-    /// when every item has ended, failed ones too; the counts below tell.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string SessionId {
-      get { return sessionId_; }
-      set {
-        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "state" field.</summary>
-    public const int StateFieldNumber = 3;
-    private global::DeviceOperations.V1.SessionState state_ = global::DeviceOperations.V1.SessionState.Unspecified;
-    /// <summary>
-    /// Where it stands.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionState State {
-      get { return state_; }
-      set {
-        state_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "sealed" field.</summary>
-    public const int SealedFieldNumber = 4;
-    private bool sealed_;
-    /// <summary>
-    /// Whether items can still be added.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Sealed {
-      get { return sealed_; }
-      set {
-        sealed_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "item_count" field.</summary>
-    public const int ItemCountFieldNumber = 5;
-    private uint itemCount_;
-    /// <summary>
-    /// Items in all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ItemCount {
-      get { return itemCount_; }
-      set {
-        itemCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "completed_count" field.</summary>
-    public const int CompletedCountFieldNumber = 6;
-    private uint completedCount_;
-    /// <summary>
-    /// Items that completed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint CompletedCount {
-      get { return completedCount_; }
-      set {
-        completedCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "failed_count" field.</summary>
-    public const int FailedCountFieldNumber = 7;
-    private uint failedCount_;
-    /// <summary>
-    /// Items that failed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint FailedCount {
-      get { return failedCount_; }
-      set {
-        failedCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "cancelled_count" field.</summary>
-    public const int CancelledCountFieldNumber = 8;
-    private uint cancelledCount_;
-    /// <summary>
-    /// Items that were cancelled.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint CancelledCount {
-      get { return cancelledCount_; }
-      set {
-        cancelledCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "create_time" field.</summary>
-    public const int CreateTimeFieldNumber = 9;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp createTime_;
-    /// <summary>
-    /// When it was accepted.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp CreateTime {
-      get { return createTime_; }
-      set {
-        createTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "end_time" field.</summary>
-    public const int EndTimeFieldNumber = 10;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp endTime_;
-    /// <summary>
-    /// When it became final; absent before.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp EndTime {
-      get { return endTime_; }
-      set {
-        endTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "estimated_remaining" field.</summary>
-    public const int EstimatedRemainingFieldNumber = 11;
-    private global::Google.Protobuf.WellKnownTypes.Duration estimatedRemaining_;
-    /// <summary>
-    /// What is left, at the pace so far; absent before the first item is done.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration EstimatedRemaining {
-      get { return estimatedRemaining_; }
-      set {
-        estimatedRemaining_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 12;
-    private global::DeviceOperations.V1.SessionOptions options_;
-    /// <summary>
-    /// The options it was started with.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
-      get { return options_; }
-      set {
-        options_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Batch);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Batch other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (BatchId != other.BatchId) return false;
-      if (SessionId != other.SessionId) return false;
-      if (State != other.State) return false;
-      if (Sealed != other.Sealed) return false;
-      if (ItemCount != other.ItemCount) return false;
-      if (CompletedCount != other.CompletedCount) return false;
-      if (FailedCount != other.FailedCount) return false;
-      if (CancelledCount != other.CancelledCount) return false;
-      if (!object.Equals(CreateTime, other.CreateTime)) return false;
-      if (!object.Equals(EndTime, other.EndTime)) return false;
-      if (!object.Equals(EstimatedRemaining, other.EstimatedRemaining)) return false;
-      if (!object.Equals(Options, other.Options)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (BatchId.Length != 0) hash ^= BatchId.GetHashCode();
-      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
-      if (State != global::DeviceOperations.V1.SessionState.Unspecified) hash ^= State.GetHashCode();
-      if (Sealed != false) hash ^= Sealed.GetHashCode();
-      if (ItemCount != 0) hash ^= ItemCount.GetHashCode();
-      if (CompletedCount != 0) hash ^= CompletedCount.GetHashCode();
-      if (FailedCount != 0) hash ^= FailedCount.GetHashCode();
-      if (CancelledCount != 0) hash ^= CancelledCount.GetHashCode();
-      if (createTime_ != null) hash ^= CreateTime.GetHashCode();
-      if (endTime_ != null) hash ^= EndTime.GetHashCode();
-      if (estimatedRemaining_ != null) hash ^= EstimatedRemaining.GetHashCode();
-      if (options_ != null) hash ^= Options.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      if (SessionId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(SessionId);
-      }
-      if (State != global::DeviceOperations.V1.SessionState.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) State);
-      }
-      if (Sealed != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(Sealed);
-      }
-      if (ItemCount != 0) {
-        output.WriteRawTag(40);
-        output.WriteUInt32(ItemCount);
-      }
-      if (CompletedCount != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(CompletedCount);
-      }
-      if (FailedCount != 0) {
-        output.WriteRawTag(56);
-        output.WriteUInt32(FailedCount);
-      }
-      if (CancelledCount != 0) {
-        output.WriteRawTag(64);
-        output.WriteUInt32(CancelledCount);
-      }
-      if (createTime_ != null) {
-        output.WriteRawTag(74);
-        output.WriteMessage(CreateTime);
-      }
-      if (endTime_ != null) {
-        output.WriteRawTag(82);
-        output.WriteMessage(EndTime);
-      }
-      if (estimatedRemaining_ != null) {
-        output.WriteRawTag(90);
-        output.WriteMessage(EstimatedRemaining);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(98);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      if (SessionId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(SessionId);
-      }
-      if (State != global::DeviceOperations.V1.SessionState.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) State);
-      }
-      if (Sealed != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(Sealed);
-      }
-      if (ItemCount != 0) {
-        output.WriteRawTag(40);
-        output.WriteUInt32(ItemCount);
-      }
-      if (CompletedCount != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(CompletedCount);
-      }
-      if (FailedCount != 0) {
-        output.WriteRawTag(56);
-        output.WriteUInt32(FailedCount);
-      }
-      if (CancelledCount != 0) {
-        output.WriteRawTag(64);
-        output.WriteUInt32(CancelledCount);
-      }
-      if (createTime_ != null) {
-        output.WriteRawTag(74);
-        output.WriteMessage(CreateTime);
-      }
-      if (endTime_ != null) {
-        output.WriteRawTag(82);
-        output.WriteMessage(EndTime);
-      }
-      if (estimatedRemaining_ != null) {
-        output.WriteRawTag(90);
-        output.WriteMessage(EstimatedRemaining);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(98);
-        output.WriteMessage(Options);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (BatchId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(BatchId);
-      }
-      if (SessionId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
-      }
-      if (State != global::DeviceOperations.V1.SessionState.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) State);
-      }
-      if (Sealed != false) {
-        size += 1 + 1;
-      }
-      if (ItemCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ItemCount);
-      }
-      if (CompletedCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(CompletedCount);
-      }
-      if (FailedCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(FailedCount);
-      }
-      if (CancelledCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(CancelledCount);
-      }
-      if (createTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreateTime);
-      }
-      if (endTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EndTime);
-      }
-      if (estimatedRemaining_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EstimatedRemaining);
-      }
-      if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Batch other) {
-      if (other == null) {
-        return;
-      }
-      if (other.BatchId.Length != 0) {
-        BatchId = other.BatchId;
-      }
-      if (other.SessionId.Length != 0) {
-        SessionId = other.SessionId;
-      }
-      if (other.State != global::DeviceOperations.V1.SessionState.Unspecified) {
-        State = other.State;
-      }
-      if (other.Sealed != false) {
-        Sealed = other.Sealed;
-      }
-      if (other.ItemCount != 0) {
-        ItemCount = other.ItemCount;
-      }
-      if (other.CompletedCount != 0) {
-        CompletedCount = other.CompletedCount;
-      }
-      if (other.FailedCount != 0) {
-        FailedCount = other.FailedCount;
-      }
-      if (other.CancelledCount != 0) {
-        CancelledCount = other.CancelledCount;
-      }
-      if (other.createTime_ != null) {
-        if (createTime_ == null) {
-          CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        CreateTime.MergeFrom(other.CreateTime);
-      }
-      if (other.endTime_ != null) {
-        if (endTime_ == null) {
-          EndTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        EndTime.MergeFrom(other.EndTime);
-      }
-      if (other.estimatedRemaining_ != null) {
-        if (estimatedRemaining_ == null) {
-          EstimatedRemaining = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        EstimatedRemaining.MergeFrom(other.EstimatedRemaining);
-      }
-      if (other.options_ != null) {
-        if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
-        }
-        Options.MergeFrom(other.Options);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 18: {
-            SessionId = input.ReadString();
-            break;
-          }
-          case 24: {
-            State = (global::DeviceOperations.V1.SessionState) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            Sealed = input.ReadBool();
-            break;
-          }
-          case 40: {
-            ItemCount = input.ReadUInt32();
-            break;
-          }
-          case 48: {
-            CompletedCount = input.ReadUInt32();
-            break;
-          }
-          case 56: {
-            FailedCount = input.ReadUInt32();
-            break;
-          }
-          case 64: {
-            CancelledCount = input.ReadUInt32();
-            break;
-          }
-          case 74: {
-            if (createTime_ == null) {
-              CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(CreateTime);
-            break;
-          }
-          case 82: {
-            if (endTime_ == null) {
-              EndTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(EndTime);
-            break;
-          }
-          case 90: {
-            if (estimatedRemaining_ == null) {
-              EstimatedRemaining = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(EstimatedRemaining);
-            break;
-          }
-          case 98: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 18: {
-            SessionId = input.ReadString();
-            break;
-          }
-          case 24: {
-            State = (global::DeviceOperations.V1.SessionState) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            Sealed = input.ReadBool();
-            break;
-          }
-          case 40: {
-            ItemCount = input.ReadUInt32();
-            break;
-          }
-          case 48: {
-            CompletedCount = input.ReadUInt32();
-            break;
-          }
-          case 56: {
-            FailedCount = input.ReadUInt32();
-            break;
-          }
-          case 64: {
-            CancelledCount = input.ReadUInt32();
-            break;
-          }
-          case 74: {
-            if (createTime_ == null) {
-              CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(CreateTime);
-            break;
-          }
-          case 82: {
-            if (endTime_ == null) {
-              EndTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(EndTime);
-            break;
-          }
-          case 90: {
-            if (estimatedRemaining_ == null) {
-              EstimatedRemaining = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(EstimatedRemaining);
-            break;
-          }
-          case 98: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What to run as a batch.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CreateBatchRequest : pb::IMessage<CreateBatchRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CreateBatchRequest> _parser = new pb::MessageParser<CreateBatchRequest>(() => new CreateBatchRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CreateBatchRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[36]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateBatchRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateBatchRequest(CreateBatchRequest other) : this() {
-      template_ = other.template_ != null ? other.template_.Clone() : null;
-      items_ = other.items_.Clone();
-      keepOpen_ = other.keepOpen_;
-      postprocessing_ = other.postprocessing_.Clone();
-      deviceIds_ = other.deviceIds_.Clone();
-      options_ = other.options_ != null ? other.options_.Clone() : null;
-      retry_ = other.retry_ != null ? other.retry_.Clone() : null;
-      computation_ = other.computation_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateBatchRequest Clone() {
-      return new CreateBatchRequest(this);
-    }
-
-    /// <summary>Field number for the "template" field.</summary>
-    public const int TemplateFieldNumber = 1;
-    private global::DeviceOperations.V1.GenerationSettings template_;
-    /// <summary>
-    /// What all items have in common.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.GenerationSettings Template {
-      get { return template_; }
-      set {
-        template_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "items" field.</summary>
-    public const int ItemsFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.BatchItem> _repeated_items_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.BatchItem.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.BatchItem> items_ = new pbc::RepeatedField<global::DeviceOperations.V1.BatchItem>();
-    /// <summary>
-    /// The first items. At most 1000 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.BatchItem> Items {
-      get { return items_; }
-    }
-
-    /// <summary>Field number for the "keep_open" field.</summary>
-    public const int KeepOpenFieldNumber = 3;
-    private bool keepOpen_;
-    /// <summary>
-    /// Items follow with AddBatchItems; without it the batch is sealed now.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool KeepOpen {
-      get { return keepOpen_; }
-      set {
-        keepOpen_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "postprocessing" field.</summary>
-    public const int PostprocessingFieldNumber = 4;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PostprocessingStep> _repeated_postprocessing_codec
-        = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.PostprocessingStep.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PostprocessingStep> postprocessing_ = new pbc::RepeatedField<global::DeviceOperations.V1.PostprocessingStep>();
-    /// <summary>
-    /// What to do with every picture, in order. At most 16 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.PostprocessingStep> Postprocessing {
-      get { return postprocessing_; }
-    }
-
-    /// <summary>Field number for the "device_ids" field.</summary>
-    public const int DeviceIdsFieldNumber = 5;
-    private static readonly pb::FieldCodec<string> _repeated_deviceIds_codec
-        = pb::FieldCodec.ForString(42);
-    private readonly pbc::RepeatedField<string> deviceIds_ = new pbc::RepeatedField<string>();
-    /// <summary>
-    /// Devices that share the work; empty means all that are ready. At most 64 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<string> DeviceIds {
-      get { return deviceIds_; }
-    }
-
-    /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 6;
-    private global::DeviceOperations.V1.SessionOptions options_;
-    /// <summary>
-    /// Idempotency, priority, tags; timeout here is each item's, on_disconnect has no
-    /// meaning.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
-      get { return options_; }
-      set {
-        options_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "retry" field.</summary>
-    public const int RetryFieldNumber = 7;
-    private global::DeviceOperations.V1.RetryPolicy retry_;
-    /// <summary>
-    /// How often each item is tried.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.RetryPolicy Retry {
-      get { return retry_; }
-      set {
-        retry_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "computation" field.</summary>
-    public const int ComputationFieldNumber = 8;
-    private global::DeviceOperations.V1.BatchComputation computation_ = global::DeviceOperations.V1.BatchComputation.Unspecified;
-    /// <summary>
-    /// Default: EXACT.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.BatchComputation Computation {
-      get { return computation_; }
-      set {
-        computation_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CreateBatchRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CreateBatchRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Template, other.Template)) return false;
-      if(!items_.Equals(other.items_)) return false;
-      if (KeepOpen != other.KeepOpen) return false;
-      if(!postprocessing_.Equals(other.postprocessing_)) return false;
-      if(!deviceIds_.Equals(other.deviceIds_)) return false;
-      if (!object.Equals(Options, other.Options)) return false;
-      if (!object.Equals(Retry, other.Retry)) return false;
-      if (Computation != other.Computation) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (template_ != null) hash ^= Template.GetHashCode();
-      hash ^= items_.GetHashCode();
-      if (KeepOpen != false) hash ^= KeepOpen.GetHashCode();
-      hash ^= postprocessing_.GetHashCode();
-      hash ^= deviceIds_.GetHashCode();
-      if (options_ != null) hash ^= Options.GetHashCode();
-      if (retry_ != null) hash ^= Retry.GetHashCode();
-      if (Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) hash ^= Computation.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (template_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Template);
-      }
-      items_.WriteTo(output, _repeated_items_codec);
-      if (KeepOpen != false) {
-        output.WriteRawTag(24);
-        output.WriteBool(KeepOpen);
-      }
-      postprocessing_.WriteTo(output, _repeated_postprocessing_codec);
-      deviceIds_.WriteTo(output, _repeated_deviceIds_codec);
-      if (options_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Options);
-      }
-      if (retry_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(Retry);
-      }
-      if (Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) {
-        output.WriteRawTag(64);
-        output.WriteEnum((int) Computation);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (template_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Template);
-      }
-      items_.WriteTo(ref output, _repeated_items_codec);
-      if (KeepOpen != false) {
-        output.WriteRawTag(24);
-        output.WriteBool(KeepOpen);
-      }
-      postprocessing_.WriteTo(ref output, _repeated_postprocessing_codec);
-      deviceIds_.WriteTo(ref output, _repeated_deviceIds_codec);
-      if (options_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Options);
-      }
-      if (retry_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(Retry);
-      }
-      if (Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) {
-        output.WriteRawTag(64);
-        output.WriteEnum((int) Computation);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (template_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Template);
-      }
-      size += items_.CalculateSize(_repeated_items_codec);
-      if (KeepOpen != false) {
-        size += 1 + 1;
-      }
-      size += postprocessing_.CalculateSize(_repeated_postprocessing_codec);
-      size += deviceIds_.CalculateSize(_repeated_deviceIds_codec);
-      if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
-      }
-      if (retry_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retry);
-      }
-      if (Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Computation);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CreateBatchRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.template_ != null) {
-        if (template_ == null) {
-          Template = new global::DeviceOperations.V1.GenerationSettings();
-        }
-        Template.MergeFrom(other.Template);
-      }
-      items_.Add(other.items_);
-      if (other.KeepOpen != false) {
-        KeepOpen = other.KeepOpen;
-      }
-      postprocessing_.Add(other.postprocessing_);
-      deviceIds_.Add(other.deviceIds_);
-      if (other.options_ != null) {
-        if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
-        }
-        Options.MergeFrom(other.Options);
-      }
-      if (other.retry_ != null) {
-        if (retry_ == null) {
-          Retry = new global::DeviceOperations.V1.RetryPolicy();
-        }
-        Retry.MergeFrom(other.Retry);
-      }
-      if (other.Computation != global::DeviceOperations.V1.BatchComputation.Unspecified) {
-        Computation = other.Computation;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (template_ == null) {
-              Template = new global::DeviceOperations.V1.GenerationSettings();
-            }
-            input.ReadMessage(Template);
-            break;
-          }
-          case 18: {
-            items_.AddEntriesFrom(input, _repeated_items_codec);
-            break;
-          }
-          case 24: {
-            KeepOpen = input.ReadBool();
-            break;
-          }
-          case 34: {
-            postprocessing_.AddEntriesFrom(input, _repeated_postprocessing_codec);
-            break;
-          }
-          case 42: {
-            deviceIds_.AddEntriesFrom(input, _repeated_deviceIds_codec);
-            break;
-          }
-          case 50: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-          case 58: {
-            if (retry_ == null) {
-              Retry = new global::DeviceOperations.V1.RetryPolicy();
-            }
-            input.ReadMessage(Retry);
-            break;
-          }
-          case 64: {
-            Computation = (global::DeviceOperations.V1.BatchComputation) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (template_ == null) {
-              Template = new global::DeviceOperations.V1.GenerationSettings();
-            }
-            input.ReadMessage(Template);
-            break;
-          }
-          case 18: {
-            items_.AddEntriesFrom(ref input, _repeated_items_codec);
-            break;
-          }
-          case 24: {
-            KeepOpen = input.ReadBool();
-            break;
-          }
-          case 34: {
-            postprocessing_.AddEntriesFrom(ref input, _repeated_postprocessing_codec);
-            break;
-          }
-          case 42: {
-            deviceIds_.AddEntriesFrom(ref input, _repeated_deviceIds_codec);
-            break;
-          }
-          case 50: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-          case 58: {
-            if (retry_ == null) {
-              Retry = new global::DeviceOperations.V1.RetryPolicy();
-            }
-            input.ReadMessage(Retry);
-            break;
-          }
-          case 64: {
-            Computation = (global::DeviceOperations.V1.BatchComputation) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The batch.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CreateBatchResponse : pb::IMessage<CreateBatchResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CreateBatchResponse> _parser = new pb::MessageParser<CreateBatchResponse>(() => new CreateBatchResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CreateBatchResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[37]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateBatchResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateBatchResponse(CreateBatchResponse other) : this() {
-      batch_ = other.batch_ != null ? other.batch_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CreateBatchResponse Clone() {
-      return new CreateBatchResponse(this);
-    }
-
-    /// <summary>Field number for the "batch" field.</summary>
-    public const int BatchFieldNumber = 1;
-    private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Batch Batch {
-      get { return batch_; }
-      set {
-        batch_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CreateBatchResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CreateBatchResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Batch, other.Batch)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (batch_ != null) hash ^= Batch.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (batch_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Batch);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (batch_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Batch);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (batch_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Batch);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CreateBatchResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.batch_ != null) {
-        if (batch_ == null) {
-          Batch = new global::DeviceOperations.V1.Batch();
-        }
-        Batch.MergeFrom(other.Batch);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (batch_ == null) {
-              Batch = new global::DeviceOperations.V1.Batch();
-            }
-            input.ReadMessage(Batch);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (batch_ == null) {
-              Batch = new global::DeviceOperations.V1.Batch();
-            }
-            input.ReadMessage(Batch);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// More items.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class AddBatchItemsRequest : pb::IMessage<AddBatchItemsRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<AddBatchItemsRequest> _parser = new pb::MessageParser<AddBatchItemsRequest>(() => new AddBatchItemsRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<AddBatchItemsRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[38]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AddBatchItemsRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AddBatchItemsRequest(AddBatchItemsRequest other) : this() {
-      batchId_ = other.batchId_;
-      items_ = other.items_.Clone();
-      seal_ = other.seal_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AddBatchItemsRequest Clone() {
-      return new AddBatchItemsRequest(this);
-    }
-
-    /// <summary>Field number for the "batch_id" field.</summary>
-    public const int BatchIdFieldNumber = 1;
-    private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string BatchId {
-      get { return batchId_; }
-      set {
-        batchId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "items" field.</summary>
-    public const int ItemsFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.BatchItem> _repeated_items_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.BatchItem.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.BatchItem> items_ = new pbc::RepeatedField<global::DeviceOperations.V1.BatchItem>();
-    /// <summary>
-    /// The items. At most 1000 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.BatchItem> Items {
-      get { return items_; }
-    }
-
-    /// <summary>Field number for the "seal" field.</summary>
-    public const int SealFieldNumber = 3;
-    private bool seal_;
-    /// <summary>
-    /// No more follow.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Seal {
-      get { return seal_; }
-      set {
-        seal_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as AddBatchItemsRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(AddBatchItemsRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (BatchId != other.BatchId) return false;
-      if(!items_.Equals(other.items_)) return false;
-      if (Seal != other.Seal) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (BatchId.Length != 0) hash ^= BatchId.GetHashCode();
-      hash ^= items_.GetHashCode();
-      if (Seal != false) hash ^= Seal.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      items_.WriteTo(output, _repeated_items_codec);
-      if (Seal != false) {
-        output.WriteRawTag(24);
-        output.WriteBool(Seal);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      items_.WriteTo(ref output, _repeated_items_codec);
-      if (Seal != false) {
-        output.WriteRawTag(24);
-        output.WriteBool(Seal);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (BatchId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(BatchId);
-      }
-      size += items_.CalculateSize(_repeated_items_codec);
-      if (Seal != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(AddBatchItemsRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.BatchId.Length != 0) {
-        BatchId = other.BatchId;
-      }
-      items_.Add(other.items_);
-      if (other.Seal != false) {
-        Seal = other.Seal;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 18: {
-            items_.AddEntriesFrom(input, _repeated_items_codec);
-            break;
-          }
-          case 24: {
-            Seal = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 18: {
-            items_.AddEntriesFrom(ref input, _repeated_items_codec);
-            break;
-          }
-          case 24: {
-            Seal = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The batch.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class AddBatchItemsResponse : pb::IMessage<AddBatchItemsResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<AddBatchItemsResponse> _parser = new pb::MessageParser<AddBatchItemsResponse>(() => new AddBatchItemsResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<AddBatchItemsResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[39]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AddBatchItemsResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AddBatchItemsResponse(AddBatchItemsResponse other) : this() {
-      batch_ = other.batch_ != null ? other.batch_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public AddBatchItemsResponse Clone() {
-      return new AddBatchItemsResponse(this);
-    }
-
-    /// <summary>Field number for the "batch" field.</summary>
-    public const int BatchFieldNumber = 1;
-    private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Batch Batch {
-      get { return batch_; }
-      set {
-        batch_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as AddBatchItemsResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(AddBatchItemsResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Batch, other.Batch)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (batch_ != null) hash ^= Batch.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (batch_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Batch);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (batch_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Batch);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (batch_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Batch);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(AddBatchItemsResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.batch_ != null) {
-        if (batch_ == null) {
-          Batch = new global::DeviceOperations.V1.Batch();
-        }
-        Batch.MergeFrom(other.Batch);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (batch_ == null) {
-              Batch = new global::DeviceOperations.V1.Batch();
-            }
-            input.ReadMessage(Batch);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (batch_ == null) {
-              Batch = new global::DeviceOperations.V1.Batch();
-            }
-            input.ReadMessage(Batch);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which batch and which of its items.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetBatchRequest : pb::IMessage<GetBatchRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetBatchRequest> _parser = new pb::MessageParser<GetBatchRequest>(() => new GetBatchRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetBatchRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[40]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetBatchRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetBatchRequest(GetBatchRequest other) : this() {
-      batchId_ = other.batchId_;
-      itemStates_ = other.itemStates_.Clone();
-      pageSize_ = other.pageSize_;
-      pageToken_ = other.pageToken_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetBatchRequest Clone() {
-      return new GetBatchRequest(this);
-    }
-
-    /// <summary>Field number for the "batch_id" field.</summary>
-    public const int BatchIdFieldNumber = 1;
-    private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string BatchId {
-      get { return batchId_; }
-      set {
-        batchId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "item_states" field.</summary>
-    public const int ItemStatesFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SessionState> _repeated_itemStates_codec
-        = pb::FieldCodec.ForEnum(18, x => (int) x, x => (global::DeviceOperations.V1.SessionState) x);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SessionState> itemStates_ = new pbc::RepeatedField<global::DeviceOperations.V1.SessionState>();
-    /// <summary>
-    /// Only items in these states; empty means all. At most 16 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.SessionState> ItemStates {
-      get { return itemStates_; }
-    }
-
-    /// <summary>Field number for the "page_size" field.</summary>
-    public const int PageSizeFieldNumber = 3;
-    private uint pageSize_;
-    /// <summary>
-    /// Items per page; 0 means the default. Range: 0 to 1000. Default: 100.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
-      get { return pageSize_; }
-      set {
-        pageSize_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "page_token" field.</summary>
-    public const int PageTokenFieldNumber = 4;
-    private string pageToken_ = "";
-    /// <summary>
-    /// next_page_token of the page before; empty for the first.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PageToken {
-      get { return pageToken_; }
-      set {
-        pageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetBatchRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetBatchRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (BatchId != other.BatchId) return false;
-      if(!itemStates_.Equals(other.itemStates_)) return false;
-      if (PageSize != other.PageSize) return false;
-      if (PageToken != other.PageToken) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (BatchId.Length != 0) hash ^= BatchId.GetHashCode();
-      hash ^= itemStates_.GetHashCode();
-      if (PageSize != 0) hash ^= PageSize.GetHashCode();
-      if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      itemStates_.WriteTo(output, _repeated_itemStates_codec);
-      if (PageSize != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(PageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      itemStates_.WriteTo(ref output, _repeated_itemStates_codec);
-      if (PageSize != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(PageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (BatchId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(BatchId);
-      }
-      size += itemStates_.CalculateSize(_repeated_itemStates_codec);
-      if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetBatchRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.BatchId.Length != 0) {
-        BatchId = other.BatchId;
-      }
-      itemStates_.Add(other.itemStates_);
-      if (other.PageSize != 0) {
-        PageSize = other.PageSize;
-      }
-      if (other.PageToken.Length != 0) {
-        PageToken = other.PageToken;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 18:
-          case 16: {
-            itemStates_.AddEntriesFrom(input, _repeated_itemStates_codec);
-            break;
-          }
-          case 24: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 34: {
-            PageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 18:
-          case 16: {
-            itemStates_.AddEntriesFrom(ref input, _repeated_itemStates_codec);
-            break;
-          }
-          case 24: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 34: {
-            PageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A batch and a page of its items.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetBatchResponse : pb::IMessage<GetBatchResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetBatchResponse> _parser = new pb::MessageParser<GetBatchResponse>(() => new GetBatchResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetBatchResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[41]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetBatchResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetBatchResponse(GetBatchResponse other) : this() {
-      batch_ = other.batch_ != null ? other.batch_.Clone() : null;
-      items_ = other.items_.Clone();
-      nextPageToken_ = other.nextPageToken_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetBatchResponse Clone() {
-      return new GetBatchResponse(this);
-    }
-
-    /// <summary>Field number for the "batch" field.</summary>
-    public const int BatchFieldNumber = 1;
-    private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Batch Batch {
-      get { return batch_; }
-      set {
-        batch_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "items" field.</summary>
-    public const int ItemsFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.BatchItemStatus> _repeated_items_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.BatchItemStatus.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.BatchItemStatus> items_ = new pbc::RepeatedField<global::DeviceOperations.V1.BatchItemStatus>();
-    /// <summary>
-    /// The items, in the order they were added.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.BatchItemStatus> Items {
-      get { return items_; }
-    }
-
-    /// <summary>Field number for the "next_page_token" field.</summary>
-    public const int NextPageTokenFieldNumber = 3;
-    private string nextPageToken_ = "";
-    /// <summary>
-    /// Token of the next page; empty on the last.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string NextPageToken {
-      get { return nextPageToken_; }
-      set {
-        nextPageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetBatchResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetBatchResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Batch, other.Batch)) return false;
-      if(!items_.Equals(other.items_)) return false;
-      if (NextPageToken != other.NextPageToken) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (batch_ != null) hash ^= Batch.GetHashCode();
-      hash ^= items_.GetHashCode();
-      if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (batch_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Batch);
-      }
-      items_.WriteTo(output, _repeated_items_codec);
-      if (NextPageToken.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (batch_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Batch);
-      }
-      items_.WriteTo(ref output, _repeated_items_codec);
-      if (NextPageToken.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (batch_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Batch);
-      }
-      size += items_.CalculateSize(_repeated_items_codec);
-      if (NextPageToken.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetBatchResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.batch_ != null) {
-        if (batch_ == null) {
-          Batch = new global::DeviceOperations.V1.Batch();
-        }
-        Batch.MergeFrom(other.Batch);
-      }
-      items_.Add(other.items_);
-      if (other.NextPageToken.Length != 0) {
-        NextPageToken = other.NextPageToken;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (batch_ == null) {
-              Batch = new global::DeviceOperations.V1.Batch();
-            }
-            input.ReadMessage(Batch);
-            break;
-          }
-          case 18: {
-            items_.AddEntriesFrom(input, _repeated_items_codec);
-            break;
-          }
-          case 26: {
-            NextPageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (batch_ == null) {
-              Batch = new global::DeviceOperations.V1.Batch();
-            }
-            input.ReadMessage(Batch);
-            break;
-          }
-          case 18: {
-            items_.AddEntriesFrom(ref input, _repeated_items_codec);
-            break;
-          }
-          case 26: {
-            NextPageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which batches to list.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ListBatchesRequest : pb::IMessage<ListBatchesRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ListBatchesRequest> _parser = new pb::MessageParser<ListBatchesRequest>(() => new ListBatchesRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ListBatchesRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[42]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListBatchesRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListBatchesRequest(ListBatchesRequest other) : this() {
-      states_ = other.states_.Clone();
-      pageSize_ = other.pageSize_;
-      pageToken_ = other.pageToken_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListBatchesRequest Clone() {
-      return new ListBatchesRequest(this);
-    }
-
-    /// <summary>Field number for the "states" field.</summary>
-    public const int StatesFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SessionState> _repeated_states_codec
-        = pb::FieldCodec.ForEnum(10, x => (int) x, x => (global::DeviceOperations.V1.SessionState) x);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SessionState> states_ = new pbc::RepeatedField<global::DeviceOperations.V1.SessionState>();
-    /// <summary>
-    /// Only these states; empty means all. At most 16 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.SessionState> States {
-      get { return states_; }
-    }
-
-    /// <summary>Field number for the "page_size" field.</summary>
-    public const int PageSizeFieldNumber = 2;
-    private uint pageSize_;
-    /// <summary>
-    /// Entries per page; 0 means the default. Range: 0 to 1000. Default: 100.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PageSize {
-      get { return pageSize_; }
-      set {
-        pageSize_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "page_token" field.</summary>
-    public const int PageTokenFieldNumber = 3;
-    private string pageToken_ = "";
-    /// <summary>
-    /// next_page_token of the page before; empty for the first.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PageToken {
-      get { return pageToken_; }
-      set {
-        pageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ListBatchesRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ListBatchesRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!states_.Equals(other.states_)) return false;
-      if (PageSize != other.PageSize) return false;
-      if (PageToken != other.PageToken) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= states_.GetHashCode();
-      if (PageSize != 0) hash ^= PageSize.GetHashCode();
-      if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      states_.WriteTo(output, _repeated_states_codec);
-      if (PageSize != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(PageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      states_.WriteTo(ref output, _repeated_states_codec);
-      if (PageSize != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(PageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += states_.CalculateSize(_repeated_states_codec);
-      if (PageSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PageSize);
-      }
-      if (PageToken.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ListBatchesRequest other) {
-      if (other == null) {
-        return;
-      }
-      states_.Add(other.states_);
-      if (other.PageSize != 0) {
-        PageSize = other.PageSize;
-      }
-      if (other.PageToken.Length != 0) {
-        PageToken = other.PageToken;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10:
-          case 8: {
-            states_.AddEntriesFrom(input, _repeated_states_codec);
-            break;
-          }
-          case 16: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 26: {
-            PageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10:
-          case 8: {
-            states_.AddEntriesFrom(ref input, _repeated_states_codec);
-            break;
-          }
-          case 16: {
-            PageSize = input.ReadUInt32();
-            break;
-          }
-          case 26: {
-            PageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One page of batches.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ListBatchesResponse : pb::IMessage<ListBatchesResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ListBatchesResponse> _parser = new pb::MessageParser<ListBatchesResponse>(() => new ListBatchesResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ListBatchesResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[43]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListBatchesResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListBatchesResponse(ListBatchesResponse other) : this() {
-      batches_ = other.batches_.Clone();
-      nextPageToken_ = other.nextPageToken_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ListBatchesResponse Clone() {
-      return new ListBatchesResponse(this);
-    }
-
-    /// <summary>Field number for the "batches" field.</summary>
-    public const int BatchesFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Batch> _repeated_batches_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Batch.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Batch> batches_ = new pbc::RepeatedField<global::DeviceOperations.V1.Batch>();
-    /// <summary>
-    /// The batches.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.Batch> Batches {
-      get { return batches_; }
-    }
-
-    /// <summary>Field number for the "next_page_token" field.</summary>
-    public const int NextPageTokenFieldNumber = 2;
-    private string nextPageToken_ = "";
-    /// <summary>
-    /// Token of the next page; empty on the last.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string NextPageToken {
-      get { return nextPageToken_; }
-      set {
-        nextPageToken_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ListBatchesResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ListBatchesResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!batches_.Equals(other.batches_)) return false;
-      if (NextPageToken != other.NextPageToken) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= batches_.GetHashCode();
-      if (NextPageToken.Length != 0) hash ^= NextPageToken.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      batches_.WriteTo(output, _repeated_batches_codec);
-      if (NextPageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      batches_.WriteTo(ref output, _repeated_batches_codec);
-      if (NextPageToken.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += batches_.CalculateSize(_repeated_batches_codec);
-      if (NextPageToken.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(NextPageToken);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ListBatchesResponse other) {
-      if (other == null) {
-        return;
-      }
-      batches_.Add(other.batches_);
-      if (other.NextPageToken.Length != 0) {
-        NextPageToken = other.NextPageToken;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            batches_.AddEntriesFrom(input, _repeated_batches_codec);
-            break;
-          }
-          case 18: {
-            NextPageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            batches_.AddEntriesFrom(ref input, _repeated_batches_codec);
-            break;
-          }
-          case 18: {
-            NextPageToken = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which batch to watch and from where.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WatchBatchRequest : pb::IMessage<WatchBatchRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<WatchBatchRequest> _parser = new pb::MessageParser<WatchBatchRequest>(() => new WatchBatchRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WatchBatchRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[44]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatchBatchRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatchBatchRequest(WatchBatchRequest other) : this() {
-      batchId_ = other.batchId_;
-      fromSequence_ = other.fromSequence_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatchBatchRequest Clone() {
-      return new WatchBatchRequest(this);
-    }
-
-    /// <summary>Field number for the "batch_id" field.</summary>
-    public const int BatchIdFieldNumber = 1;
-    private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string BatchId {
-      get { return batchId_; }
-      set {
-        batchId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "from_sequence" field.</summary>
-    public const int FromSequenceFieldNumber = 2;
-    private ulong fromSequence_;
-    /// <summary>
-    /// As in WatchSessionRequest.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong FromSequence {
-      get { return fromSequence_; }
-      set {
-        fromSequence_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as WatchBatchRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WatchBatchRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (BatchId != other.BatchId) return false;
-      if (FromSequence != other.FromSequence) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (BatchId.Length != 0) hash ^= BatchId.GetHashCode();
-      if (FromSequence != 0UL) hash ^= FromSequence.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      if (FromSequence != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(FromSequence);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      if (FromSequence != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(FromSequence);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (BatchId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(BatchId);
-      }
-      if (FromSequence != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(FromSequence);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WatchBatchRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.BatchId.Length != 0) {
-        BatchId = other.BatchId;
-      }
-      if (other.FromSequence != 0UL) {
-        FromSequence = other.FromSequence;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 16: {
-            FromSequence = input.ReadUInt64();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 16: {
-            FromSequence = input.ReadUInt64();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One event.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class WatchBatchResponse : pb::IMessage<WatchBatchResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<WatchBatchResponse> _parser = new pb::MessageParser<WatchBatchResponse>(() => new WatchBatchResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<WatchBatchResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[45]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatchBatchResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatchBatchResponse(WatchBatchResponse other) : this() {
-      event_ = other.event_ != null ? other.event_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public WatchBatchResponse Clone() {
-      return new WatchBatchResponse(this);
-    }
-
-    /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 1;
-    private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionEvent Event {
-      get { return event_; }
-      set {
-        event_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as WatchBatchResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(WatchBatchResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Event, other.Event)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (event_ != null) hash ^= Event.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (event_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (event_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (event_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(WatchBatchResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.event_ != null) {
-        if (event_ == null) {
-          Event = new global::DeviceOperations.V1.SessionEvent();
-        }
-        Event.MergeFrom(other.Event);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (event_ == null) {
-              Event = new global::DeviceOperations.V1.SessionEvent();
-            }
-            input.ReadMessage(Event);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (event_ == null) {
-              Event = new global::DeviceOperations.V1.SessionEvent();
-            }
-            input.ReadMessage(Event);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What to do with which batch.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ControlBatchRequest : pb::IMessage<ControlBatchRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ControlBatchRequest> _parser = new pb::MessageParser<ControlBatchRequest>(() => new ControlBatchRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ControlBatchRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[46]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlBatchRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlBatchRequest(ControlBatchRequest other) : this() {
-      batchId_ = other.batchId_;
-      action_ = other.action_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlBatchRequest Clone() {
-      return new ControlBatchRequest(this);
-    }
-
-    /// <summary>Field number for the "batch_id" field.</summary>
-    public const int BatchIdFieldNumber = 1;
-    private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string BatchId {
-      get { return batchId_; }
-      set {
-        batchId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "action" field.</summary>
-    public const int ActionFieldNumber = 2;
-    private global::DeviceOperations.V1.ControlAction action_ = global::DeviceOperations.V1.ControlAction.Unspecified;
-    /// <summary>
-    /// What to do.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ControlAction Action {
-      get { return action_; }
-      set {
-        action_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ControlBatchRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ControlBatchRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (BatchId != other.BatchId) return false;
-      if (Action != other.Action) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (BatchId.Length != 0) hash ^= BatchId.GetHashCode();
-      if (Action != global::DeviceOperations.V1.ControlAction.Unspecified) hash ^= Action.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      if (Action != global::DeviceOperations.V1.ControlAction.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Action);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      if (Action != global::DeviceOperations.V1.ControlAction.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Action);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (BatchId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(BatchId);
-      }
-      if (Action != global::DeviceOperations.V1.ControlAction.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Action);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ControlBatchRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.BatchId.Length != 0) {
-        BatchId = other.BatchId;
-      }
-      if (other.Action != global::DeviceOperations.V1.ControlAction.Unspecified) {
-        Action = other.Action;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Action = (global::DeviceOperations.V1.ControlAction) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Action = (global::DeviceOperations.V1.ControlAction) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The batch after it took note.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ControlBatchResponse : pb::IMessage<ControlBatchResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ControlBatchResponse> _parser = new pb::MessageParser<ControlBatchResponse>(() => new ControlBatchResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ControlBatchResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[47]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlBatchResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlBatchResponse(ControlBatchResponse other) : this() {
-      batch_ = other.batch_ != null ? other.batch_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ControlBatchResponse Clone() {
-      return new ControlBatchResponse(this);
-    }
-
-    /// <summary>Field number for the "batch" field.</summary>
-    public const int BatchFieldNumber = 1;
-    private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Batch Batch {
-      get { return batch_; }
-      set {
-        batch_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ControlBatchResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ControlBatchResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Batch, other.Batch)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (batch_ != null) hash ^= Batch.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (batch_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Batch);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (batch_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Batch);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (batch_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Batch);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ControlBatchResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.batch_ != null) {
-        if (batch_ == null) {
-          Batch = new global::DeviceOperations.V1.Batch();
-        }
-        Batch.MergeFrom(other.Batch);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (batch_ == null) {
-              Batch = new global::DeviceOperations.V1.Batch();
-            }
-            input.ReadMessage(Batch);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (batch_ == null) {
-              Batch = new global::DeviceOperations.V1.Batch();
-            }
-            input.ReadMessage(Batch);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Which batch to forget.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeleteBatchRequest : pb::IMessage<DeleteBatchRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DeleteBatchRequest> _parser = new pb::MessageParser<DeleteBatchRequest>(() => new DeleteBatchRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeleteBatchRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[48]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteBatchRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteBatchRequest(DeleteBatchRequest other) : this() {
-      batchId_ = other.batchId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteBatchRequest Clone() {
-      return new DeleteBatchRequest(this);
-    }
-
-    /// <summary>Field number for the "batch_id" field.</summary>
-    public const int BatchIdFieldNumber = 1;
-    private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string BatchId {
-      get { return batchId_; }
-      set {
-        batchId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DeleteBatchRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeleteBatchRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (BatchId != other.BatchId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (BatchId.Length != 0) hash ^= BatchId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (BatchId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(BatchId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (BatchId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(BatchId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeleteBatchRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.BatchId.Length != 0) {
-        BatchId = other.BatchId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            BatchId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// It is forgotten.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class DeleteBatchResponse : pb::IMessage<DeleteBatchResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<DeleteBatchResponse> _parser = new pb::MessageParser<DeleteBatchResponse>(() => new DeleteBatchResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<DeleteBatchResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ProcessingReflection.Descriptor.MessageTypes[49]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteBatchResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteBatchResponse(DeleteBatchResponse other) : this() {
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public DeleteBatchResponse Clone() {
-      return new DeleteBatchResponse(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as DeleteBatchResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(DeleteBatchResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(DeleteBatchResponse other) {
       if (other == null) {
         return;
       }

@@ -64,9 +64,33 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.WatchSessionResponse> __Marshaller_deviceops_v1_WatchSessionResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.WatchSessionResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.ControlSessionRequest> __Marshaller_deviceops_v1_ControlSessionRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ControlSessionRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.WatchSessionsRequest> __Marshaller_deviceops_v1_WatchSessionsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.WatchSessionsRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.ControlSessionResponse> __Marshaller_deviceops_v1_ControlSessionResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ControlSessionResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.WatchSessionsResponse> __Marshaller_deviceops_v1_WatchSessionsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.WatchSessionsResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ListQueueRequest> __Marshaller_deviceops_v1_ListQueueRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListQueueRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ListQueueResponse> __Marshaller_deviceops_v1_ListQueueResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListQueueResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.PauseSessionRequest> __Marshaller_deviceops_v1_PauseSessionRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.PauseSessionRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.PauseSessionResponse> __Marshaller_deviceops_v1_PauseSessionResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.PauseSessionResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ResumeSessionRequest> __Marshaller_deviceops_v1_ResumeSessionRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ResumeSessionRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ResumeSessionResponse> __Marshaller_deviceops_v1_ResumeSessionResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ResumeSessionResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CancelSessionRequest> __Marshaller_deviceops_v1_CancelSessionRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CancelSessionRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CancelSessionResponse> __Marshaller_deviceops_v1_CancelSessionResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CancelSessionResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CancelSessionsRequest> __Marshaller_deviceops_v1_CancelSessionsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CancelSessionsRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CancelSessionsResponse> __Marshaller_deviceops_v1_CancelSessionsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CancelSessionsResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.UpdateSessionRequest> __Marshaller_deviceops_v1_UpdateSessionRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UpdateSessionRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.UpdateSessionResponse> __Marshaller_deviceops_v1_UpdateSessionResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UpdateSessionResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteSessionRequest> __Marshaller_deviceops_v1_DeleteSessionRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteSessionRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
@@ -83,6 +107,10 @@ namespace DeviceOperations.V1 {
     static readonly grpc::Marshaller<global::DeviceOperations.V1.CreateWorkflowRequest> __Marshaller_deviceops_v1_CreateWorkflowRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CreateWorkflowRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.CreateWorkflowResponse> __Marshaller_deviceops_v1_CreateWorkflowResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CreateWorkflowResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.UpdateWorkflowRequest> __Marshaller_deviceops_v1_UpdateWorkflowRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UpdateWorkflowRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.UpdateWorkflowResponse> __Marshaller_deviceops_v1_UpdateWorkflowResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.UpdateWorkflowResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteWorkflowRequest> __Marshaller_deviceops_v1_DeleteWorkflowRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteWorkflowRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
@@ -116,9 +144,21 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.WatchBatchResponse> __Marshaller_deviceops_v1_WatchBatchResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.WatchBatchResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.ControlBatchRequest> __Marshaller_deviceops_v1_ControlBatchRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ControlBatchRequest.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.PauseBatchRequest> __Marshaller_deviceops_v1_PauseBatchRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.PauseBatchRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Marshaller<global::DeviceOperations.V1.ControlBatchResponse> __Marshaller_deviceops_v1_ControlBatchResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ControlBatchResponse.Parser));
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.PauseBatchResponse> __Marshaller_deviceops_v1_PauseBatchResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.PauseBatchResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ResumeBatchRequest> __Marshaller_deviceops_v1_ResumeBatchRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ResumeBatchRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.ResumeBatchResponse> __Marshaller_deviceops_v1_ResumeBatchResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ResumeBatchResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CancelBatchRequest> __Marshaller_deviceops_v1_CancelBatchRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CancelBatchRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.CancelBatchResponse> __Marshaller_deviceops_v1_CancelBatchResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.CancelBatchResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.RetryBatchItemsRequest> __Marshaller_deviceops_v1_RetryBatchItemsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.RetryBatchItemsRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.RetryBatchItemsResponse> __Marshaller_deviceops_v1_RetryBatchItemsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.RetryBatchItemsResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.DeleteBatchRequest> __Marshaller_deviceops_v1_DeleteBatchRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.DeleteBatchRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
@@ -149,12 +189,60 @@ namespace DeviceOperations.V1 {
         __Marshaller_deviceops_v1_WatchSessionResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.ControlSessionRequest, global::DeviceOperations.V1.ControlSessionResponse> __Method_ControlSession = new grpc::Method<global::DeviceOperations.V1.ControlSessionRequest, global::DeviceOperations.V1.ControlSessionResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.WatchSessionsRequest, global::DeviceOperations.V1.WatchSessionsResponse> __Method_WatchSessions = new grpc::Method<global::DeviceOperations.V1.WatchSessionsRequest, global::DeviceOperations.V1.WatchSessionsResponse>(
+        grpc::MethodType.ServerStreaming,
+        __ServiceName,
+        "WatchSessions",
+        __Marshaller_deviceops_v1_WatchSessionsRequest,
+        __Marshaller_deviceops_v1_WatchSessionsResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.ListQueueRequest, global::DeviceOperations.V1.ListQueueResponse> __Method_ListQueue = new grpc::Method<global::DeviceOperations.V1.ListQueueRequest, global::DeviceOperations.V1.ListQueueResponse>(
         grpc::MethodType.Unary,
         __ServiceName,
-        "ControlSession",
-        __Marshaller_deviceops_v1_ControlSessionRequest,
-        __Marshaller_deviceops_v1_ControlSessionResponse);
+        "ListQueue",
+        __Marshaller_deviceops_v1_ListQueueRequest,
+        __Marshaller_deviceops_v1_ListQueueResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.PauseSessionRequest, global::DeviceOperations.V1.PauseSessionResponse> __Method_PauseSession = new grpc::Method<global::DeviceOperations.V1.PauseSessionRequest, global::DeviceOperations.V1.PauseSessionResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "PauseSession",
+        __Marshaller_deviceops_v1_PauseSessionRequest,
+        __Marshaller_deviceops_v1_PauseSessionResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.ResumeSessionRequest, global::DeviceOperations.V1.ResumeSessionResponse> __Method_ResumeSession = new grpc::Method<global::DeviceOperations.V1.ResumeSessionRequest, global::DeviceOperations.V1.ResumeSessionResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "ResumeSession",
+        __Marshaller_deviceops_v1_ResumeSessionRequest,
+        __Marshaller_deviceops_v1_ResumeSessionResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.CancelSessionRequest, global::DeviceOperations.V1.CancelSessionResponse> __Method_CancelSession = new grpc::Method<global::DeviceOperations.V1.CancelSessionRequest, global::DeviceOperations.V1.CancelSessionResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "CancelSession",
+        __Marshaller_deviceops_v1_CancelSessionRequest,
+        __Marshaller_deviceops_v1_CancelSessionResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.CancelSessionsRequest, global::DeviceOperations.V1.CancelSessionsResponse> __Method_CancelSessions = new grpc::Method<global::DeviceOperations.V1.CancelSessionsRequest, global::DeviceOperations.V1.CancelSessionsResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "CancelSessions",
+        __Marshaller_deviceops_v1_CancelSessionsRequest,
+        __Marshaller_deviceops_v1_CancelSessionsResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.UpdateSessionRequest, global::DeviceOperations.V1.UpdateSessionResponse> __Method_UpdateSession = new grpc::Method<global::DeviceOperations.V1.UpdateSessionRequest, global::DeviceOperations.V1.UpdateSessionResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "UpdateSession",
+        __Marshaller_deviceops_v1_UpdateSessionRequest,
+        __Marshaller_deviceops_v1_UpdateSessionResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.DeleteSessionRequest, global::DeviceOperations.V1.DeleteSessionResponse> __Method_DeleteSession = new grpc::Method<global::DeviceOperations.V1.DeleteSessionRequest, global::DeviceOperations.V1.DeleteSessionResponse>(
@@ -187,6 +275,14 @@ namespace DeviceOperations.V1 {
         "CreateWorkflow",
         __Marshaller_deviceops_v1_CreateWorkflowRequest,
         __Marshaller_deviceops_v1_CreateWorkflowResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.UpdateWorkflowRequest, global::DeviceOperations.V1.UpdateWorkflowResponse> __Method_UpdateWorkflow = new grpc::Method<global::DeviceOperations.V1.UpdateWorkflowRequest, global::DeviceOperations.V1.UpdateWorkflowResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "UpdateWorkflow",
+        __Marshaller_deviceops_v1_UpdateWorkflowRequest,
+        __Marshaller_deviceops_v1_UpdateWorkflowResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.DeleteWorkflowRequest, global::DeviceOperations.V1.DeleteWorkflowResponse> __Method_DeleteWorkflow = new grpc::Method<global::DeviceOperations.V1.DeleteWorkflowRequest, global::DeviceOperations.V1.DeleteWorkflowResponse>(
@@ -253,12 +349,36 @@ namespace DeviceOperations.V1 {
         __Marshaller_deviceops_v1_WatchBatchResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-    static readonly grpc::Method<global::DeviceOperations.V1.ControlBatchRequest, global::DeviceOperations.V1.ControlBatchResponse> __Method_ControlBatch = new grpc::Method<global::DeviceOperations.V1.ControlBatchRequest, global::DeviceOperations.V1.ControlBatchResponse>(
+    static readonly grpc::Method<global::DeviceOperations.V1.PauseBatchRequest, global::DeviceOperations.V1.PauseBatchResponse> __Method_PauseBatch = new grpc::Method<global::DeviceOperations.V1.PauseBatchRequest, global::DeviceOperations.V1.PauseBatchResponse>(
         grpc::MethodType.Unary,
         __ServiceName,
-        "ControlBatch",
-        __Marshaller_deviceops_v1_ControlBatchRequest,
-        __Marshaller_deviceops_v1_ControlBatchResponse);
+        "PauseBatch",
+        __Marshaller_deviceops_v1_PauseBatchRequest,
+        __Marshaller_deviceops_v1_PauseBatchResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.ResumeBatchRequest, global::DeviceOperations.V1.ResumeBatchResponse> __Method_ResumeBatch = new grpc::Method<global::DeviceOperations.V1.ResumeBatchRequest, global::DeviceOperations.V1.ResumeBatchResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "ResumeBatch",
+        __Marshaller_deviceops_v1_ResumeBatchRequest,
+        __Marshaller_deviceops_v1_ResumeBatchResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.CancelBatchRequest, global::DeviceOperations.V1.CancelBatchResponse> __Method_CancelBatch = new grpc::Method<global::DeviceOperations.V1.CancelBatchRequest, global::DeviceOperations.V1.CancelBatchResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "CancelBatch",
+        __Marshaller_deviceops_v1_CancelBatchRequest,
+        __Marshaller_deviceops_v1_CancelBatchResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.RetryBatchItemsRequest, global::DeviceOperations.V1.RetryBatchItemsResponse> __Method_RetryBatchItems = new grpc::Method<global::DeviceOperations.V1.RetryBatchItemsRequest, global::DeviceOperations.V1.RetryBatchItemsResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "RetryBatchItems",
+        __Marshaller_deviceops_v1_RetryBatchItemsRequest,
+        __Marshaller_deviceops_v1_RetryBatchItemsResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.DeleteBatchRequest, global::DeviceOperations.V1.DeleteBatchResponse> __Method_DeleteBatch = new grpc::Method<global::DeviceOperations.V1.DeleteBatchRequest, global::DeviceOperations.V1.DeleteBatchResponse>(
@@ -358,7 +478,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_ListSessions, null, options, request);
       }
       /// <summary>
-      /// One session.
+      /// One session, whole.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -372,7 +492,7 @@ namespace DeviceOperations.V1 {
         return GetSession(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// One session.
+      /// One session, whole.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -384,7 +504,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_GetSession, null, options, request);
       }
       /// <summary>
-      /// One session.
+      /// One session, whole.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -398,7 +518,7 @@ namespace DeviceOperations.V1 {
         return GetSessionAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// One session.
+      /// One session, whole.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -442,46 +562,10 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_WatchSession, null, options, request);
       }
       /// <summary>
-      /// Pause, resume or cancel the named session, and nothing else. Cancelling one that is
-      /// final changes nothing and answers OK with its state; a queued one ends at once, a
-      /// running one after its current step.
-      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: pause or
-      /// resume in a state that has none), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING,
-      /// ENUM_VALUE_UNKNOWN).
-      /// </summary>
-      /// <param name="request">The request to send to the server.</param>
-      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
-      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
-      /// <param name="cancellationToken">An optional token for canceling the call.</param>
-      /// <returns>The response received from the server.</returns>
-      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.ControlSessionResponse ControlSession(global::DeviceOperations.V1.ControlSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
-      {
-        return ControlSession(request, new grpc::CallOptions(headers, deadline, cancellationToken));
-      }
-      /// <summary>
-      /// Pause, resume or cancel the named session, and nothing else. Cancelling one that is
-      /// final changes nothing and answers OK with its state; a queued one ends at once, a
-      /// running one after its current step.
-      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: pause or
-      /// resume in a state that has none), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING,
-      /// ENUM_VALUE_UNKNOWN).
-      /// </summary>
-      /// <param name="request">The request to send to the server.</param>
-      /// <param name="options">The options for the call.</param>
-      /// <returns>The response received from the server.</returns>
-      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.ControlSessionResponse ControlSession(global::DeviceOperations.V1.ControlSessionRequest request, grpc::CallOptions options)
-      {
-        return CallInvoker.BlockingUnaryCall(__Method_ControlSession, null, options, request);
-      }
-      /// <summary>
-      /// Pause, resume or cancel the named session, and nothing else. Cancelling one that is
-      /// final changes nothing and answers OK with its state; a queued one ends at once, a
-      /// running one after its current step.
-      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: pause or
-      /// resume in a state that has none), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING,
-      /// ENUM_VALUE_UNKNOWN).
+      /// Sessions as they come, change state and end, from now or from a revision on; an
+      /// orchestrator that starts again needs no polling. First the sessions that match and
+      /// SNAPSHOT_END, then changes; ends only with the call.
+      /// Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -489,25 +573,351 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ControlSessionResponse> ControlSessionAsync(global::DeviceOperations.V1.ControlSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.WatchSessionsResponse> WatchSessions(global::DeviceOperations.V1.WatchSessionsRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return ControlSessionAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return WatchSessions(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Pause, resume or cancel the named session, and nothing else. Cancelling one that is
-      /// final changes nothing and answers OK with its state; a queued one ends at once, a
-      /// running one after its current step.
-      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: pause or
-      /// resume in a state that has none), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING,
-      /// ENUM_VALUE_UNKNOWN).
+      /// Sessions as they come, change state and end, from now or from a revision on; an
+      /// orchestrator that starts again needs no polling. First the sessions that match and
+      /// SNAPSHOT_END, then changes; ends only with the call.
+      /// Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ControlSessionResponse> ControlSessionAsync(global::DeviceOperations.V1.ControlSessionRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncServerStreamingCall<global::DeviceOperations.V1.WatchSessionsResponse> WatchSessions(global::DeviceOperations.V1.WatchSessionsRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncUnaryCall(__Method_ControlSession, null, options, request);
+        return CallInvoker.AsyncServerStreamingCall(__Method_WatchSessions, null, options, request);
+      }
+      /// <summary>
+      /// A device's queue in the order in which it will be worked on.
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.ListQueueResponse ListQueue(global::DeviceOperations.V1.ListQueueRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return ListQueue(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// A device's queue in the order in which it will be worked on.
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.ListQueueResponse ListQueue(global::DeviceOperations.V1.ListQueueRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_ListQueue, null, options, request);
+      }
+      /// <summary>
+      /// A device's queue in the order in which it will be worked on.
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ListQueueResponse> ListQueueAsync(global::DeviceOperations.V1.ListQueueRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return ListQueueAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// A device's queue in the order in which it will be worked on.
+      /// Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ListQueueResponse> ListQueueAsync(global::DeviceOperations.V1.ListQueueRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_ListQueue, null, options, request);
+      }
+      /// <summary>
+      /// Stop the session after its current step and keep what is needed to go on.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
+      /// its kind cannot be paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.PauseSessionResponse PauseSession(global::DeviceOperations.V1.PauseSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return PauseSession(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Stop the session after its current step and keep what is needed to go on.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
+      /// its kind cannot be paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.PauseSessionResponse PauseSession(global::DeviceOperations.V1.PauseSessionRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_PauseSession, null, options, request);
+      }
+      /// <summary>
+      /// Stop the session after its current step and keep what is needed to go on.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
+      /// its kind cannot be paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.PauseSessionResponse> PauseSessionAsync(global::DeviceOperations.V1.PauseSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return PauseSessionAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Stop the session after its current step and keep what is needed to go on.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
+      /// its kind cannot be paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.PauseSessionResponse> PauseSessionAsync(global::DeviceOperations.V1.PauseSessionRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_PauseSession, null, options, request);
+      }
+      /// <summary>
+      /// Go on with a paused session; it waits for its device in the queue.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.ResumeSessionResponse ResumeSession(global::DeviceOperations.V1.ResumeSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return ResumeSession(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Go on with a paused session; it waits for its device in the queue.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.ResumeSessionResponse ResumeSession(global::DeviceOperations.V1.ResumeSessionRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_ResumeSession, null, options, request);
+      }
+      /// <summary>
+      /// Go on with a paused session; it waits for its device in the queue.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ResumeSessionResponse> ResumeSessionAsync(global::DeviceOperations.V1.ResumeSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return ResumeSessionAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Go on with a paused session; it waits for its device in the queue.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ResumeSessionResponse> ResumeSessionAsync(global::DeviceOperations.V1.ResumeSessionRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_ResumeSession, null, options, request);
+      }
+      /// <summary>
+      /// Stop the named session for good, and nothing else. Cancelling one that is final changes
+      /// nothing and answers OK with its state; a queued one ends at once, a running one after
+      /// its current step.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.CancelSessionResponse CancelSession(global::DeviceOperations.V1.CancelSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return CancelSession(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Stop the named session for good, and nothing else. Cancelling one that is final changes
+      /// nothing and answers OK with its state; a queued one ends at once, a running one after
+      /// its current step.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.CancelSessionResponse CancelSession(global::DeviceOperations.V1.CancelSessionRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_CancelSession, null, options, request);
+      }
+      /// <summary>
+      /// Stop the named session for good, and nothing else. Cancelling one that is final changes
+      /// nothing and answers OK with its state; a queued one ends at once, a running one after
+      /// its current step.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CancelSessionResponse> CancelSessionAsync(global::DeviceOperations.V1.CancelSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return CancelSessionAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Stop the named session for good, and nothing else. Cancelling one that is final changes
+      /// nothing and answers OK with its state; a queued one ends at once, a running one after
+      /// its current step.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CancelSessionResponse> CancelSessionAsync(global::DeviceOperations.V1.CancelSessionRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_CancelSession, null, options, request);
+      }
+      /// <summary>
+      /// Cancel every session that matches: all of a tag, all but the running ones.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.CancelSessionsResponse CancelSessions(global::DeviceOperations.V1.CancelSessionsRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return CancelSessions(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Cancel every session that matches: all of a tag, all but the running ones.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.CancelSessionsResponse CancelSessions(global::DeviceOperations.V1.CancelSessionsRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_CancelSessions, null, options, request);
+      }
+      /// <summary>
+      /// Cancel every session that matches: all of a tag, all but the running ones.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CancelSessionsResponse> CancelSessionsAsync(global::DeviceOperations.V1.CancelSessionsRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return CancelSessionsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Cancel every session that matches: all of a tag, all but the running ones.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CancelSessionsResponse> CancelSessionsAsync(global::DeviceOperations.V1.CancelSessionsRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_CancelSessions, null, options, request);
+      }
+      /// <summary>
+      /// Change a session's priority while it waits, its tags, how long it is kept.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
+      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.UpdateSessionResponse UpdateSession(global::DeviceOperations.V1.UpdateSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return UpdateSession(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change a session's priority while it waits, its tags, how long it is kept.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
+      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.UpdateSessionResponse UpdateSession(global::DeviceOperations.V1.UpdateSessionRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_UpdateSession, null, options, request);
+      }
+      /// <summary>
+      /// Change a session's priority while it waits, its tags, how long it is kept.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
+      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.UpdateSessionResponse> UpdateSessionAsync(global::DeviceOperations.V1.UpdateSessionRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return UpdateSessionAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change a session's priority while it waits, its tags, how long it is kept.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
+      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.UpdateSessionResponse> UpdateSessionAsync(global::DeviceOperations.V1.UpdateSessionRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_UpdateSession, null, options, request);
       }
       /// <summary>
       /// Forget a final session and its events now. Its artifacts stay.
@@ -724,6 +1134,62 @@ namespace DeviceOperations.V1 {
       public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CreateWorkflowResponse> CreateWorkflowAsync(global::DeviceOperations.V1.CreateWorkflowRequest request, grpc::CallOptions options)
       {
         return CallInvoker.AsyncUnaryCall(__Method_CreateWorkflow, null, options, request);
+      }
+      /// <summary>
+      /// Change a stored workflow. Runs in progress keep their copy.
+      /// Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
+      /// (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.UpdateWorkflowResponse UpdateWorkflow(global::DeviceOperations.V1.UpdateWorkflowRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return UpdateWorkflow(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change a stored workflow. Runs in progress keep their copy.
+      /// Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
+      /// (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.UpdateWorkflowResponse UpdateWorkflow(global::DeviceOperations.V1.UpdateWorkflowRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_UpdateWorkflow, null, options, request);
+      }
+      /// <summary>
+      /// Change a stored workflow. Runs in progress keep their copy.
+      /// Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
+      /// (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.UpdateWorkflowResponse> UpdateWorkflowAsync(global::DeviceOperations.V1.UpdateWorkflowRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return UpdateWorkflowAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change a stored workflow. Runs in progress keep their copy.
+      /// Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
+      /// (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.UpdateWorkflowResponse> UpdateWorkflowAsync(global::DeviceOperations.V1.UpdateWorkflowRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_UpdateWorkflow, null, options, request);
       }
       /// <summary>
       /// Delete a stored workflow. Runs in progress keep their copy.
@@ -1120,11 +1586,8 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_WatchBatch, null, options, request);
       }
       /// <summary>
-      /// Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
-      /// Failed items of a batch that has ended run in a new session: its session_id changes and
-      /// its events begin at 1 again.
-      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
-      /// INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+      /// Stop a batch after the steps of now; items that wait stay.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1132,31 +1595,25 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.ControlBatchResponse ControlBatch(global::DeviceOperations.V1.ControlBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual global::DeviceOperations.V1.PauseBatchResponse PauseBatch(global::DeviceOperations.V1.PauseBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return ControlBatch(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return PauseBatch(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
-      /// Failed items of a batch that has ended run in a new session: its session_id changes and
-      /// its events begin at 1 again.
-      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
-      /// INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+      /// Stop a batch after the steps of now; items that wait stay.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The response received from the server.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual global::DeviceOperations.V1.ControlBatchResponse ControlBatch(global::DeviceOperations.V1.ControlBatchRequest request, grpc::CallOptions options)
+      public virtual global::DeviceOperations.V1.PauseBatchResponse PauseBatch(global::DeviceOperations.V1.PauseBatchRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.BlockingUnaryCall(__Method_ControlBatch, null, options, request);
+        return CallInvoker.BlockingUnaryCall(__Method_PauseBatch, null, options, request);
       }
       /// <summary>
-      /// Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
-      /// Failed items of a batch that has ended run in a new session: its session_id changes and
-      /// its events begin at 1 again.
-      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
-      /// INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+      /// Stop a batch after the steps of now; items that wait stay.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1164,24 +1621,185 @@ namespace DeviceOperations.V1 {
       /// <param name="cancellationToken">An optional token for canceling the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ControlBatchResponse> ControlBatchAsync(global::DeviceOperations.V1.ControlBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.PauseBatchResponse> PauseBatchAsync(global::DeviceOperations.V1.PauseBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
       {
-        return ControlBatchAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+        return PauseBatchAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Pause, resume or cancel a batch, or run its failed items again. Finished items stay.
-      /// Failed items of a batch that has ended run in a new session: its session_id changes and
-      /// its events begin at 1 again.
-      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT),
-      /// INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+      /// Stop a batch after the steps of now; items that wait stay.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
       [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
-      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ControlBatchResponse> ControlBatchAsync(global::DeviceOperations.V1.ControlBatchRequest request, grpc::CallOptions options)
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.PauseBatchResponse> PauseBatchAsync(global::DeviceOperations.V1.PauseBatchRequest request, grpc::CallOptions options)
       {
-        return CallInvoker.AsyncUnaryCall(__Method_ControlBatch, null, options, request);
+        return CallInvoker.AsyncUnaryCall(__Method_PauseBatch, null, options, request);
+      }
+      /// <summary>
+      /// Go on with a paused batch.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.ResumeBatchResponse ResumeBatch(global::DeviceOperations.V1.ResumeBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return ResumeBatch(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Go on with a paused batch.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.ResumeBatchResponse ResumeBatch(global::DeviceOperations.V1.ResumeBatchRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_ResumeBatch, null, options, request);
+      }
+      /// <summary>
+      /// Go on with a paused batch.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ResumeBatchResponse> ResumeBatchAsync(global::DeviceOperations.V1.ResumeBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return ResumeBatchAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Go on with a paused batch.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: not paused).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.ResumeBatchResponse> ResumeBatchAsync(global::DeviceOperations.V1.ResumeBatchRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_ResumeBatch, null, options, request);
+      }
+      /// <summary>
+      /// Cancel what is left of a batch. Finished items stay.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.CancelBatchResponse CancelBatch(global::DeviceOperations.V1.CancelBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return CancelBatch(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Cancel what is left of a batch. Finished items stay.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.CancelBatchResponse CancelBatch(global::DeviceOperations.V1.CancelBatchRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_CancelBatch, null, options, request);
+      }
+      /// <summary>
+      /// Cancel what is left of a batch. Finished items stay.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CancelBatchResponse> CancelBatchAsync(global::DeviceOperations.V1.CancelBatchRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return CancelBatchAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Cancel what is left of a batch. Finished items stay.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.CancelBatchResponse> CancelBatchAsync(global::DeviceOperations.V1.CancelBatchRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_CancelBatch, null, options, request);
+      }
+      /// <summary>
+      /// Run items again that failed or were cancelled: those named, or all. Those of a batch that
+      /// has ended run in a new session: its session_id changes and its events begin at 1 again.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: an item did
+      /// neither), INVALID_ARGUMENT (TOO_MANY_ELEMENTS).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.RetryBatchItemsResponse RetryBatchItems(global::DeviceOperations.V1.RetryBatchItemsRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return RetryBatchItems(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Run items again that failed or were cancelled: those named, or all. Those of a batch that
+      /// has ended run in a new session: its session_id changes and its events begin at 1 again.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: an item did
+      /// neither), INVALID_ARGUMENT (TOO_MANY_ELEMENTS).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.RetryBatchItemsResponse RetryBatchItems(global::DeviceOperations.V1.RetryBatchItemsRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_RetryBatchItems, null, options, request);
+      }
+      /// <summary>
+      /// Run items again that failed or were cancelled: those named, or all. Those of a batch that
+      /// has ended run in a new session: its session_id changes and its events begin at 1 again.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: an item did
+      /// neither), INVALID_ARGUMENT (TOO_MANY_ELEMENTS).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.RetryBatchItemsResponse> RetryBatchItemsAsync(global::DeviceOperations.V1.RetryBatchItemsRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return RetryBatchItemsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Run items again that failed or were cancelled: those named, or all. Those of a batch that
+      /// has ended run in a new session: its session_id changes and its events begin at 1 again.
+      /// Errors: NOT_FOUND (BATCH_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: an item did
+      /// neither), INVALID_ARGUMENT (TOO_MANY_ELEMENTS).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.RetryBatchItemsResponse> RetryBatchItemsAsync(global::DeviceOperations.V1.RetryBatchItemsRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_RetryBatchItems, null, options, request);
       }
       /// <summary>
       /// Forget a final batch and its items. Their artifacts stay.

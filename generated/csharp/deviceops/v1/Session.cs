@@ -25,188 +25,108 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "ChpkZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90bxIMZGV2aWNlb3BzLnYxGhlk",
-            "ZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvGhlnb29nbGUvcHJvdG9idWYvYW55",
-            "LnByb3RvGh5nb29nbGUvcHJvdG9idWYvZHVyYXRpb24ucHJvdG8aH2dvb2ds",
-            "ZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8iqgIKDlNlc3Npb25PcHRpb25z",
-            "EhIKCnJlcXVlc3RfaWQYASABKAkSKAoIcHJpb3JpdHkYAiABKA4yFi5kZXZp",
-            "Y2VvcHMudjEuUHJpb3JpdHkSKgoHdGltZW91dBgDIAEoCzIZLmdvb2dsZS5w",
-            "cm90b2J1Zi5EdXJhdGlvbhIxCg1vbl9kaXNjb25uZWN0GAQgASgOMhouZGV2",
-            "aWNlb3BzLnYxLk9uRGlzY29ubmVjdBIMCgR0YWdzGAUgAygJEjwKCG1ldGFk",
-            "YXRhGAYgAygLMiouZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zLk1ldGFk",
-            "YXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFs",
-            "dWUYAiABKAk6AjgBIoUFCgdTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkS",
-            "JwoEa2luZBgCIAEoDjIZLmRldmljZW9wcy52MS5TZXNzaW9uS2luZBIpCgVz",
-            "dGF0ZRgDIAEoDjIaLmRldmljZW9wcy52MS5TZXNzaW9uU3RhdGUSIgoFcGhh",
-            "c2UYBCABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2USEQoJZGV2aWNlX2lkGAUg",
-            "ASgJEhAKCG1vZGVsX2lkGAYgASgJEhYKDnF1ZXVlX3Bvc2l0aW9uGAcgASgN",
-            "EhAKCHByb2dyZXNzGAggASgBEhUKDWxhc3Rfc2VxdWVuY2UYCSABKAQSFgoO",
-            "Zmlyc3Rfc2VxdWVuY2UYCiABKAQSLwoLY3JlYXRlX3RpbWUYCyABKAsyGi5n",
-            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnN0YXJ0X3RpbWUYDCABKAsy",
-            "Gi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGA0gASgL",
-            "MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgO",
-            "IAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoHb3B0aW9ucxgP",
-            "IAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIZChFwYXJlbnRf",
-            "c2Vzc2lvbl9pZBgQIAEoCRImCgdmYWlsdXJlGBEgASgLMhUuZGV2aWNlb3Bz",
-            "LnYxLkZhaWx1cmUSKQoGaW1hZ2VzGBIgAygLMhkuZGV2aWNlb3BzLnYxLklt",
-            "YWdlUmVzdWx0EhMKC3JldHJ5X2NvdW50GBMgASgNIrkCCgdGYWlsdXJlEhMK",
-            "C3N0YXR1c19jb2RlGAEgASgNEikKBnJlYXNvbhgCIAEoDjIZLmRldmljZW9w",
-            "cy52MS5FcnJvclJlYXNvbhIPCgdtZXNzYWdlGAMgASgJEjUKCG1ldGFkYXRh",
-            "GAQgAygLMiMuZGV2aWNlb3BzLnYxLkZhaWx1cmUuTWV0YWRhdGFFbnRyeRIw",
-            "Cgp2aW9sYXRpb25zGAUgAygLMhwuZGV2aWNlb3BzLnYxLkZpZWxkVmlvbGF0",
-            "aW9uEi4KC3JldHJ5X2RlbGF5GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1",
-            "cmF0aW9uEhMKC2luY2lkZW50X2lkGAcgASgJGi8KDU1ldGFkYXRhRW50cnkS",
-            "CwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLQAQoLSW1hZ2VSZXN1",
-            "bHQSEwoLaW1hZ2VfaW5kZXgYASABKA0SDAoEc2VlZBgCIAEoBBITCgthcnRp",
-            "ZmFjdF9pZBgDIAEoCRIpCgZmb3JtYXQYBCABKA4yGS5kZXZpY2VvcHMudjEu",
-            "SW1hZ2VGb3JtYXQSDQoFd2lkdGgYBSABKA0SDgoGaGVpZ2h0GAYgASgNEhIK",
-            "CnNpemVfYnl0ZXMYByABKAQSKwoGc2FmZXR5GAggASgLMhsuZGV2aWNlb3Bz",
-            "LnYxLlNhZmV0eVZlcmRpY3QiqAEKDVNhZmV0eVZlcmRpY3QSKQoGc2NvcmVz",
-            "GAEgAygLMhkuZGV2aWNlb3BzLnYxLlNhZmV0eVNjb3JlEioKBmFjdGlvbhgC",
-            "IAEoDjIaLmRldmljZW9wcy52MS5TYWZldHlBY3Rpb24SEQoJcG9saWN5X2lk",
-            "GAMgASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgNEhUKDWNsYXNzaWZpZXJf",
-            "aWQYBSABKAkiUgoLU2FmZXR5U2NvcmUSEAoIY2F0ZWdvcnkYASABKAkSDQoF",
-            "c2NvcmUYAiABKAESEQoJdGhyZXNob2xkGAMgASgBEg8KB2ZsYWdnZWQYBCAB",
-            "KAgikAgKDFNlc3Npb25FdmVudBISCgpzZXNzaW9uX2lkGAEgASgJEhAKCHNl",
-            "cXVlbmNlGAIgASgEEi4KCmV2ZW50X3RpbWUYAyABKAsyGi5nb29nbGUucHJv",
-            "dG9idWYuVGltZXN0YW1wEg8KB2l0ZW1faWQYBCABKAkSMQoIYWNjZXB0ZWQY",
-            "CiABKAsyHS5kZXZpY2VvcHMudjEuU2Vzc2lvbkFjY2VwdGVkSAASLwoLcXVl",
-            "dWVfbW92ZWQYCyABKAsyGC5kZXZpY2VvcHMudjEuUXVldWVNb3ZlZEgAEjMK",
-            "DXBoYXNlX3N0YXJ0ZWQYDCABKAsyGi5kZXZpY2VvcHMudjEuUGhhc2VTdGFy",
-            "dGVkSAASOwoRdHJhbnNmZXJfcHJvZ3Jlc3MYDSABKAsyHi5kZXZpY2VvcHMu",
-            "djEuVHJhbnNmZXJQcm9ncmVzc0gAEjEKDHRleHRfZW5jb2RlZBgOIAEoCzIZ",
-            "LmRldmljZW9wcy52MS5UZXh0RW5jb2RlZEgAEjMKDXN0ZXBfZmluaXNoZWQY",
-            "DyABKAsyGi5kZXZpY2VvcHMudjEuU3RlcEZpbmlzaGVkSAASKAoHcHJldmll",
-            "dxgQIAEoCzIVLmRldmljZW9wcy52MS5QcmV2aWV3SAASMwoNaW1hZ2VfZGVj",
-            "b2RlZBgRIAEoCzIaLmRldmljZW9wcy52MS5JbWFnZURlY29kZWRIABIvCgtp",
-            "bWFnZV9jaHVuaxgSIAEoCzIYLmRldmljZW9wcy52MS5JbWFnZUNodW5rSAAS",
-            "NQoOaW1hZ2VfZmluaXNoZWQYEyABKAsyGy5kZXZpY2VvcHMudjEuSW1hZ2VG",
-            "aW5pc2hlZEgAEjMKDWl0ZW1fZmluaXNoZWQYFCABKAsyGi5kZXZpY2VvcHMu",
-            "djEuSXRlbUZpbmlzaGVkSAASLQoGcGF1c2VkGBUgASgLMhsuZGV2aWNlb3Bz",
-            "LnYxLlNlc3Npb25QYXVzZWRIABIvCgdyZXN1bWVkGBYgASgLMhwuZGV2aWNl",
-            "b3BzLnYxLlNlc3Npb25SZXN1bWVkSAASLwoHcmV0cmllZBgXIAEoCzIcLmRl",
-            "dmljZW9wcy52MS5TZXNzaW9uUmV0cmllZEgAEiwKCWhlYXJ0YmVhdBgYIAEo",
-            "CzIXLmRldmljZW9wcy52MS5IZWFydGJlYXRIABIzCgljb21wbGV0ZWQYHiAB",
-            "KAsyHi5kZXZpY2VvcHMudjEuU2Vzc2lvbkNvbXBsZXRlZEgAEi0KBmZhaWxl",
-            "ZBgfIAEoCzIbLmRldmljZW9wcy52MS5TZXNzaW9uRmFpbGVkSAASMwoJY2Fu",
-            "Y2VsbGVkGCAgASgLMh4uZGV2aWNlb3BzLnYxLlNlc3Npb25DYW5jZWxsZWRI",
-            "AEIHCgVldmVudCLxAQoPU2Vzc2lvbkFjY2VwdGVkEicKBGtpbmQYASABKA4y",
-            "GS5kZXZpY2VvcHMudjEuU2Vzc2lvbktpbmQSEQoJZGV2aWNlX2lkGAIgASgJ",
-            "EhYKDnF1ZXVlX3Bvc2l0aW9uGAMgASgNEiwKD2V4cGVjdGVkX3BoYXNlcxgE",
-            "IAMoDjITLmRldmljZW9wcy52MS5QaGFzZRINCgVzZWVkcxgFIAMoBBINCgVz",
-            "dGVwcxgGIAEoDRIsCghkZWFkbGluZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1",
-            "Zi5UaW1lc3RhbXASEAoIZXhpc3RpbmcYCCABKAgiJAoKUXVldWVNb3ZlZBIW",
-            "Cg5xdWV1ZV9wb3NpdGlvbhgBIAEoDSJcCgxQaGFzZVN0YXJ0ZWQSIgoFcGhh",
-            "c2UYASABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2USGAoLaW1hZ2VfaW5kZXgY",
-            "AiABKA1IAIgBAUIOCgxfaW1hZ2VfaW5kZXgiSQoQVHJhbnNmZXJQcm9ncmVz",
-            "cxIMCgRpdGVtGAEgASgJEhIKCmRvbmVfYnl0ZXMYAiABKAQSEwoLdG90YWxf",
-            "Ynl0ZXMYAyABKAQiHQoLVGV4dEVuY29kZWQSDgoGY2FjaGVkGAEgASgIIkAK",
-            "DFN0ZXBGaW5pc2hlZBITCgtpbWFnZV9pbmRleBgBIAEoDRIMCgRzdGVwGAIg",
-            "ASgNEg0KBXN0ZXBzGAMgASgNIlkKB1ByZXZpZXcSEwoLaW1hZ2VfaW5kZXgY",
-            "ASABKA0SDAoEc3RlcBgCIAEoDRINCgV3aWR0aBgDIAEoDRIOCgZoZWlnaHQY",
-            "BCABKA0SDAoEanBlZxgFIAEoDCIjCgxJbWFnZURlY29kZWQSEwoLaW1hZ2Vf",
-            "aW5kZXgYASABKA0iWgoKSW1hZ2VDaHVuaxITCgtpbWFnZV9pbmRleBgBIAEo",
-            "DRIUCgxvZmZzZXRfYnl0ZXMYAiABKAQSEwoLdG90YWxfYnl0ZXMYAyABKAQS",
-            "DAoEZGF0YRgEIAEoDCJqCg1JbWFnZUZpbmlzaGVkEigKBWltYWdlGAEgASgL",
-            "MhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0Ei8KDGRhdGFfbWlzc2luZxgC",
-            "IAEoDjIZLmRldmljZW9wcy52MS5FcnJvclJlYXNvbiLVAQoMSXRlbUZpbmlz",
-            "aGVkEg8KB2l0ZW1faWQYASABKAkSEgoKZG9uZV9jb3VudBgCIAEoDRITCgt0",
-            "b3RhbF9jb3VudBgDIAEoDRISCgpzZXNzaW9uX2lkGAQgASgJEiYKB2ZhaWx1",
-            "cmUYBSABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYBiAD",
-            "KAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSFgoJcnVuX2luZGV4GAcg",
-            "ASgNSACIAQFCDAoKX3J1bl9pbmRleCIPCg1TZXNzaW9uUGF1c2VkIhAKDlNl",
-            "c3Npb25SZXN1bWVkIksKDlNlc3Npb25SZXRyaWVkEiQKBWNhdXNlGAEgASgL",
-            "MhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSEwoLcmV0cnlfY291bnQYAiABKA0i",
-            "LwoJSGVhcnRiZWF0EiIKBXBoYXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBo",
-            "YXNlIokCChBTZXNzaW9uQ29tcGxldGVkEikKBmltYWdlcxgBIAMoCzIZLmRl",
-            "dmljZW9wcy52MS5JbWFnZVJlc3VsdBIvCgxkZWdyYWRhdGlvbnMYAiADKAsy",
-            "GS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24SLQoHdGltaW5ncxgDIAEoCzIc",
-            "LmRldmljZW9wcy52MS5TZXNzaW9uVGltaW5ncxIRCglkZXZpY2VfaWQYBCAB",
-            "KAkSMQoKZ2VuZXJhdGlvbhgFIAEoCzIdLmRldmljZW9wcy52MS5HZW5lcmF0",
-            "aW9uRmFjdHMSJAoGcmVwb3J0GAYgASgLMhQuZ29vZ2xlLnByb3RvYnVmLkFu",
-            "eSLHAgoPR2VuZXJhdGlvbkZhY3RzEhAKCG1vZGVsX2lkGAEgASgJEhQKDG1v",
-            "ZGVsX3NoYTI1NhgCIAEoCRIuCg51bmV0X2RhdGFfdHlwZRgDIAEoDjIWLmRl",
-            "dmljZW9wcy52MS5EYXRhVHlwZRItCg12YWVfZGF0YV90eXBlGAQgASgOMhYu",
-            "ZGV2aWNlb3BzLnYxLkRhdGFUeXBlEhUKDWNoYW5uZWxzX2xhc3QYBSABKAgS",
-            "DQoFc3RlcHMYBiABKA0STgoRc29mdHdhcmVfdmVyc2lvbnMYByADKAsyMy5k",
-            "ZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3YXJlVmVyc2lvbnNF",
-            "bnRyeRo3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0K",
-            "BXZhbHVlGAIgASgJOgI4ASKnAwoOU2Vzc2lvblRpbWluZ3MSKAoFcXVldWUY",
-            "ASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEbG9hZBgCIAEo",
-            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtlbmNvZGVfdGV4dBgD",
-            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIwCg1wcmVwYXJlX2lu",
-            "cHV0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2Rlbm9p",
-            "c2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGZGVjb2Rl",
-            "GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3Bvc3Rwcm9j",
-            "ZXNzGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDGVuY29k",
-            "ZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgV0",
-            "b3RhbBgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJiCg1TZXNz",
-            "aW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsyFS5kZXZpY2VvcHMudjEuRmFp",
-            "bHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1",
-            "bHQijAEKEFNlc3Npb25DYW5jZWxsZWQSKQoGcmVhc29uGAEgASgOMhkuZGV2",
-            "aWNlb3BzLnYxLkVycm9yUmVhc29uEiIKBXBoYXNlGAIgASgOMhMuZGV2aWNl",
-            "b3BzLnYxLlBoYXNlEikKBmltYWdlcxgDIAMoCzIZLmRldmljZW9wcy52MS5J",
-            "bWFnZVJlc3VsdCrRAgoLU2Vzc2lvbktpbmQSHAoYU0VTU0lPTl9LSU5EX1VO",
-            "U1BFQ0lGSUVEEAASGwoXU0VTU0lPTl9LSU5EX0dFTkVSQVRJT04QARIhCh1T",
-            "RVNTSU9OX0tJTkRfR0VORVJBVElPTl9CQVRDSBACEh8KG1NFU1NJT05fS0lO",
-            "RF9QT1NUUFJPQ0VTU0lORxADEhsKF1NFU1NJT05fS0lORF9NT0RFTF9MT0FE",
-            "EAQSGwoXU0VTU0lPTl9LSU5EX01PREVMX1RBU0sQBRIaChZTRVNTSU9OX0tJ",
-            "TkRfQkVOQ0hNQVJLEAYSHAoYU0VTU0lPTl9LSU5EX01FTU9SWV9UQVNLEAcS",
-            "HAoYU0VTU0lPTl9LSU5EX0RFVklDRV9UQVNLEAgSGQoVU0VTU0lPTl9LSU5E",
-            "X1dPUktGTE9XEAkSFgoSU0VTU0lPTl9LSU5EX0JBVENIEAoq7gEKDFNlc3Np",
-            "b25TdGF0ZRIdChlTRVNTSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUU0VT",
-            "U0lPTl9TVEFURV9RVUVVRUQQARIZChVTRVNTSU9OX1NUQVRFX1JVTk5JTkcQ",
-            "AhIYChRTRVNTSU9OX1NUQVRFX1BBVVNFRBADEhwKGFNFU1NJT05fU1RBVEVf",
-            "Q0FOQ0VMTElORxAEEhsKF1NFU1NJT05fU1RBVEVfQ09NUExFVEVEEAUSGAoU",
-            "U0VTU0lPTl9TVEFURV9GQUlMRUQQBhIbChdTRVNTSU9OX1NUQVRFX0NBTkNF",
-            "TExFRBAHKskDCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhAKDFBI",
-            "QVNFX1FVRVVFRBABEhcKE1BIQVNFX0xPQURJTkdfTU9ERUwQAhIXChNQSEFT",
-            "RV9FTkNPRElOR19URVhUEAMSGQoVUEhBU0VfUFJFUEFSSU5HX0lOUFVUEAQS",
-            "EwoPUEhBU0VfREVOT0lTSU5HEAUSEgoOUEhBU0VfUkVGSU5JTkcQBhISCg5Q",
-            "SEFTRV9ERUNPRElORxAHEhgKFFBIQVNFX1BPU1RQUk9DRVNTSU5HEAgSGQoV",
-            "UEhBU0VfQ0hFQ0tJTkdfU0FGRVRZEAkSGAoUUEhBU0VfRU5DT0RJTkdfSU1B",
-            "R0UQChIRCg1QSEFTRV9SRUFESU5HEAsSEwoPUEhBU0VfVkVSSUZZSU5HEAwS",
-            "EQoNUEhBU0VfV1JJVElORxANEhEKDVBIQVNFX0NPUFlJTkcQDhITCg9QSEFT",
-            "RV9SRUxFQVNJTkcQDxITCg9QSEFTRV9NRUFTVVJJTkcQEBISCg5QSEFTRV9E",
-            "UkFJTklORxAREhkKFVBIQVNFX1NUQVJUSU5HX1dPUktFUhASEhcKE1BIQVNF",
-            "X1JVTk5JTkdfU1RFUFMQEypeCghQcmlvcml0eRIYChRQUklPUklUWV9VTlNQ",
-            "RUNJRklFRBAAEhAKDFBSSU9SSVRZX0xPVxABEhMKD1BSSU9SSVRZX05PUk1B",
-            "TBACEhEKDVBSSU9SSVRZX0hJR0gQAyphCgxPbkRpc2Nvbm5lY3QSHQoZT05f",
-            "RElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9OX0RJU0NPTk5FQ1RfQ0FO",
-            "Q0VMEAESGAoUT05fRElTQ09OTkVDVF9ERVRBQ0gQAip3CgxTYWZldHlBY3Rp",
-            "b24SHQoZU0FGRVRZX0FDVElPTl9VTlNQRUNJRklFRBAAEhcKE1NBRkVUWV9B",
-            "Q1RJT05fQUxMT1cQARIWChJTQUZFVFlfQUNUSU9OX0JMVVIQAhIXChNTQUZF",
-            "VFlfQUNUSU9OX0JMT0NLEANCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnBy",
-            "b3RvMw=="));
+            "ZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvGh5kZXZpY2VvcHMvdjEvZGV2aWNl",
+            "X2luZm8ucHJvdG8aGWRldmljZW9wcy92MS9lcnJvcnMucHJvdG8aHGRldmlj",
+            "ZW9wcy92MS9maW5pc2hpbmcucHJvdG8aHmdvb2dsZS9wcm90b2J1Zi9kdXJh",
+            "dGlvbi5wcm90bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byKO",
+            "AwoOU2Vzc2lvbk9wdGlvbnMSEgoKcmVxdWVzdF9pZBgBIAEoCRIoCghwcmlv",
+            "cml0eRgCIAEoDjIWLmRldmljZW9wcy52MS5Qcmlvcml0eRIwCg1xdWV1ZV90",
+            "aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3J1",
+            "bl90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEK",
+            "DW9uX2Rpc2Nvbm5lY3QYBSABKA4yGi5kZXZpY2VvcHMudjEuT25EaXNjb25u",
+            "ZWN0EgwKBHRhZ3MYBiADKAkSPAoIbWV0YWRhdGEYByADKAsyKi5kZXZpY2Vv",
+            "cHMudjEuU2Vzc2lvbk9wdGlvbnMuTWV0YWRhdGFFbnRyeRIsCglyZXRlbnRp",
+            "b24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aLwoNTWV0YWRh",
+            "dGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIocBCg9Q",
+            "cmV2aWV3U2V0dGluZ3MSEwoLZXZlcnlfc3RlcHMYASABKAUSHAoPbWF4X2Vk",
+            "Z2VfcGl4ZWxzGAIgASgFSACIAQESLQoGZm9ybWF0GAMgASgOMh0uZGV2aWNl",
+            "b3BzLnYxLkltYWdlRmlsZUZvcm1hdEISChBfbWF4X2VkZ2VfcGl4ZWxzIsIB",
+            "Cg9EZWxpdmVyeU9wdGlvbnMSFwoPb21pdF9pbWFnZV9kYXRhGAEgASgIEi8K",
+            "CHByZXZpZXdzGAIgASgLMh0uZGV2aWNlb3BzLnYxLlByZXZpZXdTZXR0aW5n",
+            "cxIzCgtldmVudF9raW5kcxgDIAMoDjIeLmRldmljZW9wcy52MS5TZXNzaW9u",
+            "RXZlbnRLaW5kEjAKDXN0ZXBfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJv",
+            "dG9idWYuRHVyYXRpb24i+wYKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEo",
+            "CRInCgRraW5kGAIgASgOMhkuZGV2aWNlb3BzLnYxLlNlc3Npb25LaW5kEikK",
+            "BXN0YXRlGAMgASgOMhouZGV2aWNlb3BzLnYxLlNlc3Npb25TdGF0ZRIiCgVw",
+            "aGFzZRgEIAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIyCglwbGFjZW1lbnQY",
+            "BSABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2VtZW50RGVjaXNpb24SEAoIbW9k",
+            "ZWxfaWQYBiABKAkSFgoOcXVldWVfcG9zaXRpb24YByABKAUSOAoUZXN0aW1h",
+            "dGVkX3N0YXJ0X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0",
+            "YW1wEjYKEmVzdGltYXRlZF9lbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90",
+            "b2J1Zi5UaW1lc3RhbXASEAoIcHJvZ3Jlc3MYCiABKAESFQoNbGFzdF9zZXF1",
+            "ZW5jZRgLIAEoAxIWCg5maXJzdF9zZXF1ZW5jZRgMIAEoAxIvCgtjcmVhdGVf",
+            "dGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3Rh",
+            "cnRfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoI",
+            "ZW5kX3RpbWUYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8K",
+            "C2V4cGlyZV90aW1lGBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFt",
+            "cBItCgdvcHRpb25zGBEgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRp",
+            "b25zEhkKEXBhcmVudF9zZXNzaW9uX2lkGBIgASgJEiYKB2ZhaWx1cmUYEyAB",
+            "KAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYFCADKAsyGS5k",
+            "ZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfY291bnQYFSABKAUS",
+            "EwoLcmV0cnlfY291bnQYFiABKAUSDQoFb3duZXIYFyABKAkSDgoGbWV0aG9k",
+            "GBggASgJEi0KC3BlYWtfbWVtb3J5GBkgASgLMhguZGV2aWNlb3BzLnYxLkJ5",
+            "dGVGaWd1cmUioQIKC0ltYWdlUmVzdWx0EhMKC2ltYWdlX2luZGV4GAEgASgF",
+            "Eg8KB2l0ZW1faWQYAiABKAkSEQoEc2VlZBgDIAEoA0gAiAEBEhMKC2FydGlm",
+            "YWN0X2lkGAQgASgJEi0KBmZvcm1hdBgFIAEoDjIdLmRldmljZW9wcy52MS5J",
+            "bWFnZUZpbGVGb3JtYXQSDQoFd2lkdGgYBiABKAUSDgoGaGVpZ2h0GAcgASgF",
+            "EhIKCnNpemVfYnl0ZXMYCCABKAMSKwoGc2FmZXR5GAkgASgLMhsuZGV2aWNl",
+            "b3BzLnYxLlNhZmV0eVZlcmRpY3QSLAoKcHJvdmVuYW5jZRgKIAEoCzIYLmRl",
+            "dmljZW9wcy52MS5Qcm92ZW5hbmNlQgcKBV9zZWVkImcKDVJldHJ5U2V0dGlu",
+            "Z3MSGQoMbWF4X2F0dGVtcHRzGAEgASgFSACIAQESKgoHYmFja29mZhgCIAEo",
+            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPCg1fbWF4X2F0dGVtcHRz",
+            "KuwDCgtTZXNzaW9uS2luZBIcChhTRVNTSU9OX0tJTkRfVU5TUEVDSUZJRUQQ",
+            "ABIbChdTRVNTSU9OX0tJTkRfR0VORVJBVElPThABEiEKHVNFU1NJT05fS0lO",
+            "RF9HRU5FUkFUSU9OX0JBVENIEAISHwobU0VTU0lPTl9LSU5EX1BPU1RQUk9D",
+            "RVNTSU5HEAMSGwoXU0VTU0lPTl9LSU5EX01PREVMX0xPQUQQBBIdChlTRVNT",
+            "SU9OX0tJTkRfTU9ERUxfVU5MT0FEEAUSHAoYU0VTU0lPTl9LSU5EX01PREVM",
+            "X0NBQ0hFEAYSGwoXU0VTU0lPTl9LSU5EX01PREVMX1RBU0sQBxIdChlTRVNT",
+            "SU9OX0tJTkRfTU9ERUxfSU1QT1JUEAgSGgoWU0VTU0lPTl9LSU5EX0JFTkNI",
+            "TUFSSxAJEhwKGFNFU1NJT05fS0lORF9NRU1PUllfVEFTSxAKEhwKGFNFU1NJ",
+            "T05fS0lORF9ERVZJQ0VfVEFTSxALEhkKFVNFU1NJT05fS0lORF9XT1JLRkxP",
+            "VxAMEhYKElNFU1NJT05fS0lORF9CQVRDSBANEh0KGVNFU1NJT05fS0lORF9T",
+            "QUZFVFlfQ0hFQ0sQDhIeChpTRVNTSU9OX0tJTkRfQ09OVFJPTF9JTUFHRRAP",
+            "KokCCgxTZXNzaW9uU3RhdGUSHQoZU0VTU0lPTl9TVEFURV9VTlNQRUNJRklF",
+            "RBAAEhgKFFNFU1NJT05fU1RBVEVfUVVFVUVEEAESGQoVU0VTU0lPTl9TVEFU",
+            "RV9SVU5OSU5HEAISGQoVU0VTU0lPTl9TVEFURV9QQVVTSU5HEAMSGAoUU0VT",
+            "U0lPTl9TVEFURV9QQVVTRUQQBBIcChhTRVNTSU9OX1NUQVRFX0NBTkNFTExJ",
+            "TkcQBRIbChdTRVNTSU9OX1NUQVRFX0NPTVBMRVRFRBAGEhgKFFNFU1NJT05f",
+            "U1RBVEVfRkFJTEVEEAcSGwoXU0VTU0lPTl9TVEFURV9DQU5DRUxMRUQQCCrg",
+            "AwoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABIQCgxQSEFTRV9RVUVV",
+            "RUQQARIXChNQSEFTRV9MT0FESU5HX01PREVMEAISFwoTUEhBU0VfRU5DT0RJ",
+            "TkdfVEVYVBADEhkKFVBIQVNFX1BSRVBBUklOR19JTlBVVBAEEhMKD1BIQVNF",
+            "X0RFTk9JU0lORxAFEhIKDlBIQVNFX1JFRklOSU5HEAYSFQoRUEhBU0VfU0VD",
+            "T05EX1BBU1MQBxISCg5QSEFTRV9ERUNPRElORxAIEhgKFFBIQVNFX1BPU1RQ",
+            "Uk9DRVNTSU5HEAkSGQoVUEhBU0VfQ0hFQ0tJTkdfU0FGRVRZEAoSGAoUUEhB",
+            "U0VfRU5DT0RJTkdfSU1BR0UQCxIRCg1QSEFTRV9SRUFESU5HEAwSEwoPUEhB",
+            "U0VfVkVSSUZZSU5HEA0SEQoNUEhBU0VfV1JJVElORxAOEhEKDVBIQVNFX0NP",
+            "UFlJTkcQDxITCg9QSEFTRV9SRUxFQVNJTkcQEBITCg9QSEFTRV9NRUFTVVJJ",
+            "TkcQERISCg5QSEFTRV9EUkFJTklORxASEhkKFVBIQVNFX1NUQVJUSU5HX1dP",
+            "UktFUhATEhcKE1BIQVNFX1JVTk5JTkdfU1RFUFMQFCpeCghQcmlvcml0eRIY",
+            "ChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhAKDFBSSU9SSVRZX0xPVxABEhMK",
+            "D1BSSU9SSVRZX05PUk1BTBACEhEKDVBSSU9SSVRZX0hJR0gQAyphCgxPbkRp",
+            "c2Nvbm5lY3QSHQoZT05fRElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9O",
+            "X0RJU0NPTk5FQ1RfQ0FOQ0VMEAESGAoUT05fRElTQ09OTkVDVF9ERVRBQ0gQ",
+            "AiqOAwoQU2Vzc2lvbkV2ZW50S2luZBIiCh5TRVNTSU9OX0VWRU5UX0tJTkRf",
+            "VU5TUEVDSUZJRUQQABIiCh5TRVNTSU9OX0VWRU5UX0tJTkRfUVVFVUVfTU9W",
+            "RUQQARIkCiBTRVNTSU9OX0VWRU5UX0tJTkRfUEhBU0VfU1RBUlRFRBACEigK",
+            "JFNFU1NJT05fRVZFTlRfS0lORF9UUkFOU0ZFUl9QUk9HUkVTUxADEiMKH1NF",
+            "U1NJT05fRVZFTlRfS0lORF9URVhUX0VOQ09ERUQQBBIkCiBTRVNTSU9OX0VW",
+            "RU5UX0tJTkRfU1RFUF9GSU5JU0hFRBAFEiQKIFNFU1NJT05fRVZFTlRfS0lO",
+            "RF9JTUFHRV9ERUNPREVEEAYSJQohU0VTU0lPTl9FVkVOVF9LSU5EX0lNQUdF",
+            "X0ZJTklTSEVEEAcSJAogU0VTU0lPTl9FVkVOVF9LSU5EX0lURU1fRklOSVNI",
+            "RUQQCBIkCiBTRVNTSU9OX0VWRU5UX0tJTkRfU1RBVEVfQ0hBTkdFRBAJKloK",
+            "C1Nlc3Npb25WaWV3EhwKGFNFU1NJT05fVklFV19VTlNQRUNJRklFRBAAEhYK",
+            "ElNFU1NJT05fVklFV19CQVNJQxABEhUKEVNFU1NJT05fVklFV19GVUxMEAJC",
+            "FqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.AnyReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SessionKind), typeof(global::DeviceOperations.V1.SessionState), typeof(global::DeviceOperations.V1.Phase), typeof(global::DeviceOperations.V1.Priority), typeof(global::DeviceOperations.V1.OnDisconnect), typeof(global::DeviceOperations.V1.SafetyAction), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionOptions), global::DeviceOperations.V1.SessionOptions.Parser, new[]{ "RequestId", "Priority", "Timeout", "OnDisconnect", "Tags", "Metadata" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Session), global::DeviceOperations.V1.Session.Parser, new[]{ "SessionId", "Kind", "State", "Phase", "DeviceId", "ModelId", "QueuePosition", "Progress", "LastSequence", "FirstSequence", "CreateTime", "StartTime", "EndTime", "ExpireTime", "Options", "ParentSessionId", "Failure", "Images", "RetryCount" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Failure), global::DeviceOperations.V1.Failure.Parser, new[]{ "StatusCode", "Reason", "Message", "Metadata", "Violations", "RetryDelay", "IncidentId" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageResult), global::DeviceOperations.V1.ImageResult.Parser, new[]{ "ImageIndex", "Seed", "ArtifactId", "Format", "Width", "Height", "SizeBytes", "Safety" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyVerdict), global::DeviceOperations.V1.SafetyVerdict.Parser, new[]{ "Scores", "Action", "PolicyId", "PolicyVersion", "ClassifierId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyScore), global::DeviceOperations.V1.SafetyScore.Parser, new[]{ "Category", "Score", "Threshold", "Flagged" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionEvent), global::DeviceOperations.V1.SessionEvent.Parser, new[]{ "SessionId", "Sequence", "EventTime", "ItemId", "Accepted", "QueueMoved", "PhaseStarted", "TransferProgress", "TextEncoded", "StepFinished", "Preview", "ImageDecoded", "ImageChunk", "ImageFinished", "ItemFinished", "Paused", "Resumed", "Retried", "Heartbeat", "Completed", "Failed", "Cancelled" }, new[]{ "Event" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionAccepted), global::DeviceOperations.V1.SessionAccepted.Parser, new[]{ "Kind", "DeviceId", "QueuePosition", "ExpectedPhases", "Seeds", "Steps", "Deadline", "Existing" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.QueueMoved), global::DeviceOperations.V1.QueueMoved.Parser, new[]{ "QueuePosition" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseStarted), global::DeviceOperations.V1.PhaseStarted.Parser, new[]{ "Phase", "ImageIndex" }, new[]{ "ImageIndex" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TransferProgress), global::DeviceOperations.V1.TransferProgress.Parser, new[]{ "Item", "DoneBytes", "TotalBytes" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TextEncoded), global::DeviceOperations.V1.TextEncoded.Parser, new[]{ "Cached" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StepFinished), global::DeviceOperations.V1.StepFinished.Parser, new[]{ "ImageIndex", "Step", "Steps" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Preview), global::DeviceOperations.V1.Preview.Parser, new[]{ "ImageIndex", "Step", "Width", "Height", "Jpeg" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageDecoded), global::DeviceOperations.V1.ImageDecoded.Parser, new[]{ "ImageIndex" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageChunk), global::DeviceOperations.V1.ImageChunk.Parser, new[]{ "ImageIndex", "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageFinished), global::DeviceOperations.V1.ImageFinished.Parser, new[]{ "Image", "DataMissing" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ItemFinished), global::DeviceOperations.V1.ItemFinished.Parser, new[]{ "ItemId", "DoneCount", "TotalCount", "SessionId", "Failure", "Images", "RunIndex" }, new[]{ "RunIndex" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionPaused), global::DeviceOperations.V1.SessionPaused.Parser, null, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, null, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionRetried), global::DeviceOperations.V1.SessionRetried.Parser, new[]{ "Cause", "RetryCount" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Heartbeat), global::DeviceOperations.V1.Heartbeat.Parser, new[]{ "Phase" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "Degradations", "Timings", "DeviceId", "Generation", "Report" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "ModelId", "ModelSha256", "UnetDataType", "VaeDataType", "ChannelsLast", "Steps", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionTimings), global::DeviceOperations.V1.SessionTimings.Parser, new[]{ "Queue", "Load", "EncodeText", "PrepareInput", "Denoise", "Decode", "Postprocess", "EncodeImage", "Total" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFailed), global::DeviceOperations.V1.SessionFailed.Parser, new[]{ "Failure", "Images" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCancelled), global::DeviceOperations.V1.SessionCancelled.Parser, new[]{ "Reason", "Phase", "Images" }, null, null, null, null)
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SessionKind), typeof(global::DeviceOperations.V1.SessionState), typeof(global::DeviceOperations.V1.Phase), typeof(global::DeviceOperations.V1.Priority), typeof(global::DeviceOperations.V1.OnDisconnect), typeof(global::DeviceOperations.V1.SessionEventKind), typeof(global::DeviceOperations.V1.SessionView), }, null, new pbr::GeneratedClrTypeInfo[] {
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionOptions), global::DeviceOperations.V1.SessionOptions.Parser, new[]{ "RequestId", "Priority", "QueueTimeout", "RunTimeout", "OnDisconnect", "Tags", "Metadata", "Retention" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewSettings), global::DeviceOperations.V1.PreviewSettings.Parser, new[]{ "EverySteps", "MaxEdgePixels", "Format" }, new[]{ "MaxEdgePixels" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeliveryOptions), global::DeviceOperations.V1.DeliveryOptions.Parser, new[]{ "OmitImageData", "Previews", "EventKinds", "StepInterval" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Session), global::DeviceOperations.V1.Session.Parser, new[]{ "SessionId", "Kind", "State", "Phase", "Placement", "ModelId", "QueuePosition", "EstimatedStartTime", "EstimatedEndTime", "Progress", "LastSequence", "FirstSequence", "CreateTime", "StartTime", "EndTime", "ExpireTime", "Options", "ParentSessionId", "Failure", "Images", "ImageCount", "RetryCount", "Owner", "Method", "PeakMemory" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageResult), global::DeviceOperations.V1.ImageResult.Parser, new[]{ "ImageIndex", "ItemId", "Seed", "ArtifactId", "Format", "Width", "Height", "SizeBytes", "Safety", "Provenance" }, new[]{ "Seed" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RetrySettings), global::DeviceOperations.V1.RetrySettings.Parser, new[]{ "MaxAttempts", "Backoff" }, new[]{ "MaxAttempts" }, null, null, null)
           }));
     }
     #endregion
@@ -230,37 +150,57 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SESSION_KIND_GENERATION_BATCH")] GenerationBatch = 2,
     /// <summary>
-    /// PostprocessingService.Process, ProcessBatch and CheckSafety.
+    /// PostprocessingService.ProcessImage and ProcessImages.
     /// </summary>
     [pbr::OriginalName("SESSION_KIND_POSTPROCESSING")] Postprocessing = 3,
     /// <summary>
-    /// ModelService.LoadModel, CacheModel, UnloadModel.
+    /// ModelService.LoadModel.
     /// </summary>
     [pbr::OriginalName("SESSION_KIND_MODEL_LOAD")] ModelLoad = 4,
     /// <summary>
+    /// ModelService.UnloadModel.
+    /// </summary>
+    [pbr::OriginalName("SESSION_KIND_MODEL_UNLOAD")] ModelUnload = 5,
+    /// <summary>
+    /// ModelService.CacheModel.
+    /// </summary>
+    [pbr::OriginalName("SESSION_KIND_MODEL_CACHE")] ModelCache = 6,
+    /// <summary>
     /// ModelService.ValidateModel, ConvertModel, OptimizeModel, RefreshModels.
     /// </summary>
-    [pbr::OriginalName("SESSION_KIND_MODEL_TASK")] ModelTask = 5,
+    [pbr::OriginalName("SESSION_KIND_MODEL_TASK")] ModelTask = 7,
+    /// <summary>
+    /// ModelService.ImportModel: from its last byte to its place in the catalogue.
+    /// </summary>
+    [pbr::OriginalName("SESSION_KIND_MODEL_IMPORT")] ModelImport = 8,
     /// <summary>
     /// ModelService.BenchmarkModel, PostprocessingService.BenchmarkPostprocessor.
     /// </summary>
-    [pbr::OriginalName("SESSION_KIND_BENCHMARK")] Benchmark = 6,
+    [pbr::OriginalName("SESSION_KIND_BENCHMARK")] Benchmark = 9,
     /// <summary>
-    /// MemoryService.Copy, Transfer, Defragment, OptimizeModelMemory.
+    /// MemoryService.CopyAllocation, TransferAllocation, Defragment, EvictModels.
     /// </summary>
-    [pbr::OriginalName("SESSION_KIND_MEMORY_TASK")] MemoryTask = 7,
+    [pbr::OriginalName("SESSION_KIND_MEMORY_TASK")] MemoryTask = 10,
     /// <summary>
     /// DeviceService.OptimizeDevice, RestartWorker.
     /// </summary>
-    [pbr::OriginalName("SESSION_KIND_DEVICE_TASK")] DeviceTask = 8,
+    [pbr::OriginalName("SESSION_KIND_DEVICE_TASK")] DeviceTask = 11,
     /// <summary>
     /// ProcessingService.RunWorkflow.
     /// </summary>
-    [pbr::OriginalName("SESSION_KIND_WORKFLOW")] Workflow = 9,
+    [pbr::OriginalName("SESSION_KIND_WORKFLOW")] Workflow = 12,
     /// <summary>
     /// ProcessingService.CreateBatch.
     /// </summary>
-    [pbr::OriginalName("SESSION_KIND_BATCH")] Batch = 10,
+    [pbr::OriginalName("SESSION_KIND_BATCH")] Batch = 13,
+    /// <summary>
+    /// PostprocessingService.CheckSafety and TestPolicy.
+    /// </summary>
+    [pbr::OriginalName("SESSION_KIND_SAFETY_CHECK")] SafetyCheck = 14,
+    /// <summary>
+    /// InferenceService.PreviewControlImage.
+    /// </summary>
+    [pbr::OriginalName("SESSION_KIND_CONTROL_IMAGE")] ControlImage = 15,
   }
 
   /// <summary>
@@ -280,25 +220,29 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SESSION_STATE_RUNNING")] Running = 2,
     /// <summary>
-    /// Stopped between two steps, to be resumed.
+    /// Asked to pause; the current step ends first.
     /// </summary>
-    [pbr::OriginalName("SESSION_STATE_PAUSED")] Paused = 3,
+    [pbr::OriginalName("SESSION_STATE_PAUSING")] Pausing = 3,
+    /// <summary>
+    /// Stopped between two steps, to be resumed; it holds no device meanwhile.
+    /// </summary>
+    [pbr::OriginalName("SESSION_STATE_PAUSED")] Paused = 4,
     /// <summary>
     /// Asked to stop; the current step ends first.
     /// </summary>
-    [pbr::OriginalName("SESSION_STATE_CANCELLING")] Cancelling = 4,
+    [pbr::OriginalName("SESSION_STATE_CANCELLING")] Cancelling = 5,
     /// <summary>
     /// Done, with its result.
     /// </summary>
-    [pbr::OriginalName("SESSION_STATE_COMPLETED")] Completed = 5,
+    [pbr::OriginalName("SESSION_STATE_COMPLETED")] Completed = 6,
     /// <summary>
     /// Ended by an error.
     /// </summary>
-    [pbr::OriginalName("SESSION_STATE_FAILED")] Failed = 6,
+    [pbr::OriginalName("SESSION_STATE_FAILED")] Failed = 7,
     /// <summary>
     /// Stopped on request.
     /// </summary>
-    [pbr::OriginalName("SESSION_STATE_CANCELLED")] Cancelled = 7,
+    [pbr::OriginalName("SESSION_STATE_CANCELLED")] Cancelled = 8,
   }
 
   /// <summary>
@@ -334,62 +278,66 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("PHASE_REFINING")] Refining = 6,
     /// <summary>
+    /// The steps of the second pass.
+    /// </summary>
+    [pbr::OriginalName("PHASE_SECOND_PASS")] SecondPass = 7,
+    /// <summary>
     /// Latents to pixels.
     /// </summary>
-    [pbr::OriginalName("PHASE_DECODING")] Decoding = 7,
+    [pbr::OriginalName("PHASE_DECODING")] Decoding = 8,
     /// <summary>
     /// Upscaling, restoring and the like.
     /// </summary>
-    [pbr::OriginalName("PHASE_POSTPROCESSING")] Postprocessing = 8,
+    [pbr::OriginalName("PHASE_POSTPROCESSING")] Postprocessing = 9,
     /// <summary>
     /// Safety classification.
     /// </summary>
-    [pbr::OriginalName("PHASE_CHECKING_SAFETY")] CheckingSafety = 9,
+    [pbr::OriginalName("PHASE_CHECKING_SAFETY")] CheckingSafety = 10,
     /// <summary>
     /// Pixels to a file.
     /// </summary>
-    [pbr::OriginalName("PHASE_ENCODING_IMAGE")] EncodingImage = 10,
+    [pbr::OriginalName("PHASE_ENCODING_IMAGE")] EncodingImage = 11,
     /// <summary>
     /// Reading a file from disk.
     /// </summary>
-    [pbr::OriginalName("PHASE_READING")] Reading = 11,
+    [pbr::OriginalName("PHASE_READING")] Reading = 12,
     /// <summary>
     /// Checking structure, hashes or values.
     /// </summary>
-    [pbr::OriginalName("PHASE_VERIFYING")] Verifying = 12,
+    [pbr::OriginalName("PHASE_VERIFYING")] Verifying = 13,
     /// <summary>
     /// Writing or rewriting a file.
     /// </summary>
-    [pbr::OriginalName("PHASE_WRITING")] Writing = 13,
+    [pbr::OriginalName("PHASE_WRITING")] Writing = 14,
     /// <summary>
     /// Moving bytes between places.
     /// </summary>
-    [pbr::OriginalName("PHASE_COPYING")] Copying = 14,
+    [pbr::OriginalName("PHASE_COPYING")] Copying = 15,
     /// <summary>
     /// Freeing memory.
     /// </summary>
-    [pbr::OriginalName("PHASE_RELEASING")] Releasing = 15,
+    [pbr::OriginalName("PHASE_RELEASING")] Releasing = 16,
     /// <summary>
     /// Warm-up and measured runs.
     /// </summary>
-    [pbr::OriginalName("PHASE_MEASURING")] Measuring = 16,
+    [pbr::OriginalName("PHASE_MEASURING")] Measuring = 17,
     /// <summary>
     /// Waiting for running work to end.
     /// </summary>
-    [pbr::OriginalName("PHASE_DRAINING")] Draining = 17,
+    [pbr::OriginalName("PHASE_DRAINING")] Draining = 18,
     /// <summary>
     /// Starting a worker process.
     /// </summary>
-    [pbr::OriginalName("PHASE_STARTING_WORKER")] StartingWorker = 18,
+    [pbr::OriginalName("PHASE_STARTING_WORKER")] StartingWorker = 19,
     /// <summary>
     /// Steps of a workflow or items of a batch.
     /// </summary>
-    [pbr::OriginalName("PHASE_RUNNING_STEPS")] RunningSteps = 19,
+    [pbr::OriginalName("PHASE_RUNNING_STEPS")] RunningSteps = 20,
   }
 
   /// <summary>
-  /// Order in a device's queue; within one priority, first come first served with fair
-  /// turns between clients.
+  /// Order in a device's queue; within one priority, first come first served with fair turns
+  /// between clients. Work that waits long enough is taken before higher priorities' newer work.
   /// </summary>
   public enum Priority {
     /// <summary>
@@ -430,32 +378,75 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What is done with a flagged picture.
+  /// Kinds of events, as the fields of SessionEvent.
   /// </summary>
-  public enum SafetyAction {
+  public enum SessionEventKind {
     /// <summary>
-    /// ALLOW.
+    /// Never accepted.
     /// </summary>
-    [pbr::OriginalName("SAFETY_ACTION_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("SESSION_EVENT_KIND_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Nothing: the verdict is reported.
+    /// queue_moved.
     /// </summary>
-    [pbr::OriginalName("SAFETY_ACTION_ALLOW")] Allow = 1,
+    [pbr::OriginalName("SESSION_EVENT_KIND_QUEUE_MOVED")] QueueMoved = 1,
     /// <summary>
-    /// The picture is blurred beyond recognition.
+    /// phase_started.
     /// </summary>
-    [pbr::OriginalName("SAFETY_ACTION_BLUR")] Blur = 2,
+    [pbr::OriginalName("SESSION_EVENT_KIND_PHASE_STARTED")] PhaseStarted = 2,
     /// <summary>
-    /// The picture is withheld; its result has no artifact.
+    /// transfer_progress.
     /// </summary>
-    [pbr::OriginalName("SAFETY_ACTION_BLOCK")] Block = 3,
+    [pbr::OriginalName("SESSION_EVENT_KIND_TRANSFER_PROGRESS")] TransferProgress = 3,
+    /// <summary>
+    /// text_encoded.
+    /// </summary>
+    [pbr::OriginalName("SESSION_EVENT_KIND_TEXT_ENCODED")] TextEncoded = 4,
+    /// <summary>
+    /// step_finished.
+    /// </summary>
+    [pbr::OriginalName("SESSION_EVENT_KIND_STEP_FINISHED")] StepFinished = 5,
+    /// <summary>
+    /// image_decoded.
+    /// </summary>
+    [pbr::OriginalName("SESSION_EVENT_KIND_IMAGE_DECODED")] ImageDecoded = 6,
+    /// <summary>
+    /// image_finished.
+    /// </summary>
+    [pbr::OriginalName("SESSION_EVENT_KIND_IMAGE_FINISHED")] ImageFinished = 7,
+    /// <summary>
+    /// item_finished.
+    /// </summary>
+    [pbr::OriginalName("SESSION_EVENT_KIND_ITEM_FINISHED")] ItemFinished = 8,
+    /// <summary>
+    /// paused, resumed and retried.
+    /// </summary>
+    [pbr::OriginalName("SESSION_EVENT_KIND_STATE_CHANGED")] StateChanged = 9,
+  }
+
+  /// <summary>
+  /// How much of a session is shown.
+  /// </summary>
+  public enum SessionView {
+    /// <summary>
+    /// BASIC.
+    /// </summary>
+    [pbr::OriginalName("SESSION_VIEW_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// Without pictures, without options.metadata.
+    /// </summary>
+    [pbr::OriginalName("SESSION_VIEW_BASIC")] Basic = 1,
+    /// <summary>
+    /// Everything. Pictures of batches and workflows are in GetBatch and the steps' sessions.
+    /// </summary>
+    [pbr::OriginalName("SESSION_VIEW_FULL")] Full = 2,
   }
 
   #endregion
 
   #region Messages
   /// <summary>
-  /// What every RPC that starts a session accepts.
+  /// What every RPC that starts a session accepts. Two requests are the same when they are equal
+  /// but for this message and DeliveryOptions.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class SessionOptions : pb::IMessage<SessionOptions>
@@ -494,10 +485,12 @@ namespace DeviceOperations.V1 {
     public SessionOptions(SessionOptions other) : this() {
       requestId_ = other.requestId_;
       priority_ = other.priority_;
-      timeout_ = other.timeout_ != null ? other.timeout_.Clone() : null;
+      queueTimeout_ = other.queueTimeout_ != null ? other.queueTimeout_.Clone() : null;
+      runTimeout_ = other.runTimeout_ != null ? other.runTimeout_.Clone() : null;
       onDisconnect_ = other.onDisconnect_;
       tags_ = other.tags_.Clone();
       metadata_ = other.metadata_.Clone();
+      retention_ = other.retention_ != null ? other.retention_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -512,11 +505,11 @@ namespace DeviceOperations.V1 {
     private string requestId_ = "";
     /// <summary>
     /// Idempotency key, a UUID of the client's choice, not the nil UUID. The same id with the
-    /// same request
-    /// gives the same session, from its first event and with its pictures, however often it is
-    /// sent; with another
-    /// request it is ALREADY_EXISTS (REQUEST_ID_REUSED). Empty: every call is a new session.
-    /// Without it a retry after a lost connection may run the work twice.
+    /// same request gives the same session, from its first event and with its pictures, however
+    /// often it is sent; with another request it is ALREADY_EXISTS (REQUEST_ID_REUSED). It is
+    /// remembered as long as the session, until Session.expire_time; sent later, it is new work. It
+    /// belongs to the client: others may use the same. Empty: every call is a new session, and
+    /// a retry after a lost connection may run the work twice.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -542,25 +535,41 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "timeout" field.</summary>
-    public const int TimeoutFieldNumber = 3;
-    private global::Google.Protobuf.WellKnownTypes.Duration timeout_;
+    /// <summary>Field number for the "queue_timeout" field.</summary>
+    public const int QueueTimeoutFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Duration queueTimeout_;
     /// <summary>
-    /// Longest life of the session, queue included; then it fails with DEADLINE_EXCEEDED.
-    /// Independent of the call's own deadline, which ends only the stream of a detached
-    /// session. Range: 0.001 to 86400 seconds. Default: 300 seconds.
+    /// Longest wait for a device; then it fails with DEADLINE_EXCEEDED and never starts. Absent
+    /// means for ever. Range: 0.001 to 604800 seconds.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Timeout {
-      get { return timeout_; }
+    public global::Google.Protobuf.WellKnownTypes.Duration QueueTimeout {
+      get { return queueTimeout_; }
       set {
-        timeout_ = value;
+        queueTimeout_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "run_timeout" field.</summary>
+    public const int RunTimeoutFieldNumber = 4;
+    private global::Google.Protobuf.WellKnownTypes.Duration runTimeout_;
+    /// <summary>
+    /// Longest run of one attempt, pauses not counted; then it fails with DEADLINE_EXCEEDED.
+    /// Independent of the call's own deadline, which ends only the stream of a detached
+    /// session. Range: 0.001 to 604800 seconds. Default: 86400 seconds.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration RunTimeout {
+      get { return runTimeout_; }
+      set {
+        runTimeout_ = value;
       }
     }
 
     /// <summary>Field number for the "on_disconnect" field.</summary>
-    public const int OnDisconnectFieldNumber = 4;
+    public const int OnDisconnectFieldNumber = 5;
     private global::DeviceOperations.V1.OnDisconnect onDisconnect_ = global::DeviceOperations.V1.OnDisconnect.Unspecified;
     /// <summary>
     /// What happens when this stream is dropped and no other runs the session. Default: CANCEL.
@@ -575,9 +584,9 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "tags" field.</summary>
-    public const int TagsFieldNumber = 5;
+    public const int TagsFieldNumber = 6;
     private static readonly pb::FieldCodec<string> _repeated_tags_codec
-        = pb::FieldCodec.ForString(42);
+        = pb::FieldCodec.ForString(50);
     private readonly pbc::RepeatedField<string> tags_ = new pbc::RepeatedField<string>();
     /// <summary>
     /// For finding sessions again. At most 32 elements. At most 64 characters each.
@@ -589,9 +598,9 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "metadata" field.</summary>
-    public const int MetadataFieldNumber = 6;
+    public const int MetadataFieldNumber = 7;
     private static readonly pbc::MapField<string, string>.Codec _map_metadata_codec
-        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 50);
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 58);
     private readonly pbc::MapField<string, string> metadata_ = new pbc::MapField<string, string>();
     /// <summary>
     /// Kept with the session and given back, not interpreted. Keys are names. At most 32
@@ -601,6 +610,22 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::MapField<string, string> Metadata {
       get { return metadata_; }
+    }
+
+    /// <summary>Field number for the "retention" field.</summary>
+    public const int RetentionFieldNumber = 8;
+    private global::Google.Protobuf.WellKnownTypes.Duration retention_;
+    /// <summary>
+    /// How long the session is kept once it is final; absent: as long as the server's setting
+    /// says. Range: 60 to 2592000 seconds.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration Retention {
+      get { return retention_; }
+      set {
+        retention_ = value;
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -620,10 +645,12 @@ namespace DeviceOperations.V1 {
       }
       if (RequestId != other.RequestId) return false;
       if (Priority != other.Priority) return false;
-      if (!object.Equals(Timeout, other.Timeout)) return false;
+      if (!object.Equals(QueueTimeout, other.QueueTimeout)) return false;
+      if (!object.Equals(RunTimeout, other.RunTimeout)) return false;
       if (OnDisconnect != other.OnDisconnect) return false;
       if(!tags_.Equals(other.tags_)) return false;
       if (!Metadata.Equals(other.Metadata)) return false;
+      if (!object.Equals(Retention, other.Retention)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -633,10 +660,12 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (RequestId.Length != 0) hash ^= RequestId.GetHashCode();
       if (Priority != global::DeviceOperations.V1.Priority.Unspecified) hash ^= Priority.GetHashCode();
-      if (timeout_ != null) hash ^= Timeout.GetHashCode();
+      if (queueTimeout_ != null) hash ^= QueueTimeout.GetHashCode();
+      if (runTimeout_ != null) hash ^= RunTimeout.GetHashCode();
       if (OnDisconnect != global::DeviceOperations.V1.OnDisconnect.Unspecified) hash ^= OnDisconnect.GetHashCode();
       hash ^= tags_.GetHashCode();
       hash ^= Metadata.GetHashCode();
+      if (retention_ != null) hash ^= Retention.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -663,16 +692,24 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(16);
         output.WriteEnum((int) Priority);
       }
-      if (timeout_ != null) {
+      if (queueTimeout_ != null) {
         output.WriteRawTag(26);
-        output.WriteMessage(Timeout);
+        output.WriteMessage(QueueTimeout);
+      }
+      if (runTimeout_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(RunTimeout);
       }
       if (OnDisconnect != global::DeviceOperations.V1.OnDisconnect.Unspecified) {
-        output.WriteRawTag(32);
+        output.WriteRawTag(40);
         output.WriteEnum((int) OnDisconnect);
       }
       tags_.WriteTo(output, _repeated_tags_codec);
       metadata_.WriteTo(output, _map_metadata_codec);
+      if (retention_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Retention);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -691,16 +728,24 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(16);
         output.WriteEnum((int) Priority);
       }
-      if (timeout_ != null) {
+      if (queueTimeout_ != null) {
         output.WriteRawTag(26);
-        output.WriteMessage(Timeout);
+        output.WriteMessage(QueueTimeout);
+      }
+      if (runTimeout_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(RunTimeout);
       }
       if (OnDisconnect != global::DeviceOperations.V1.OnDisconnect.Unspecified) {
-        output.WriteRawTag(32);
+        output.WriteRawTag(40);
         output.WriteEnum((int) OnDisconnect);
       }
       tags_.WriteTo(ref output, _repeated_tags_codec);
       metadata_.WriteTo(ref output, _map_metadata_codec);
+      if (retention_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Retention);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -717,14 +762,20 @@ namespace DeviceOperations.V1 {
       if (Priority != global::DeviceOperations.V1.Priority.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Priority);
       }
-      if (timeout_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Timeout);
+      if (queueTimeout_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(QueueTimeout);
+      }
+      if (runTimeout_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(RunTimeout);
       }
       if (OnDisconnect != global::DeviceOperations.V1.OnDisconnect.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) OnDisconnect);
       }
       size += tags_.CalculateSize(_repeated_tags_codec);
       size += metadata_.CalculateSize(_map_metadata_codec);
+      if (retention_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -743,17 +794,29 @@ namespace DeviceOperations.V1 {
       if (other.Priority != global::DeviceOperations.V1.Priority.Unspecified) {
         Priority = other.Priority;
       }
-      if (other.timeout_ != null) {
-        if (timeout_ == null) {
-          Timeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+      if (other.queueTimeout_ != null) {
+        if (queueTimeout_ == null) {
+          QueueTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
         }
-        Timeout.MergeFrom(other.Timeout);
+        QueueTimeout.MergeFrom(other.QueueTimeout);
+      }
+      if (other.runTimeout_ != null) {
+        if (runTimeout_ == null) {
+          RunTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        RunTimeout.MergeFrom(other.RunTimeout);
       }
       if (other.OnDisconnect != global::DeviceOperations.V1.OnDisconnect.Unspecified) {
         OnDisconnect = other.OnDisconnect;
       }
       tags_.Add(other.tags_);
       metadata_.MergeFrom(other.metadata_);
+      if (other.retention_ != null) {
+        if (retention_ == null) {
+          Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        Retention.MergeFrom(other.Retention);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -782,22 +845,36 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 26: {
-            if (timeout_ == null) {
-              Timeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+            if (queueTimeout_ == null) {
+              QueueTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
-            input.ReadMessage(Timeout);
+            input.ReadMessage(QueueTimeout);
             break;
           }
-          case 32: {
+          case 34: {
+            if (runTimeout_ == null) {
+              RunTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(RunTimeout);
+            break;
+          }
+          case 40: {
             OnDisconnect = (global::DeviceOperations.V1.OnDisconnect) input.ReadEnum();
             break;
           }
-          case 42: {
+          case 50: {
             tags_.AddEntriesFrom(input, _repeated_tags_codec);
             break;
           }
-          case 50: {
+          case 58: {
             metadata_.AddEntriesFrom(input, _map_metadata_codec);
+            break;
+          }
+          case 66: {
+            if (retention_ == null) {
+              Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Retention);
             break;
           }
         }
@@ -828,22 +905,36 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 26: {
-            if (timeout_ == null) {
-              Timeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+            if (queueTimeout_ == null) {
+              QueueTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
-            input.ReadMessage(Timeout);
+            input.ReadMessage(QueueTimeout);
             break;
           }
-          case 32: {
+          case 34: {
+            if (runTimeout_ == null) {
+              RunTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(RunTimeout);
+            break;
+          }
+          case 40: {
             OnDisconnect = (global::DeviceOperations.V1.OnDisconnect) input.ReadEnum();
             break;
           }
-          case 42: {
+          case 50: {
             tags_.AddEntriesFrom(ref input, _repeated_tags_codec);
             break;
           }
-          case 50: {
+          case 58: {
             metadata_.AddEntriesFrom(ref input, _map_metadata_codec);
+            break;
+          }
+          case 66: {
+            if (retention_ == null) {
+              Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Retention);
             break;
           }
         }
@@ -854,7 +945,645 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A session as a list shows it.
+  /// Pictures while they form.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class PreviewSettings : pb::IMessage<PreviewSettings>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PreviewSettings> _parser = new pb::MessageParser<PreviewSettings>(() => new PreviewSettings());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PreviewSettings> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[1]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PreviewSettings() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PreviewSettings(PreviewSettings other) : this() {
+      _hasBits0 = other._hasBits0;
+      everySteps_ = other.everySteps_;
+      maxEdgePixels_ = other.maxEdgePixels_;
+      format_ = other.format_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PreviewSettings Clone() {
+      return new PreviewSettings(this);
+    }
+
+    /// <summary>Field number for the "every_steps" field.</summary>
+    public const int EveryStepsFieldNumber = 1;
+    private int everySteps_;
+    /// <summary>
+    /// A preview after every so many steps; 0 means none. Range: 0 to 150. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int EverySteps {
+      get { return everySteps_; }
+      set {
+        everySteps_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "max_edge_pixels" field.</summary>
+    public const int MaxEdgePixelsFieldNumber = 2;
+    private readonly static int MaxEdgePixelsDefaultValue = 0;
+
+    private int maxEdgePixels_;
+    /// <summary>
+    /// Longer side in pixels. Range: 64 to 512. Default: 256.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int MaxEdgePixels {
+      get { if ((_hasBits0 & 1) != 0) { return maxEdgePixels_; } else { return MaxEdgePixelsDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        maxEdgePixels_ = value;
+      }
+    }
+    /// <summary>Gets whether the "max_edge_pixels" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasMaxEdgePixels {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "max_edge_pixels" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearMaxEdgePixels() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "format" field.</summary>
+    public const int FormatFieldNumber = 3;
+    private global::DeviceOperations.V1.ImageFileFormat format_ = global::DeviceOperations.V1.ImageFileFormat.Unspecified;
+    /// <summary>
+    /// JPEG, or WEBP. Default: JPEG.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ImageFileFormat Format {
+      get { return format_; }
+      set {
+        format_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as PreviewSettings);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(PreviewSettings other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (EverySteps != other.EverySteps) return false;
+      if (MaxEdgePixels != other.MaxEdgePixels) return false;
+      if (Format != other.Format) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (EverySteps != 0) hash ^= EverySteps.GetHashCode();
+      if (HasMaxEdgePixels) hash ^= MaxEdgePixels.GetHashCode();
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) hash ^= Format.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (EverySteps != 0) {
+        output.WriteRawTag(8);
+        output.WriteInt32(EverySteps);
+      }
+      if (HasMaxEdgePixels) {
+        output.WriteRawTag(16);
+        output.WriteInt32(MaxEdgePixels);
+      }
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
+        output.WriteRawTag(24);
+        output.WriteEnum((int) Format);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (EverySteps != 0) {
+        output.WriteRawTag(8);
+        output.WriteInt32(EverySteps);
+      }
+      if (HasMaxEdgePixels) {
+        output.WriteRawTag(16);
+        output.WriteInt32(MaxEdgePixels);
+      }
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
+        output.WriteRawTag(24);
+        output.WriteEnum((int) Format);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (EverySteps != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(EverySteps);
+      }
+      if (HasMaxEdgePixels) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(MaxEdgePixels);
+      }
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Format);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(PreviewSettings other) {
+      if (other == null) {
+        return;
+      }
+      if (other.EverySteps != 0) {
+        EverySteps = other.EverySteps;
+      }
+      if (other.HasMaxEdgePixels) {
+        MaxEdgePixels = other.MaxEdgePixels;
+      }
+      if (other.Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
+        Format = other.Format;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            EverySteps = input.ReadInt32();
+            break;
+          }
+          case 16: {
+            MaxEdgePixels = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            Format = (global::DeviceOperations.V1.ImageFileFormat) input.ReadEnum();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            EverySteps = input.ReadInt32();
+            break;
+          }
+          case 16: {
+            MaxEdgePixels = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            Format = (global::DeviceOperations.V1.ImageFileFormat) input.ReadEnum();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// How a session's events come to this stream. No part of what the work is: the same request
+  /// may come again with other delivery.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class DeliveryOptions : pb::IMessage<DeliveryOptions>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<DeliveryOptions> _parser = new pb::MessageParser<DeliveryOptions>(() => new DeliveryOptions());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<DeliveryOptions> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[2]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public DeliveryOptions() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public DeliveryOptions(DeliveryOptions other) : this() {
+      omitImageData_ = other.omitImageData_;
+      previews_ = other.previews_ != null ? other.previews_.Clone() : null;
+      eventKinds_ = other.eventKinds_.Clone();
+      stepInterval_ = other.stepInterval_ != null ? other.stepInterval_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public DeliveryOptions Clone() {
+      return new DeliveryOptions(this);
+    }
+
+    /// <summary>Field number for the "omit_image_data" field.</summary>
+    public const int OmitImageDataFieldNumber = 1;
+    private bool omitImageData_;
+    /// <summary>
+    /// Leave finished pictures out of the stream: only artifact ids come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool OmitImageData {
+      get { return omitImageData_; }
+      set {
+        omitImageData_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "previews" field.</summary>
+    public const int PreviewsFieldNumber = 2;
+    private global::DeviceOperations.V1.PreviewSettings previews_;
+    /// <summary>
+    /// Pictures while they form; absent means none. The first stream of a session decides how
+    /// they are drawn, later ones whether they come.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.PreviewSettings Previews {
+      get { return previews_; }
+      set {
+        previews_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "event_kinds" field.</summary>
+    public const int EventKindsFieldNumber = 3;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SessionEventKind> _repeated_eventKinds_codec
+        = pb::FieldCodec.ForEnum(26, x => (int) x, x => (global::DeviceOperations.V1.SessionEventKind) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SessionEventKind> eventKinds_ = new pbc::RepeatedField<global::DeviceOperations.V1.SessionEventKind>();
+    /// <summary>
+    /// Only these kinds of entries, besides the first and the last; empty means all. Numbers of
+    /// entries left out are skipped. At most 32 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.SessionEventKind> EventKinds {
+      get { return eventKinds_; }
+    }
+
+    /// <summary>Field number for the "step_interval" field.</summary>
+    public const int StepIntervalFieldNumber = 4;
+    private global::Google.Protobuf.WellKnownTypes.Duration stepInterval_;
+    /// <summary>
+    /// Least time between two step_finished of one picture; the last step always comes.
+    /// Range: 0 to 60 seconds. Default: 0 seconds.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration StepInterval {
+      get { return stepInterval_; }
+      set {
+        stepInterval_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as DeliveryOptions);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(DeliveryOptions other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (OmitImageData != other.OmitImageData) return false;
+      if (!object.Equals(Previews, other.Previews)) return false;
+      if(!eventKinds_.Equals(other.eventKinds_)) return false;
+      if (!object.Equals(StepInterval, other.StepInterval)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (OmitImageData != false) hash ^= OmitImageData.GetHashCode();
+      if (previews_ != null) hash ^= Previews.GetHashCode();
+      hash ^= eventKinds_.GetHashCode();
+      if (stepInterval_ != null) hash ^= StepInterval.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (OmitImageData != false) {
+        output.WriteRawTag(8);
+        output.WriteBool(OmitImageData);
+      }
+      if (previews_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Previews);
+      }
+      eventKinds_.WriteTo(output, _repeated_eventKinds_codec);
+      if (stepInterval_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(StepInterval);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (OmitImageData != false) {
+        output.WriteRawTag(8);
+        output.WriteBool(OmitImageData);
+      }
+      if (previews_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Previews);
+      }
+      eventKinds_.WriteTo(ref output, _repeated_eventKinds_codec);
+      if (stepInterval_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(StepInterval);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (OmitImageData != false) {
+        size += 1 + 1;
+      }
+      if (previews_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Previews);
+      }
+      size += eventKinds_.CalculateSize(_repeated_eventKinds_codec);
+      if (stepInterval_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(StepInterval);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(DeliveryOptions other) {
+      if (other == null) {
+        return;
+      }
+      if (other.OmitImageData != false) {
+        OmitImageData = other.OmitImageData;
+      }
+      if (other.previews_ != null) {
+        if (previews_ == null) {
+          Previews = new global::DeviceOperations.V1.PreviewSettings();
+        }
+        Previews.MergeFrom(other.Previews);
+      }
+      eventKinds_.Add(other.eventKinds_);
+      if (other.stepInterval_ != null) {
+        if (stepInterval_ == null) {
+          StepInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        StepInterval.MergeFrom(other.StepInterval);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            OmitImageData = input.ReadBool();
+            break;
+          }
+          case 18: {
+            if (previews_ == null) {
+              Previews = new global::DeviceOperations.V1.PreviewSettings();
+            }
+            input.ReadMessage(Previews);
+            break;
+          }
+          case 26:
+          case 24: {
+            eventKinds_.AddEntriesFrom(input, _repeated_eventKinds_codec);
+            break;
+          }
+          case 34: {
+            if (stepInterval_ == null) {
+              StepInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(StepInterval);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            OmitImageData = input.ReadBool();
+            break;
+          }
+          case 18: {
+            if (previews_ == null) {
+              Previews = new global::DeviceOperations.V1.PreviewSettings();
+            }
+            input.ReadMessage(Previews);
+            break;
+          }
+          case 26:
+          case 24: {
+            eventKinds_.AddEntriesFrom(ref input, _repeated_eventKinds_codec);
+            break;
+          }
+          case 34: {
+            if (stepInterval_ == null) {
+              StepInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(StepInterval);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// A session.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class Session : pb::IMessage<Session>
@@ -871,7 +1600,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[1]; }
+      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[3]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -895,9 +1624,11 @@ namespace DeviceOperations.V1 {
       kind_ = other.kind_;
       state_ = other.state_;
       phase_ = other.phase_;
-      deviceId_ = other.deviceId_;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
       modelId_ = other.modelId_;
       queuePosition_ = other.queuePosition_;
+      estimatedStartTime_ = other.estimatedStartTime_ != null ? other.estimatedStartTime_.Clone() : null;
+      estimatedEndTime_ = other.estimatedEndTime_ != null ? other.estimatedEndTime_.Clone() : null;
       progress_ = other.progress_;
       lastSequence_ = other.lastSequence_;
       firstSequence_ = other.firstSequence_;
@@ -909,7 +1640,11 @@ namespace DeviceOperations.V1 {
       parentSessionId_ = other.parentSessionId_;
       failure_ = other.failure_ != null ? other.failure_.Clone() : null;
       images_ = other.images_.Clone();
+      imageCount_ = other.imageCount_;
       retryCount_ = other.retryCount_;
+      owner_ = other.owner_;
+      method_ = other.method_;
+      peakMemory_ = other.peakMemory_ != null ? other.peakMemory_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -979,18 +1714,18 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 5;
-    private string deviceId_ = "";
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 5;
+    private global::DeviceOperations.V1.PlacementDecision placement_;
     /// <summary>
-    /// The device it runs or will run on; empty while undecided.
+    /// Where it runs or will run and why; absent while undecided.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
+    public global::DeviceOperations.V1.PlacementDecision Placement {
+      get { return placement_; }
       set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        placement_ = value;
       }
     }
 
@@ -1011,21 +1746,52 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "queue_position" field.</summary>
     public const int QueuePositionFieldNumber = 7;
-    private uint queuePosition_;
+    private int queuePosition_;
     /// <summary>
     /// Sessions before it in its device's queue; 0 when running or final.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint QueuePosition {
+    public int QueuePosition {
       get { return queuePosition_; }
       set {
         queuePosition_ = value;
       }
     }
 
+    /// <summary>Field number for the "estimated_start_time" field.</summary>
+    public const int EstimatedStartTimeFieldNumber = 8;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp estimatedStartTime_;
+    /// <summary>
+    /// When work on it is expected to begin; absent unless queued, or while nothing comparable
+    /// was measured.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp EstimatedStartTime {
+      get { return estimatedStartTime_; }
+      set {
+        estimatedStartTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "estimated_end_time" field.</summary>
+    public const int EstimatedEndTimeFieldNumber = 9;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp estimatedEndTime_;
+    /// <summary>
+    /// When it is expected to be final; absent once it is, or while nothing comparable was measured.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp EstimatedEndTime {
+      get { return estimatedEndTime_; }
+      set {
+        estimatedEndTime_ = value;
+      }
+    }
+
     /// <summary>Field number for the "progress" field.</summary>
-    public const int ProgressFieldNumber = 8;
+    public const int ProgressFieldNumber = 10;
     private double progress_;
     /// <summary>
     /// Done share of the whole, from 0 to 1, by expected cost.
@@ -1040,14 +1806,14 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "last_sequence" field.</summary>
-    public const int LastSequenceFieldNumber = 9;
-    private ulong lastSequence_;
+    public const int LastSequenceFieldNumber = 11;
+    private long lastSequence_;
     /// <summary>
     /// Number of the newest event.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong LastSequence {
+    public long LastSequence {
       get { return lastSequence_; }
       set {
         lastSequence_ = value;
@@ -1055,15 +1821,15 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "first_sequence" field.</summary>
-    public const int FirstSequenceFieldNumber = 10;
-    private ulong firstSequence_;
+    public const int FirstSequenceFieldNumber = 12;
+    private long firstSequence_;
     /// <summary>
     /// From here on every event is kept, and WatchSession can start anywhere. Of sessions that
     /// ended long ago progress (bytes, steps) is given up first; their other events stay.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong FirstSequence {
+    public long FirstSequence {
       get { return firstSequence_; }
       set {
         firstSequence_ = value;
@@ -1071,7 +1837,7 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "create_time" field.</summary>
-    public const int CreateTimeFieldNumber = 11;
+    public const int CreateTimeFieldNumber = 13;
     private global::Google.Protobuf.WellKnownTypes.Timestamp createTime_;
     /// <summary>
     /// When it was accepted.
@@ -1086,7 +1852,7 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "start_time" field.</summary>
-    public const int StartTimeFieldNumber = 12;
+    public const int StartTimeFieldNumber = 14;
     private global::Google.Protobuf.WellKnownTypes.Timestamp startTime_;
     /// <summary>
     /// When work on it began; absent while queued.
@@ -1101,7 +1867,7 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "end_time" field.</summary>
-    public const int EndTimeFieldNumber = 13;
+    public const int EndTimeFieldNumber = 15;
     private global::Google.Protobuf.WellKnownTypes.Timestamp endTime_;
     /// <summary>
     /// When it became final; absent before.
@@ -1116,10 +1882,11 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "expire_time" field.</summary>
-    public const int ExpireTimeFieldNumber = 14;
+    public const int ExpireTimeFieldNumber = 16;
     private global::Google.Protobuf.WellKnownTypes.Timestamp expireTime_;
     /// <summary>
-    /// When it will be forgotten with its events; artifacts have their own retention.
+    /// When it will be forgotten with its events and its request_id; artifacts have their own
+    /// retention. Absent before it is final.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1131,10 +1898,10 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 15;
+    public const int OptionsFieldNumber = 17;
     private global::DeviceOperations.V1.SessionOptions options_;
     /// <summary>
-    /// The options it was started with.
+    /// The options it was started with; request_id only where it is the caller's own.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1146,7 +1913,7 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "parent_session_id" field.</summary>
-    public const int ParentSessionIdFieldNumber = 16;
+    public const int ParentSessionIdFieldNumber = 18;
     private string parentSessionId_ = "";
     /// <summary>
     /// The workflow or batch session it belongs to; empty when it stands alone.
@@ -1161,7 +1928,7 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "failure" field.</summary>
-    public const int FailureFieldNumber = 17;
+    public const int FailureFieldNumber = 19;
     private global::DeviceOperations.V1.Failure failure_;
     /// <summary>
     /// Why it failed; set in state FAILED only.
@@ -1176,9 +1943,9 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 18;
+    public const int ImagesFieldNumber = 20;
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageResult> _repeated_images_codec
-        = pb::FieldCodec.ForMessage(146, global::DeviceOperations.V1.ImageResult.Parser);
+        = pb::FieldCodec.ForMessage(162, global::DeviceOperations.V1.ImageResult.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
     /// Pictures finished so far.
@@ -1189,18 +1956,78 @@ namespace DeviceOperations.V1 {
       get { return images_; }
     }
 
+    /// <summary>Field number for the "image_count" field.</summary>
+    public const int ImageCountFieldNumber = 21;
+    private int imageCount_;
+    /// <summary>
+    /// How many there are.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int ImageCount {
+      get { return imageCount_; }
+      set {
+        imageCount_ = value;
+      }
+    }
+
     /// <summary>Field number for the "retry_count" field.</summary>
-    public const int RetryCountFieldNumber = 19;
-    private uint retryCount_;
+    public const int RetryCountFieldNumber = 22;
+    private int retryCount_;
     /// <summary>
     /// Times it was started over after a lost worker.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint RetryCount {
+    public int RetryCount {
       get { return retryCount_; }
       set {
         retryCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "owner" field.</summary>
+    public const int OwnerFieldNumber = 23;
+    private string owner_ = "";
+    /// <summary>
+    /// Name of the client it belongs to.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Owner {
+      get { return owner_; }
+      set {
+        owner_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "method" field.</summary>
+    public const int MethodFieldNumber = 24;
+    private string method_ = "";
+    /// <summary>
+    /// The method that started it ("InferenceService.Generate").
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Method {
+      get { return method_; }
+      set {
+        method_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "peak_memory" field.</summary>
+    public const int PeakMemoryFieldNumber = 25;
+    private global::DeviceOperations.V1.ByteFigure peakMemory_;
+    /// <summary>
+    /// Device memory at this session's peak; absent before it ran.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure PeakMemory {
+      get { return peakMemory_; }
+      set {
+        peakMemory_ = value;
       }
     }
 
@@ -1223,9 +2050,11 @@ namespace DeviceOperations.V1 {
       if (Kind != other.Kind) return false;
       if (State != other.State) return false;
       if (Phase != other.Phase) return false;
-      if (DeviceId != other.DeviceId) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
       if (ModelId != other.ModelId) return false;
       if (QueuePosition != other.QueuePosition) return false;
+      if (!object.Equals(EstimatedStartTime, other.EstimatedStartTime)) return false;
+      if (!object.Equals(EstimatedEndTime, other.EstimatedEndTime)) return false;
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Progress, other.Progress)) return false;
       if (LastSequence != other.LastSequence) return false;
       if (FirstSequence != other.FirstSequence) return false;
@@ -1237,7 +2066,11 @@ namespace DeviceOperations.V1 {
       if (ParentSessionId != other.ParentSessionId) return false;
       if (!object.Equals(Failure, other.Failure)) return false;
       if(!images_.Equals(other.images_)) return false;
+      if (ImageCount != other.ImageCount) return false;
       if (RetryCount != other.RetryCount) return false;
+      if (Owner != other.Owner) return false;
+      if (Method != other.Method) return false;
+      if (!object.Equals(PeakMemory, other.PeakMemory)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1249,12 +2082,14 @@ namespace DeviceOperations.V1 {
       if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) hash ^= Kind.GetHashCode();
       if (State != global::DeviceOperations.V1.SessionState.Unspecified) hash ^= State.GetHashCode();
       if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
       if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
       if (QueuePosition != 0) hash ^= QueuePosition.GetHashCode();
+      if (estimatedStartTime_ != null) hash ^= EstimatedStartTime.GetHashCode();
+      if (estimatedEndTime_ != null) hash ^= EstimatedEndTime.GetHashCode();
       if (Progress != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Progress);
-      if (LastSequence != 0UL) hash ^= LastSequence.GetHashCode();
-      if (FirstSequence != 0UL) hash ^= FirstSequence.GetHashCode();
+      if (LastSequence != 0L) hash ^= LastSequence.GetHashCode();
+      if (FirstSequence != 0L) hash ^= FirstSequence.GetHashCode();
       if (createTime_ != null) hash ^= CreateTime.GetHashCode();
       if (startTime_ != null) hash ^= StartTime.GetHashCode();
       if (endTime_ != null) hash ^= EndTime.GetHashCode();
@@ -1263,7 +2098,11 @@ namespace DeviceOperations.V1 {
       if (ParentSessionId.Length != 0) hash ^= ParentSessionId.GetHashCode();
       if (failure_ != null) hash ^= Failure.GetHashCode();
       hash ^= images_.GetHashCode();
+      if (ImageCount != 0) hash ^= ImageCount.GetHashCode();
       if (RetryCount != 0) hash ^= RetryCount.GetHashCode();
+      if (Owner.Length != 0) hash ^= Owner.GetHashCode();
+      if (Method.Length != 0) hash ^= Method.GetHashCode();
+      if (peakMemory_ != null) hash ^= PeakMemory.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1298,9 +2137,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(32);
         output.WriteEnum((int) Phase);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(42);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       if (ModelId.Length != 0) {
         output.WriteRawTag(50);
@@ -1308,52 +2147,76 @@ namespace DeviceOperations.V1 {
       }
       if (QueuePosition != 0) {
         output.WriteRawTag(56);
-        output.WriteUInt32(QueuePosition);
+        output.WriteInt32(QueuePosition);
+      }
+      if (estimatedStartTime_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(EstimatedStartTime);
+      }
+      if (estimatedEndTime_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(EstimatedEndTime);
       }
       if (Progress != 0D) {
-        output.WriteRawTag(65);
+        output.WriteRawTag(81);
         output.WriteDouble(Progress);
       }
-      if (LastSequence != 0UL) {
-        output.WriteRawTag(72);
-        output.WriteUInt64(LastSequence);
+      if (LastSequence != 0L) {
+        output.WriteRawTag(88);
+        output.WriteInt64(LastSequence);
       }
-      if (FirstSequence != 0UL) {
-        output.WriteRawTag(80);
-        output.WriteUInt64(FirstSequence);
+      if (FirstSequence != 0L) {
+        output.WriteRawTag(96);
+        output.WriteInt64(FirstSequence);
       }
       if (createTime_ != null) {
-        output.WriteRawTag(90);
+        output.WriteRawTag(106);
         output.WriteMessage(CreateTime);
       }
       if (startTime_ != null) {
-        output.WriteRawTag(98);
+        output.WriteRawTag(114);
         output.WriteMessage(StartTime);
       }
       if (endTime_ != null) {
-        output.WriteRawTag(106);
+        output.WriteRawTag(122);
         output.WriteMessage(EndTime);
       }
       if (expireTime_ != null) {
-        output.WriteRawTag(114);
+        output.WriteRawTag(130, 1);
         output.WriteMessage(ExpireTime);
       }
       if (options_ != null) {
-        output.WriteRawTag(122);
+        output.WriteRawTag(138, 1);
         output.WriteMessage(Options);
       }
       if (ParentSessionId.Length != 0) {
-        output.WriteRawTag(130, 1);
+        output.WriteRawTag(146, 1);
         output.WriteString(ParentSessionId);
       }
       if (failure_ != null) {
-        output.WriteRawTag(138, 1);
+        output.WriteRawTag(154, 1);
         output.WriteMessage(Failure);
       }
       images_.WriteTo(output, _repeated_images_codec);
+      if (ImageCount != 0) {
+        output.WriteRawTag(168, 1);
+        output.WriteInt32(ImageCount);
+      }
       if (RetryCount != 0) {
-        output.WriteRawTag(152, 1);
-        output.WriteUInt32(RetryCount);
+        output.WriteRawTag(176, 1);
+        output.WriteInt32(RetryCount);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(186, 1);
+        output.WriteString(Owner);
+      }
+      if (Method.Length != 0) {
+        output.WriteRawTag(194, 1);
+        output.WriteString(Method);
+      }
+      if (peakMemory_ != null) {
+        output.WriteRawTag(202, 1);
+        output.WriteMessage(PeakMemory);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -1381,9 +2244,9 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(32);
         output.WriteEnum((int) Phase);
       }
-      if (DeviceId.Length != 0) {
+      if (placement_ != null) {
         output.WriteRawTag(42);
-        output.WriteString(DeviceId);
+        output.WriteMessage(Placement);
       }
       if (ModelId.Length != 0) {
         output.WriteRawTag(50);
@@ -1391,52 +2254,76 @@ namespace DeviceOperations.V1 {
       }
       if (QueuePosition != 0) {
         output.WriteRawTag(56);
-        output.WriteUInt32(QueuePosition);
+        output.WriteInt32(QueuePosition);
+      }
+      if (estimatedStartTime_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(EstimatedStartTime);
+      }
+      if (estimatedEndTime_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(EstimatedEndTime);
       }
       if (Progress != 0D) {
-        output.WriteRawTag(65);
+        output.WriteRawTag(81);
         output.WriteDouble(Progress);
       }
-      if (LastSequence != 0UL) {
-        output.WriteRawTag(72);
-        output.WriteUInt64(LastSequence);
+      if (LastSequence != 0L) {
+        output.WriteRawTag(88);
+        output.WriteInt64(LastSequence);
       }
-      if (FirstSequence != 0UL) {
-        output.WriteRawTag(80);
-        output.WriteUInt64(FirstSequence);
+      if (FirstSequence != 0L) {
+        output.WriteRawTag(96);
+        output.WriteInt64(FirstSequence);
       }
       if (createTime_ != null) {
-        output.WriteRawTag(90);
+        output.WriteRawTag(106);
         output.WriteMessage(CreateTime);
       }
       if (startTime_ != null) {
-        output.WriteRawTag(98);
+        output.WriteRawTag(114);
         output.WriteMessage(StartTime);
       }
       if (endTime_ != null) {
-        output.WriteRawTag(106);
+        output.WriteRawTag(122);
         output.WriteMessage(EndTime);
       }
       if (expireTime_ != null) {
-        output.WriteRawTag(114);
+        output.WriteRawTag(130, 1);
         output.WriteMessage(ExpireTime);
       }
       if (options_ != null) {
-        output.WriteRawTag(122);
+        output.WriteRawTag(138, 1);
         output.WriteMessage(Options);
       }
       if (ParentSessionId.Length != 0) {
-        output.WriteRawTag(130, 1);
+        output.WriteRawTag(146, 1);
         output.WriteString(ParentSessionId);
       }
       if (failure_ != null) {
-        output.WriteRawTag(138, 1);
+        output.WriteRawTag(154, 1);
         output.WriteMessage(Failure);
       }
       images_.WriteTo(ref output, _repeated_images_codec);
+      if (ImageCount != 0) {
+        output.WriteRawTag(168, 1);
+        output.WriteInt32(ImageCount);
+      }
       if (RetryCount != 0) {
-        output.WriteRawTag(152, 1);
-        output.WriteUInt32(RetryCount);
+        output.WriteRawTag(176, 1);
+        output.WriteInt32(RetryCount);
+      }
+      if (Owner.Length != 0) {
+        output.WriteRawTag(186, 1);
+        output.WriteString(Owner);
+      }
+      if (Method.Length != 0) {
+        output.WriteRawTag(194, 1);
+        output.WriteString(Method);
+      }
+      if (peakMemory_ != null) {
+        output.WriteRawTag(202, 1);
+        output.WriteMessage(PeakMemory);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -1460,23 +2347,29 @@ namespace DeviceOperations.V1 {
       if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Phase);
       }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
       }
       if (ModelId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
       }
       if (QueuePosition != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(QueuePosition);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(QueuePosition);
+      }
+      if (estimatedStartTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EstimatedStartTime);
+      }
+      if (estimatedEndTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EstimatedEndTime);
       }
       if (Progress != 0D) {
         size += 1 + 8;
       }
-      if (LastSequence != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(LastSequence);
+      if (LastSequence != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(LastSequence);
       }
-      if (FirstSequence != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(FirstSequence);
+      if (FirstSequence != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FirstSequence);
       }
       if (createTime_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreateTime);
@@ -1488,10 +2381,10 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(EndTime);
       }
       if (expireTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(ExpireTime);
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(ExpireTime);
       }
       if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Options);
       }
       if (ParentSessionId.Length != 0) {
         size += 2 + pb::CodedOutputStream.ComputeStringSize(ParentSessionId);
@@ -1500,8 +2393,20 @@ namespace DeviceOperations.V1 {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Failure);
       }
       size += images_.CalculateSize(_repeated_images_codec);
+      if (ImageCount != 0) {
+        size += 2 + pb::CodedOutputStream.ComputeInt32Size(ImageCount);
+      }
       if (RetryCount != 0) {
-        size += 2 + pb::CodedOutputStream.ComputeUInt32Size(RetryCount);
+        size += 2 + pb::CodedOutputStream.ComputeInt32Size(RetryCount);
+      }
+      if (Owner.Length != 0) {
+        size += 2 + pb::CodedOutputStream.ComputeStringSize(Owner);
+      }
+      if (Method.Length != 0) {
+        size += 2 + pb::CodedOutputStream.ComputeStringSize(Method);
+      }
+      if (peakMemory_ != null) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(PeakMemory);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1527,8 +2432,11 @@ namespace DeviceOperations.V1 {
       if (other.Phase != global::DeviceOperations.V1.Phase.Unspecified) {
         Phase = other.Phase;
       }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.PlacementDecision();
+        }
+        Placement.MergeFrom(other.Placement);
       }
       if (other.ModelId.Length != 0) {
         ModelId = other.ModelId;
@@ -1536,13 +2444,25 @@ namespace DeviceOperations.V1 {
       if (other.QueuePosition != 0) {
         QueuePosition = other.QueuePosition;
       }
+      if (other.estimatedStartTime_ != null) {
+        if (estimatedStartTime_ == null) {
+          EstimatedStartTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        EstimatedStartTime.MergeFrom(other.EstimatedStartTime);
+      }
+      if (other.estimatedEndTime_ != null) {
+        if (estimatedEndTime_ == null) {
+          EstimatedEndTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        EstimatedEndTime.MergeFrom(other.EstimatedEndTime);
+      }
       if (other.Progress != 0D) {
         Progress = other.Progress;
       }
-      if (other.LastSequence != 0UL) {
+      if (other.LastSequence != 0L) {
         LastSequence = other.LastSequence;
       }
-      if (other.FirstSequence != 0UL) {
+      if (other.FirstSequence != 0L) {
         FirstSequence = other.FirstSequence;
       }
       if (other.createTime_ != null) {
@@ -1585,9 +2505,24 @@ namespace DeviceOperations.V1 {
         Failure.MergeFrom(other.Failure);
       }
       images_.Add(other.images_);
+      if (other.ImageCount != 0) {
+        ImageCount = other.ImageCount;
+      }
       if (other.RetryCount != 0) {
         RetryCount = other.RetryCount;
       }
+      if (other.Owner.Length != 0) {
+        Owner = other.Owner;
+      }
+      if (other.Method.Length != 0) {
+        Method = other.Method;
+      }
+      if (other.peakMemory_ != null) {
+        if (peakMemory_ == null) {
+          PeakMemory = new global::DeviceOperations.V1.ByteFigure();
+        }
+        PeakMemory.MergeFrom(other.PeakMemory);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1624,7 +2559,10 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 42: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.PlacementDecision();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 50: {
@@ -1632,73 +2570,106 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 56: {
-            QueuePosition = input.ReadUInt32();
+            QueuePosition = input.ReadInt32();
             break;
           }
-          case 65: {
+          case 66: {
+            if (estimatedStartTime_ == null) {
+              EstimatedStartTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(EstimatedStartTime);
+            break;
+          }
+          case 74: {
+            if (estimatedEndTime_ == null) {
+              EstimatedEndTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(EstimatedEndTime);
+            break;
+          }
+          case 81: {
             Progress = input.ReadDouble();
             break;
           }
-          case 72: {
-            LastSequence = input.ReadUInt64();
+          case 88: {
+            LastSequence = input.ReadInt64();
             break;
           }
-          case 80: {
-            FirstSequence = input.ReadUInt64();
+          case 96: {
+            FirstSequence = input.ReadInt64();
             break;
           }
-          case 90: {
+          case 106: {
             if (createTime_ == null) {
               CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(CreateTime);
             break;
           }
-          case 98: {
+          case 114: {
             if (startTime_ == null) {
               StartTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(StartTime);
             break;
           }
-          case 106: {
+          case 122: {
             if (endTime_ == null) {
               EndTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(EndTime);
             break;
           }
-          case 114: {
+          case 130: {
             if (expireTime_ == null) {
               ExpireTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(ExpireTime);
             break;
           }
-          case 122: {
+          case 138: {
             if (options_ == null) {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
             break;
           }
-          case 130: {
+          case 146: {
             ParentSessionId = input.ReadString();
             break;
           }
-          case 138: {
+          case 154: {
             if (failure_ == null) {
               Failure = new global::DeviceOperations.V1.Failure();
             }
             input.ReadMessage(Failure);
             break;
           }
-          case 146: {
+          case 162: {
             images_.AddEntriesFrom(input, _repeated_images_codec);
             break;
           }
-          case 152: {
-            RetryCount = input.ReadUInt32();
+          case 168: {
+            ImageCount = input.ReadInt32();
+            break;
+          }
+          case 176: {
+            RetryCount = input.ReadInt32();
+            break;
+          }
+          case 186: {
+            Owner = input.ReadString();
+            break;
+          }
+          case 194: {
+            Method = input.ReadString();
+            break;
+          }
+          case 202: {
+            if (peakMemory_ == null) {
+              PeakMemory = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(PeakMemory);
             break;
           }
         }
@@ -1737,7 +2708,10 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 42: {
-            DeviceId = input.ReadString();
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.PlacementDecision();
+            }
+            input.ReadMessage(Placement);
             break;
           }
           case 50: {
@@ -1745,505 +2719,106 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 56: {
-            QueuePosition = input.ReadUInt32();
+            QueuePosition = input.ReadInt32();
             break;
           }
-          case 65: {
+          case 66: {
+            if (estimatedStartTime_ == null) {
+              EstimatedStartTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(EstimatedStartTime);
+            break;
+          }
+          case 74: {
+            if (estimatedEndTime_ == null) {
+              EstimatedEndTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(EstimatedEndTime);
+            break;
+          }
+          case 81: {
             Progress = input.ReadDouble();
             break;
           }
-          case 72: {
-            LastSequence = input.ReadUInt64();
+          case 88: {
+            LastSequence = input.ReadInt64();
             break;
           }
-          case 80: {
-            FirstSequence = input.ReadUInt64();
+          case 96: {
+            FirstSequence = input.ReadInt64();
             break;
           }
-          case 90: {
+          case 106: {
             if (createTime_ == null) {
               CreateTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(CreateTime);
             break;
           }
-          case 98: {
+          case 114: {
             if (startTime_ == null) {
               StartTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(StartTime);
             break;
           }
-          case 106: {
+          case 122: {
             if (endTime_ == null) {
               EndTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(EndTime);
             break;
           }
-          case 114: {
+          case 130: {
             if (expireTime_ == null) {
               ExpireTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(ExpireTime);
             break;
           }
-          case 122: {
+          case 138: {
             if (options_ == null) {
               Options = new global::DeviceOperations.V1.SessionOptions();
             }
             input.ReadMessage(Options);
             break;
           }
-          case 130: {
+          case 146: {
             ParentSessionId = input.ReadString();
             break;
           }
-          case 138: {
+          case 154: {
             if (failure_ == null) {
               Failure = new global::DeviceOperations.V1.Failure();
             }
             input.ReadMessage(Failure);
             break;
           }
-          case 146: {
+          case 162: {
             images_.AddEntriesFrom(ref input, _repeated_images_codec);
             break;
           }
-          case 152: {
-            RetryCount = input.ReadUInt32();
+          case 168: {
+            ImageCount = input.ReadInt32();
             break;
           }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Why a session failed, as data. The stream that runs the session ends with the same
-  /// code and reason as its gRPC status.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Failure : pb::IMessage<Failure>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Failure> _parser = new pb::MessageParser<Failure>(() => new Failure());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Failure> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[2]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Failure() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Failure(Failure other) : this() {
-      statusCode_ = other.statusCode_;
-      reason_ = other.reason_;
-      message_ = other.message_;
-      metadata_ = other.metadata_.Clone();
-      violations_ = other.violations_.Clone();
-      retryDelay_ = other.retryDelay_ != null ? other.retryDelay_.Clone() : null;
-      incidentId_ = other.incidentId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Failure Clone() {
-      return new Failure(this);
-    }
-
-    /// <summary>Field number for the "status_code" field.</summary>
-    public const int StatusCodeFieldNumber = 1;
-    private uint statusCode_;
-    /// <summary>
-    /// A google.rpc.Code.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint StatusCode {
-      get { return statusCode_; }
-      set {
-        statusCode_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "reason" field.</summary>
-    public const int ReasonFieldNumber = 2;
-    private global::DeviceOperations.V1.ErrorReason reason_ = global::DeviceOperations.V1.ErrorReason.Unspecified;
-    /// <summary>
-    /// The reason.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ErrorReason Reason {
-      get { return reason_; }
-      set {
-        reason_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "message" field.</summary>
-    public const int MessageFieldNumber = 3;
-    private string message_ = "";
-    /// <summary>
-    /// One English sentence with what to do about it.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Message {
-      get { return message_; }
-      set {
-        message_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "metadata" field.</summary>
-    public const int MetadataFieldNumber = 4;
-    private static readonly pbc::MapField<string, string>.Codec _map_metadata_codec
-        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 34);
-    private readonly pbc::MapField<string, string> metadata_ = new pbc::MapField<string, string>();
-    /// <summary>
-    /// Facts for a program, as in ErrorInfo.metadata.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::MapField<string, string> Metadata {
-      get { return metadata_; }
-    }
-
-    /// <summary>Field number for the "violations" field.</summary>
-    public const int ViolationsFieldNumber = 5;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.FieldViolation> _repeated_violations_codec
-        = pb::FieldCodec.ForMessage(42, global::DeviceOperations.V1.FieldViolation.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation> violations_ = new pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation>();
-    /// <summary>
-    /// The fields at fault, where the request is. At most 20 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.FieldViolation> Violations {
-      get { return violations_; }
-    }
-
-    /// <summary>Field number for the "retry_delay" field.</summary>
-    public const int RetryDelayFieldNumber = 6;
-    private global::Google.Protobuf.WellKnownTypes.Duration retryDelay_;
-    /// <summary>
-    /// How long to wait before trying again; absent when trying again does not help.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration RetryDelay {
-      get { return retryDelay_; }
-      set {
-        retryDelay_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "incident_id" field.</summary>
-    public const int IncidentIdFieldNumber = 7;
-    private string incidentId_ = "";
-    /// <summary>
-    /// Key to the server's log; empty unless the fault is the server's.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string IncidentId {
-      get { return incidentId_; }
-      set {
-        incidentId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Failure);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Failure other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (StatusCode != other.StatusCode) return false;
-      if (Reason != other.Reason) return false;
-      if (Message != other.Message) return false;
-      if (!Metadata.Equals(other.Metadata)) return false;
-      if(!violations_.Equals(other.violations_)) return false;
-      if (!object.Equals(RetryDelay, other.RetryDelay)) return false;
-      if (IncidentId != other.IncidentId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (StatusCode != 0) hash ^= StatusCode.GetHashCode();
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) hash ^= Reason.GetHashCode();
-      if (Message.Length != 0) hash ^= Message.GetHashCode();
-      hash ^= Metadata.GetHashCode();
-      hash ^= violations_.GetHashCode();
-      if (retryDelay_ != null) hash ^= RetryDelay.GetHashCode();
-      if (IncidentId.Length != 0) hash ^= IncidentId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (StatusCode != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(StatusCode);
-      }
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Reason);
-      }
-      if (Message.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Message);
-      }
-      metadata_.WriteTo(output, _map_metadata_codec);
-      violations_.WriteTo(output, _repeated_violations_codec);
-      if (retryDelay_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(RetryDelay);
-      }
-      if (IncidentId.Length != 0) {
-        output.WriteRawTag(58);
-        output.WriteString(IncidentId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (StatusCode != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(StatusCode);
-      }
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Reason);
-      }
-      if (Message.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(Message);
-      }
-      metadata_.WriteTo(ref output, _map_metadata_codec);
-      violations_.WriteTo(ref output, _repeated_violations_codec);
-      if (retryDelay_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(RetryDelay);
-      }
-      if (IncidentId.Length != 0) {
-        output.WriteRawTag(58);
-        output.WriteString(IncidentId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (StatusCode != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(StatusCode);
-      }
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Reason);
-      }
-      if (Message.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Message);
-      }
-      size += metadata_.CalculateSize(_map_metadata_codec);
-      size += violations_.CalculateSize(_repeated_violations_codec);
-      if (retryDelay_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(RetryDelay);
-      }
-      if (IncidentId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(IncidentId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Failure other) {
-      if (other == null) {
-        return;
-      }
-      if (other.StatusCode != 0) {
-        StatusCode = other.StatusCode;
-      }
-      if (other.Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        Reason = other.Reason;
-      }
-      if (other.Message.Length != 0) {
-        Message = other.Message;
-      }
-      metadata_.MergeFrom(other.metadata_);
-      violations_.Add(other.violations_);
-      if (other.retryDelay_ != null) {
-        if (retryDelay_ == null) {
-          RetryDelay = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        RetryDelay.MergeFrom(other.RetryDelay);
-      }
-      if (other.IncidentId.Length != 0) {
-        IncidentId = other.IncidentId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            StatusCode = input.ReadUInt32();
+          case 176: {
+            RetryCount = input.ReadInt32();
             break;
           }
-          case 16: {
-            Reason = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
+          case 186: {
+            Owner = input.ReadString();
             break;
           }
-          case 26: {
-            Message = input.ReadString();
+          case 194: {
+            Method = input.ReadString();
             break;
           }
-          case 34: {
-            metadata_.AddEntriesFrom(input, _map_metadata_codec);
-            break;
-          }
-          case 42: {
-            violations_.AddEntriesFrom(input, _repeated_violations_codec);
-            break;
-          }
-          case 50: {
-            if (retryDelay_ == null) {
-              RetryDelay = new global::Google.Protobuf.WellKnownTypes.Duration();
+          case 202: {
+            if (peakMemory_ == null) {
+              PeakMemory = new global::DeviceOperations.V1.ByteFigure();
             }
-            input.ReadMessage(RetryDelay);
-            break;
-          }
-          case 58: {
-            IncidentId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            StatusCode = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Reason = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            Message = input.ReadString();
-            break;
-          }
-          case 34: {
-            metadata_.AddEntriesFrom(ref input, _map_metadata_codec);
-            break;
-          }
-          case 42: {
-            violations_.AddEntriesFrom(ref input, _repeated_violations_codec);
-            break;
-          }
-          case 50: {
-            if (retryDelay_ == null) {
-              RetryDelay = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(RetryDelay);
-            break;
-          }
-          case 58: {
-            IncidentId = input.ReadString();
+            input.ReadMessage(PeakMemory);
             break;
           }
         }
@@ -2264,6 +2839,7 @@ namespace DeviceOperations.V1 {
   {
     private static readonly pb::MessageParser<ImageResult> _parser = new pb::MessageParser<ImageResult>(() => new ImageResult());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pb::MessageParser<ImageResult> Parser { get { return _parser; } }
@@ -2271,7 +2847,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[3]; }
+      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2291,7 +2867,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public ImageResult(ImageResult other) : this() {
+      _hasBits0 = other._hasBits0;
       imageIndex_ = other.imageIndex_;
+      itemId_ = other.itemId_;
       seed_ = other.seed_;
       artifactId_ = other.artifactId_;
       format_ = other.format_;
@@ -2299,6 +2877,7 @@ namespace DeviceOperations.V1 {
       height_ = other.height_;
       sizeBytes_ = other.sizeBytes_;
       safety_ = other.safety_ != null ? other.safety_.Clone() : null;
+      provenance_ = other.provenance_ != null ? other.provenance_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2310,39 +2889,69 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "image_index" field.</summary>
     public const int ImageIndexFieldNumber = 1;
-    private uint imageIndex_;
+    private int imageIndex_;
     /// <summary>
     /// Position in the request, from 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ImageIndex {
+    public int ImageIndex {
       get { return imageIndex_; }
       set {
         imageIndex_ = value;
       }
     }
 
-    /// <summary>Field number for the "seed" field.</summary>
-    public const int SeedFieldNumber = 2;
-    private ulong seed_;
+    /// <summary>Field number for the "item_id" field.</summary>
+    public const int ItemIdFieldNumber = 2;
+    private string itemId_ = "";
     /// <summary>
-    /// The seed it was drawn with; 0 and meaningless for pictures not drawn here.
+    /// The batch item or workflow step it came from; empty elsewhere.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong Seed {
-      get { return seed_; }
+    public string ItemId {
+      get { return itemId_; }
       set {
-        seed_ = value;
+        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
       }
     }
 
+    /// <summary>Field number for the "seed" field.</summary>
+    public const int SeedFieldNumber = 3;
+    private readonly static long SeedDefaultValue = 0L;
+
+    private long seed_;
+    /// <summary>
+    /// The seed it was drawn with; absent for pictures not drawn here.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long Seed {
+      get { if ((_hasBits0 & 1) != 0) { return seed_; } else { return SeedDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        seed_ = value;
+      }
+    }
+    /// <summary>Gets whether the "seed" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasSeed {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "seed" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearSeed() {
+      _hasBits0 &= ~1;
+    }
+
     /// <summary>Field number for the "artifact_id" field.</summary>
-    public const int ArtifactIdFieldNumber = 3;
+    public const int ArtifactIdFieldNumber = 4;
     private string artifactId_ = "";
     /// <summary>
-    /// Its artifact: SHA-256 of the file in lower-case hexadecimal.
+    /// Its artifact: SHA-256 of the file in lower-case hexadecimal; empty when it is withheld.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2354,14 +2963,14 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "format" field.</summary>
-    public const int FormatFieldNumber = 4;
-    private global::DeviceOperations.V1.ImageFormat format_ = global::DeviceOperations.V1.ImageFormat.Unspecified;
+    public const int FormatFieldNumber = 5;
+    private global::DeviceOperations.V1.ImageFileFormat format_ = global::DeviceOperations.V1.ImageFileFormat.Unspecified;
     /// <summary>
     /// Encoding of the file.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageFormat Format {
+    public global::DeviceOperations.V1.ImageFileFormat Format {
       get { return format_; }
       set {
         format_ = value;
@@ -2369,14 +2978,14 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "width" field.</summary>
-    public const int WidthFieldNumber = 5;
-    private uint width_;
+    public const int WidthFieldNumber = 6;
+    private int width_;
     /// <summary>
     /// Width in pixels.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Width {
+    public int Width {
       get { return width_; }
       set {
         width_ = value;
@@ -2384,14 +2993,14 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "height" field.</summary>
-    public const int HeightFieldNumber = 6;
-    private uint height_;
+    public const int HeightFieldNumber = 7;
+    private int height_;
     /// <summary>
     /// Height in pixels.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Height {
+    public int Height {
       get { return height_; }
       set {
         height_ = value;
@@ -2399,14 +3008,14 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "size_bytes" field.</summary>
-    public const int SizeBytesFieldNumber = 7;
-    private ulong sizeBytes_;
+    public const int SizeBytesFieldNumber = 8;
+    private long sizeBytes_;
     /// <summary>
     /// Size of the file.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong SizeBytes {
+    public long SizeBytes {
       get { return sizeBytes_; }
       set {
         sizeBytes_ = value;
@@ -2414,10 +3023,10 @@ namespace DeviceOperations.V1 {
     }
 
     /// <summary>Field number for the "safety" field.</summary>
-    public const int SafetyFieldNumber = 8;
+    public const int SafetyFieldNumber = 9;
     private global::DeviceOperations.V1.SafetyVerdict safety_;
     /// <summary>
-    /// What the safety classifier said; absent when it was not asked.
+    /// What the safety policy said; absent when it was not asked.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2425,6 +3034,21 @@ namespace DeviceOperations.V1 {
       get { return safety_; }
       set {
         safety_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "provenance" field.</summary>
+    public const int ProvenanceFieldNumber = 10;
+    private global::DeviceOperations.V1.Provenance provenance_;
+    /// <summary>
+    /// The marks that the file bears.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Provenance Provenance {
+      get { return provenance_; }
+      set {
+        provenance_ = value;
       }
     }
 
@@ -2444,6 +3068,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (ImageIndex != other.ImageIndex) return false;
+      if (ItemId != other.ItemId) return false;
       if (Seed != other.Seed) return false;
       if (ArtifactId != other.ArtifactId) return false;
       if (Format != other.Format) return false;
@@ -2451,6 +3076,7 @@ namespace DeviceOperations.V1 {
       if (Height != other.Height) return false;
       if (SizeBytes != other.SizeBytes) return false;
       if (!object.Equals(Safety, other.Safety)) return false;
+      if (!object.Equals(Provenance, other.Provenance)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2459,13 +3085,15 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ImageIndex != 0) hash ^= ImageIndex.GetHashCode();
-      if (Seed != 0UL) hash ^= Seed.GetHashCode();
+      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
+      if (HasSeed) hash ^= Seed.GetHashCode();
       if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
-      if (Format != global::DeviceOperations.V1.ImageFormat.Unspecified) hash ^= Format.GetHashCode();
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) hash ^= Format.GetHashCode();
       if (Width != 0) hash ^= Width.GetHashCode();
       if (Height != 0) hash ^= Height.GetHashCode();
-      if (SizeBytes != 0UL) hash ^= SizeBytes.GetHashCode();
+      if (SizeBytes != 0L) hash ^= SizeBytes.GetHashCode();
       if (safety_ != null) hash ^= Safety.GetHashCode();
+      if (provenance_ != null) hash ^= Provenance.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2486,35 +3114,43 @@ namespace DeviceOperations.V1 {
     #else
       if (ImageIndex != 0) {
         output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
+        output.WriteInt32(ImageIndex);
       }
-      if (Seed != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(Seed);
+      if (ItemId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ItemId);
+      }
+      if (HasSeed) {
+        output.WriteRawTag(24);
+        output.WriteInt64(Seed);
       }
       if (ArtifactId.Length != 0) {
-        output.WriteRawTag(26);
+        output.WriteRawTag(34);
         output.WriteString(ArtifactId);
       }
-      if (Format != global::DeviceOperations.V1.ImageFormat.Unspecified) {
-        output.WriteRawTag(32);
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
+        output.WriteRawTag(40);
         output.WriteEnum((int) Format);
       }
       if (Width != 0) {
-        output.WriteRawTag(40);
-        output.WriteUInt32(Width);
+        output.WriteRawTag(48);
+        output.WriteInt32(Width);
       }
       if (Height != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(Height);
-      }
-      if (SizeBytes != 0UL) {
         output.WriteRawTag(56);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt32(Height);
+      }
+      if (SizeBytes != 0L) {
+        output.WriteRawTag(64);
+        output.WriteInt64(SizeBytes);
       }
       if (safety_ != null) {
-        output.WriteRawTag(66);
+        output.WriteRawTag(74);
         output.WriteMessage(Safety);
+      }
+      if (provenance_ != null) {
+        output.WriteRawTag(82);
+        output.WriteMessage(Provenance);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -2528,35 +3164,43 @@ namespace DeviceOperations.V1 {
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
       if (ImageIndex != 0) {
         output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
+        output.WriteInt32(ImageIndex);
       }
-      if (Seed != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(Seed);
+      if (ItemId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ItemId);
+      }
+      if (HasSeed) {
+        output.WriteRawTag(24);
+        output.WriteInt64(Seed);
       }
       if (ArtifactId.Length != 0) {
-        output.WriteRawTag(26);
+        output.WriteRawTag(34);
         output.WriteString(ArtifactId);
       }
-      if (Format != global::DeviceOperations.V1.ImageFormat.Unspecified) {
-        output.WriteRawTag(32);
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
+        output.WriteRawTag(40);
         output.WriteEnum((int) Format);
       }
       if (Width != 0) {
-        output.WriteRawTag(40);
-        output.WriteUInt32(Width);
+        output.WriteRawTag(48);
+        output.WriteInt32(Width);
       }
       if (Height != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(Height);
-      }
-      if (SizeBytes != 0UL) {
         output.WriteRawTag(56);
-        output.WriteUInt64(SizeBytes);
+        output.WriteInt32(Height);
+      }
+      if (SizeBytes != 0L) {
+        output.WriteRawTag(64);
+        output.WriteInt64(SizeBytes);
       }
       if (safety_ != null) {
-        output.WriteRawTag(66);
+        output.WriteRawTag(74);
         output.WriteMessage(Safety);
+      }
+      if (provenance_ != null) {
+        output.WriteRawTag(82);
+        output.WriteMessage(Provenance);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
@@ -2569,28 +3213,34 @@ namespace DeviceOperations.V1 {
     public int CalculateSize() {
       int size = 0;
       if (ImageIndex != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ImageIndex);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(ImageIndex);
       }
-      if (Seed != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(Seed);
+      if (ItemId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
+      }
+      if (HasSeed) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Seed);
       }
       if (ArtifactId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
       }
-      if (Format != global::DeviceOperations.V1.ImageFormat.Unspecified) {
+      if (Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Format);
       }
       if (Width != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Width);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Width);
       }
       if (Height != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Height);
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
       }
-      if (SizeBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(SizeBytes);
+      if (SizeBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeBytes);
       }
       if (safety_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Safety);
+      }
+      if (provenance_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Provenance);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2607,13 +3257,16 @@ namespace DeviceOperations.V1 {
       if (other.ImageIndex != 0) {
         ImageIndex = other.ImageIndex;
       }
-      if (other.Seed != 0UL) {
+      if (other.ItemId.Length != 0) {
+        ItemId = other.ItemId;
+      }
+      if (other.HasSeed) {
         Seed = other.Seed;
       }
       if (other.ArtifactId.Length != 0) {
         ArtifactId = other.ArtifactId;
       }
-      if (other.Format != global::DeviceOperations.V1.ImageFormat.Unspecified) {
+      if (other.Format != global::DeviceOperations.V1.ImageFileFormat.Unspecified) {
         Format = other.Format;
       }
       if (other.Width != 0) {
@@ -2622,7 +3275,7 @@ namespace DeviceOperations.V1 {
       if (other.Height != 0) {
         Height = other.Height;
       }
-      if (other.SizeBytes != 0UL) {
+      if (other.SizeBytes != 0L) {
         SizeBytes = other.SizeBytes;
       }
       if (other.safety_ != null) {
@@ -2631,6 +3284,12 @@ namespace DeviceOperations.V1 {
         }
         Safety.MergeFrom(other.Safety);
       }
+      if (other.provenance_ != null) {
+        if (provenance_ == null) {
+          Provenance = new global::DeviceOperations.V1.Provenance();
+        }
+        Provenance.MergeFrom(other.Provenance);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -2651,38 +3310,49 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            ImageIndex = input.ReadUInt32();
+            ImageIndex = input.ReadInt32();
             break;
           }
-          case 16: {
-            Seed = input.ReadUInt64();
+          case 18: {
+            ItemId = input.ReadString();
             break;
           }
-          case 26: {
+          case 24: {
+            Seed = input.ReadInt64();
+            break;
+          }
+          case 34: {
             ArtifactId = input.ReadString();
             break;
           }
-          case 32: {
-            Format = (global::DeviceOperations.V1.ImageFormat) input.ReadEnum();
-            break;
-          }
           case 40: {
-            Width = input.ReadUInt32();
+            Format = (global::DeviceOperations.V1.ImageFileFormat) input.ReadEnum();
             break;
           }
           case 48: {
-            Height = input.ReadUInt32();
+            Width = input.ReadInt32();
             break;
           }
           case 56: {
-            SizeBytes = input.ReadUInt64();
+            Height = input.ReadInt32();
             break;
           }
-          case 66: {
+          case 64: {
+            SizeBytes = input.ReadInt64();
+            break;
+          }
+          case 74: {
             if (safety_ == null) {
               Safety = new global::DeviceOperations.V1.SafetyVerdict();
             }
             input.ReadMessage(Safety);
+            break;
+          }
+          case 82: {
+            if (provenance_ == null) {
+              Provenance = new global::DeviceOperations.V1.Provenance();
+            }
+            input.ReadMessage(Provenance);
             break;
           }
         }
@@ -2705,392 +3375,49 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            ImageIndex = input.ReadUInt32();
+            ImageIndex = input.ReadInt32();
             break;
           }
-          case 16: {
-            Seed = input.ReadUInt64();
+          case 18: {
+            ItemId = input.ReadString();
             break;
           }
-          case 26: {
+          case 24: {
+            Seed = input.ReadInt64();
+            break;
+          }
+          case 34: {
             ArtifactId = input.ReadString();
             break;
           }
-          case 32: {
-            Format = (global::DeviceOperations.V1.ImageFormat) input.ReadEnum();
-            break;
-          }
           case 40: {
-            Width = input.ReadUInt32();
+            Format = (global::DeviceOperations.V1.ImageFileFormat) input.ReadEnum();
             break;
           }
           case 48: {
-            Height = input.ReadUInt32();
+            Width = input.ReadInt32();
             break;
           }
           case 56: {
-            SizeBytes = input.ReadUInt64();
+            Height = input.ReadInt32();
             break;
           }
-          case 66: {
+          case 64: {
+            SizeBytes = input.ReadInt64();
+            break;
+          }
+          case 74: {
             if (safety_ == null) {
               Safety = new global::DeviceOperations.V1.SafetyVerdict();
             }
             input.ReadMessage(Safety);
             break;
           }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What a safety policy makes of a picture. Data, never a changed picture unless `action`
-  /// says so.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SafetyVerdict : pb::IMessage<SafetyVerdict>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SafetyVerdict> _parser = new pb::MessageParser<SafetyVerdict>(() => new SafetyVerdict());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SafetyVerdict> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[4]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyVerdict() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyVerdict(SafetyVerdict other) : this() {
-      scores_ = other.scores_.Clone();
-      action_ = other.action_;
-      policyId_ = other.policyId_;
-      policyVersion_ = other.policyVersion_;
-      classifierId_ = other.classifierId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyVerdict Clone() {
-      return new SafetyVerdict(this);
-    }
-
-    /// <summary>Field number for the "scores" field.</summary>
-    public const int ScoresFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SafetyScore> _repeated_scores_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.SafetyScore.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SafetyScore> scores_ = new pbc::RepeatedField<global::DeviceOperations.V1.SafetyScore>();
-    /// <summary>
-    /// Scores by category, from 0 (safe) to 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.SafetyScore> Scores {
-      get { return scores_; }
-    }
-
-    /// <summary>Field number for the "action" field.</summary>
-    public const int ActionFieldNumber = 2;
-    private global::DeviceOperations.V1.SafetyAction action_ = global::DeviceOperations.V1.SafetyAction.Unspecified;
-    /// <summary>
-    /// What was done.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SafetyAction Action {
-      get { return action_; }
-      set {
-        action_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "policy_id" field.</summary>
-    public const int PolicyIdFieldNumber = 3;
-    private string policyId_ = "";
-    /// <summary>
-    /// The policy applied.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PolicyId {
-      get { return policyId_; }
-      set {
-        policyId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "policy_version" field.</summary>
-    public const int PolicyVersionFieldNumber = 4;
-    private uint policyVersion_;
-    /// <summary>
-    /// Its version.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint PolicyVersion {
-      get { return policyVersion_; }
-      set {
-        policyVersion_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "classifier_id" field.</summary>
-    public const int ClassifierIdFieldNumber = 5;
-    private string classifierId_ = "";
-    /// <summary>
-    /// The classifier that scored.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ClassifierId {
-      get { return classifierId_; }
-      set {
-        classifierId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SafetyVerdict);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SafetyVerdict other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!scores_.Equals(other.scores_)) return false;
-      if (Action != other.Action) return false;
-      if (PolicyId != other.PolicyId) return false;
-      if (PolicyVersion != other.PolicyVersion) return false;
-      if (ClassifierId != other.ClassifierId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= scores_.GetHashCode();
-      if (Action != global::DeviceOperations.V1.SafetyAction.Unspecified) hash ^= Action.GetHashCode();
-      if (PolicyId.Length != 0) hash ^= PolicyId.GetHashCode();
-      if (PolicyVersion != 0) hash ^= PolicyVersion.GetHashCode();
-      if (ClassifierId.Length != 0) hash ^= ClassifierId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      scores_.WriteTo(output, _repeated_scores_codec);
-      if (Action != global::DeviceOperations.V1.SafetyAction.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Action);
-      }
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(PolicyId);
-      }
-      if (PolicyVersion != 0) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(PolicyVersion);
-      }
-      if (ClassifierId.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteString(ClassifierId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      scores_.WriteTo(ref output, _repeated_scores_codec);
-      if (Action != global::DeviceOperations.V1.SafetyAction.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Action);
-      }
-      if (PolicyId.Length != 0) {
-        output.WriteRawTag(26);
-        output.WriteString(PolicyId);
-      }
-      if (PolicyVersion != 0) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(PolicyVersion);
-      }
-      if (ClassifierId.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteString(ClassifierId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += scores_.CalculateSize(_repeated_scores_codec);
-      if (Action != global::DeviceOperations.V1.SafetyAction.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Action);
-      }
-      if (PolicyId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(PolicyId);
-      }
-      if (PolicyVersion != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(PolicyVersion);
-      }
-      if (ClassifierId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ClassifierId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SafetyVerdict other) {
-      if (other == null) {
-        return;
-      }
-      scores_.Add(other.scores_);
-      if (other.Action != global::DeviceOperations.V1.SafetyAction.Unspecified) {
-        Action = other.Action;
-      }
-      if (other.PolicyId.Length != 0) {
-        PolicyId = other.PolicyId;
-      }
-      if (other.PolicyVersion != 0) {
-        PolicyVersion = other.PolicyVersion;
-      }
-      if (other.ClassifierId.Length != 0) {
-        ClassifierId = other.ClassifierId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            scores_.AddEntriesFrom(input, _repeated_scores_codec);
-            break;
-          }
-          case 16: {
-            Action = (global::DeviceOperations.V1.SafetyAction) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 32: {
-            PolicyVersion = input.ReadUInt32();
-            break;
-          }
-          case 42: {
-            ClassifierId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            scores_.AddEntriesFrom(ref input, _repeated_scores_codec);
-            break;
-          }
-          case 16: {
-            Action = (global::DeviceOperations.V1.SafetyAction) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            PolicyId = input.ReadString();
-            break;
-          }
-          case 32: {
-            PolicyVersion = input.ReadUInt32();
-            break;
-          }
-          case 42: {
-            ClassifierId = input.ReadString();
+          case 82: {
+            if (provenance_ == null) {
+              Provenance = new global::DeviceOperations.V1.Provenance();
+            }
+            input.ReadMessage(Provenance);
             break;
           }
         }
@@ -3101,19 +3428,20 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// One category's score.
+  /// How often a step or item is tried.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SafetyScore : pb::IMessage<SafetyScore>
+  public sealed partial class RetrySettings : pb::IMessage<RetrySettings>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<SafetyScore> _parser = new pb::MessageParser<SafetyScore>(() => new SafetyScore());
+    private static readonly pb::MessageParser<RetrySettings> _parser = new pb::MessageParser<RetrySettings>(() => new RetrySettings());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SafetyScore> Parser { get { return _parser; } }
+    public static pb::MessageParser<RetrySettings> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3129,7 +3457,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyScore() {
+    public RetrySettings() {
       OnConstruction();
     }
 
@@ -3137,2459 +3465,82 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyScore(SafetyScore other) : this() {
-      category_ = other.category_;
-      score_ = other.score_;
-      threshold_ = other.threshold_;
-      flagged_ = other.flagged_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SafetyScore Clone() {
-      return new SafetyScore(this);
-    }
-
-    /// <summary>Field number for the "category" field.</summary>
-    public const int CategoryFieldNumber = 1;
-    private string category_ = "";
-    /// <summary>
-    /// Category name ("nsfw").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Category {
-      get { return category_; }
-      set {
-        category_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "score" field.</summary>
-    public const int ScoreFieldNumber = 2;
-    private double score_;
-    /// <summary>
-    /// From 0 (certainly not) to 1 (certainly).
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Score {
-      get { return score_; }
-      set {
-        score_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "threshold" field.</summary>
-    public const int ThresholdFieldNumber = 3;
-    private double threshold_;
-    /// <summary>
-    /// The policy's threshold for this category.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public double Threshold {
-      get { return threshold_; }
-      set {
-        threshold_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "flagged" field.</summary>
-    public const int FlaggedFieldNumber = 4;
-    private bool flagged_;
-    /// <summary>
-    /// Whether the score reached the threshold.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Flagged {
-      get { return flagged_; }
-      set {
-        flagged_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SafetyScore);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SafetyScore other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Category != other.Category) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Score, other.Score)) return false;
-      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Threshold, other.Threshold)) return false;
-      if (Flagged != other.Flagged) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Category.Length != 0) hash ^= Category.GetHashCode();
-      if (Score != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Score);
-      if (Threshold != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Threshold);
-      if (Flagged != false) hash ^= Flagged.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Category.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Category);
-      }
-      if (Score != 0D) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Score);
-      }
-      if (Threshold != 0D) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Threshold);
-      }
-      if (Flagged != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(Flagged);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Category.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Category);
-      }
-      if (Score != 0D) {
-        output.WriteRawTag(17);
-        output.WriteDouble(Score);
-      }
-      if (Threshold != 0D) {
-        output.WriteRawTag(25);
-        output.WriteDouble(Threshold);
-      }
-      if (Flagged != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(Flagged);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Category.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Category);
-      }
-      if (Score != 0D) {
-        size += 1 + 8;
-      }
-      if (Threshold != 0D) {
-        size += 1 + 8;
-      }
-      if (Flagged != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SafetyScore other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Category.Length != 0) {
-        Category = other.Category;
-      }
-      if (other.Score != 0D) {
-        Score = other.Score;
-      }
-      if (other.Threshold != 0D) {
-        Threshold = other.Threshold;
-      }
-      if (other.Flagged != false) {
-        Flagged = other.Flagged;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Category = input.ReadString();
-            break;
-          }
-          case 17: {
-            Score = input.ReadDouble();
-            break;
-          }
-          case 25: {
-            Threshold = input.ReadDouble();
-            break;
-          }
-          case 32: {
-            Flagged = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Category = input.ReadString();
-            break;
-          }
-          case 17: {
-            Score = input.ReadDouble();
-            break;
-          }
-          case 25: {
-            Threshold = input.ReadDouble();
-            break;
-          }
-          case 32: {
-            Flagged = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One entry of a session's log, or one of the passing events between entries.
-  ///
-  /// Log entries are numbered from 1, without gaps from first_sequence on. Passing events (heartbeat, preview,
-  /// image_chunk, queue_moved) are not kept; they repeat the number of the entry before
-  /// them. To go on after a lost connection, watch from the last number seen plus one: an
-  /// image's chunks come before its entry, so they are sent again if its entry was missed.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionEvent : pb::IMessage<SessionEvent>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionEvent> _parser = new pb::MessageParser<SessionEvent>(() => new SessionEvent());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionEvent> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[6]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionEvent() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionEvent(SessionEvent other) : this() {
-      sessionId_ = other.sessionId_;
-      sequence_ = other.sequence_;
-      eventTime_ = other.eventTime_ != null ? other.eventTime_.Clone() : null;
-      itemId_ = other.itemId_;
-      switch (other.EventCase) {
-        case EventOneofCase.Accepted:
-          Accepted = other.Accepted.Clone();
-          break;
-        case EventOneofCase.QueueMoved:
-          QueueMoved = other.QueueMoved.Clone();
-          break;
-        case EventOneofCase.PhaseStarted:
-          PhaseStarted = other.PhaseStarted.Clone();
-          break;
-        case EventOneofCase.TransferProgress:
-          TransferProgress = other.TransferProgress.Clone();
-          break;
-        case EventOneofCase.TextEncoded:
-          TextEncoded = other.TextEncoded.Clone();
-          break;
-        case EventOneofCase.StepFinished:
-          StepFinished = other.StepFinished.Clone();
-          break;
-        case EventOneofCase.Preview:
-          Preview = other.Preview.Clone();
-          break;
-        case EventOneofCase.ImageDecoded:
-          ImageDecoded = other.ImageDecoded.Clone();
-          break;
-        case EventOneofCase.ImageChunk:
-          ImageChunk = other.ImageChunk.Clone();
-          break;
-        case EventOneofCase.ImageFinished:
-          ImageFinished = other.ImageFinished.Clone();
-          break;
-        case EventOneofCase.ItemFinished:
-          ItemFinished = other.ItemFinished.Clone();
-          break;
-        case EventOneofCase.Paused:
-          Paused = other.Paused.Clone();
-          break;
-        case EventOneofCase.Resumed:
-          Resumed = other.Resumed.Clone();
-          break;
-        case EventOneofCase.Retried:
-          Retried = other.Retried.Clone();
-          break;
-        case EventOneofCase.Heartbeat:
-          Heartbeat = other.Heartbeat.Clone();
-          break;
-        case EventOneofCase.Completed:
-          Completed = other.Completed.Clone();
-          break;
-        case EventOneofCase.Failed:
-          Failed = other.Failed.Clone();
-          break;
-        case EventOneofCase.Cancelled:
-          Cancelled = other.Cancelled.Clone();
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionEvent Clone() {
-      return new SessionEvent(this);
-    }
-
-    /// <summary>Field number for the "session_id" field.</summary>
-    public const int SessionIdFieldNumber = 1;
-    private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string SessionId {
-      get { return sessionId_; }
-      set {
-        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "sequence" field.</summary>
-    public const int SequenceFieldNumber = 2;
-    private ulong sequence_;
-    /// <summary>
-    /// Number of this entry; of the entry before it, for passing events.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong Sequence {
-      get { return sequence_; }
-      set {
-        sequence_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "event_time" field.</summary>
-    public const int EventTimeFieldNumber = 3;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp eventTime_;
-    /// <summary>
-    /// When it happened.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp EventTime {
-      get { return eventTime_; }
-      set {
-        eventTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "item_id" field.</summary>
-    public const int ItemIdFieldNumber = 4;
-    private string itemId_ = "";
-    /// <summary>
-    /// The batch item it is about, by the client's name; empty when it is about the session.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ItemId {
-      get { return itemId_; }
-      set {
-        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "accepted" field.</summary>
-    public const int AcceptedFieldNumber = 10;
-    /// <summary>
-    /// First entry.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionAccepted Accepted {
-      get { return eventCase_ == EventOneofCase.Accepted ? (global::DeviceOperations.V1.SessionAccepted) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Accepted;
-      }
-    }
-
-    /// <summary>Field number for the "queue_moved" field.</summary>
-    public const int QueueMovedFieldNumber = 11;
-    /// <summary>
-    /// Passing: the place in the queue changed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.QueueMoved QueueMoved {
-      get { return eventCase_ == EventOneofCase.QueueMoved ? (global::DeviceOperations.V1.QueueMoved) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.QueueMoved;
-      }
-    }
-
-    /// <summary>Field number for the "phase_started" field.</summary>
-    public const int PhaseStartedFieldNumber = 12;
-    /// <summary>
-    /// A phase began.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.PhaseStarted PhaseStarted {
-      get { return eventCase_ == EventOneofCase.PhaseStarted ? (global::DeviceOperations.V1.PhaseStarted) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.PhaseStarted;
-      }
-    }
-
-    /// <summary>Field number for the "transfer_progress" field.</summary>
-    public const int TransferProgressFieldNumber = 13;
-    /// <summary>
-    /// Bytes were moved, read or checked.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.TransferProgress TransferProgress {
-      get { return eventCase_ == EventOneofCase.TransferProgress ? (global::DeviceOperations.V1.TransferProgress) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.TransferProgress;
-      }
-    }
-
-    /// <summary>Field number for the "text_encoded" field.</summary>
-    public const int TextEncodedFieldNumber = 14;
-    /// <summary>
-    /// Prompts are embeddings now.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.TextEncoded TextEncoded {
-      get { return eventCase_ == EventOneofCase.TextEncoded ? (global::DeviceOperations.V1.TextEncoded) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.TextEncoded;
-      }
-    }
-
-    /// <summary>Field number for the "step_finished" field.</summary>
-    public const int StepFinishedFieldNumber = 15;
-    /// <summary>
-    /// A denoising step ended.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.StepFinished StepFinished {
-      get { return eventCase_ == EventOneofCase.StepFinished ? (global::DeviceOperations.V1.StepFinished) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.StepFinished;
-      }
-    }
-
-    /// <summary>Field number for the "preview" field.</summary>
-    public const int PreviewFieldNumber = 16;
-    /// <summary>
-    /// Passing: the picture as it stands.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Preview Preview {
-      get { return eventCase_ == EventOneofCase.Preview ? (global::DeviceOperations.V1.Preview) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Preview;
-      }
-    }
-
-    /// <summary>Field number for the "image_decoded" field.</summary>
-    public const int ImageDecodedFieldNumber = 17;
-    /// <summary>
-    /// Latents are pixels now.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageDecoded ImageDecoded {
-      get { return eventCase_ == EventOneofCase.ImageDecoded ? (global::DeviceOperations.V1.ImageDecoded) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.ImageDecoded;
-      }
-    }
-
-    /// <summary>Field number for the "image_chunk" field.</summary>
-    public const int ImageChunkFieldNumber = 18;
-    /// <summary>
-    /// Passing: part of a finished picture's file.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageChunk ImageChunk {
-      get { return eventCase_ == EventOneofCase.ImageChunk ? (global::DeviceOperations.V1.ImageChunk) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.ImageChunk;
-      }
-    }
-
-    /// <summary>Field number for the "image_finished" field.</summary>
-    public const int ImageFinishedFieldNumber = 19;
-    /// <summary>
-    /// A picture is finished and kept as an artifact.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageFinished ImageFinished {
-      get { return eventCase_ == EventOneofCase.ImageFinished ? (global::DeviceOperations.V1.ImageFinished) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.ImageFinished;
-      }
-    }
-
-    /// <summary>Field number for the "item_finished" field.</summary>
-    public const int ItemFinishedFieldNumber = 20;
-    /// <summary>
-    /// A tile, an item or a step of a chain ended.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ItemFinished ItemFinished {
-      get { return eventCase_ == EventOneofCase.ItemFinished ? (global::DeviceOperations.V1.ItemFinished) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.ItemFinished;
-      }
-    }
-
-    /// <summary>Field number for the "paused" field.</summary>
-    public const int PausedFieldNumber = 21;
-    /// <summary>
-    /// The session was paused.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionPaused Paused {
-      get { return eventCase_ == EventOneofCase.Paused ? (global::DeviceOperations.V1.SessionPaused) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Paused;
-      }
-    }
-
-    /// <summary>Field number for the "resumed" field.</summary>
-    public const int ResumedFieldNumber = 22;
-    /// <summary>
-    /// The session was resumed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionResumed Resumed {
-      get { return eventCase_ == EventOneofCase.Resumed ? (global::DeviceOperations.V1.SessionResumed) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Resumed;
-      }
-    }
-
-    /// <summary>Field number for the "retried" field.</summary>
-    public const int RetriedFieldNumber = 23;
-    /// <summary>
-    /// The worker was lost and the work starts over.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionRetried Retried {
-      get { return eventCase_ == EventOneofCase.Retried ? (global::DeviceOperations.V1.SessionRetried) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Retried;
-      }
-    }
-
-    /// <summary>Field number for the "heartbeat" field.</summary>
-    public const int HeartbeatFieldNumber = 24;
-    /// <summary>
-    /// Passing: nothing new, the session lives. Sent after 5 seconds of silence.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Heartbeat Heartbeat {
-      get { return eventCase_ == EventOneofCase.Heartbeat ? (global::DeviceOperations.V1.Heartbeat) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Heartbeat;
-      }
-    }
-
-    /// <summary>Field number for the "completed" field.</summary>
-    public const int CompletedFieldNumber = 30;
-    /// <summary>
-    /// Last entry of a session that worked.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionCompleted Completed {
-      get { return eventCase_ == EventOneofCase.Completed ? (global::DeviceOperations.V1.SessionCompleted) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Completed;
-      }
-    }
-
-    /// <summary>Field number for the "failed" field.</summary>
-    public const int FailedFieldNumber = 31;
-    /// <summary>
-    /// Last entry of a session that failed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionFailed Failed {
-      get { return eventCase_ == EventOneofCase.Failed ? (global::DeviceOperations.V1.SessionFailed) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Failed;
-      }
-    }
-
-    /// <summary>Field number for the "cancelled" field.</summary>
-    public const int CancelledFieldNumber = 32;
-    /// <summary>
-    /// Last entry of a session that was stopped.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionCancelled Cancelled {
-      get { return eventCase_ == EventOneofCase.Cancelled ? (global::DeviceOperations.V1.SessionCancelled) event_ : null; }
-      set {
-        event_ = value;
-        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Cancelled;
-      }
-    }
-
-    private object event_;
-    /// <summary>Enum of possible cases for the "event" oneof.</summary>
-    public enum EventOneofCase {
-      None = 0,
-      Accepted = 10,
-      QueueMoved = 11,
-      PhaseStarted = 12,
-      TransferProgress = 13,
-      TextEncoded = 14,
-      StepFinished = 15,
-      Preview = 16,
-      ImageDecoded = 17,
-      ImageChunk = 18,
-      ImageFinished = 19,
-      ItemFinished = 20,
-      Paused = 21,
-      Resumed = 22,
-      Retried = 23,
-      Heartbeat = 24,
-      Completed = 30,
-      Failed = 31,
-      Cancelled = 32,
-    }
-    private EventOneofCase eventCase_ = EventOneofCase.None;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public EventOneofCase EventCase {
-      get { return eventCase_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearEvent() {
-      eventCase_ = EventOneofCase.None;
-      event_ = null;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionEvent);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionEvent other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (SessionId != other.SessionId) return false;
-      if (Sequence != other.Sequence) return false;
-      if (!object.Equals(EventTime, other.EventTime)) return false;
-      if (ItemId != other.ItemId) return false;
-      if (!object.Equals(Accepted, other.Accepted)) return false;
-      if (!object.Equals(QueueMoved, other.QueueMoved)) return false;
-      if (!object.Equals(PhaseStarted, other.PhaseStarted)) return false;
-      if (!object.Equals(TransferProgress, other.TransferProgress)) return false;
-      if (!object.Equals(TextEncoded, other.TextEncoded)) return false;
-      if (!object.Equals(StepFinished, other.StepFinished)) return false;
-      if (!object.Equals(Preview, other.Preview)) return false;
-      if (!object.Equals(ImageDecoded, other.ImageDecoded)) return false;
-      if (!object.Equals(ImageChunk, other.ImageChunk)) return false;
-      if (!object.Equals(ImageFinished, other.ImageFinished)) return false;
-      if (!object.Equals(ItemFinished, other.ItemFinished)) return false;
-      if (!object.Equals(Paused, other.Paused)) return false;
-      if (!object.Equals(Resumed, other.Resumed)) return false;
-      if (!object.Equals(Retried, other.Retried)) return false;
-      if (!object.Equals(Heartbeat, other.Heartbeat)) return false;
-      if (!object.Equals(Completed, other.Completed)) return false;
-      if (!object.Equals(Failed, other.Failed)) return false;
-      if (!object.Equals(Cancelled, other.Cancelled)) return false;
-      if (EventCase != other.EventCase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
-      if (Sequence != 0UL) hash ^= Sequence.GetHashCode();
-      if (eventTime_ != null) hash ^= EventTime.GetHashCode();
-      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
-      if (eventCase_ == EventOneofCase.Accepted) hash ^= Accepted.GetHashCode();
-      if (eventCase_ == EventOneofCase.QueueMoved) hash ^= QueueMoved.GetHashCode();
-      if (eventCase_ == EventOneofCase.PhaseStarted) hash ^= PhaseStarted.GetHashCode();
-      if (eventCase_ == EventOneofCase.TransferProgress) hash ^= TransferProgress.GetHashCode();
-      if (eventCase_ == EventOneofCase.TextEncoded) hash ^= TextEncoded.GetHashCode();
-      if (eventCase_ == EventOneofCase.StepFinished) hash ^= StepFinished.GetHashCode();
-      if (eventCase_ == EventOneofCase.Preview) hash ^= Preview.GetHashCode();
-      if (eventCase_ == EventOneofCase.ImageDecoded) hash ^= ImageDecoded.GetHashCode();
-      if (eventCase_ == EventOneofCase.ImageChunk) hash ^= ImageChunk.GetHashCode();
-      if (eventCase_ == EventOneofCase.ImageFinished) hash ^= ImageFinished.GetHashCode();
-      if (eventCase_ == EventOneofCase.ItemFinished) hash ^= ItemFinished.GetHashCode();
-      if (eventCase_ == EventOneofCase.Paused) hash ^= Paused.GetHashCode();
-      if (eventCase_ == EventOneofCase.Resumed) hash ^= Resumed.GetHashCode();
-      if (eventCase_ == EventOneofCase.Retried) hash ^= Retried.GetHashCode();
-      if (eventCase_ == EventOneofCase.Heartbeat) hash ^= Heartbeat.GetHashCode();
-      if (eventCase_ == EventOneofCase.Completed) hash ^= Completed.GetHashCode();
-      if (eventCase_ == EventOneofCase.Failed) hash ^= Failed.GetHashCode();
-      if (eventCase_ == EventOneofCase.Cancelled) hash ^= Cancelled.GetHashCode();
-      hash ^= (int) eventCase_;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (SessionId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(SessionId);
-      }
-      if (Sequence != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(Sequence);
-      }
-      if (eventTime_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(EventTime);
-      }
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(ItemId);
-      }
-      if (eventCase_ == EventOneofCase.Accepted) {
-        output.WriteRawTag(82);
-        output.WriteMessage(Accepted);
-      }
-      if (eventCase_ == EventOneofCase.QueueMoved) {
-        output.WriteRawTag(90);
-        output.WriteMessage(QueueMoved);
-      }
-      if (eventCase_ == EventOneofCase.PhaseStarted) {
-        output.WriteRawTag(98);
-        output.WriteMessage(PhaseStarted);
-      }
-      if (eventCase_ == EventOneofCase.TransferProgress) {
-        output.WriteRawTag(106);
-        output.WriteMessage(TransferProgress);
-      }
-      if (eventCase_ == EventOneofCase.TextEncoded) {
-        output.WriteRawTag(114);
-        output.WriteMessage(TextEncoded);
-      }
-      if (eventCase_ == EventOneofCase.StepFinished) {
-        output.WriteRawTag(122);
-        output.WriteMessage(StepFinished);
-      }
-      if (eventCase_ == EventOneofCase.Preview) {
-        output.WriteRawTag(130, 1);
-        output.WriteMessage(Preview);
-      }
-      if (eventCase_ == EventOneofCase.ImageDecoded) {
-        output.WriteRawTag(138, 1);
-        output.WriteMessage(ImageDecoded);
-      }
-      if (eventCase_ == EventOneofCase.ImageChunk) {
-        output.WriteRawTag(146, 1);
-        output.WriteMessage(ImageChunk);
-      }
-      if (eventCase_ == EventOneofCase.ImageFinished) {
-        output.WriteRawTag(154, 1);
-        output.WriteMessage(ImageFinished);
-      }
-      if (eventCase_ == EventOneofCase.ItemFinished) {
-        output.WriteRawTag(162, 1);
-        output.WriteMessage(ItemFinished);
-      }
-      if (eventCase_ == EventOneofCase.Paused) {
-        output.WriteRawTag(170, 1);
-        output.WriteMessage(Paused);
-      }
-      if (eventCase_ == EventOneofCase.Resumed) {
-        output.WriteRawTag(178, 1);
-        output.WriteMessage(Resumed);
-      }
-      if (eventCase_ == EventOneofCase.Retried) {
-        output.WriteRawTag(186, 1);
-        output.WriteMessage(Retried);
-      }
-      if (eventCase_ == EventOneofCase.Heartbeat) {
-        output.WriteRawTag(194, 1);
-        output.WriteMessage(Heartbeat);
-      }
-      if (eventCase_ == EventOneofCase.Completed) {
-        output.WriteRawTag(242, 1);
-        output.WriteMessage(Completed);
-      }
-      if (eventCase_ == EventOneofCase.Failed) {
-        output.WriteRawTag(250, 1);
-        output.WriteMessage(Failed);
-      }
-      if (eventCase_ == EventOneofCase.Cancelled) {
-        output.WriteRawTag(130, 2);
-        output.WriteMessage(Cancelled);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (SessionId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(SessionId);
-      }
-      if (Sequence != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(Sequence);
-      }
-      if (eventTime_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(EventTime);
-      }
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(ItemId);
-      }
-      if (eventCase_ == EventOneofCase.Accepted) {
-        output.WriteRawTag(82);
-        output.WriteMessage(Accepted);
-      }
-      if (eventCase_ == EventOneofCase.QueueMoved) {
-        output.WriteRawTag(90);
-        output.WriteMessage(QueueMoved);
-      }
-      if (eventCase_ == EventOneofCase.PhaseStarted) {
-        output.WriteRawTag(98);
-        output.WriteMessage(PhaseStarted);
-      }
-      if (eventCase_ == EventOneofCase.TransferProgress) {
-        output.WriteRawTag(106);
-        output.WriteMessage(TransferProgress);
-      }
-      if (eventCase_ == EventOneofCase.TextEncoded) {
-        output.WriteRawTag(114);
-        output.WriteMessage(TextEncoded);
-      }
-      if (eventCase_ == EventOneofCase.StepFinished) {
-        output.WriteRawTag(122);
-        output.WriteMessage(StepFinished);
-      }
-      if (eventCase_ == EventOneofCase.Preview) {
-        output.WriteRawTag(130, 1);
-        output.WriteMessage(Preview);
-      }
-      if (eventCase_ == EventOneofCase.ImageDecoded) {
-        output.WriteRawTag(138, 1);
-        output.WriteMessage(ImageDecoded);
-      }
-      if (eventCase_ == EventOneofCase.ImageChunk) {
-        output.WriteRawTag(146, 1);
-        output.WriteMessage(ImageChunk);
-      }
-      if (eventCase_ == EventOneofCase.ImageFinished) {
-        output.WriteRawTag(154, 1);
-        output.WriteMessage(ImageFinished);
-      }
-      if (eventCase_ == EventOneofCase.ItemFinished) {
-        output.WriteRawTag(162, 1);
-        output.WriteMessage(ItemFinished);
-      }
-      if (eventCase_ == EventOneofCase.Paused) {
-        output.WriteRawTag(170, 1);
-        output.WriteMessage(Paused);
-      }
-      if (eventCase_ == EventOneofCase.Resumed) {
-        output.WriteRawTag(178, 1);
-        output.WriteMessage(Resumed);
-      }
-      if (eventCase_ == EventOneofCase.Retried) {
-        output.WriteRawTag(186, 1);
-        output.WriteMessage(Retried);
-      }
-      if (eventCase_ == EventOneofCase.Heartbeat) {
-        output.WriteRawTag(194, 1);
-        output.WriteMessage(Heartbeat);
-      }
-      if (eventCase_ == EventOneofCase.Completed) {
-        output.WriteRawTag(242, 1);
-        output.WriteMessage(Completed);
-      }
-      if (eventCase_ == EventOneofCase.Failed) {
-        output.WriteRawTag(250, 1);
-        output.WriteMessage(Failed);
-      }
-      if (eventCase_ == EventOneofCase.Cancelled) {
-        output.WriteRawTag(130, 2);
-        output.WriteMessage(Cancelled);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (SessionId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
-      }
-      if (Sequence != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(Sequence);
-      }
-      if (eventTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EventTime);
-      }
-      if (ItemId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
-      }
-      if (eventCase_ == EventOneofCase.Accepted) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Accepted);
-      }
-      if (eventCase_ == EventOneofCase.QueueMoved) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(QueueMoved);
-      }
-      if (eventCase_ == EventOneofCase.PhaseStarted) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PhaseStarted);
-      }
-      if (eventCase_ == EventOneofCase.TransferProgress) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(TransferProgress);
-      }
-      if (eventCase_ == EventOneofCase.TextEncoded) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(TextEncoded);
-      }
-      if (eventCase_ == EventOneofCase.StepFinished) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(StepFinished);
-      }
-      if (eventCase_ == EventOneofCase.Preview) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Preview);
-      }
-      if (eventCase_ == EventOneofCase.ImageDecoded) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(ImageDecoded);
-      }
-      if (eventCase_ == EventOneofCase.ImageChunk) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(ImageChunk);
-      }
-      if (eventCase_ == EventOneofCase.ImageFinished) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(ImageFinished);
-      }
-      if (eventCase_ == EventOneofCase.ItemFinished) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(ItemFinished);
-      }
-      if (eventCase_ == EventOneofCase.Paused) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Paused);
-      }
-      if (eventCase_ == EventOneofCase.Resumed) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Resumed);
-      }
-      if (eventCase_ == EventOneofCase.Retried) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Retried);
-      }
-      if (eventCase_ == EventOneofCase.Heartbeat) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Heartbeat);
-      }
-      if (eventCase_ == EventOneofCase.Completed) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Completed);
-      }
-      if (eventCase_ == EventOneofCase.Failed) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Failed);
-      }
-      if (eventCase_ == EventOneofCase.Cancelled) {
-        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Cancelled);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionEvent other) {
-      if (other == null) {
-        return;
-      }
-      if (other.SessionId.Length != 0) {
-        SessionId = other.SessionId;
-      }
-      if (other.Sequence != 0UL) {
-        Sequence = other.Sequence;
-      }
-      if (other.eventTime_ != null) {
-        if (eventTime_ == null) {
-          EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        EventTime.MergeFrom(other.EventTime);
-      }
-      if (other.ItemId.Length != 0) {
-        ItemId = other.ItemId;
-      }
-      switch (other.EventCase) {
-        case EventOneofCase.Accepted:
-          if (Accepted == null) {
-            Accepted = new global::DeviceOperations.V1.SessionAccepted();
-          }
-          Accepted.MergeFrom(other.Accepted);
-          break;
-        case EventOneofCase.QueueMoved:
-          if (QueueMoved == null) {
-            QueueMoved = new global::DeviceOperations.V1.QueueMoved();
-          }
-          QueueMoved.MergeFrom(other.QueueMoved);
-          break;
-        case EventOneofCase.PhaseStarted:
-          if (PhaseStarted == null) {
-            PhaseStarted = new global::DeviceOperations.V1.PhaseStarted();
-          }
-          PhaseStarted.MergeFrom(other.PhaseStarted);
-          break;
-        case EventOneofCase.TransferProgress:
-          if (TransferProgress == null) {
-            TransferProgress = new global::DeviceOperations.V1.TransferProgress();
-          }
-          TransferProgress.MergeFrom(other.TransferProgress);
-          break;
-        case EventOneofCase.TextEncoded:
-          if (TextEncoded == null) {
-            TextEncoded = new global::DeviceOperations.V1.TextEncoded();
-          }
-          TextEncoded.MergeFrom(other.TextEncoded);
-          break;
-        case EventOneofCase.StepFinished:
-          if (StepFinished == null) {
-            StepFinished = new global::DeviceOperations.V1.StepFinished();
-          }
-          StepFinished.MergeFrom(other.StepFinished);
-          break;
-        case EventOneofCase.Preview:
-          if (Preview == null) {
-            Preview = new global::DeviceOperations.V1.Preview();
-          }
-          Preview.MergeFrom(other.Preview);
-          break;
-        case EventOneofCase.ImageDecoded:
-          if (ImageDecoded == null) {
-            ImageDecoded = new global::DeviceOperations.V1.ImageDecoded();
-          }
-          ImageDecoded.MergeFrom(other.ImageDecoded);
-          break;
-        case EventOneofCase.ImageChunk:
-          if (ImageChunk == null) {
-            ImageChunk = new global::DeviceOperations.V1.ImageChunk();
-          }
-          ImageChunk.MergeFrom(other.ImageChunk);
-          break;
-        case EventOneofCase.ImageFinished:
-          if (ImageFinished == null) {
-            ImageFinished = new global::DeviceOperations.V1.ImageFinished();
-          }
-          ImageFinished.MergeFrom(other.ImageFinished);
-          break;
-        case EventOneofCase.ItemFinished:
-          if (ItemFinished == null) {
-            ItemFinished = new global::DeviceOperations.V1.ItemFinished();
-          }
-          ItemFinished.MergeFrom(other.ItemFinished);
-          break;
-        case EventOneofCase.Paused:
-          if (Paused == null) {
-            Paused = new global::DeviceOperations.V1.SessionPaused();
-          }
-          Paused.MergeFrom(other.Paused);
-          break;
-        case EventOneofCase.Resumed:
-          if (Resumed == null) {
-            Resumed = new global::DeviceOperations.V1.SessionResumed();
-          }
-          Resumed.MergeFrom(other.Resumed);
-          break;
-        case EventOneofCase.Retried:
-          if (Retried == null) {
-            Retried = new global::DeviceOperations.V1.SessionRetried();
-          }
-          Retried.MergeFrom(other.Retried);
-          break;
-        case EventOneofCase.Heartbeat:
-          if (Heartbeat == null) {
-            Heartbeat = new global::DeviceOperations.V1.Heartbeat();
-          }
-          Heartbeat.MergeFrom(other.Heartbeat);
-          break;
-        case EventOneofCase.Completed:
-          if (Completed == null) {
-            Completed = new global::DeviceOperations.V1.SessionCompleted();
-          }
-          Completed.MergeFrom(other.Completed);
-          break;
-        case EventOneofCase.Failed:
-          if (Failed == null) {
-            Failed = new global::DeviceOperations.V1.SessionFailed();
-          }
-          Failed.MergeFrom(other.Failed);
-          break;
-        case EventOneofCase.Cancelled:
-          if (Cancelled == null) {
-            Cancelled = new global::DeviceOperations.V1.SessionCancelled();
-          }
-          Cancelled.MergeFrom(other.Cancelled);
-          break;
-      }
-
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            SessionId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Sequence = input.ReadUInt64();
-            break;
-          }
-          case 26: {
-            if (eventTime_ == null) {
-              EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(EventTime);
-            break;
-          }
-          case 34: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 82: {
-            global::DeviceOperations.V1.SessionAccepted subBuilder = new global::DeviceOperations.V1.SessionAccepted();
-            if (eventCase_ == EventOneofCase.Accepted) {
-              subBuilder.MergeFrom(Accepted);
-            }
-            input.ReadMessage(subBuilder);
-            Accepted = subBuilder;
-            break;
-          }
-          case 90: {
-            global::DeviceOperations.V1.QueueMoved subBuilder = new global::DeviceOperations.V1.QueueMoved();
-            if (eventCase_ == EventOneofCase.QueueMoved) {
-              subBuilder.MergeFrom(QueueMoved);
-            }
-            input.ReadMessage(subBuilder);
-            QueueMoved = subBuilder;
-            break;
-          }
-          case 98: {
-            global::DeviceOperations.V1.PhaseStarted subBuilder = new global::DeviceOperations.V1.PhaseStarted();
-            if (eventCase_ == EventOneofCase.PhaseStarted) {
-              subBuilder.MergeFrom(PhaseStarted);
-            }
-            input.ReadMessage(subBuilder);
-            PhaseStarted = subBuilder;
-            break;
-          }
-          case 106: {
-            global::DeviceOperations.V1.TransferProgress subBuilder = new global::DeviceOperations.V1.TransferProgress();
-            if (eventCase_ == EventOneofCase.TransferProgress) {
-              subBuilder.MergeFrom(TransferProgress);
-            }
-            input.ReadMessage(subBuilder);
-            TransferProgress = subBuilder;
-            break;
-          }
-          case 114: {
-            global::DeviceOperations.V1.TextEncoded subBuilder = new global::DeviceOperations.V1.TextEncoded();
-            if (eventCase_ == EventOneofCase.TextEncoded) {
-              subBuilder.MergeFrom(TextEncoded);
-            }
-            input.ReadMessage(subBuilder);
-            TextEncoded = subBuilder;
-            break;
-          }
-          case 122: {
-            global::DeviceOperations.V1.StepFinished subBuilder = new global::DeviceOperations.V1.StepFinished();
-            if (eventCase_ == EventOneofCase.StepFinished) {
-              subBuilder.MergeFrom(StepFinished);
-            }
-            input.ReadMessage(subBuilder);
-            StepFinished = subBuilder;
-            break;
-          }
-          case 130: {
-            global::DeviceOperations.V1.Preview subBuilder = new global::DeviceOperations.V1.Preview();
-            if (eventCase_ == EventOneofCase.Preview) {
-              subBuilder.MergeFrom(Preview);
-            }
-            input.ReadMessage(subBuilder);
-            Preview = subBuilder;
-            break;
-          }
-          case 138: {
-            global::DeviceOperations.V1.ImageDecoded subBuilder = new global::DeviceOperations.V1.ImageDecoded();
-            if (eventCase_ == EventOneofCase.ImageDecoded) {
-              subBuilder.MergeFrom(ImageDecoded);
-            }
-            input.ReadMessage(subBuilder);
-            ImageDecoded = subBuilder;
-            break;
-          }
-          case 146: {
-            global::DeviceOperations.V1.ImageChunk subBuilder = new global::DeviceOperations.V1.ImageChunk();
-            if (eventCase_ == EventOneofCase.ImageChunk) {
-              subBuilder.MergeFrom(ImageChunk);
-            }
-            input.ReadMessage(subBuilder);
-            ImageChunk = subBuilder;
-            break;
-          }
-          case 154: {
-            global::DeviceOperations.V1.ImageFinished subBuilder = new global::DeviceOperations.V1.ImageFinished();
-            if (eventCase_ == EventOneofCase.ImageFinished) {
-              subBuilder.MergeFrom(ImageFinished);
-            }
-            input.ReadMessage(subBuilder);
-            ImageFinished = subBuilder;
-            break;
-          }
-          case 162: {
-            global::DeviceOperations.V1.ItemFinished subBuilder = new global::DeviceOperations.V1.ItemFinished();
-            if (eventCase_ == EventOneofCase.ItemFinished) {
-              subBuilder.MergeFrom(ItemFinished);
-            }
-            input.ReadMessage(subBuilder);
-            ItemFinished = subBuilder;
-            break;
-          }
-          case 170: {
-            global::DeviceOperations.V1.SessionPaused subBuilder = new global::DeviceOperations.V1.SessionPaused();
-            if (eventCase_ == EventOneofCase.Paused) {
-              subBuilder.MergeFrom(Paused);
-            }
-            input.ReadMessage(subBuilder);
-            Paused = subBuilder;
-            break;
-          }
-          case 178: {
-            global::DeviceOperations.V1.SessionResumed subBuilder = new global::DeviceOperations.V1.SessionResumed();
-            if (eventCase_ == EventOneofCase.Resumed) {
-              subBuilder.MergeFrom(Resumed);
-            }
-            input.ReadMessage(subBuilder);
-            Resumed = subBuilder;
-            break;
-          }
-          case 186: {
-            global::DeviceOperations.V1.SessionRetried subBuilder = new global::DeviceOperations.V1.SessionRetried();
-            if (eventCase_ == EventOneofCase.Retried) {
-              subBuilder.MergeFrom(Retried);
-            }
-            input.ReadMessage(subBuilder);
-            Retried = subBuilder;
-            break;
-          }
-          case 194: {
-            global::DeviceOperations.V1.Heartbeat subBuilder = new global::DeviceOperations.V1.Heartbeat();
-            if (eventCase_ == EventOneofCase.Heartbeat) {
-              subBuilder.MergeFrom(Heartbeat);
-            }
-            input.ReadMessage(subBuilder);
-            Heartbeat = subBuilder;
-            break;
-          }
-          case 242: {
-            global::DeviceOperations.V1.SessionCompleted subBuilder = new global::DeviceOperations.V1.SessionCompleted();
-            if (eventCase_ == EventOneofCase.Completed) {
-              subBuilder.MergeFrom(Completed);
-            }
-            input.ReadMessage(subBuilder);
-            Completed = subBuilder;
-            break;
-          }
-          case 250: {
-            global::DeviceOperations.V1.SessionFailed subBuilder = new global::DeviceOperations.V1.SessionFailed();
-            if (eventCase_ == EventOneofCase.Failed) {
-              subBuilder.MergeFrom(Failed);
-            }
-            input.ReadMessage(subBuilder);
-            Failed = subBuilder;
-            break;
-          }
-          case 258: {
-            global::DeviceOperations.V1.SessionCancelled subBuilder = new global::DeviceOperations.V1.SessionCancelled();
-            if (eventCase_ == EventOneofCase.Cancelled) {
-              subBuilder.MergeFrom(Cancelled);
-            }
-            input.ReadMessage(subBuilder);
-            Cancelled = subBuilder;
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            SessionId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Sequence = input.ReadUInt64();
-            break;
-          }
-          case 26: {
-            if (eventTime_ == null) {
-              EventTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(EventTime);
-            break;
-          }
-          case 34: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 82: {
-            global::DeviceOperations.V1.SessionAccepted subBuilder = new global::DeviceOperations.V1.SessionAccepted();
-            if (eventCase_ == EventOneofCase.Accepted) {
-              subBuilder.MergeFrom(Accepted);
-            }
-            input.ReadMessage(subBuilder);
-            Accepted = subBuilder;
-            break;
-          }
-          case 90: {
-            global::DeviceOperations.V1.QueueMoved subBuilder = new global::DeviceOperations.V1.QueueMoved();
-            if (eventCase_ == EventOneofCase.QueueMoved) {
-              subBuilder.MergeFrom(QueueMoved);
-            }
-            input.ReadMessage(subBuilder);
-            QueueMoved = subBuilder;
-            break;
-          }
-          case 98: {
-            global::DeviceOperations.V1.PhaseStarted subBuilder = new global::DeviceOperations.V1.PhaseStarted();
-            if (eventCase_ == EventOneofCase.PhaseStarted) {
-              subBuilder.MergeFrom(PhaseStarted);
-            }
-            input.ReadMessage(subBuilder);
-            PhaseStarted = subBuilder;
-            break;
-          }
-          case 106: {
-            global::DeviceOperations.V1.TransferProgress subBuilder = new global::DeviceOperations.V1.TransferProgress();
-            if (eventCase_ == EventOneofCase.TransferProgress) {
-              subBuilder.MergeFrom(TransferProgress);
-            }
-            input.ReadMessage(subBuilder);
-            TransferProgress = subBuilder;
-            break;
-          }
-          case 114: {
-            global::DeviceOperations.V1.TextEncoded subBuilder = new global::DeviceOperations.V1.TextEncoded();
-            if (eventCase_ == EventOneofCase.TextEncoded) {
-              subBuilder.MergeFrom(TextEncoded);
-            }
-            input.ReadMessage(subBuilder);
-            TextEncoded = subBuilder;
-            break;
-          }
-          case 122: {
-            global::DeviceOperations.V1.StepFinished subBuilder = new global::DeviceOperations.V1.StepFinished();
-            if (eventCase_ == EventOneofCase.StepFinished) {
-              subBuilder.MergeFrom(StepFinished);
-            }
-            input.ReadMessage(subBuilder);
-            StepFinished = subBuilder;
-            break;
-          }
-          case 130: {
-            global::DeviceOperations.V1.Preview subBuilder = new global::DeviceOperations.V1.Preview();
-            if (eventCase_ == EventOneofCase.Preview) {
-              subBuilder.MergeFrom(Preview);
-            }
-            input.ReadMessage(subBuilder);
-            Preview = subBuilder;
-            break;
-          }
-          case 138: {
-            global::DeviceOperations.V1.ImageDecoded subBuilder = new global::DeviceOperations.V1.ImageDecoded();
-            if (eventCase_ == EventOneofCase.ImageDecoded) {
-              subBuilder.MergeFrom(ImageDecoded);
-            }
-            input.ReadMessage(subBuilder);
-            ImageDecoded = subBuilder;
-            break;
-          }
-          case 146: {
-            global::DeviceOperations.V1.ImageChunk subBuilder = new global::DeviceOperations.V1.ImageChunk();
-            if (eventCase_ == EventOneofCase.ImageChunk) {
-              subBuilder.MergeFrom(ImageChunk);
-            }
-            input.ReadMessage(subBuilder);
-            ImageChunk = subBuilder;
-            break;
-          }
-          case 154: {
-            global::DeviceOperations.V1.ImageFinished subBuilder = new global::DeviceOperations.V1.ImageFinished();
-            if (eventCase_ == EventOneofCase.ImageFinished) {
-              subBuilder.MergeFrom(ImageFinished);
-            }
-            input.ReadMessage(subBuilder);
-            ImageFinished = subBuilder;
-            break;
-          }
-          case 162: {
-            global::DeviceOperations.V1.ItemFinished subBuilder = new global::DeviceOperations.V1.ItemFinished();
-            if (eventCase_ == EventOneofCase.ItemFinished) {
-              subBuilder.MergeFrom(ItemFinished);
-            }
-            input.ReadMessage(subBuilder);
-            ItemFinished = subBuilder;
-            break;
-          }
-          case 170: {
-            global::DeviceOperations.V1.SessionPaused subBuilder = new global::DeviceOperations.V1.SessionPaused();
-            if (eventCase_ == EventOneofCase.Paused) {
-              subBuilder.MergeFrom(Paused);
-            }
-            input.ReadMessage(subBuilder);
-            Paused = subBuilder;
-            break;
-          }
-          case 178: {
-            global::DeviceOperations.V1.SessionResumed subBuilder = new global::DeviceOperations.V1.SessionResumed();
-            if (eventCase_ == EventOneofCase.Resumed) {
-              subBuilder.MergeFrom(Resumed);
-            }
-            input.ReadMessage(subBuilder);
-            Resumed = subBuilder;
-            break;
-          }
-          case 186: {
-            global::DeviceOperations.V1.SessionRetried subBuilder = new global::DeviceOperations.V1.SessionRetried();
-            if (eventCase_ == EventOneofCase.Retried) {
-              subBuilder.MergeFrom(Retried);
-            }
-            input.ReadMessage(subBuilder);
-            Retried = subBuilder;
-            break;
-          }
-          case 194: {
-            global::DeviceOperations.V1.Heartbeat subBuilder = new global::DeviceOperations.V1.Heartbeat();
-            if (eventCase_ == EventOneofCase.Heartbeat) {
-              subBuilder.MergeFrom(Heartbeat);
-            }
-            input.ReadMessage(subBuilder);
-            Heartbeat = subBuilder;
-            break;
-          }
-          case 242: {
-            global::DeviceOperations.V1.SessionCompleted subBuilder = new global::DeviceOperations.V1.SessionCompleted();
-            if (eventCase_ == EventOneofCase.Completed) {
-              subBuilder.MergeFrom(Completed);
-            }
-            input.ReadMessage(subBuilder);
-            Completed = subBuilder;
-            break;
-          }
-          case 250: {
-            global::DeviceOperations.V1.SessionFailed subBuilder = new global::DeviceOperations.V1.SessionFailed();
-            if (eventCase_ == EventOneofCase.Failed) {
-              subBuilder.MergeFrom(Failed);
-            }
-            input.ReadMessage(subBuilder);
-            Failed = subBuilder;
-            break;
-          }
-          case 258: {
-            global::DeviceOperations.V1.SessionCancelled subBuilder = new global::DeviceOperations.V1.SessionCancelled();
-            if (eventCase_ == EventOneofCase.Cancelled) {
-              subBuilder.MergeFrom(Cancelled);
-            }
-            input.ReadMessage(subBuilder);
-            Cancelled = subBuilder;
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The session exists and will be worked on.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionAccepted : pb::IMessage<SessionAccepted>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionAccepted> _parser = new pb::MessageParser<SessionAccepted>(() => new SessionAccepted());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionAccepted> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[7]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionAccepted() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionAccepted(SessionAccepted other) : this() {
-      kind_ = other.kind_;
-      deviceId_ = other.deviceId_;
-      queuePosition_ = other.queuePosition_;
-      expectedPhases_ = other.expectedPhases_.Clone();
-      seeds_ = other.seeds_.Clone();
-      steps_ = other.steps_;
-      deadline_ = other.deadline_ != null ? other.deadline_.Clone() : null;
-      existing_ = other.existing_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionAccepted Clone() {
-      return new SessionAccepted(this);
-    }
-
-    /// <summary>Field number for the "kind" field.</summary>
-    public const int KindFieldNumber = 1;
-    private global::DeviceOperations.V1.SessionKind kind_ = global::DeviceOperations.V1.SessionKind.Unspecified;
-    /// <summary>
-    /// The kind of work.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionKind Kind {
-      get { return kind_; }
-      set {
-        kind_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 2;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device whose queue it is in.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "queue_position" field.</summary>
-    public const int QueuePositionFieldNumber = 3;
-    private uint queuePosition_;
-    /// <summary>
-    /// Sessions before it in that queue.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint QueuePosition {
-      get { return queuePosition_; }
-      set {
-        queuePosition_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "expected_phases" field.</summary>
-    public const int ExpectedPhasesFieldNumber = 4;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Phase> _repeated_expectedPhases_codec
-        = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.Phase) x);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Phase> expectedPhases_ = new pbc::RepeatedField<global::DeviceOperations.V1.Phase>();
-    /// <summary>
-    /// Phases to expect, in order. One may repeat per picture; LOADING_MODEL passes at
-    /// once when the model is loaded already.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.Phase> ExpectedPhases {
-      get { return expectedPhases_; }
-    }
-
-    /// <summary>Field number for the "seeds" field.</summary>
-    public const int SeedsFieldNumber = 5;
-    private static readonly pb::FieldCodec<ulong> _repeated_seeds_codec
-        = pb::FieldCodec.ForUInt64(42);
-    private readonly pbc::RepeatedField<ulong> seeds_ = new pbc::RepeatedField<ulong>();
-    /// <summary>
-    /// The seed of each picture, resolved now: a retry uses the same.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<ulong> Seeds {
-      get { return seeds_; }
-    }
-
-    /// <summary>Field number for the "steps" field.</summary>
-    public const int StepsFieldNumber = 6;
-    private uint steps_;
-    /// <summary>
-    /// Denoising steps of each picture; 0 for other work.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Steps {
-      get { return steps_; }
-      set {
-        steps_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "deadline" field.</summary>
-    public const int DeadlineFieldNumber = 7;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp deadline_;
-    /// <summary>
-    /// When the session's timeout ends.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp Deadline {
-      get { return deadline_; }
-      set {
-        deadline_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "existing" field.</summary>
-    public const int ExistingFieldNumber = 8;
-    private bool existing_;
-    /// <summary>
-    /// True when the request_id named a session that existed already.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Existing {
-      get { return existing_; }
-      set {
-        existing_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionAccepted);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionAccepted other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Kind != other.Kind) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (QueuePosition != other.QueuePosition) return false;
-      if(!expectedPhases_.Equals(other.expectedPhases_)) return false;
-      if(!seeds_.Equals(other.seeds_)) return false;
-      if (Steps != other.Steps) return false;
-      if (!object.Equals(Deadline, other.Deadline)) return false;
-      if (Existing != other.Existing) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) hash ^= Kind.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (QueuePosition != 0) hash ^= QueuePosition.GetHashCode();
-      hash ^= expectedPhases_.GetHashCode();
-      hash ^= seeds_.GetHashCode();
-      if (Steps != 0) hash ^= Steps.GetHashCode();
-      if (deadline_ != null) hash ^= Deadline.GetHashCode();
-      if (Existing != false) hash ^= Existing.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Kind);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
-      if (QueuePosition != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(QueuePosition);
-      }
-      expectedPhases_.WriteTo(output, _repeated_expectedPhases_codec);
-      seeds_.WriteTo(output, _repeated_seeds_codec);
-      if (Steps != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(Steps);
-      }
-      if (deadline_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(Deadline);
-      }
-      if (Existing != false) {
-        output.WriteRawTag(64);
-        output.WriteBool(Existing);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Kind);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(DeviceId);
-      }
-      if (QueuePosition != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(QueuePosition);
-      }
-      expectedPhases_.WriteTo(ref output, _repeated_expectedPhases_codec);
-      seeds_.WriteTo(ref output, _repeated_seeds_codec);
-      if (Steps != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(Steps);
-      }
-      if (deadline_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(Deadline);
-      }
-      if (Existing != false) {
-        output.WriteRawTag(64);
-        output.WriteBool(Existing);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Kind != global::DeviceOperations.V1.SessionKind.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Kind);
-      }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (QueuePosition != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(QueuePosition);
-      }
-      size += expectedPhases_.CalculateSize(_repeated_expectedPhases_codec);
-      size += seeds_.CalculateSize(_repeated_seeds_codec);
-      if (Steps != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Steps);
-      }
-      if (deadline_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Deadline);
-      }
-      if (Existing != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionAccepted other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Kind != global::DeviceOperations.V1.SessionKind.Unspecified) {
-        Kind = other.Kind;
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.QueuePosition != 0) {
-        QueuePosition = other.QueuePosition;
-      }
-      expectedPhases_.Add(other.expectedPhases_);
-      seeds_.Add(other.seeds_);
-      if (other.Steps != 0) {
-        Steps = other.Steps;
-      }
-      if (other.deadline_ != null) {
-        if (deadline_ == null) {
-          Deadline = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        Deadline.MergeFrom(other.Deadline);
-      }
-      if (other.Existing != false) {
-        Existing = other.Existing;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Kind = (global::DeviceOperations.V1.SessionKind) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 24: {
-            QueuePosition = input.ReadUInt32();
-            break;
-          }
-          case 34:
-          case 32: {
-            expectedPhases_.AddEntriesFrom(input, _repeated_expectedPhases_codec);
-            break;
-          }
-          case 42:
-          case 40: {
-            seeds_.AddEntriesFrom(input, _repeated_seeds_codec);
-            break;
-          }
-          case 48: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 58: {
-            if (deadline_ == null) {
-              Deadline = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(Deadline);
-            break;
-          }
-          case 64: {
-            Existing = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Kind = (global::DeviceOperations.V1.SessionKind) input.ReadEnum();
-            break;
-          }
-          case 18: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 24: {
-            QueuePosition = input.ReadUInt32();
-            break;
-          }
-          case 34:
-          case 32: {
-            expectedPhases_.AddEntriesFrom(ref input, _repeated_expectedPhases_codec);
-            break;
-          }
-          case 42:
-          case 40: {
-            seeds_.AddEntriesFrom(ref input, _repeated_seeds_codec);
-            break;
-          }
-          case 48: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 58: {
-            if (deadline_ == null) {
-              Deadline = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(Deadline);
-            break;
-          }
-          case 64: {
-            Existing = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The place in the queue changed.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class QueueMoved : pb::IMessage<QueueMoved>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<QueueMoved> _parser = new pb::MessageParser<QueueMoved>(() => new QueueMoved());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<QueueMoved> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[8]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public QueueMoved() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public QueueMoved(QueueMoved other) : this() {
-      queuePosition_ = other.queuePosition_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public QueueMoved Clone() {
-      return new QueueMoved(this);
-    }
-
-    /// <summary>Field number for the "queue_position" field.</summary>
-    public const int QueuePositionFieldNumber = 1;
-    private uint queuePosition_;
-    /// <summary>
-    /// Sessions before it now.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint QueuePosition {
-      get { return queuePosition_; }
-      set {
-        queuePosition_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as QueueMoved);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(QueueMoved other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (QueuePosition != other.QueuePosition) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (QueuePosition != 0) hash ^= QueuePosition.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (QueuePosition != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(QueuePosition);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (QueuePosition != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(QueuePosition);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (QueuePosition != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(QueuePosition);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(QueueMoved other) {
-      if (other == null) {
-        return;
-      }
-      if (other.QueuePosition != 0) {
-        QueuePosition = other.QueuePosition;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            QueuePosition = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            QueuePosition = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A phase began.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PhaseStarted : pb::IMessage<PhaseStarted>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<PhaseStarted> _parser = new pb::MessageParser<PhaseStarted>(() => new PhaseStarted());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PhaseStarted> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[9]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PhaseStarted() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PhaseStarted(PhaseStarted other) : this() {
+    public RetrySettings(RetrySettings other) : this() {
       _hasBits0 = other._hasBits0;
-      phase_ = other.phase_;
-      imageIndex_ = other.imageIndex_;
+      maxAttempts_ = other.maxAttempts_;
+      backoff_ = other.backoff_ != null ? other.backoff_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PhaseStarted Clone() {
-      return new PhaseStarted(this);
+    public RetrySettings Clone() {
+      return new RetrySettings(this);
     }
 
-    /// <summary>Field number for the "phase" field.</summary>
-    public const int PhaseFieldNumber = 1;
-    private global::DeviceOperations.V1.Phase phase_ = global::DeviceOperations.V1.Phase.Unspecified;
+    /// <summary>Field number for the "max_attempts" field.</summary>
+    public const int MaxAttemptsFieldNumber = 1;
+    private readonly static int MaxAttemptsDefaultValue = 0;
+
+    private int maxAttempts_;
     /// <summary>
-    /// Which.
+    /// Tries in all. Range: 1 to 10. Default: 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Phase Phase {
-      get { return phase_; }
-      set {
-        phase_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "image_index" field.</summary>
-    public const int ImageIndexFieldNumber = 2;
-    private readonly static uint ImageIndexDefaultValue = 0;
-
-    private uint imageIndex_;
-    /// <summary>
-    /// The picture it is about; absent when it is about all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ImageIndex {
-      get { if ((_hasBits0 & 1) != 0) { return imageIndex_; } else { return ImageIndexDefaultValue; } }
+    public int MaxAttempts {
+      get { if ((_hasBits0 & 1) != 0) { return maxAttempts_; } else { return MaxAttemptsDefaultValue; } }
       set {
         _hasBits0 |= 1;
-        imageIndex_ = value;
+        maxAttempts_ = value;
       }
     }
-    /// <summary>Gets whether the "image_index" field is set</summary>
+    /// <summary>Gets whether the "max_attempts" field is set</summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasImageIndex {
+    public bool HasMaxAttempts {
       get { return (_hasBits0 & 1) != 0; }
     }
-    /// <summary>Clears the value of the "image_index" field</summary>
+    /// <summary>Clears the value of the "max_attempts" field</summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearImageIndex() {
+    public void ClearMaxAttempts() {
       _hasBits0 &= ~1;
     }
 
+    /// <summary>Field number for the "backoff" field.</summary>
+    public const int BackoffFieldNumber = 2;
+    private global::Google.Protobuf.WellKnownTypes.Duration backoff_;
+    /// <summary>
+    /// Wait before the second try; doubles each time. Range: 0 to 3600 seconds. Default: 1
+    /// seconds.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as PhaseStarted);
+    public global::Google.Protobuf.WellKnownTypes.Duration Backoff {
+      get { return backoff_; }
+      set {
+        backoff_ = value;
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(PhaseStarted other) {
+    public override bool Equals(object other) {
+      return Equals(other as RetrySettings);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(RetrySettings other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (Phase != other.Phase) return false;
-      if (ImageIndex != other.ImageIndex) return false;
+      if (MaxAttempts != other.MaxAttempts) return false;
+      if (!object.Equals(Backoff, other.Backoff)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5597,8 +3548,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
-      if (HasImageIndex) hash ^= ImageIndex.GetHashCode();
+      if (HasMaxAttempts) hash ^= MaxAttempts.GetHashCode();
+      if (backoff_ != null) hash ^= Backoff.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5617,4422 +3568,13 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+      if (HasMaxAttempts) {
         output.WriteRawTag(8);
-        output.WriteEnum((int) Phase);
+        output.WriteInt32(MaxAttempts);
       }
-      if (HasImageIndex) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Phase);
-      }
-      if (HasImageIndex) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Phase);
-      }
-      if (HasImageIndex) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ImageIndex);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(PhaseStarted other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        Phase = other.Phase;
-      }
-      if (other.HasImageIndex) {
-        ImageIndex = other.ImageIndex;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
-            break;
-          }
-          case 16: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
-            break;
-          }
-          case 16: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Bytes of a load, copy, hash or conversion so far. At most 10 a second are kept.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class TransferProgress : pb::IMessage<TransferProgress>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<TransferProgress> _parser = new pb::MessageParser<TransferProgress>(() => new TransferProgress());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<TransferProgress> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[10]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferProgress() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferProgress(TransferProgress other) : this() {
-      item_ = other.item_;
-      doneBytes_ = other.doneBytes_;
-      totalBytes_ = other.totalBytes_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TransferProgress Clone() {
-      return new TransferProgress(this);
-    }
-
-    /// <summary>Field number for the "item" field.</summary>
-    public const int ItemFieldNumber = 1;
-    private string item_ = "";
-    /// <summary>
-    /// What is being moved ("unet", a file's name).
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string Item {
-      get { return item_; }
-      set {
-        item_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "done_bytes" field.</summary>
-    public const int DoneBytesFieldNumber = 2;
-    private ulong doneBytes_;
-    /// <summary>
-    /// Bytes done of the whole.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong DoneBytes {
-      get { return doneBytes_; }
-      set {
-        doneBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "total_bytes" field.</summary>
-    public const int TotalBytesFieldNumber = 3;
-    private ulong totalBytes_;
-    /// <summary>
-    /// Bytes of the whole.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong TotalBytes {
-      get { return totalBytes_; }
-      set {
-        totalBytes_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as TransferProgress);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(TransferProgress other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Item != other.Item) return false;
-      if (DoneBytes != other.DoneBytes) return false;
-      if (TotalBytes != other.TotalBytes) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Item.Length != 0) hash ^= Item.GetHashCode();
-      if (DoneBytes != 0UL) hash ^= DoneBytes.GetHashCode();
-      if (TotalBytes != 0UL) hash ^= TotalBytes.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Item.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Item);
-      }
-      if (DoneBytes != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(DoneBytes);
-      }
-      if (TotalBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(TotalBytes);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Item.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(Item);
-      }
-      if (DoneBytes != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(DoneBytes);
-      }
-      if (TotalBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(TotalBytes);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Item.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(Item);
-      }
-      if (DoneBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(DoneBytes);
-      }
-      if (TotalBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(TotalBytes);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(TransferProgress other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Item.Length != 0) {
-        Item = other.Item;
-      }
-      if (other.DoneBytes != 0UL) {
-        DoneBytes = other.DoneBytes;
-      }
-      if (other.TotalBytes != 0UL) {
-        TotalBytes = other.TotalBytes;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            Item = input.ReadString();
-            break;
-          }
-          case 16: {
-            DoneBytes = input.ReadUInt64();
-            break;
-          }
-          case 24: {
-            TotalBytes = input.ReadUInt64();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            Item = input.ReadString();
-            break;
-          }
-          case 16: {
-            DoneBytes = input.ReadUInt64();
-            break;
-          }
-          case 24: {
-            TotalBytes = input.ReadUInt64();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Prompts are embeddings now.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class TextEncoded : pb::IMessage<TextEncoded>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<TextEncoded> _parser = new pb::MessageParser<TextEncoded>(() => new TextEncoded());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<TextEncoded> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[11]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TextEncoded() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TextEncoded(TextEncoded other) : this() {
-      cached_ = other.cached_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public TextEncoded Clone() {
-      return new TextEncoded(this);
-    }
-
-    /// <summary>Field number for the "cached" field.</summary>
-    public const int CachedFieldNumber = 1;
-    private bool cached_;
-    /// <summary>
-    /// An earlier request's embeddings were used again.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Cached {
-      get { return cached_; }
-      set {
-        cached_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as TextEncoded);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(TextEncoded other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Cached != other.Cached) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Cached != false) hash ^= Cached.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Cached != false) {
-        output.WriteRawTag(8);
-        output.WriteBool(Cached);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Cached != false) {
-        output.WriteRawTag(8);
-        output.WriteBool(Cached);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Cached != false) {
-        size += 1 + 1;
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(TextEncoded other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Cached != false) {
-        Cached = other.Cached;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Cached = input.ReadBool();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Cached = input.ReadBool();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A denoising step ended.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class StepFinished : pb::IMessage<StepFinished>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<StepFinished> _parser = new pb::MessageParser<StepFinished>(() => new StepFinished());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<StepFinished> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[12]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public StepFinished() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public StepFinished(StepFinished other) : this() {
-      imageIndex_ = other.imageIndex_;
-      step_ = other.step_;
-      steps_ = other.steps_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public StepFinished Clone() {
-      return new StepFinished(this);
-    }
-
-    /// <summary>Field number for the "image_index" field.</summary>
-    public const int ImageIndexFieldNumber = 1;
-    private uint imageIndex_;
-    /// <summary>
-    /// The picture, from 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ImageIndex {
-      get { return imageIndex_; }
-      set {
-        imageIndex_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "step" field.</summary>
-    public const int StepFieldNumber = 2;
-    private uint step_;
-    /// <summary>
-    /// The step, from 1 to `steps`.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Step {
-      get { return step_; }
-      set {
-        step_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "steps" field.</summary>
-    public const int StepsFieldNumber = 3;
-    private uint steps_;
-    /// <summary>
-    /// Steps of this picture.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Steps {
-      get { return steps_; }
-      set {
-        steps_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as StepFinished);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(StepFinished other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ImageIndex != other.ImageIndex) return false;
-      if (Step != other.Step) return false;
-      if (Steps != other.Steps) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ImageIndex != 0) hash ^= ImageIndex.GetHashCode();
-      if (Step != 0) hash ^= Step.GetHashCode();
-      if (Steps != 0) hash ^= Steps.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ImageIndex != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (Step != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Step);
-      }
-      if (Steps != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Steps);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ImageIndex != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (Step != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Step);
-      }
-      if (Steps != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Steps);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ImageIndex != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ImageIndex);
-      }
-      if (Step != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Step);
-      }
-      if (Steps != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Steps);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(StepFinished other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ImageIndex != 0) {
-        ImageIndex = other.ImageIndex;
-      }
-      if (other.Step != 0) {
-        Step = other.Step;
-      }
-      if (other.Steps != 0) {
-        Steps = other.Steps;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Step = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Step = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The picture as it stands, small. Only to streams that asked; the newest replaces
-  /// unsent ones.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Preview : pb::IMessage<Preview>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Preview> _parser = new pb::MessageParser<Preview>(() => new Preview());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Preview> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[13]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Preview() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Preview(Preview other) : this() {
-      imageIndex_ = other.imageIndex_;
-      step_ = other.step_;
-      width_ = other.width_;
-      height_ = other.height_;
-      jpeg_ = other.jpeg_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Preview Clone() {
-      return new Preview(this);
-    }
-
-    /// <summary>Field number for the "image_index" field.</summary>
-    public const int ImageIndexFieldNumber = 1;
-    private uint imageIndex_;
-    /// <summary>
-    /// The picture, from 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ImageIndex {
-      get { return imageIndex_; }
-      set {
-        imageIndex_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "step" field.</summary>
-    public const int StepFieldNumber = 2;
-    private uint step_;
-    /// <summary>
-    /// The step it shows.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Step {
-      get { return step_; }
-      set {
-        step_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "width" field.</summary>
-    public const int WidthFieldNumber = 3;
-    private uint width_;
-    /// <summary>
-    /// Width in pixels.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Width {
-      get { return width_; }
-      set {
-        width_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "height" field.</summary>
-    public const int HeightFieldNumber = 4;
-    private uint height_;
-    /// <summary>
-    /// Height in pixels.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Height {
-      get { return height_; }
-      set {
-        height_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "jpeg" field.</summary>
-    public const int JpegFieldNumber = 5;
-    private pb::ByteString jpeg_ = pb::ByteString.Empty;
-    /// <summary>
-    /// A complete JPEG file. At most 262144 bytes.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pb::ByteString Jpeg {
-      get { return jpeg_; }
-      set {
-        jpeg_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Preview);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Preview other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ImageIndex != other.ImageIndex) return false;
-      if (Step != other.Step) return false;
-      if (Width != other.Width) return false;
-      if (Height != other.Height) return false;
-      if (Jpeg != other.Jpeg) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ImageIndex != 0) hash ^= ImageIndex.GetHashCode();
-      if (Step != 0) hash ^= Step.GetHashCode();
-      if (Width != 0) hash ^= Width.GetHashCode();
-      if (Height != 0) hash ^= Height.GetHashCode();
-      if (Jpeg.Length != 0) hash ^= Jpeg.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ImageIndex != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (Step != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Step);
-      }
-      if (Width != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Width);
-      }
-      if (Height != 0) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(Height);
-      }
-      if (Jpeg.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteBytes(Jpeg);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ImageIndex != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (Step != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(Step);
-      }
-      if (Width != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(Width);
-      }
-      if (Height != 0) {
-        output.WriteRawTag(32);
-        output.WriteUInt32(Height);
-      }
-      if (Jpeg.Length != 0) {
-        output.WriteRawTag(42);
-        output.WriteBytes(Jpeg);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ImageIndex != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ImageIndex);
-      }
-      if (Step != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Step);
-      }
-      if (Width != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Width);
-      }
-      if (Height != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Height);
-      }
-      if (Jpeg.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeBytesSize(Jpeg);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Preview other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ImageIndex != 0) {
-        ImageIndex = other.ImageIndex;
-      }
-      if (other.Step != 0) {
-        Step = other.Step;
-      }
-      if (other.Width != 0) {
-        Width = other.Width;
-      }
-      if (other.Height != 0) {
-        Height = other.Height;
-      }
-      if (other.Jpeg.Length != 0) {
-        Jpeg = other.Jpeg;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Step = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            Height = input.ReadUInt32();
-            break;
-          }
-          case 42: {
-            Jpeg = input.ReadBytes();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            Step = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            Width = input.ReadUInt32();
-            break;
-          }
-          case 32: {
-            Height = input.ReadUInt32();
-            break;
-          }
-          case 42: {
-            Jpeg = input.ReadBytes();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Latents are pixels now.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ImageDecoded : pb::IMessage<ImageDecoded>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ImageDecoded> _parser = new pb::MessageParser<ImageDecoded>(() => new ImageDecoded());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ImageDecoded> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[14]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageDecoded() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageDecoded(ImageDecoded other) : this() {
-      imageIndex_ = other.imageIndex_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageDecoded Clone() {
-      return new ImageDecoded(this);
-    }
-
-    /// <summary>Field number for the "image_index" field.</summary>
-    public const int ImageIndexFieldNumber = 1;
-    private uint imageIndex_;
-    /// <summary>
-    /// The picture, from 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ImageIndex {
-      get { return imageIndex_; }
-      set {
-        imageIndex_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ImageDecoded);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ImageDecoded other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ImageIndex != other.ImageIndex) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ImageIndex != 0) hash ^= ImageIndex.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ImageIndex != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ImageIndex != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ImageIndex != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ImageIndex);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ImageDecoded other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ImageIndex != 0) {
-        ImageIndex = other.ImageIndex;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Part of a finished picture's file. Chunks of one picture come in order, without
-  /// chunks of another between them.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ImageChunk : pb::IMessage<ImageChunk>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ImageChunk> _parser = new pb::MessageParser<ImageChunk>(() => new ImageChunk());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ImageChunk> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[15]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageChunk() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageChunk(ImageChunk other) : this() {
-      imageIndex_ = other.imageIndex_;
-      offsetBytes_ = other.offsetBytes_;
-      totalBytes_ = other.totalBytes_;
-      data_ = other.data_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageChunk Clone() {
-      return new ImageChunk(this);
-    }
-
-    /// <summary>Field number for the "image_index" field.</summary>
-    public const int ImageIndexFieldNumber = 1;
-    private uint imageIndex_;
-    /// <summary>
-    /// The picture, from 0.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint ImageIndex {
-      get { return imageIndex_; }
-      set {
-        imageIndex_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "offset_bytes" field.</summary>
-    public const int OffsetBytesFieldNumber = 2;
-    private ulong offsetBytes_;
-    /// <summary>
-    /// Position of the first byte in the file.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong OffsetBytes {
-      get { return offsetBytes_; }
-      set {
-        offsetBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "total_bytes" field.</summary>
-    public const int TotalBytesFieldNumber = 3;
-    private ulong totalBytes_;
-    /// <summary>
-    /// Size of the whole file.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ulong TotalBytes {
-      get { return totalBytes_; }
-      set {
-        totalBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "data" field.</summary>
-    public const int DataFieldNumber = 4;
-    private pb::ByteString data_ = pb::ByteString.Empty;
-    /// <summary>
-    /// The bytes. At most 1048576 bytes.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pb::ByteString Data {
-      get { return data_; }
-      set {
-        data_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ImageChunk);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ImageChunk other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ImageIndex != other.ImageIndex) return false;
-      if (OffsetBytes != other.OffsetBytes) return false;
-      if (TotalBytes != other.TotalBytes) return false;
-      if (Data != other.Data) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ImageIndex != 0) hash ^= ImageIndex.GetHashCode();
-      if (OffsetBytes != 0UL) hash ^= OffsetBytes.GetHashCode();
-      if (TotalBytes != 0UL) hash ^= TotalBytes.GetHashCode();
-      if (Data.Length != 0) hash ^= Data.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ImageIndex != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (OffsetBytes != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(OffsetBytes);
-      }
-      if (TotalBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(TotalBytes);
-      }
-      if (Data.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteBytes(Data);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ImageIndex != 0) {
-        output.WriteRawTag(8);
-        output.WriteUInt32(ImageIndex);
-      }
-      if (OffsetBytes != 0UL) {
-        output.WriteRawTag(16);
-        output.WriteUInt64(OffsetBytes);
-      }
-      if (TotalBytes != 0UL) {
-        output.WriteRawTag(24);
-        output.WriteUInt64(TotalBytes);
-      }
-      if (Data.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteBytes(Data);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ImageIndex != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(ImageIndex);
-      }
-      if (OffsetBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(OffsetBytes);
-      }
-      if (TotalBytes != 0UL) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt64Size(TotalBytes);
-      }
-      if (Data.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeBytesSize(Data);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ImageChunk other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ImageIndex != 0) {
-        ImageIndex = other.ImageIndex;
-      }
-      if (other.OffsetBytes != 0UL) {
-        OffsetBytes = other.OffsetBytes;
-      }
-      if (other.TotalBytes != 0UL) {
-        TotalBytes = other.TotalBytes;
-      }
-      if (other.Data.Length != 0) {
-        Data = other.Data;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            OffsetBytes = input.ReadUInt64();
-            break;
-          }
-          case 24: {
-            TotalBytes = input.ReadUInt64();
-            break;
-          }
-          case 34: {
-            Data = input.ReadBytes();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            ImageIndex = input.ReadUInt32();
-            break;
-          }
-          case 16: {
-            OffsetBytes = input.ReadUInt64();
-            break;
-          }
-          case 24: {
-            TotalBytes = input.ReadUInt64();
-            break;
-          }
-          case 34: {
-            Data = input.ReadBytes();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A picture is finished and kept.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ImageFinished : pb::IMessage<ImageFinished>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ImageFinished> _parser = new pb::MessageParser<ImageFinished>(() => new ImageFinished());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ImageFinished> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[16]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageFinished() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageFinished(ImageFinished other) : this() {
-      image_ = other.image_ != null ? other.image_.Clone() : null;
-      dataMissing_ = other.dataMissing_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ImageFinished Clone() {
-      return new ImageFinished(this);
-    }
-
-    /// <summary>Field number for the "image" field.</summary>
-    public const int ImageFieldNumber = 1;
-    private global::DeviceOperations.V1.ImageResult image_;
-    /// <summary>
-    /// What it is and where.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ImageResult Image {
-      get { return image_; }
-      set {
-        image_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "data_missing" field.</summary>
-    public const int DataMissingFieldNumber = 2;
-    private global::DeviceOperations.V1.ErrorReason dataMissing_ = global::DeviceOperations.V1.ErrorReason.Unspecified;
-    /// <summary>
-    /// Why its chunks were asked for and are not here: ARTIFACT_NOT_FOUND (deleted or expired),
-    /// DATA_CORRUPTED, STORAGE_UNAVAILABLE, or another reason of DownloadArtifact. Unset where
-    /// they came, or nobody asked. With it, chunks that did come are no whole file.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ErrorReason DataMissing {
-      get { return dataMissing_; }
-      set {
-        dataMissing_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ImageFinished);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ImageFinished other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Image, other.Image)) return false;
-      if (DataMissing != other.DataMissing) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (image_ != null) hash ^= Image.GetHashCode();
-      if (DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) hash ^= DataMissing.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (image_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Image);
-      }
-      if (DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) DataMissing);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (image_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Image);
-      }
-      if (DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) DataMissing);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (image_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
-      }
-      if (DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) DataMissing);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ImageFinished other) {
-      if (other == null) {
-        return;
-      }
-      if (other.image_ != null) {
-        if (image_ == null) {
-          Image = new global::DeviceOperations.V1.ImageResult();
-        }
-        Image.MergeFrom(other.Image);
-      }
-      if (other.DataMissing != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        DataMissing = other.DataMissing;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageResult();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 16: {
-            DataMissing = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (image_ == null) {
-              Image = new global::DeviceOperations.V1.ImageResult();
-            }
-            input.ReadMessage(Image);
-            break;
-          }
-          case 16: {
-            DataMissing = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// A tile, an item or a step ended.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class ItemFinished : pb::IMessage<ItemFinished>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<ItemFinished> _parser = new pb::MessageParser<ItemFinished>(() => new ItemFinished());
-    private pb::UnknownFieldSet _unknownFields;
-    private int _hasBits0;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<ItemFinished> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[17]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ItemFinished() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ItemFinished(ItemFinished other) : this() {
-      _hasBits0 = other._hasBits0;
-      itemId_ = other.itemId_;
-      doneCount_ = other.doneCount_;
-      totalCount_ = other.totalCount_;
-      sessionId_ = other.sessionId_;
-      failure_ = other.failure_ != null ? other.failure_.Clone() : null;
-      images_ = other.images_.Clone();
-      runIndex_ = other.runIndex_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public ItemFinished Clone() {
-      return new ItemFinished(this);
-    }
-
-    /// <summary>Field number for the "item_id" field.</summary>
-    public const int ItemIdFieldNumber = 1;
-    private string itemId_ = "";
-    /// <summary>
-    /// Item id of a batch, step id of a workflow, "tile" elsewhere. For a batch the same as the
-    /// event's.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ItemId {
-      get { return itemId_; }
-      set {
-        itemId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "done_count" field.</summary>
-    public const int DoneCountFieldNumber = 2;
-    private uint doneCount_;
-    /// <summary>
-    /// Items finished so far.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint DoneCount {
-      get { return doneCount_; }
-      set {
-        doneCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "total_count" field.</summary>
-    public const int TotalCountFieldNumber = 3;
-    private uint totalCount_;
-    /// <summary>
-    /// Items in all.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint TotalCount {
-      get { return totalCount_; }
-      set {
-        totalCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "session_id" field.</summary>
-    public const int SessionIdFieldNumber = 4;
-    private string sessionId_ = "";
-    /// <summary>
-    /// The session that did it; empty when this one did.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string SessionId {
-      get { return sessionId_; }
-      set {
-        sessionId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "failure" field.</summary>
-    public const int FailureFieldNumber = 5;
-    private global::DeviceOperations.V1.Failure failure_;
-    /// <summary>
-    /// Why it failed; absent when it worked.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Failure Failure {
-      get { return failure_; }
-      set {
-        failure_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 6;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageResult> _repeated_images_codec
-        = pb::FieldCodec.ForMessage(50, global::DeviceOperations.V1.ImageResult.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
-    /// <summary>
-    /// Its pictures, where it has any.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> Images {
-      get { return images_; }
-    }
-
-    /// <summary>Field number for the "run_index" field.</summary>
-    public const int RunIndexFieldNumber = 7;
-    private readonly static uint RunIndexDefaultValue = 0;
-
-    private uint runIndex_;
-    /// <summary>
-    /// Which run of a fanned-out workflow step it was, from 0; absent elsewhere.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint RunIndex {
-      get { if ((_hasBits0 & 1) != 0) { return runIndex_; } else { return RunIndexDefaultValue; } }
-      set {
-        _hasBits0 |= 1;
-        runIndex_ = value;
-      }
-    }
-    /// <summary>Gets whether the "run_index" field is set</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool HasRunIndex {
-      get { return (_hasBits0 & 1) != 0; }
-    }
-    /// <summary>Clears the value of the "run_index" field</summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void ClearRunIndex() {
-      _hasBits0 &= ~1;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as ItemFinished);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(ItemFinished other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ItemId != other.ItemId) return false;
-      if (DoneCount != other.DoneCount) return false;
-      if (TotalCount != other.TotalCount) return false;
-      if (SessionId != other.SessionId) return false;
-      if (!object.Equals(Failure, other.Failure)) return false;
-      if(!images_.Equals(other.images_)) return false;
-      if (RunIndex != other.RunIndex) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ItemId.Length != 0) hash ^= ItemId.GetHashCode();
-      if (DoneCount != 0) hash ^= DoneCount.GetHashCode();
-      if (TotalCount != 0) hash ^= TotalCount.GetHashCode();
-      if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
-      if (failure_ != null) hash ^= Failure.GetHashCode();
-      hash ^= images_.GetHashCode();
-      if (HasRunIndex) hash ^= RunIndex.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
-      if (DoneCount != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(DoneCount);
-      }
-      if (TotalCount != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(TotalCount);
-      }
-      if (SessionId.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(SessionId);
-      }
-      if (failure_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Failure);
-      }
-      images_.WriteTo(output, _repeated_images_codec);
-      if (HasRunIndex) {
-        output.WriteRawTag(56);
-        output.WriteUInt32(RunIndex);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ItemId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ItemId);
-      }
-      if (DoneCount != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(DoneCount);
-      }
-      if (TotalCount != 0) {
-        output.WriteRawTag(24);
-        output.WriteUInt32(TotalCount);
-      }
-      if (SessionId.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(SessionId);
-      }
-      if (failure_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Failure);
-      }
-      images_.WriteTo(ref output, _repeated_images_codec);
-      if (HasRunIndex) {
-        output.WriteRawTag(56);
-        output.WriteUInt32(RunIndex);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ItemId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ItemId);
-      }
-      if (DoneCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(DoneCount);
-      }
-      if (TotalCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(TotalCount);
-      }
-      if (SessionId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(SessionId);
-      }
-      if (failure_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
-      }
-      size += images_.CalculateSize(_repeated_images_codec);
-      if (HasRunIndex) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(RunIndex);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(ItemFinished other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ItemId.Length != 0) {
-        ItemId = other.ItemId;
-      }
-      if (other.DoneCount != 0) {
-        DoneCount = other.DoneCount;
-      }
-      if (other.TotalCount != 0) {
-        TotalCount = other.TotalCount;
-      }
-      if (other.SessionId.Length != 0) {
-        SessionId = other.SessionId;
-      }
-      if (other.failure_ != null) {
-        if (failure_ == null) {
-          Failure = new global::DeviceOperations.V1.Failure();
-        }
-        Failure.MergeFrom(other.Failure);
-      }
-      images_.Add(other.images_);
-      if (other.HasRunIndex) {
-        RunIndex = other.RunIndex;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 16: {
-            DoneCount = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            TotalCount = input.ReadUInt32();
-            break;
-          }
-          case 34: {
-            SessionId = input.ReadString();
-            break;
-          }
-          case 42: {
-            if (failure_ == null) {
-              Failure = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Failure);
-            break;
-          }
-          case 50: {
-            images_.AddEntriesFrom(input, _repeated_images_codec);
-            break;
-          }
-          case 56: {
-            RunIndex = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ItemId = input.ReadString();
-            break;
-          }
-          case 16: {
-            DoneCount = input.ReadUInt32();
-            break;
-          }
-          case 24: {
-            TotalCount = input.ReadUInt32();
-            break;
-          }
-          case 34: {
-            SessionId = input.ReadString();
-            break;
-          }
-          case 42: {
-            if (failure_ == null) {
-              Failure = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Failure);
-            break;
-          }
-          case 50: {
-            images_.AddEntriesFrom(ref input, _repeated_images_codec);
-            break;
-          }
-          case 56: {
-            RunIndex = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The session was paused.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionPaused : pb::IMessage<SessionPaused>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionPaused> _parser = new pb::MessageParser<SessionPaused>(() => new SessionPaused());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionPaused> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[18]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionPaused() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionPaused(SessionPaused other) : this() {
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionPaused Clone() {
-      return new SessionPaused(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionPaused);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionPaused other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionPaused other) {
-      if (other == null) {
-        return;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The session was resumed.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionResumed : pb::IMessage<SessionResumed>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionResumed> _parser = new pb::MessageParser<SessionResumed>(() => new SessionResumed());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionResumed> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[19]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionResumed() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionResumed(SessionResumed other) : this() {
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionResumed Clone() {
-      return new SessionResumed(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionResumed);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionResumed other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionResumed other) {
-      if (other == null) {
-        return;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The worker was lost and the work starts over.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionRetried : pb::IMessage<SessionRetried>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionRetried> _parser = new pb::MessageParser<SessionRetried>(() => new SessionRetried());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionRetried> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[20]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionRetried() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionRetried(SessionRetried other) : this() {
-      cause_ = other.cause_ != null ? other.cause_.Clone() : null;
-      retryCount_ = other.retryCount_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionRetried Clone() {
-      return new SessionRetried(this);
-    }
-
-    /// <summary>Field number for the "cause" field.</summary>
-    public const int CauseFieldNumber = 1;
-    private global::DeviceOperations.V1.Failure cause_;
-    /// <summary>
-    /// What was lost.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Failure Cause {
-      get { return cause_; }
-      set {
-        cause_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "retry_count" field.</summary>
-    public const int RetryCountFieldNumber = 2;
-    private uint retryCount_;
-    /// <summary>
-    /// How often it has been started over, from 1.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint RetryCount {
-      get { return retryCount_; }
-      set {
-        retryCount_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionRetried);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionRetried other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Cause, other.Cause)) return false;
-      if (RetryCount != other.RetryCount) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (cause_ != null) hash ^= Cause.GetHashCode();
-      if (RetryCount != 0) hash ^= RetryCount.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (cause_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Cause);
-      }
-      if (RetryCount != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(RetryCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (cause_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Cause);
-      }
-      if (RetryCount != 0) {
-        output.WriteRawTag(16);
-        output.WriteUInt32(RetryCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (cause_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Cause);
-      }
-      if (RetryCount != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(RetryCount);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionRetried other) {
-      if (other == null) {
-        return;
-      }
-      if (other.cause_ != null) {
-        if (cause_ == null) {
-          Cause = new global::DeviceOperations.V1.Failure();
-        }
-        Cause.MergeFrom(other.Cause);
-      }
-      if (other.RetryCount != 0) {
-        RetryCount = other.RetryCount;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (cause_ == null) {
-              Cause = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Cause);
-            break;
-          }
-          case 16: {
-            RetryCount = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (cause_ == null) {
-              Cause = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Cause);
-            break;
-          }
-          case 16: {
-            RetryCount = input.ReadUInt32();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Nothing new; the session lives.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class Heartbeat : pb::IMessage<Heartbeat>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<Heartbeat> _parser = new pb::MessageParser<Heartbeat>(() => new Heartbeat());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<Heartbeat> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[21]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Heartbeat() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Heartbeat(Heartbeat other) : this() {
-      phase_ = other.phase_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public Heartbeat Clone() {
-      return new Heartbeat(this);
-    }
-
-    /// <summary>Field number for the "phase" field.</summary>
-    public const int PhaseFieldNumber = 1;
-    private global::DeviceOperations.V1.Phase phase_ = global::DeviceOperations.V1.Phase.Unspecified;
-    /// <summary>
-    /// The phase it is in.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Phase Phase {
-      get { return phase_; }
-      set {
-        phase_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as Heartbeat);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(Heartbeat other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Phase != other.Phase) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Phase);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Phase);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Phase);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(Heartbeat other) {
-      if (other == null) {
-        return;
-      }
-      if (other.Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        Phase = other.Phase;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The session worked.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionCompleted : pb::IMessage<SessionCompleted>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionCompleted> _parser = new pb::MessageParser<SessionCompleted>(() => new SessionCompleted());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionCompleted> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[22]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionCompleted() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionCompleted(SessionCompleted other) : this() {
-      images_ = other.images_.Clone();
-      degradations_ = other.degradations_.Clone();
-      timings_ = other.timings_ != null ? other.timings_.Clone() : null;
-      deviceId_ = other.deviceId_;
-      generation_ = other.generation_ != null ? other.generation_.Clone() : null;
-      report_ = other.report_ != null ? other.report_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionCompleted Clone() {
-      return new SessionCompleted(this);
-    }
-
-    /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageResult> _repeated_images_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ImageResult.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
-    /// <summary>
-    /// Every picture, in order of image_index.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> Images {
-      get { return images_; }
-    }
-
-    /// <summary>Field number for the "degradations" field.</summary>
-    public const int DegradationsFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Degradation> _repeated_degradations_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.Degradation.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Degradation> degradations_ = new pbc::RepeatedField<global::DeviceOperations.V1.Degradation>();
-    /// <summary>
-    /// What was done otherwise than asked.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.Degradation> Degradations {
-      get { return degradations_; }
-    }
-
-    /// <summary>Field number for the "timings" field.</summary>
-    public const int TimingsFieldNumber = 3;
-    private global::DeviceOperations.V1.SessionTimings timings_;
-    /// <summary>
-    /// Where the time went.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionTimings Timings {
-      get { return timings_; }
-      set {
-        timings_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "device_id" field.</summary>
-    public const int DeviceIdFieldNumber = 4;
-    private string deviceId_ = "";
-    /// <summary>
-    /// The device that did it.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string DeviceId {
-      get { return deviceId_; }
-      set {
-        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "generation" field.</summary>
-    public const int GenerationFieldNumber = 5;
-    private global::DeviceOperations.V1.GenerationFacts generation_;
-    /// <summary>
-    /// What drew the pictures; absent for other work.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.GenerationFacts Generation {
-      get { return generation_; }
-      set {
-        generation_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "report" field.</summary>
-    public const int ReportFieldNumber = 6;
-    private global::Google.Protobuf.WellKnownTypes.Any report_;
-    /// <summary>
-    /// The typed result of work that makes no pictures, as the RPC's own stream carries it
-    /// (LoadedModel, Model, RefreshReport, ModelValidationReport, ModelBenchmark,
-    /// OptimizationReport, DefragmentReport, ModelEvictionReport, PostprocessorBenchmark), so
-    /// that WatchSession and GetSession show it too.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Any Report {
-      get { return report_; }
-      set {
-        report_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionCompleted);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionCompleted other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!images_.Equals(other.images_)) return false;
-      if(!degradations_.Equals(other.degradations_)) return false;
-      if (!object.Equals(Timings, other.Timings)) return false;
-      if (DeviceId != other.DeviceId) return false;
-      if (!object.Equals(Generation, other.Generation)) return false;
-      if (!object.Equals(Report, other.Report)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= images_.GetHashCode();
-      hash ^= degradations_.GetHashCode();
-      if (timings_ != null) hash ^= Timings.GetHashCode();
-      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
-      if (generation_ != null) hash ^= Generation.GetHashCode();
-      if (report_ != null) hash ^= Report.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      images_.WriteTo(output, _repeated_images_codec);
-      degradations_.WriteTo(output, _repeated_degradations_codec);
-      if (timings_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Timings);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(DeviceId);
-      }
-      if (generation_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Generation);
-      }
-      if (report_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Report);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      images_.WriteTo(ref output, _repeated_images_codec);
-      degradations_.WriteTo(ref output, _repeated_degradations_codec);
-      if (timings_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Timings);
-      }
-      if (DeviceId.Length != 0) {
-        output.WriteRawTag(34);
-        output.WriteString(DeviceId);
-      }
-      if (generation_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Generation);
-      }
-      if (report_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Report);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += images_.CalculateSize(_repeated_images_codec);
-      size += degradations_.CalculateSize(_repeated_degradations_codec);
-      if (timings_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Timings);
-      }
-      if (DeviceId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
-      }
-      if (generation_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Generation);
-      }
-      if (report_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Report);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionCompleted other) {
-      if (other == null) {
-        return;
-      }
-      images_.Add(other.images_);
-      degradations_.Add(other.degradations_);
-      if (other.timings_ != null) {
-        if (timings_ == null) {
-          Timings = new global::DeviceOperations.V1.SessionTimings();
-        }
-        Timings.MergeFrom(other.Timings);
-      }
-      if (other.DeviceId.Length != 0) {
-        DeviceId = other.DeviceId;
-      }
-      if (other.generation_ != null) {
-        if (generation_ == null) {
-          Generation = new global::DeviceOperations.V1.GenerationFacts();
-        }
-        Generation.MergeFrom(other.Generation);
-      }
-      if (other.report_ != null) {
-        if (report_ == null) {
-          Report = new global::Google.Protobuf.WellKnownTypes.Any();
-        }
-        Report.MergeFrom(other.Report);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            images_.AddEntriesFrom(input, _repeated_images_codec);
-            break;
-          }
-          case 18: {
-            degradations_.AddEntriesFrom(input, _repeated_degradations_codec);
-            break;
-          }
-          case 26: {
-            if (timings_ == null) {
-              Timings = new global::DeviceOperations.V1.SessionTimings();
-            }
-            input.ReadMessage(Timings);
-            break;
-          }
-          case 34: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 42: {
-            if (generation_ == null) {
-              Generation = new global::DeviceOperations.V1.GenerationFacts();
-            }
-            input.ReadMessage(Generation);
-            break;
-          }
-          case 50: {
-            if (report_ == null) {
-              Report = new global::Google.Protobuf.WellKnownTypes.Any();
-            }
-            input.ReadMessage(Report);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            images_.AddEntriesFrom(ref input, _repeated_images_codec);
-            break;
-          }
-          case 18: {
-            degradations_.AddEntriesFrom(ref input, _repeated_degradations_codec);
-            break;
-          }
-          case 26: {
-            if (timings_ == null) {
-              Timings = new global::DeviceOperations.V1.SessionTimings();
-            }
-            input.ReadMessage(Timings);
-            break;
-          }
-          case 34: {
-            DeviceId = input.ReadString();
-            break;
-          }
-          case 42: {
-            if (generation_ == null) {
-              Generation = new global::DeviceOperations.V1.GenerationFacts();
-            }
-            input.ReadMessage(Generation);
-            break;
-          }
-          case 50: {
-            if (report_ == null) {
-              Report = new global::Google.Protobuf.WellKnownTypes.Any();
-            }
-            input.ReadMessage(Report);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Facts about a finished generation, enough to tell why two runs differ.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GenerationFacts : pb::IMessage<GenerationFacts>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GenerationFacts> _parser = new pb::MessageParser<GenerationFacts>(() => new GenerationFacts());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GenerationFacts> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[23]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerationFacts() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerationFacts(GenerationFacts other) : this() {
-      modelId_ = other.modelId_;
-      modelSha256_ = other.modelSha256_;
-      unetDataType_ = other.unetDataType_;
-      vaeDataType_ = other.vaeDataType_;
-      channelsLast_ = other.channelsLast_;
-      steps_ = other.steps_;
-      softwareVersions_ = other.softwareVersions_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GenerationFacts Clone() {
-      return new GenerationFacts(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// The model that really answered.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "model_sha256" field.</summary>
-    public const int ModelSha256FieldNumber = 2;
-    private string modelSha256_ = "";
-    /// <summary>
-    /// SHA-256 over the model's weight files; empty until it has been computed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelSha256 {
-      get { return modelSha256_; }
-      set {
-        modelSha256_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "unet_data_type" field.</summary>
-    public const int UnetDataTypeFieldNumber = 3;
-    private global::DeviceOperations.V1.DataType unetDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of the UNet.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType UnetDataType {
-      get { return unetDataType_; }
-      set {
-        unetDataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "vae_data_type" field.</summary>
-    public const int VaeDataTypeFieldNumber = 4;
-    private global::DeviceOperations.V1.DataType vaeDataType_ = global::DeviceOperations.V1.DataType.Unspecified;
-    /// <summary>
-    /// Data type of the VAE.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DataType VaeDataType {
-      get { return vaeDataType_; }
-      set {
-        vaeDataType_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "channels_last" field.</summary>
-    public const int ChannelsLastFieldNumber = 5;
-    private bool channelsLast_;
-    /// <summary>
-    /// Whether tensors were laid out channels-last.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool ChannelsLast {
-      get { return channelsLast_; }
-      set {
-        channelsLast_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "steps" field.</summary>
-    public const int StepsFieldNumber = 6;
-    private uint steps_;
-    /// <summary>
-    /// Steps per picture.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public uint Steps {
-      get { return steps_; }
-      set {
-        steps_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "software_versions" field.</summary>
-    public const int SoftwareVersionsFieldNumber = 7;
-    private static readonly pbc::MapField<string, string>.Codec _map_softwareVersions_codec
-        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 58);
-    private readonly pbc::MapField<string, string> softwareVersions_ = new pbc::MapField<string, string>();
-    /// <summary>
-    /// Versions of the software that computed ("torch" -> "2.13.0").
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::MapField<string, string> SoftwareVersions {
-      get { return softwareVersions_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GenerationFacts);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GenerationFacts other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (ModelSha256 != other.ModelSha256) return false;
-      if (UnetDataType != other.UnetDataType) return false;
-      if (VaeDataType != other.VaeDataType) return false;
-      if (ChannelsLast != other.ChannelsLast) return false;
-      if (Steps != other.Steps) return false;
-      if (!SoftwareVersions.Equals(other.SoftwareVersions)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (ModelSha256.Length != 0) hash ^= ModelSha256.GetHashCode();
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= UnetDataType.GetHashCode();
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) hash ^= VaeDataType.GetHashCode();
-      if (ChannelsLast != false) hash ^= ChannelsLast.GetHashCode();
-      if (Steps != 0) hash ^= Steps.GetHashCode();
-      hash ^= SoftwareVersions.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (ModelSha256.Length != 0) {
+      if (backoff_ != null) {
         output.WriteRawTag(18);
-        output.WriteString(ModelSha256);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) VaeDataType);
-      }
-      if (ChannelsLast != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(ChannelsLast);
-      }
-      if (Steps != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(Steps);
-      }
-      softwareVersions_.WriteTo(output, _map_softwareVersions_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (ModelSha256.Length != 0) {
-        output.WriteRawTag(18);
-        output.WriteString(ModelSha256);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(24);
-        output.WriteEnum((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        output.WriteRawTag(32);
-        output.WriteEnum((int) VaeDataType);
-      }
-      if (ChannelsLast != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(ChannelsLast);
-      }
-      if (Steps != 0) {
-        output.WriteRawTag(48);
-        output.WriteUInt32(Steps);
-      }
-      softwareVersions_.WriteTo(ref output, _map_softwareVersions_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (ModelSha256.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelSha256);
-      }
-      if (UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) UnetDataType);
-      }
-      if (VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) VaeDataType);
-      }
-      if (ChannelsLast != false) {
-        size += 1 + 1;
-      }
-      if (Steps != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeUInt32Size(Steps);
-      }
-      size += softwareVersions_.CalculateSize(_map_softwareVersions_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GenerationFacts other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.ModelSha256.Length != 0) {
-        ModelSha256 = other.ModelSha256;
-      }
-      if (other.UnetDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        UnetDataType = other.UnetDataType;
-      }
-      if (other.VaeDataType != global::DeviceOperations.V1.DataType.Unspecified) {
-        VaeDataType = other.VaeDataType;
-      }
-      if (other.ChannelsLast != false) {
-        ChannelsLast = other.ChannelsLast;
-      }
-      if (other.Steps != 0) {
-        Steps = other.Steps;
-      }
-      softwareVersions_.MergeFrom(other.softwareVersions_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            ModelSha256 = input.ReadString();
-            break;
-          }
-          case 24: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            VaeDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 40: {
-            ChannelsLast = input.ReadBool();
-            break;
-          }
-          case 48: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 58: {
-            softwareVersions_.AddEntriesFrom(input, _map_softwareVersions_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 18: {
-            ModelSha256 = input.ReadString();
-            break;
-          }
-          case 24: {
-            UnetDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 32: {
-            VaeDataType = (global::DeviceOperations.V1.DataType) input.ReadEnum();
-            break;
-          }
-          case 40: {
-            ChannelsLast = input.ReadBool();
-            break;
-          }
-          case 48: {
-            Steps = input.ReadUInt32();
-            break;
-          }
-          case 58: {
-            softwareVersions_.AddEntriesFrom(ref input, _map_softwareVersions_codec);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// Where a session's time went. Phases that did not happen are absent.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionTimings : pb::IMessage<SessionTimings>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionTimings> _parser = new pb::MessageParser<SessionTimings>(() => new SessionTimings());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionTimings> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[24]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionTimings() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionTimings(SessionTimings other) : this() {
-      queue_ = other.queue_ != null ? other.queue_.Clone() : null;
-      load_ = other.load_ != null ? other.load_.Clone() : null;
-      encodeText_ = other.encodeText_ != null ? other.encodeText_.Clone() : null;
-      prepareInput_ = other.prepareInput_ != null ? other.prepareInput_.Clone() : null;
-      denoise_ = other.denoise_ != null ? other.denoise_.Clone() : null;
-      decode_ = other.decode_ != null ? other.decode_.Clone() : null;
-      postprocess_ = other.postprocess_ != null ? other.postprocess_.Clone() : null;
-      encodeImage_ = other.encodeImage_ != null ? other.encodeImage_.Clone() : null;
-      total_ = other.total_ != null ? other.total_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionTimings Clone() {
-      return new SessionTimings(this);
-    }
-
-    /// <summary>Field number for the "queue" field.</summary>
-    public const int QueueFieldNumber = 1;
-    private global::Google.Protobuf.WellKnownTypes.Duration queue_;
-    /// <summary>
-    /// Waiting in the queue.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Queue {
-      get { return queue_; }
-      set {
-        queue_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "load" field.</summary>
-    public const int LoadFieldNumber = 2;
-    private global::Google.Protobuf.WellKnownTypes.Duration load_;
-    /// <summary>
-    /// Loading weights.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Load {
-      get { return load_; }
-      set {
-        load_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "encode_text" field.</summary>
-    public const int EncodeTextFieldNumber = 3;
-    private global::Google.Protobuf.WellKnownTypes.Duration encodeText_;
-    /// <summary>
-    /// Encoding prompts.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration EncodeText {
-      get { return encodeText_; }
-      set {
-        encodeText_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "prepare_input" field.</summary>
-    public const int PrepareInputFieldNumber = 4;
-    private global::Google.Protobuf.WellKnownTypes.Duration prepareInput_;
-    /// <summary>
-    /// Preparing input pictures.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration PrepareInput {
-      get { return prepareInput_; }
-      set {
-        prepareInput_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "denoise" field.</summary>
-    public const int DenoiseFieldNumber = 5;
-    private global::Google.Protobuf.WellKnownTypes.Duration denoise_;
-    /// <summary>
-    /// Denoising, refiner included.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Denoise {
-      get { return denoise_; }
-      set {
-        denoise_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "decode" field.</summary>
-    public const int DecodeFieldNumber = 6;
-    private global::Google.Protobuf.WellKnownTypes.Duration decode_;
-    /// <summary>
-    /// Decoding latents.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Decode {
-      get { return decode_; }
-      set {
-        decode_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "postprocess" field.</summary>
-    public const int PostprocessFieldNumber = 7;
-    private global::Google.Protobuf.WellKnownTypes.Duration postprocess_;
-    /// <summary>
-    /// Postprocessing and safety.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Postprocess {
-      get { return postprocess_; }
-      set {
-        postprocess_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "encode_image" field.</summary>
-    public const int EncodeImageFieldNumber = 8;
-    private global::Google.Protobuf.WellKnownTypes.Duration encodeImage_;
-    /// <summary>
-    /// Encoding pictures.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration EncodeImage {
-      get { return encodeImage_; }
-      set {
-        encodeImage_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "total" field.</summary>
-    public const int TotalFieldNumber = 9;
-    private global::Google.Protobuf.WellKnownTypes.Duration total_;
-    /// <summary>
-    /// From accepted to final.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Duration Total {
-      get { return total_; }
-      set {
-        total_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionTimings);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionTimings other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Queue, other.Queue)) return false;
-      if (!object.Equals(Load, other.Load)) return false;
-      if (!object.Equals(EncodeText, other.EncodeText)) return false;
-      if (!object.Equals(PrepareInput, other.PrepareInput)) return false;
-      if (!object.Equals(Denoise, other.Denoise)) return false;
-      if (!object.Equals(Decode, other.Decode)) return false;
-      if (!object.Equals(Postprocess, other.Postprocess)) return false;
-      if (!object.Equals(EncodeImage, other.EncodeImage)) return false;
-      if (!object.Equals(Total, other.Total)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (queue_ != null) hash ^= Queue.GetHashCode();
-      if (load_ != null) hash ^= Load.GetHashCode();
-      if (encodeText_ != null) hash ^= EncodeText.GetHashCode();
-      if (prepareInput_ != null) hash ^= PrepareInput.GetHashCode();
-      if (denoise_ != null) hash ^= Denoise.GetHashCode();
-      if (decode_ != null) hash ^= Decode.GetHashCode();
-      if (postprocess_ != null) hash ^= Postprocess.GetHashCode();
-      if (encodeImage_ != null) hash ^= EncodeImage.GetHashCode();
-      if (total_ != null) hash ^= Total.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (queue_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Queue);
-      }
-      if (load_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Load);
-      }
-      if (encodeText_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(EncodeText);
-      }
-      if (prepareInput_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(PrepareInput);
-      }
-      if (denoise_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Denoise);
-      }
-      if (decode_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Decode);
-      }
-      if (postprocess_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(Postprocess);
-      }
-      if (encodeImage_ != null) {
-        output.WriteRawTag(66);
-        output.WriteMessage(EncodeImage);
-      }
-      if (total_ != null) {
-        output.WriteRawTag(74);
-        output.WriteMessage(Total);
+        output.WriteMessage(Backoff);
       }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
@@ -10044,728 +3586,14 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (queue_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Queue);
-      }
-      if (load_ != null) {
-        output.WriteRawTag(18);
-        output.WriteMessage(Load);
-      }
-      if (encodeText_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(EncodeText);
-      }
-      if (prepareInput_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(PrepareInput);
-      }
-      if (denoise_ != null) {
-        output.WriteRawTag(42);
-        output.WriteMessage(Denoise);
-      }
-      if (decode_ != null) {
-        output.WriteRawTag(50);
-        output.WriteMessage(Decode);
-      }
-      if (postprocess_ != null) {
-        output.WriteRawTag(58);
-        output.WriteMessage(Postprocess);
-      }
-      if (encodeImage_ != null) {
-        output.WriteRawTag(66);
-        output.WriteMessage(EncodeImage);
-      }
-      if (total_ != null) {
-        output.WriteRawTag(74);
-        output.WriteMessage(Total);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (queue_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Queue);
-      }
-      if (load_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Load);
-      }
-      if (encodeText_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EncodeText);
-      }
-      if (prepareInput_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PrepareInput);
-      }
-      if (denoise_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Denoise);
-      }
-      if (decode_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Decode);
-      }
-      if (postprocess_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Postprocess);
-      }
-      if (encodeImage_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EncodeImage);
-      }
-      if (total_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Total);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionTimings other) {
-      if (other == null) {
-        return;
-      }
-      if (other.queue_ != null) {
-        if (queue_ == null) {
-          Queue = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        Queue.MergeFrom(other.Queue);
-      }
-      if (other.load_ != null) {
-        if (load_ == null) {
-          Load = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        Load.MergeFrom(other.Load);
-      }
-      if (other.encodeText_ != null) {
-        if (encodeText_ == null) {
-          EncodeText = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        EncodeText.MergeFrom(other.EncodeText);
-      }
-      if (other.prepareInput_ != null) {
-        if (prepareInput_ == null) {
-          PrepareInput = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        PrepareInput.MergeFrom(other.PrepareInput);
-      }
-      if (other.denoise_ != null) {
-        if (denoise_ == null) {
-          Denoise = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        Denoise.MergeFrom(other.Denoise);
-      }
-      if (other.decode_ != null) {
-        if (decode_ == null) {
-          Decode = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        Decode.MergeFrom(other.Decode);
-      }
-      if (other.postprocess_ != null) {
-        if (postprocess_ == null) {
-          Postprocess = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        Postprocess.MergeFrom(other.Postprocess);
-      }
-      if (other.encodeImage_ != null) {
-        if (encodeImage_ == null) {
-          EncodeImage = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        EncodeImage.MergeFrom(other.EncodeImage);
-      }
-      if (other.total_ != null) {
-        if (total_ == null) {
-          Total = new global::Google.Protobuf.WellKnownTypes.Duration();
-        }
-        Total.MergeFrom(other.Total);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (queue_ == null) {
-              Queue = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Queue);
-            break;
-          }
-          case 18: {
-            if (load_ == null) {
-              Load = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Load);
-            break;
-          }
-          case 26: {
-            if (encodeText_ == null) {
-              EncodeText = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(EncodeText);
-            break;
-          }
-          case 34: {
-            if (prepareInput_ == null) {
-              PrepareInput = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(PrepareInput);
-            break;
-          }
-          case 42: {
-            if (denoise_ == null) {
-              Denoise = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Denoise);
-            break;
-          }
-          case 50: {
-            if (decode_ == null) {
-              Decode = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Decode);
-            break;
-          }
-          case 58: {
-            if (postprocess_ == null) {
-              Postprocess = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Postprocess);
-            break;
-          }
-          case 66: {
-            if (encodeImage_ == null) {
-              EncodeImage = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(EncodeImage);
-            break;
-          }
-          case 74: {
-            if (total_ == null) {
-              Total = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Total);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (queue_ == null) {
-              Queue = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Queue);
-            break;
-          }
-          case 18: {
-            if (load_ == null) {
-              Load = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Load);
-            break;
-          }
-          case 26: {
-            if (encodeText_ == null) {
-              EncodeText = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(EncodeText);
-            break;
-          }
-          case 34: {
-            if (prepareInput_ == null) {
-              PrepareInput = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(PrepareInput);
-            break;
-          }
-          case 42: {
-            if (denoise_ == null) {
-              Denoise = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Denoise);
-            break;
-          }
-          case 50: {
-            if (decode_ == null) {
-              Decode = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Decode);
-            break;
-          }
-          case 58: {
-            if (postprocess_ == null) {
-              Postprocess = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Postprocess);
-            break;
-          }
-          case 66: {
-            if (encodeImage_ == null) {
-              EncodeImage = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(EncodeImage);
-            break;
-          }
-          case 74: {
-            if (total_ == null) {
-              Total = new global::Google.Protobuf.WellKnownTypes.Duration();
-            }
-            input.ReadMessage(Total);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The session failed.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionFailed : pb::IMessage<SessionFailed>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionFailed> _parser = new pb::MessageParser<SessionFailed>(() => new SessionFailed());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionFailed> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[25]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionFailed() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionFailed(SessionFailed other) : this() {
-      failure_ = other.failure_ != null ? other.failure_.Clone() : null;
-      images_ = other.images_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionFailed Clone() {
-      return new SessionFailed(this);
-    }
-
-    /// <summary>Field number for the "failure" field.</summary>
-    public const int FailureFieldNumber = 1;
-    private global::DeviceOperations.V1.Failure failure_;
-    /// <summary>
-    /// Why.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Failure Failure {
-      get { return failure_; }
-      set {
-        failure_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 2;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageResult> _repeated_images_codec
-        = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.ImageResult.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
-    /// <summary>
-    /// Pictures finished before, kept all the same.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> Images {
-      get { return images_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionFailed);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionFailed other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Failure, other.Failure)) return false;
-      if(!images_.Equals(other.images_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (failure_ != null) hash ^= Failure.GetHashCode();
-      hash ^= images_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (failure_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Failure);
-      }
-      images_.WriteTo(output, _repeated_images_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (failure_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Failure);
-      }
-      images_.WriteTo(ref output, _repeated_images_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (failure_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
-      }
-      size += images_.CalculateSize(_repeated_images_codec);
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionFailed other) {
-      if (other == null) {
-        return;
-      }
-      if (other.failure_ != null) {
-        if (failure_ == null) {
-          Failure = new global::DeviceOperations.V1.Failure();
-        }
-        Failure.MergeFrom(other.Failure);
-      }
-      images_.Add(other.images_);
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (failure_ == null) {
-              Failure = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Failure);
-            break;
-          }
-          case 18: {
-            images_.AddEntriesFrom(input, _repeated_images_codec);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (failure_ == null) {
-              Failure = new global::DeviceOperations.V1.Failure();
-            }
-            input.ReadMessage(Failure);
-            break;
-          }
-          case 18: {
-            images_.AddEntriesFrom(ref input, _repeated_images_codec);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The session was stopped.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionCancelled : pb::IMessage<SessionCancelled>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<SessionCancelled> _parser = new pb::MessageParser<SessionCancelled>(() => new SessionCancelled());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionCancelled> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.SessionReflection.Descriptor.MessageTypes[26]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionCancelled() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionCancelled(SessionCancelled other) : this() {
-      reason_ = other.reason_;
-      phase_ = other.phase_;
-      images_ = other.images_.Clone();
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionCancelled Clone() {
-      return new SessionCancelled(this);
-    }
-
-    /// <summary>Field number for the "reason" field.</summary>
-    public const int ReasonFieldNumber = 1;
-    private global::DeviceOperations.V1.ErrorReason reason_ = global::DeviceOperations.V1.ErrorReason.Unspecified;
-    /// <summary>
-    /// CANCELLED_BY_CLIENT, CLIENT_DISCONNECTED, DEADLINE_EXPIRED (of the call that ran the
-    /// session) or SHUTTING_DOWN. A stream that still runs the session ends with this reason
-    /// and its code.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ErrorReason Reason {
-      get { return reason_; }
-      set {
-        reason_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "phase" field.</summary>
-    public const int PhaseFieldNumber = 2;
-    private global::DeviceOperations.V1.Phase phase_ = global::DeviceOperations.V1.Phase.Unspecified;
-    /// <summary>
-    /// The phase it was stopped in.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.Phase Phase {
-      get { return phase_; }
-      set {
-        phase_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "images" field.</summary>
-    public const int ImagesFieldNumber = 3;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ImageResult> _repeated_images_codec
-        = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.ImageResult.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
-    /// <summary>
-    /// Pictures finished before, kept all the same.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> Images {
-      get { return images_; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as SessionCancelled);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionCancelled other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (Reason != other.Reason) return false;
-      if (Phase != other.Phase) return false;
-      if(!images_.Equals(other.images_)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) hash ^= Reason.GetHashCode();
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
-      hash ^= images_.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
+      if (HasMaxAttempts) {
         output.WriteRawTag(8);
-        output.WriteEnum((int) Reason);
+        output.WriteInt32(MaxAttempts);
       }
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Phase);
+      if (backoff_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Backoff);
       }
-      images_.WriteTo(output, _repeated_images_codec);
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        output.WriteRawTag(8);
-        output.WriteEnum((int) Reason);
-      }
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        output.WriteRawTag(16);
-        output.WriteEnum((int) Phase);
-      }
-      images_.WriteTo(ref output, _repeated_images_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -10776,13 +3604,12 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Reason);
+      if (HasMaxAttempts) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(MaxAttempts);
       }
-      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Phase);
+      if (backoff_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Backoff);
       }
-      size += images_.CalculateSize(_repeated_images_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -10791,17 +3618,19 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionCancelled other) {
+    public void MergeFrom(RetrySettings other) {
       if (other == null) {
         return;
       }
-      if (other.Reason != global::DeviceOperations.V1.ErrorReason.Unspecified) {
-        Reason = other.Reason;
+      if (other.HasMaxAttempts) {
+        MaxAttempts = other.MaxAttempts;
       }
-      if (other.Phase != global::DeviceOperations.V1.Phase.Unspecified) {
-        Phase = other.Phase;
+      if (other.backoff_ != null) {
+        if (backoff_ == null) {
+          Backoff = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        Backoff.MergeFrom(other.Backoff);
       }
-      images_.Add(other.images_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -10822,15 +3651,14 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            Reason = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
+            MaxAttempts = input.ReadInt32();
             break;
           }
-          case 16: {
-            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            images_.AddEntriesFrom(input, _repeated_images_codec);
+          case 18: {
+            if (backoff_ == null) {
+              Backoff = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Backoff);
             break;
           }
         }
@@ -10853,15 +3681,14 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            Reason = (global::DeviceOperations.V1.ErrorReason) input.ReadEnum();
+            MaxAttempts = input.ReadInt32();
             break;
           }
-          case 16: {
-            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
-            break;
-          }
-          case 26: {
-            images_.AddEntriesFrom(ref input, _repeated_images_codec);
+          case 18: {
+            if (backoff_ == null) {
+              Backoff = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Backoff);
             break;
           }
         }

@@ -440,7 +440,7 @@ class Refiner(_message.Message):
 Global___Refiner: _TypeAlias = Refiner  # noqa: Y015
 
 @_typing.final
-class PixelSize(_message.Message):
+class ConditioningSize(_message.Message):
     """A size in pixels, for conditioning; 0 is allowed."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -463,10 +463,10 @@ class PixelSize(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PixelSize: _TypeAlias = PixelSize  # noqa: Y015
+Global___ConditioningSize: _TypeAlias = ConditioningSize  # noqa: Y015
 
 @_typing.final
-class PixelPoint(_message.Message):
+class ConditioningPoint(_message.Message):
     """A point in pixels, for conditioning."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -489,7 +489,7 @@ class PixelPoint(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PixelPoint: _TypeAlias = PixelPoint  # noqa: Y015
+Global___ConditioningPoint: _TypeAlias = ConditioningPoint  # noqa: Y015
 
 @_typing.final
 class SizeConditioning(_message.Message):
@@ -501,23 +501,23 @@ class SizeConditioning(_message.Message):
     TARGET_SIZE_FIELD_NUMBER: _builtins.int
     CROP_TOP_LEFT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def original_size(self) -> Global___PixelSize:
+    def original_size(self) -> Global___ConditioningSize:
         """Absent means the drawn size."""
 
     @_builtins.property
-    def target_size(self) -> Global___PixelSize:
+    def target_size(self) -> Global___ConditioningSize:
         """Absent means the drawn size."""
 
     @_builtins.property
-    def crop_top_left(self) -> Global___PixelPoint:
+    def crop_top_left(self) -> Global___ConditioningPoint:
         """Absent means none."""
 
     def __init__(
         self,
         *,
-        original_size: Global___PixelSize | None = ...,
-        target_size: Global___PixelSize | None = ...,
-        crop_top_left: Global___PixelPoint | None = ...,
+        original_size: Global___ConditioningSize | None = ...,
+        target_size: Global___ConditioningSize | None = ...,
+        crop_top_left: Global___ConditioningPoint | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["crop_top_left", b"crop_top_left", "original_size", b"original_size", "target_size", b"target_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

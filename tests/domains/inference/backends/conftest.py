@@ -21,6 +21,7 @@ from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import (
     GenerationSettings,
+    GuidanceSettings,
     PrecisionMode,
     Scheduler,
     SchedulerSettings,
@@ -67,7 +68,7 @@ def work() -> GenerationJob:
         width=256,
         height=256,
         steps=4,
-        guidance_scale=6.0,
+        guidance=GuidanceSettings(6.0),
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
         seeds=(7,),
         precision=PrecisionMode.EXACT,
@@ -144,7 +145,7 @@ def reference(
             "width": work.settings.width,
             "height": work.settings.height,
             "num_inference_steps": work.settings.steps,
-            "guidance_scale": work.settings.guidance_scale,
+            "guidance_scale": work.settings.guidance.scale,
             "generator": torch.Generator("cpu").manual_seed(work.settings.seeds[0]),
         }
         images = pipeline(**(settings | arguments), callback_on_step_end=keep).images

@@ -14,12 +14,13 @@ from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import (
     GenerationSettings,
+    GuidanceSettings,
     PrecisionMode,
-    PreviewSettings,
     Scheduler,
     SchedulerSettings,
 )
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.session.types import PreviewSettings
 from domains.values import ModelPlace
 from tests.domains.inference.backends.mutations import Bench, Mutator, scheduler_of
 from tests.fakes.jobs import Listener
@@ -51,13 +52,12 @@ def work(folder: Path, scheduler: Scheduler) -> GenerationJob:
         width=64,
         height=64,
         steps=2,
-        guidance_scale=3.0,
+        guidance=GuidanceSettings(3.0),
         scheduler=SchedulerSettings(scheduler),
         seeds=(7,),
         precision=PrecisionMode.EXACT,
-        preview=PreviewSettings(every_steps=1, max_edge_pixels=64),
     )
-    return GenerationJob(settings, ModelPlace.of(folder))
+    return GenerationJob(settings, ModelPlace.of(folder), PreviewSettings(1, 64))
 
 
 def judged(scanner: DiskScanner, folder: Path) -> Reason | None:

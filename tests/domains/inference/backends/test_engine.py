@@ -25,24 +25,26 @@ from domains.inference.backends import engine as engine_module
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.precision import apply
-from domains.inference.types import (
-    PrecisionMode,
-    PreviewSettings,
-    Scheduler,
-    SchedulerSettings,
-    SigmaSpacing,
-)
+from domains.inference.types import PrecisionMode, Scheduler, SchedulerSettings, SigmaSpacing
 from domains.model.jobs import LoadJob
 from domains.session.jobs import EncodedImage
 from domains.session.types import (
     ImageDecoded,
     Phase,
     PhaseStarted,
+    PreviewSettings,
     StepFinished,
     TextEncoded,
     TransferProgress,
 )
-from domains.values import DataType, DegradationKind, ImageFormat, ModelPlace, OutputSettings
+from domains.values import (
+    DataType,
+    DegradationKind,
+    ImageFormat,
+    ModelPart,
+    ModelPlace,
+    OutputSettings,
+)
 from tests.fakes.jobs import Listener, changed
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
@@ -52,6 +54,10 @@ def run(engine, work, check_stop=lambda: None, **changes):
     heard = Listener(check_stop)
     report = engine.generate(changed(work, **changes), heard)
     return heard.events, report
+
+
+def data_types_of(report):
+    return {each.part: each.data_type for each in report.data_types}
 
 
 def stop_after(calls):
@@ -169,7 +175,7 @@ def test_loading_tells_bytes_up_to_all_of_them(work):
     again, report = run(engine, work, steps=1, width=64, height=64)
     assert not any(isinstance(event, TransferProgress) for event in again)
     assert report.timings.load == 0
-    assert report.unet_data_type is DataType.FLOAT32
+    assert data_types_of(report)[ModelPart.DENOISER] is DataType.FLOAT32
 
 
 def test_a_changed_file_is_loaded_again(work, tmp_path):
@@ -205,7 +211,7 @@ def test_requests_change_no_weight(engine, work):
         name: {key: tensor.clone() for key, tensor in network.state_dict().items()}
         for name, network in model.networks.items()
     }
-    run(engine, work, steps=2, width=64, height=64, preview=PreviewSettings(1))
+    run(engine, work, steps=2, width=64, height=64, previews=PreviewSettings(1))
     assert engine._model is model
     for name, network in model.networks.items():
         for key, tensor in network.state_dict().items():
@@ -223,7 +229,7 @@ def test_the_fastest_numbers_are_measured_once(work, monkeypatch):
     assert report.timings.load > 0
     assert second.timings.load == 0
     assert first[-1].data == again[-1].data
-    assert report.unet_data_type in {DataType.FLOAT32, DataType.BFLOAT16}
+    assert data_types_of(report)[ModelPart.DENOISER] in {DataType.FLOAT32, DataType.BFLOAT16}
     assert next(event.cached for event in again if isinstance(event, TextEncoded))
 
 
@@ -296,8 +302,8 @@ def test_an_overflowing_vae_is_run_again_in_float32(work, monkeypatch):
     monkeypatch.setattr(decoding, "decode", overflowing)
     _, report = run(engine, work, steps=1, width=64, height=64)
     assert asked == [torch.float16, torch.float32]
-    assert [entry.kind for entry in report.degradations] == [DegradationKind.VAE_DATA_TYPE]
-    assert report.vae_data_type is DataType.FLOAT32
+    assert [entry.kind for entry in report.degradations] == [DegradationKind.DATA_TYPE]
+    assert data_types_of(report)[ModelPart.VAE] is DataType.FLOAT32
     monkeypatch.setattr(decoding, "decode", lambda *_: torch.full((1, 3, 8, 8), float("nan")))
     with pytest.raises(FailedPrecondition) as caught:
         run(engine, work, steps=1, width=64, height=64)

@@ -23,7 +23,7 @@ from domains.inference.backends.images import (
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.png_text import insert_text
 from domains.inference.types import SchedulerSettings, SigmaSpacing
-from domains.values import DataType, ImageFormat, OutputSettings
+from domains.values import DataType, ImageFormat, ModelPart, OutputSettings, PartDataType
 
 NASTY = [
     "plain",
@@ -138,7 +138,7 @@ def test_a_spacing_and_an_odd_model_name_are_written(work):
 
 def test_the_full_text_draws_the_picture_again_and_names_no_path(work):
     text = full_text(
-        work.settings, 42, unet_data_type=DataType.FLOAT32, vae_data_type=DataType.FLOAT32
+        work.settings, 42, data_types=[PartDataType(ModelPart.DENOISER, DataType.FLOAT32)]
     )
     settings = json.loads(text)
     assert settings["seed"] == 42
@@ -152,7 +152,7 @@ def test_a_finished_file_holds_its_settings(draw):
     drawn = draw(steps=1, width=64, height=64)
     image = Image.open(io.BytesIO(drawn.images[0].data))
     assert "Seed: 7" in image.text["parameters"]
-    assert json.loads(image.text["deviceops"])["unet_data_type"] == "float32"
+    assert json.loads(image.text["deviceops"])["data_types"]["denoiser"] == "float32"
     plain = draw(steps=1, width=64, height=64, output=OutputSettings(omit_parameters=True))
     assert Image.open(io.BytesIO(plain.images[0].data)).text == {}
     assert np.array_equal(plain.pixels[0], drawn.pixels[0])

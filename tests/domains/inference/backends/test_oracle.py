@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from domains.inference.types import Scheduler, SchedulerSettings, SigmaSpacing
+from domains.inference.types import (
+    DdimOptions,
+    GuidanceSettings,
+    Scheduler,
+    SchedulerSettings,
+    SdxlSettings,
+    SigmaSpacing,
+)
 
 SWITCHES = {
     SigmaSpacing.MODEL: {},
+    SigmaSpacing.EVEN: {},
     SigmaSpacing.KARRAS: {"use_karras_sigmas": True},
     SigmaSpacing.EXPONENTIAL: {"use_exponential_sigmas": True},
     SigmaSpacing.BETA: {"use_beta_sigmas": True},
@@ -20,7 +28,7 @@ SPACED = [
     (scheduler, spacing)
     for scheduler in Scheduler
     for spacing in SigmaSpacing
-    if spacing in scheduler.facts.spacings and spacing is not SigmaSpacing.MODEL
+    if spacing in scheduler.facts.spacings and SWITCHES[spacing]
 ]
 
 
@@ -76,18 +84,28 @@ def test_few_and_odd_steps(draw, reference, scheduler, steps):
     ("ours", "theirs"),
     [
         pytest.param({"negative_prompt": "pizza"}, {"negative_prompt": "pizza"}, id="negative"),
-        pytest.param({"prompt_2": "a robot"}, {"prompt_2": "a robot"}, id="second prompt"),
         pytest.param(
-            {"negative_prompt": "dog", "negative_prompt_2": "cat"},
+            {"sdxl": SdxlSettings(prompt_2="a robot")},
+            {"prompt_2": "a robot"},
+            id="second prompt",
+        ),
+        pytest.param(
+            {"negative_prompt": "dog", "sdxl": SdxlSettings(negative_prompt_2="cat")},
             {"negative_prompt": "dog", "negative_prompt_2": "cat"},
             id="second negative",
         ),
         pytest.param({"prompt": ""}, {"prompt": ""}, id="empty prompt"),
         pytest.param({"prompt": "apple " * 90}, {"prompt": "apple " * 90}, id="long prompt"),
         pytest.param({"clip_skip": 1}, {"clip_skip": 1}, id="clip skip"),
-        pytest.param({"guidance_rescale": 0.7}, {"guidance_rescale": 0.7}, id="rescale"),
-        pytest.param({"guidance_scale": 1.0}, {"guidance_scale": 1.0}, id="no guidance"),
-        pytest.param({"guidance_scale": 0.0}, {"guidance_scale": 0.0}, id="zero guidance"),
+        pytest.param(
+            {"guidance": GuidanceSettings(6.0, 0.7)}, {"guidance_rescale": 0.7}, id="rescale"
+        ),
+        pytest.param(
+            {"guidance": GuidanceSettings(1.0)}, {"guidance_scale": 1.0}, id="no guidance"
+        ),
+        pytest.param(
+            {"guidance": GuidanceSettings(0.0)}, {"guidance_scale": 0.0}, id="zero guidance"
+        ),
         pytest.param(
             {"width": 256, "height": 320}, {"width": 256, "height": 320}, id="portrait"
         ),
@@ -100,7 +118,7 @@ def test_every_setting(draw, reference, ours, theirs):
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_eta_of_ddim(draw, reference, eta):
-    settings = SchedulerSettings(Scheduler.DDIM, eta=eta)
+    settings = SchedulerSettings(Scheduler.DDIM, ddim=DdimOptions(eta))
     same(draw(scheduler=settings, **SMALL), reference(Scheduler.DDIM, eta=eta, **SMALL))
 
 

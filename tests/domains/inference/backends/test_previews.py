@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from domains.inference.types import PreviewSettings, Scheduler, SchedulerSettings
+from domains.inference.types import Scheduler, SchedulerSettings
+from domains.session.types import PreviewSettings
 
 
 @pytest.mark.demonstration
@@ -18,7 +19,7 @@ from domains.inference.types import PreviewSettings, Scheduler, SchedulerSetting
 )
 def test_the_last_preview_resembles_the_picture(draw, scheduler):
     drawn = draw(
-        steps=8, preview=PreviewSettings(4, 64), scheduler=SchedulerSettings(scheduler)
+        steps=8, previews=PreviewSettings(4, 64), scheduler=SchedulerSettings(scheduler)
     )
     assert [(preview.image_index, preview.step) for preview in drawn.previews] == [
         (0, 4),
@@ -33,11 +34,11 @@ def test_the_last_preview_resembles_the_picture(draw, scheduler):
 
 def test_previews_keep_the_shape_and_change_no_pixel(draw):
     plain = draw(width=256, height=128, steps=2)
-    drawn = draw(width=256, height=128, steps=2, preview=PreviewSettings(1, 100))
+    drawn = draw(width=256, height=128, steps=2, previews=PreviewSettings(1, 100))
     assert [(shown.width, shown.height) for shown in drawn.previews] == [(100, 50)] * 2
     assert np.array_equal(plain.pixels[0], drawn.pixels[0])
 
 
 def test_a_preview_is_never_larger_than_the_picture(draw):
-    drawn = draw(width=64, height=64, steps=1, preview=PreviewSettings(1, 512))
+    drawn = draw(width=64, height=64, steps=1, previews=PreviewSettings(1, 512))
     assert drawn.previews[0].width == 64

@@ -158,7 +158,7 @@ def test_fast_is_for_requests_that_leave_it_open(own, work, monkeypatch, compile
     assert own._model is model
     again, facts = draw(own, work, precision=PrecisionMode.EXACT)
     assert again == exact
-    assert facts.unet_data_type.value == "float32"
+    assert facts.data_types[0].data_type.value == "float32"
     assert not own._model.compiled
 
 

@@ -11,7 +11,7 @@ import torch
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.schedulers import build_scheduler, step_options
-from domains.inference.types import Scheduler, SchedulerSettings, SigmaSpacing
+from domains.inference.types import DdimOptions, Scheduler, SchedulerSettings, SigmaSpacing
 from domains.limits import LIMITS
 from domains.model.backends.families.schedulers import SCHEDULER
 
@@ -26,7 +26,18 @@ SWITCHES = {
 def test_spacings_are_what_the_class_takes(scheduler):
     parameters = inspect.signature(getattr(diffusers, scheduler.value)).parameters
     taken = {spacing for spacing, switch in SWITCHES.items() if switch in parameters}
-    assert scheduler.facts.spacings == taken | {SigmaSpacing.MODEL}
+    assert scheduler.facts.spacings == taken | {SigmaSpacing.MODEL, SigmaSpacing.EVEN}
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+@pytest.mark.parametrize("own", SWITCHES.values())
+def test_an_even_spacing_overrides_the_models_own(scheduler, own):
+    even = SchedulerSettings(scheduler, SigmaSpacing.EVEN)
+    plain = build_scheduler(SchedulerSettings(scheduler), {}, steps=5)
+    asked = build_scheduler(even, {own: True}, steps=5)
+    assert torch.equal(asked.timesteps, plain.timesteps)
+    if hasattr(plain, "sigmas"):
+        assert torch.equal(asked.sigmas, plain.sigmas)
 
 
 @pytest.mark.parametrize("scheduler", Scheduler)
@@ -41,7 +52,7 @@ def test_the_unet_is_called_as_often_as_is_said(scheduler):
 @pytest.mark.parametrize("scheduler", Scheduler)
 def test_noise_is_added_by_those_that_are_said_to(scheduler):
     def steps(seed, eta=0.0):
-        settings = SchedulerSettings(scheduler, eta=eta)
+        settings = SchedulerSettings(scheduler, ddim=DdimOptions(eta))
         built = build_scheduler(settings, {}, steps=4)
         options = step_options(built, settings, torch.Generator().manual_seed(seed))
         latents = torch.ones(1, 4, 8, 8)

@@ -22,7 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from demo.measure.sd1 import CONFIGURATION, sd1_pipeline
 from domains.errors import FailedPrecondition, InvalidArgument, Reason
-from domains.inference.types import Scheduler, SchedulerSettings
+from domains.inference.types import DdimOptions, GuidanceSettings, Scheduler, SchedulerSettings
 from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.types import Architecture, ModelType
@@ -176,8 +176,12 @@ def test_spacings(sd1, expect, scheduler, spacing):
             {"clip_skip": 2, "negative_prompt": "dog"},
             id="clip skip of the prompt alone",
         ),
-        pytest.param({"guidance_rescale": 0.7}, {"guidance_rescale": 0.7}, id="rescale"),
-        pytest.param({"guidance_scale": 1.0}, {"guidance_scale": 1.0}, id="no guidance"),
+        pytest.param(
+            {"guidance": GuidanceSettings(6.0, 0.7)}, {"guidance_rescale": 0.7}, id="rescale"
+        ),
+        pytest.param(
+            {"guidance": GuidanceSettings(1.0)}, {"guidance_scale": 1.0}, id="no guidance"
+        ),
         pytest.param({"width": 72, "height": 136}, {"width": 72, "height": 136}, id="odd size"),
     ],
 )
@@ -186,7 +190,7 @@ def test_every_setting(sd1, expect, ours, theirs):
 
 
 def test_eta_of_ddim(sd1, expect):
-    settings = SchedulerSettings(Scheduler.DDIM, eta=0.5)
+    settings = SchedulerSettings(Scheduler.DDIM, ddim=DdimOptions(0.5))
     same(sd1(scheduler=settings), expect(Scheduler.DDIM, eta=0.5))
 
 

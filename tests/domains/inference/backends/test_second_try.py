@@ -199,7 +199,7 @@ engine = Engine("cpu")
 def draw(edge):
     settings = GenerationSettings(
         prompt="a red apple", model_id="m",
-        width=edge, height=edge, steps=1, guidance_scale=1.0,
+        width=edge, height=edge, steps=1, guidance=GuidanceSettings(1.0),
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE), seeds=(1,),
         precision=PrecisionMode.EXACT,
     )

@@ -1,0 +1,15 @@
+using Grpc.Core;
+
+namespace DeviceOperations.Client;
+
+/// <summary>
+/// A call or a session failed and the server said why. It is an <see cref="RpcException"/>, so
+/// that one <c>catch</c> is enough where the reason does not matter.
+/// </summary>
+/// <param name="error">What the server said.</param>
+public sealed class ServerErrorException(ServerError error)
+    : RpcException(new Status(error.StatusCode, error.Message), $"{error.ReasonName}: {error.Message}")
+{
+    /// <summary>What the server said.</summary>
+    public ServerError Error { get; } = error;
+}

@@ -1,0 +1,72 @@
+"""How a session's time is spent, and what is left of it."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from enum import Enum, auto
+
+from domains.clock import Clock
+from domains.session.types import SessionOptions
+
+
+class Spell(Enum):
+    """What a session's time goes into."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    PAUSED = auto()
+    OVER = auto()
+
+
+class SessionTimes:
+    """Seconds by what they went into, from acceptance on, and the moments people read.
+
+    Args:
+        clock: The time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._spell = Spell.WAITING
+        self._since = clock.monotonic()
+        self._spent = dict.fromkeys(Spell, 0.0)
+        self.create_time = clock.wall()
+        self.start_time: datetime | None = None
+        self.end_time: datetime | None = None
+
+    def enter(self, spell: Spell) -> None:
+        """From now on the time goes into something else."""
+        now = self._clock.monotonic()
+        self._spent[self._spell] += max(now - self._since, 0.0)
+        self._spell, self._since = spell, now
+        if spell is Spell.RUNNING and self.start_time is None:
+            self.start_time = self._clock.wall()
+        if spell is Spell.OVER:
+            self.end_time = self._clock.wall()
+
+    def spent(self, spell: Spell) -> float:
+        """Seconds that went into it so far."""
+        now = max(self._clock.monotonic() - self._since, 0.0)
+        return self._spent[spell] + (now if spell is self._spell else 0.0)
+
+    @property
+    def total(self) -> float:
+        """Seconds from acceptance to the end, or to now."""
+        return sum(self.spent(spell) for spell in Spell if spell is not Spell.OVER)
+
+    def wait_left(self, options: SessionOptions) -> float:
+        """Seconds that it may still wait for its first turn; infinite without a limit."""
+        if options.queue_timeout_seconds is None or self.start_time is not None:
+            return math.inf
+        return max(options.queue_timeout_seconds - self.spent(Spell.WAITING), 0.0)
+
+    def run_left(self, options: SessionOptions) -> float:
+        """Seconds that it may still be worked on."""
+        return max(options.run_timeout_seconds - self.spent(Spell.RUNNING), 0.0)
+
+    def shown_in(self, seconds: float | None) -> datetime | None:
+        """The moment so many seconds from now, as people read it; None for never."""
+        if seconds is None or math.isinf(seconds):
+            return None
+        return self._clock.shown(self._clock.monotonic() + seconds)
