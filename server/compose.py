@@ -94,7 +94,7 @@ class Composition:
         self.device = self._device.servicer
         self.memory = self._memory.servicer
         self.model = self._model.servicer
-        self.processing = processing.build(self._session)
+        self.processing = processing.build(self._session, self._device.inventory)
         self.postprocessing = postprocessing.build()
         self.inference = inference.build(
             pool,

@@ -207,7 +207,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         native_height=found.native_height,
         limits=[limit_to_proto(limit) for limit in found.limits],
         features=[
-            inference_pb2.FeatureSupport(
+            inference_pb2.FeatureAvailability(
                 feature=f"GenerationSettings.{feature.field}",
                 available=False,
                 explanation=feature.explanation,

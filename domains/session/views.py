@@ -43,6 +43,10 @@ class Everyone:
         return True
 
 
+EVERYONE = Everyone()
+"""Within the server: nothing is hidden, and nobody in particular asks."""
+
+
 @dataclass(frozen=True)
 class SessionSnapshot:
     """A session as it stands. `progress` is from 0 to 1, `owner` whose it is.
@@ -127,6 +131,14 @@ class SessionFilter:
     def empty(self) -> bool:
         """Whether nothing is set."""
         return all(not getattr(self, field.name) for field in fields(self))
+
+    @property
+    def scope(self) -> str:
+        """Equal for equal filters, whatever the order of their parts."""
+        kinds = sorted(kind.value for kind in self.kinds)
+        states = sorted(state.value for state in self.states)
+        rest = replace(self, kinds=frozenset(), states=frozenset())
+        return f"{kinds} {states} {rest}"
 
     def accepts(self, session: Filterable) -> bool:
         """Whether a session is one of those meant, as it stands."""

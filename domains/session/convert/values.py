@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, session_pb2
@@ -9,13 +10,16 @@ from domains.conversions import (
     MODEL_PARTS,
     REASONS,
     EnumMap,
+    byte_figure,
     duration,
+    given,
     scalars_from,
     seconds,
     timestamp,
 )
 from domains.errors import Failure, FeatureNotBuilt, FieldViolation
 from domains.session import types
+from domains.session.views import SessionSnapshot
 from domains.values import Degradation, DegradationKind, ImageFormat
 
 KINDS = EnumMap(types.SessionKind, session_pb2.SessionKind, "SESSION_KIND_")
@@ -34,13 +38,18 @@ def options_from_proto(message: session_pb2.SessionOptions) -> types.SessionOpti
     return types.SessionOptions(
         request_id=message.request_id,
         priority=PRIORITIES.from_proto(message.priority, default.priority),
-        timeout_seconds=seconds(message.run_timeout)
-        if message.HasField("run_timeout")
-        else default.timeout_seconds,
+        queue_timeout_seconds=_wished(message, "queue_timeout"),
+        run_timeout_seconds=given(message, "run_timeout"),
         on_disconnect=ON_DISCONNECT.from_proto(message.on_disconnect, default.on_disconnect),
         tags=tuple(message.tags),
         metadata=dict(message.metadata),
+        retention_seconds=_wished(message, "retention"),
     )
+
+
+def _wished(message: Message, field: str) -> float | None:
+    """A duration in seconds; None where the client set none."""
+    return seconds(getattr(message, field)) if message.HasField(field) else None
 
 
 def delivery_from_proto(message: session_pb2.DeliveryOptions, path: str) -> types.Delivery:
@@ -73,10 +82,12 @@ def options_to_proto(options: types.SessionOptions) -> session_pb2.SessionOption
     return session_pb2.SessionOptions(
         request_id=options.request_id,
         priority=PRIORITIES.to_proto(options.priority),
-        run_timeout=duration(options.timeout_seconds),
+        queue_timeout=duration(options.queue_timeout_seconds),
+        run_timeout=duration(options.run_timeout_seconds),
         on_disconnect=ON_DISCONNECT.to_proto(options.on_disconnect),
         tags=options.tags,
         metadata=options.metadata,
+        retention=duration(options.retention_seconds),
     )
 
 
@@ -140,9 +151,7 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
     )
 
 
-def snapshot_to_proto(
-    session: types.SessionSnapshot, *, full: bool = False
-) -> session_pb2.Session:
+def snapshot_to_proto(session: SessionSnapshot, *, full: bool = False) -> session_pb2.Session:
     """A session as a list shows it; `full` with its pictures and metadata."""
     result = session_pb2.Session(
         session_id=session.session_id,
@@ -163,7 +172,12 @@ def snapshot_to_proto(
         failure=None if session.failure is None else failure_to_proto(session.failure),
         image_count=len(session.images),
         parent_session_id=session.parent_session_id,
+        owner=session.owner,
+        estimated_start_time=timestamp(session.estimated_start_time),
+        estimated_end_time=timestamp(session.estimated_end_time),
     )
+    if session.peak_memory is not None:
+        result.peak_memory.CopyFrom(byte_figure(session.peak_memory))
     if full:
         result.images.extend(map(image_to_proto, session.images))
     else:

@@ -31,7 +31,7 @@ class Estimates:
             self._rates.popitem(last=False)
 
     def left(self, session: Session) -> float | None:
-        """Seconds of work that are left of a session; None while nothing comparable is known."""
+        """Seconds of work that are left; None while nothing comparable is known."""
         rates = self._rates.get(_key(session))
         if not rates or not session.cost:
             return None

@@ -38,8 +38,9 @@ class DeviceQueue:
     By priority; among equals clients take turns, and the sessions of one client come in the
     order of their arrival. A client's first session of a priority that has waited for ten
     minutes counts as the most urgent, if none of that client and priority was taken for as
-    long: nobody waits for ever, and nobody gets ahead by waiting in numbers. One client alone may fill the queue; once others wait, it holds at most
-    half of it, and what it holds beyond keeps nobody out.
+    long: nobody waits for ever, and nobody gets ahead by waiting in numbers. One client
+    alone may fill the queue; once others wait, it holds at most half of it, and what it
+    holds beyond keeps nobody out.
 
     A session that is cancelled or whose time is over while it waits never starts. One that
     is paused keeps its place in the room and in the order of arrival, and waits again once

@@ -17,7 +17,7 @@ from domains.session.core.session import Session
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter
 from domains.session.types import SessionOptions, SessionState
-from domains.session.views import Everyone, Viewer
+from domains.session.views import EVERYONE, Viewer
 
 # Of all sessions together, some twenty megabytes; beyond it the oldest that have ended give
 # up their progress.
@@ -181,7 +181,7 @@ class Sessions:
 
     # Finding.
 
-    def get(self, session_id: str, viewer: Viewer = Everyone()) -> Session:
+    def get(self, session_id: str, viewer: Viewer = EVERYONE) -> Session:
         """The session.
 
         Args:
