@@ -90,6 +90,28 @@ class DeviceLost(Unavailable):
         )
 
 
+class DeviceGone(Unavailable):
+    """The device was there, and the last look found it no more."""
+
+    def __init__(self, device_id: str, why: str) -> None:
+        super().__init__(
+            f"Device {device_id} was there and is gone: {why}",
+            reason=Reason.DEVICE_LOST,
+            metadata={"device_id": device_id},
+        )
+
+
+class DeviceWorkerLost(Unavailable):
+    """The worker of the device ended, and another one takes its place."""
+
+    def __init__(self, device_id: str, why: str) -> None:
+        super().__init__(
+            f"The worker of device {device_id} ended and is being replaced. {why}".strip(),
+            reason=Reason.WORKER_LOST,
+            metadata={"device_id": device_id},
+        )
+
+
 class DiscoveryIncomplete(Unavailable):
     """Devices are still being looked for, and the one meant is not among those found."""
 

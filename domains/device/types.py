@@ -18,6 +18,7 @@ from domains.codec import (
     Text,
     Value,
 )
+from domains.errors import Failure
 from domains.values import ByteFigure, DataType
 
 
@@ -27,7 +28,7 @@ class DeviceKind(Enum):
     CPU = "cpu"
     CUDA = "cuda"
     ROCM = "rocm"
-    DIRECTML = "directml"
+    DIRECT_ML = "directml"
     XPU = "xpu"
     MPS = "mps"
 
@@ -57,7 +58,7 @@ TRAITS: Mapping[DeviceKind, DeviceTraits] = {
     DeviceKind.CPU: _PROCESSOR,
     DeviceKind.CUDA: _CARD,
     DeviceKind.ROCM: _CARD,
-    DeviceKind.DIRECTML: _CARD,
+    DeviceKind.DIRECT_ML: _CARD,
     DeviceKind.XPU: _CARD,
     DeviceKind.MPS: _BUILT_IN,
 }
@@ -301,13 +302,12 @@ class DeviceEventKind(Enum):
     LOST = "lost"
     RECOVERED = "recovered"
     QUARANTINED = "quarantined"
-    HEARTBEAT = "heartbeat"
 
 
 @dataclass(frozen=True)
 class DeviceEvent:
-    """Something happened to a device; `report` is absent in heartbeats."""
+    """Something happened to a device; `cause` says why it is lost or quarantined."""
 
     kind: DeviceEventKind
-    event_time: datetime
-    report: DeviceReport | None = None
+    report: DeviceReport
+    cause: Failure | None = None
