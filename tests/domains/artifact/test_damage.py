@@ -242,7 +242,7 @@ async def test_a_picture_is_hashed_again_only_when_its_file_changed(
 
     digest = hashlib.file_digest
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder_module.hashlib, "file_digest", count)
+        patch.setattr(hashlib, "file_digest", count)
         await keep(store, tmp_path, PNG)
         await joined(store.read(ME, PNG_ID))
         await keep(store, tmp_path, PNG)
