@@ -40,14 +40,18 @@ class DeviceTraits:
     `one_per_machine`: there is exactly one where there is any, and it is always the same.
     `in_main_memory`: its memory is the processor's, so main memory's figures are its own.
     `can_vanish`: it can be gone from one moment to the next while the machine runs.
+    `last_choice`: work that may run elsewhere too runs there only where nothing else is ready.
     """
 
     one_per_machine: bool = False
     in_main_memory: bool = False
     can_vanish: bool = True
+    last_choice: bool = False
 
 
-_PROCESSOR = DeviceTraits(one_per_machine=True, in_main_memory=True, can_vanish=False)
+_PROCESSOR = DeviceTraits(
+    one_per_machine=True, in_main_memory=True, can_vanish=False, last_choice=True
+)
 _BUILT_IN = DeviceTraits(one_per_machine=True)
 _CARD = DeviceTraits()
 TRAITS: Mapping[DeviceKind, DeviceTraits] = {
@@ -119,6 +123,33 @@ class Device(Value, frozen=True):
     def traits(self) -> DeviceTraits:
         """What is true of it as of every device of its kind."""
         return TRAITS[self.kind]
+
+
+@dataclass(frozen=True)
+class NamedDevice:
+    """Work is for this device, by id or alias, and for no other."""
+
+    device_id: str
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """Work is for the best of these devices: by id or alias, of a kind, or both at once.
+
+    Empty means all.
+    """
+
+    device_ids: tuple[str, ...] = ()
+    kinds: tuple[DeviceKind, ...] = ()
+
+
+Placement = NamedDevice | DeviceChoice
+ANY_DEVICE = DeviceChoice()
+
+
+def placement_of(device_id: str) -> Placement:
+    """The device of that id or alias alone; any device for ""."""
+    return NamedDevice(device_id) if device_id else ANY_DEVICE
 
 
 @dataclass(frozen=True)
