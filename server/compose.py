@@ -67,7 +67,7 @@ class Composition:
             settings,
             pool,
             self._session,
-            find_device=lambda name: self._device.inventory.resolve(name),
+            place=lambda *work: self._device.placer.place(*work),
             now=clock.wall,
         )
         self._device = device.build(
@@ -100,6 +100,7 @@ class Composition:
             pool,
             self._session,
             self._device.inventory,
+            self._device.placer.place,
             self._model.catalogue,
             self._artifact.store,
             describe=describe_failure,
