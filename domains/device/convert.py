@@ -22,6 +22,7 @@ from domains.device.jobs import (
     OptimizationSetting,
 )
 from domains.device.types import (
+    DeviceChoice,
     DeviceEvent,
     DeviceEventKind,
     DeviceKind,
@@ -30,7 +31,9 @@ from domains.device.types import (
     DeviceReport,
     DeviceState,
     DeviceStatus,
+    NamedDevice,
     OptimizationProfile,
+    Placement,
     ProbeOutcome,
     WorkerStatus,
 )
@@ -229,3 +232,25 @@ def _worker(worker: WorkerStatus, *, busy: bool) -> device_pb2.WorkerStatus:
 
 REPORTS: Reports = {OptimizationReport: optimization_to_proto}
 """What sessions of this domain report, as their messages."""
+
+
+def placement_from_proto(message: device_info_pb2.DevicePlacement) -> Placement:
+    """On which device work shall run, unchecked.
+
+    Raises:
+        InvalidArgument: ENUM_VALUE_UNKNOWN.
+    """
+    if message.HasField("device_id"):
+        return NamedDevice(message.device_id)
+    return DeviceChoice(
+        tuple(message.any.device_ids),
+        tuple(
+            kind
+            for position, number in enumerate(message.any.kinds)
+            if (
+                kind := KINDS.optional_from_proto(
+                    number, field=f"placement.any.kinds[{position}]"
+                )
+            )
+        ),
+    )

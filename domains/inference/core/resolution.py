@@ -85,7 +85,7 @@ def effort_of(settings: GenerationSettings) -> Effort:
     pixels, images = width * height, len(settings.seeds)
     scheduler = settings.scheduler.scheduler
     calls = settings.steps * (1 if scheduler is None else scheduler.facts.calls_per_step)
-    if settings.guidance_scale > 1.0:
+    if settings.guidance.guided:
         calls *= 2  # with the prompt and without
     return Effort(
         settings.model_id,

@@ -20,7 +20,13 @@ from domains.conversions import (
 from domains.errors import Failure, FeatureNotBuilt, FieldViolation
 from domains.session import types
 from domains.session.views import SessionSnapshot
-from domains.values import PlacementDecision, PlacementReason, Degradation, DegradationKind, ImageFormat
+from domains.values import (
+    Degradation,
+    DegradationKind,
+    ImageFormat,
+    PlacementDecision,
+    PlacementReason,
+)
 
 KINDS = EnumMap(types.SessionKind, session_pb2.SessionKind, "SESSION_KIND_")
 PLACEMENT_REASONS = EnumMap(

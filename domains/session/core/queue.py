@@ -128,7 +128,7 @@ class DeviceQueue:
         self._wake.set()
 
     def _left(self, session: Session) -> float | None:
-        """Seconds of work that are left of a session; None while nothing comparable is known."""
+        """Seconds of work left of a session; None while nothing comparable is known."""
         if session.effort is None:
             return None
         whole = self._speeds.work_seconds(session.device_id, session.effort)

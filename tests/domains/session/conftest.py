@@ -40,14 +40,17 @@ def artifacts() -> Artifacts:
     return Artifacts({"a" * 64: b"0123456789"})
 
 
-def registry(clock: SteeredTime, queue_length: int) -> Sessions:
+def registry(
+    clock: SteeredTime, queue_length: int, *, heartbeat: float = 0.05, gone_kept: int = 5
+) -> Sessions:
     """A registry with room for so many waiting sessions per device."""
+    changes = SessionChanges(clock.clock, heartbeat_seconds=heartbeat, gone_kept=gone_kept)
     return Sessions(
         describe=describe_failure,
         queue_length=queue_length,
         retention=timedelta(seconds=60),
         kept=5,
-        changes=SessionChanges(clock.clock, heartbeat_seconds=0.05, gone_kept=5),
+        changes=changes,
         clock=clock.clock,
     )
 
