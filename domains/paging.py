@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import operator
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -31,6 +33,7 @@ class Message(Protocol):
 
 
 T = TypeVar("T")
+U = TypeVar("U")
 M = TypeVar("M", bound=Message)
 
 
@@ -40,21 +43,32 @@ class Page(Generic[T]):
 
     Args:
         items: Its entries.
-        position: How many entries lie before it.
+        places: For each of them, what a token says that goes on after it.
+        more: Whether entries follow.
         total_count: How many entries the whole list has.
         scope: What the list is of and how it is filtered.
     """
 
     items: tuple[T, ...]
-    position: int
+    places: tuple[int, ...]
+    more: bool
     total_count: int
     scope: str
 
     @property
     def next_page_token(self) -> str:
         """Where the next page begins; empty on the last."""
-        end = self.position + len(self.items)
-        return _token(end, self.scope) if end < self.total_count else ""
+        return _token(self.places[-1], self.scope) if self.more and self.places else ""
+
+    def mapped(self, change: Callable[[T], U]) -> Page[U]:
+        """The page with each entry as `change` makes it."""
+        return Page(
+            tuple(map(change, self.items)),
+            self.places,
+            self.more,
+            self.total_count,
+            self.scope,
+        )
 
     def converted(self, to_proto: Callable[[T], M]) -> Page[M]:
         """The page as messages, cut short where they would outgrow one answer.
@@ -69,11 +83,13 @@ class Page(Generic[T]):
             if messages and left < 0:
                 break
             messages.append(message)
-        return Page(tuple(messages), self.position, self.total_count, self.scope)
+        kept = len(messages)
+        more = self.more or kept < len(self.items)
+        return Page(tuple(messages), self.places[:kept], more, self.total_count, self.scope)
 
 
 def paginate(items: Sequence[T], *, page_size: int, page_token: str, scope: str) -> Page[T]:
-    """Cut one page out of a list.
+    """Cut one page out of a list that does not change in between.
 
     Args:
         items: The whole list, in its order.
@@ -85,13 +101,91 @@ def paginate(items: Sequence[T], *, page_size: int, page_token: str, scope: str)
     Raises:
         InvalidArgument: FIELD_OUT_OF_RANGE for the size, PAGE_TOKEN_INVALID.
     """
+    size = _checked(page_size)
+    start = _position(page_token, scope) if page_token else 0
+    return _page(items, range(1, len(items) + 1), start, size, scope)
+
+
+def paginate_newest_first(
+    items: Sequence[T],
+    number: Callable[[T], int],
+    *,
+    page_size: int,
+    page_token: str,
+    scope: str,
+) -> Page[T]:
+    """Cut one page out of a list that grows at its beginning.
+
+    A token names the last entry of its page: the next page begins with the one after that,
+    whatever came or went meanwhile.
+
+    Args:
+        items: The whole list, newest first.
+        number: An entry's number, which falls along the list and is never given again.
+        page_size: As for `paginate`, and what follows too.
+        page_token: As there.
+        scope: As there.
+
+    Raises:
+        InvalidArgument: As there.
+    """
+    size = _checked(page_size)
+    numbers = [number(item) for item in items]
+    start = 0
+    if page_token:
+        start = bisect_right(numbers, -_position(page_token, scope), key=operator.neg)
+    return _page(items, numbers, start, size, scope)
+
+
+def paginate_reordered(
+    items: Sequence[T],
+    number: Callable[[T], int],
+    *,
+    page_size: int,
+    page_token: str,
+    scope: str,
+) -> Page[T]:
+    """Cut one page out of a list whose order may change, a queue.
+
+    A token names the last entry of its page: the next page begins with the one that now
+    follows it, and at the beginning when it is not in the list any more.
+
+    Args:
+        items: The whole list, in its order.
+        number: An entry's number, which is never given again.
+        page_size: As for `paginate`, and what follows too.
+        page_token: As there.
+        scope: As there.
+
+    Raises:
+        InvalidArgument: As there.
+    """
+    size = _checked(page_size)
+    numbers = [number(item) for item in items]
+    last = _position(page_token, scope) if page_token else None
+    start = numbers.index(last) + 1 if last in numbers else 0
+    return _page(items, numbers, start, size, scope)
+
+
+def _checked(page_size: int) -> int:
     if not 0 <= page_size <= MAX_PAGE_SIZE:
         raise _invalid(
             "page_size", Reason.FIELD_OUT_OF_RANGE, f"Must be from 0 to {MAX_PAGE_SIZE}."
         )
-    start = _position(page_token, scope) if page_token else 0
-    end = start + (page_size or DEFAULT_PAGE_SIZE)
-    return Page(tuple(items[start:end]), start, len(items), scope)
+    return page_size or DEFAULT_PAGE_SIZE
+
+
+def _page(
+    items: Sequence[T], places: Sequence[int], start: int, size: int, scope: str
+) -> Page[T]:
+    end = start + size
+    return Page(
+        tuple(items[start:end]),
+        tuple(places[start:end]),
+        end < len(items),
+        len(items),
+        scope,
+    )
 
 
 def _mark(scope: str) -> str:
@@ -107,7 +201,7 @@ def _position(token: str, scope: str) -> int:
         text = base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
         position, mark = text.split(":")
         if mark == _mark(scope) and position.isascii() and position.isdigit():
-            return int(position[:12])
+            return int(position[:19])
     except (ValueError, binascii.Error):
         pass
     raise _invalid(

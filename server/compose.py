@@ -67,7 +67,7 @@ class Composition:
             settings,
             pool,
             self._session,
-            find_device=lambda name: self._device.inventory.resolve(name),
+            place=lambda *work: self._device.placer.place(*work),
             now=clock.wall,
         )
         self._device = device.build(
@@ -94,12 +94,13 @@ class Composition:
         self.device = self._device.servicer
         self.memory = self._memory.servicer
         self.model = self._model.servicer
-        self.processing = processing.build(self._session)
+        self.processing = processing.build(self._session, self._device.inventory)
         self.postprocessing = postprocessing.build()
         self.inference = inference.build(
             pool,
             self._session,
             self._device.inventory,
+            self._device.placer.place,
             self._model.catalogue,
             self._artifact.store,
             describe=describe_failure,

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 from msgspec import Meta
 
 from domains.codec import FEW, Count, Measure, Value
+from domains.device.types import Placement
 from domains.limits import default_of
 from domains.session.types import Delivery, Seed, SessionOptions
 from domains.values import OutputSettings, PartDataType
@@ -192,7 +193,7 @@ class GenerationRequest:
 
     settings: GenerationSettings
     options: SessionOptions
-    device_id: str
+    placement: Placement
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     unbuilt: tuple[str, ...] = ()

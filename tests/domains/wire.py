@@ -1,4 +1,7 @@
-"""A servicer behind a real channel, with the server's own way of telling errors."""
+"""A servicer behind a real channel, with the server's own way of telling errors.
+
+Whose a call is stands in its metadata (`tests.callers`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import grpc.aio
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from server.interceptors.errors import ErrorInterceptor
+from tests.callers import Word
 
 
 @contextlib.asynccontextmanager
@@ -24,7 +28,7 @@ async def channel_to(
         add: The generated `add_..._to_server`.
         servicer: What answers.
     """
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), Word()])
     add(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -6,7 +6,8 @@ namespace DeviceOperations.Client.Tests;
 
 /// <summary>
 /// The running server these tests talk to. They start none: DEVICEOPS_ADDRESS ("127.0.0.1:50051")
-/// and DEVICEOPS_TOKEN name it, and a test without them fails and says so.
+/// and DEVICEOPS_TOKEN name it, DEVICEOPS_OTHER_TOKEN is another client's with role RUN; a test
+/// without what it needs fails and says so.
 /// </summary>
 public sealed class ServerUnderTest : IDisposable
 {
@@ -21,6 +22,9 @@ public sealed class ServerUnderTest : IDisposable
 
     /// <summary>Call metadata with the server's own token.</summary>
     public static Metadata Authorized() => WithToken(Require("DEVICEOPS_TOKEN"));
+
+    /// <summary>Call metadata with another client's token.</summary>
+    public static Metadata AuthorizedAsAnother() => WithToken(Require("DEVICEOPS_OTHER_TOKEN"));
 
     /// <summary>Call metadata with any token.</summary>
     public static Metadata WithToken(string token) => new() { { "authorization", $"Bearer {token}" } };
