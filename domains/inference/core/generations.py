@@ -167,6 +167,7 @@ class Generations:
         self, session: Session, settings: GenerationSettings, report: GenerationReport
     ) -> Outcome:
         times = report.timings
+        session.note_peak(report.peak_memory)
         return Outcome(
             degradations=report.degradations,
             timings={
@@ -180,6 +181,7 @@ class Generations:
                 settings=replace(settings, precision=report.precision),
                 data_types=report.data_types,
                 channels_last=report.channels_last,
+                origin=report.origin,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),
         )

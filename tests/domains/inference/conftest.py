@@ -35,6 +35,7 @@ from domains.values import (
     ByteFigure,
     DataType,
     ImageFormat,
+    ModelOrigin,
     ModelPart,
     ModelPlace,
     PartDataType,
@@ -101,6 +102,8 @@ class FakePool:
         yield GenerationReport(
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
+            ModelOrigin.LOADED,
+            ByteFigure.measured(5, "a script"),
             (PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=False,
         )
