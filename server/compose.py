@@ -67,7 +67,7 @@ class Composition:
             settings,
             pool,
             self._session,
-            find_device=lambda name: self._device.inventory.resolve(name),
+            place=lambda *work: self._device.placer.place(*work),
             now=clock.wall,
         )
         self._device = device.build(
@@ -100,6 +100,7 @@ class Composition:
             pool,
             self._session,
             self._device.inventory,
+            self._device.placer.place,
             self._model.catalogue,
             self._artifact.store,
             describe=describe_failure,
@@ -125,7 +126,7 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
-        await self._artifact.store.start()
+        await self._artifact.start()
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Protocol
 
-from domains.device.ports import Workers
+from domains.device.ports import Place, Workers
 from domains.inference.convert import REPORTS
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
 from domains.inference.core.generations import Generations
@@ -27,6 +27,7 @@ def build(
     pool: Pool,
     session: session_build.Built,
     devices: Devices,
+    place: Place,
     models: Models,
     artifacts: ArtifactKeeper,
     *,
@@ -38,13 +39,14 @@ def build(
         pool: The workers.
         session: Where generations wait, and what runs them.
         devices: The machine's devices.
+        place: Chooses the device for a generation.
         models: The catalogue.
         artifacts: Where finished pictures go.
         describe: What a client sees of an error.
     """
     generations = Generations(
         session.sessions,
-        devices,
+        place,
         models,
         pool,
         artifacts,

@@ -16,7 +16,7 @@ from domains.session.types import (
     SessionOptions,
     SessionState,
 )
-from domains.values import ByteFigure
+from domains.values import ByteFigure, PlacementDecision
 
 
 class Viewer(Protocol):
@@ -74,6 +74,7 @@ class SessionSnapshot:
     images: tuple[ImageResult, ...]
     owner: str
     parent_session_id: str = ""
+    placement: PlacementDecision | None = None
     estimated_start_time: datetime | None = None
     estimated_end_time: datetime | None = None
     peak_memory: ByteFigure | None = None

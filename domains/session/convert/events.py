@@ -14,10 +14,10 @@ from domains.session import types
 from domains.session.convert.values import (
     KINDS,
     PHASES,
+    decision_to_proto,
     degradation_to_proto,
     failure_to_proto,
     image_to_proto,
-    placed_on,
 )
 from domains.session.core.log import EventLog
 
@@ -143,7 +143,7 @@ class SessionConverter:
                 degradation_to_proto(degradation) for degradation in completed.degradations
             ],
             timings=_timings(completed),
-            placement=placed_on(completed.device_id),
+            placement=decision_to_proto(completed.placement),
         )
         if completed.peak_memory is not None:
             result.peak_memory.CopyFrom(byte_figure(completed.peak_memory))
@@ -166,7 +166,7 @@ def _cancelled(cancelled: types.Cancelled) -> event_pb2.SessionCancelled:
 def _accepted(accepted: types.Accepted, existing: bool) -> event_pb2.SessionAccepted:
     return event_pb2.SessionAccepted(
         kind=KINDS.to_proto(accepted.kind),
-        placement=placed_on(accepted.device_id),
+        placement=decision_to_proto(accepted.placement),
         queue_position=accepted.queue_position,
         expected_phases=[PHASES.to_proto(phase) for phase in accepted.expected_phases],
         seeds=accepted.seeds,

@@ -20,9 +20,18 @@ from domains.conversions import (
 from domains.errors import Failure, FeatureNotBuilt, FieldViolation
 from domains.session import types
 from domains.session.views import SessionSnapshot
-from domains.values import Degradation, DegradationKind, ImageFormat
+from domains.values import (
+    Degradation,
+    DegradationKind,
+    ImageFormat,
+    PlacementDecision,
+    PlacementReason,
+)
 
 KINDS = EnumMap(types.SessionKind, session_pb2.SessionKind, "SESSION_KIND_")
+PLACEMENT_REASONS = EnumMap(
+    PlacementReason, device_info_pb2.PlacementReason, "PLACEMENT_REASON_"
+)
 STATES = EnumMap(types.SessionState, session_pb2.SessionState, "SESSION_STATE_")
 PHASES = EnumMap(types.Phase, session_pb2.Phase, "PHASE_")
 PRIORITIES = EnumMap(types.Priority, session_pb2.Priority, "PRIORITY_")
@@ -122,20 +131,18 @@ def degradation_to_proto(degradation: Degradation) -> common_pb2.Degradation:
     )
 
 
-def device_id_from_proto(message: device_info_pb2.DevicePlacement) -> str:
-    """The device that a request names; empty when it names none.
-
-    Raises:
-        FeatureNotBuilt: A choice of several.
-    """
-    if message.HasField("any"):
-        raise FeatureNotBuilt(("placement.any",))
-    return message.device_id
-
-
-def placed_on(device_id: str) -> device_info_pb2.PlacementDecision:
-    """Where work runs."""
-    return device_info_pb2.PlacementDecision(device_id=device_id)
+def decision_to_proto(
+    decision: PlacementDecision | None,
+) -> device_info_pb2.PlacementDecision | None:
+    """Where work runs, and why there; None while that is not decided."""
+    if decision is None:
+        return None
+    return device_info_pb2.PlacementDecision(
+        device_id=decision.device_id,
+        reason=PLACEMENT_REASONS.to_proto(decision.reason),
+        expected_duration=duration(decision.expected_seconds),
+        candidate_device_ids=decision.candidate_device_ids,
+    )
 
 
 def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
@@ -158,7 +165,7 @@ def snapshot_to_proto(session: SessionSnapshot, *, full: bool = False) -> sessio
         kind=KINDS.to_proto(session.kind),
         state=STATES.to_proto(session.state),
         phase=PHASES.to_proto(session.phase),
-        placement=placed_on(session.device_id),
+        placement=decision_to_proto(session.placement),
         model_id=session.model_id,
         queue_position=session.queue_position,
         progress=session.progress,
