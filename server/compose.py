@@ -24,7 +24,7 @@ from server.worker.front.timing import WorkerTiming
 
 
 class Composition:
-    """The seven servicers, and what is started and stopped behind them.
+    """The seven servicers, the sessions, and what is started and stopped behind them.
 
     Args:
         settings: What the operator chose. Nothing runs before `start`.
@@ -88,6 +88,7 @@ class Composition:
             find_model=self._model.catalogue.get,
             clock=clock,
         )
+        self.sessions = self._session.sessions
         self.artifact = self._artifact.servicer
         self.device = self._device.servicer
         self.memory = self._memory.servicer
