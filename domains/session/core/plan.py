@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from domains.session.core.placed import Placed
 from domains.session.core.session import Session
-from domains.session.core.speeds import Effort
 from domains.session.types import Outcome, Phase, SessionKind, SessionOptions
-from domains.values import PlacementDecision
 
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
@@ -20,10 +19,9 @@ class SessionPlan:
     `work` is called when the session's turn comes; what it raises ends the session. To
     stop the session, and when its time is over, its coroutine is cancelled and must clean
     up and end; with `stop` that is called instead, and the work ends by itself, in time.
-    `queue` is where the session waits, if not in its device's queue. `placement` says why it
-    is this device; None where the request is about that device. Whoever chooses one does so
-    after everything else that has to be awaited: others may be placed meanwhile. With
-    `effort` what the work took is remembered for comparable work.
+    `queue` is where the session waits, if not in its device's queue. `placed` says why it is
+    this device; None where the request is about that device. Whoever chooses one does so
+    after everything else that has to be awaited: others may be placed meanwhile.
     """
 
     kind: SessionKind
@@ -36,8 +34,7 @@ class SessionPlan:
     steps: int = 0
     parent_session_id: str = ""
     queue: str = ""
-    placement: PlacementDecision | None = None
-    effort: Effort | None = None
+    placed: Placed | None = None
 
 
 @dataclass(frozen=True)

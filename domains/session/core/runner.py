@@ -107,6 +107,6 @@ async def _take_turn(plan: SessionPlan, speeds: Speeds, session: Session) -> Non
             raise
         seconds = session.options.timeout_seconds
         raise SessionTimedOut(session.session_id, seconds, began=True) from None
-    if plan.effort is not None and outcome is not None:
-        speeds.learn(session.device_id, plan.effort, outcome.timings)
+    if session.effort is not None and outcome is not None:
+        speeds.learn(session.device_id, session.effort, outcome.timings)
     session.complete(outcome)

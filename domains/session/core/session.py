@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from domains.clock import Clock
 from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
-from domains.session.core.speeds import Effort
+from domains.session.core.placed import Placed
 from domains.session.errors import SessionFailed, cancellation
 from domains.session.types import (
     Accepted,
@@ -48,9 +48,8 @@ class Session:
         kind: SessionKind,
         options: SessionOptions,
         *,
-        placement: PlacementDecision,
+        placed: Placed,
         model_id: str,
-        effort: Effort | None,
         total_steps: int,
         parent_session_id: str,
         client: str,
@@ -60,9 +59,10 @@ class Session:
         self.session_id = session_id
         self.kind = kind
         self.options = options
-        self.placement = placement
+        self.placement = placed.decision
         self.model_id = model_id
-        self.effort = effort
+        self.effort = placed.effort
+        self._place_again = placed.again
         self.parent_session_id = parent_session_id
         self.client = client
         self.state = SessionState.QUEUED
@@ -119,6 +119,15 @@ class Session:
                 self.placement,
             )
         )
+
+    def placed_again(self) -> PlacementDecision | None:
+        """Where it would go now; None where it cannot go anywhere else."""
+        return None if self._place_again is None else self._place_again()
+
+    def move(self, decision: PlacementDecision) -> None:
+        """It waits for another device from here on."""
+        self.placement = decision
+        self.log.wake()
 
     def move_in_queue(self, position: int) -> None:
         """Note how many sessions are before this one."""
