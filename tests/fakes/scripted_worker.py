@@ -338,6 +338,15 @@ def build(torch_device: str) -> Parts:
     return parts(ScriptedEngine())
 
 
+class ScriptedStretch:
+    """Always the same peak."""
+
+    BYTES = 12_345
+
+    def peak(self) -> ByteFigure:
+        return ByteFigure.measured(self.BYTES, "scripted")
+
+
 def parts(engine: ScriptedEngine) -> Parts:
     """Parts around that engine."""
     return Parts(
@@ -351,6 +360,7 @@ def parts(engine: ScriptedEngine) -> Parts:
         engine.held,
         ScriptedBuffers(),
         ScriptedGauge(),
+        stretch=ScriptedStretch,
         computes=lambda: Device.computes,
         single_threaded=sys.argv[1:] == ["single-threaded"],
     )
