@@ -85,7 +85,6 @@ class ScriptedEngine:
             timings=Timings(denoise=0.25),
             precision=PrecisionMode.EXACT,
             origin=ModelOrigin.LOADED,
-            peak_memory=ByteFigure.measured(5, "a script"),
             data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
