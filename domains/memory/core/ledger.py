@@ -181,7 +181,7 @@ class Ledger:
 
     def held_by(self, client: str) -> int:
         """Bytes of a client's leases, in all memories together."""
-        return sum(one.allocation.size_bytes for one in self._of(caller.name))
+        return sum(one.allocation.size_bytes for one in self._of(client))
 
     def all(self) -> list[Lease]:
         """Every lease, oldest first."""

@@ -64,8 +64,8 @@ def data_types_of(report):
 def test_a_report_says_where_the_model_was(work):
     engine = Engine("cpu")
     _, first = run(engine, work, steps=1, width=64, height=64)
-    _, again = run(engine, work, steps=1, width=64, height=64)
-    assert (first.origin, again.origin) == (ModelOrigin.DISK, ModelOrigin.LOADED)
+    _, second = run(engine, work, steps=1, width=64, height=64)
+    assert (first.origin, second.origin) == (ModelOrigin.DISK, ModelOrigin.LOADED)
 
 
 def stop_after(calls):
