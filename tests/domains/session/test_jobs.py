@@ -98,5 +98,5 @@ async def test_a_job_past_the_sessions_time_says_which_time(sessions: Sessions) 
     ):
         with pytest.raises(DeadlineExceeded) as end:
             await run_job(Worker(error), session, Task())
-        assert end.value.metadata.get("which") == which
+        assert end.value.metadata.get("timeout") == which
         assert end.value.reason is error.reason
