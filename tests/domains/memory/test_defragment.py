@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from domains.device.errors import DeviceNotFound, DeviceUnavailable
 from domains.device.jobs import ReleaseJob, ReleaseReport
@@ -97,6 +98,9 @@ async def test_reload_names_the_models(system: System) -> None:
 async def test_recycling_says_what_was_lost(system: System) -> None:
     hold(system, "a")
     system.meter.tell("cuda:0", GIB, GIB // 2, leased=7)
+    known = system.meter.known["cuda:0"]
+    held = system.models.figures("cuda:0").models
+    system.meter.known["cuda:0"] = structs.replace(known, models=held)
     report, done = await defragment(system, Depth.RECYCLE_WORKER)
     assert done == ["restart"]
     assert report.done.actions == (DefragmentAction.WORKER_RECYCLED,)

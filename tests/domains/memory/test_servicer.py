@@ -188,7 +188,7 @@ async def test_clients_are_told_apart_by_their_name(stub: Stub) -> None:
     made = await lend(stub)
     request = memory_pb2.DeleteAllocationRequest(allocation_id=made.allocation_id)
 
-    for metadata in ((), called("bob")):
+    for metadata in (called("eve", Role.READ), called("bob")):
         refused = await refusal(stub.DeleteAllocation(request, metadata=metadata))
         assert refused.reason == "ALLOCATION_NOT_FOUND"
         listed = await stub.ListAllocations(

@@ -15,10 +15,11 @@ from domains.device.errors import DeviceNotFound
 from domains.errors import Reason
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import Heartbeat, MemoryStatus, Place, Pressure, PressureLevel
+from domains.session.core.plan import SessionRequest
 from domains.session.types import SessionKind, SessionOptions
 from domains.values import ByteFigure
 from tests.domains.memory.conftest import CARD, CPU, HOST, OTHER_CARD, System
-from tests.domains.session.conftest import plan
+from tests.domains.session.conftest import plan, unprepared
 
 NORMAL, ELEVATED, HIGH, CRITICAL = PressureLevel
 GIB = 1 << 30
@@ -294,16 +295,17 @@ async def test_critical_refuses_new_work_there_and_takes_what_frees(system: Syst
     async def nothing(session: object) -> None:
         return None
 
+    asked = SessionRequest(SessionOptions(), b"", unprepared)
     with pytest.raises(WorkRefused) as refused:
-        system.sessions.open(here, nothing, options=SessionOptions())
+        system.sessions.open(here, nothing, asked)
     assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY
     assert refused.value.retry_after
     assert system.sessions.all() == ()
-    system.sessions.open(elsewhere, nothing, options=SessionOptions())
+    system.sessions.open(elsewhere, nothing, asked)
     freeing = dataclasses.replace(here, kind=SessionKind.MEMORY_TASK)
-    system.sessions.open(freeing, nothing, options=SessionOptions())
+    system.sessions.open(freeing, nothing, asked)
     system.host.use(0.97)
     await system.service.watch.sample()
     with pytest.raises(WorkRefused) as everywhere:
-        system.sessions.open(elsewhere, nothing, options=SessionOptions())
+        system.sessions.open(elsewhere, nothing, asked)
     assert everywhere.value.reason is Reason.HOST_OUT_OF_MEMORY
