@@ -104,7 +104,6 @@ class FakePool:
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
             ModelOrigin.LOADED,
-            ByteFigure.measured(5, "a script"),
             (PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=False,
         )
