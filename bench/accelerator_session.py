@@ -9,7 +9,15 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from bench.client import PRECISIONS
-from deviceops.v1 import common_pb2, device_pb2, inference_pb2, memory_pb2
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    generation_pb2,
+    inference_pb2,
+    memory_info_pb2,
+    memory_pb2,
+)
 from tests.running import Client
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -24,18 +32,18 @@ class Session:
     lines: list[str]
 
     @property
-    def place(self) -> memory_pb2.MemoryPlace:
+    def place(self) -> memory_info_pb2.MemoryPlace:
         """The device's memory."""
-        return memory_pb2.MemoryPlace(device_id=self.device_id)
+        return memory_info_pb2.MemoryPlace(device_id=self.device_id)
 
     def say(self, line: str) -> None:
         """Print a line of the report and keep it."""
         self.lines.append(line)
         print(line, flush=True)
 
-    async def allocate(self, place: memory_pb2.MemoryPlace, size: int) -> str:
+    async def allocate(self, place: memory_info_pb2.MemoryPlace, size: int) -> str:
         """Lent memory; its id."""
-        request = memory_pb2.AllocateRequest(place=place, size_bytes=size)
+        request = memory_pb2.CreateAllocationRequest(place=place, size_bytes=size)
         request.lease.FromSeconds(600)
         answer = await self.client.memory.Allocate(request, metadata=self.client.metadata)
         return str(answer.allocation.allocation_id)
@@ -44,11 +52,11 @@ class Session:
         """Give memory back."""
         for allocation_id in allocation_ids:
             await self.client.memory.Deallocate(
-                memory_pb2.DeallocateRequest(allocation_id=allocation_id),
+                memory_pb2.DeleteAllocationRequest(allocation_id=allocation_id),
                 metadata=self.client.metadata,
             )
 
-    async def memory(self) -> device_pb2.DeviceMemory:
+    async def memory(self) -> device_info_pb2.DeviceMemory:
         """The device's figures."""
         answer = await self.client.device.GetDeviceMemory(
             device_pb2.GetDeviceMemoryRequest(device_id=self.device_id),
@@ -59,7 +67,7 @@ class Session:
     async def draw(self, edge: int, precision: str = "exact", steps: int = 4) -> str:
         """Draw a square picture; what it was degraded by, or "as asked"."""
         request = inference_pb2.GenerateRequest(
-            settings=inference_pb2.GenerationSettings(
+            settings=generation_pb2.GenerationSettings(
                 prompt="a red apple on a blue background",
                 width=edge,
                 height=edge,

@@ -9,10 +9,17 @@ from collections.abc import Awaitable, Callable
 import grpc.aio
 
 from bench.accelerator_session import GIB, MIB, Session, figure, refusal
-from deviceops.v1 import common_pb2, device_pb2, memory_pb2
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    memory_history_pb2,
+    memory_info_pb2,
+    memory_pb2,
+)
 
-_HOST = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
-_PINNED = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory(pinned=True))
+_HOST = memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory())
+_PINNED = memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory(pinned=True))
 
 
 async def discover(session: Session) -> None:
@@ -25,19 +32,19 @@ async def discover(session: Session) -> None:
         ready = {
             one.device_id: one
             for one in answer.devices
-            if one.state == device_pb2.DEVICE_STATE_READY
+            if one.state == device_info_pb2.DEVICE_STATE_READY
         }
         if session.device_id in ready or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.5)
     for one in answer.devices:
-        state = device_pb2.DeviceState.Name(one.state).removeprefix("DEVICE_STATE_")
+        state = device_info_pb2.DeviceState.Name(one.state).removeprefix("DEVICE_STATE_")
         session.say(
             f"- {one.device_id}: {one.name}, {state}, driver {one.driver_version or '-'}, "
             f"{one.runtime_version}, {figure(one.total_memory)} {one.explanation}"
         )
     for probe in answer.probes:
-        kind = device_pb2.DeviceKind.Name(probe.kind).removeprefix("DEVICE_KIND_")
+        kind = device_info_pb2.DeviceKind.Name(probe.kind).removeprefix("DEVICE_KIND_")
         session.say(f"- no {kind}: {probe.explanation}")
     assert session.device_id in ready, "the device is not ready"
 
@@ -49,7 +56,7 @@ async def capabilities(session: Session) -> None:
         metadata=session.client.metadata,
     )
     for one in facts.data_types:
-        name = common_pb2.DataType.Name(one.data_type).removeprefix("DATA_TYPE_").lower()
+        name = common_pb2.TensorDataType.Name(one.data_type).removeprefix("DATA_TYPE_").lower()
         session.say(
             f"- {name}: {'works' if one.works else 'does not work'}, error "
             f"{one.max_relative_error:.2e}, {one.matmul_tflops:.1f} TFLOP/s"
@@ -95,7 +102,7 @@ async def copies(session: Session) -> None:
 
 
 async def _copy(session: Session, source: str, target: str, verified: bool) -> float:
-    request = memory_pb2.CopyRequest(
+    request = memory_pb2.CopyAllocationRequest(
         source_allocation_id=source,
         target_allocation_id=target,
         skip_verification=not verified,
@@ -111,7 +118,7 @@ async def transfer(session: Session) -> None:
     moved = await session.allocate(session.place, 256 * MIB)
     for place in (_HOST, session.place):
         start = time.perf_counter()
-        request = memory_pb2.TransferRequest(allocation_id=moved, place=place)
+        request = memory_pb2.TransferAllocationRequest(allocation_id=moved, place=place)
         async for _ in session.client.memory.Transfer(
             request, metadata=session.client.metadata
         ):
@@ -158,18 +165,19 @@ async def generation_exhausted(session: Session) -> None:
 async def profiles(session: Session) -> None:
     """Each profile with its effect on a real step."""
     for profile in (
-        device_pb2.OPTIMIZATION_PROFILE_LOW_MEMORY,
-        device_pb2.OPTIMIZATION_PROFILE_FAST,
-        device_pb2.OPTIMIZATION_PROFILE_BALANCED,
+        device_info_pb2.OPTIMIZATION_PROFILE_LOW_MEMORY,
+        device_info_pb2.OPTIMIZATION_PROFILE_FAST,
+        device_info_pb2.OPTIMIZATION_PROFILE_BALANCED,
     ):
         request = device_pb2.OptimizeDeviceRequest(device_id=session.device_id, profile=profile)
         async for response in session.client.device.OptimizeDevice(
             request, metadata=session.client.metadata
         ):
-            if not response.HasField("report"):
+            completed = response.event.completed
+            if not completed.HasField("optimization"):
                 continue
-            report = response.report
-            name = device_pb2.OptimizationProfile.Name(report.profile)
+            report = completed.optimization
+            name = device_info_pb2.OptimizationProfile.Name(report.profile)
             session.say(
                 f"- {name.removeprefix('OPTIMIZATION_PROFILE_')}: step "
                 f"{report.step_before.ToMicroseconds() / 1000:.2f} ms -> "
@@ -186,15 +194,15 @@ async def defragmentation(session: Session) -> None:
     for depth in (1, 2, 3):
         request = memory_pb2.DefragmentRequest(
             device_id=session.device_id,
-            depth=memory_pb2.DefragmentDepth.ValueType(depth),
+            depth=memory_info_pb2.DefragmentDepth.ValueType(depth),
         )
         async for response in session.client.memory.Defragment(
             request, metadata=session.client.metadata
         ):
-            if response.HasField("report"):
-                report = response.report
+            if response.event.completed.HasField("defragmentation"):
+                report = response.event.completed.defragmentation
                 session.say(
-                    f"- {memory_pb2.DefragmentDepth.Name(report.depth)}: free "
+                    f"- {memory_info_pb2.DefragmentDepth.Name(report.depth)}: free "
                     f"{figure(report.free_before)} -> {figure(report.free_after)}; "
                     + " ".join(report.actions)
                 )
@@ -204,7 +212,8 @@ async def history(session: Session) -> None:
     """What the pass left in the history, and the advice that follows."""
     metadata = session.client.metadata
     answer = await session.client.memory.GetMemoryAnalytics(
-        memory_pb2.GetMemoryAnalyticsRequest(device_id=session.device_id), metadata=metadata
+        memory_history_pb2.GetMemoryAnalyticsRequest(device_id=session.device_id),
+        metadata=metadata,
     )
     for one in answer.histories:
         owners = ", ".join(
@@ -216,10 +225,10 @@ async def history(session: Session) -> None:
             f"{one.eviction_count}, out of memory {one.out_of_memory_count}; peaks: {owners}"
         )
     advice = await session.client.memory.GetMemoryRecommendations(
-        memory_pb2.GetMemoryRecommendationsRequest(), metadata=metadata
+        memory_history_pb2.GetMemoryRecommendationsRequest(), metadata=metadata
     )
     for found in advice.recommendations:
-        kind = memory_pb2.RecommendationKind.Name(found.kind)
+        kind = memory_history_pb2.RecommendationKind.Name(found.kind)
         session.say(f"- {kind.removeprefix('RECOMMENDATION_KIND_')}: {found.description}")
 
 

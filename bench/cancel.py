@@ -23,7 +23,7 @@ _WARM_UPS = 1
 
 
 async def cancel_to_idle(rounds: int) -> Outcome:
-    """From ControlSession(CANCEL) to the first work of the session queued behind."""
+    """From CancelSession to the first work of the session queued behind."""
     with (
         tempfile.TemporaryDirectory(prefix="deviceops-bench-") as folder,
         start_server(Path(folder)) as server,
@@ -40,7 +40,7 @@ async def cancel_to_idle(rounds: int) -> Outcome:
     in_steps = [ours / step for ours, step in zip(idle, steps, strict=True)]
     return Outcome(
         "cancel-to-idle",
-        "from ControlSession(CANCEL) at a random moment of a random step to the first "
+        "from CancelSession at a random moment of a random step to the first "
         "phase of the session queued behind, against that run's mean step",
         summarise("cancel to next work", taken),
         summarise("one step", [Sample(step) for step in steps]),
@@ -70,10 +70,8 @@ async def _cancel_one(client: Client, number: int, moments: random.Random) -> Sa
     last = asyncio.create_task(_last_event(victim))
     first = asyncio.create_task(_first_phase(heir))
     start = time.perf_counter()
-    await client.processing.ControlSession(
-        processing_pb2.ControlSessionRequest(
-            session_id=session_id, action=processing_pb2.CONTROL_ACTION_CANCEL
-        ),
+    await client.processing.CancelSession(
+        processing_pb2.CancelSessionRequest(session_id=session_id),
         metadata=client.metadata,
     )
     answered = time.perf_counter()

@@ -12,12 +12,19 @@ import grpc.aio
 
 from bench.measure import Sample
 from bench.work import Work, pixel_hash
-from deviceops.v1 import common_pb2, inference_pb2, processing_pb2, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    event_pb2,
+    generation_pb2,
+    inference_pb2,
+    processing_pb2,
+    sampling_pb2,
+)
 from tests.running import Client
 
-PRECISIONS: Mapping[str, inference_pb2.PrecisionMode.ValueType] = {
-    "exact": inference_pb2.PRECISION_MODE_EXACT,
-    "fastest": inference_pb2.PRECISION_MODE_FASTEST,
+PRECISIONS: Mapping[str, generation_pb2.PrecisionMode.ValueType] = {
+    "exact": generation_pb2.PRECISION_MODE_EXACT,
+    "fastest": generation_pb2.PRECISION_MODE_FASTEST,
 }
 
 Generation = grpc.aio.UnaryStreamCall[
@@ -28,17 +35,17 @@ Generation = grpc.aio.UnaryStreamCall[
 def request_for(work: Work, precision: str = "exact") -> inference_pb2.GenerateRequest:
     """The request that draws `work`."""
     return inference_pb2.GenerateRequest(
-        settings=inference_pb2.GenerationSettings(
+        settings=generation_pb2.GenerationSettings(
             prompt=work.prompt,
             width=work.width,
             height=work.height,
             steps=work.steps,
-            guidance_scale=work.guidance_scale,
+            guidance=sampling_pb2.GuidanceSettings(scale=work.guidance_scale),
             seed=work.seed,
-            scheduler=inference_pb2.SchedulerSettings(
-                scheduler=inference_pb2.SCHEDULER_EULER_DISCRETE
+            scheduler=sampling_pb2.SchedulerSettings(
+                scheduler=sampling_pb2.SCHEDULER_EULER_DISCRETE
             ),
-            precision=inference_pb2.Precision(mode=PRECISIONS[precision]),
+            precision=generation_pb2.Precision(mode=PRECISIONS[precision]),
         )
     )
 
@@ -51,7 +58,7 @@ async def draw(client: Client, work: Work, precision: str = "exact") -> Sample:
     """
     arrivals: dict[str, float] = {}
     data = b""
-    completed: session_pb2.SessionCompleted | None = None
+    completed: event_pb2.SessionCompleted | None = None
     start = time.perf_counter()
     async for response in client.generate(request_for(work, precision)):
         event = response.event
@@ -79,20 +86,21 @@ async def draw(client: Client, work: Work, precision: str = "exact") -> Sample:
     }
     facts = completed.generation
     labels = {
-        "unet": data_type_name(facts.unet_data_type),
-        "vae": data_type_name(facts.vae_data_type),
+        "unet": _data_type(facts, common_pb2.MODEL_PART_DENOISER),
+        "vae": _data_type(facts, common_pb2.MODEL_PART_VAE),
         "channels_last": str(facts.channels_last),
         "pixels": pixel_hash(data),
     }
     return Sample(seconds, arrivals | engine, labels)
 
 
-def data_type_name(value: common_pb2.DataType.ValueType) -> str:
-    """`float32`, `bfloat16` ... of the contract's enum."""
-    return common_pb2.DataType.Name(value).removeprefix("DATA_TYPE_").lower()
+def _data_type(facts: event_pb2.GenerationFacts, part: common_pb2.ModelPart.ValueType) -> str:
+    """`float32`, `bfloat16` ... of a part of the model."""
+    value = next(each.data_type for each in facts.data_types if each.part == part)
+    return common_pb2.TensorDataType.Name(value).removeprefix("TENSOR_DATA_TYPE_").lower()
 
 
-async def next_event(call: Generation) -> session_pb2.SessionEvent:
+async def next_event(call: Generation) -> event_pb2.SessionEvent:
     """The next event of a stream that has one. Not to be mixed with iterating over it."""
     response = await call.read()
     assert isinstance(response, inference_pb2.GenerateResponse), "the stream has ended"

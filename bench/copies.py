@@ -18,7 +18,7 @@ import torch
 
 from bench.measure import Arm, Sample, interleave
 from bench.outcome import Outcome, compare
-from deviceops.v1 import memory_pb2
+from deviceops.v1 import memory_info_pb2, memory_pb2
 from tests.running import Client, start_server
 
 MIB = 1 << 20
@@ -26,7 +26,7 @@ MIB = 1 << 20
 _LIMIT = 1 / 0.8
 _WARM_UPS = 1
 _PAUSE = 0.05  # seconds: what one arm leaves behind does not slow the other
-_HOST = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
+_HOST = memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory())
 
 Plain = Callable[[], object]
 
@@ -39,7 +39,7 @@ async def copy_throughput(rounds: int, size: int, device_id: str = "cpu:0") -> l
         size: Bytes of a copy.
         device_id: The device; its worker must be able to hold `size`.
     """
-    device = memory_pb2.MemoryPlace(device_id=device_id)
+    device = memory_info_pb2.MemoryPlace(device_id=device_id)
     ways = {
         "host-to-host": (_HOST, _HOST),
         "host-to-device": (_HOST, device),
@@ -63,8 +63,8 @@ async def copy_throughput(rounds: int, size: int, device_id: str = "cpu:0") -> l
 async def _measure(
     client: Client,
     name: str,
-    source: memory_pb2.MemoryPlace,
-    target: memory_pb2.MemoryPlace,
+    source: memory_info_pb2.MemoryPlace,
+    target: memory_info_pb2.MemoryPlace,
     size: int,
     rounds: int,
     verified: bool,
@@ -73,7 +73,7 @@ async def _measure(
     plain, label = _plain(name, size, verified)
 
     async def ours(_round: int) -> Sample:
-        request = memory_pb2.CopyRequest(
+        request = memory_pb2.CopyAllocationRequest(
             source_allocation_id=ids[0],
             target_allocation_id=ids[1],
             skip_verification=not verified,
@@ -115,8 +115,8 @@ def _sample(seconds: float, size: int) -> Sample:
     return Sample(seconds, {"gbps": size / seconds / 1e9})
 
 
-async def _allocate(client: Client, place: memory_pb2.MemoryPlace, size: int) -> str:
-    request = memory_pb2.AllocateRequest(place=place, size_bytes=size)
+async def _allocate(client: Client, place: memory_info_pb2.MemoryPlace, size: int) -> str:
+    request = memory_pb2.CreateAllocationRequest(place=place, size_bytes=size)
     request.lease.FromSeconds(3600)
     # A worker may still be starting.
     for attempt in range(60):
@@ -131,13 +131,13 @@ async def _allocate(client: Client, place: memory_pb2.MemoryPlace, size: int) ->
     raise AssertionError("unreachable")
 
 
-async def _started(client: Client, device: memory_pb2.MemoryPlace) -> None:
+async def _started(client: Client, device: memory_info_pb2.MemoryPlace) -> None:
     """Return when the device's worker serves: starting it takes the processors."""
     await _free(client, await _allocate(client, device, 1))
 
 
 async def _free(client: Client, allocation_id: str) -> None:
-    request = memory_pb2.DeallocateRequest(allocation_id=allocation_id)
+    request = memory_pb2.DeleteAllocationRequest(allocation_id=allocation_id)
     await client.memory.Deallocate(request, metadata=client.metadata)
 
 

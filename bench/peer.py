@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.work import MODEL_ID, MODEL_PATH, Work, pixel_hash
+from domains.inference.types import GuidanceSettings
 from domains.values import ModelPlace
 from server.worker.child.environment import settle_environment
 
@@ -43,6 +44,7 @@ def engine() -> Draw:
     from domains.inference.jobs import GenerationJob
     from domains.inference.types import (
         GenerationSettings,
+        GuidanceSettings,
         PrecisionMode,
         Scheduler,
         SchedulerSettings,
@@ -59,7 +61,7 @@ def engine() -> Draw:
             width=work.width,
             height=work.height,
             steps=work.steps,
-            guidance_scale=work.guidance_scale,
+            guidance=GuidanceSettings(work.guidance_scale),
             scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
             seeds=(work.seed,),
             precision=PrecisionMode(precision),
@@ -78,8 +80,8 @@ def engine() -> Draw:
                 "encode_image": timings.encode_image,
             },
             "labels": {
-                "unet": report.unet_data_type.value,
-                "vae": report.vae_data_type.value,
+                "unet": report.data_types[0].data_type.value,
+                "vae": report.data_types[1].data_type.value,
                 "channels_last": str(report.channels_last),
             },
             "pixels": pixel_hash(image.data),

@@ -47,11 +47,12 @@ class Signal(Enum):
 
 @dataclass(frozen=True)
 class Change(Generic[T]):
-    """What happened to the thing that `key` names, and its number."""
+    """What happened to the thing that `key` names, when, and its number."""
 
     revision: int
     key: str
     what: T
+    event_time: datetime
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Told(Generic[T]):
 
     revision: int
     what: T | Signal
+    event_time: datetime
 
 
 class _Inbox(Generic[T]):
@@ -108,8 +110,8 @@ class Changes(Generic[T]):
     eight that wait, the newest takes the place of the one before it.
 
     Args:
-        now: The wall clock. Revisions count from its microseconds, so that those of an
-            earlier life of the server are recognised and not taken for other changes.
+        now: The wall clock, timezone-aware. Revisions count from its microseconds, so that
+            those of an earlier life of the server are recognised and not taken for others.
         merge: What is told in place of an older change and the newer one that follows it.
         kept: Most changes that are kept.
         heartbeat_seconds: Silence after which a watcher is sent a heartbeat.
@@ -123,6 +125,7 @@ class Changes(Generic[T]):
         kept: int = KEPT,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
+        self._now = now
         self._merge = merge
         self._heartbeat_seconds = heartbeat_seconds
         self._kept: deque[Change[T]] = deque(maxlen=kept)
@@ -137,7 +140,7 @@ class Changes(Generic[T]):
     def add(self, key: str, what: T) -> None:
         """Something happened to the thing that `key` names."""
         self._revision += 1
-        change = Change(self._revision, key, what)
+        change = Change(self._revision, key, what, self._now())
         self._kept.append(change)
         for inbox in self._inboxes:
             inbox.put(change)
@@ -173,23 +176,23 @@ class Changes(Generic[T]):
         """
         missed = self.since(from_revision) if from_revision else []
         told = [] if from_revision else [what for what in state() if wanted(what)]
-        revision = self._revision
+        revision, now = self._revision, self._now()
         inbox = _Inbox(wanted, self._merge)
         self._inboxes.add(inbox)
         try:
             for what in told:
-                yield Told(revision, what)
+                yield Told(revision, what, now)
             if not from_revision:
-                yield Told(revision, Signal.SNAPSHOT_END)
+                yield Told(revision, Signal.SNAPSHOT_END, now)
             for change in missed:
                 if wanted(change.what):
-                    yield Told(change.revision, change.what)
+                    yield Told(change.revision, change.what, change.event_time)
             while True:
                 await inbox.wait(self._heartbeat_seconds)
                 waiting = inbox.take()
                 for change in waiting:
-                    yield Told(change.revision, change.what)
+                    yield Told(change.revision, change.what, change.event_time)
                 if not waiting:
-                    yield Told(self._revision, Signal.HEARTBEAT)
+                    yield Told(self._revision, Signal.HEARTBEAT, self._now())
         finally:
             self._inboxes.discard(inbox)

@@ -25,7 +25,7 @@ from domains.errors import (
     InvalidArgument,
     Reason,
 )
-from domains.limits import LIMITS
+from domains.limits import LIMITS, Limit
 from domains.values import ByteFigure, DataType, FigureQuality, ModelPart, PartDataType
 
 E = TypeVar("E", bound=Enum)
@@ -220,3 +220,18 @@ def part_data_types(parts: Iterable[PartDataType]) -> list[common_pb2.PartDataTy
         )
         for each in parts
     ]
+
+
+def limit_to_proto(limit: Limit) -> common_pb2.FieldLimit:
+    """One row of the limits table."""
+    return common_pb2.FieldLimit(
+        field=limit.field,
+        minimum=limit.minimum,
+        maximum=limit.maximum,
+        multiple_of=limit.multiple_of,
+        default_value=limit.default,
+        max_elements=limit.max_elements,
+        max_characters=limit.max_characters,
+        max_size_bytes=limit.max_bytes,
+        unit=limit.unit or "",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -58,6 +59,14 @@ class PartDataType(Value, frozen=True):
 
     part: ModelPart
     data_type: DataType
+
+
+class ModelOrigin(Enum):
+    """Where a model was when work needed it."""
+
+    LOADED = "loaded"
+    CACHED = "cached"
+    DISK = "disk"
 
 
 class FigureQuality(Enum):
@@ -130,3 +139,33 @@ class Degradation(Value, frozen=True):
     kind: DegradationKind
     detail: Text
     part: ModelPart | None = None
+
+
+class PlacementReason(Enum):
+    """What decided on which device work runs."""
+
+    NAMED = "named"  # the request names it, or is about it
+    ONLY_ONE = "only-one"  # no other one came into question
+    MODEL_LOADED = "model-loaded"
+    SHORTEST_WAIT = "shortest-wait"
+    FASTER = "faster"
+    DEFAULT = "default"  # nothing told the candidates apart
+
+
+@dataclass(frozen=True)
+class PlacementDecision:
+    """The device that was chosen for a piece of work, and why that one.
+
+    `expected_seconds` is from the decision to the end of the work, waiting included; None
+    where nothing comparable was measured. `candidate_device_ids` are those it was chosen from.
+    """
+
+    device_id: str
+    reason: PlacementReason
+    expected_seconds: float | None = None
+    candidate_device_ids: tuple[str, ...] = ()
+
+    @classmethod
+    def named(cls, device_id: str, expected_seconds: float | None = None) -> PlacementDecision:
+        """There was no choice: the work is for this device."""
+        return cls(device_id, PlacementReason.NAMED, expected_seconds, (device_id,))

@@ -14,17 +14,19 @@ from domains.model import build as model
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.session import build as session
+from domains.uploads import EXPIRY_SECONDS
 from server import heap
 from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
+from server.system import Standing, SystemServicer, built_methods
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
 
 
 class Composition:
-    """The seven servicers, and what is started and stopped behind them.
+    """The eight servicers, and what is started and stopped behind them.
 
     Args:
         settings: What the operator chose. Nothing runs before `start`.
@@ -65,7 +67,7 @@ class Composition:
             settings,
             pool,
             self._session,
-            find_device=lambda name: self._device.inventory.resolve(name),
+            place=lambda *work: self._device.placer.place(*work),
             now=clock.wall,
         )
         self._device = device.build(
@@ -92,15 +94,32 @@ class Composition:
         self.device = self._device.servicer
         self.memory = self._memory.servicer
         self.model = self._model.servicer
-        self.processing = processing.build(self._session)
+        self.processing = processing.build(self._session, self._device.inventory)
         self.postprocessing = postprocessing.build()
         self.inference = inference.build(
             pool,
             self._session,
             self._device.inventory,
+            self._device.placer.place,
             self._model.catalogue,
             self._artifact.store,
             describe=describe_failure,
+        )
+        domains = (
+            *(self.artifact, self.device, self.inference, self.memory),
+            *(self.model, self.postprocessing, self.processing),
+        )
+        self.system = SystemServicer(
+            settings,
+            clock.wall(),
+            Standing(
+                draining=lambda: self._session.sessions.closed,
+                artifact_bytes_used=lambda: self._artifact.store.usage().used_bytes,
+                allocation_bytes_used=lambda client: self._memory.held_by(client),
+            ),
+            built=built_methods(domains),
+            unbuilt_fields=[f"GenerationSettings.{path}" for path in inference.UNBUILT],
+            upload_seconds=EXPIRY_SECONDS,
         )
         self._background = Background()
 

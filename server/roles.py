@@ -18,8 +18,8 @@ _READ, _RUN, _ADMIN = Role.READ, Role.RUN, Role.ADMIN
 
 _RPCS: Mapping[str, Mapping[Role, str]] = {
     "ArtifactService": {
-        _READ: "GetArtifact ListArtifacts DownloadArtifact",
-        _RUN: "UploadArtifact DeleteArtifact",
+        _READ: "GetArtifact ListArtifacts DownloadArtifact GetUpload",
+        _RUN: "UploadArtifact UpdateArtifact DeleteArtifact",
     },
     "DeviceService": {
         # Capabilities are measured once for a driver and kept, however often they are read.
@@ -29,15 +29,16 @@ _RPCS: Mapping[str, Mapping[Role, str]] = {
         _ADMIN: "SetDefaultDevice OptimizeDevice RestartWorker",
     },
     "InferenceService": {
-        _READ: "GetCapabilities ValidateGeneration GetInferenceStatistics",
+        _READ: "GetCapabilities ValidateGeneration VerifyImage GetInferenceStatistics",
         _RUN: "Generate GenerateBatch PreviewControlImage",
     },
     "MemoryService": {
         _READ: "GetMemoryStatus WatchMemory GetMemoryPressure ListAllocations ReadAllocation"
         " GetModelMemory GetMemoryAnalytics GetMemoryRecommendations",
-        _RUN: "Allocate Deallocate RenewLease WriteAllocation Copy Transfer",
+        _RUN: "CreateAllocation DeleteAllocation RenewLeases WriteAllocation CopyAllocation"
+        " TransferAllocation",
         # Both take from everybody's memory: caches, and models that others may want next.
-        _ADMIN: "Defragment OptimizeModelMemory",
+        _ADMIN: "Defragment EvictModels",
     },
     "ModelService": {
         _READ: "ListModels SearchModels GetModel WatchModels GetModelComponents GetCacheStatus"
@@ -46,19 +47,22 @@ _RPCS: Mapping[str, Mapping[Role, str]] = {
         # and validating reads gigabytes of it: work of the caller's, which changes nothing.
         _RUN: "RefreshModels ValidateModel CacheModel LoadModel BenchmarkModel",
         # What is unloaded or evicted is gone for the others, and the catalogue is everybody's.
-        _ADMIN: "EvictModel UnloadModel OptimizeModel ConvertModel ImportModel DeleteModel",
+        _ADMIN: "EvictModel UnloadModel OptimizeModel ConvertModel ImportModel UpdateModel"
+        " SetDefaultModel DeleteModel",
     },
     "PostprocessingService": {
         _READ: "ListPostprocessors GetPolicy ListPolicies GetPostprocessingStatistics",
-        _RUN: "Process ProcessBatch BenchmarkPostprocessor CheckSafety TestPolicy CreatePolicy"
-        " UpdatePolicy DeletePolicy",
+        _RUN: "ProcessImage ProcessImages BenchmarkPostprocessor CheckSafety TestPolicy"
+        " CreatePolicy UpdatePolicy DeletePolicy",
     },
     "ProcessingService": {
-        _READ: "ListSessions GetSession WatchSession ListWorkflows GetWorkflow ValidateWorkflow"
-        " GetBatch ListBatches WatchBatch",
-        _RUN: "ControlSession DeleteSession CreateWorkflow DeleteWorkflow RunWorkflow"
-        " CreateBatch AddBatchItems ControlBatch DeleteBatch",
+        _READ: "ListSessions GetSession WatchSession WatchSessions ListQueue ListWorkflows"
+        " GetWorkflow ValidateWorkflow GetBatch ListBatches WatchBatch",
+        _RUN: "PauseSession ResumeSession CancelSession CancelSessions UpdateSession"
+        " DeleteSession CreateWorkflow UpdateWorkflow DeleteWorkflow RunWorkflow CreateBatch"
+        " AddBatchItems PauseBatch ResumeBatch CancelBatch RetryBatchItems DeleteBatch",
     },
+    "SystemService": {_READ: "GetServerInfo"},
 }
 # Health passes without a token: supervisors and load balancers ask it, and it says nothing but
 # "serving".

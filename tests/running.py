@@ -23,13 +23,14 @@ from deviceops.v1 import (
     artifact_pb2_grpc,
     device_pb2,
     device_pb2_grpc,
+    event_pb2,
+    generation_pb2,
     inference_pb2,
     inference_pb2_grpc,
     memory_pb2_grpc,
     model_pb2_grpc,
     postprocessing_pb2_grpc,
     processing_pb2_grpc,
-    session_pb2,
 )
 from domains.clients import Role
 from server.token_list import TokenFiles
@@ -168,9 +169,9 @@ class Client:
 
     async def draw(
         self, request: inference_pb2.GenerateRequest
-    ) -> tuple[list[session_pb2.SessionEvent], dict[int, bytes]]:
+    ) -> tuple[list[event_pb2.SessionEvent], dict[int, bytes]]:
         """Run a generation to its end: every event, and each picture's file."""
-        events: list[session_pb2.SessionEvent] = []
+        events: list[event_pb2.SessionEvent] = []
         files: dict[int, bytes] = {}
         async for response in self.generate(request):
             event = response.event
@@ -187,7 +188,7 @@ def small_request(
     """A quick generation: 256x256, few steps, a fixed seed unless told otherwise."""
     chosen: dict[str, Any] = {"width": 256, "height": 256, "steps": 4, "seed": 7} | settings
     return inference_pb2.GenerateRequest(
-        settings=inference_pb2.GenerationSettings(prompt=prompt, **chosen)
+        settings=generation_pb2.GenerationSettings(prompt=prompt, **chosen)
     )
 
 

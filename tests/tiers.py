@@ -47,6 +47,7 @@ _NOT_QUICK = (
     "tests/server/test_fuzz.py",
     "tests/server/test_process.py",
     "tests/server/test_serve.py",
+    "tests/server/test_token_changes.py",
     "tests/server/worker/test_damaged_models.py",
     "tests/server/worker/test_engine_worker.py",
     "tests/server/worker/test_frames.py",

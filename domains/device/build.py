@@ -14,6 +14,7 @@ from domains.device.convert import REPORTS
 from domains.device.core import DeviceInventory, DeviceService
 from domains.device.core.changes import DeviceChanges
 from domains.device.core.optimizations import Optimizations
+from domains.device.core.placement import Placer
 from domains.device.core.profiles import DeviceProfiles
 from domains.device.core.rediscovery import Rediscovery
 from domains.device.core.restarts import Restarts
@@ -50,6 +51,7 @@ class Built:
     inventory: DeviceInventory
     profiles: DeviceProfiles
     self_tests: SelfTests
+    placer: Placer
     servicer: DeviceServicer
     loops: tuple[Loop, ...]
 
@@ -114,5 +116,10 @@ def build(
     # It goes on without end by itself, and waits in its own way.
     loops = (Loop("looking for devices", _AFTER_FAILURE_SECONDS, rediscovery.run),)
     return Built(
-        inventory, profiles, self_tests, DeviceServicer(service, session.streams), loops
+        inventory,
+        profiles,
+        self_tests,
+        Placer(inventory, pool, session.sessions, tflops=self_tests.tflops),
+        DeviceServicer(service, session.streams),
+        loops,
     )

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import device_pb2
-from domains.conversions import DATA_TYPES, EnumMap, byte_figure, digest, duration, timestamp
+from deviceops.v1 import device_info_pb2, device_pb2
+from domains.changes import Signal, Told
+from domains.conversions import (
+    DATA_TYPES,
+    MODEL_PARTS,
+    EnumMap,
+    byte_figure,
+    digest,
+    duration,
+    timestamp,
+)
 from domains.device.core.optimizations import OptimizationRequest
 from domains.device.core.restarts import RestartRequest
-from domains.device.jobs import Capabilities, OptimizationReport
+from domains.device.jobs import (
+    AttentionBackend,
+    Capabilities,
+    OptimizationReport,
+    OptimizationSetting,
+)
 from domains.device.types import (
+    DeviceChoice,
     DeviceEvent,
     DeviceEventKind,
     DeviceKind,
@@ -16,25 +31,33 @@ from domains.device.types import (
     DeviceReport,
     DeviceState,
     DeviceStatus,
+    NamedDevice,
     OptimizationProfile,
+    Placement,
     ProbeOutcome,
     WorkerStatus,
 )
-from domains.session.convert import Reports, options_from_proto
+from domains.session.convert import Reports, failure_to_proto, options_from_proto
 from domains.values import ByteFigure
 
-KINDS = EnumMap(DeviceKind, device_pb2.DeviceKind, "DEVICE_KIND_")
-STATES = EnumMap(DeviceState, device_pb2.DeviceState, "DEVICE_STATE_")
+KINDS = EnumMap(DeviceKind, device_info_pb2.DeviceKind, "DEVICE_KIND_")
+STATES = EnumMap(DeviceState, device_info_pb2.DeviceState, "DEVICE_STATE_")
 EVENTS = EnumMap(DeviceEventKind, device_pb2.DeviceEventKind, "DEVICE_EVENT_KIND_")
-PROFILES = EnumMap(OptimizationProfile, device_pb2.OptimizationProfile, "OPTIMIZATION_PROFILE_")
+PROFILES = EnumMap(
+    OptimizationProfile, device_info_pb2.OptimizationProfile, "OPTIMIZATION_PROFILE_"
+)
+ATTENTION = EnumMap(AttentionBackend, device_pb2.AttentionBackend, "ATTENTION_BACKEND_")
+SETTINGS = EnumMap(
+    OptimizationSetting, device_info_pb2.OptimizationSetting, "OPTIMIZATION_SETTING_"
+)
 
 _RESIDENT = "psutil.Process().memory_info().rss"
 
 
-def device_to_proto(report: DeviceReport) -> device_pb2.Device:
+def device_to_proto(report: DeviceReport) -> device_info_pb2.DeviceInfo:
     """A device as it is now. What torch calls it stays inside."""
     device = report.device
-    return device_pb2.Device(
+    return device_info_pb2.DeviceInfo(
         device_id=device.device_id,
         kind=KINDS.to_proto(device.kind),
         name=device.name,
@@ -60,12 +83,13 @@ def probe_to_proto(outcome: ProbeOutcome) -> device_pb2.ProbeOutcome:
     )
 
 
-def listing_to_proto(listing: DeviceListing) -> device_pb2.ListDevicesResponse:
-    """Every device that was asked for."""
+def listing_to_proto(listing: DeviceListing, revision: int) -> device_pb2.ListDevicesResponse:
+    """Every device that was asked for, as of a revision."""
     return device_pb2.ListDevicesResponse(
         devices=[device_to_proto(report) for report in listing.devices],
         default_device_id=listing.default_device_id,
         probes=[probe_to_proto(outcome) for outcome in listing.probes],
+        revision=revision,
     )
 
 
@@ -86,7 +110,7 @@ def capabilities_to_proto(
             for each in facts.data_types
         ],
         largest_allocation=byte_figure(facts.largest_allocation),
-        attention_backends=facts.attention_backends,
+        attention_backends=map(ATTENTION.to_proto, facts.attention_backends),
         has_float64=facts.has_float64,
         host_to_device_gbps=facts.host_to_device_gbps,
         device_to_host_gbps=facts.device_to_host_gbps,
@@ -98,9 +122,9 @@ def capabilities_to_proto(
     )
 
 
-def memory_to_proto(memory: DeviceMemory) -> device_pb2.DeviceMemory:
+def memory_to_proto(memory: DeviceMemory) -> device_info_pb2.DeviceMemory:
     """A device's memory."""
-    return device_pb2.DeviceMemory(
+    return device_info_pb2.DeviceMemory(
         device_id=memory.device_id,
         total=byte_figure(memory.total),
         free=byte_figure(memory.free),
@@ -126,13 +150,22 @@ def status_to_proto(status: DeviceStatus) -> device_pb2.GetDeviceStatusResponse:
     )
 
 
-def event_of_device_to_proto(event: DeviceEvent) -> device_pb2.WatchDevicesResponse:
-    """Something that happened to a device."""
-    return device_pb2.WatchDevicesResponse(
-        kind=EVENTS.to_proto(event.kind),
-        device=None if event.report is None else device_to_proto(event.report),
-        event_time=timestamp(event.event_time),
+def told_to_proto(told: Told[DeviceEvent]) -> device_pb2.WatchDevicesResponse:
+    """What a watcher is told: something that happened to a device, or a signal."""
+    message = device_pb2.WatchDevicesResponse(
+        revision=told.revision, event_time=timestamp(told.event_time)
     )
+    match told.what:
+        case Signal.SNAPSHOT_END:
+            message.kind = device_pb2.DEVICE_EVENT_KIND_SNAPSHOT_END
+        case Signal.HEARTBEAT:
+            message.kind = device_pb2.DEVICE_EVENT_KIND_HEARTBEAT
+        case DeviceEvent(kind, report, cause):
+            message.kind = EVENTS.to_proto(kind)
+            message.device.CopyFrom(device_to_proto(report))
+            if cause is not None:
+                message.cause.CopyFrom(failure_to_proto(cause))
+    return message
 
 
 def optimization_from_proto(message: device_pb2.OptimizeDeviceRequest) -> OptimizationRequest:
@@ -152,13 +185,16 @@ def optimization_from_proto(message: device_pb2.OptimizeDeviceRequest) -> Optimi
     )
 
 
-def optimization_to_proto(report: OptimizationReport) -> device_pb2.OptimizationReport:
+def optimization_to_proto(report: OptimizationReport) -> device_info_pb2.OptimizationReport:
     """A profile's effect."""
-    return device_pb2.OptimizationReport(
+    return device_info_pb2.OptimizationReport(
         profile=PROFILES.to_proto(report.profile),
         changes=[
-            device_pb2.OptimizationChange(
-                setting=change.setting, before=change.before, after=change.after
+            device_info_pb2.OptimizationChange(
+                setting=SETTINGS.to_proto(change.setting),
+                part=MODEL_PARTS.to_proto(change.part),
+                before=change.before,
+                after=change.after,
             )
             for change in report.changes
         ],
@@ -182,9 +218,7 @@ def restart_from_proto(message: device_pb2.RestartWorkerRequest) -> RestartReque
 def _worker(worker: WorkerStatus, *, busy: bool) -> device_pb2.WorkerStatus:
     resident = ByteFigure.unknown("the worker has not told it")
     if worker.resident_bytes:
-        resident = ByteFigure.measured(
-            worker.resident_bytes, "psutil.Process().memory_info().rss"
-        )
+        resident = ByteFigure.measured(worker.resident_bytes, _RESIDENT)
     return device_pb2.WorkerStatus(
         process_id=worker.process_id,
         start_time=timestamp(worker.start_time),
@@ -198,3 +232,25 @@ def _worker(worker: WorkerStatus, *, busy: bool) -> device_pb2.WorkerStatus:
 
 REPORTS: Reports = {OptimizationReport: optimization_to_proto}
 """What sessions of this domain report, as their messages."""
+
+
+def placement_from_proto(message: device_info_pb2.DevicePlacement) -> Placement:
+    """On which device work shall run, unchecked.
+
+    Raises:
+        InvalidArgument: ENUM_VALUE_UNKNOWN.
+    """
+    if message.HasField("device_id"):
+        return NamedDevice(message.device_id)
+    return DeviceChoice(
+        tuple(message.any.device_ids),
+        tuple(
+            kind
+            for position, number in enumerate(message.any.kinds)
+            if (
+                kind := KINDS.optional_from_proto(
+                    number, field=f"placement.any.kinds[{position}]"
+                )
+            )
+        ),
+    )

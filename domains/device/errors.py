@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from domains.errors import InvalidArgument, NotFound, Reason, Unavailable
+from collections.abc import Mapping, Sequence
 
+from domains.device.types import DeviceChoice
+from domains.errors import FieldViolation, InvalidArgument, NotFound, Reason, Unavailable
+
+CHOICE_FIELD = "placement.any"
 _NAME_SHOWN = 64
 
 
@@ -16,6 +20,40 @@ class DeviceNotFound(NotFound):
             f"There is no device {shown!r}: {why}",
             reason=Reason.DEVICE_NOT_FOUND,
             metadata={"device_id": ascii(shown)[1:-1]},
+        )
+
+
+class NoDeviceMatches(NotFound):
+    """A request may run on any of some devices, and this machine has none of them."""
+
+    def __init__(self, choice: DeviceChoice, known: Sequence[str]) -> None:
+        field = f"{CHOICE_FIELD}.{'device_ids' if choice.device_ids else 'kinds'}"
+        both = " that is of these kinds as well" if choice.device_ids and choice.kinds else ""
+        message = f"This machine has none of these devices{both}; it has {', '.join(known)}."
+        super().__init__(
+            message,
+            reason=Reason.DEVICE_NOT_FOUND,
+            metadata={"device_ids": ",".join(known)},
+            violations=[FieldViolation(field, Reason.DEVICE_NOT_FOUND, message)],
+        )
+
+
+class NoDeviceReady(Unavailable):
+    """A request may run on any of some devices, and none of them works or soon will.
+
+    `why` says it for each device; DEVICE_QUARANTINED where RestartWorker can help one.
+    """
+
+    def __init__(self, why: Mapping[str, str], *, quarantined: bool) -> None:
+        reason = Reason.DEVICE_QUARANTINED if quarantined else Reason.DEVICE_UNAVAILABLE
+        each = " ".join(f"{device_id}: {words}" for device_id, words in why.items())
+        help = "; RestartWorker may help" if quarantined else ""
+        message = f"None of the devices that the work may run on can be used now{help}. {each}"
+        super().__init__(
+            message,
+            reason=reason,
+            metadata={"device_ids": ",".join(why)},
+            violations=[FieldViolation(CHOICE_FIELD, reason, message)],
         )
 
 
@@ -49,6 +87,28 @@ class DeviceLost(Unavailable):
         super().__init__(
             "The device stopped working; its worker is started again.",
             reason=Reason.DEVICE_LOST,
+        )
+
+
+class DeviceGone(Unavailable):
+    """The device was there, and the last look found it no more."""
+
+    def __init__(self, device_id: str, why: str) -> None:
+        super().__init__(
+            f"Device {device_id} was there and is gone: {why}",
+            reason=Reason.DEVICE_LOST,
+            metadata={"device_id": device_id},
+        )
+
+
+class DeviceWorkerLost(Unavailable):
+    """The worker of the device ended, and another one takes its place."""
+
+    def __init__(self, device_id: str, why: str) -> None:
+        super().__init__(
+            f"The worker of device {device_id} ended and is being replaced. {why}".strip(),
+            reason=Reason.WORKER_LOST,
+            metadata={"device_id": device_id},
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated
 
 import msgspec
@@ -13,8 +14,6 @@ from domains.codec import (
     Measure,
     ModelId,
     Moment,
-    Name,
-    Names,
     Seconds,
     Text,
     Texts,
@@ -22,7 +21,16 @@ from domains.codec import (
 )
 from domains.device.types import Components, OptimizationProfile
 from domains.session.jobs import Job, ModelFiles
-from domains.values import ByteFigure, DataType, ModelPlace
+from domains.values import ByteFigure, DataType, ModelPart, ModelPlace
+
+
+class AttentionBackend(Enum):
+    """An implementation of attention."""
+
+    MATH = "math"
+    FLASH = "flash"
+    EFFICIENT = "efficient"
+    CUDNN = "cudnn"
 
 
 class DataTypeFacts(Value, frozen=True):
@@ -44,7 +52,7 @@ class SelfTestFacts(Value, frozen=True):
 
     data_types: Annotated[tuple[DataTypeFacts, ...], FEW]
     largest_allocation: ByteFigure
-    attention_backends: Names
+    attention_backends: Annotated[tuple[AttentionBackend, ...], FEW]
     has_float64: bool
     host_to_device_gbps: Measure
     device_to_host_gbps: Measure
@@ -67,10 +75,25 @@ class Capabilities:
     facts: SelfTestFacts
 
 
-class OptimizationChange(Value, frozen=True):
-    """One thing that a profile set otherwise than it was."""
+class OptimizationSetting(Enum):
+    """What a profile sets."""
 
-    setting: Name
+    DATA_TYPE = "data-type"
+    CHANNELS_LAST = "channels-last"
+    ATTENTION_SLICING = "attention-slicing"
+    VAE_TILING = "vae-tiling"
+    COMPILATION = "compilation"
+    PRECISION = "precision"
+
+
+class OptimizationChange(Value, frozen=True):
+    """One thing that a profile set otherwise than it was; `part` None is about all.
+
+    `before` and `after` are for people ("float16", "off").
+    """
+
+    setting: OptimizationSetting
+    part: ModelPart | None
     before: Text
     after: Text
 

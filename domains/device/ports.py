@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from domains.device.types import (
@@ -11,11 +11,16 @@ from domains.device.types import (
     DeviceFigures,
     Discovery,
     Load,
+    Placement,
     WorkerStatus,
 )
+from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner
-from domains.values import ByteFigure, ModelPlace
+from domains.session.types import Priority
+from domains.values import ByteFigure, ModelPlace, PlacementDecision
 
+Place = Callable[[Placement, Effort, Priority], Awaitable[PlacementDecision]]
+"""Chooses the device for work; see `Placer.place`."""
 StatusListener = Callable[[str, WorkerStatus], None]
 """Told a device's id and how its worker is now."""
 

@@ -28,7 +28,7 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
     ) -> device_pb2.ListDevicesResponse:
         kind = convert.KINDS.optional_from_proto(request.kind, field="kind")
         listing = await self._core.inventory.list(kind, refresh=request.refresh)
-        return convert.listing_to_proto(listing)
+        return convert.listing_to_proto(listing, self._core.changes.revision())
 
     async def GetDevice(
         self, request: device_pb2.GetDeviceRequest, context: Context
@@ -65,17 +65,21 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
     def WatchDevices(
         self, request: device_pb2.WatchDevicesRequest, context: Context
     ) -> AsyncIterator[device_pb2.WatchDevicesResponse]:
-        events = self._core.changes.watch(request.device_id)
-        return converted(events, convert.event_of_device_to_proto)
+        told = self._core.changes.watch(request.device_id, from_revision=request.from_revision)
+        return converted(told, convert.told_to_proto)
 
     def OptimizeDevice(
         self, request: device_pb2.OptimizeDeviceRequest, context: Context
     ) -> AsyncIterator[device_pb2.OptimizeDeviceResponse]:
         wanted = self._core.optimizations.optimize(convert.optimization_from_proto(request))
-        return self._streams.run(wanted, context, device_pb2.OptimizeDeviceResponse)
+        return self._streams.run(
+            wanted, context, device_pb2.OptimizeDeviceResponse, request.delivery
+        )
 
     def RestartWorker(
         self, request: device_pb2.RestartWorkerRequest, context: Context
     ) -> AsyncIterator[device_pb2.RestartWorkerResponse]:
         wanted = self._core.restarts.restart(convert.restart_from_proto(request))
-        return self._streams.run(wanted, context, device_pb2.RestartWorkerResponse)
+        return self._streams.run(
+            wanted, context, device_pb2.RestartWorkerResponse, request.delivery
+        )

@@ -18,6 +18,7 @@ from domains.codec import (
     Text,
     Value,
 )
+from domains.errors import Failure
 from domains.values import ByteFigure, DataType
 
 
@@ -27,7 +28,7 @@ class DeviceKind(Enum):
     CPU = "cpu"
     CUDA = "cuda"
     ROCM = "rocm"
-    DIRECTML = "directml"
+    DIRECT_ML = "directml"
     XPU = "xpu"
     MPS = "mps"
 
@@ -39,21 +40,25 @@ class DeviceTraits:
     `one_per_machine`: there is exactly one where there is any, and it is always the same.
     `in_main_memory`: its memory is the processor's, so main memory's figures are its own.
     `can_vanish`: it can be gone from one moment to the next while the machine runs.
+    `last_choice`: work that may run elsewhere too runs there only where nothing else is ready.
     """
 
     one_per_machine: bool = False
     in_main_memory: bool = False
     can_vanish: bool = True
+    last_choice: bool = False
 
 
-_PROCESSOR = DeviceTraits(one_per_machine=True, in_main_memory=True, can_vanish=False)
+_PROCESSOR = DeviceTraits(
+    one_per_machine=True, in_main_memory=True, can_vanish=False, last_choice=True
+)
 _BUILT_IN = DeviceTraits(one_per_machine=True)
 _CARD = DeviceTraits()
 TRAITS: Mapping[DeviceKind, DeviceTraits] = {
     DeviceKind.CPU: _PROCESSOR,
     DeviceKind.CUDA: _CARD,
     DeviceKind.ROCM: _CARD,
-    DeviceKind.DIRECTML: _CARD,
+    DeviceKind.DIRECT_ML: _CARD,
     DeviceKind.XPU: _CARD,
     DeviceKind.MPS: _BUILT_IN,
 }
@@ -118,6 +123,33 @@ class Device(Value, frozen=True):
     def traits(self) -> DeviceTraits:
         """What is true of it as of every device of its kind."""
         return TRAITS[self.kind]
+
+
+@dataclass(frozen=True)
+class NamedDevice:
+    """Work is for this device, by id or alias, and for no other."""
+
+    device_id: str
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """Work is for the best of these devices: by id or alias, of a kind, or both at once.
+
+    Empty means all.
+    """
+
+    device_ids: tuple[str, ...] = ()
+    kinds: tuple[DeviceKind, ...] = ()
+
+
+Placement = NamedDevice | DeviceChoice
+ANY_DEVICE = DeviceChoice()
+
+
+def placement_of(device_id: str) -> Placement:
+    """The device of that id or alias alone; any device for ""."""
+    return NamedDevice(device_id) if device_id else ANY_DEVICE
 
 
 @dataclass(frozen=True)
@@ -270,13 +302,12 @@ class DeviceEventKind(Enum):
     LOST = "lost"
     RECOVERED = "recovered"
     QUARANTINED = "quarantined"
-    HEARTBEAT = "heartbeat"
 
 
 @dataclass(frozen=True)
 class DeviceEvent:
-    """Something happened to a device; `report` is absent in heartbeats."""
+    """Something happened to a device; `cause` says why it is lost or quarantined."""
 
     kind: DeviceEventKind
-    event_time: datetime
-    report: DeviceReport | None = None
+    report: DeviceReport
+    cause: Failure | None = None

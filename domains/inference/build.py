@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from typing import Protocol
 
-from domains.device.ports import Workers
+from domains.device.ports import Place, Workers
 from domains.inference.convert import REPORTS
-from domains.inference.core.capabilities import CapabilityInquiry
+from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models
@@ -16,7 +16,7 @@ from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 from domains.session.ports import FaultReporter
 
-__all__ = ["REPORTS", "build"]
+__all__ = ["REPORTS", "UNBUILT", "build"]
 
 
 class Pool(Workers, JobRunner, Protocol):
@@ -27,6 +27,7 @@ def build(
     pool: Pool,
     session: session_build.Built,
     devices: Devices,
+    place: Place,
     models: Models,
     artifacts: ArtifactKeeper,
     *,
@@ -38,13 +39,14 @@ def build(
         pool: The workers.
         session: Where generations wait, and what runs them.
         devices: The machine's devices.
+        place: Chooses the device for a generation.
         models: The catalogue.
         artifacts: Where finished pictures go.
         describe: What a client sees of an error.
     """
     generations = Generations(
         session.sessions,
-        devices,
+        place,
         models,
         pool,
         artifacts,

@@ -9,28 +9,36 @@ from deviceops.v1 import (
     event_pb2,
     generation_pb2,
     inference_pb2,
+    model_info_pb2,
     sampling_pb2,
 )
-from domains.conversions import EnumMap, digest, part_data_types, scalars_from, scalars_of
+from domains.conversions import (
+    EnumMap,
+    digest,
+    limit_to_proto,
+    part_data_types,
+    scalars_from,
+    scalars_of,
+)
+from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.generations import Verdict
-from domains.limits import Limit
 from domains.session.convert import (
     FORMATS,
     PHASES,
     Reports,
+    decision_to_proto,
     delivery_from_proto,
-    device_id_from_proto,
     failure_to_proto,
     options_from_proto,
-    placed_on,
     violation_to_proto,
 )
-from domains.values import ImageFormat, OutputSettings
+from domains.values import ImageFormat, ModelOrigin, OutputSettings
 
 SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
+ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
     generation_pb2.PrecisionMode,
@@ -54,7 +62,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
     return types.GenerationRequest(
         settings=settings_from_proto(message.settings),
         options=options_from_proto(message.options),
-        device_id=device_id_from_proto(message.placement),
+        placement=placement_from_proto(message.placement),
         digest=digest(message),
         delivery=delivery_from_proto(message.delivery, "delivery"),
         unbuilt=tuple(unbuilt),
@@ -148,7 +156,7 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         violations=[violation_to_proto(v) for v in verdict.violations[:MAX_VIOLATIONS]],
         violations_omitted=max(len(verdict.violations) - MAX_VIOLATIONS, 0),
         expected_phases=[PHASES.to_proto(phase) for phase in verdict.phases],
-        placement=placed_on(verdict.device_id) if verdict.device_id else None,
+        placement=decision_to_proto(verdict.placement),
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         memory=common_pb2.ByteFigure(
@@ -166,27 +174,18 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
     return event_pb2.GenerationFacts(
         effective_settings=settings_to_proto(facts.settings),
         data_types=part_data_types(facts.data_types),
+        models=[
+            event_pb2.ModelUse(
+                model_id=facts.settings.model_id, type=model_info_pb2.MODEL_TYPE_CHECKPOINT
+            )
+        ],
+        model_origin=ORIGINS.to_proto(facts.origin),
         channels_last=facts.channels_last,
         software_versions=facts.software_versions,
     )
 
 
 REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
-
-
-def limit_to_proto(limit: Limit) -> common_pb2.FieldLimit:
-    """One row of the limits table."""
-    return common_pb2.FieldLimit(
-        field=limit.field,
-        minimum=limit.minimum,
-        maximum=limit.maximum,
-        multiple_of=limit.multiple_of,
-        default_value=limit.default,
-        max_elements=limit.max_elements,
-        max_characters=limit.max_characters,
-        max_size_bytes=limit.max_bytes,
-        unit=limit.unit or "",
-    )
 
 
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:
@@ -216,7 +215,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         native_height=found.native_height,
         limits=[limit_to_proto(limit) for limit in found.limits],
         features=[
-            inference_pb2.FeatureSupport(
+            inference_pb2.FeatureAvailability(
                 feature=f"GenerationSettings.{feature.field}",
                 available=False,
                 explanation=feature.explanation,

@@ -10,9 +10,10 @@ from typing import Annotated, TypeVar
 from msgspec import Meta
 
 from domains.codec import FEW, Count, Measure, Value
+from domains.device.types import Placement
 from domains.limits import default_of
 from domains.session.types import Delivery, Seed, SessionOptions
-from domains.values import OutputSettings, PartDataType
+from domains.values import ModelOrigin, OutputSettings, PartDataType
 
 T = TypeVar("T")
 Prompt = Annotated[str, Meta(max_length=10_000)]
@@ -180,6 +181,7 @@ class GenerationFacts:
     settings: GenerationSettings
     data_types: tuple[PartDataType, ...]
     channels_last: bool
+    origin: ModelOrigin
     software_versions: Mapping[str, str]
 
 
@@ -192,7 +194,7 @@ class GenerationRequest:
 
     settings: GenerationSettings
     options: SessionOptions
-    device_id: str
+    placement: Placement
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     unbuilt: tuple[str, ...] = ()

@@ -77,6 +77,8 @@ class Built:
 
     reactions: PressureReactions
     leases: Leases
+    held_by: Callable[[str], int]
+    """Bytes of the leases of the client of that name."""
     servicer: MemoryServicer
     loops: tuple[Loop, ...]
 
@@ -175,4 +177,5 @@ def build(
         Loop("relief of memory", _RELIEF_SECONDS, reactions.relieve),
         Loop("history of memory", _HISTORY_SECONDS, record),
     )
-    return Built(reactions, leases, MemoryServicer(service, session.streams), loops)
+    servicer = MemoryServicer(service, session.streams)
+    return Built(reactions, leases, ledger.held_by, servicer, loops)

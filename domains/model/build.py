@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from domains.device.types import Device
+from domains.device.ports import Place
 from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.convert import REPORTS
@@ -45,7 +45,7 @@ def build(
     pool: JobRunner,
     session: session_build.Built,
     *,
-    find_device: Callable[[str], Awaitable[Device]],
+    place: Place,
     now: Callable[[], datetime],
 ) -> Built:
     """The domain as `settings` describe it; nothing runs yet.
@@ -54,7 +54,7 @@ def build(
         settings: What the operator chose.
         pool: The workers.
         session: Where loads wait, and what runs them.
-        find_device: The usable device of that id or alias; the default one for "".
+        place: Chooses the device for a load.
         now: The wall clock, timezone-aware.
     """
     catalogue = ModelCatalogue(
@@ -62,5 +62,5 @@ def build(
     )
     # Files that have not changed are not read again.
     loops = (Loop("model catalogue", _LOOK_SECONDS, catalogue.refresh),)
-    loads = Loads(find_device, catalogue, pool, now=now)
+    loads = Loads(place, catalogue, pool, now=now)
     return Built(catalogue, ModelServicer(catalogue, loads, session.streams), loops)

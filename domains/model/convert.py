@@ -11,6 +11,7 @@ from domains.conversions import (
     digest,
     timestamp,
 )
+from domains.device.types import placement_of
 from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
@@ -128,7 +129,7 @@ def load_from_proto(message: model_pb2.LoadModelRequest) -> LoadRequest:
     """What to load where, as a client sent it."""
     return LoadRequest(
         model_id=message.model_id,
-        device_id=message.device_id,
+        placement=placement_of(message.device_id),
         options=options_from_proto(message.options),
         digest=digest(message),
         unbuilt=tuple(field for field in _UNBUILT_LOAD if getattr(message, field)),

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from domains.codec import Moment, Name, Value
-from domains.device.types import Components
+from domains.device.types import Components, Placement
 from domains.errors import Reason
 from domains.session.types import SessionOptions
 from domains.values import DataType, ModelPlace
@@ -176,14 +176,14 @@ class Scan:
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """Put a model on a device; empty names mean defaults.
+    """Put a model on a device; an empty id means the default model.
 
     `digest` stands for the whole request; `unbuilt` names the fields that are set although
     this version does nothing with them.
     """
 
     model_id: str
-    device_id: str
+    placement: Placement
     options: SessionOptions
     digest: bytes
     unbuilt: tuple[str, ...] = ()

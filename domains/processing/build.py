@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from domains.processing.core import SessionControl
+from domains.processing.core.control import SessionControl
+from domains.processing.core.lists import SessionLists
+from domains.processing.ports import Devices
 from domains.processing.servicer import ProcessingServicer
 from domains.session import build as session_build
 
 
-def build(session: session_build.Built) -> ProcessingServicer:
-    """The domain over the sessions of all others."""
+def build(session: session_build.Built, devices: Devices) -> ProcessingServicer:
+    """The domain over the sessions of all others.
+
+    Args:
+        session: The sessions.
+        devices: The machine's devices.
+    """
     return ProcessingServicer(
         session.sessions,
         SessionControl(session.sessions),
+        SessionLists(session.sessions, devices),
         session.reader,
         session.converter,
     )

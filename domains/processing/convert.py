@@ -8,8 +8,11 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deviceops.v1 import processing_pb2, session_pb2
-from domains.processing.types import SessionFilter
-from domains.session.convert import KINDS, PRIORITIES, STATES
+from domains.conversions import EnumMap, timestamp
+from domains.session.convert import KINDS, PRIORITIES, STATES, snapshot_to_proto
+from domains.session.views import SessionChange, SessionChangeKind, SessionFilter
+
+CHANGES = EnumMap(SessionChangeKind, processing_pb2.SessionChangeKind, "SESSION_CHANGE_KIND_")
 
 
 def filter_from_proto(message: processing_pb2.SessionFilter) -> SessionFilter:
@@ -40,3 +43,13 @@ def _moment(message: Message, field: str) -> datetime | None:
         return None
     value: Timestamp = getattr(message, field)
     return value.ToDatetime(UTC)
+
+
+def change_to_proto(change: SessionChange) -> processing_pb2.WatchSessionsResponse:
+    """Something that happened to a session."""
+    return processing_pb2.WatchSessionsResponse(
+        kind=CHANGES.to_proto(change.kind),
+        session=None if change.session is None else snapshot_to_proto(change.session),
+        event_time=timestamp(change.event_time),
+        revision=change.revision,
+    )

@@ -1,24 +1,24 @@
-"""What a client can ask about sessions of every kind."""
+"""Answers about sessions of every kind."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
-from domains.session.types import Priority, SessionKind, SessionState
+from domains.paging import Page
+from domains.session.views import SessionSnapshot
 
 
 @dataclass(frozen=True)
-class SessionFilter:
-    """Which sessions; everything that is set must hold."""
+class SessionsPage:
+    """A page of sessions; `revision` is the newest change that it shows."""
 
-    kinds: frozenset[SessionKind] = frozenset()
-    states: frozenset[SessionState] = frozenset()
-    device_id: str = ""
-    tags: tuple[str, ...] = ()
-    parent_session_id: str = ""
-    owner: str = ""
-    priority: Priority | None = None
-    model_id: str = ""
-    created_after: datetime | None = None
-    created_before: datetime | None = None
+    page: Page[SessionSnapshot]
+    revision: int
+
+
+@dataclass(frozen=True)
+class QueuePage:
+    """A page of what waits for a device; `waiting` counts those too that are not shown."""
+
+    page: Page[SessionSnapshot]
+    waiting: int

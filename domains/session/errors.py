@@ -54,22 +54,6 @@ class EventsExpired(OutOfRange):
         )
 
 
-class ChangesExpired(OutOfRange):
-    """The change to watch from is not kept, or has never been."""
-
-    def __init__(self, from_revision: int, first: int, last: int) -> None:
-        super().__init__(
-            f"Changes after {from_revision} are not all kept; watch from 0 on for the state of"
-            " now.",
-            reason=Reason.EVENTS_EXPIRED,
-            metadata={
-                "from_revision": str(from_revision),
-                "first_revision": str(first),
-                "last_revision": str(last),
-            },
-        )
-
-
 class QueueFull(ResourceExhausted):
     """A device's queue has no room: for anybody, or for this client beside others."""
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from domains.codec import ByteCount, Count, Sha256, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
-from domains.values import ByteFigure, Degradation, ImageFormat
+from domains.values import ByteFigure, Degradation, ImageFormat, PlacementDecision
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -204,6 +204,7 @@ class Accepted:
     steps: int
     queue_deadline: datetime | None = None
     estimated_end_time: datetime | None = None
+    placement: PlacementDecision | None = None
 
 
 class PhaseStarted(Value, frozen=True):
@@ -295,6 +296,7 @@ class Completed:
     report: object = None
     pause_seconds: float = 0.0
     peak_memory: ByteFigure | None = None
+    placement: PlacementDecision | None = None
 
 
 @dataclass(frozen=True)

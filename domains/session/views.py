@@ -16,7 +16,7 @@ from domains.session.types import (
     SessionOptions,
     SessionState,
 )
-from domains.values import ByteFigure
+from domains.values import ByteFigure, PlacementDecision
 
 
 class Viewer(Protocol):
@@ -41,6 +41,10 @@ class Everyone:
     def sees(self, owner: str) -> bool:
         """Everything."""
         return True
+
+
+EVERYONE = Everyone()
+"""Within the server: nothing is hidden, and nobody in particular asks."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class SessionSnapshot:
     images: tuple[ImageResult, ...]
     owner: str
     parent_session_id: str = ""
+    placement: PlacementDecision | None = None
     estimated_start_time: datetime | None = None
     estimated_end_time: datetime | None = None
     peak_memory: ByteFigure | None = None
@@ -127,6 +132,14 @@ class SessionFilter:
     def empty(self) -> bool:
         """Whether nothing is set."""
         return all(not getattr(self, field.name) for field in fields(self))
+
+    @property
+    def scope(self) -> str:
+        """Equal for equal filters, whatever the order of their parts."""
+        kinds = sorted(kind.value for kind in self.kinds)
+        states = sorted(state.value for state in self.states)
+        rest = replace(self, kinds=frozenset(), states=frozenset())
+        return f"{kinds} {states} {rest}"
 
     def accepts(self, session: Filterable) -> bool:
         """Whether a session is one of those meant, as it stands."""

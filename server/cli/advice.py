@@ -12,8 +12,7 @@ _BY_REASON = {
     "TOKEN_INVALID": "Is it another server's token? Name the right one with --token-file FILE.",
     "ROLE_REQUIRED": "Your name and role on this server: deviceops server info",
     "NOT_BUILT": "What this server does, and what not yet: deviceops server info",
-    "UPLOAD_NOT_FOUND": "What had arrived is gone: send the file from its start, without"
-    " --upload-id.",
+    "UPLOAD_NOT_FOUND": "What had arrived of it is gone; send the file again from its start.",
 }
 _BY_TIMEOUT = {
     "queue": "It waited longer than its --queue-timeout. What is before it:"

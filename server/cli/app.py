@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from server.cli.commands import (
-    artifact,
+    artifacts,
     config,
     devices,
     doctor,
@@ -20,8 +20,11 @@ from server.cli.commands import (
     memory,
     models,
     serve,
+    server,
     sessions,
     token,
+    upload,
+    verify,
 )
 from server.cli.commands.options import remember_server
 
@@ -86,7 +89,10 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
-app.add_typer(artifact.app, name="artifact")
+app.add_typer(artifacts.app, name="artifacts")
+app.command("upload")(upload.upload)
+app.command("verify")(verify.verify)
+app.add_typer(server.app, name="server")
 app.add_typer(token.app, name="token")
 app.command("config")(config.config)
 app.command("doctor")(doctor.doctor)

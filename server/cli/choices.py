@@ -22,11 +22,13 @@ V = TypeVar("V", bound=int)
 SCHEDULERS: Mapping[str, str] = {
     "dpm++2m": "DPM_SOLVER_MULTISTEP",
     "dpm++2s": "DPM_SOLVER_SINGLESTEP",
+    "dpm++sde": "DPM_SOLVER_SDE",
     "euler-a": "EULER_ANCESTRAL_DISCRETE",
     "dpm2": "KDPM2_DISCRETE",
     "dpm2-a": "KDPM2_ANCESTRAL_DISCRETE",
     "dpmpp-2m": "DPM_SOLVER_MULTISTEP",
     "dpmpp-2s": "DPM_SOLVER_SINGLESTEP",
+    "dpmpp-sde": "DPM_SOLVER_SDE",
     "kdpm2-a": "KDPM2_ANCESTRAL_DISCRETE",
 }
 SPACINGS: Mapping[str, str] = {

@@ -49,7 +49,12 @@ def diagnose(options: ServerOptions, config: Path | None) -> Iterator[Finding]:
 
 def _server(options: ServerOptions) -> Iterator[Finding]:
     """Findings about the server; none when no server runs and none was named."""
-    from server.cli.checks.running import check_devices, check_health, check_models
+    from server.cli.checks.running import (
+        check_devices,
+        check_health,
+        check_models,
+        check_version,
+    )
     from server.cli.client import connect
 
     try:
@@ -58,6 +63,7 @@ def _server(options: ServerOptions) -> Iterator[Finding]:
             health = check_health(client)
             yield ok("server", f"answers at {target.address}")
             yield from health
+            yield from check_version(client)
             yield from check_devices(client)
             yield from check_models(client)
     except CallFailed as error:

@@ -13,10 +13,11 @@ from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
 from server.cli.failures import CallFailed, CallFailure
+from server.cli.files import save
 from server.cli.following import Ending, Follower, Manner
 from server.cli.live import DEFAULT_PREVIEW_STEPS, draws_previews, terminal
 from server.cli.narration import degradations
-from server.cli.pictures import Assembly, SavedPicture, name_for, names_file, save
+from server.cli.pictures import Assembly, SavedPicture, name_for, names_file
 from server.cli.request import GenerationOptions, format_of_suffix, generate_request
 from server.cli.views import View, chosen, picture_facts
 from server.cli.wording import duration, enum_word, printable, seconds_of

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
 ARTIFACT_ID = re.compile(r"[0-9a-f]{64}")
 _ENDINGS = {1: ".png", 2: ".jpg", 3: ".webp", 4: ".avif"}  # by IMAGE_FILE_FORMAT_ number
-_MOST_SUFFIXES = 10_000
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,20 @@ def verify(data: bytes, artifact_id: str, *, advice: str = "") -> None:
     """Raise `CallFailed` (DATA_LOSS) unless `artifact_id` is the SHA-256 of `data`."""
     found = hashlib.sha256(data).hexdigest()
     if found != artifact_id:
-        raise CallFailed(
-            CallFailure(
-                status="DATA_LOSS",
-                message="The bytes that arrived are not those of the artifact;"
-                " nothing was saved.",
-                metadata={"artifact_id": artifact_id, "received_sha256": found},
-                advice=advice,
-            )
+        raise damaged(artifact_id, f"its SHA-256 is {found}", advice=advice)
+
+
+def damaged(artifact_id: str, why: str, *, advice: str = "") -> CallFailed:
+    """What arrived is not the artifact."""
+    return CallFailed(
+        CallFailure(
+            status="DATA_LOSS",
+            message="The bytes that arrived are not those of the artifact;"
+            f" nothing was saved ({why}).",
+            metadata={"artifact_id": artifact_id},
+            advice=advice,
         )
+    )
 
 
 def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) -> Path:
@@ -104,53 +106,6 @@ def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) ->
 def names_file(output: Path) -> bool:
     """Whether `output` names a picture file rather than a folder."""
     return output.suffix.lower().removeprefix(".") in FORMATS and not output.is_dir()
-
-
-def save(data: bytes, path: Path, *, replace: bool = False) -> Path:
-    """Write `data` completely or not at all, and return where it went.
-
-    An existing file stays as it is: `-1`, `-2`, ... is added to the name, unless
-    `replace` is set.
-
-    Raises:
-        OSError: The disk is full, the folder cannot be written, and the like.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".deviceops-", dir=path.parent)
-    target: Path | None = None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        target = path if replace else _reserve(path)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        if target is not None and not replace:
-            target.unlink(missing_ok=True)
-        raise
-    return target
-
-
-def _reserve(path: Path) -> Path:
-    """Create the first free name, empty, so that nobody else takes it."""
-    for number in range(_MOST_SUFFIXES):
-        candidate = path if number == 0 else path.with_stem(f"{path.stem}-{number}")
-        try:
-            candidate.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return candidate
-    raise FileExistsError(f"{path} and {_MOST_SUFFIXES - 1} names after it are taken")
-
-
-def _umask() -> int:
-    """This process's umask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _damaged(result: session_pb2.ImageResult, why: str) -> CallFailed:

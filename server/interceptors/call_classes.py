@@ -57,7 +57,7 @@ _SESSION, _WATCH = CallClass.SESSION, CallClass.WATCH
 
 _RPCS: Mapping[str, Mapping[CallClass, str]] = {
     "ArtifactService": {
-        _CONTROL: "GetArtifact ListArtifacts DeleteArtifact",
+        _CONTROL: "GetArtifact ListArtifacts UpdateArtifact DeleteArtifact GetUpload",
         _WORK: "UploadArtifact DownloadArtifact",
     },
     "DeviceService": {
@@ -68,37 +68,37 @@ _RPCS: Mapping[str, Mapping[CallClass, str]] = {
     },
     "InferenceService": {
         _CONTROL: "GetCapabilities ValidateGeneration GetInferenceStatistics",
-        _WORK: "PreviewControlImage",
-        _SESSION: "Generate GenerateBatch",
+        _WORK: "VerifyImage",
+        _SESSION: "Generate GenerateBatch PreviewControlImage",
     },
     "MemoryService": {
-        _CONTROL: "GetMemoryStatus GetMemoryPressure Deallocate RenewLease ListAllocations"
-        " GetModelMemory GetMemoryAnalytics GetMemoryRecommendations",
-        _WORK: "Allocate WriteAllocation ReadAllocation",
-        _SESSION: "Copy Transfer Defragment OptimizeModelMemory",
+        _CONTROL: "GetMemoryStatus GetMemoryPressure DeleteAllocation RenewLeases"
+        " ListAllocations GetModelMemory GetMemoryAnalytics GetMemoryRecommendations",
+        _WORK: "CreateAllocation WriteAllocation ReadAllocation",
+        _SESSION: "CopyAllocation TransferAllocation Defragment EvictModels",
         _WATCH: "WatchMemory",
     },
     "ModelService": {
         _CONTROL: "ListModels SearchModels GetModel GetModelComponents GetModelStatus"
-        " EvictModel GetCacheStatus DeleteModel",
-        _WORK: "ImportModel",
+        " EvictModel GetCacheStatus UpdateModel SetDefaultModel DeleteModel",
         _SESSION: "RefreshModels ValidateModel CacheModel LoadModel UnloadModel"
-        " OptimizeModel BenchmarkModel ConvertModel",
+        " OptimizeModel BenchmarkModel ConvertModel ImportModel",
         _WATCH: "WatchModels",
     },
     "PostprocessingService": {
         _CONTROL: "ListPostprocessors CreatePolicy GetPolicy ListPolicies UpdatePolicy"
         " DeletePolicy GetPostprocessingStatistics",
-        _WORK: "CheckSafety TestPolicy",
-        _SESSION: "Process ProcessBatch BenchmarkPostprocessor",
+        _SESSION: "ProcessImage ProcessImages CheckSafety TestPolicy BenchmarkPostprocessor",
     },
     "ProcessingService": {
-        _CONTROL: "ListSessions GetSession ControlSession DeleteSession ListWorkflows"
-        " GetWorkflow CreateWorkflow DeleteWorkflow ValidateWorkflow CreateBatch"
-        " AddBatchItems GetBatch ListBatches ControlBatch DeleteBatch",
+        _CONTROL: "ListSessions GetSession ListQueue PauseSession ResumeSession CancelSession"
+        " CancelSessions UpdateSession DeleteSession ListWorkflows GetWorkflow CreateWorkflow"
+        " UpdateWorkflow DeleteWorkflow ValidateWorkflow CreateBatch AddBatchItems GetBatch"
+        " ListBatches PauseBatch ResumeBatch CancelBatch RetryBatchItems DeleteBatch",
         _SESSION: "RunWorkflow",
-        _WATCH: "WatchSession WatchBatch",
+        _WATCH: "WatchSession WatchSessions WatchBatch",
     },
+    "SystemService": {_CONTROL: "GetServerInfo"},
 }
 
 CALL_CLASSES: Mapping[str, CallClass] = MappingProxyType(

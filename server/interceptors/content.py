@@ -39,9 +39,9 @@ def _unfit(message: Message, path: str) -> Found:
         yield FieldViolation(
             path.rstrip(".") or message.DESCRIPTOR.name,
             Reason.UNKNOWN_FIELD,
-            f"Field number {unknowns[position].field_number} of {message.DESCRIPTOR.name} is not known "
-            "to this server, which is older than its client or another program; leave it "
-            "out, or update the server.",
+            f"Field number {unknowns[position].field_number} of {message.DESCRIPTOR.name} is "
+            "not known to this server, which is older than its client or another program; "
+            "leave it out, or update the server.",
         )
     for field, value in message.ListFields():
         where = f"{path}{field.name}"

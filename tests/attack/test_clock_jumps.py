@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deviceops.v1 import artifact_pb2, inference_pb2, processing_pb2, session_pb2
+from deviceops.v1 import artifact_pb2, event_pb2, inference_pb2, processing_pb2
 from tests.e2e.test_faults import until_step
 from tests.running import small_request, start_server
 
@@ -60,7 +60,7 @@ async def test_a_jump_ends_nothing_and_forgets_nothing(
             events, files = await client.draw(request(first, 2, 1))
             session_id = events[0].session_id
             running = client.generate(request("00000000-0000-4000-8000-000000000002", 40, 2))
-            seen: list[session_pb2.SessionEvent] = []
+            seen: list[event_pb2.SessionEvent] = []
             await until_step(running, seen)
             waiting = asyncio.create_task(
                 client.draw(request("00000000-0000-4000-8000-000000000003", 2, 3))

@@ -12,7 +12,7 @@ import grpc.aio
 import psutil
 import pytest
 
-from deviceops.v1 import device_pb2, memory_pb2, model_pb2
+from deviceops.v1 import device_info_pb2, device_pb2, memory_info_pb2, memory_pb2, model_pb2
 from tests.e2e.errors import Refusal, read
 from tests.e2e.memory_calls import CPU, free, lend
 from tests.running import Client, RunningServer, small_request, start_server
@@ -57,7 +57,10 @@ async def load(client: Client, rng: random.Random) -> None:
 async def profile(client: Client, rng: random.Random) -> None:
     """Another way to run it."""
     chosen = rng.choice(
-        (device_pb2.OPTIMIZATION_PROFILE_BALANCED, device_pb2.OPTIMIZATION_PROFILE_LOW_MEMORY)
+        (
+            device_info_pb2.OPTIMIZATION_PROFILE_BALANCED,
+            device_info_pb2.OPTIMIZATION_PROFILE_LOW_MEMORY,
+        )
     )
     request = device_pb2.OptimizeDeviceRequest(device_id="cpu:0", profile=chosen)
     await drain(client.device.OptimizeDevice(request, metadata=client.metadata))
@@ -72,7 +75,7 @@ async def restart(client: Client, rng: random.Random) -> None:
 async def defragment(client: Client, rng: random.Random) -> None:
     """The model, out and in again."""
     request = memory_pb2.DefragmentRequest(
-        device_id="cpu:0", depth=memory_pb2.DEFRAGMENT_DEPTH_RELOAD
+        device_id="cpu:0", depth=memory_info_pb2.DEFRAGMENT_DEPTH_RELOAD
     )
     await drain(client.memory.Defragment(request, metadata=client.metadata))
 

@@ -144,8 +144,9 @@ async def test_strangers_use_up_nothing_and_are_ended(
 
 
 async def test_with_more_waiting_than_the_queue_holds_all_else_is_answered(
-    client: Client,
+    impatient: RunningServer, client: Client
 ) -> None:
+    another = (("authorization", f"Bearer {await impatient.named('another')}"),)
     long = small_request(steps=150, image_count=9)
     calls = [client.generate(long) for _ in range(66)]
     firsts = await asyncio.gather(*(call.read() for call in calls), return_exceptions=True)
@@ -158,8 +159,7 @@ async def test_with_more_waiting_than_the_queue_holds_all_else_is_answered(
     assert (len(accepted), {read(error).reason for error in refused}) == (65, {"QUEUE_FULL"})
     assert all(read(error).retry_seconds for error in refused)
 
-    another = ("deviceops-client", "another")
-    waiting = client.inference.Generate(small_request(), metadata=(*client.metadata, another))
+    waiting = client.inference.Generate(small_request(), metadata=another)
     first = await waiting.read()
     assert isinstance(first, inference_pb2.GenerateResponse)
     assert first.event.accepted.queue_position <= 2
@@ -168,10 +168,8 @@ async def test_with_more_waiting_than_the_queue_holds_all_else_is_answered(
     remaining = iter(accepted)
 
     def cancel() -> Awaitable[object]:
-        return client.processing.ControlSession(
-            processing_pb2.ControlSessionRequest(
-                session_id=next(remaining), action=processing_pb2.CONTROL_ACTION_CANCEL
-            ),
+        return client.processing.CancelSession(
+            processing_pb2.CancelSessionRequest(session_id=next(remaining)),
             metadata=client.metadata,
         )
 

@@ -26,7 +26,7 @@ import grpc.aio
 import psutil
 import pytest
 
-from deviceops.v1 import artifact_pb2, device_pb2, memory_pb2
+from deviceops.v1 import artifact_pb2, device_info_pb2, device_pb2, memory_history_pb2
 from server import portfile, token
 from tests.e2e.errors import read, refusal_of
 from tests.odd_files import ODD
@@ -136,7 +136,7 @@ def foreign(folder: Path) -> set[tuple[bytes, int]]:
 async def everything_answers(client: Client) -> None:
     """What the folder holds is listed and read, as whole as it is named, or refused."""
     await client.memory.GetMemoryAnalytics(
-        memory_pb2.GetMemoryAnalyticsRequest(), metadata=client.metadata
+        memory_history_pb2.GetMemoryAnalyticsRequest(), metadata=client.metadata
     )
     listed = await client.artifact.ListArtifacts(
         artifact_pb2.ListArtifactsRequest(), metadata=client.metadata
@@ -269,7 +269,7 @@ async def until_ready(client: Client) -> None:
             answer = await client.device.GetDevice(
                 wanted, metadata=client.metadata, wait_for_ready=True
             )
-            if answer.device.state == device_pb2.DEVICE_STATE_READY:
+            if answer.device.state == device_info_pb2.DEVICE_STATE_READY:
                 return
             await asyncio.sleep(0.1)
 

@@ -15,14 +15,14 @@ import grpc.aio
 import psutil
 import pytest
 
-from deviceops.v1 import device_pb2
+from deviceops.v1 import device_info_pb2, device_pb2
 from tests.e2e.errors import read
 from tests.e2e.test_faults import worker_of
 from tests.running import Client, RunningServer, small_request, start_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sets limits of Linux")
 
-READY, RECOVERING = device_pb2.DEVICE_STATE_READY, device_pb2.DEVICE_STATE_RECOVERING
+READY, RECOVERING = device_info_pb2.DEVICE_STATE_READY, device_info_pb2.DEVICE_STATE_RECOVERING
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def limited(server: RunningServer, which: int, amount: int) -> Iterator[None]:
             resource.prlimit(server.process.pid, which, before)
 
 
-async def device(client: Client) -> device_pb2.Device:
+async def device(client: Client) -> device_info_pb2.DeviceInfo:
     """The processor as it stands."""
     answer = await client.device.GetDevice(
         device_pb2.GetDeviceRequest(device_id="cpu:0"), metadata=client.metadata, timeout=30
@@ -45,7 +45,9 @@ async def device(client: Client) -> device_pb2.Device:
     return answer.device
 
 
-async def until_state(client: Client, state: int, words: str = "") -> device_pb2.Device:
+async def until_state(
+    client: Client, state: int, words: str = ""
+) -> device_info_pb2.DeviceInfo:
     """Wait until the processor is in that state."""
     async with asyncio.timeout(60):
         while True:

@@ -18,7 +18,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
-from deviceops.v1 import model_pb2
+from deviceops.v1 import model_info_pb2, model_pb2
 from tests.domains.model.disk import copy_demo, edit
 from tests.e2e.errors import read
 from tests.running import Client, RunningServer, small_request, start_server
@@ -144,7 +144,7 @@ async def health_of(client: Client) -> AsyncIterator[list[float]]:
         await asyncio.gather(asking, return_exceptions=True)
 
 
-async def models_of(client: Client) -> dict[str, model_pb2.Model]:
+async def models_of(client: Client) -> dict[str, model_info_pb2.ModelInfo]:
     request = model_pb2.ListModelsRequest(page_size=1000)
     answer = await client.model.ListModels(request, metadata=client.metadata, timeout=30)
     return {model.model_id: model for model in answer.models}
@@ -159,7 +159,7 @@ async def draw(client: Client, model_id: str) -> str:
     return ""
 
 
-async def until_listed(client: Client, *model_ids: str) -> dict[str, model_pb2.Model]:
+async def until_listed(client: Client, *model_ids: str) -> dict[str, model_info_pb2.ModelInfo]:
     async with asyncio.timeout(3 * LOOK_SECONDS):
         while not set(model_ids) <= (listed := await models_of(client)).keys():  # noqa: ASYNC110  nothing tells
             await asyncio.sleep(0.2)

@@ -19,6 +19,10 @@ def changes(**settings: object) -> Changes[str]:
     return Changes(now=lambda: MOMENT, **settings)  # type: ignore[arg-type]
 
 
+def told(revision: int, what: str | Signal) -> Told[str]:
+    return Told(revision, what, MOMENT)
+
+
 async def read(watch: Watch, count: int) -> list[Told[str]]:
     async with asyncio.timeout(5):
         return [await anext(watch) for _ in range(count)]
@@ -34,8 +38,8 @@ async def test_the_state_comes_first_then_its_end_then_changes() -> None:
     hub.add("a", "a2")
     hub.add("b", "b1")
 
-    assert state == [Told(before, "a1"), Told(before, Signal.SNAPSHOT_END)]
-    assert await read(watch, 2) == [Told(before + 1, "a2"), Told(before + 2, "b1")]
+    assert state == [told(before, "a1"), told(before, Signal.SNAPSHOT_END)]
+    assert await read(watch, 2) == [told(before + 1, "a2"), told(before + 2, "b1")]
     await watch.aclose()
 
 
@@ -46,9 +50,9 @@ async def test_a_client_that_was_away_is_told_what_it_missed_and_no_state() -> N
     hub.add("b", "b1")
     watch = hub.watch(lambda: ["never told"], from_revision=seen + 1)
 
-    assert await read(watch, 1) == [Told(seen + 2, "b1")]
+    assert await read(watch, 1) == [told(seen + 2, "b1")]
     hub.add("a", "a2")
-    assert await read(watch, 1) == [Told(seen + 3, "a2")]
+    assert await read(watch, 1) == [told(seen + 3, "a2")]
     await watch.aclose()
 
 
@@ -62,7 +66,7 @@ async def test_what_changes_while_missed_changes_are_read_comes_after_them() -> 
     first = await read(watch, 1)
     hub.add("a", "a3")
 
-    assert [told.what for told in first + await read(watch, 2)] == ["a1", "a2", "a3"]
+    assert [one.what for one in first + await read(watch, 2)] == ["a1", "a2", "a3"]
     await watch.aclose()
 
 
@@ -99,7 +103,7 @@ async def test_the_newest_revision_has_nothing_after_it() -> None:
     hub.add("a", "a1")
     watch = hub.watch(lambda: ["never told"], from_revision=hub.revision)
 
-    assert await read(watch, 2) == [Told(hub.revision, Signal.HEARTBEAT)] * 2
+    assert await read(watch, 2) == [told(hub.revision, Signal.HEARTBEAT)] * 2
     await watch.aclose()
 
 
@@ -112,16 +116,16 @@ async def test_a_watcher_is_told_only_what_it_wants() -> None:
         return what.startswith("b")
 
     watch = hub.watch(lambda: ["a1", "b1"], wanted=wanted)
-    assert [told.what for told in await read(watch, 2)] == ["b1", Signal.SNAPSHOT_END]
+    assert [one.what for one in await read(watch, 2)] == ["b1", Signal.SNAPSHOT_END]
 
     hub.add("a", "a2")
-    assert await read(watch, 1) == [Told(hub.revision, Signal.HEARTBEAT)]
+    assert await read(watch, 1) == [told(hub.revision, Signal.HEARTBEAT)]
     hub.add("b", "b2")
-    assert await read(watch, 1) == [Told(hub.revision, "b2")]
+    assert await read(watch, 1) == [told(hub.revision, "b2")]
     await watch.aclose()
 
     again = hub.watch(list, from_revision=hub.revision - 3, wanted=wanted)
-    assert [told.what for told in await read(again, 2)] == ["b1", "b2"]
+    assert [one.what for one in await read(again, 2)] == ["b1", "b2"]
     await again.aclose()
 
 
@@ -134,10 +138,10 @@ async def test_a_slow_watcher_keeps_the_last_word_on_each_thing() -> None:
         hub.add("a", f"a{number}")
     hub.add("b", "b1")
 
-    told = await read(watch, 2 + 8 + 1)
-    assert [one.what for one in told[:2]] == ["b", Signal.SNAPSHOT_END]
-    assert [one.what for one in told[2:]] == [*(f"a{k}" for k in range(7)), "a999", "b1"]
-    assert [one.revision for one in told] == sorted(one.revision for one in told)
+    got = await read(watch, 2 + 8 + 1)
+    assert [one.what for one in got[:2]] == ["b", Signal.SNAPSHOT_END]
+    assert [one.what for one in got[2:]] == [*(f"a{k}" for k in range(7)), "a999", "b1"]
+    assert [one.revision for one in got] == sorted(one.revision for one in got)
     await watch.aclose()
 
 

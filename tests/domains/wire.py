@@ -1,4 +1,7 @@
-"""A servicer behind a real channel, with the server's own way of telling errors."""
+"""A servicer behind a real channel, with the server's own way of telling errors.
+
+Whose a call is stands in its metadata (`tests.callers`).
+"""
 
 from __future__ import annotations
 
@@ -11,43 +14,21 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from domains.clients import DEFAULT_CLIENT, Caller, Role, calling
-from server.interceptors import Context, Handler, Interceptor, behaviour_of, with_behaviour
 from server.interceptors.errors import ErrorInterceptor
-
-
-class _Calling(Interceptor):
-    """Calls are of the client that their metadata names, as if they had its token."""
-
-    def wrap(self, handler: Handler, method: str) -> Handler:
-        inner = behaviour_of(handler)
-
-        async def known(request: Any, context: Context) -> Any:
-            said: dict[str, Any] = dict(context.invocation_metadata() or ())
-            name, role = said.get("client", DEFAULT_CLIENT), Role(said.get("role", "admin"))
-            with calling(Caller(name, role)):
-                return await inner(request, context)
-
-        return with_behaviour(handler, known)
-
-
-def by(name: str, role: Role = Role.RUN) -> tuple[tuple[str, str], ...]:
-    """Metadata of a call of this client."""
-    return (("client", name), ("role", role.value))
+from tests.callers import Word
 
 
 @contextlib.asynccontextmanager
 async def channel_to(
     add: Callable[[Any, grpc.aio.Server], None], servicer: Any
 ) -> AsyncIterator[grpc.aio.Channel]:
-    """Serve on loopback until the block ends; calls are of the default client, an ADMIN, but
-    for those with `by(...)` as metadata.
+    """Serve on loopback until the block ends.
 
     Args:
         add: The generated `add_..._to_server`.
         servicer: What answers.
     """
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(), _Calling()])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(), Word()])
     add(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -25,6 +25,7 @@ async def test_the_csharp_client_draws_cancels_reads_errors_and_moves_bytes(
         *("dotnet", "test", str(CLIENTS), "--nologo"),
         *("--environment", f"DEVICEOPS_ADDRESS={server.address}"),
         *("--environment", f"DEVICEOPS_TOKEN={server.token}"),
+        *("--environment", f"DEVICEOPS_OTHER_TOKEN={await server.named('csharp-other')}"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

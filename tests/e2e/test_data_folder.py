@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from deviceops.v1 import artifact_pb2, common_pb2, device_pb2, processing_pb2, session_pb2
+from deviceops.v1 import artifact_pb2, device_pb2, errors_pb2, event_pb2, processing_pb2
 from tests.e2e.errors import refusal_of
 from tests.running import Client, RunningServer, small_request
 
@@ -42,8 +42,8 @@ async def listed(client: Client) -> list[str]:
     return [artifact.artifact_id for artifact in answer.artifacts]
 
 
-async def watched(client: Client, session_id: str) -> list[session_pb2.SessionEvent]:
-    request = processing_pb2.WatchSessionRequest(session_id=session_id, include_image_data=True)
+async def watched(client: Client, session_id: str) -> list[event_pb2.SessionEvent]:
+    request = processing_pb2.WatchSessionRequest(session_id=session_id)
     call = client.processing.WatchSession(request, metadata=client.metadata)
     return [response.event async for response in call]
 
@@ -85,7 +85,7 @@ async def test_a_session_whose_picture_is_gone_is_watched_to_its_end(
     assert events[-1].WhichOneof("event") == "completed"
     [finished] = [e.image_finished for e in events if e.WhichOneof("event") == "image_finished"]
     assert finished.image.artifact_id == artifact_id
-    assert finished.data_missing == common_pb2.ERROR_REASON_ARTIFACT_NOT_FOUND
+    assert finished.data_missing == errors_pb2.ERROR_REASON_ARTIFACT_NOT_FOUND
     assert not any(e.WhichOneof("event") == "image_chunk" for e in events)
     refused = await refusal_of(download(client, artifact_id))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND")

@@ -18,7 +18,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deviceops.v1 import device_pb2, inference_pb2, processing_pb2, session_pb2
+from deviceops.v1 import (
+    device_info_pb2,
+    device_pb2,
+    event_pb2,
+    inference_pb2,
+    processing_pb2,
+    sampling_pb2,
+)
 from server.app import SERVICE_NAMES
 from tests.contract.strategies import requests
 from tests.e2e.errors import Refusal, read
@@ -122,6 +129,7 @@ def test_the_contract_is_whole() -> None:
         "InferenceService",
         "PostprocessingService",
         "ArtifactService",
+        "SystemService",
     }
     assert len(EVERY_RPC) > 80
 
@@ -193,14 +201,11 @@ def test_every_answer_of_a_long_rpc_is_an_event_of_its_session(rpc: Rpc) -> None
     """What streams work streams SessionEvents; watches of state have events of their own."""
     if not rpc.descriptor.server_streaming:
         return
-    fields = {
-        field.message_type.full_name
-        for field in rpc.descriptor.output_type.fields
-        if field.message_type is not None
-    }
-    options = rpc.descriptor.input_type.fields_by_name.get("options")
-    if options is not None:
-        assert session_pb2.SessionEvent.DESCRIPTOR.full_name in fields
+    fields = rpc.descriptor.output_type.fields
+    if "options" in rpc.descriptor.input_type.fields_by_name:
+        assert "delivery" in rpc.descriptor.input_type.fields_by_name
+        assert [field.name for field in fields] == ["event"]
+        assert fields[0].message_type.full_name == event_pb2.SessionEvent.DESCRIPTOR.full_name
 
 
 async def test_every_service_is_healthy(channel: grpc.aio.Channel) -> None:
@@ -223,13 +228,19 @@ async def test_devices_and_models_are_told_truthfully(server: RunningServer) -> 
             processing_pb2.ListSessionsRequest(page_size=1), metadata=client.metadata
         )
 
-    (processor,) = (d for d in devices.devices if d.kind == device_pb2.DEVICE_KIND_CPU)
+    (processor,) = (d for d in devices.devices if d.kind == device_info_pb2.DEVICE_KIND_CPU)
     assert processor.device_id == "cpu:0"
-    assert processor.state == device_pb2.DEVICE_STATE_READY
+    assert processor.state == device_info_pb2.DEVICE_STATE_READY
     assert processor.total_memory.value_bytes > 2**30
-    assert {probe.kind for probe in devices.probes} >= {device_pb2.DEVICE_KIND_DIRECTML}
+    assert {probe.kind for probe in devices.probes} >= {device_info_pb2.DEVICE_KIND_DIRECT_ML}
     assert all(probe.explanation for probe in devices.probes)
-    assert len(capabilities.schedulers) == len(inference_pb2.Scheduler.values()) - 1
+    known = {each.scheduler for each in capabilities.schedulers}
+    unbuilt = {
+        sampling_pb2.SCHEDULER_DPM_SOLVER_SDE,
+        sampling_pb2.SCHEDULER_LCM,
+        sampling_pb2.SCHEDULER_TCD,
+    }
+    assert known | unbuilt | {0} == set(sampling_pb2.Scheduler.values())
     limits = {limit.field: limit for limit in capabilities.limits}
     assert limits["GenerationSettings.steps"].maximum == 150
     assert any(not feature.available for feature in capabilities.features)

@@ -13,7 +13,15 @@ import grpc.aio
 import psutil
 import pytest
 
-from deviceops.v1 import device_pb2, inference_pb2, memory_pb2, processing_pb2
+from deviceops.v1 import (
+    device_pb2,
+    generation_pb2,
+    inference_pb2,
+    memory_history_pb2,
+    memory_info_pb2,
+    memory_pb2,
+    processing_pb2,
+)
 from server.config import Settings
 from tests.e2e.errors import read, refusal_of
 from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
@@ -45,9 +53,9 @@ async def client(unlimited: RunningServer) -> AsyncIterator[Client]:
         yield made
 
 
-async def history(client: Client) -> dict[str, memory_pb2.MemoryHistory]:
+async def history(client: Client) -> dict[str, memory_history_pb2.MemoryHistory]:
     """What is remembered of every place, second by second."""
-    request = memory_pb2.GetMemoryAnalyticsRequest(points=1000)
+    request = memory_history_pb2.GetMemoryAnalyticsRequest(points=1000)
     request.window.FromSeconds(500)
     told = await client.memory.GetMemoryAnalytics(request, metadata=client.metadata)
     return {one.place.device_id: one for one in told.histories}
@@ -62,7 +70,7 @@ async def test_a_lease_that_does_not_fit_says_what_would_and_the_next_smaller_wo
     client: Client,
 ) -> None:
     await client.draw(small_request(steps=1))
-    held: list[memory_pb2.ComponentMemory] = []
+    held: list[memory_info_pb2.ComponentMemory] = []
     async with asyncio.timeout(10):  # the worker tells at its next sign of life
         while not held or any(part.in_use for part in held):
             told = await client.memory.GetModelMemory(
@@ -97,7 +105,7 @@ async def test_a_picture_too_large_for_the_worker_fails_and_the_next_smaller_is_
     worker.rlimit(psutil.RLIMIT_AS, (limit, limit))
 
     large = small_request(steps=1, width=2048, height=2048)
-    large.settings.precision.mode = inference_pb2.PRECISION_MODE_EXACT
+    large.settings.precision.mode = generation_pb2.PRECISION_MODE_EXACT
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await client.draw(large)
     _, after = await client.draw(small_request(steps=1))
@@ -137,10 +145,8 @@ async def test_a_full_queue_says_so_and_can_still_be_looked_at_and_emptied(
     assert set(accepted) <= {session.session_id for session in listed.sessions}
     async with asyncio.timeout(30):
         for session_id in accepted:
-            cancelled = await client.processing.ControlSession(
-                processing_pb2.ControlSessionRequest(
-                    session_id=session_id, action=processing_pb2.CONTROL_ACTION_CANCEL
-                ),
+            cancelled = await client.processing.CancelSession(
+                processing_pb2.CancelSessionRequest(session_id=session_id),
                 metadata=client.metadata,
             )
             assert cancelled.session.session_id == session_id
@@ -188,7 +194,7 @@ async def test_the_history_outlives_the_server_and_leases_do_not(
     ] * 2
 
 
-def _peak(told: memory_pb2.MemoryHistory, owner: str) -> int:
+def _peak(told: memory_history_pb2.MemoryHistory, owner: str) -> int:
     return max((one.peak_bytes for one in told.owners if one.owner == owner), default=0)
 
 

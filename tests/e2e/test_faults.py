@@ -15,7 +15,7 @@ import grpc.aio
 import psutil
 import pytest
 
-from deviceops.v1 import common_pb2, inference_pb2, session_pb2
+from deviceops.v1 import errors_pb2, event_pb2, inference_pb2
 from tests.e2e.errors import read, refusal_of
 from tests.running import (
     Client,
@@ -45,7 +45,7 @@ async def until(holds: Callable[[], bool], seconds: float) -> None:
             await asyncio.sleep(0.02)
 
 
-async def until_step(call: GenerateCall, events: list[session_pb2.SessionEvent]) -> None:
+async def until_step(call: GenerateCall, events: list[event_pb2.SessionEvent]) -> None:
     """Read a generation's stream up to its first finished step."""
     async for response in call:
         events.append(response.event)
@@ -58,7 +58,7 @@ async def test_a_killed_worker_is_told_within_two_seconds_and_comes_back(
 ) -> None:
     with start_server(tmp_path) as server:
         async with server.client() as client:
-            events: list[session_pb2.SessionEvent] = []
+            events: list[event_pb2.SessionEvent] = []
             call = client.generate(small_request(steps=150))
             await until_step(call, events)
             worker = worker_of(server.process.pid)
@@ -78,7 +78,7 @@ async def test_a_killed_worker_is_told_within_two_seconds_and_comes_back(
             assert refusal.reason == "WORKER_LOST"
             assert refusal.retry_seconds is not None
             assert told_after < 2
-            assert events[-1].failed.failure.reason == (common_pb2.ERROR_REASON_WORKER_LOST)
+            assert events[-1].failed.failure.reason == (errors_pb2.ERROR_REASON_WORKER_LOST)
             assert again[-1].HasField("completed")
             assert files[0].startswith(b"\x89PNG")
             assert worker_of(server.process.pid) != worker
@@ -89,7 +89,7 @@ async def test_a_drained_server_finishes_what_runs_and_refuses_what_is_new(
 ) -> None:
     with start_server(tmp_path) as server:
         async with server.client() as client:
-            events: list[session_pb2.SessionEvent] = []
+            events: list[event_pb2.SessionEvent] = []
             call = client.generate(small_request(steps=15))
             await until_step(call, events)
 
@@ -108,7 +108,7 @@ async def test_a_drained_server_finishes_what_runs_and_refuses_what_is_new(
 async def test_a_second_signal_ends_what_runs_at_once(tmp_path: Path) -> None:
     with start_server(tmp_path) as server:
         async with server.client() as client:
-            events: list[session_pb2.SessionEvent] = []
+            events: list[event_pb2.SessionEvent] = []
             call = client.generate(small_request(steps=150))
             await until_step(call, events)
             worker = worker_of(server.process.pid)

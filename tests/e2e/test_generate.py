@@ -21,8 +21,11 @@ from PIL import Image
 from deviceops.v1 import (
     artifact_pb2,
     common_pb2,
+    errors_pb2,
+    event_pb2,
     inference_pb2,
     processing_pb2,
+    sampling_pb2,
     session_pb2,
 )
 from tests.e2e.errors import refusal_of
@@ -39,11 +42,11 @@ async def client(server: RunningServer) -> AsyncIterator[Client]:
         yield connected
 
 
-def kinds(events: list[session_pb2.SessionEvent]) -> list[str]:
+def kinds(events: list[event_pb2.SessionEvent]) -> list[str]:
     return [str(event.WhichOneof("event")) for event in events]
 
 
-def entries(events: list[session_pb2.SessionEvent]) -> list[int]:
+def entries(events: list[event_pb2.SessionEvent]) -> list[int]:
     """Numbers of the log entries among the events."""
     return [event.sequence for event in events if event.WhichOneof("event") not in PASSING]
 
@@ -60,7 +63,7 @@ async def test_the_stream_tells_the_whole_story_in_order(client: Client) -> None
     assert names[0] == "accepted"
     assert list(accepted.seeds) == [7]
     assert accepted.steps == 5
-    assert accepted.device_id == "cpu:0"
+    assert accepted.placement.device_id == "cpu:0"
     seen = [event.phase_started.phase for event in events if event.HasField("phase_started")]
     assert set(seen) <= set(accepted.expected_phases)
     assert seen == [phase for phase in accepted.expected_phases if phase in seen]
@@ -78,7 +81,7 @@ async def test_the_stream_tells_the_whole_story_in_order(client: Client) -> None
 
 
 async def test_the_picture_shows_what_the_prompt_says(client: Client) -> None:
-    _, files = await client.draw(small_request(steps=20, guidance_scale=6.0))
+    _, files = await client.draw(small_request(steps=20, guidance={"scale": 6.0}))
 
     picture = pixels(files[0])
     corners = np.concatenate(
@@ -123,11 +126,11 @@ async def test_a_seed_is_chosen_and_told_when_none_is_given(client: Client) -> N
 
 @pytest.mark.parametrize(
     ("format", "name"),
-    [("IMAGE_FORMAT_JPEG", "JPEG"), ("IMAGE_FORMAT_WEBP", "WEBP")],
+    [("IMAGE_FILE_FORMAT_JPEG", "JPEG"), ("IMAGE_FILE_FORMAT_WEBP", "WEBP")],
 )
 async def test_other_formats_come_out_as_such(client: Client, format: str, name: str) -> None:
     request = small_request(steps=1)
-    request.settings.output.format = common_pb2.ImageFormat.Value(format)
+    request.settings.output.format = common_pb2.ImageFileFormat.Value(format)
 
     events, files = await client.draw(request)
 
@@ -137,15 +140,15 @@ async def test_other_formats_come_out_as_such(client: Client, format: str, name:
 
 async def test_previews_are_small_pictures_of_what_comes(client: Client) -> None:
     request = small_request(steps=8)
-    request.settings.preview.every_steps = 2
-    request.settings.preview.max_edge_pixels = 64
+    request.delivery.previews.every_steps = 2
+    request.delivery.previews.max_edge_pixels = 64
 
     events, files = await client.draw(request)
 
     previews = [event.preview for event in events if event.HasField("preview")]
     assert previews
     assert {preview.step for preview in previews} <= {2, 4, 6, 8}
-    last = Image.open(io.BytesIO(previews[-1].jpeg))
+    last = Image.open(io.BytesIO(previews[-1].data))
     assert last.size == (64, 64) == (previews[-1].width, previews[-1].height)
     small = np.asarray(Image.open(io.BytesIO(files[0])).resize((64, 64))).astype(int)
     assert np.abs(np.asarray(last).astype(int) - small).mean() < 40
@@ -153,7 +156,7 @@ async def test_previews_are_small_pictures_of_what_comes(client: Client) -> None
 
 async def test_artifacts_can_be_read_again(client: Client) -> None:
     request = small_request(steps=1, seed=99)
-    request.omit_image_data = True
+    request.delivery.omit_image_data = True
     events, files = await client.draw(request)
     artifact_id = events[-1].completed.images[0].artifact_id
 
@@ -190,9 +193,9 @@ async def test_the_same_request_id_is_the_same_session_however_often(client: Cli
 
 
 async def test_every_broken_rule_is_named(client: Client) -> None:
-    request = small_request(width=257, steps=0, guidance_scale=0.5, clip_skip=9)
+    request = small_request(width=257, steps=0, guidance={"scale": -0.5}, clip_skip=9)
     request.options.request_id = "not a uuid"
-    request.device_id = "../cpu"
+    request.placement.device_id = "../cpu"
 
     refusal = await refusal_of(client.draw(request))
 
@@ -201,9 +204,9 @@ async def test_every_broken_rule_is_named(client: Client) -> None:
         "options.request_id",
         "settings.width",
         "settings.steps",
-        "settings.guidance_scale",
+        "settings.guidance.scale",
         "settings.clip_skip",
-        "device_id",
+        "placement.device_id",
     }
     verdict = await client.inference.ValidateGeneration(
         inference_pb2.ValidateGenerationRequest(request=request), metadata=client.metadata
@@ -226,7 +229,7 @@ async def test_every_broken_rule_is_named(client: Client) -> None:
         ({"prompt": "a\0b"}, grpc.StatusCode.INVALID_ARGUMENT, "TEXT_INVALID"),
         ({"prompt": "a" * 10_001}, grpc.StatusCode.INVALID_ARGUMENT, "TEXT_TOO_LONG"),
         (
-            {"guidance_scale": float("nan")},
+            {"guidance": {"scale": float("nan")}},
             grpc.StatusCode.INVALID_ARGUMENT,
             "NON_FINITE_NUMBER",
         ),
@@ -247,7 +250,7 @@ async def test_a_missing_device_is_an_error_with_the_probes_explanation(
     client: Client,
 ) -> None:
     request = small_request()
-    request.device_id = "cuda:7"
+    request.placement.device_id = "cuda:7"
 
     refusal = await refusal_of(client.draw(request))
 
@@ -278,9 +281,9 @@ async def test_validation_tells_the_effective_settings(client: Client) -> None:
     effective = verdict.effective_settings
     assert verdict.valid
     assert (effective.width, effective.height, effective.steps) == (256, 256, 25)
-    assert effective.guidance_scale == 7.5
+    assert effective.guidance.scale == 7.5
     assert effective.model_id == "emoji-xl"
-    assert effective.scheduler.scheduler == inference_pb2.SCHEDULER_EULER_DISCRETE
+    assert effective.scheduler.scheduler == sampling_pb2.SCHEDULER_EULER_DISCRETE
     assert not effective.HasField("seed")
 
 
@@ -294,11 +297,9 @@ async def test_cancelling_by_name_ends_the_named_session_and_no_other(client: Cl
                 break
     waiting = asyncio.create_task(client.draw(small_request(steps=1)))
 
-    async def control(session_id: str) -> processing_pb2.ControlSessionResponse:
-        return await client.processing.ControlSession(
-            processing_pb2.ControlSessionRequest(
-                session_id=session_id, action=processing_pb2.CONTROL_ACTION_CANCEL
-            ),
+    async def control(session_id: str) -> processing_pb2.CancelSessionResponse:
+        return await client.processing.CancelSession(
+            processing_pb2.CancelSessionRequest(session_id=session_id),
             metadata=client.metadata,
         )
 
@@ -340,7 +341,7 @@ async def test_dropping_the_stream_cancels_and_frees_the_device(client: Client) 
 
     assert kinds(events)[-1] == "completed"
     assert left.session.state == session_pb2.SESSION_STATE_CANCELLED
-    assert left.terminal_event.cancelled.reason == (common_pb2.ERROR_REASON_CLIENT_DISCONNECTED)
+    assert left.terminal_event.cancelled.reason == (errors_pb2.ERROR_REASON_CLIENT_DISCONNECTED)
 
 
 async def test_a_detached_session_goes_on_and_can_be_watched_from_where_it_was_lost(
@@ -362,7 +363,6 @@ async def test_a_detached_session_goes_on_and_can_be_watched_from_where_it_was_l
             processing_pb2.WatchSessionRequest(
                 session_id=seen[0].session_id,
                 from_sequence=seen[-1].sequence + 1,
-                include_image_data=True,
             ),
             metadata=other.metadata,
         )
@@ -379,7 +379,7 @@ async def test_a_detached_session_goes_on_and_can_be_watched_from_where_it_was_l
 
 async def test_a_session_past_its_timeout_fails_as_such(client: Client) -> None:
     request = small_request(steps=150)
-    request.options.timeout.CopyFrom(Duration(nanos=700_000_000))
+    request.options.run_timeout.CopyFrom(Duration(nanos=700_000_000))
     started = time.monotonic()
 
     refusal = await refusal_of(client.draw(request))
@@ -396,7 +396,11 @@ async def test_sessions_are_listed_with_their_tags(client: Client) -> None:
     events, _ = await client.draw(request)
 
     listed = await client.processing.ListSessions(
-        processing_pb2.ListSessionsRequest(tags=["listed-by-tag"]), metadata=client.metadata
+        processing_pb2.ListSessionsRequest(
+            filter=processing_pb2.SessionFilter(tags=["listed-by-tag"]),
+            view=session_pb2.SESSION_VIEW_FULL,
+        ),
+        metadata=client.metadata,
     )
 
     (session,) = listed.sessions

@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from deviceops.v1 import inference_pb2, memory_pb2, model_pb2
+from deviceops.v1 import generation_pb2, inference_pb2, memory_info_pb2, memory_pb2, model_pb2
 from domains.conversions import REASONS
 from domains.errors import Reason
 from domains.limits import LIMITS, Limit
@@ -29,21 +29,23 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Requests that are good but for what a test puts into them.
 GOOD: dict[str, Message] = {
     "GenerateRequest": inference_pb2.GenerateRequest(
-        settings=inference_pb2.GenerationSettings(prompt="a red apple", width=256, height=256)
+        settings=generation_pb2.GenerationSettings(prompt="a red apple", width=256, height=256)
     ),
     "ValidateGenerationRequest": inference_pb2.ValidateGenerationRequest(
         request=inference_pb2.GenerateRequest(
-            settings=inference_pb2.GenerationSettings(prompt="a red apple")
+            settings=generation_pb2.GenerationSettings(prompt="a red apple")
         )
     ),
-    "AllocateRequest": memory_pb2.AllocateRequest(
-        place=memory_pb2.MemoryPlace(host=memory_pb2.HostMemory()), size_bytes=1
+    "CreateAllocationRequest": memory_pb2.CreateAllocationRequest(
+        place=memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory()), size_bytes=1
     ),
-    "CopyRequest": memory_pb2.CopyRequest(source_allocation_id="a", target_allocation_id="b"),
-    "TransferRequest": memory_pb2.TransferRequest(
-        allocation_id="a", place=memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
+    "CopyAllocationRequest": memory_pb2.CopyAllocationRequest(
+        source_allocation_id="a", target_allocation_id="b"
     ),
-    "RenewLeaseRequest": memory_pb2.RenewLeaseRequest(allocation_ids=["a"]),
+    "TransferAllocationRequest": memory_pb2.TransferAllocationRequest(
+        allocation_id="a", place=memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory())
+    ),
+    "RenewLeasesRequest": memory_pb2.RenewLeasesRequest(allocation_ids=["a"]),
     "SearchModelsRequest": model_pb2.SearchModelsRequest(query="a"),
 }
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from deviceops.v1 import device_pb2, memory_pb2, session_pb2
+from domains.clients import Role
 from tests.e2e.errors import Refusal, read, refusal_of
 from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
 from tests.running import Client, RunningServer, small_request, start_server
@@ -43,14 +44,15 @@ async def _ready(server: RunningServer) -> None:
 @pytest.fixture
 async def client(server: RunningServer) -> AsyncIterator[Client]:
     """A client with a name of its own; what it held is given back."""
-    async with server.client() as made:
-        made.metadata = (*made.metadata, ("deviceops-client", f"test-{time.monotonic_ns()}"))
+    name = f"test-{time.monotonic_ns()}"
+    async with server.client(await server.named(name, Role.ADMIN)) as made:
         yield made
         listed = await made.memory.ListAllocations(
             memory_pb2.ListAllocationsRequest(page_size=1000), metadata=made.metadata
         )
         for one in listed.allocations:
             await free(made, one.allocation_id)
+    server.revoke(name)
 
 
 async def write(client: Client, allocation_id: str, size: int) -> str:
@@ -201,8 +203,8 @@ async def test_two_thousand_abandoned_leases_leave_nothing(server: RunningServer
                 await free(warm, await lend(warm, place, 4096))
     before = [(p, p.memory_info().rss, p.num_fds()) for p in await processes(server)]
 
-    async with server.client() as vanishing:
-        vanishing.metadata = (*vanishing.metadata, ("deviceops-client", "vanishing"))
+    token = await server.named("vanishing")
+    async with server.client(token) as vanishing:
 
         async def open_some(place: memory_pb2.MemoryPlace) -> None:
             for _ in range(125):
@@ -212,11 +214,10 @@ async def test_two_thousand_abandoned_leases_leave_nothing(server: RunningServer
 
         await asyncio.gather(*(open_some(place) for place in (HOST, CPU) * 8))
 
-    async with server.client() as looking:
+    async with server.client(token) as looking:
         for _ in range(100):
             listed = await looking.memory.ListAllocations(
-                memory_pb2.ListAllocationsRequest(),
-                metadata=(*looking.metadata[:1], ("deviceops-client", "vanishing")),
+                memory_pb2.ListAllocationsRequest(), metadata=looking.metadata
             )
             told = {one.place.device_id: one for one in listed.reconciliations}
             # The other tests' clients may hold a byte.

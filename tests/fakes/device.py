@@ -31,7 +31,7 @@ def card(
     index: int, kind: DeviceKind = DeviceKind.CUDA, *, slot: str = "", hardware_id: str = ""
 ) -> Adapter:
     """An adapter that torch calls `cuda:<index>`, or as its kind does."""
-    words = {DeviceKind.ROCM: "cuda", DeviceKind.DIRECTML: "privateuseone"}
+    words = {DeviceKind.ROCM: "cuda", DeviceKind.DIRECT_ML: "privateuseone"}
     return Adapter(
         kind=kind,
         name=f"Card {index}",

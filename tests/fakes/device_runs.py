@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from domains.device.jobs import (
+    AttentionBackend,
     DataTypeFacts,
     OptimizationChange,
     OptimizationJob,
     OptimizationReport,
+    OptimizationSetting,
     SelfTestFacts,
     SelfTestJob,
 )
@@ -37,7 +39,7 @@ def facts(problem: str = "") -> SelfTestFacts:
             ),
         ),
         largest_allocation=ByteFigure.measured(3 << 30, "a fake"),
-        attention_backends=("math",),
+        attention_backends=(AttentionBackend.MATH,),
         has_float64=True,
         host_to_device_gbps=12.0,
         device_to_host_gbps=6.0,
@@ -53,7 +55,7 @@ def report(work: OptimizationJob) -> OptimizationReport:
     """What applying a profile came to."""
     return OptimizationReport(
         profile=work.profile,
-        changes=(OptimizationChange("vae_tiling", "off", "on"),),
+        changes=(OptimizationChange(OptimizationSetting.VAE_TILING, None, "off", "on"),),
         step_before=0.5,
         step_after=0.25,
         peak_memory_before=ByteFigure.measured(200, "a fake"),

@@ -17,10 +17,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from domains.device.jobs import (
+    AttentionBackend,
     DataTypeFacts,
     OptimizationChange,
     OptimizationJob,
     OptimizationReport,
+    OptimizationSetting,
     ReleaseJob,
     ReleaseReport,
     SelfTestFacts,
@@ -49,6 +51,7 @@ from domains.values import (
     DataType,
     Degradation,
     DegradationKind,
+    ModelOrigin,
     ModelPart,
     PartDataType,
 )
@@ -81,6 +84,8 @@ class ScriptedEngine:
         return GenerationReport(
             timings=Timings(denoise=0.25),
             precision=PrecisionMode.EXACT,
+            origin=ModelOrigin.LOADED,
+            peak_memory=ByteFigure.measured(5, "a script"),
             data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
@@ -94,7 +99,7 @@ class ScriptedEngine:
             context.check_stop()
             context.emit(StepFinished(0, step, 2))
         unknown = ByteFigure.unknown("a fake")
-        changes = (OptimizationChange("vae_tiling", "off", "on"),)
+        changes = (OptimizationChange(OptimizationSetting.VAE_TILING, None, "off", "on"),)
         return OptimizationReport(job.profile, changes, 0.5, 0.25, unknown, unknown)
 
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
@@ -303,7 +308,7 @@ def _self_test(job: SelfTestJob, context: JobContext) -> SelfTestFacts:
     return SelfTestFacts(
         data_types=(DataTypeFacts(DataType.FLOAT32, True, 1e-7, 0.1),),
         largest_allocation=ByteFigure.measured(1 << 20, "a fake"),
-        attention_backends=("math",),
+        attention_backends=(AttentionBackend.MATH,),
         has_float64=True,
         host_to_device_gbps=1.5,
         device_to_host_gbps=2.5,

@@ -14,9 +14,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from deviceops.v1 import (
     artifact_pb2,
     device_pb2,
+    generation_pb2,
     inference_pb2,
     memory_pb2,
     model_pb2,
+    model_task_pb2,
     processing_pb2,
     session_pb2,
 )
@@ -29,7 +31,7 @@ AT_ONCE = 40
 SEED = 20_260_101
 
 GENERATE = inference_pb2.GenerateRequest(
-    settings=inference_pb2.GenerationSettings(prompt="a red apple", width=512, seed=7),
+    settings=generation_pb2.GenerationSettings(prompt="a red apple", width=512, seed=7),
     options=session_pb2.SessionOptions(request_id="2f1e"),
     device_id="cpu:0",
 )
@@ -45,13 +47,13 @@ METHODS: list[tuple[str, bool, Message]] = [
         False,
         processing_pb2.WatchSessionRequest(session_id="s"),
     ),
-    ("MemoryService/Allocate", False, memory_pb2.AllocateRequest(size_bytes=2**40)),
+    ("MemoryService/Allocate", False, memory_pb2.CreateAllocationRequest(size_bytes=2**40)),
     (
         "ArtifactService/UploadArtifact",
         True,
         artifact_pb2.UploadArtifactRequest(data=b"x" * 40),
     ),
-    ("ModelService/ImportModel", True, model_pb2.ImportModelRequest()),
+    ("ModelService/ImportModel", True, model_task_pb2.ImportModelRequest()),
 ]
 # Bytes that happen to be a message are looked at and reach the servicers: one is there,
 # six are not built.

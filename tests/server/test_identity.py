@@ -1,29 +1,20 @@
-"""Tokens come and go while the server runs; what cannot be read changes nothing, loudly."""
+"""Who calls, by a list that changes; what cannot be read changes nothing, loudly."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 
-from deviceops.v1 import device_pb2
 from domains.clients import Caller, Role
 from domains.errors import Reason, Unauthenticated
 from server import token
-from server.config import Settings
 from server.identity import EVERYBODY, Identities
 from server.token_list import TokenFiles
 from tests.odd_files import ODD
-from tests.server.apps import Running, SteeredApp, running
-from tests.server.echo import told
-
-ASK = device_pb2.ListDevicesRequest()
 
 
 @pytest.fixture
@@ -180,102 +171,3 @@ async def test_without_auth_nothing_is_read_and_everybody_is_one_client() -> Non
     assert known.loops == ()
     assert known.identify([("authorization", "Bearer x")], "ann") is EVERYBODY
     assert known.holds(EVERYBODY)
-
-
-# A server that runs.
-
-
-def listing(server: Running, secret: str) -> Any:
-    return server.devices.ListDevices(ASK, metadata=bearing(secret), timeout=10)
-
-
-async def until_accepted(server: Running, secret: str) -> None:
-    for _ in range(500):
-        try:
-            await listing(server, secret)
-        except grpc.aio.AioRpcError:
-            await asyncio.sleep(0.02)
-        else:
-            return
-    raise AssertionError("the server did not take the token up")
-
-
-async def test_a_running_server_takes_tokens_up_and_ends_the_calls_of_revoked_ones(
-    settings: Settings,
-) -> None:
-    files = TokenFiles(settings.token_path)
-    loop = asyncio.get_running_loop()
-    async with running(settings, SteeredApp()) as server:
-        secret = await asyncio.to_thread(files.add, "ann", Role.RUN)
-        began = loop.time()
-        await until_accepted(server, secret)
-        assert loop.time() - began < 2
-
-        watch: Any = server.devices.WatchDevices(
-            device_pb2.WatchDevicesRequest(), metadata=bearing(secret)
-        )
-        held = server.devices.GetDevice(device_pb2.GetDeviceRequest(), metadata=bearing(secret))
-        other: Any = server.devices.WatchDevices(
-            device_pb2.WatchDevicesRequest(), metadata=server.metadata
-        )
-        await watch.read()
-        await other.read()
-        await asyncio.to_thread(files.revoke, "ann")
-        began = loop.time()
-        for end in (watch.read, lambda: held, lambda: listing(server, secret)):
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await asyncio.wait_for(end(), 10)
-            assert told(caught.value).reason == "TOKEN_INVALID"
-            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert loop.time() - began < 3
-        assert not other.done()
-        assert (await server.devices.ListDevices(ASK, metadata=server.metadata)).ByteSize()
-        assert await server.stopped() == 0
-
-
-async def test_a_list_deleted_under_a_server_opens_nothing_and_locks_nobody_out(
-    settings: Settings, log_lines: list[dict[str, Any]]
-) -> None:
-    files = TokenFiles(settings.token_path)
-    async with running(settings, SteeredApp()) as server:
-        secret = await asyncio.to_thread(files.add, "ann", Role.RUN)
-        await until_accepted(server, secret)
-        files.list.unlink()
-        for _ in range(500):
-            if any(line["event"] == "token_list_not_taken_up" for line in log_lines):
-                break
-            await asyncio.sleep(0.02)
-        else:
-            raise AssertionError("nobody said that the list is gone")
-        await listing(server, secret)
-        await server.devices.ListDevices(ASK, metadata=server.metadata)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await server.devices.ListDevices(ASK)
-        assert told(caught.value).reason == "TOKEN_MISSING"
-    async with running(settings, SteeredApp()) as server:  # the first token is in its file
-        await server.devices.ListDevices(ASK, metadata=server.metadata)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await listing(server, secret)
-        assert told(caught.value).reason == "TOKEN_INVALID"
-
-
-async def test_a_server_does_not_start_with_a_damaged_list(
-    settings: Settings, log_lines: list[dict[str, Any]]
-) -> None:
-    from server import serve
-
-    settings.runtime_dir.mkdir(mode=0o700)
-    files = TokenFiles(settings.token_path)
-    files.add("ann", Role.RUN)
-    files.list.write_bytes(b"{")
-    assert await serve.run(settings, compose=lambda _: SteeredApp()) == 2
-    assert "is damaged" in log_lines[-1]["event"]
-
-
-async def test_a_stop_does_not_wait_for_the_next_look(settings: Settings) -> None:
-    async with running(settings, SteeredApp()) as server:
-        began = asyncio.get_running_loop().time()
-        assert await server.stopped() == 0
-        assert asyncio.get_running_loop().time() - began < 2
-        names = {task.get_name() for task in asyncio.all_tasks()}
-    assert "tokens" not in names

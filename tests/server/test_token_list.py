@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -258,18 +257,6 @@ def test_many_that_add_at_once_lose_nothing(files: TokenFiles) -> None:
     tokens = written(files)
     assert {hashed(secret) for secret in secrets} < {one.sha256 for one in tokens.tokens}
     assert len(tokens.tokens) == 65
-
-
-def test_two_processes_that_add_at_once_lose_nothing(files: TokenFiles) -> None:
-    program = (
-        "import sys; from pathlib import Path; from server.token_list import TokenFiles;"
-        "from domains.clients import Role; files = TokenFiles(Path(sys.argv[1]));"
-        "[files.add(f'{sys.argv[2]}{n}', Role.RUN) for n in range(20)]"
-    )
-    command = [sys.executable, "-c", program, str(files.first)]
-    processes = [subprocess.Popen([*command, name]) for name in ("a", "b")]
-    assert [process.wait(60) for process in processes] == [0, 0]
-    assert len(written(files).tokens) == 41
 
 
 def test_a_change_waits_for_another_and_not_for_ever(

@@ -8,8 +8,8 @@ namespace DeviceOperations.Client.Tests;
 
 public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<ServerUnderTest>
 {
-    private const uint Steps = 6;
-    private const ulong Seed = 7;
+    private const int Steps = 6;
+    private const long Seed = 7;
 
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
     private static readonly byte[] PngSignature = [0x89, (byte)'P', (byte)'N', (byte)'G', 13, 10, 26, 10];
@@ -19,23 +19,19 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
     {
         var events = new List<SessionEvent>();
         using var call = Generate(Steps);
-        await foreach (GenerateResponse response in call.ResponseStream.ReadAllAsync())
-        {
-            events.Add(response.Event);
-        }
+        SessionCompleted completed = await call.ResponseStream.WaitForCompletionAsync(events.Add);
 
         SessionAccepted accepted = Assert.IsType<SessionAccepted>(events[0].Accepted);
         Assert.Equal(SessionKind.Generation, accepted.Kind);
         Assert.Equal([Seed], accepted.Seeds);
         Assert.Single(events, happened => happened.Accepted is not null);
-        Assert.Equal(SessionEvent.EventOneofCase.Completed, events[^1].EventCase);
-        Assert.Single(events, IsTerminal);
+        Assert.Same(completed, Assert.Single(events, happened => happened.IsTerminal()).Completed);
         Assert.Single(events.Select(happened => happened.SessionId).Distinct());
 
         var steps = events.Select(happened => happened.StepFinished).OfType<StepFinished>().ToList();
-        Assert.Equal(Enumerable.Range(1, (int)Steps), steps.Select(step => (int)step.Step));
+        Assert.Equal(Enumerable.Range(1, Steps), steps.Select(step => step.Step));
 
-        ImageResult image = Assert.Single(events[^1].Completed.Images);
+        ImageResult image = Assert.Single(completed.Images);
         Assert.Equal(Seed, image.Seed);
         AssertIsPng(Reassemble(events), image);
     }
@@ -51,9 +47,9 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
 
         Assert.Equal(StatusCode.InvalidArgument, refusal.StatusCode);
         var error = Assert.IsType<ServerError>(refusal.GetServerError());
-        FieldViolation violation = Assert.Single(error.Violations);
+        var violation = Assert.Single(error.Violations);
         Assert.Equal("settings.width", violation.Field);
-        Assert.Equal(ErrorReason.DimensionsInvalid, violation.Reason);
+        Assert.Equal(ErrorReason.DimensionsInvalid, violation.GetErrorReason());
     }
 
     [Fact]
@@ -62,22 +58,22 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
         using var call = Generate(steps: 150);
         SessionEvent step = await FirstStep(call);
 
-        await new ProcessingService.ProcessingServiceClient(server.Channel).ControlSessionAsync(
-            new ControlSessionRequest { SessionId = step.SessionId, Action = ControlAction.Cancel },
+        await new ProcessingService.ProcessingServiceClient(server.Channel).CancelSessionAsync(
+            new CancelSessionRequest { SessionId = step.SessionId, ReasonText = "the test has seen enough" },
             ServerUnderTest.Authorized());
         var rest = new List<SessionEvent>();
         var end = await Assert.ThrowsAsync<RpcException>(async () =>
         {
-            await foreach (GenerateResponse response in call.ResponseStream.ReadAllAsync())
+            await foreach (SessionEvent happened in call.ResponseStream.ReadEventsAsync())
             {
-                rest.Add(response.Event);
+                rest.Add(happened);
             }
         });
 
         Assert.Equal(StatusCode.Cancelled, end.StatusCode);
         Assert.Equal(ErrorReason.CancelledByClient, end.GetServerError()?.Reason);
-        Assert.Equal(SessionEvent.EventOneofCase.Cancelled, rest[^1].EventCase);
-        Assert.Single(rest, IsTerminal);
+        Assert.Equal("the test has seen enough", rest[^1].Cancelled.ReasonText);
+        Assert.Single(rest, happened => happened.IsTerminal());
     }
 
     [Fact]
@@ -102,7 +98,7 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
         Assert.Equal(ErrorReason.ClientDisconnected, last.Cancelled.Reason);
     }
 
-    private static GenerateRequest Request(uint steps) => new()
+    private static GenerateRequest Request(int steps) => new()
     {
         Settings = new GenerationSettings
         {
@@ -113,11 +109,6 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
             Seed = Seed,
         },
     };
-
-    private static bool IsTerminal(SessionEvent happened) => happened.EventCase
-        is SessionEvent.EventOneofCase.Completed
-        or SessionEvent.EventOneofCase.Failed
-        or SessionEvent.EventOneofCase.Cancelled;
 
     private static async Task<SessionEvent> FirstStep(AsyncServerStreamingCall<GenerateResponse> call)
     {
@@ -138,9 +129,9 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
         using var file = new MemoryStream();
         foreach (ImageChunk chunk in events.Select(happened => happened.ImageChunk).OfType<ImageChunk>())
         {
-            Assert.Equal((ulong)file.Length, chunk.OffsetBytes);
+            Assert.Equal(file.Length, chunk.OffsetBytes);
             chunk.Data.WriteTo(file);
-            Assert.True((ulong)file.Length <= chunk.TotalBytes);
+            Assert.True(file.Length <= chunk.TotalBytes);
         }
 
         return file.ToArray();
@@ -148,8 +139,8 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
 
     private static void AssertIsPng(byte[] file, ImageResult image)
     {
-        Assert.Equal(ImageFormat.Png, image.Format);
-        Assert.Equal(image.SizeBytes, (ulong)file.Length);
+        Assert.Equal(ImageFileFormat.Png, image.Format);
+        Assert.Equal(image.SizeBytes, file.Length);
         Assert.Equal(image.ArtifactId, Convert.ToHexStringLower(SHA256.HashData(file)));
 
         Assert.Equal(PngSignature, file[..8]);
@@ -161,7 +152,7 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
     private InferenceService.InferenceServiceClient Client() => new(server.Channel);
 
     private AsyncServerStreamingCall<GenerateResponse> Generate(
-        uint steps, CancellationToken cancellation = default) =>
+        int steps, CancellationToken cancellation = default) =>
         Client().Generate(
             Request(steps), ServerUnderTest.Authorized(), DateTime.UtcNow.Add(Patience), cancellation);
 
@@ -172,12 +163,6 @@ public sealed class GenerationTests(ServerUnderTest server) : IClassFixture<Serv
             new WatchSessionRequest { SessionId = sessionId },
             ServerUnderTest.Authorized(),
             DateTime.UtcNow.Add(Patience));
-        SessionEvent? last = null;
-        await foreach (WatchSessionResponse response in watch.ResponseStream.ReadAllAsync())
-        {
-            last = response.Event;
-        }
-
-        return last ?? throw new InvalidOperationException("The session has no events.");
+        return await watch.ResponseStream.ReadEventsAsync().LastAsync();
     }
 }

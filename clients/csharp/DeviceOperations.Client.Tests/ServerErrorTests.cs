@@ -1,10 +1,10 @@
-using DeviceOperations.Client.GoogleRpc;
+using DeviceOperations.Rpc;
 using DeviceOperations.V1;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using Xunit;
-using RpcStatus = DeviceOperations.Client.GoogleRpc.Status;
+using RpcStatus = DeviceOperations.Rpc.Status;
 
 namespace DeviceOperations.Client.Tests;
 
@@ -27,12 +27,13 @@ public sealed class ServerErrorTests
         ServerError? error = Failed(info, request, retry).GetServerError();
 
         Assert.NotNull(error);
+        Assert.Equal(StatusCode.ResourceExhausted, error.StatusCode);
         Assert.Equal(ErrorReason.QueueFull, error.Reason);
         Assert.Equal("The queue is full.", error.Message);
         Assert.Equal("a1", error.IncidentId);
         Assert.Equal(TimeSpan.FromSeconds(1.5), error.RetryDelay);
-        FieldViolation violation = Assert.Single(error.Violations);
-        Assert.Equal(("settings.steps", ErrorReason.FieldOutOfRange), (violation.Field, violation.Reason));
+        var violation = Assert.Single(error.Violations);
+        Assert.Equal(("settings.steps", ErrorReason.FieldOutOfRange), (violation.Field, violation.GetErrorReason()));
     }
 
     [Fact]

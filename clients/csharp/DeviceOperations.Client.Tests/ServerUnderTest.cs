@@ -6,18 +6,25 @@ namespace DeviceOperations.Client.Tests;
 
 /// <summary>
 /// The running server these tests talk to. They start none: DEVICEOPS_ADDRESS ("127.0.0.1:50051")
-/// and DEVICEOPS_TOKEN name it, and a test without them fails and says so.
+/// and DEVICEOPS_TOKEN name it, DEVICEOPS_OTHER_TOKEN is another client's with role RUN; a test
+/// without what it needs fails and says so.
 /// </summary>
 public sealed class ServerUnderTest : IDisposable
 {
     private readonly Lazy<GrpcChannel> channel = new(() =>
-        GrpcChannel.ForAddress("http://" + Require("DEVICEOPS_ADDRESS")));
+        GrpcChannel.ForAddress("http://" + Address));
+
+    /// <summary>Where it answers: "127.0.0.1:50051".</summary>
+    public static string Address => Require("DEVICEOPS_ADDRESS");
 
     /// <summary>The channel, with a client's default limits.</summary>
     public GrpcChannel Channel => channel.Value;
 
     /// <summary>Call metadata with the server's own token.</summary>
     public static Metadata Authorized() => WithToken(Require("DEVICEOPS_TOKEN"));
+
+    /// <summary>Call metadata with another client's token.</summary>
+    public static Metadata AuthorizedAsAnother() => WithToken(Require("DEVICEOPS_OTHER_TOKEN"));
 
     /// <summary>Call metadata with any token.</summary>
     public static Metadata WithToken(string token) => new() { { "authorization", $"Bearer {token}" } };

@@ -21,7 +21,7 @@ _FIND: dict[DeviceKind, Callable[[DeviceKind], list[Adapter]]] = {
     DeviceKind.ROCM: cuda.find,
     DeviceKind.XPU: xpu.find,
     DeviceKind.MPS: mps.find,
-    DeviceKind.DIRECTML: directml.find,
+    DeviceKind.DIRECT_ML: directml.find,
 }
 
 

@@ -25,7 +25,7 @@ from domains.device.backends.arithmetic import Arithmetic, relative_error, words
 from domains.device.backends.liveness import computes
 from domains.device.backends.torch_gauge import backend_of, in_main_memory
 from domains.device.errors import DeviceLost
-from domains.device.jobs import DataTypeFacts, SelfTestFacts, SelfTestJob
+from domains.device.jobs import AttentionBackend, DataTypeFacts, SelfTestFacts, SelfTestJob
 from domains.errors import DomainError
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
@@ -38,10 +38,10 @@ MAIN_MEMORY_BYTES = 256 << 20
 _COPY_BYTES, _COPY_BYTES_IN_MAIN_MEMORY = 256 << 20, 64 << 20
 _REPEATS = 3
 _ATTENTION = {
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "math": SDPBackend.MATH,
+    AttentionBackend.FLASH: SDPBackend.FLASH_ATTENTION,
+    AttentionBackend.EFFICIENT: SDPBackend.EFFICIENT_ATTENTION,
+    AttentionBackend.CUDNN: SDPBackend.CUDNN_ATTENTION,
+    AttentionBackend.MATH: SDPBackend.MATH,
 }
 _ATTENTION_ERROR = 1e-2  # of the half types that attention is tried in
 _COMPILERS = ("g++", "clang++", "c++", "cl")
@@ -85,11 +85,11 @@ class SelfTest:
             inwards, outwards, pinned = self._checked(
                 "copying", self._copies, (0.0, 0.0, False)
             )
-            attention: list[str] = []
-            for name in _ATTENTION:
+            attention: list[AttentionBackend] = []
+            for backend in _ATTENTION:
                 context.check_stop()
-                if self._attends(name, working):
-                    attention.append(name)
+                if self._attends(backend, working):
+                    attention.append(backend)
             context.check_stop()
             largest = self._checked(
                 "allocating", self._largest, ByteFigure.unknown("the check failed")
@@ -151,7 +151,7 @@ class SelfTest:
             seconds.append(time.perf_counter() - began)
         return size / statistics.median(seconds) / 1e9
 
-    def _attends(self, name: str, working: set[DataType]) -> bool:
+    def _attends(self, backend: AttentionBackend, working: set[DataType]) -> bool:
         """Whether that implementation runs here and computes right."""
         preferred = (DataType.FLOAT16, DataType.BFLOAT16)
         chosen = next((half for half in preferred if half in working), DataType.FLOAT32)
@@ -161,7 +161,7 @@ class SelfTest:
             torch.randn(1, 4, 128, 64, generator=generator).to(data_type) for _ in range(3)
         )
         try:
-            with sdpa_kernel(_ATTENTION[name]):
+            with sdpa_kernel(_ATTENTION[backend]):
                 found = scaled_dot_product_attention(
                     query.to(self._device), key.to(self._device), value.to(self._device)
                 )
@@ -171,7 +171,7 @@ class SelfTest:
         with sdpa_kernel(SDPBackend.MATH):
             wanted = scaled_dot_product_attention(query.double(), key.double(), value.double())
         if relative_error(out, wanted) > _ATTENTION_ERROR:
-            self._problems.append(f"Attention by {name} computes wrong results.")
+            self._problems.append(f"Attention by {backend.value} computes wrong results.")
             return False
         return True
 

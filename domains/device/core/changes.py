@@ -1,13 +1,16 @@
-"""What happens to devices, told to whoever watches."""
+"""What happens to devices, for clients that watch them."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 
-from domains.device.core.inbox import Inbox
+from domains.changes import HEARTBEAT_SECONDS, Changes, Told
 from domains.device.core.inventory import DeviceInventory
+from domains.device.core.reporting import sentence
+from domains.device.errors import DeviceGone, DeviceQuarantined, DeviceWorkerLost
 from domains.device.ports import StatusSource
 from domains.device.types import (
     DeviceEvent,
@@ -16,6 +19,7 @@ from domains.device.types import (
     DeviceState,
     WorkerStatus,
 )
+from domains.errors import Failure
 
 _OUT_OF_WORK = (DeviceState.LOST, DeviceState.RECOVERING, DeviceState.QUARANTINED)
 
@@ -36,45 +40,47 @@ class DeviceChanges:
         workers: StatusSource,
         *,
         now: Callable[[], datetime],
-        heartbeat_seconds: float = 5.0,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._inventory = inventory
-        self._now = now
-        self._heartbeat_seconds = heartbeat_seconds
         self._known: dict[str, DeviceReport] = {}
-        self._inboxes: dict[Inbox, str] = {}  # with the device wanted; empty means all
+        self._changes = Changes(now=now, merge=_merged, heartbeat_seconds=heartbeat_seconds)
         inventory.subscribe(self._look)
         workers.subscribe(self._worker_changed)
 
-    async def watch(self, name: str = "") -> AsyncGenerator[DeviceEvent]:
-        """ADDED for each device there is, then what happens, without end.
+    def revision(self) -> int:
+        """Number of the newest change: what devices are like at this moment has it."""
+        self._look()
+        return self._changes.revision
+
+    async def watch(
+        self, name: str = "", *, from_revision: int = 0
+    ) -> AsyncGenerator[Told[DeviceEvent]]:
+        """ADDED for each device there is and the end of that, then changes, without end.
 
         Args:
             name: Id or alias of the one device to watch; empty means every device.
+            from_revision: Tell the changes after this one instead of what there is.
 
         Raises:
             DeviceNotFound: There is none of that name.
             DiscoveryIncomplete: It may still be found.
+            ChangesExpired: The changes after `from_revision` are not kept.
         """
         wanted = (await self._inventory.get(name)).device.device_id if name else ""
         self._look()
-        inbox = Inbox(
-            DeviceEvent(DeviceEventKind.ADDED, self._now(), report)
-            for device_id, report in self._known.items()
-            if wanted in ("", device_id)
+        told = self._changes.watch(
+            self._state,
+            from_revision=from_revision,
+            wanted=lambda event: wanted in ("", event.report.device.device_id),
         )
-        self._inboxes[inbox] = wanted
-        try:
-            while True:
-                for event in inbox.take():
-                    yield event
-                try:
-                    async with asyncio.timeout(self._heartbeat_seconds):
-                        await inbox.wait()
-                except TimeoutError:
-                    yield DeviceEvent(DeviceEventKind.HEARTBEAT, self._now())
-        finally:
-            del self._inboxes[inbox]
+        async with aclosing(told):
+            async for one in told:
+                yield one
+
+    def _state(self) -> list[DeviceEvent]:
+        added = DeviceEventKind.ADDED
+        return [DeviceEvent(added, report) for report in self._known.values()]
 
     def _worker_changed(self, device_id: str, status: WorkerStatus) -> None:
         self._look()
@@ -85,10 +91,8 @@ class DeviceChanges:
         for device_id, report in reports.items():
             kind = _what_happened(before.get(device_id), report)
             if kind is not None:
-                event = DeviceEvent(kind, self._now(), report)
-                for inbox, wanted in self._inboxes.items():
-                    if wanted in ("", device_id):
-                        inbox.put(event)
+                event = DeviceEvent(kind, report, _cause(kind, report))
+                self._changes.add(device_id, event)
 
 
 def _what_happened(before: DeviceReport | None, now: DeviceReport) -> DeviceEventKind | None:
@@ -108,3 +112,21 @@ def _what_happened(before: DeviceReport | None, now: DeviceReport) -> DeviceEven
     if now.state is DeviceState.READY and before.state in _OUT_OF_WORK:
         return DeviceEventKind.RECOVERED
     return DeviceEventKind.CHANGED
+
+
+def _cause(kind: DeviceEventKind, report: DeviceReport) -> Failure | None:
+    device_id, why = report.device.device_id, report.explanation
+    if kind is DeviceEventKind.QUARANTINED:
+        return DeviceQuarantined(device_id, why).failure()
+    if kind is not DeviceEventKind.LOST:
+        return None
+    if report.state is DeviceState.LOST:
+        return DeviceGone(device_id, sentence(why)).failure()
+    return DeviceWorkerLost(device_id, why).failure()
+
+
+def _merged(older: DeviceEvent, newer: DeviceEvent) -> DeviceEvent:
+    """That a device is new is never lost."""
+    if older.kind is DeviceEventKind.ADDED:
+        return replace(newer, kind=DeviceEventKind.ADDED, cause=None)
+    return newer

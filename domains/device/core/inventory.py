@@ -18,10 +18,13 @@ from domains.device.errors import (
     DeviceUnavailable,
     DiscoveryIncomplete,
     InvalidTask,
+    NoDeviceMatches,
 )
 from domains.device.ports import DeviceProbe, FactsStore, Workers
 from domains.device.types import (
+    ANY_DEVICE,
     Device,
+    DeviceChoice,
     DeviceKind,
     DeviceListing,
     DeviceReport,
@@ -150,6 +153,33 @@ class DeviceInventory:
         self._choice.choose(report.device.device_id)
         self._tell()
         return await self.get(report.device.device_id)
+
+    async def matching(self, choice: DeviceChoice) -> tuple[DeviceReport, ...]:
+        """The devices that `choice` is about, usable or not, best kind first.
+
+        Where it is about all, a default device that somebody chose must exist.
+
+        Raises:
+            NoDeviceMatches: There is none.
+            DeviceNotFound: The configured default device is not there.
+            DiscoveryIncomplete: One may still be found.
+        """
+        await self._first_discovery()
+        if choice == ANY_DEVICE:
+            self._lookup("")
+            return self.reports()
+        named = [self._find(name) for name in choice.device_ids]
+        found = tuple(
+            report
+            for report in self.reports()
+            if (not choice.device_ids or report.device in named)
+            and (not choice.kinds or report.device.kind in choice.kinds)
+        )
+        if not found and not self._complete:
+            raise DiscoveryIncomplete
+        if not found:
+            raise NoDeviceMatches(choice, [device.device_id for device in self._devices])
+        return found
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Have `listener` called when devices were looked for or the default changed."""

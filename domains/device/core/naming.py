@@ -15,7 +15,7 @@ PREFERENCE = (
     DeviceKind.ROCM,
     DeviceKind.XPU,
     DeviceKind.MPS,
-    DeviceKind.DIRECTML,
+    DeviceKind.DIRECT_ML,
     DeviceKind.CPU,
 )
 ACCELERATORS = PREFERENCE[:-1]
@@ -28,10 +28,10 @@ _WORDS = {
     DeviceKind.ROCM: ("rocm", "hip"),
     DeviceKind.XPU: ("xpu",),
     DeviceKind.MPS: ("mps", "metal"),
-    DeviceKind.DIRECTML: ("directml", "dml"),
+    DeviceKind.DIRECT_ML: ("directml", "dml"),
 }
 # Torch's own words; an index with them counts as torch does and comes from the probe.
-_TORCH_WORDS = {DeviceKind.ROCM: "cuda", DeviceKind.DIRECTML: "privateuseone"}
+_TORCH_WORDS = {DeviceKind.ROCM: "cuda", DeviceKind.DIRECT_ML: "privateuseone"}
 
 
 def name_devices(

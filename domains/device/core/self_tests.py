@@ -89,6 +89,14 @@ class SelfTests:
             each.works and each.data_type in narrow for each in facts.data_types
         )
 
+    def tflops(self, device_id: str) -> float | None:
+        """The most a device was measured to multiply, in 10^12 operations a second."""
+        found = [d for d in self._inventory.devices if d.device_id == device_id]
+        facts = self._known(found[0]) if found else None
+        if facts is None:
+            return None
+        return max((each.matmul_tflops for each in facts.data_types), default=0.0) or None
+
     def _begin(self, device: Device) -> asyncio.Task[SelfTestFacts]:
         test = asyncio.create_task(self._measure(device), name=f"test {device.device_id}")
         self._under_way[device.device_id] = test

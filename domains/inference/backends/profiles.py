@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from domains.device.jobs import OptimizationChange
+from domains.device.jobs import OptimizationChange, OptimizationSetting
 from domains.device.types import OptimizationProfile
 from domains.inference.backends import compilation
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.sliced_attention import SlicedAttention
 from domains.inference.types import PrecisionMode
+from domains.values import ModelPart
 
 
 @dataclass(frozen=True)
@@ -53,32 +55,32 @@ def bring_into(model: LoadedModel, settings: ProfileSettings) -> None:
         model.compiled = False
 
 
-def describe(settings: ProfileSettings, model: LoadedModel | None) -> dict[str, str]:
-    """Everything a profile may change, by name, as text for people."""
-    found = {
-        "open_precision": settings.open_precision.value,
-        "attention_slicing": _on(settings.attention_slicing),
-        "vae_tiling": _on(settings.vae_tiling),
+Described: TypeAlias = Mapping[tuple[OptimizationSetting, ModelPart | None], str]
+"""How settings are, as text for people; by setting, and the part of the model it is of."""
+
+
+def describe(settings: ProfileSettings, model: LoadedModel | None) -> Described:
+    """Everything a profile may change."""
+    setting, denoiser, vae = OptimizationSetting, ModelPart.DENOISER, ModelPart.VAE
+    found: dict[tuple[OptimizationSetting, ModelPart | None], str] = {
+        (setting.PRECISION, None): settings.open_precision.value,
+        (setting.ATTENTION_SLICING, None): _on(settings.attention_slicing),
+        (setting.VAE_TILING, None): _on(settings.vae_tiling),
     }
     if model is not None:
-        found |= {
-            "unet_data_type": data_type_of(model.unet_numerics.data_type).value,
-            "unet_channels_last": _on(model.unet_numerics.channels_last),
-            "vae_data_type": data_type_of(model.vae_numerics.data_type).value,
-            "vae_channels_last": _on(model.vae_numerics.channels_last),
-            "compilation": _on(model.compiled),
-        }
+        for part, numerics in ((denoiser, model.unet_numerics), (vae, model.vae_numerics)):
+            found[setting.DATA_TYPE, part] = data_type_of(numerics.data_type).value
+            found[setting.CHANNELS_LAST, part] = _on(numerics.channels_last)
+        found[setting.COMPILATION, None] = _on(model.compiled)
     return found
 
 
-def changes(
-    before: Mapping[str, str], after: Mapping[str, str]
-) -> tuple[OptimizationChange, ...]:
+def changes(before: Described, after: Described) -> tuple[OptimizationChange, ...]:
     """What differs, in the order of `after`."""
     return tuple(
-        OptimizationChange(name, before.get(name, ""), value)
-        for name, value in after.items()
-        if before.get(name, "") != value
+        OptimizationChange(setting, part, before.get((setting, part), ""), value)
+        for (setting, part), value in after.items()
+        if before.get((setting, part), "") != value
     )
 
 

@@ -8,10 +8,11 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from domains.device.types import Device
+from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
 from domains.inference.core.resolution import (
     effective,
+    effort_of,
     expected_phases,
     resolve,
     scheduler_of,
@@ -19,16 +20,18 @@ from domains.inference.core.resolution import (
 from domains.inference.core.validation import check_model, check_request, check_scheduler
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.ports import ArtifactKeeper, Devices, Models
+from domains.inference.ports import ArtifactKeeper, Models
 from domains.inference.types import GenerationFacts, GenerationRequest, GenerationSettings
 from domains.model.types import Model
 from domains.session.core.jobs import run_job
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
+from domains.values import PlacementDecision
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,16 @@ class Verdict:
     failure: Failure | None = None
     settings: GenerationSettings | None = None
     phases: tuple[Phase, ...] = ()
-    device_id: str = ""
+    placement: PlacementDecision | None = None
     queue_position: int = 0
 
 
 @dataclass(frozen=True)
 class _Resolved:
-    device: Device
     model: Model
     job: GenerationJob
+    effort: Effort
+    placement: PlacementDecision
 
 
 class Generations:
@@ -55,7 +59,7 @@ class Generations:
 
     Args:
         sessions: Where generations wait.
-        devices: Finds the device a request names.
+        place: Chooses the device.
         models: Finds the model a request names.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
@@ -67,7 +71,7 @@ class Generations:
     def __init__(
         self,
         sessions: Sessions,
-        devices: Devices,
+        place: Place,
         models: Models,
         pool: JobRunner,
         artifacts: ArtifactKeeper,
@@ -77,7 +81,7 @@ class Generations:
         software_versions: Callable[[str], Mapping[str, str]],
     ) -> None:
         self._sessions = sessions
-        self._devices = devices
+        self._place = place
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
@@ -103,12 +107,12 @@ class Generations:
             return Verdict(violations=error.violations)
         except DomainError as error:
             return Verdict(failure=self._describe(error))
-        device_id = resolved.device.device_id
+        queue = self._sessions.queue(resolved.placement.device_id)
         return Verdict(
             settings=effective(request.settings, resolved.job.settings),
             phases=expected_phases(),
-            device_id=device_id,
-            queue_position=self._sessions.queue(device_id).position_of_next(),
+            placement=resolved.placement,
+            queue_position=queue.position_of_next(),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
@@ -118,7 +122,6 @@ class Generations:
         settings = request.settings
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
-        device = await self._devices.resolve(request.device_id)
         model = await self._models.resolve(settings.model_id)
         violations = [
             *check_model(settings, model, "settings"),
@@ -129,14 +132,18 @@ class Generations:
         job = GenerationJob(
             resolve(settings, model, self._random_seed), model.place, request.delivery.previews
         )
-        return _Resolved(device, model, job)
+        effort = effort_of(job.settings)
+        placed = await self._place(request.placement, effort, request.options.priority)
+        return _Resolved(model, job, effort, placed)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
         job = resolved.job
         return SessionPlan(
             kind=SessionKind.GENERATION,
-            device_id=resolved.device.device_id,
+            device_id=resolved.placement.device_id,
+            placement=resolved.placement,
+            effort=resolved.effort,
             model_id=resolved.model.model_id,
             expected_phases=expected_phases(),
             seeds=job.settings.seeds,
@@ -162,6 +169,7 @@ class Generations:
         self, session: Session, settings: GenerationSettings, report: GenerationReport
     ) -> Outcome:
         times = report.timings
+        session.note_peak(report.peak_memory)
         return Outcome(
             degradations=report.degradations,
             timings={
@@ -175,6 +183,7 @@ class Generations:
                 settings=replace(settings, precision=report.precision),
                 data_types=report.data_types,
                 channels_last=report.channels_last,
+                origin=report.origin,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),
         )

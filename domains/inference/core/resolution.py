@@ -13,6 +13,7 @@ from domains.inference.types import (
 )
 from domains.limits import default_of
 from domains.model.types import Model
+from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
 FALLBACK_SCHEDULER = Scheduler.DPM_SOLVER_MULTISTEP
@@ -75,4 +76,25 @@ def expected_phases() -> tuple[Phase, ...]:
         Phase.DENOISING,
         Phase.DECODING,
         Phase.ENCODING_IMAGE,
+    )
+
+
+def effort_of(settings: GenerationSettings) -> Effort:
+    """How much work resolved settings are: UNet calls, decodings and files, by pixels."""
+    width, height = settings.size
+    pixels, images = width * height, len(settings.seeds)
+    scheduler = settings.scheduler.scheduler
+    calls = settings.steps * (1 if scheduler is None else scheduler.facts.calls_per_step)
+    if settings.guidance.guided:
+        calls *= 2  # with the prompt and without
+    return Effort(
+        settings.model_id,
+        settings.precision.value,
+        pixels,
+        {
+            Phase.ENCODING_TEXT: 1.0,
+            Phase.DENOISING: calls * images * pixels,
+            Phase.DECODING: images * pixels,
+            Phase.ENCODING_IMAGE: images * pixels,
+        },
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from domains import checks
 from domains.codec import Value
+from domains.device.core.placement import check_placement
 from domains.errors import FieldViolation, Reason
 from domains.inference.types import (
     GenerationRequest,
@@ -26,8 +27,7 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     violations = list(check_options(request.options, "options"))
     violations += check_settings(request.settings, "settings")
     violations += check_delivery(request.delivery, "delivery")
-    if request.device_id:
-        violations += _found(checks.device_id("placement.device_id", request.device_id))
+    violations += check_placement(request.placement, "placement.")
     return violations
 
 

@@ -175,6 +175,10 @@ class Ledger:
         """A client's leases, oldest first."""
         return [one for one in self._leases.values() if one.allocation.client == client]
 
+    def held_by(self, client: str) -> int:
+        """Bytes of a client's leases, in all memories together."""
+        return sum(one.allocation.size_bytes for one in self.of(client))
+
     def all(self) -> list[Lease]:
         """Every lease, oldest first."""
         return list(self._leases.values())

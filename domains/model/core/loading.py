@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
-from domains.device.types import Device
+from domains.device.core.placement import check_placement
+from domains.device.ports import Place
 from domains.errors import FeatureNotBuilt
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.errors import InvalidLoad
@@ -16,6 +17,7 @@ from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
+from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner
 from domains.session.types import Outcome, Phase, SessionKind
 
@@ -24,7 +26,7 @@ class Loads:
     """Loads models in the device's queue.
 
     Args:
-        find_device: The usable device of that id or alias; the default one for "".
+        place: Chooses the device.
         catalogue: Finds the model a request names.
         pool: Does it on the device's worker.
         now: The wall clock, timezone-aware.
@@ -32,13 +34,13 @@ class Loads:
 
     def __init__(
         self,
-        find_device: Callable[[str], Awaitable[Device]],
+        place: Place,
         catalogue: ModelCatalogue,
         pool: JobRunner,
         *,
         now: Callable[[], datetime],
     ) -> None:
-        self._find_device = find_device
+        self._place = place
         self._catalogue = catalogue
         self._pool = pool
         self._now = now
@@ -55,14 +57,20 @@ class Loads:
         return SessionRequest(request.options, request.digest, prepare)
 
     async def _prepare(self, request: LoadRequest) -> SessionPlan:
-        InvalidLoad.check(*check_options(request.options, "options"))
+        InvalidLoad.check(
+            *check_placement(request.placement, ""),
+            *check_options(request.options, "options"),
+        )
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
-        device = await self._find_device(request.device_id)
         model = await self._catalogue.resolve(request.model_id)
+        effort = Effort(model.model_id)
+        placed = await self._place(request.placement, effort, request.options.priority)
         return SessionPlan(
             kind=SessionKind.MODEL_LOAD,
-            device_id=device.device_id,
+            device_id=placed.device_id,
+            placement=placed,
+            effort=effort,
             model_id=model.model_id,
             expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL),
             work=partial(self._run, LoadJob(model.model_id, model.place)),

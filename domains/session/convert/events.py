@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, event_pb2
-from domains.conversions import REASONS, duration, timestamp
+from domains.conversions import REASONS, byte_figure, duration, timestamp
 from domains.session import types
 from domains.session.convert.values import (
     KINDS,
     PHASES,
+    decision_to_proto,
     degradation_to_proto,
     failure_to_proto,
     image_to_proto,
-    placed_on,
 )
 from domains.session.core.log import EventLog
 
@@ -67,8 +67,13 @@ class SessionConverter:
         match item.event:
             case types.Accepted() as accepted:
                 result.accepted.CopyFrom(_accepted(accepted, item.existing))
-            case types.QueueMoved(position):
-                result.queue_moved.queue_position = position
+            case types.QueueMoved(position, estimated_start_time):
+                result.queue_moved.CopyFrom(
+                    event_pb2.QueueMoved(
+                        queue_position=position,
+                        estimated_start_time=timestamp(estimated_start_time),
+                    )
+                )
             case types.PhaseStarted(phase, image_index):
                 result.phase_started.phase = PHASES.to_proto(phase)
                 if image_index is not None:
@@ -119,10 +124,15 @@ class SessionConverter:
             case types.Failed(failure, images):
                 result.failed.failure.CopyFrom(failure_to_proto(failure))
                 result.failed.images.extend(map(image_to_proto, images))
-            case types.Cancelled(reason, cancelled_phase, images):
-                result.cancelled.reason = REASONS.to_proto(reason)
-                result.cancelled.phase = PHASES.to_proto(cancelled_phase)
-                result.cancelled.images.extend(map(image_to_proto, images))
+            case types.Paused(reason_text, client):
+                result.paused.reason_text = reason_text
+                result.paused.paused_by = client
+                result.paused.SetInParent()
+            case types.Resumed(client):
+                result.resumed.resumed_by = client
+                result.resumed.SetInParent()
+            case types.Cancelled() as cancelled:
+                result.cancelled.CopyFrom(_cancelled(cancelled))
         return result
 
     def _completed(self, completed: types.Completed) -> event_pb2.SessionCompleted:
@@ -133,22 +143,36 @@ class SessionConverter:
                 degradation_to_proto(degradation) for degradation in completed.degradations
             ],
             timings=_timings(completed),
-            placement=placed_on(completed.device_id),
+            placement=decision_to_proto(completed.placement),
         )
+        if completed.peak_memory is not None:
+            result.peak_memory.CopyFrom(byte_figure(completed.peak_memory))
         if completed.report is not None:
             report = self._reports[type(completed.report)](completed.report)
             getattr(result, _REPORT_FIELDS[report.DESCRIPTOR.full_name]).CopyFrom(report)
         return result
 
 
+def _cancelled(cancelled: types.Cancelled) -> event_pb2.SessionCancelled:
+    return event_pb2.SessionCancelled(
+        reason=REASONS.to_proto(cancelled.reason),
+        reason_text=cancelled.reason_text,
+        cancelled_by=cancelled.cancelled_by,
+        phase=PHASES.to_proto(cancelled.phase),
+        images=map(image_to_proto, cancelled.images),
+    )
+
+
 def _accepted(accepted: types.Accepted, existing: bool) -> event_pb2.SessionAccepted:
     return event_pb2.SessionAccepted(
         kind=KINDS.to_proto(accepted.kind),
-        placement=placed_on(accepted.device_id),
+        placement=decision_to_proto(accepted.placement),
         queue_position=accepted.queue_position,
         expected_phases=[PHASES.to_proto(phase) for phase in accepted.expected_phases],
         seeds=accepted.seeds,
         steps=accepted.steps,
+        queue_deadline=timestamp(accepted.queue_deadline),
+        estimated_end_time=timestamp(accepted.estimated_end_time),
         existing=existing,
     )
 
@@ -164,5 +188,6 @@ def _timings(completed: types.Completed) -> event_pb2.SessionTimings:
         decode=duration(times.get(phases.DECODING)),
         postprocess=duration(times.get(phases.POSTPROCESSING)),
         encode_image=duration(times.get(phases.ENCODING_IMAGE)),
+        pause=duration(completed.pause_seconds or None),
         total=duration(completed.total_seconds),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
@@ -60,9 +61,8 @@ class SessionStreams:
             DomainError: As `SessionRunner.run`.
         """
         events = self._runner.run(
-            request,
+            replace(request, owner=caller().name),
             checked_delivery(delivery, "delivery"),
-            client=caller().name,
             expired=_deadline_of(call),
         )
         return self._converter.responses(events, response)

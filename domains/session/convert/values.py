@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, session_pb2
@@ -9,16 +10,28 @@ from domains.conversions import (
     MODEL_PARTS,
     REASONS,
     EnumMap,
+    byte_figure,
     duration,
+    given,
     scalars_from,
     seconds,
     timestamp,
 )
 from domains.errors import Failure, FeatureNotBuilt, FieldViolation
 from domains.session import types
-from domains.values import Degradation, DegradationKind, ImageFormat
+from domains.session.views import SessionSnapshot
+from domains.values import (
+    Degradation,
+    DegradationKind,
+    ImageFormat,
+    PlacementDecision,
+    PlacementReason,
+)
 
 KINDS = EnumMap(types.SessionKind, session_pb2.SessionKind, "SESSION_KIND_")
+PLACEMENT_REASONS = EnumMap(
+    PlacementReason, device_info_pb2.PlacementReason, "PLACEMENT_REASON_"
+)
 STATES = EnumMap(types.SessionState, session_pb2.SessionState, "SESSION_STATE_")
 PHASES = EnumMap(types.Phase, session_pb2.Phase, "PHASE_")
 PRIORITIES = EnumMap(types.Priority, session_pb2.Priority, "PRIORITY_")
@@ -34,13 +47,18 @@ def options_from_proto(message: session_pb2.SessionOptions) -> types.SessionOpti
     return types.SessionOptions(
         request_id=message.request_id,
         priority=PRIORITIES.from_proto(message.priority, default.priority),
-        timeout_seconds=seconds(message.run_timeout)
-        if message.HasField("run_timeout")
-        else default.timeout_seconds,
+        queue_timeout_seconds=_wished(message, "queue_timeout"),
+        run_timeout_seconds=given(message, "run_timeout"),
         on_disconnect=ON_DISCONNECT.from_proto(message.on_disconnect, default.on_disconnect),
         tags=tuple(message.tags),
         metadata=dict(message.metadata),
+        retention_seconds=_wished(message, "retention"),
     )
+
+
+def _wished(message: Message, field: str) -> float | None:
+    """A duration in seconds; None where the client set none."""
+    return seconds(getattr(message, field)) if message.HasField(field) else None
 
 
 def delivery_from_proto(message: session_pb2.DeliveryOptions, path: str) -> types.Delivery:
@@ -73,10 +91,12 @@ def options_to_proto(options: types.SessionOptions) -> session_pb2.SessionOption
     return session_pb2.SessionOptions(
         request_id=options.request_id,
         priority=PRIORITIES.to_proto(options.priority),
-        run_timeout=duration(options.timeout_seconds),
+        queue_timeout=duration(options.queue_timeout_seconds),
+        run_timeout=duration(options.run_timeout_seconds),
         on_disconnect=ON_DISCONNECT.to_proto(options.on_disconnect),
         tags=options.tags,
         metadata=options.metadata,
+        retention=duration(options.retention_seconds),
     )
 
 
@@ -111,20 +131,18 @@ def degradation_to_proto(degradation: Degradation) -> common_pb2.Degradation:
     )
 
 
-def device_id_from_proto(message: device_info_pb2.DevicePlacement) -> str:
-    """The device that a request names; empty when it names none.
-
-    Raises:
-        FeatureNotBuilt: A choice of several.
-    """
-    if message.HasField("any"):
-        raise FeatureNotBuilt(("placement.any",))
-    return message.device_id
-
-
-def placed_on(device_id: str) -> device_info_pb2.PlacementDecision:
-    """Where work runs."""
-    return device_info_pb2.PlacementDecision(device_id=device_id)
+def decision_to_proto(
+    decision: PlacementDecision | None,
+) -> device_info_pb2.PlacementDecision | None:
+    """Where work runs, and why there; None while that is not decided."""
+    if decision is None:
+        return None
+    return device_info_pb2.PlacementDecision(
+        device_id=decision.device_id,
+        reason=PLACEMENT_REASONS.to_proto(decision.reason),
+        expected_duration=duration(decision.expected_seconds),
+        candidate_device_ids=decision.candidate_device_ids,
+    )
 
 
 def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
@@ -140,16 +158,14 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
     )
 
 
-def snapshot_to_proto(
-    session: types.SessionSnapshot, *, full: bool = False
-) -> session_pb2.Session:
+def snapshot_to_proto(session: SessionSnapshot, *, full: bool = False) -> session_pb2.Session:
     """A session as a list shows it; `full` with its pictures and metadata."""
     result = session_pb2.Session(
         session_id=session.session_id,
         kind=KINDS.to_proto(session.kind),
         state=STATES.to_proto(session.state),
         phase=PHASES.to_proto(session.phase),
-        placement=placed_on(session.device_id),
+        placement=decision_to_proto(session.placement),
         model_id=session.model_id,
         queue_position=session.queue_position,
         progress=session.progress,
@@ -163,7 +179,12 @@ def snapshot_to_proto(
         failure=None if session.failure is None else failure_to_proto(session.failure),
         image_count=len(session.images),
         parent_session_id=session.parent_session_id,
+        owner=session.owner,
+        estimated_start_time=timestamp(session.estimated_start_time),
+        estimated_end_time=timestamp(session.estimated_end_time),
     )
+    if session.peak_memory is not None:
+        result.peak_memory.CopyFrom(byte_figure(session.peak_memory))
     if full:
         result.images.extend(map(image_to_proto, session.images))
     else:

@@ -9,17 +9,18 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from domains.changes import ChangesExpired
 from domains.clock import Clock
 from domains.session.core.session import Session
-from domains.session.errors import ChangesExpired
 from domains.session.views import (
-    Everyone,
+    EVERYONE,
     SessionChange,
     SessionChangeKind,
     SessionFilter,
     SessionSnapshot,
     Viewer,
 )
+
 
 @dataclass
 class _Row:
@@ -57,18 +58,24 @@ class SessionChanges:
         gone_kept: How many forgotten sessions are still known.
     """
 
-    def __init__(
-        self, clock: Clock, *, heartbeat_seconds: float, gone_kept: int
-    ) -> None:
+    def __init__(self, clock: Clock, *, heartbeat_seconds: float, gone_kept: int) -> None:
         self._clock = clock
         self._heartbeat_seconds = heartbeat_seconds
         self._gone_kept = gone_kept
         self.revision = int(clock.wall().timestamp() * 1_000_000)
         """Number of the newest change."""
+        self.run = self.revision
+        """Tells this run of the server from others."""
         self._first = self.revision
         self._rows: OrderedDict[str, _Row] = OrderedDict()  # the newest change last
         self._gone: OrderedDict[str, int] = OrderedDict()
         self._changed = asyncio.Event()
+
+    def number(self, session: Session) -> int:
+        """The number of the change by which a session that is kept came to be: one that was
+        accepted later has a higher one.
+        """
+        return self._rows[session.session_id].added
 
     def note(self, session: Session) -> None:
         """A session is there, or is otherwise than before."""
@@ -105,7 +112,7 @@ class SessionChanges:
     async def watch(
         self,
         wanted: SessionFilter,
-        viewer: Viewer = Everyone(),
+        viewer: Viewer = EVERYONE,
         *,
         from_revision: int = 0,
     ) -> AsyncGenerator[SessionChange]:
@@ -206,7 +213,7 @@ class _Watcher:
             return [change(SessionChangeKind.ENDED if ended else SessionChangeKind.CHANGED)]
         if row.ended <= since:
             return [change(SessionChangeKind.ADDED)]
-        # It came and ended meanwhile; who watches again after the first goes on with the second.
+        # It came and ended meanwhile: a watch from after the first goes on with the second.
         return [
             change(SessionChangeKind.ADDED, revision - 1),
             change(SessionChangeKind.ENDED),

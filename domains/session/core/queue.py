@@ -13,9 +13,9 @@ from domains.clock import Clock
 from domains.errors import Cancelled
 from domains.loops import kept
 from domains.rooms import Room
-from domains.session.core.estimates import Estimates
 from domains.session.core.plan import WorkPaused
 from domains.session.core.session import Session
+from domains.session.core.speeds import Speeds
 from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit
 from domains.session.ports import FaultReporter
 from domains.session.types import Priority, SessionState
@@ -38,8 +38,9 @@ class DeviceQueue:
     By priority; among equals clients take turns, and the sessions of one client come in the
     order of their arrival. A client's first session of a priority that has waited for ten
     minutes counts as the most urgent, if none of that client and priority was taken for as
-    long: nobody waits for ever, and nobody gets ahead by waiting in numbers. One client alone may fill the queue; once others wait, it holds at most
-    half of it, and what it holds beyond keeps nobody out.
+    long: nobody waits for ever, and nobody gets ahead by waiting in numbers. One client
+    alone may fill the queue; once others wait, it holds at most half of it, and what it
+    holds beyond keeps nobody out.
 
     A session that is cancelled or whose time is over while it waits never starts. One that
     is paused keeps its place in the room and in the order of arrival, and waits again once
@@ -49,7 +50,7 @@ class DeviceQueue:
         device_id: The device, or another name for what only one session may use at a time.
         length: Sessions that may wait.
         describe: What a client sees of an error.
-        estimates: How long work will take; learns from what is done here.
+        speeds: How long work takes on each device.
         clock: The time.
     """
 
@@ -59,12 +60,12 @@ class DeviceQueue:
         *,
         length: int,
         describe: FaultReporter,
-        estimates: Estimates,
+        speeds: Speeds,
         clock: Clock,
     ) -> None:
         self.device_id = device_id
         self._describe = describe
-        self._estimates = estimates
+        self._speeds = speeds
         self._clock = clock
         self._places: list[_Place] = []  # of those that wait or are paused
         self._room = Room(length)
@@ -84,6 +85,17 @@ class DeviceQueue:
     def position_of_next(self) -> int:
         """How many sessions would at most be before a new one of normal priority."""
         return self.depth + (self.running is not None)
+
+    def before(self, priority: Priority) -> list[Session]:
+        """Sessions that come before a new one of that priority, next first: what runs, and
+        what waits with the same priority or a higher one.
+        """
+        running = [] if self.running is None else [self.running]
+        return running + [
+            session
+            for session in self.waiting()
+            if session.options.priority.value <= priority.value
+        ]
 
     def submit(self, session: Session, turn: Turn) -> None:
         """Put a session in; its queue position is known when this returns.
@@ -108,12 +120,19 @@ class DeviceQueue:
         """Look again at who comes when: a session was paused, resumed or made more urgent."""
         running = self.running
         before = 0 if running is None else 1
-        wait = 0.0 if running is None else self._estimates.left(running)
+        wait = 0.0 if running is None else self._left(running)
         for position, session in enumerate(self.waiting()):
-            work = self._estimates.left(session)
+            work = self._left(session)
             session.move_in_queue(position + before, wait=wait, work=work)
             wait = None if wait is None or work is None else wait + work
         self._wake.set()
+
+    def _left(self, session: Session) -> float | None:
+        """Seconds of work left of a session; None while nothing comparable is known."""
+        if session.effort is None:
+            return None
+        whole = self._speeds.work_seconds(session.device_id, session.effort)
+        return None if whole is None else max(whole - session.worked_seconds, 0.0)
 
     async def stop(self) -> None:
         """End the runner; what runs is interrupted, what waits stays as it is."""
@@ -195,7 +214,6 @@ class DeviceQueue:
         session = place.session
         try:
             await place.turn(session)
-            self._estimates.learn(session)
         except WorkPaused as error:
             self._keep(place, error)
         except Cancelled:

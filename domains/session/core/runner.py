@@ -13,6 +13,7 @@ from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.speeds import Speeds
 from domains.session.errors import SessionTimedOut, TimeLimit
 from domains.session.types import ENTRIES, Accepted, Delivery, OnDisconnect, SessionEvent
 
@@ -80,10 +81,11 @@ class SessionRunner:
         # The same request may have come twice at once: the first to get here opened it.
         if known := self._sessions.known(request):
             return known, True
-        return self._sessions.open(plan, partial(_take_turn, plan), request), False
+        turn = partial(_take_turn, plan, self._sessions.speeds)
+        return self._sessions.open(plan, turn, request), False
 
 
-async def _take_turn(plan: SessionPlan, session: Session) -> None:
+async def _take_turn(plan: SessionPlan, speeds: Speeds, session: Session) -> None:
     """The session's turn; its queue ends the session with what this raises."""
     work = asyncio.ensure_future(plan.work(session))
     pause = None if plan.pause is None else partial(plan.pause, session)
@@ -101,4 +103,6 @@ async def _take_turn(plan: SessionPlan, session: Session) -> None:
             raise
         seconds = session.options.run_timeout_seconds
         raise SessionTimedOut(session.session_id, TimeLimit.RUN, seconds) from None
+    if plan.effort is not None and outcome is not None:
+        speeds.learn(session.device_id, plan.effort, outcome.timings)
     session.complete(outcome)

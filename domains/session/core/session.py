@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from domains.clock import Clock
 from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
+from domains.session.core.speeds import Effort
 from domains.session.core.times import SessionTimes, Spell
 from domains.session.errors import SessionFailed, cancellation
 from domains.session.types import (
@@ -31,7 +32,7 @@ from domains.session.types import (
     TransferProgress,
 )
 from domains.session.views import SessionSnapshot
-from domains.values import ByteFigure
+from domains.values import ByteFigure, PlacementDecision
 
 
 class Session:
@@ -40,10 +41,9 @@ class Session:
     It belongs to the event loop that made it. Every change of state goes through a
     method here, which also writes the log, so that the two cannot disagree; whatever
     comes after the terminal entry is ignored, since a worker may report late. `followers`
-    counts the calls that run the session and are still open. `owner` is whose work it is.
-    `cost` is how much work it is, comparable among sessions of its kind, device and model;
-    None when it is comparable with none. `changed` is called after each change that those
-    who look from outside are to see.
+    counts the calls that run the session and are still open. `owner` is whose work it is,
+    `effort` how much there is to do, where that can be compared with other work. `changed` is
+    called after each change that those who look from outside are to see.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Session:
         kind: SessionKind,
         options: SessionOptions,
         *,
-        device_id: str,
+        placement: PlacementDecision,
         model_id: str,
+        effort: Effort | None,
         total_steps: int,
-        cost: float | None,
         parent_session_id: str,
         owner: str,
         retention: timedelta,
@@ -65,11 +65,11 @@ class Session:
         self.session_id = session_id
         self.kind = kind
         self.options = options
-        self.device_id = device_id
+        self.placement = placement
         self.model_id = model_id
+        self.effort = effort
         self.parent_session_id = parent_session_id
         self.owner = owner
-        self.cost = cost
         self.state = SessionState.QUEUED
         self.phase: Phase | None = Phase.QUEUED
         self.queue_position = 0
@@ -92,6 +92,22 @@ class Session:
         self._clock = clock
         self._changed = changed
 
+    @property
+    def device_id(self) -> str:
+        """The device whose queue it is in, or that it runs or ran on."""
+        return self.placement.device_id
+
+    @property
+    def progress(self) -> float:
+        """The done share, from 0 to 1; 1 only when it has worked."""
+        if self.state is SessionState.COMPLETED:
+            return 1.0
+        # Loading is little of a generation; elsewhere moving bytes is all there is.
+        share = self._moved_share
+        if self._total_steps:
+            share = self._done_steps / self._total_steps
+        return min(share, 0.99)
+
     def accept(
         self, expected_phases: tuple[Phase, ...], seeds: tuple[int, ...], steps: int
     ) -> None:
@@ -106,6 +122,7 @@ class Session:
                 steps,
                 self._times.shown_in(self.wait_left()),
                 self.estimated_end_time,
+                self.placement,
             )
         )
 
@@ -292,6 +309,7 @@ class Session:
             outcome.report,
             pause_seconds=self._times.spent(Spell.PAUSED),
             peak_memory=self.peak_memory,
+            placement=self.placement,
         )
         self.log.append(entry)
         self._note_change()
@@ -359,15 +377,6 @@ class Session:
         left = self._kept_for()
         return left is not None and left <= 0
 
-    def _progress(self) -> float:
-        if self.state is SessionState.COMPLETED:
-            return 1.0
-        # Loading is little of a generation; elsewhere moving bytes is all there is.
-        share = self._moved_share
-        if self._total_steps:
-            share = self._done_steps / self._total_steps
-        return min(share, 0.99)
-
     def snapshot(self) -> SessionSnapshot:
         """The session as it stands."""
         return SessionSnapshot(
@@ -378,7 +387,7 @@ class Session:
             device_id=self.device_id,
             model_id=self.model_id,
             queue_position=self.queue_position,
-            progress=self._progress(),
+            progress=self.progress,
             first_sequence=self.log.first_sequence,
             last_sequence=self.log.last_sequence,
             create_time=self.create_time,
@@ -393,4 +402,5 @@ class Session:
             estimated_start_time=self.estimated_start_time,
             estimated_end_time=self.estimated_end_time,
             peak_memory=self.peak_memory,
+            placement=self.placement,
         )

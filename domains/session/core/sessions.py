@@ -10,14 +10,15 @@ from datetime import timedelta
 from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core.changes import SessionChanges
-from domains.session.core.estimates import Estimates
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.queue import DeviceQueue, Turn
 from domains.session.core.session import Session
+from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter
 from domains.session.types import SessionOptions, SessionState
-from domains.session.views import Everyone, Viewer
+from domains.session.views import EVERYONE, Viewer
+from domains.values import PlacementDecision
 
 # Of all sessions together, some twenty megabytes; beyond it the oldest that have ended give
 # up their progress.
@@ -54,19 +55,21 @@ class Sessions:
         self._retention = retention
         self._kept = kept
         self._clock = clock
-        self._estimates = Estimates()
         self.changes = changes
         self._sessions: dict[str, Session] = {}
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._queues: dict[str, DeviceQueue] = {}
         self._queue_of: dict[str, DeviceQueue] = {}
-        self._closed = False
+        self.closed = False
+        """Whether no new sessions are taken."""
+        self.speeds = Speeds()
+        """How long work took on each device."""
 
     # Life of the registry.
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
-        self._closed = True
+        self.closed = True
         for session in self._live():
             if session.state in (SessionState.QUEUED, SessionState.PAUSED):
                 session.request_cancel(Reason.SHUTTING_DOWN)
@@ -120,7 +123,7 @@ class Sessions:
                 device_id,
                 length=self._queue_length,
                 describe=self._describe,
-                estimates=self._estimates,
+                speeds=self.speeds,
                 clock=self._clock,
             )
         return self._queues[device_id]
@@ -150,17 +153,17 @@ class Sessions:
             ShuttingDown: The server takes no new work.
             DomainError: Whatever forbids the work now.
         """
-        if self._closed:
+        if self.closed:
             raise ShuttingDown()
         self._admit(plan)
         session = Session(
             str(uuid.uuid4()),
             plan.kind,
             request.options,
-            device_id=plan.device_id,
+            placement=plan.placement or PlacementDecision.named(plan.device_id),
             model_id=plan.model_id,
+            effort=plan.effort,
             total_steps=plan.steps * len(plan.seeds),
-            cost=plan.cost,
             parent_session_id=plan.parent_session_id,
             owner=request.owner,
             retention=self._retention,
@@ -180,7 +183,7 @@ class Sessions:
 
     # Finding.
 
-    def get(self, session_id: str, viewer: Viewer = Everyone()) -> Session:
+    def get(self, session_id: str, viewer: Viewer = EVERYONE) -> Session:
         """The session.
 
         Args:

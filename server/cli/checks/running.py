@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
-from deviceops.v1 import device_info_pb2, device_pb2, model_info_pb2, model_pb2
+from deviceops.v1 import device_info_pb2, device_pb2, model_info_pb2, model_pb2, system_pb2
 from server.app import SERVICE_NAMES
+from server.cli.advice import own_version
 from server.cli.checks import Finding, note, ok, problem
 from server.cli.client import Client
 from server.cli.failures import CallFailed
@@ -33,6 +34,23 @@ def check_health(client: Client) -> list[Finding]:
         advice = "It may still be starting or draining; its log says more."
         return [problem("services", f"not serving: {', '.join(down)}", advice)]
     return [ok("services", f"all {len(SERVICE_NAMES)} serving")]
+
+
+def check_version(client: Client) -> list[Finding]:
+    """Whether server and command line are of one version, and who the caller is there."""
+    try:
+        info = client.ask(client.system.GetServerInfo, system_pb2.GetServerInfoRequest())
+    except CallFailed as error:
+        if error.failure.status == "UNIMPLEMENTED":
+            return [note("version", "the server does not tell", error.failure.advice)]
+        return [_refused("version", error)]
+    role = enum_word(system_pb2.ClientRole, info.client_role, "CLIENT_ROLE_")
+    found = [ok("caller", f"{info.client_name or 'nameless'}, with the role {role}")]
+    if info.server_version != own_version():
+        versions = f"server {info.server_version}, command line {own_version()}"
+        advice = "Use those of one version; a newer field is refused with UNKNOWN_FIELD."
+        found.append(note("version", versions, advice))
+    return found
 
 
 def check_devices(client: Client) -> list[Finding]:

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from domains.artifact.backends import folder as folder_module
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.build import build
 from domains.artifact.core import ArtifactStore

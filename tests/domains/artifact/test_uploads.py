@@ -19,14 +19,15 @@ from google.protobuf.duration_pb2 import Duration
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc, upload_pb2
 from domains.artifact.build import Built, build
 from domains.clock import Clock
+from tests.callers import called
 from tests.domains.artifact.test_servicer import PNG, Settings
-from tests.domains.wire import Refusal, by, channel_to, refusal
+from tests.domains.wire import Refusal, channel_to, refusal
 
 Stub: TypeAlias = "artifact_pb2_grpc.ArtifactServiceAsyncStub"
 Request = artifact_pb2.UploadArtifactRequest
 CONTENT = PNG + bytes(range(256)) * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-ANN, BOB = by("ann"), by("bob")
+ANN, BOB = called("ann"), called("bob")
 QUOTA = 1_000_000
 
 
@@ -243,7 +244,7 @@ async def test_wrong_bytes_leave_nothing(stub: Stub, tmp_path: Path) -> None:
         "CHECKSUM_MISMATCH",
     )
     assert left(tmp_path) == []
-    listed = await stub.ListArtifacts(artifact_pb2.ListArtifactsRequest())
+    listed = await stub.ListArtifacts(artifact_pb2.ListArtifactsRequest(), metadata=ANN)
     assert not listed.artifacts
 
 

@@ -7,31 +7,37 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import pytest
 
-from domains.device.core.inbox import Inbox
+from domains.changes import Signal, Told
 from domains.device.errors import DeviceNotFound
-from domains.device.types import DeviceEvent, DeviceEventKind, DeviceReport, DeviceState
+from domains.device.types import DeviceEvent, DeviceState
+from domains.errors import Reason
 from tests.domains.device.conftest import Domain
 from tests.fakes.device import FakeProbe, card
-from tests.fakes.device_runs import MOMENT
 
-Kind = DeviceEventKind
+END = ("snapshot-end", "")
 
 
 class Watcher:
     """Reads events as they come."""
 
-    def __init__(self, events: AsyncGenerator[DeviceEvent]) -> None:
+    def __init__(self, events: AsyncGenerator[Told[DeviceEvent]]) -> None:
         self.events = events
 
     async def read(self, count: int) -> list[tuple[str, str]]:
         """The next events, as kind and device."""
         found = []
         for _ in range(count):
-            async with asyncio.timeout(5):
-                event = await anext(self.events)
-            device_id = event.report.device.device_id if event.report else ""
-            found.append((event.kind.value, device_id))
+            what = (await self.told()).what
+            if isinstance(what, Signal):
+                found.append((what.value, ""))
+            else:
+                found.append((what.kind.value, what.report.device.device_id))
         return found
+
+    async def told(self) -> Told[DeviceEvent]:
+        """The next message."""
+        async with asyncio.timeout(5):
+            return await anext(self.events)
 
 
 @pytest.fixture
@@ -39,8 +45,9 @@ async def watch(domain: Domain) -> AsyncIterator[Callable[..., Watcher]]:
     """Starts watchers, and ends them."""
     started: list[Watcher] = []
 
-    def begin(name: str = "") -> Watcher:
-        started.append(Watcher(domain.service.changes.watch(name)))
+    def begin(name: str = "", from_revision: int = 0) -> Watcher:
+        events = domain.service.changes.watch(name, from_revision=from_revision)
+        started.append(Watcher(events))
         return started[-1]
 
     await domain.service.inventory.discover()
@@ -53,7 +60,11 @@ async def test_a_lost_worker_that_is_replaced_is_lost_and_recovered(
     domain: Domain, watch: Callable[..., Watcher]
 ) -> None:
     watcher = watch()
-    assert await watcher.read(2) == [("added", "cuda:0"), ("added", "cpu:0")]
+    assert await watcher.read(3) == [
+        ("added", "cuda:0"),
+        ("added", "cpu:0"),
+        END,
+    ]
 
     domain.runs.change("cuda:0", DeviceState.RECOVERING, "it was killed")
     domain.runs.change("cuda:0", DeviceState.READY)
@@ -74,7 +85,7 @@ async def test_each_way_through_the_states_is_told(
     domain: Domain, watch: Callable[..., Watcher], states: list[str], told: list[str]
 ) -> None:
     watcher = watch("cpu")
-    await watcher.read(1)
+    await watcher.read(2)
 
     for state in states:
         domain.runs.change("cpu:0", DeviceState[state])
@@ -86,7 +97,7 @@ async def test_a_card_that_vanishes_is_lost_and_one_that_appears_is_added(
     domain: Domain, watch: Callable[..., Watcher]
 ) -> None:
     watcher = watch()
-    await watcher.read(2)
+    await watcher.read(3)
     domain.probe.adapters = [card(0, hardware_id="GPU-2")]
     domain.workers.set("cuda:0", DeviceState.UNAVAILABLE)
 
@@ -103,7 +114,7 @@ async def test_another_default_changes_both_devices(
     domain: Domain, watch: Callable[..., Watcher]
 ) -> None:
     watcher = watch()
-    await watcher.read(2)
+    await watcher.read(3)
 
     await domain.service.inventory.set_default("cpu")
 
@@ -114,7 +125,7 @@ async def test_watching_one_device_tells_of_no_other(
     domain: Domain, watch: Callable[..., Watcher]
 ) -> None:
     watcher = watch("GPU")
-    assert await watcher.read(1) == [("added", "cuda:0")]
+    assert await watcher.read(2) == [("added", "cuda:0"), END]
 
     domain.runs.change("cpu:0", DeviceState.RECOVERING)
     domain.runs.change("cuda:0", DeviceState.QUARANTINED)
@@ -134,7 +145,7 @@ async def test_devices_found_while_watching_are_added(
 ) -> None:
     domain = make_domain(probe=FakeProbe(card(0), held=True))
     watcher = Watcher(domain.service.changes.watch())
-    assert await watcher.read(1) == [("added", "cpu:0")]
+    assert await watcher.read(2) == [("added", "cpu:0"), END]
 
     domain.probe.release.set()
     await domain.service.inventory.discover()
@@ -150,36 +161,78 @@ async def test_silence_is_told_and_ends_with_the_watching(
     await domain.service.inventory.discover()
     watcher = Watcher(domain.service.changes.watch("cpu"))
 
-    assert await watcher.read(3) == [("added", "cpu:0"), ("heartbeat", ""), ("heartbeat", "")]
+    silence = ("heartbeat", "")
+    assert await watcher.read(4) == [("added", "cpu:0"), END, silence, silence]
     await watcher.events.aclose()
     domain.runs.change("cpu:0", DeviceState.RECOVERING)  # nobody is told any more
 
 
-async def reports(domain: Domain) -> dict[str, DeviceReport]:
+async def test_a_loss_and_a_quarantine_say_why(
+    domain: Domain, watch: Callable[..., Watcher]
+) -> None:
+    watcher = watch("GPU")
+    await watcher.read(2)
+
+    domain.runs.change("cuda:0", DeviceState.RECOVERING, "It was killed by SIGKILL.")
+    domain.runs.change("cuda:0", DeviceState.QUARANTINED, "It was killed by SIGKILL.")
+    domain.runs.change("cuda:0", DeviceState.READY)
+    domain.probe.adapters = []
+    domain.workers.set("cuda:0", DeviceState.UNAVAILABLE)
     await domain.service.inventory.discover()
-    return {report.device.device_id: report for report in domain.service.inventory.reports()}
+
+    events = [(await watcher.told()).what for _ in range(4)]
+    causes = [event.cause for event in events if isinstance(event, DeviceEvent)]
+    assert [cause and cause.reason for cause in causes] == [
+        Reason.WORKER_LOST,
+        Reason.DEVICE_QUARANTINED,
+        None,
+        Reason.DEVICE_LOST,
+    ]
+    assert all("SIGKILL" in cause.message for cause in causes[:2] if cause)
+    assert all(cause.metadata == {"device_id": "cuda:0"} for cause in causes if cause)
 
 
-async def test_a_slow_watcher_keeps_the_last_word_on_each_device(domain: Domain) -> None:
-    device = await reports(domain)
-    inbox = Inbox([DeviceEvent(Kind.ADDED, MOMENT, device["cpu:0"])])
-    for _ in range(1000):
-        inbox.put(DeviceEvent(Kind.LOST, MOMENT, device["cuda:0"]))
-        inbox.put(DeviceEvent(Kind.RECOVERED, MOMENT, device["cuda:0"]))
-    inbox.put(DeviceEvent(Kind.QUARANTINED, MOMENT, device["cpu:0"]))
+async def test_a_watcher_goes_on_where_it_stopped(
+    domain: Domain, watch: Callable[..., Watcher]
+) -> None:
+    watcher = watch()
+    await watcher.read(3)
+    domain.runs.change("cuda:0", DeviceState.RECOVERING)
+    seen = (await watcher.told()).revision
+    await watcher.events.aclose()
 
-    events = inbox.take()
+    domain.runs.change("cuda:0", DeviceState.READY)
+    domain.runs.change("cpu:0", DeviceState.RECOVERING)
 
-    assert len(events) == 10
-    assert events[0].kind is Kind.ADDED
-    assert [e.kind for e in events[-2:]] == [Kind.RECOVERED, Kind.QUARANTINED]
-    assert inbox.take() == []
+    again = watch(from_revision=seen)
+    assert await again.read(2) == [("recovered", "cuda:0"), ("lost", "cpu:0")]
+    of_one = watch("cpu", from_revision=seen)
+    assert await of_one.read(1) == [("lost", "cpu:0")]
 
 
-async def test_that_a_device_is_new_is_never_lost(domain: Domain) -> None:
-    device = (await reports(domain))["cuda:0"]
-    inbox = Inbox([DeviceEvent(Kind.ADDED, MOMENT, device)] * 8)
+async def test_a_list_has_the_revision_of_what_it_shows(domain: Domain) -> None:
+    await domain.service.inventory.discover()
+    before = domain.service.changes.revision()
 
-    inbox.put(DeviceEvent(Kind.CHANGED, MOMENT, device))
+    # Nobody is told of this one; it counts all the same.
+    domain.workers.set("cuda:0", DeviceState.RECOVERING)
 
-    assert {event.kind for event in inbox.take()} == {Kind.ADDED}
+    assert domain.service.changes.revision() == before + 1
+    assert domain.service.changes.revision() == before + 1
+
+
+async def test_that_a_device_is_new_is_never_lost(
+    domain: Domain, watch: Callable[..., Watcher]
+) -> None:
+    watcher = watch()
+    await watcher.read(3)
+    domain.probe.adapters = [card(0, hardware_id="GPU-1"), card(1, hardware_id="GPU-2")]
+    await domain.service.inventory.discover()
+    for _ in range(10):
+        domain.runs.change("cuda:1", DeviceState.RECOVERING)
+        domain.runs.change("cuda:1", DeviceState.READY)
+
+    told = await watcher.read(8)
+
+    assert told[0] == ("added", "cuda:1")
+    assert told[-1] == ("recovered", "cuda:1")

@@ -13,7 +13,7 @@ from domains.errors import Reason, ResourceExhausted
 from tests.clocks import SteeredTime
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 
-RX, ARC = card(0, DeviceKind.DIRECTML), card(1, DeviceKind.DIRECTML)
+RX, ARC = card(0, DeviceKind.DIRECT_ML), card(1, DeviceKind.DIRECT_ML)
 
 
 class Machine:

@@ -66,7 +66,7 @@ def test_parts_of_one_split_card_are_different_devices() -> None:
 
 
 def test_kinds_come_best_first() -> None:
-    adapters = [PROCESSOR, card(0, DeviceKind.DIRECTML), card(0, DeviceKind.XPU), card(0)]
+    adapters = [PROCESSOR, card(0, DeviceKind.DIRECT_ML), card(0, DeviceKind.XPU), card(0)]
 
     named = name_devices(adapters, ())
 
@@ -74,7 +74,7 @@ def test_kinds_come_best_first() -> None:
 
 
 def test_gpu_is_the_best_accelerator_and_counts_over_kinds() -> None:
-    named = name_devices([PROCESSOR, card(0, DeviceKind.DIRECTML), card(0)], ())
+    named = name_devices([PROCESSOR, card(0, DeviceKind.DIRECT_ML), card(0)], ())
     aliases = {device.device_id: device.aliases for device in named}
 
     assert {"gpu", "gpu:0", "cuda"} <= set(aliases["cuda:0"])
@@ -93,7 +93,7 @@ def test_rocm_answers_to_torchs_word_where_no_cuda_device_does() -> None:
 
 
 def test_no_name_means_two_devices() -> None:
-    kinds = (DeviceKind.ROCM, DeviceKind.DIRECTML, DeviceKind.XPU, DeviceKind.CUDA)
+    kinds = (DeviceKind.ROCM, DeviceKind.DIRECT_ML, DeviceKind.XPU, DeviceKind.CUDA)
     adapters = [PROCESSOR, *(card(i, kind) for kind in kinds for i in range(3))]
 
     names = [name for d in name_devices(adapters, ()) for name in (d.device_id, *d.aliases)]
@@ -105,7 +105,7 @@ def test_no_name_means_two_devices() -> None:
     ("name", "kinds"),
     [
         ("cuda:7", {DeviceKind.CUDA, DeviceKind.ROCM}),
-        ("dml", {DeviceKind.DIRECTML}),
+        ("dml", {DeviceKind.DIRECT_ML}),
         ("metal", {DeviceKind.MPS}),
         ("gpu", set(DeviceKind) - {DeviceKind.CPU}),
         ("toaster", set()),

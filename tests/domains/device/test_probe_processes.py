@@ -103,8 +103,8 @@ async def test_a_broken_driver_costs_its_own_kind_and_is_explained(
 ) -> None:
     discovery = await discover(interpreter(driver))
 
-    assert outcome(discovery, DeviceKind.DIRECTML) == ProbeOutcome(
-        DeviceKind.DIRECTML, 0, explanation
+    assert outcome(discovery, DeviceKind.DIRECT_ML) == ProbeOutcome(
+        DeviceKind.DIRECT_ML, 0, explanation
     )
     # Kinds before and after it in the order of looking.
     assert "without CUDA" in outcome(discovery, DeviceKind.CUDA).explanation
@@ -117,7 +117,7 @@ async def test_a_hanging_driver_is_ended_and_costs_its_own_kind(
 ) -> None:
     discovery = await discover(interpreter("hanging"), patience=3)
 
-    assert outcome(discovery, DeviceKind.DIRECTML).explanation == (
+    assert outcome(discovery, DeviceKind.DIRECT_ML).explanation == (
         "its driver did not answer within 3 seconds"
     )
     assert "without XPU" in outcome(discovery, DeviceKind.XPU).explanation
@@ -142,7 +142,7 @@ async def test_cancelling_discovery_ends_its_process(interpreter: Interpreter) -
 async def test_what_a_driver_prints_is_no_answer(interpreter: Interpreter) -> None:
     discovery = await discover(interpreter("printing"))
 
-    (adapter,) = [a for a in discovery.adapters if a.kind is DeviceKind.DIRECTML]
+    (adapter,) = [a for a in discovery.adapters if a.kind is DeviceKind.DIRECT_ML]
     assert adapter.name == "Radeon RX 580"
     assert adapter.vendor == "AMD"
     assert adapter.torch_device == "privateuseone:0"
@@ -155,12 +155,12 @@ async def test_what_a_driver_prints_is_no_answer(interpreter: Interpreter) -> No
 async def test_adapters_are_told_with_their_makers(interpreter: Interpreter) -> None:
     discovery = await discover(interpreter("two_adapters"))
 
-    found = [a for a in discovery.adapters if a.kind is DeviceKind.DIRECTML]
+    found = [a for a in discovery.adapters if a.kind is DeviceKind.DIRECT_ML]
     assert [(a.vendor, a.torch_device) for a in found] == [
         ("NVIDIA", "privateuseone:0"),
         ("Intel", "privateuseone:1"),
     ]
-    assert outcome(discovery, DeviceKind.DIRECTML).device_count == 2
+    assert outcome(discovery, DeviceKind.DIRECT_ML).device_count == 2
 
 
 async def test_a_card_that_cannot_compute_is_found_and_says_why(
@@ -189,13 +189,13 @@ async def test_a_missing_driver_is_explained_in_its_own_words(
 
 async def test_each_kind_may_have_an_interpreter_of_its_own(interpreter: Interpreter) -> None:
     pythons: dict[DeviceKind, Path] = dict.fromkeys(LOOKED_FOR, interpreter("empty"))
-    pythons[DeviceKind.DIRECTML] = interpreter("segfaulting")
+    pythons[DeviceKind.DIRECT_ML] = interpreter("segfaulting")
     pythons[DeviceKind.CUDA] = interpreter("cuda_two")
 
     discovery = await ProbeProcesses(pythons).discover()
 
     assert outcome(discovery, DeviceKind.CUDA).device_count == 2
-    assert "SIGSEGV" in outcome(discovery, DeviceKind.DIRECTML).explanation
+    assert "SIGSEGV" in outcome(discovery, DeviceKind.DIRECT_ML).explanation
 
 
 async def test_an_interpreter_that_cannot_be_started_costs_its_kinds(

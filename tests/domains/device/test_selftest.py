@@ -14,7 +14,7 @@ from domains.device.backends.arithmetic import Arithmetic, relative_error
 from domains.device.backends.selftest import SelfTest
 from domains.device.backends.torch_gauge import ProcessGauge, TorchGauge, gauge_for
 from domains.device.errors import DeviceLost
-from domains.device.jobs import SelfTestFacts, SelfTestJob
+from domains.device.jobs import AttentionBackend, SelfTestFacts, SelfTestJob
 from domains.device.types import LoadedComponent
 from domains.errors import Cancelled, Reason
 from domains.session.types import Phase, PhaseStarted
@@ -61,7 +61,7 @@ def test_a_processor_computes_in_the_ordinary_types(facts: SelfTestFacts) -> Non
 
 def test_a_processors_other_facts_are_plausible(facts: SelfTestFacts) -> None:
     assert facts.problems == ()
-    assert "math" in facts.attention_backends
+    assert AttentionBackend.MATH in facts.attention_backends
     assert 0.05 < facts.host_to_device_gbps < 1000
     assert 0.05 < facts.device_to_host_gbps < 1000
     assert not facts.has_pinned_memory
@@ -140,7 +140,7 @@ def test_a_check_that_fails_is_a_sentence_and_the_others_go_on(
     )
     assert facts.host_to_device_gbps == 0
     assert facts.largest_allocation.quality is FigureQuality.UNKNOWN
-    assert "math" in facts.attention_backends
+    assert AttentionBackend.MATH in facts.attention_backends
 
 
 def test_a_device_that_is_gone_afterwards_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

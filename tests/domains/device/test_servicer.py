@@ -8,7 +8,15 @@ from typing import TypeAlias
 import grpc
 import pytest
 
-from deviceops.v1 import common_pb2, device_pb2, device_pb2_grpc, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    device_pb2_grpc,
+    errors_pb2,
+    event_pb2,
+    session_pb2,
+)
 from domains.device import convert
 from domains.device.convert import REPORTS
 from domains.device.errors import DeviceUnavailable
@@ -55,7 +63,7 @@ async def test_list_devices_tells_everything_found_and_looked_for(stub: Stub) ->
     assert (first.device_id, second.device_id) == ("cuda:0", "cpu:0")
     assert first.is_default
     assert answer.default_device_id == "cuda:0"
-    assert first.state == device_pb2.DEVICE_STATE_READY
+    assert first.state == device_info_pb2.DEVICE_STATE_READY
     assert first.hardware_id == "GPU-1"
     assert "gpu" in first.aliases
     assert not first.total_memory.HasField("value_bytes")
@@ -64,10 +72,11 @@ async def test_list_devices_tells_everything_found_and_looked_for(stub: Stub) ->
     assert second.total_memory.source == "a fake"
     assert {probe.explanation for probe in answer.probes} == {"no such driver"}
     assert len(answer.probes) == 4
+    assert answer.revision > 0
 
 
 async def test_list_devices_filters_by_kind(stub: Stub) -> None:
-    request = device_pb2.ListDevicesRequest(kind=device_pb2.DEVICE_KIND_CPU, refresh=True)
+    request = device_pb2.ListDevicesRequest(kind=device_info_pb2.DEVICE_KIND_CPU, refresh=True)
 
     answer = await stub.ListDevices(request)
 
@@ -91,7 +100,7 @@ async def test_get_device_takes_aliases_and_tells_the_workers_state(
     answer = await stub.GetDevice(device_pb2.GetDeviceRequest(device_id="GPU"))
 
     assert answer.device.device_id == "cuda:0"
-    assert answer.device.state == device_pb2.DEVICE_STATE_RECOVERING
+    assert answer.device.state == device_info_pb2.DEVICE_STATE_RECOVERING
     assert answer.device.explanation == "its worker was lost"
 
 
@@ -116,9 +125,9 @@ async def test_capabilities_are_told_as_measured(stub: Stub) -> None:
 
     works, broken = answer.data_types
     assert answer.device_id == "cuda:0"
-    assert (works.data_type, works.works) == (common_pb2.DATA_TYPE_FLOAT32, True)
+    assert (works.data_type, works.works) == (common_pb2.TENSOR_DATA_TYPE_FLOAT32, True)
     assert works.matmul_tflops == 2.5
-    assert (broken.data_type, broken.works) == (common_pb2.DATA_TYPE_BFLOAT16, False)
+    assert (broken.data_type, broken.works) == (common_pb2.TENSOR_DATA_TYPE_BFLOAT16, False)
     assert answer.largest_allocation.value_bytes == 3 << 30
     assert answer.host_to_device_gbps == 12.0
     assert answer.has_float64
@@ -186,7 +195,7 @@ async def test_status_leaves_out_what_the_platform_does_not_tell(
     assert answer.worker.resident_memory.value_bytes == 1000
     assert not answer.worker.HasField("progress_time")  # it is idle
     assert answer.loaded_model_id == "emoji"
-    assert answer.profile == device_pb2.OPTIMIZATION_PROFILE_BALANCED
+    assert answer.profile == device_info_pb2.OPTIMIZATION_PROFILE_BALANCED
 
 
 async def test_watching_tells_devices_then_changes_then_heartbeats(
@@ -194,7 +203,7 @@ async def test_watching_tells_devices_then_changes_then_heartbeats(
 ) -> None:
     await domain.service.inventory.list()
     call = stub.WatchDevices(device_pb2.WatchDevicesRequest())
-    first = [await call.read() for _ in range(2)]
+    first = [await call.read() for _ in range(3)]
     silent = await call.read()
     domain.runs.change("cuda:0", DeviceState.RECOVERING, "it was killed")
     while (lost := await call.read()).kind == device_pb2.DEVICE_EVENT_KIND_HEARTBEAT:
@@ -204,29 +213,77 @@ async def test_watching_tells_devices_then_changes_then_heartbeats(
     assert [(e.kind, e.device.device_id) for e in first] == [
         (device_pb2.DEVICE_EVENT_KIND_ADDED, "cuda:0"),
         (device_pb2.DEVICE_EVENT_KIND_ADDED, "cpu:0"),
+        (device_pb2.DEVICE_EVENT_KIND_SNAPSHOT_END, ""),
     ]
+    assert {event.revision for event in (*first, silent)} == {first[0].revision}
     assert silent.kind == device_pb2.DEVICE_EVENT_KIND_HEARTBEAT
     assert not silent.HasField("device")
     assert silent.HasField("event_time")
     assert lost.kind == device_pb2.DEVICE_EVENT_KIND_LOST
     assert lost.device.explanation == "it was killed"
+    assert lost.revision == first[0].revision + 1
+    assert lost.cause.reason == errors_pb2.ERROR_REASON_WORKER_LOST
+    assert "it was killed" in lost.cause.message
+    assert not first[0].HasField("cause")
 
 
-async def test_an_optimisation_reports_right_before_its_end(stub: Stub) -> None:
-    request = device_pb2.OptimizeDeviceRequest(profile=device_pb2.OPTIMIZATION_PROFILE_FAST)
+async def test_a_client_that_lists_and_then_watches_misses_nothing(
+    stub: Stub, domain: Domain
+) -> None:
+    listed = await stub.ListDevices(device_pb2.ListDevicesRequest())
+    domain.runs.change("cuda:0", DeviceState.RECOVERING, "it was killed")
 
-    answers = [answer async for answer in stub.OptimizeDevice(request)]
+    request = device_pb2.WatchDevicesRequest(from_revision=listed.revision)
+    call = stub.WatchDevices(request)
+    missed = await call.read()
+    call.cancel()
 
-    *events, reported, last = answers
-    assert events[0].event.WhichOneof("event") == "accepted"
-    assert {answer.WhichOneof("content") for answer in events} == {"event"}
-    assert reported.report.profile == device_pb2.OPTIMIZATION_PROFILE_FAST
-    assert [c.setting for c in reported.report.changes] == ["vae_tiling"]
-    assert reported.report.step_before.ToMilliseconds() == 500
-    assert reported.report.peak_memory_after.value_bytes == 100
-    ending = device_pb2.OptimizationReport()
-    assert last.event.completed.report.Unpack(ending)
-    assert ending == reported.report
+    assert (missed.kind, missed.device.device_id) == (
+        device_pb2.DEVICE_EVENT_KIND_LOST,
+        "cuda:0",
+    )
+    assert missed.revision == listed.revision + 1
+    again = await stub.ListDevices(device_pb2.ListDevicesRequest())
+    assert again.revision == missed.revision
+
+
+async def test_changes_that_are_not_kept_are_refused(stub: Stub) -> None:
+    for revision in (1, -1):
+        request = device_pb2.WatchDevicesRequest(from_revision=revision)
+        refused = await refusal(stub.WatchDevices(request).read())
+        assert refused.code is grpc.StatusCode.OUT_OF_RANGE
+        assert refused.reason == "EVENTS_EXPIRED"
+
+
+async def test_an_optimisation_reports_in_its_end(stub: Stub) -> None:
+    request = device_pb2.OptimizeDeviceRequest(
+        profile=device_info_pb2.OPTIMIZATION_PROFILE_FAST
+    )
+
+    events = [answer.event async for answer in stub.OptimizeDevice(request)]
+
+    report = events[-1].completed.optimization
+    assert events[0].WhichOneof("event") == "accepted"
+    assert report.profile == device_info_pb2.OPTIMIZATION_PROFILE_FAST
+    assert [(c.setting, c.part) for c in report.changes] == [
+        (device_info_pb2.OPTIMIZATION_SETTING_VAE_TILING, common_pb2.MODEL_PART_UNSPECIFIED)
+    ]
+    assert report.step_before.ToMilliseconds() == 500
+    assert report.peak_memory_after.value_bytes == 100
+
+
+async def test_events_come_as_the_request_asks(stub: Stub) -> None:
+    only = session_pb2.DeliveryOptions(
+        event_kinds=[session_pb2.SESSION_EVENT_KIND_PHASE_STARTED]
+    )
+    calls = (
+        stub.OptimizeDevice(device_pb2.OptimizeDeviceRequest(delivery=only)),
+        stub.RestartWorker(device_pb2.RestartWorkerRequest(delivery=only)),
+    )
+
+    for call in calls:
+        kinds = {answer.event.WhichOneof("event") async for answer in call}
+        assert kinds == {"accepted", "phase_started", "completed"}
 
 
 async def test_wrong_options_are_refused_by_field(stub: Stub) -> None:
@@ -263,9 +320,9 @@ async def test_a_failed_sessions_own_status_reaches_its_client(
     request = device_pb2.RestartWorkerRequest(device_id="gpu", options=options)
 
     for _ in range(2):
-        events: list[session_pb2.SessionEvent] = []
+        events: list[event_pb2.SessionEvent] = []
 
-        async def follow(into: list[session_pb2.SessionEvent]) -> None:
+        async def follow(into: list[event_pb2.SessionEvent]) -> None:
             async for answer in stub.RestartWorker(request):
                 into.append(answer.event)
 
@@ -303,12 +360,16 @@ def test_enums_map_completely() -> None:
     states = {convert.STATES.to_proto(state): state for state in DeviceState}
 
     profiles = {convert.PROFILES.to_proto(profile) for profile in OptimizationProfile}
-    happened = {convert.EVENTS.to_proto(kind) for kind in DeviceEventKind}
+    signals = {
+        device_pb2.DEVICE_EVENT_KIND_HEARTBEAT,
+        device_pb2.DEVICE_EVENT_KIND_SNAPSHOT_END,
+    }
+    happened = {convert.EVENTS.to_proto(kind) for kind in DeviceEventKind} | signals
 
-    assert profiles == set(device_pb2.OptimizationProfile.values()) - {0}
+    assert profiles == set(device_info_pb2.OptimizationProfile.values()) - {0}
     assert happened == set(device_pb2.DeviceEventKind.values()) - {0}
-    assert set(kinds) == set(device_pb2.DeviceKind.values()) - {0}
-    assert set(states) == set(device_pb2.DeviceState.values()) - {0}
+    assert set(kinds) == set(device_info_pb2.DeviceKind.values()) - {0}
+    assert set(states) == set(device_info_pb2.DeviceState.values()) - {0}
     assert all(convert.KINDS.optional_from_proto(n) is kind for n, kind in kinds.items())
     assert all(convert.STATES.optional_from_proto(n) is state for n, state in states.items())
     assert convert.KINDS.optional_from_proto(0) is None

@@ -111,7 +111,7 @@ async def test_what_is_not_there_is_refused_before_a_session_exists(domain: Doma
         await read(
             domain, domain.service.optimizations.optimize(replace(FAST, model_id="nothing"))
         )
-    bad = replace(FAST, options=SessionOptions(timeout_seconds=0))
+    bad = replace(FAST, options=SessionOptions(run_timeout_seconds=0))
     with pytest.raises(InvalidTask):
         await optimize(domain, bad)
 

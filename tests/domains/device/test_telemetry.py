@@ -175,7 +175,7 @@ def test_an_amd_card_without_an_edge_sensor_tells_its_hottest_spot(smi: AmdSmi) 
     assert PlatformTelemetry().read(AMD) == Load(None, 70.0, 33.0)
 
 
-@pytest.mark.parametrize("kind", [DeviceKind.XPU, DeviceKind.MPS, DeviceKind.DIRECTML])
+@pytest.mark.parametrize("kind", [DeviceKind.XPU, DeviceKind.MPS, DeviceKind.DIRECT_ML])
 def test_where_nothing_tells_nothing_is_made_up(kind: DeviceKind) -> None:
     assert PlatformTelemetry().read(device(kind)) == Load()
 

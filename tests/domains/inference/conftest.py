@@ -12,19 +12,21 @@ from typing import Any
 import pytest
 
 from domains.clock import Clock
-from domains.device.types import Device, DeviceKind
+from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
 from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.session.core.sessions import Sessions
+from domains.session.core.speeds import Effort
 from domains.session.jobs import Job, SpooledImage
 from domains.session.types import (
     ImageResult,
     Phase,
     PhaseStarted,
     Preview,
+    Priority,
     SessionEvent,
     SessionOptions,
     StepFinished,
@@ -33,9 +35,11 @@ from domains.values import (
     ByteFigure,
     DataType,
     ImageFormat,
+    ModelOrigin,
     ModelPart,
     ModelPlace,
     PartDataType,
+    PlacementDecision,
 )
 from server.errors import describe_failure
 from tests.domains.sessions import runner_of
@@ -56,14 +60,6 @@ MODEL = Model(
         Component("text_encoder", "CLIPTextModel"),
         Component("text_encoder_2", "CLIPTextModelWithProjection"),
     ),
-)
-DEVICE = Device(
-    device_id="cpu:0",
-    kind=DeviceKind.CPU,
-    name="processor",
-    vendor="",
-    torch_device="cpu",
-    total_memory=ByteFigure.measured(2**30, "test"),
 )
 
 
@@ -106,6 +102,8 @@ class FakePool:
         yield GenerationReport(
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
+            ModelOrigin.LOADED,
+            ByteFigure.measured(5, "a script"),
             (PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=False,
         )
@@ -119,9 +117,21 @@ class FakeDevices:
     """One processor."""
 
     async def resolve(self, name: str) -> Device:
-        if name not in ("", "cpu", "cpu:0"):
-            raise NotFound("no such device", reason=Reason.DEVICE_NOT_FOUND)
-        return DEVICE
+        return Device(
+            device_id="cpu:0",
+            kind=DeviceKind.CPU,
+            name="processor",
+            vendor="",
+            torch_device="cpu",
+            total_memory=ByteFigure.measured(2**30, "test"),
+        )
+
+
+async def place(placement: Placement, effort: Effort, priority: Priority) -> PlacementDecision:
+    """There is one processor."""
+    if placement not in (ANY_DEVICE, NamedDevice("cpu"), NamedDevice("cpu:0")):
+        raise NotFound("no such device", reason=Reason.DEVICE_NOT_FOUND)
+    return PlacementDecision.named("cpu:0")
 
 
 @dataclass
@@ -190,7 +200,7 @@ async def bench() -> AsyncIterator[Bench]:
     )
     generations = Generations(
         sessions,
-        FakeDevices(),
+        place,
         models,
         pool,
         artifacts,
@@ -207,11 +217,12 @@ def request(
     *,
     options: SessionOptions | None = None,
     digest: bytes = b"",
+    placement: Placement | None = None,
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
         settings or GenerationSettings(prompt="a cat", steps=2, seed=1),
         options or SessionOptions(),
-        "",
+        placement or ANY_DEVICE,
         digest,
     )

@@ -14,6 +14,7 @@ from deviceops.v1 import (
     inference_pb2,
     sampling_pb2,
 )
+from domains.conversions import limit_to_proto
 from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument, Reason
 from domains.inference import convert, types
 from domains.inference.convert import (
@@ -191,7 +192,7 @@ def test_a_valid_verdict_has_effective_settings() -> None:
 
 
 def test_limits_arrive_with_everything_they_say() -> None:
-    message = convert.limit_to_proto(LIMITS["GenerationSettings.width"])
+    message = limit_to_proto(LIMITS["GenerationSettings.width"])
 
     assert (message.minimum, message.maximum, message.multiple_of) == (256, 2048, 8)
     assert not message.HasField("default_value")

@@ -242,9 +242,9 @@ async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> N
     ("options", "field"),
     [
         (SessionOptions(request_id="no uuid"), "options.request_id"),
-        (SessionOptions(timeout_seconds=0), "options.run_timeout"),
-        (SessionOptions(timeout_seconds=-1), "options.run_timeout"),
-        (SessionOptions(timeout_seconds=604_801), "options.run_timeout"),
+        (SessionOptions(run_timeout_seconds=0), "options.run_timeout"),
+        (SessionOptions(run_timeout_seconds=-1), "options.run_timeout"),
+        (SessionOptions(run_timeout_seconds=604_801), "options.run_timeout"),
         (SessionOptions(tags=("x",) * 33), "options.tags"),
         (SessionOptions(tags=("ok", "a\nb")), "options.tags[1]"),
         (SessionOptions(metadata={"../x": "y"}), "options.metadata"),

@@ -13,6 +13,7 @@ import pytest
 from deviceops.v1 import common_pb2, memory_pb2, memory_pb2_grpc, session_pb2
 from domains.memory.convert.upkeep import REPORTS
 from domains.memory.servicer import MemoryServicer
+from tests.callers import called
 from tests.domains.memory.conftest import MIB, System
 from tests.domains.sessions import streams_of
 from tests.domains.wire import channel_to, refusal
@@ -20,7 +21,7 @@ from tests.domains.wire import channel_to, refusal
 Stub: TypeAlias = "memory_pb2_grpc.MemoryServiceAsyncStub"
 HOST = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
 CARD = memory_pb2.MemoryPlace(device_id="gpu")
-ANN = (("deviceops-client", "ann"),)
+ANN = called("ann")
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ async def test_clients_are_told_apart_by_their_name(stub: Stub) -> None:
     made = await lend(stub)
     request = memory_pb2.DeallocateRequest(allocation_id=made.allocation_id)
 
-    for metadata in ((), (("deviceops-client", "bob"),)):
+    for metadata in ((), called("bob")):
         refused = await refusal(stub.Deallocate(request, metadata=metadata))
         assert refused.reason == "ALLOCATION_NOT_FOUND"
         listed = await stub.ListAllocations(

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from domains.session.core.changes import SessionChanges
 from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.queue import Turn
 from domains.session.core.reading import SessionReader
@@ -39,13 +40,17 @@ def artifacts() -> Artifacts:
     return Artifacts({"a" * 64: b"0123456789"})
 
 
-def registry(clock: SteeredTime, queue_length: int) -> Sessions:
+def registry(
+    clock: SteeredTime, queue_length: int, *, heartbeat: float = 0.05, gone_kept: int = 5
+) -> Sessions:
     """A registry with room for so many waiting sessions per device."""
+    changes = SessionChanges(clock.clock, heartbeat_seconds=heartbeat, gone_kept=gone_kept)
     return Sessions(
         describe=describe_failure,
         queue_length=queue_length,
         retention=timedelta(seconds=60),
         kept=5,
+        changes=changes,
         clock=clock.clock,
     )
 
@@ -100,11 +105,17 @@ def submit(
     *,
     digest: bytes = b"",
     device_id: str = "cpu:0",
-    client: str = "default",
+    owner: str = "default",
 ) -> Session:
     """A session that does in its turn what it is told here."""
     options = options or SessionOptions()
-    return sessions.open(plan(device_id), turn, options=options, digest=digest, client=client)
+    request = SessionRequest(options, digest, unprepared, owner)
+    return sessions.open(plan(device_id), turn, request)
+
+
+async def unprepared() -> SessionPlan:
+    """What a session that is opened in a test has no need of."""
+    raise AssertionError("it is open already")
 
 
 def asked(
@@ -113,13 +124,15 @@ def asked(
     *,
     digest: bytes = b"",
     stop: Callable[[Session], None] | None = None,
+    pause: Callable[[Session], None] | None = None,
+    owner: str = "default",
 ) -> SessionRequest:
     """What a call asks for whose session does that work."""
 
     async def prepare() -> SessionPlan:
-        return replace(plan(work=work), seeds=(), steps=0, stop=stop)
+        return replace(plan(work=work), seeds=(), steps=0, stop=stop, pause=pause)
 
-    return SessionRequest(options or SessionOptions(), digest, prepare)
+    return SessionRequest(options or SessionOptions(), digest, prepare, owner)
 
 
 def picture(index: int = 0) -> ImageResult:

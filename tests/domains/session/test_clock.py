@@ -11,7 +11,14 @@ from domains.session.core.reading import SessionReader
 from domains.session.core.sessions import Sessions
 from domains.session.types import Accepted, Completed, SessionOptions, SessionState
 from tests.clocks import SteeredTime
-from tests.domains.session.conftest import collect, finish, started, submit
+from tests.domains.session.conftest import (
+    asked,
+    collect,
+    finish,
+    nothing,
+    started,
+    submit,
+)
 from tests.domains.session.test_queue import Device
 
 HOUR, DAYS = 3600.0, 8 * 86400.0
@@ -23,16 +30,16 @@ async def test_a_jump_ends_neither_what_runs_nor_what_waits(
     sessions: Sessions, clock: SteeredTime, jump: float
 ) -> None:
     device = Device()
-    running = submit(sessions, device.work, SessionOptions(timeout_seconds=300))
+    running = submit(sessions, device.work, SessionOptions(run_timeout_seconds=300))
     await device.started.wait()
-    waiting = submit(sessions, device.work, SessionOptions(timeout_seconds=300))
+    waiting = submit(sessions, device.work, SessionOptions(queue_timeout_seconds=300))
     clock.move(10)
     clock.set_wall(jump)
     sessions.queue("cpu:0").expire()
     sessions.forget_expired()
     assert running.state is SessionState.RUNNING
     assert waiting.state is SessionState.QUEUED
-    assert running.remaining() == waiting.remaining() == 290.0
+    assert running.run_left() == waiting.wait_left() == 290.0
 
     clock.move(290)
     sessions.queue("cpu:0").expire()
@@ -48,16 +55,18 @@ async def test_a_jump_forgets_neither_sessions_nor_request_ids(
     async def at_once(session: object) -> None:
         finish(session)  # type: ignore[arg-type]
 
-    session = submit(sessions, at_once, SessionOptions(request_id="once"), digest=b"one")
+    options = SessionOptions(request_id="once")
+    session = submit(sessions, at_once, options, digest=b"one")
+    again = asked(nothing, options, digest=b"one")
     await session.log.change().wait()
     clock.set_wall(jump)
     sessions.forget_expired()
     assert sessions.get(session.session_id) is session
-    assert sessions.known("once", b"one") is session
+    assert sessions.known(again) is session
 
     clock.move(61)
     sessions.forget_expired()
-    assert sessions.known("once", b"one") is None
+    assert sessions.known(again) is None
 
 
 @jumps
@@ -78,13 +87,13 @@ async def test_a_jump_leaves_order_and_durations_as_they_were(
 async def test_people_read_the_clock_as_it_is_now(
     sessions: Sessions, clock: SteeredTime
 ) -> None:
-    session = await started(sessions)
+    session = await started(sessions, SessionOptions(queue_timeout_seconds=300))
     accepted = session.log.entry(1).event
     assert isinstance(accepted, Accepted)
-    assert accepted.deadline == clock.moment + timedelta(seconds=300)
+    assert accepted.queue_deadline == clock.moment + timedelta(seconds=300)
     clock.set_wall(HOUR)
     finish(session)
-    assert session.end_time == clock.moment
+    assert session.snapshot().end_time == clock.moment
     assert session.expire_time == clock.moment + timedelta(seconds=60)
     clock.set_wall(-HOUR)
     assert session.expire_time == clock.moment + timedelta(seconds=60)

@@ -33,7 +33,7 @@ from domains.session.convert import (
     options_from_proto,
     options_to_proto,
 )
-from domains.values import Degradation, DegradationKind, ImageFormat, ModelPart
+from domains.values import ByteFigure, Degradation, DegradationKind, ImageFormat, ModelPart
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
 IMAGE = types.ImageResult(1, 7, "a" * 64, ImageFormat.WEBP, 320, 256, 12)
@@ -55,8 +55,11 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
         (1, 2**32 - 1),
         25,
         NOW,
+        NOW,
     ),
-    "queue_moved": types.QueueMoved(0),
+    "queue_moved": types.QueueMoved(0, NOW),
+    "paused": types.Paused("lunch", "mary"),
+    "resumed": types.Resumed("mary"),
     "phase_started": types.PhaseStarted(types.Phase.DECODING, 0),
     "transfer_progress": types.TransferProgress("unet", 1, 2),
     "text_encoded": types.TextEncoded(False),
@@ -72,9 +75,13 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
         {types.Phase.DENOISING: 1.25},
         2.5,
         "cpu:0",
+        pause_seconds=0.5,
+        peak_memory=ByteFigure.measured(7, "counted"),
     ),
     "failed": types.Failed(FAILURE, (IMAGE,)),
-    "cancelled": types.Cancelled(Reason.CLIENT_DISCONNECTED, types.Phase.DENOISING, ()),
+    "cancelled": types.Cancelled(
+        Reason.CANCELLED_BY_CLIENT, types.Phase.DENOISING, (), "not needed", "mary"
+    ),
 }
 
 
@@ -126,7 +133,16 @@ def test_every_field_of_an_event_arrives() -> None:
     assert failure.violations[0].field == "settings.width"
     assert failure.violations[0].reason == "DIMENSIONS_INVALID"
     assert failure.retry_delay.ToTimedelta().total_seconds() == 1.5
-    assert of("cancelled").cancelled.phase == session_pb2.PHASE_DENOISING
+    cancelled = of("cancelled").cancelled
+    assert cancelled.phase == session_pb2.PHASE_DENOISING
+    assert (cancelled.reason_text, cancelled.cancelled_by) == ("not needed", "mary")
+    assert of("paused").paused == event_pb2.SessionPaused(reason_text="lunch", paused_by="mary")
+    assert of("resumed").resumed.resumed_by == "mary"
+    assert of("queue_moved").queue_moved.estimated_start_time.ToDatetime(UTC) == NOW
+    assert accepted.queue_deadline.ToDatetime(UTC) == NOW
+    assert accepted.estimated_end_time.ToDatetime(UTC) == NOW
+    assert completed.timings.pause.ToTimedelta().total_seconds() == 0.5
+    assert completed.peak_memory.value_bytes == 7
 
 
 async def stream(report: object) -> AsyncGenerator[types.SessionEvent]:
@@ -185,7 +201,9 @@ def test_only_a_second_call_is_told_that_the_session_existed() -> None:
         types.SessionOptions(
             request_id="id",
             priority=types.Priority.HIGH,
-            timeout_seconds=1.5,
+            queue_timeout_seconds=2.5,
+            run_timeout_seconds=1.5,
+            retention_seconds=60.5,
             on_disconnect=types.OnDisconnect.DETACH,
             tags=("a", "b"),
             metadata={"k": "v"},
@@ -203,7 +221,7 @@ def test_absent_options_are_the_defaults() -> None:
 def test_a_duration_no_clock_knows_still_converts() -> None:
     message = session_pb2.SessionOptions(run_timeout=Duration(seconds=2**62, nanos=-(2**31)))
 
-    assert options_from_proto(message).timeout_seconds > 1e18
+    assert options_from_proto(message).run_timeout_seconds > 1e18
 
 
 def _enum_maps() -> Iterator[tuple[str, int]]:

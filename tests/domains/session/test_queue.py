@@ -133,7 +133,7 @@ async def test_a_session_whose_time_is_over_never_starts(
     device = Device()
     first = submit(sessions, device.work)
     await device.started.wait()
-    late = submit(sessions, device.work, SessionOptions(timeout_seconds=10))
+    late = submit(sessions, device.work, SessionOptions(queue_timeout_seconds=10))
 
     clock.move(11)
     sessions.queue("cpu:0").expire()
@@ -142,6 +142,7 @@ async def test_a_session_whose_time_is_over_never_starts(
     assert late.failure is not None
     assert late.failure.reason is Reason.DEADLINE_EXPIRED
     assert late.failure.metadata["timeout_seconds"] == "10"
+    assert late.failure.metadata["which"] == "queue"
     assert "never started" in late.failure.message
     device.release.set()
     await _all_final([first])
@@ -151,24 +152,24 @@ async def test_a_session_whose_time_is_over_never_starts(
 async def test_clients_take_turns(roomy: Sessions) -> None:
     """However many one has sent before the others came."""
     device = Device()
-    sent = [submit(roomy, device.work, client="a") for _ in range(4)]
+    sent = [submit(roomy, device.work, owner="a") for _ in range(4)]
     await device.started.wait()
-    one = submit(roomy, device.work, client="b")
-    two = submit(roomy, device.work, client="c")
+    one = submit(roomy, device.work, owner="b")
+    two = submit(roomy, device.work, owner="c")
 
     assert [session.queue_position for session in (one, two, *sent[1:])] == [1, 2, 3, 4, 5]
     device.release.set()
     await _all_final([*sent, one, two])
-    names = {session.session_id: session.client for session in roomy.all()}
+    names = {session.session_id: session.owner for session in roomy.all()}
     assert [names[session_id] for session_id in device.order] == list("abcaaa")
 
 
 async def test_turns_are_taken_among_equals_only(roomy: Sessions) -> None:
     device = Device()
-    first = submit(roomy, device.work, client="a")
+    first = submit(roomy, device.work, owner="a")
     await device.started.wait()
-    low = submit(roomy, device.work, SessionOptions(priority=Priority.LOW), client="b")
-    mine = [submit(roomy, device.work, client="a") for _ in range(2)]
+    low = submit(roomy, device.work, SessionOptions(priority=Priority.LOW), owner="b")
+    mine = [submit(roomy, device.work, owner="a") for _ in range(2)]
     device.release.set()
     await _all_final([first, low, *mine])
     assert device.order == [session.session_id for session in (first, *mine, low)]
@@ -181,13 +182,13 @@ async def test_who_came_late_is_not_overtaken_again_and_again(roomy: Sessions) -
 
     async def again(session: Session) -> None:
         session.start(lambda: None)
-        order.append(session.client)
-        if session.client == "a" and len(sent) < 12:
-            sent.extend(submit(roomy, again, client="a") for _ in range(2))
+        order.append(session.owner)
+        if session.owner == "a" and len(sent) < 12:
+            sent.extend(submit(roomy, again, owner="a") for _ in range(2))
         finish(session)
 
-    sent += [submit(roomy, again, client="a"), submit(roomy, again, client="b")]
-    sent += [submit(roomy, again, client="b")]
+    sent += [submit(roomy, again, owner="a"), submit(roomy, again, owner="b")]
+    sent += [submit(roomy, again, owner="b")]
     waiting = list(sent)
     while waiting:
         await _all_final(waiting)
@@ -198,18 +199,18 @@ async def test_who_came_late_is_not_overtaken_again_and_again(roomy: Sessions) -
 async def test_one_client_that_fills_the_queue_keeps_nobody_out(sessions: Sessions) -> None:
     """The queue of these tests has three places."""
     device = Device()
-    opened = [submit(sessions, device.work, client="a")]
+    opened = [submit(sessions, device.work, owner="a")]
     await device.started.wait()
-    opened += [submit(sessions, device.work, client="a") for _ in range(3)]
-    opened += [submit(sessions, device.work, client=client) for client in "bc"]
+    opened += [submit(sessions, device.work, owner="a") for _ in range(3)]
+    opened += [submit(sessions, device.work, owner=client) for client in "bc"]
 
     for client, places in (("a", "1"), ("b", "1"), ("d", "1")):
         with pytest.raises(QueueFull) as refusal:
-            submit(sessions, device.work, client=client)
+            submit(sessions, device.work, owner=client)
         assert refusal.value.metadata["queue_length"] == places
     device.release.set()
     await _all_final(opened)
-    assert submit(sessions, device.work, client="a")
+    assert submit(sessions, device.work, owner="a")
 
 
 async def _all_final(sessions: list[Session]) -> None:
@@ -223,11 +224,11 @@ async def test_a_queue_whose_runner_fails_goes_on(
     monkeypatch.setattr("domains.loops._PAUSE_SECONDS", 0)
     note, failed = DeviceQueue._note_turn, asyncio.Event()
 
-    def fail_once(queue: DeviceQueue, client: str) -> None:
+    def fail_once(queue: DeviceQueue, session: Session) -> None:
         if not failed.is_set():
             failed.set()
             raise MemoryError
-        note(queue, client)
+        note(queue, session)
 
     monkeypatch.setattr(DeviceQueue, "_note_turn", fail_once)
     device = Device()

@@ -106,7 +106,8 @@ async def test_stopping_waits_for_the_clean_up(
 ) -> None:
     work = Endless()
     seconds = 0.05 if way == "timeout" else 60.0
-    call = asyncio.create_task(follow(runner, work, SessionOptions(timeout_seconds=seconds)))
+    options = SessionOptions(run_timeout_seconds=seconds)
+    call = asyncio.create_task(follow(runner, work, options))
     await work.begun.wait()
     if way == "cancel":
         sessions.all()[0].request_cancel(Reason.CANCELLED_BY_CLIENT)
@@ -137,7 +138,7 @@ async def test_work_with_a_stop_of_its_own_is_asked_and_not_interrupted(
         await asked_to_stop.wait()
         raise Cancelled("It stopped.")
 
-    options = SessionOptions(timeout_seconds=0.001)
+    options = SessionOptions(run_timeout_seconds=0.001)
     request = asked(work, options, stop=lambda session: asked_to_stop.set())
     call = asyncio.create_task(collect(runner.run(request)))
     await begun.wait()
@@ -231,7 +232,8 @@ async def test_a_session_is_kept_as_long_as_a_call_follows_it(
 ) -> None:
     """A slow client reads the last entry when others have long forgotten the session."""
     options = SessionOptions(request_id=REQUEST_ID)
-    events = runner.run(asked(nothing, options))
+    request = asked(nothing, options)
+    events = runner.run(request)
     await anext(events)
     (session,) = sessions.all()
     await until_final(session)
@@ -239,12 +241,12 @@ async def test_a_session_is_kept_as_long_as_a_call_follows_it(
     clock.move(61)
     sessions.forget_expired()
     assert sessions.get(session.session_id) is session
-    assert sessions.known(REQUEST_ID, b"") is session
+    assert sessions.known(request) is session
     assert isinstance((await collect(events))[-1].event, Completed)
     sessions.forget_expired()
     with pytest.raises(SessionNotFound):
         sessions.get(session.session_id)
-    assert sessions.known(REQUEST_ID, b"") is None
+    assert sessions.known(request) is None
 
 
 async def test_followed_sessions_are_kept_beyond_the_number_of_kept_ones(

@@ -24,8 +24,10 @@ from domains.session.types import (
 )
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import (
+    asked,
     finish,
     idle,
+    nothing,
     picture,
     started,
     submit,
@@ -39,10 +41,11 @@ async def test_the_same_request_id_and_request_is_the_same_session(sessions: Ses
     options = SessionOptions(request_id=REQUEST_ID)
     session = submit(sessions, idle, options, digest=b"one")
 
-    assert sessions.known(REQUEST_ID, b"one") is session
-    assert sessions.known("", b"one") is None
+    assert sessions.known(asked(nothing, options, digest=b"one")) is session
+    assert sessions.known(asked(nothing, digest=b"one")) is None
     with pytest.raises(RequestIdReused):
-        sessions.known(REQUEST_ID, b"two")
+        sessions.known(asked(nothing, options, digest=b"two"))
+    assert sessions.known(asked(nothing, options, digest=b"two", owner="another")) is None
 
 
 async def test_cancelling_twice_asks_the_worker_once_and_keeps_the_first_reason(

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from deviceops.v1 import device_pb2, session_pb2
+from domains.clients import Caller, Role, calling
 from domains.errors import DeadlineExceeded, Reason
 from domains.session.convert import SessionConverter, SessionStreams
 from domains.session.core.runner import SessionRunner
@@ -25,9 +26,6 @@ class Call:
 
     def time_remaining(self) -> float | None:
         return self.left
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("deviceops-client", "orchestrator"),)
 
 
 @pytest.mark.parametrize(
@@ -94,12 +92,13 @@ async def test_a_session_is_of_the_client_that_its_call_names(
 
     streams = SessionStreams(runner, SessionConverter({}))
     call = Call(None)
-    responses = streams.run(
-        asked(work),
-        call,
-        device_pb2.RestartWorkerResponse,
-        session_pb2.DeliveryOptions(),
-    )
-    async for _ in responses:
-        pass
-    assert [session.client for session in sessions.all()] == ["orchestrator"]
+    with calling(Caller("orchestrator", Role.RUN)):
+        responses = streams.run(
+            asked(work),
+            call,
+            device_pb2.RestartWorkerResponse,
+            session_pb2.DeliveryOptions(),
+        )
+        async for _ in responses:
+            pass
+    assert [session.owner for session in sessions.all()] == ["orchestrator"]

@@ -9,19 +9,16 @@ import pytest
 
 from deviceops.v1 import (
     common_pb2,
-    errors_pb2,
     model_info_pb2,
     model_pb2,
-    processing_pb2,
-    session_pb2,
 )
 from tests.server.cli.conftest import Run
-from tests.server.cli.scripted import SESSION, ScriptedServer, png, sha256
+from tests.server.cli.scripted import ScriptedServer
 
 
 @pytest.fixture
 def machine(scripted: ScriptedServer) -> ScriptedServer:
-    """A processor that works, a graphics card that does not, three models, a session."""
+    """A processor that works, a graphics card that does not, three models."""
     cpu = scripted.device_list.devices.add(
         device_id="cpu:0", kind=1, name="Ryzen", state=2, is_default=True
     )
@@ -50,15 +47,6 @@ def machine(scripted: ScriptedServer) -> ScriptedServer:
         model_info_pb2.ModelInfo(model_id="torn", type=model_info_pb2.MODEL_TYPE_CHECKPOINT),
     ]
     scripted.models[2].problem.message = "It is shorter than its header says."
-    scripted.sessions = [
-        session_pb2.Session(
-            session_id=SESSION,
-            kind=session_pb2.SESSION_KIND_GENERATION,
-            state=session_pb2.SESSION_STATE_RUNNING,
-            progress=0.5,
-            device_id="cpu:0",
-        )
-    ]
     return scripted
 
 
@@ -114,114 +102,6 @@ def test_one_model_is_shown_and_a_missing_one_is_not_found(
     assert "sha256" not in shown.stdout
     assert missing.exit_code == 4
     assert "reason: MODEL_NOT_FOUND (NOT_FOUND)" in missing.stderr
-
-
-def test_sessions_are_listed_and_filtered(against: Run, machine: ScriptedServer) -> None:
-    """Newest first is the server's affair; the filters are words."""
-    done = against(
-        *("sessions", "--state", "running", "--state", "queued", "--kind", "generation"),
-        *("--device", "cpu:0", "--tag", "t", "--limit", 5),
-    )
-
-    assert done.stdout.splitlines()[1].split("\t")[:5] == [
-        SESSION,
-        "generation",
-        "running",
-        "50%",
-        "cpu:0",
-    ]
-    assert machine.requests == [
-        processing_pb2.ListSessionsRequest(
-            kind=session_pb2.SESSION_KIND_GENERATION,
-            states=[session_pb2.SESSION_STATE_RUNNING, session_pb2.SESSION_STATE_QUEUED],
-            device_id="cpu:0",
-            tags=["t"],
-            page_size=5,
-        )
-    ]
-
-
-@pytest.mark.parametrize(("limit", "shown"), [(5, 5), (9, 5), (3, 3), (1, 1)])
-def test_sessions_are_listed_over_pages_up_to_the_limit(
-    against: Run, machine: ScriptedServer, limit: int, shown: int
-) -> None:
-    """A page may be shorter than was asked for."""
-    machine.sessions = [session_pb2.Session(session_id=f"s{number}") for number in range(5)]
-
-    done = against("sessions", "--limit", limit)
-
-    rows = [line.split("\t")[0] for line in done.stdout.splitlines()[1:]]
-    assert rows == [f"s{number}" for number in range(shown)]
-    assert (f"more than {limit}" in done.stderr) is (limit < 5)
-
-
-def test_a_session_is_shown_with_its_failure(against: Run, machine: ScriptedServer) -> None:
-    """As the same block that a failing command ends with."""
-    machine.sessions[0].state = session_pb2.SESSION_STATE_FAILED
-    machine.sessions[0].failure.status_code = 8
-    machine.sessions[0].failure.reason = errors_pb2.ERROR_REASON_DISK_FULL
-    machine.sessions[0].failure.message = "The disk is full."
-
-    done = against("sessions", "show", SESSION)
-
-    assert done.exit_code == 0
-    assert "state:   failed\n" in done.stdout
-    assert "reason: DISK_FULL (RESOURCE_EXHAUSTED)" in done.stdout
-    assert against("sessions", "show", "other").exit_code == 4
-
-
-@pytest.mark.parametrize(("command", "action"), [("cancel", 3), ("pause", 1), ("resume", 2)])
-def test_sessions_are_controlled_by_id(
-    command: str, action: int, against: Run, machine: ScriptedServer
-) -> None:
-    """The answer says how the session stands now."""
-    done = against("sessions", command, SESSION)
-
-    assert done.stdout == f"Session {SESSION} is cancelling.\n"
-    assert [(r.session_id, r.action) for r in machine.requests] == [(SESSION, action)]
-
-
-def test_an_unknown_word_is_refused_before_any_call(
-    against: Run, machine: ScriptedServer
-) -> None:
-    """With the words there are."""
-    done = against("sessions", "--state", "sleeping")
-
-    assert done.exit_code == 2
-    assert "'sleeping' is none of: queued, running" in done.stderr
-    assert machine.requests == []
-
-
-def test_an_artifact_is_fetched_and_checked(
-    against: Run, scripted: ScriptedServer, tmp_path: Path
-) -> None:
-    """In chunks, under the name that was asked for, never over another file."""
-    data = png()
-    scripted.artifacts[sha256(data)] = data
-    (tmp_path / "a.png").write_bytes(b"mine")
-
-    beside = against("artifact", "get", sha256(data), "-o", tmp_path / "a.png")
-    over = against("artifact", "get", sha256(data), "-o", tmp_path / "a.png", "--overwrite")
-
-    assert beside.stdout == f"{tmp_path / 'a-1.png'}\n"
-    assert (tmp_path / "a-1.png").read_bytes() == data
-    assert over.stdout == f"{tmp_path / 'a.png'}\n"
-    assert (tmp_path / "a.png").read_bytes() == data
-
-
-def test_an_artifact_with_other_bytes_is_not_saved(
-    against: Run, scripted: ScriptedServer, tmp_path: Path
-) -> None:
-    """Its id says what it must be; and one that is not there is not found."""
-    scripted.artifacts["a" * 64] = b"something else"
-
-    wrong = against("artifact", "get", "a" * 64, "-o", tmp_path / "a.png")
-    missing = against("artifact", "get", "b" * 64, "-o", tmp_path / "b.png")
-
-    assert wrong.exit_code == 1
-    assert "not those of the artifact" in wrong.stderr
-    assert missing.exit_code == 4
-    assert not list(tmp_path.glob("*.png"))
 
 
 def test_token_prints_it_alone_or_as_a_header(deviceops: Run, own_settings: Path) -> None:

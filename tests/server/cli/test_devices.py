@@ -15,11 +15,14 @@ from deviceops.v1 import (
     device_pb2,
     errors_pb2,
     event_pb2,
+    model_info_pb2,
+    model_pb2,
     session_pb2,
 )
 from server.cli import device_watch
 from tests.server.cli.conftest import Run
-from tests.server.cli.scripted import ScriptedServer, accepted, completed, event
+from tests.server.cli.messages import accepted, completed, event
+from tests.server.cli.scripted import ScriptedServer
 
 MEASURED = common_pb2.FIGURE_QUALITY_MEASURED
 ESTIMATED = common_pb2.FIGURE_QUALITY_ESTIMATED
@@ -68,7 +71,7 @@ def test_devices_is_one_row_each_and_why_others_are_not_there(
     assert card == [
         *("cuda:0", "cuda", "GTX", "unavailable", "? / ?", "", "", "0", "", "driver too old"),
     ]
-    assert "no directml device: not Windows" in done.stderr
+    assert "no direct-ml device: not Windows" in done.stderr
     assert machine.of_type(device_pb2.ListDevicesRequest)[0].refresh
 
 
@@ -93,6 +96,7 @@ def test_watching_is_a_line_for_each_thing_that_happens(
     )
     machine.device_events = [
         device_pb2.WatchDevicesResponse(kind=device_pb2.DEVICE_EVENT_KIND_HEARTBEAT),
+        device_pb2.WatchDevicesResponse(kind=device_pb2.DEVICE_EVENT_KIND_SNAPSHOT_END),
         device_pb2.WatchDevicesResponse(kind=device_pb2.DEVICE_EVENT_KIND_LOST, device=device),
     ]
 
@@ -177,7 +181,10 @@ def test_show_tells_what_was_measured_with_units(against: Run, machine: Scripted
     machine.capabilities = device_pb2.GetDeviceCapabilitiesResponse(
         device_id="cuda:0",
         largest_allocation=figure(3 * GIB),
-        attention_backends=["flash", "math"],
+        attention_backends=[
+            device_pb2.ATTENTION_BACKEND_FLASH,
+            device_pb2.ATTENTION_BACKEND_MATH,
+        ],
         has_float64=True,
         host_to_device_gbps=12.5,
         software_versions={"torch": "2.13"},
@@ -234,13 +241,12 @@ def optimized(machine: ScriptedServer) -> Callable[..., None]:
         report.step_before.FromMilliseconds(500)
         report.step_after.FromMilliseconds(250)
         last = completed(3)
-        last.completed.report.Pack(report)
+        last.completed.optimization.CopyFrom(report)
         measuring = event_pb2.PhaseStarted(phase=session_pb2.PHASE_MEASURING)
         machine.optimization = [
-            device_pb2.OptimizeDeviceResponse(event=accepted()),
-            device_pb2.OptimizeDeviceResponse(event=event(2, phase_started=measuring)),
-            device_pb2.OptimizeDeviceResponse(report=report),
-            device_pb2.OptimizeDeviceResponse(event=last),
+            accepted(),
+            event(2, phase_started=measuring),
+            last,
         ]
 
     return script
@@ -250,14 +256,23 @@ def test_optimize_tells_changes_and_their_effect(
     against: Run, machine: ScriptedServer, optimized: Callable[..., None]
 ) -> None:
     optimized(
-        device_info_pb2.OptimizationChange(setting="vae_tiling", before="off", after="on")
+        device_info_pb2.OptimizationChange(
+            setting=device_info_pb2.OPTIMIZATION_SETTING_VAE_TILING, before="off", after="on"
+        ),
+        device_info_pb2.OptimizationChange(
+            setting=device_info_pb2.OPTIMIZATION_SETTING_DATA_TYPE,
+            part=common_pb2.MODEL_PART_VAE,
+            before="float32",
+            after="float16",
+        ),
     )
 
     done = against("devices", "optimize", "gpu", "--profile", "fast", "--model", "emoji-xl")
 
     assert done.exit_code == 0
     assert "Measuring" in done.stderr
-    assert "vae_tiling: off -> on" in done.stderr
+    assert "vae-tiling: off -> on" in done.stderr
+    assert "data-type of the vae: float32 -> float16" in done.stderr
     assert "one step: 500 ms -> 250 ms" in done.stderr
     assert "peak memory: 2.0 GiB -> ~1.0 GiB" in done.stderr
     assert machine.requests == [
@@ -315,3 +330,34 @@ def test_restart_tells_its_phases_and_its_failure(
     assert machine.requests[0] == device_pb2.RestartWorkerRequest(device_id="cpu:0", force=True)
     assert failed.exit_code == 3
     assert "The new worker died too." in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        (model_info_pb2.MODEL_ORIGIN_LOADED, "on cuda:0, and was already: 2.0 GiB"),
+        (model_info_pb2.MODEL_ORIGIN_CACHED, "on cuda:0, from main memory: 2.0 GiB"),
+        (model_info_pb2.MODEL_ORIGIN_DISK, "on cuda:0, from disk: 2.0 GiB"),
+    ],
+)
+def test_load_says_where_the_model_is_and_where_it_was(
+    origin: model_info_pb2.ModelOrigin, said: str, against: Run, machine: ScriptedServer
+) -> None:
+    last = completed(2)
+    last.completed.loaded_model.device_id = "cuda:0"
+    last.completed.loaded_model.origin = origin
+    last.completed.loaded_model.size.CopyFrom(figure(2 * GIB))
+    machine.loading = [accepted(), last]
+
+    done = against("models", "load", "emoji-xl", "--any-of", "cuda")
+
+    assert done.exit_code == 0, done.output
+    assert said in done.stderr
+    assert machine.requests == [
+        model_pb2.LoadModelRequest(
+            model_id="emoji-xl",
+            placement=device_info_pb2.DevicePlacement(
+                any=device_info_pb2.DeviceChoice(kinds=[device_info_pb2.DEVICE_KIND_CUDA])
+            ),
+        )
+    ]

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from deviceops.v1 import device_info_pb2, model_info_pb2
+from deviceops.v1 import device_info_pb2, model_info_pb2, system_pb2
 from server.app import SERVICE_NAMES
+from server.cli.advice import own_version
 from server.cli.checks import Finding, Verdict, machine
 from server.cli.checks import settings as settings_checks
 from server.cli.checks.machine import (
@@ -70,12 +71,28 @@ def test_a_machine_in_order(against: Run, healthy: ScriptedServer, torch_is_fine
     found = _by_name(done.stdout)
     assert done.exit_code == 0, done.output
     assert found["server"]["found"] == f"answers at {healthy.address}"
-    assert found["services"]["found"] == "all 7 serving"
+    assert found["services"]["found"] == f"all {len(SERVICE_NAMES)} serving"
     assert found["devices"]["found"] == "cpu:0 (Ryzen)"
     assert found["device cuda:0"]["found"] == "unavailable: old"
-    assert found["devices of kind directml"]["found"] == "none: not Windows"
+    assert found["devices of kind direct-ml"]["found"] == "none: not Windows"
     assert found["models"]["found"] == "checkpoints: emoji-xl"
     assert {finding["verdict"] for finding in found.values()} <= {"ok", "note"}
+
+
+def test_another_version_and_the_caller_are_said(
+    against: Run, healthy: ScriptedServer, torch_is_fine: None
+) -> None:
+    """Fields of a newer side are refused; one of the same version needs no word."""
+    healthy.info = system_pb2.GetServerInfoResponse(
+        server_version="0.0.9", client_name="ann", client_role=system_pb2.CLIENT_ROLE_RUN
+    )
+    older = _by_name(against("doctor", "--json").stdout)
+    healthy.info.server_version = own_version()
+    same = _by_name(against("doctor", "--json").stdout)
+
+    assert older["version"]["found"] == f"server 0.0.9, command line {own_version()}"
+    assert older["caller"]["found"] == "ann, with the role run"
+    assert "version" not in same
 
 
 def test_what_the_server_lacks_is_a_problem_with_advice(

@@ -17,22 +17,23 @@ from typing import Any, Self
 import grpc
 import pytest
 
-from deviceops.v1 import errors_pb2, event_pb2, processing_pb2
-from server.cli import following
+from deviceops.v1 import errors_pb2, event_pb2, processing_pb2, session_pb2
+from server.cli import following, patience
 from server.cli.interrupts import Interrupts
 from tests.server.cli.conftest import Run
-from tests.server.cli.scripted import (
+from tests.server.cli.messages import (
     SESSION,
-    ScriptedServer,
     accepted,
     chunks,
     completed,
+    drop,
     event,
     png,
     refuse,
     result,
     whole,
 )
+from tests.server.cli.scripted import ScriptedServer
 
 WAIT = 30.0  # seconds before a test that hangs fails
 
@@ -42,16 +43,11 @@ Events = Iterator[event_pb2.SessionEvent]
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Re-attaching waits hardly at all, three times."""
-    monkeypatch.setattr(following, "REATTACH_DELAYS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(patience, "DELAYS", (0.01, 0.01, 0.01))
 
 
 def _interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def _drop(context: Any) -> None:
-    """End the call as a broken connection does: a status without our details."""
-    context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
 
 def test_ctrl_c_cancels_the_session_and_waits_for_its_end(
@@ -67,7 +63,7 @@ def test_ctrl_c_cancels_the_session_and_waits_for_its_end(
         yield event(
             2,
             cancelled=event_pb2.SessionCancelled(
-                reason=errors_pb2.ERROR_REASON_CANCELLED_BY_CLIENT
+                reason=errors_pb2.ERROR_REASON_CANCELLED_BY_CLIENT, reason_text="Ctrl-C"
             ),
         )
 
@@ -77,13 +73,11 @@ def test_ctrl_c_cancels_the_session_and_waits_for_its_end(
     done = against("generate", "x", "-o", tmp_path)
 
     assert done.exit_code == 130
-    assert scripted.of_type(processing_pb2.ControlSessionRequest) == [
-        processing_pb2.ControlSessionRequest(
-            session_id=SESSION, action=processing_pb2.CONTROL_ACTION_CANCEL
-        )
+    assert scripted.of_type(processing_pb2.CancelSessionRequest) == [
+        processing_pb2.CancelSessionRequest(session_id=SESSION)
     ]
     assert f"Cancelling session {SESSION}" in done.stderr
-    assert f"Cancelled session {SESSION}; pictures saved: 0." in done.stderr
+    assert f"Cancelled session {SESSION} (Ctrl-C); pictures saved: 0." in done.stderr
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -129,7 +123,7 @@ def test_ctrl_c_before_the_session_is_accepted_drops_the_call(
 
     assert done.exit_code == 130
     assert seen.get(timeout=WAIT)
-    assert scripted.of_type(processing_pb2.ControlSessionRequest) == []
+    assert scripted.of_type(processing_pb2.CancelSessionRequest) == []
 
 
 def test_a_cancel_that_the_server_refuses_still_leaves(
@@ -174,7 +168,7 @@ def test_a_session_that_never_ends_after_the_cancel_is_left(
 
     assert done.exit_code == 130
     assert seen.get(timeout=WAIT)
-    assert len(scripted.of_type(processing_pb2.ControlSessionRequest)) == 1
+    assert len(scripted.of_type(processing_pb2.CancelSessionRequest)) == 1
 
 
 def test_ctrl_c_in_a_process_of_its_own(
@@ -226,11 +220,11 @@ def test_a_detached_session_is_watched_again_from_where_it_was_lost(
     def draw(request: Any, context: Any) -> Events:
         yield from list(whole(data))[:3]
         yield next(chunks(2, data))
-        _drop(context)
+        drop(context)
 
     def watch(request: Any, context: Any) -> Events:
         if len(scripted.of_type(processing_pb2.WatchSessionRequest)) == 1:
-            _drop(context)
+            drop(context)
         yield from chunks(2, data)
         yield event(3, image_finished=event_pb2.ImageFinished(image=result(data)))
         yield completed(4, result(data))
@@ -243,7 +237,7 @@ def test_a_detached_session_is_watched_again_from_where_it_was_lost(
     assert done.exit_code == 0, done.output
     assert Path(done.stdout.strip()).read_bytes() == data
     assert [(w.session_id, w.from_sequence) for w in watched] == [(SESSION, 3), (SESSION, 3)]
-    assert all(w.include_image_data for w in watched)
+    assert not any(w.delivery.omit_image_data for w in watched)
     assert "The connection was lost; watching again" in done.stderr
 
 
@@ -254,10 +248,10 @@ def test_watching_again_is_given_up_after_a_few_times(
 
     def draw(request: Any, context: Any) -> Events:
         yield accepted(7)
-        _drop(context)
+        drop(context)
 
     def watch(request: Any, context: Any) -> Events:
-        _drop(context)
+        drop(context)
         yield from ()
 
     scripted.on_generate, scripted.on_watch = draw, watch
@@ -275,7 +269,7 @@ def test_a_lost_connection_without_detach_is_reported_and_not_watched(
 
     def draw(request: Any, context: Any) -> Events:
         yield accepted(7)
-        _drop(context)
+        drop(context)
 
     scripted.on_generate = draw
     done = against("generate", "x", "-o", tmp_path)
@@ -337,7 +331,11 @@ def test_watch_shows_events_from_the_wanted_one(against: Run, scripted: Scripted
 
     assert done.exit_code == 0
     assert scripted.requests == [
-        processing_pb2.WatchSessionRequest(session_id=SESSION, from_sequence=2)
+        processing_pb2.WatchSessionRequest(
+            session_id=SESSION,
+            from_sequence=2,
+            delivery=session_pb2.DeliveryOptions(omit_image_data=True),
+        )
     ]
     assert "step 4/4" in done.stderr
     assert f"Session {SESSION}: Completed in 1.5 s" in done.stderr
@@ -378,7 +376,7 @@ def test_ctrl_c_while_watching_leaves_the_session_alone(
 
     assert done.exit_code == 130
     assert seen.get(timeout=WAIT)
-    assert scripted.of_type(processing_pb2.ControlSessionRequest) == []
+    assert scripted.of_type(processing_pb2.CancelSessionRequest) == []
     assert f"Left session {SESSION}; it goes on." in done.stderr
 
 

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 
 from deviceops.v1 import (
     common_pb2,
+    device_info_pb2,
     errors_pb2,
     event_pb2,
     generation_pb2,
@@ -22,8 +23,7 @@ from deviceops.v1 import (
     session_pb2,
 )
 from tests.server.cli.conftest import Run
-from tests.server.cli.scripted import (
-    ScriptedServer,
+from tests.server.cli.messages import (
     accepted,
     chunks,
     completed,
@@ -34,6 +34,7 @@ from tests.server.cli.scripted import (
     sha256,
     whole,
 )
+from tests.server.cli.scripted import ScriptedServer
 
 
 def test_a_picture_is_saved_under_its_seed_and_artifact(
@@ -103,7 +104,7 @@ def test_json_is_one_object_per_line_without_picture_bytes(
     assert done.exit_code == 0
     assert sent == len(data)
     assert not any("data" in entry.get("image_chunk", {}) for entry in events)
-    assert not any("jpeg" in entry.get("preview", {}) for entry in events)
+    assert not any("data" in entry.get("preview", {}) for entry in events)
     assert (summary["type"], summary["state"]) == ("summary", "completed")
     assert Path(summary["pictures"][0]["path"]).read_bytes() == data
     assert summary["pictures"][0]["artifact_id"] == sha256(data)
@@ -123,7 +124,16 @@ def test_every_option_reaches_its_field(
         *("--scheduler", "euler-a", "--spacing", "karras", "--eta", 0.25, "--clip-skip", 1),
         *("--precision", "fastest", "--format", "webp", "--quality", 80),
         "--vae-tiling",
-        *("--preview-every", 3, "--request-id", request_id, "--timeout", 1.5),
+        *(
+            "--preview-every",
+            3,
+            "--request-id",
+            request_id,
+            "--queue-timeout",
+            "1.5m",
+            "--run-timeout",
+            2.5,
+        ),
         *("--priority", "high", "--detach", "--tag", "a", "--tag", "b", "-o", tmp_path),
     )
 
@@ -135,13 +145,12 @@ def test_every_option_reaches_its_field(
             width=256,
             height=512,
             steps=12,
-            guidance_scale=6.5,
-            guidance_rescale=0.5,
+            guidance=sampling_pb2.GuidanceSettings(scale=6.5, rescale=0.5),
             clip_skip=1,
             scheduler=sampling_pb2.SchedulerSettings(
                 scheduler=sampling_pb2.SCHEDULER_EULER_ANCESTRAL_DISCRETE,
                 spacing=sampling_pb2.SIGMA_SPACING_KARRAS,
-                eta=0.25,
+                ddim=sampling_pb2.DdimOptions(eta=0.25),
             ),
             image_count=2,
             seeds=[3, 4],
@@ -149,18 +158,103 @@ def test_every_option_reaches_its_field(
         options=session_pb2.SessionOptions(
             request_id=request_id,
             priority=session_pb2.PRIORITY_HIGH,
-            timeout=Duration(seconds=1, nanos=500_000_000),
+            queue_timeout=Duration(seconds=90),
+            run_timeout=Duration(seconds=2, nanos=500_000_000),
             on_disconnect=session_pb2.ON_DISCONNECT_DETACH,
             tags=["a", "b"],
         ),
-        device_id="cpu:0",
+        delivery=session_pb2.DeliveryOptions(
+            previews=session_pb2.PreviewSettings(every_steps=3)
+        ),
+        placement=device_info_pb2.DevicePlacement(device_id="cpu:0"),
     )
     expected.settings.precision.mode = generation_pb2.PRECISION_MODE_FASTEST
     expected.settings.precision.vae_tiling = common_pb2.TOGGLE_ON
     expected.settings.output.format = common_pb2.IMAGE_FILE_FORMAT_WEBP
     expected.settings.output.quality = 80
-    expected.settings.preview.every_steps = 3
     assert scripted.requests == [expected]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), None),
+        (("-d", "gpu"), device_info_pb2.DevicePlacement(device_id="gpu")),
+        (
+            ("--device", "cuda:0", "--device", "cuda:1"),
+            device_info_pb2.DevicePlacement(
+                any=device_info_pb2.DeviceChoice(device_ids=["cuda:0", "cuda:1"])
+            ),
+        ),
+        (
+            ("--any-of", "cuda, directml"),
+            device_info_pb2.DevicePlacement(
+                any=device_info_pb2.DeviceChoice(
+                    kinds=[
+                        device_info_pb2.DEVICE_KIND_CUDA,
+                        device_info_pb2.DEVICE_KIND_DIRECT_ML,
+                    ]
+                )
+            ),
+        ),
+        (
+            ("--any-of", "cuda", "--device", "gpu"),
+            device_info_pb2.DevicePlacement(
+                any=device_info_pb2.DeviceChoice(
+                    device_ids=["gpu"], kinds=[device_info_pb2.DEVICE_KIND_CUDA]
+                )
+            ),
+        ),
+    ],
+)
+def test_a_device_is_named_chosen_or_left_to_the_server(
+    arguments: tuple[str, ...],
+    expected: device_info_pb2.DevicePlacement | None,
+    against: Run,
+    scripted: ScriptedServer,
+    tmp_path: Path,
+) -> None:
+    scripted.on_generate = lambda request, context: whole(png())
+
+    done = against("generate", "x", "-o", tmp_path, *arguments)
+
+    (sent,) = scripted.requests
+    assert (sent.placement if sent.HasField("placement") else None) == expected
+    assert "generation on cpu:0 (its queue ends first)\n" in done.stderr
+
+
+def test_without_data_pictures_stay_with_the_server(
+    against: Run, scripted: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stdout has their ids; nothing is written."""
+    data = png()
+    monkeypatch.chdir(tmp_path)
+
+    def draw(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
+        return (entry for entry in whole(data) if not entry.HasField("image_chunk"))
+
+    scripted.on_generate = draw
+    done = against("generate", "x", "--no-data")
+    lines = against("generate", "x", "--no-data", "--json").stdout.splitlines()
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"{sha256(data)}\n"
+    assert "1 picture in 1.5 s on cpu:0, kept by the server" in done.stderr
+    assert scripted.requests[0].delivery.omit_image_data
+    left = [json.loads(line) for line in lines if '"left"' in line]
+    assert [entry["artifact_id"] for entry in left] == [sha256(data)]
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_below_the_least_are_the_servers_to_refuse(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    """The contract's integers are signed, so that it can name the field."""
+    scripted.on_generate = lambda request, context: whole(png())
+
+    against("generate", "x", "--seed", -1, "-o", tmp_path)
+
+    assert scripted.requests[0].settings.seed == -1
 
 
 def test_tiles_can_be_forbidden(against: Run, scripted: ScriptedServer, tmp_path: Path) -> None:
@@ -276,7 +370,7 @@ def test_a_folder_that_cannot_be_written_is_said_with_the_way_out(
 
     assert done.exit_code == 1
     assert "cannot be written" in done.stderr
-    assert f"deviceops artifact get {sha256(data)}" in done.stderr
+    assert f"deviceops artifacts get {sha256(data)}" in done.stderr
 
 
 def test_a_picture_that_the_server_has_no_more_is_said_with_its_seed(
@@ -474,8 +568,11 @@ def test_a_stream_that_ends_without_an_ending_is_an_error(
     ("arguments", "said"),
     [
         (("--scheduler", "magic"), "'magic' is none of: dpm++2m,"),
-        (("--seed", "-1"), "--seed: -1 is no number"),
-        (("--steps", str(2**32)), "--steps: 4294967296 is no number"),
+        (("--seed", str(2**63)), "--seed: 9223372036854775808 does not fit"),
+        (("--steps", str(2**31)), "--steps: 2147483648 does not fit"),
+        (("--queue-timeout", "soon"), "--queue-timeout: 'soon' is no time"),
+        (("--any-of", "cuda,abacus"), "'abacus' is none of: cpu, cuda, rocm"),
+        (("--no-data", "-o", "x"), "--no-data saves nothing"),
         (("--seeds", "1,two"), "--seeds: '1,two' is no list"),
         (("--precision", "rough"), "'rough' is none of: exact, fastest"),
     ],

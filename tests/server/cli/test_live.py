@@ -11,7 +11,7 @@ from deviceops.v1 import event_pb2
 from server.cli.live import LiveView, draws_previews
 from server.cli.pictures import SavedPicture
 from server.cli.preview import UPPER_HALF
-from tests.server.cli.scripted import accepted, event, jpeg, png, whole
+from tests.server.cli.messages import accepted, event, jpeg, png, whole
 
 
 class _Screen(io.StringIO):
@@ -65,11 +65,11 @@ def test_terminals_without_true_colour_get_no_preview() -> None:
 def test_an_unreadable_preview_is_said_once() -> None:
     """And the work goes on."""
     console, screen = _console()
-    broken = event_pb2.Preview(step=1, jpeg=b"nothing")
+    broken = event_pb2.Preview(step=1, data=b"nothing")
     with LiveView(console) as view:
         for _ in range(2):
             view.event(event(2, preview=broken))
-        view.event(event(2, preview=event_pb2.Preview(step=2, jpeg=jpeg())))
+        view.event(event(2, preview=event_pb2.Preview(step=2, data=jpeg())))
         console.print()
 
     assert screen.getvalue().count("A preview cannot be shown") == 1

@@ -14,7 +14,8 @@ from deviceops.v1 import sampling_pb2
 from server.cli.choices import SCHEDULERS, offered
 from server.cli.serving import announcement
 from server.config import Settings
-from tests.server.cli.scripted import ScriptedServer, png, sha256, whole
+from tests.server.cli.messages import png, sha256, whole
+from tests.server.cli.scripted import ScriptedServer
 
 ROOT = Path(__file__).parents[3]
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from deviceops.v1 import common_pb2, errors_pb2, event_pb2, sampling_pb2, session_pb2
 from server.cli.choices import SCHEDULERS, UnusableOptions, choose, offered
 from server.cli.failures import from_failure
+from server.cli.files import save
 from server.cli.narration import Progress
-from server.cli.pictures import name_for, save
+from server.cli.pictures import name_for
 from server.cli.preview import MOST_BYTES, PreviewUnreadable, half_blocks
 from server.cli.target import reachable
 from server.cli.wording import byte_figure, count, duration, enum_word, printable, size
-from tests.server.cli.scripted import accepted, event, jpeg, png, result
+from tests.server.cli.messages import accepted, event, jpeg, png, result
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -85,7 +86,7 @@ def test_enum_words_of_newer_servers_are_numbers() -> None:
     """They must not break a table."""
     state = session_pb2.SessionState
     assert enum_word(state, session_pb2.SESSION_STATE_RUNNING, "SESSION_STATE_") == "running"
-    assert enum_word(state, state.ValueType(99), "SESSION_STATE_") == "99"
+    assert enum_word(state, state.ValueType(99), "SESSION_STATE_") == "unspecified (99)"
 
 
 def test_figures_have_units() -> None:

@@ -13,9 +13,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from domains.rooms import Room
 from server.interceptors import behaviour_of, with_behaviour
 from server.interceptors.admission import Admission, AdmissionInterceptor
-from server.interceptors.auth import TokenCheck
 from server.interceptors.call_classes import CallClass
 from server.interceptors.errors import ErrorInterceptor
+from tests.callers import Word, called
 from tests.server.echo import ARITIES, Echo, serving, told
 
 SERVICE = "deviceops.v1.ProcessingService"  # the four arities are no methods of it: work
@@ -57,7 +57,7 @@ class Gate:
 
 
 def around(admission: Admission) -> list[grpc.aio.ServerInterceptor]:
-    return [ErrorInterceptor(), AdmissionInterceptor(admission)]
+    return [ErrorInterceptor(), Word(), AdmissionInterceptor(admission)]
 
 
 async def refused(echo: Echo, method: str) -> Any:
@@ -218,19 +218,11 @@ async def test_what_lies_around_an_ended_call_is_not_cancelled_with_it() -> None
     assert still_cancelled == [0]
 
 
-TOKEN = TokenCheck("t0ken")
-WITH_TOKEN = ("authorization", "Bearer t0ken")
-
-
-def named(client: str) -> dict[str, Any]:
-    return {"metadata": [WITH_TOKEN, ("deviceops-client", client)]}
-
-
 async def test_strangers_never_take_the_room_of_those_with_the_token() -> None:
     gate = Gate()
     kinds = (CallClass.TOKENLESS, CallClass.TOKENLESS_WATCH)
     admission = Admission({kind: Room(1) for kind in (*kinds, CallClass.HEALTH)})
-    around = [ErrorInterceptor(), AdmissionInterceptor(admission, TOKEN)]
+    around = [ErrorInterceptor(), Word(), AdmissionInterceptor(admission)]
     behaviours = {"Watch": gate.stream, "Unary": gate.unary}
     async with serving(around, behaviours, "grpc.health.v1.Health") as echo:
         held = [asyncio.ensure_future(echo.call(method)) for method in behaviours]
@@ -238,8 +230,8 @@ async def test_strangers_never_take_the_room_of_those_with_the_token() -> None:
             await gate.begun.get()
         told_to_strangers = [await refused(echo, method) for method in behaviours]
         gate.opened.set()
-        assert await echo.call("Unary", metadata=[WITH_TOKEN]) == ["through"]
-        assert await echo.call("Watch", metadata=[WITH_TOKEN]) == ["through"]
+        assert await echo.call("Unary", metadata=called("ann")) == ["through"]
+        assert await echo.call("Watch", metadata=called("ann")) == ["through"]
         await asyncio.gather(*held)
     assert [what.reason for what in told_to_strangers] == ["TOO_MANY_STREAMS"] * 2
     assert [what.metadata["call_class"] for what in told_to_strangers] == [
@@ -251,7 +243,7 @@ async def test_strangers_never_take_the_room_of_those_with_the_token() -> None:
 async def test_strangers_are_kept_apart_by_where_they_call_from() -> None:
     gate = Gate()
     admission = Admission({CallClass.TOKENLESS_WATCH: Room(2, 1)})
-    around = [ErrorInterceptor(), AdmissionInterceptor(admission, TOKEN)]
+    around = [ErrorInterceptor(), Word(), AdmissionInterceptor(admission)]
     async with serving(around, {"Watch": gate.stream}, "grpc.health.v1.Health") as echo:
         many = [asyncio.ensure_future(echo.call("Watch")) for _ in range(2)]
         for _ in many:
@@ -270,11 +262,11 @@ async def test_strangers_are_kept_apart_by_where_they_call_from() -> None:
 async def test_one_client_alone_may_take_all_and_no_other_is_kept_out() -> None:
     gate = Gate()
     admission = Admission({CallClass.WATCH: Room(4)})
-    around = [ErrorInterceptor(), AdmissionInterceptor(admission, TOKEN)]
+    around = [ErrorInterceptor(), Word(), AdmissionInterceptor(admission)]
     async with serving(around, gate.behaviours, SERVICE) as echo:
 
         def watch(client: str) -> asyncio.Future[Any]:
-            return asyncio.ensure_future(echo.call("WatchSession", **named(client)))
+            return asyncio.ensure_future(echo.call("WatchSession", metadata=called(client)))
 
         greedy = [watch("greedy") for _ in range(4)]
         for _ in greedy:
@@ -284,7 +276,7 @@ async def test_one_client_alone_may_take_all_and_no_other_is_kept_out() -> None:
             await gate.begun.get()
         for client in ("greedy", "one", "three"):
             with pytest.raises(grpc.aio.AioRpcError) as full:
-                await echo.call("WatchSession", **named(client))
+                await echo.call("WatchSession", metadata=called(client))
             assert told(full.value).reason == "TOO_MANY_STREAMS"
         gate.opened.set()
         await asyncio.gather(*greedy, *others)
@@ -302,7 +294,7 @@ async def test_a_call_ends_when_it_was_open_for_as_long_as_its_kind_may_be(
         asked.append((kind, streams))
         return 0.1
 
-    around = [ErrorInterceptor(), AdmissionInterceptor(admission, maximum=maximum)]
+    around = [ErrorInterceptor(), Word(), AdmissionInterceptor(admission, maximum=maximum)]
     async with serving(around, gate.behaviours, SERVICE) as echo:
         what = await refused(echo, method)
         assert (what.code, what.reason) == (
@@ -318,6 +310,10 @@ async def test_a_time_out_of_the_work_s_own_is_not_taken_for_the_maximum() -> No
     async def fail(request: Any, context: Any) -> Any:
         raise TimeoutError
 
-    around = [ErrorInterceptor(), AdmissionInterceptor(Admission({}), maximum=lambda *_: 60)]
+    around = [
+        ErrorInterceptor(),
+        Word(),
+        AdmissionInterceptor(Admission({}), maximum=lambda *_: 60),
+    ]
     async with serving(around, {"Unary": fail}) as echo:
         assert (await refused(echo, "Unary")).reason == "INTERNAL"

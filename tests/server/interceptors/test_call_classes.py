@@ -5,16 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from deviceops.v1 import (
-    artifact_pb2,
-    device_pb2,
-    inference_pb2,
-    memory_pb2,
-    model_pb2,
-    postprocessing_pb2,
-    processing_pb2,
-    session_pb2,
-)
+from deviceops.v1 import event_pb2
 from server.app import SERVICE_NAMES
 from server.config import Settings
 from server.interceptors.call_classes import CALL_CLASSES, CallClass, classify
@@ -44,7 +35,7 @@ def expected(method: MethodDescriptor) -> CallClass:
     if method.name.startswith("Watch"):
         return CallClass.WATCH
     event = method.output_type.fields_by_name.get("event")
-    if event is not None and event.message_type is session_pb2.SessionEvent.DESCRIPTOR:
+    if event is not None and event.message_type is event_pb2.SessionEvent.DESCRIPTOR:
         return CallClass.SESSION
     streams = method.client_streaming or method.server_streaming
     return CallClass.WORK if streams or method.name in WAITING else CallClass.CONTROL

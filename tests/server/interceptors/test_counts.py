@@ -11,15 +11,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from deviceops.v1 import (
-    artifact_pb2,
-    device_pb2,
-    inference_pb2,
-    memory_pb2,
-    model_pb2,
-    postprocessing_pb2,
-    processing_pb2,
-)
+from deviceops.v1 import batch_pb2, inference_pb2, model_pb2, workflow_pb2
 from domains.errors import InvalidArgument, Reason
 from domains.limits import LIMITS
 from server.interceptors.counts import FIELDS_AT_ONCE, NotAMessage, counted
@@ -163,8 +155,8 @@ def test_a_message_in_pieces_is_counted_as_one() -> None:
 
 
 def test_elements_of_a_list_are_counted_apart() -> None:
-    kind = processing_pb2.CreateWorkflowRequest.DESCRIPTOR
-    request = processing_pb2.CreateWorkflowRequest()
+    kind = workflow_pb2.CreateWorkflowRequest.DESCRIPTOR
+    request = workflow_pb2.CreateWorkflowRequest()
     for _ in range(3):
         request.workflow.steps.add().after_step_ids.extend(["a"] * 60)
     assert list(counted(request.SerializeToString(), kind)) == []
@@ -200,8 +192,8 @@ def test_what_no_parser_takes_is_no_message(data: bytes) -> None:
 
 
 def test_long_messages_are_counted_in_pieces() -> None:
-    kind = processing_pb2.CreateBatchRequest.DESCRIPTOR
-    request = processing_pb2.CreateBatchRequest()
+    kind = batch_pb2.CreateBatchRequest.DESCRIPTOR
+    request = batch_pb2.CreateBatchRequest()
     for _ in range(1000):
         request.items.add(item_id="x").settings.loras.add(model_id="a", weight=1)
     assert len(list(counted(request.SerializeToString(), kind))) >= 2

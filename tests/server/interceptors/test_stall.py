@@ -16,6 +16,7 @@ from server.interceptors.admission import Admission, AdmissionInterceptor
 from server.interceptors.call_classes import CallClass
 from server.interceptors.errors import ErrorInterceptor
 from server.interceptors.stall import StallInterceptor
+from tests.callers import Word, called
 from tests.server.echo import serving, told
 
 MEGABYTE = "x" * 2**20
@@ -86,7 +87,7 @@ async def test_a_reader_that_is_merely_slow_gets_everything() -> None:
 
 async def test_a_client_that_leaves_streams_unread_gets_no_new_ones() -> None:
     floods = {"ServerStream": Flood(), "Duplex": Flood()}
-    around = [ErrorInterceptor(), StallInterceptor(0.2, Room(2))]
+    around = [ErrorInterceptor(), Word(), StallInterceptor(0.2, Room(2))]
     behaviours: dict[str, Any] = {name: flood.stream for name, flood in floods.items()}
     async with serving(around, {**behaviours, "Unary": _echo}) as echo:
         unread = [aiter(echo.start(method)) for method in floods]
@@ -100,8 +101,8 @@ async def test_a_client_that_leaves_streams_unread_gets_no_new_ones() -> None:
         assert told(refused.value).reason == "SLOW_READER"
         assert told(refused.value).metadata == {"unread_streams": "2"}
         assert await echo.call("Unary") == ["hi"]
-        other = [("deviceops-client", "other")]
-        await anext(aiter(echo.start("ServerStream", metadata=other)))
+        other = echo.start("ServerStream", metadata=called("other"))
+        await anext(aiter(other))
 
         for responses in unread:
             with pytest.raises(grpc.aio.AioRpcError):

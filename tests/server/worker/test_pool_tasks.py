@@ -10,8 +10,10 @@ import pytest
 import pytest_asyncio
 
 from domains.device.jobs import (
+    AttentionBackend,
     OptimizationJob,
     OptimizationReport,
+    OptimizationSetting,
     ReleaseJob,
     ReleaseReport,
     SelfTestFacts,
@@ -48,7 +50,7 @@ async def test_a_self_test_tells_its_facts(pool: WorkerPool) -> None:
     assert (data_type.data_type, data_type.works) == (DataType.FLOAT32, True)
     assert data_type.matmul_tflops == 0.1
     assert facts.largest_allocation.value == 1 << 20
-    assert facts.attention_backends == ("math",)
+    assert facts.attention_backends == (AttentionBackend.MATH,)
     assert (facts.host_to_device_gbps, facts.device_to_host_gbps) == (1.5, 2.5)
     assert (facts.has_float64, facts.has_pinned_memory) == (True, False)
     assert facts.problems == ("Something is odd.",)
@@ -64,7 +66,8 @@ async def test_a_profile_tells_what_it_changed(pool: WorkerPool) -> None:
     assert isinstance(report, OptimizationReport)
     assert report.profile is OptimizationProfile.LOW_MEMORY
     [change] = report.changes
-    assert (change.setting, change.before, change.after) == ("vae_tiling", "off", "on")
+    assert change.setting is OptimizationSetting.VAE_TILING
+    assert (change.before, change.after) == ("off", "on")
     assert (report.step_before, report.step_after) == (0.5, 0.25)
     assert report.peak_memory_before.value is None
 

@@ -44,36 +44,37 @@ namespace DeviceOperations.V1 {
             "LkdyZXlPcHRpb25zSAASKQoEdGlsZRgGIAEoCzIZLmRldmljZW9wcy52MS5U",
             "aWxlT3B0aW9uc0gAEhoKEHBvc3Rwcm9jZXNzb3JfaWQYByABKAlIABIeChFy",
             "ZXNvbHV0aW9uX3BpeGVscxgIIAEoBUgBiAEBQg4KDHByZXByb2Nlc3NvckIU",
-            "ChJfcmVzb2x1dGlvbl9waXhlbHMitQMKEkNvbnRyb2xOZXRHdWlkYW5jZRIQ",
+            "ChJfcmVzb2x1dGlvbl9waXhlbHMiuAMKEkNvbnRyb2xOZXRHdWlkYW5jZRIQ",
             "Cghtb2RlbF9pZBgBIAEoCRInCgVpbWFnZRgCIAEoCzIYLmRldmljZW9wcy52",
             "MS5JbnB1dEltYWdlEjcKDHByZXByb2Nlc3NvchgDIAEoCzIhLmRldmljZW9w",
             "cy52MS5Db250cm9sUHJlcHJvY2Vzc29yEh8KEmNvbmRpdGlvbmluZ19zY2Fs",
             "ZRgEIAEoAUgAiAEBEhIKBXN0YXJ0GAUgASgBSAGIAQESEAoDZW5kGAYgASgB",
-            "SAKIAQESEgoKZ3Vlc3NfbW9kZRgHIAEoCBIvCgxjb250cm9sX3R5cGUYCCAB",
-            "KA4yGS5kZXZpY2VvcHMudjEuQ29udHJvbFR5cGUSJAoDZml0GAkgASgOMhcu",
-            "ZGV2aWNlb3BzLnYxLlJlc2l6ZUZpdBImCgRtYXNrGAogASgLMhguZGV2aWNl",
-            "b3BzLnYxLklucHV0SW1hZ2USKAoGaW1hZ2VzGAsgAygLMhguZGV2aWNlb3Bz",
-            "LnYxLklucHV0SW1hZ2VCFQoTX2NvbmRpdGlvbmluZ19zY2FsZUIICgZfc3Rh",
-            "cnRCBgoEX2VuZCLHAQoLSW1hZ2VQcm9tcHQSEAoIbW9kZWxfaWQYASABKAkS",
-            "KAoGaW1hZ2VzGAIgAygLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USEgoF",
-            "c2NhbGUYAyABKAFIAIgBARISCgVzdGFydBgEIAEoAUgBiAEBEhAKA2VuZBgF",
-            "IAEoAUgCiAEBEiYKBG1hc2sYBiABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJ",
-            "bWFnZUIICgZfc2NhbGVCCAoGX3N0YXJ0QgYKBF9lbmQiRQoJUmVnaW9uQm94",
-            "EgwKBGxlZnQYASABKAESCwoDdG9wGAIgASgBEg0KBXdpZHRoGAMgASgBEg4K",
-            "BmhlaWdodBgEIAEoASK1AQoOUmVnaW9uYWxQcm9tcHQSJgoDYm94GAEgASgL",
-            "MhcuZGV2aWNlb3BzLnYxLlJlZ2lvbkJveEgAEigKBG1hc2sYAiABKAsyGC5k",
-            "ZXZpY2VvcHMudjEuSW5wdXRJbWFnZUgAEg4KBnByb21wdBgDIAEoCRIXCg9u",
-            "ZWdhdGl2ZV9wcm9tcHQYBCABKAkSEwoGd2VpZ2h0GAUgASgBSAGIAQFCCAoG",
-            "cmVnaW9uQgkKB193ZWlnaHQq8QEKC0NvbnRyb2xUeXBlEhwKGENPTlRST0xf",
-            "VFlQRV9VTlNQRUNJRklFRBAAEhUKEUNPTlRST0xfVFlQRV9QT1NFEAESFgoS",
-            "Q09OVFJPTF9UWVBFX0RFUFRIEAISGgoWQ09OVFJPTF9UWVBFX1NPRlRfRURH",
-            "RRADEhUKEUNPTlRST0xfVFlQRV9FREdFEAQSFwoTQ09OVFJPTF9UWVBFX05P",
-            "Uk1BTBAFEhgKFENPTlRST0xfVFlQRV9TRUdNRU5UEAYSFQoRQ09OVFJPTF9U",
-            "WVBFX1RJTEUQBxIYChRDT05UUk9MX1RZUEVfUkVQQUlOVBAIQhaqAhNEZXZp",
-            "Y2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "SAKIAQESEgoKZ3Vlc3NfbW9kZRgHIAEoCBIyCgxjb250cm9sX3R5cGUYCCAB",
+            "KA4yHC5kZXZpY2VvcHMudjEuQ29udHJvbE5ldFR5cGUSJAoDZml0GAkgASgO",
+            "MhcuZGV2aWNlb3BzLnYxLlJlc2l6ZUZpdBImCgRtYXNrGAogASgLMhguZGV2",
+            "aWNlb3BzLnYxLklucHV0SW1hZ2USKAoGaW1hZ2VzGAsgAygLMhguZGV2aWNl",
+            "b3BzLnYxLklucHV0SW1hZ2VCFQoTX2NvbmRpdGlvbmluZ19zY2FsZUIICgZf",
+            "c3RhcnRCBgoEX2VuZCLHAQoLSW1hZ2VQcm9tcHQSEAoIbW9kZWxfaWQYASAB",
+            "KAkSKAoGaW1hZ2VzGAIgAygLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2US",
+            "EgoFc2NhbGUYAyABKAFIAIgBARISCgVzdGFydBgEIAEoAUgBiAEBEhAKA2Vu",
+            "ZBgFIAEoAUgCiAEBEiYKBG1hc2sYBiABKAsyGC5kZXZpY2VvcHMudjEuSW5w",
+            "dXRJbWFnZUIICgZfc2NhbGVCCAoGX3N0YXJ0QgYKBF9lbmQiRQoJUmVnaW9u",
+            "Qm94EgwKBGxlZnQYASABKAESCwoDdG9wGAIgASgBEg0KBXdpZHRoGAMgASgB",
+            "Eg4KBmhlaWdodBgEIAEoASK1AQoOUmVnaW9uYWxQcm9tcHQSJgoDYm94GAEg",
+            "ASgLMhcuZGV2aWNlb3BzLnYxLlJlZ2lvbkJveEgAEigKBG1hc2sYAiABKAsy",
+            "GC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZUgAEg4KBnByb21wdBgDIAEoCRIX",
+            "Cg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSEwoGd2VpZ2h0GAUgASgBSAGIAQFC",
+            "CAoGcmVnaW9uQgkKB193ZWlnaHQqmAIKDkNvbnRyb2xOZXRUeXBlEiAKHENP",
+            "TlRST0xfTkVUX1RZUEVfVU5TUEVDSUZJRUQQABIZChVDT05UUk9MX05FVF9U",
+            "WVBFX1BPU0UQARIaChZDT05UUk9MX05FVF9UWVBFX0RFUFRIEAISHgoaQ09O",
+            "VFJPTF9ORVRfVFlQRV9TT0ZUX0VER0UQAxIZChVDT05UUk9MX05FVF9UWVBF",
+            "X0VER0UQBBIbChdDT05UUk9MX05FVF9UWVBFX05PUk1BTBAFEhwKGENPTlRS",
+            "T0xfTkVUX1RZUEVfU0VHTUVOVBAGEhkKFUNPTlRST0xfTkVUX1RZUEVfVElM",
+            "RRAHEhwKGENPTlRST0xfTkVUX1RZUEVfUkVQQUlOVBAIQhaqAhNEZXZpY2VP",
+            "cGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ControlType), }, null, new pbr::GeneratedClrTypeInfo[] {
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ControlNetType), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoraWeight), global::DeviceOperations.V1.LoraWeight.Parser, new[]{ "ModelId", "Weight", "TextEncoderWeight" }, new[]{ "Weight", "TextEncoderWeight" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CannyOptions), global::DeviceOperations.V1.CannyOptions.Parser, new[]{ "Low", "High" }, new[]{ "Low", "High" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SoftEdgeOptions), global::DeviceOperations.V1.SoftEdgeOptions.Parser, new[]{ "RadiusPixels" }, new[]{ "RadiusPixels" }, null, null, null),
@@ -95,43 +96,43 @@ namespace DeviceOperations.V1 {
   /// <summary>
   /// What a union ControlNet takes the picture for.
   /// </summary>
-  public enum ControlType {
+  public enum ControlNetType {
     /// <summary>
     /// The ControlNet has one purpose.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_UNSPECIFIED")] Unspecified = 0,
+    [pbr::OriginalName("CONTROL_NET_TYPE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
     /// Poses.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_POSE")] Pose = 1,
+    [pbr::OriginalName("CONTROL_NET_TYPE_POSE")] Pose = 1,
     /// <summary>
     /// Depths.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_DEPTH")] Depth = 2,
+    [pbr::OriginalName("CONTROL_NET_TYPE_DEPTH")] Depth = 2,
     /// <summary>
     /// Soft edges and strokes.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_SOFT_EDGE")] SoftEdge = 3,
+    [pbr::OriginalName("CONTROL_NET_TYPE_SOFT_EDGE")] SoftEdge = 3,
     /// <summary>
     /// Hard edges and lines.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_EDGE")] Edge = 4,
+    [pbr::OriginalName("CONTROL_NET_TYPE_EDGE")] Edge = 4,
     /// <summary>
     /// Normals.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_NORMAL")] Normal = 5,
+    [pbr::OriginalName("CONTROL_NET_TYPE_NORMAL")] Normal = 5,
     /// <summary>
     /// Segments.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_SEGMENT")] Segment = 6,
+    [pbr::OriginalName("CONTROL_NET_TYPE_SEGMENT")] Segment = 6,
     /// <summary>
     /// Tiles.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_TILE")] Tile = 7,
+    [pbr::OriginalName("CONTROL_NET_TYPE_TILE")] Tile = 7,
     /// <summary>
     /// What is repainted.
     /// </summary>
-    [pbr::OriginalName("CONTROL_TYPE_REPAINT")] Repaint = 8,
+    [pbr::OriginalName("CONTROL_NET_TYPE_REPAINT")] Repaint = 8,
   }
 
   #endregion
@@ -2632,13 +2633,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "control_type" field.</summary>
     public const int ControlTypeFieldNumber = 8;
-    private global::DeviceOperations.V1.ControlType controlType_ = global::DeviceOperations.V1.ControlType.Unspecified;
+    private global::DeviceOperations.V1.ControlNetType controlType_ = global::DeviceOperations.V1.ControlNetType.Unspecified;
     /// <summary>
     /// For union ControlNets.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.ControlType ControlType {
+    public global::DeviceOperations.V1.ControlNetType ControlType {
       get { return controlType_; }
       set {
         controlType_ = value;
@@ -2730,7 +2731,7 @@ namespace DeviceOperations.V1 {
       if (HasStart) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Start);
       if (HasEnd) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(End);
       if (GuessMode != false) hash ^= GuessMode.GetHashCode();
-      if (ControlType != global::DeviceOperations.V1.ControlType.Unspecified) hash ^= ControlType.GetHashCode();
+      if (ControlType != global::DeviceOperations.V1.ControlNetType.Unspecified) hash ^= ControlType.GetHashCode();
       if (Fit != global::DeviceOperations.V1.ResizeFit.Unspecified) hash ^= Fit.GetHashCode();
       if (mask_ != null) hash ^= Mask.GetHashCode();
       hash ^= images_.GetHashCode();
@@ -2780,7 +2781,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(56);
         output.WriteBool(GuessMode);
       }
-      if (ControlType != global::DeviceOperations.V1.ControlType.Unspecified) {
+      if (ControlType != global::DeviceOperations.V1.ControlNetType.Unspecified) {
         output.WriteRawTag(64);
         output.WriteEnum((int) ControlType);
       }
@@ -2831,7 +2832,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(56);
         output.WriteBool(GuessMode);
       }
-      if (ControlType != global::DeviceOperations.V1.ControlType.Unspecified) {
+      if (ControlType != global::DeviceOperations.V1.ControlNetType.Unspecified) {
         output.WriteRawTag(64);
         output.WriteEnum((int) ControlType);
       }
@@ -2875,7 +2876,7 @@ namespace DeviceOperations.V1 {
       if (GuessMode != false) {
         size += 1 + 1;
       }
-      if (ControlType != global::DeviceOperations.V1.ControlType.Unspecified) {
+      if (ControlType != global::DeviceOperations.V1.ControlNetType.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) ControlType);
       }
       if (Fit != global::DeviceOperations.V1.ResizeFit.Unspecified) {
@@ -2924,7 +2925,7 @@ namespace DeviceOperations.V1 {
       if (other.GuessMode != false) {
         GuessMode = other.GuessMode;
       }
-      if (other.ControlType != global::DeviceOperations.V1.ControlType.Unspecified) {
+      if (other.ControlType != global::DeviceOperations.V1.ControlNetType.Unspecified) {
         ControlType = other.ControlType;
       }
       if (other.Fit != global::DeviceOperations.V1.ResizeFit.Unspecified) {
@@ -2991,7 +2992,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 64: {
-            ControlType = (global::DeviceOperations.V1.ControlType) input.ReadEnum();
+            ControlType = (global::DeviceOperations.V1.ControlNetType) input.ReadEnum();
             break;
           }
           case 72: {
@@ -3063,7 +3064,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 64: {
-            ControlType = (global::DeviceOperations.V1.ControlType) input.ReadEnum();
+            ControlType = (global::DeviceOperations.V1.ControlNetType) input.ReadEnum();
             break;
           }
           case 72: {

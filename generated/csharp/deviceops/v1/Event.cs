@@ -86,60 +86,61 @@ namespace DeviceOperations.V1 {
             "ASABKAkSEgoKZG9uZV9jb3VudBgCIAEoBRITCgt0b3RhbF9jb3VudBgDIAEo",
             "BRISCgpzZXNzaW9uX2lkGAQgASgJEiYKB2ZhaWx1cmUYBSABKAsyFS5kZXZp",
             "Y2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYBiADKAsyGS5kZXZpY2VvcHMu",
-            "djEuSW1hZ2VSZXN1bHQiJAoNU2Vzc2lvblBhdXNlZBITCgtyZWFzb25fdGV4",
-            "dBgBIAEoCSIQCg5TZXNzaW9uUmVzdW1lZCJLCg5TZXNzaW9uUmV0cmllZBIk",
-            "CgVjYXVzZRgBIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEhMKC3JldHJ5",
-            "X2NvdW50GAIgASgFIi8KCUhlYXJ0YmVhdBIiCgVwaGFzZRgBIAEoDjITLmRl",
-            "dmljZW9wcy52MS5QaGFzZSL8BgoQU2Vzc2lvbkNvbXBsZXRlZBIpCgZpbWFn",
-            "ZXMYASADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2Vf",
-            "Y291bnQYAiABKAUSLwoMZGVncmFkYXRpb25zGAMgAygLMhkuZGV2aWNlb3Bz",
-            "LnYxLkRlZ3JhZGF0aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5kZXZpY2VvcHMu",
-            "djEuU2Vzc2lvblRpbWluZ3MSMgoJcGxhY2VtZW50GAUgASgLMh8uZGV2aWNl",
-            "b3BzLnYxLlBsYWNlbWVudERlY2lzaW9uEi0KC3BlYWtfbWVtb3J5GAYgASgL",
-            "MhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSMQoKZ2VuZXJhdGlvbhgHIAEo",
-            "CzIdLmRldmljZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMSMQoMbG9hZGVkX21v",
-            "ZGVsGAogASgLMhkuZGV2aWNlb3BzLnYxLkxvYWRlZE1vZGVsSAASKAoFbW9k",
-            "ZWwYCyABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvSAASLgoHcmVmcmVz",
-            "aBgMIAEoCzIbLmRldmljZW9wcy52MS5SZWZyZXNoUmVwb3J0SAASPwoQbW9k",
-            "ZWxfdmFsaWRhdGlvbhgNIAEoCzIjLmRldmljZW9wcy52MS5Nb2RlbFZhbGlk",
-            "YXRpb25SZXBvcnRIABI3Cg9tb2RlbF9iZW5jaG1hcmsYDiABKAsyHC5kZXZp",
-            "Y2VvcHMudjEuTW9kZWxCZW5jaG1hcmtIABI4CgxvcHRpbWl6YXRpb24YDyAB",
-            "KAsyIC5kZXZpY2VvcHMudjEuT3B0aW1pemF0aW9uUmVwb3J0SAASOQoPZGVm",
-            "cmFnbWVudGF0aW9uGBAgASgLMh4uZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRS",
-            "ZXBvcnRIABI1CghldmljdGlvbhgRIAEoCzIhLmRldmljZW9wcy52MS5Nb2Rl",
-            "bEV2aWN0aW9uUmVwb3J0SAASRwoXcG9zdHByb2Nlc3Nvcl9iZW5jaG1hcmsY",
-            "EiABKAsyJC5kZXZpY2VvcHMudjEuUG9zdHByb2Nlc3NvckJlbmNobWFya0gA",
-            "EiwKBnNhZmV0eRgTIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlSZXBvcnRI",
-            "AEIICgZyZXBvcnQiPQoMU2FmZXR5UmVwb3J0Ei0KCHZlcmRpY3RzGAEgAygL",
-            "MhsuZGV2aWNlb3BzLnYxLlNhZmV0eVZlcmRpY3QiUwoITW9kZWxVc2USEAoI",
-            "bW9kZWxfaWQYASABKAkSJQoEdHlwZRgCIAEoDjIXLmRldmljZW9wcy52MS5N",
-            "b2RlbFR5cGUSDgoGc2hhMjU2GAMgASgJIvgCCg9HZW5lcmF0aW9uRmFjdHMS",
-            "PAoSZWZmZWN0aXZlX3NldHRpbmdzGAEgASgLMiAuZGV2aWNlb3BzLnYxLkdl",
-            "bmVyYXRpb25TZXR0aW5ncxImCgZtb2RlbHMYAiADKAsyFi5kZXZpY2VvcHMu",
-            "djEuTW9kZWxVc2USLwoMbW9kZWxfb3JpZ2luGAMgASgOMhkuZGV2aWNlb3Bz",
-            "LnYxLk1vZGVsT3JpZ2luEi4KCmRhdGFfdHlwZXMYBCADKAsyGi5kZXZpY2Vv",
-            "cHMudjEuUGFydERhdGFUeXBlEhUKDWNoYW5uZWxzX2xhc3QYBSABKAgSTgoR",
-            "c29mdHdhcmVfdmVyc2lvbnMYBiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJh",
-            "dGlvbkZhY3RzLlNvZnR3YXJlVmVyc2lvbnNFbnRyeRo3ChVTb2Z0d2FyZVZl",
-            "cnNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLR",
-            "AwoOU2Vzc2lvblRpbWluZ3MSKAoFcXVldWUYASABKAsyGS5nb29nbGUucHJv",
-            "dG9idWYuRHVyYXRpb24SJwoEbG9hZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1",
-            "Zi5EdXJhdGlvbhIuCgtlbmNvZGVfdGV4dBgDIAEoCzIZLmdvb2dsZS5wcm90",
-            "b2J1Zi5EdXJhdGlvbhIwCg1wcmVwYXJlX2lucHV0GAQgASgLMhkuZ29vZ2xl",
-            "LnByb3RvYnVmLkR1cmF0aW9uEioKB2Rlbm9pc2UYBSABKAsyGS5nb29nbGUu",
-            "cHJvdG9idWYuRHVyYXRpb24SKQoGZGVjb2RlGAYgASgLMhkuZ29vZ2xlLnBy",
-            "b3RvYnVmLkR1cmF0aW9uEi4KC3Bvc3Rwcm9jZXNzGAcgASgLMhkuZ29vZ2xl",
-            "LnByb3RvYnVmLkR1cmF0aW9uEi8KDGVuY29kZV9pbWFnZRgIIAEoCzIZLmdv",
-            "b2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgVwYXVzZRgJIAEoCzIZLmdvb2ds",
-            "ZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgV0b3RhbBgKIAEoCzIZLmdvb2dsZS5w",
-            "cm90b2J1Zi5EdXJhdGlvbiJiCg1TZXNzaW9uRmFpbGVkEiYKB2ZhaWx1cmUY",
-            "ASABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYAiADKAsy",
-            "GS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQitwEKEFNlc3Npb25DYW5jZWxs",
-            "ZWQSKQoGcmVhc29uGAEgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29u",
-            "EhMKC3JlYXNvbl90ZXh0GAIgASgJEhQKDGNhbmNlbGxlZF9ieRgDIAEoCRIi",
-            "CgVwaGFzZRgEIAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIpCgZpbWFnZXMY",
-            "BSADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHRCFqoCE0RldmljZU9w",
-            "ZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "djEuSW1hZ2VSZXN1bHQiNwoNU2Vzc2lvblBhdXNlZBITCgtyZWFzb25fdGV4",
+            "dBgBIAEoCRIRCglwYXVzZWRfYnkYAiABKAkiJAoOU2Vzc2lvblJlc3VtZWQS",
+            "EgoKcmVzdW1lZF9ieRgBIAEoCSJLCg5TZXNzaW9uUmV0cmllZBIkCgVjYXVz",
+            "ZRgBIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEhMKC3JldHJ5X2NvdW50",
+            "GAIgASgFIi8KCUhlYXJ0YmVhdBIiCgVwaGFzZRgBIAEoDjITLmRldmljZW9w",
+            "cy52MS5QaGFzZSL8BgoQU2Vzc2lvbkNvbXBsZXRlZBIpCgZpbWFnZXMYASAD",
+            "KAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfY291bnQY",
+            "AiABKAUSLwoMZGVncmFkYXRpb25zGAMgAygLMhkuZGV2aWNlb3BzLnYxLkRl",
+            "Z3JhZGF0aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vz",
+            "c2lvblRpbWluZ3MSMgoJcGxhY2VtZW50GAUgASgLMh8uZGV2aWNlb3BzLnYx",
+            "LlBsYWNlbWVudERlY2lzaW9uEi0KC3BlYWtfbWVtb3J5GAYgASgLMhguZGV2",
+            "aWNlb3BzLnYxLkJ5dGVGaWd1cmUSMQoKZ2VuZXJhdGlvbhgHIAEoCzIdLmRl",
+            "dmljZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMSMQoMbG9hZGVkX21vZGVsGAog",
+            "ASgLMhkuZGV2aWNlb3BzLnYxLkxvYWRlZE1vZGVsSAASKAoFbW9kZWwYCyAB",
+            "KAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvSAASLgoHcmVmcmVzaBgMIAEo",
+            "CzIbLmRldmljZW9wcy52MS5SZWZyZXNoUmVwb3J0SAASPwoQbW9kZWxfdmFs",
+            "aWRhdGlvbhgNIAEoCzIjLmRldmljZW9wcy52MS5Nb2RlbFZhbGlkYXRpb25S",
+            "ZXBvcnRIABI3Cg9tb2RlbF9iZW5jaG1hcmsYDiABKAsyHC5kZXZpY2VvcHMu",
+            "djEuTW9kZWxCZW5jaG1hcmtIABI4CgxvcHRpbWl6YXRpb24YDyABKAsyIC5k",
+            "ZXZpY2VvcHMudjEuT3B0aW1pemF0aW9uUmVwb3J0SAASOQoPZGVmcmFnbWVu",
+            "dGF0aW9uGBAgASgLMh4uZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXBvcnRI",
+            "ABI1CghldmljdGlvbhgRIAEoCzIhLmRldmljZW9wcy52MS5Nb2RlbEV2aWN0",
+            "aW9uUmVwb3J0SAASRwoXcG9zdHByb2Nlc3Nvcl9iZW5jaG1hcmsYEiABKAsy",
+            "JC5kZXZpY2VvcHMudjEuUG9zdHByb2Nlc3NvckJlbmNobWFya0gAEiwKBnNh",
+            "ZmV0eRgTIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlSZXBvcnRIAEIICgZy",
+            "ZXBvcnQiPQoMU2FmZXR5UmVwb3J0Ei0KCHZlcmRpY3RzGAEgAygLMhsuZGV2",
+            "aWNlb3BzLnYxLlNhZmV0eVZlcmRpY3QiUwoITW9kZWxVc2USEAoIbW9kZWxf",
+            "aWQYASABKAkSJQoEdHlwZRgCIAEoDjIXLmRldmljZW9wcy52MS5Nb2RlbFR5",
+            "cGUSDgoGc2hhMjU2GAMgASgJIvgCCg9HZW5lcmF0aW9uRmFjdHMSPAoSZWZm",
+            "ZWN0aXZlX3NldHRpbmdzGAEgASgLMiAuZGV2aWNlb3BzLnYxLkdlbmVyYXRp",
+            "b25TZXR0aW5ncxImCgZtb2RlbHMYAiADKAsyFi5kZXZpY2VvcHMudjEuTW9k",
+            "ZWxVc2USLwoMbW9kZWxfb3JpZ2luGAMgASgOMhkuZGV2aWNlb3BzLnYxLk1v",
+            "ZGVsT3JpZ2luEi4KCmRhdGFfdHlwZXMYBCADKAsyGi5kZXZpY2VvcHMudjEu",
+            "UGFydERhdGFUeXBlEhUKDWNoYW5uZWxzX2xhc3QYBSABKAgSTgoRc29mdHdh",
+            "cmVfdmVyc2lvbnMYBiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZh",
+            "Y3RzLlNvZnR3YXJlVmVyc2lvbnNFbnRyeRo3ChVTb2Z0d2FyZVZlcnNpb25z",
+            "RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLRAwoOU2Vz",
+            "c2lvblRpbWluZ3MSKAoFcXVldWUYASABKAsyGS5nb29nbGUucHJvdG9idWYu",
+            "RHVyYXRpb24SJwoEbG9hZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJh",
+            "dGlvbhIuCgtlbmNvZGVfdGV4dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
+            "dXJhdGlvbhIwCg1wcmVwYXJlX2lucHV0GAQgASgLMhkuZ29vZ2xlLnByb3Rv",
+            "YnVmLkR1cmF0aW9uEioKB2Rlbm9pc2UYBSABKAsyGS5nb29nbGUucHJvdG9i",
+            "dWYuRHVyYXRpb24SKQoGZGVjb2RlGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVm",
+            "LkR1cmF0aW9uEi4KC3Bvc3Rwcm9jZXNzGAcgASgLMhkuZ29vZ2xlLnByb3Rv",
+            "YnVmLkR1cmF0aW9uEi8KDGVuY29kZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5w",
+            "cm90b2J1Zi5EdXJhdGlvbhIoCgVwYXVzZRgJIAEoCzIZLmdvb2dsZS5wcm90",
+            "b2J1Zi5EdXJhdGlvbhIoCgV0b3RhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1",
+            "Zi5EdXJhdGlvbiJiCg1TZXNzaW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsy",
+            "FS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZp",
+            "Y2VvcHMudjEuSW1hZ2VSZXN1bHQitwEKEFNlc3Npb25DYW5jZWxsZWQSKQoG",
+            "cmVhc29uGAEgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhMKC3Jl",
+            "YXNvbl90ZXh0GAIgASgJEhQKDGNhbmNlbGxlZF9ieRgDIAEoCRIiCgVwaGFz",
+            "ZRgEIAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIpCgZpbWFnZXMYBSADKAsy",
+            "GS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHRCFqoCE0RldmljZU9wZXJhdGlv",
+            "bnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(null, null, new pbr::GeneratedClrTypeInfo[] {
@@ -155,8 +156,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageChunk), global::DeviceOperations.V1.ImageChunk.Parser, new[]{ "ImageIndex", "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageFinished), global::DeviceOperations.V1.ImageFinished.Parser, new[]{ "Image", "DataMissing" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ItemFinished), global::DeviceOperations.V1.ItemFinished.Parser, new[]{ "ItemId", "DoneCount", "TotalCount", "SessionId", "Failure", "Images" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionPaused), global::DeviceOperations.V1.SessionPaused.Parser, new[]{ "ReasonText" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, null, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionPaused), global::DeviceOperations.V1.SessionPaused.Parser, new[]{ "ReasonText", "PausedBy" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, new[]{ "ResumedBy" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionRetried), global::DeviceOperations.V1.SessionRetried.Parser, new[]{ "Cause", "RetryCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Heartbeat), global::DeviceOperations.V1.Heartbeat.Parser, new[]{ "Phase" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "ImageCount", "Degradations", "Timings", "Placement", "PeakMemory", "Generation", "LoadedModel", "Model", "Refresh", "ModelValidation", "ModelBenchmark", "Optimization", "Defragmentation", "Eviction", "PostprocessorBenchmark", "Safety" }, new[]{ "Report" }, null, null, null),
@@ -5189,6 +5190,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public SessionPaused(SessionPaused other) : this() {
       reasonText_ = other.reasonText_;
+      pausedBy_ = other.pausedBy_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5213,6 +5215,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "paused_by" field.</summary>
+    public const int PausedByFieldNumber = 2;
+    private string pausedBy_ = "";
+    /// <summary>
+    /// Name of the client that asked.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string PausedBy {
+      get { return pausedBy_; }
+      set {
+        pausedBy_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -5229,6 +5246,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (ReasonText != other.ReasonText) return false;
+      if (PausedBy != other.PausedBy) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5237,6 +5255,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ReasonText.Length != 0) hash ^= ReasonText.GetHashCode();
+      if (PausedBy.Length != 0) hash ^= PausedBy.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5259,6 +5278,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ReasonText);
       }
+      if (PausedBy.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(PausedBy);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -5273,6 +5296,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(ReasonText);
       }
+      if (PausedBy.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(PausedBy);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -5285,6 +5312,9 @@ namespace DeviceOperations.V1 {
       int size = 0;
       if (ReasonText.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(ReasonText);
+      }
+      if (PausedBy.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(PausedBy);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -5300,6 +5330,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.ReasonText.Length != 0) {
         ReasonText = other.ReasonText;
+      }
+      if (other.PausedBy.Length != 0) {
+        PausedBy = other.PausedBy;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -5322,6 +5355,10 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             ReasonText = input.ReadString();
+            break;
+          }
+          case 18: {
+            PausedBy = input.ReadString();
             break;
           }
         }
@@ -5347,6 +5384,10 @@ namespace DeviceOperations.V1 {
             ReasonText = input.ReadString();
             break;
           }
+          case 18: {
+            PausedBy = input.ReadString();
+            break;
+          }
         }
       }
     }
@@ -5355,7 +5396,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// The session was resumed.
+  /// The session was resumed: it waits for its device again.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class SessionResumed : pb::IMessage<SessionResumed>
@@ -5392,6 +5433,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public SessionResumed(SessionResumed other) : this() {
+      resumedBy_ = other.resumedBy_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5399,6 +5441,21 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public SessionResumed Clone() {
       return new SessionResumed(this);
+    }
+
+    /// <summary>Field number for the "resumed_by" field.</summary>
+    public const int ResumedByFieldNumber = 1;
+    private string resumedBy_ = "";
+    /// <summary>
+    /// Name of the client that asked.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ResumedBy {
+      get { return resumedBy_; }
+      set {
+        resumedBy_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5416,6 +5473,7 @@ namespace DeviceOperations.V1 {
       if (ReferenceEquals(other, this)) {
         return true;
       }
+      if (ResumedBy != other.ResumedBy) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5423,6 +5481,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
+      if (ResumedBy.Length != 0) hash ^= ResumedBy.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5441,6 +5500,10 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
+      if (ResumedBy.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ResumedBy);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -5451,6 +5514,10 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (ResumedBy.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ResumedBy);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -5461,6 +5528,9 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
+      if (ResumedBy.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ResumedBy);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -5472,6 +5542,9 @@ namespace DeviceOperations.V1 {
     public void MergeFrom(SessionResumed other) {
       if (other == null) {
         return;
+      }
+      if (other.ResumedBy.Length != 0) {
+        ResumedBy = other.ResumedBy;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -5492,6 +5565,10 @@ namespace DeviceOperations.V1 {
           default:
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
+          case 10: {
+            ResumedBy = input.ReadString();
+            break;
+          }
         }
       }
     #endif
@@ -5511,6 +5588,10 @@ namespace DeviceOperations.V1 {
           default:
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
+          case 10: {
+            ResumedBy = input.ReadString();
+            break;
+          }
         }
       }
     }

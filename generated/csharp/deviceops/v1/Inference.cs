@@ -60,81 +60,81 @@ namespace DeviceOperations.V1 {
             "cxgDIAMoDjIaLmRldmljZW9wcy52MS5TaWdtYVNwYWNpbmcSOAoRdGltZXN0",
             "ZXBfc3BhY2luZ3MYBCADKA4yHS5kZXZpY2VvcHMudjEuVGltZXN0ZXBTcGFj",
             "aW5nEg8KB29wdGlvbnMYBSABKAkSEgoKc3RvY2hhc3RpYxgGIAEoCBIWCg5j",
-            "YWxsc19wZXJfc3RlcBgHIAEoBSJkCg5GZWF0dXJlU3VwcG9ydBIPCgdmZWF0",
-            "dXJlGAEgASgJEhEKCWF2YWlsYWJsZRgCIAEoCBITCgtleHBsYW5hdGlvbhgD",
-            "IAEoCRIZChFleGNsdWRlZF9mZWF0dXJlcxgEIAMoCSLKAwoXR2V0Q2FwYWJp",
-            "bGl0aWVzUmVzcG9uc2USEAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lk",
-            "GAIgASgJEisKBW1vZGVzGAMgAygOMhwuZGV2aWNlb3BzLnYxLkdlbmVyYXRp",
-            "b25Nb2RlEjUKCnNjaGVkdWxlcnMYBCADKAsyIS5kZXZpY2VvcHMudjEuU2No",
-            "ZWR1bGVyQ2FwYWJpbGl0eRIyChFkZWZhdWx0X3NjaGVkdWxlchgFIAEoDjIX",
-            "LmRldmljZW9wcy52MS5TY2hlZHVsZXISFAoMbmF0aXZlX3dpZHRoGAYgASgF",
-            "EhUKDW5hdGl2ZV9oZWlnaHQYByABKAUSKAoGbGltaXRzGAggAygLMhguZGV2",
-            "aWNlb3BzLnYxLkZpZWxkTGltaXQSLgoIZmVhdHVyZXMYCSADKAsyHC5kZXZp",
-            "Y2VvcHMudjEuRmVhdHVyZVN1cHBvcnQSNQoOb3V0cHV0X2Zvcm1hdHMYCiAD",
-            "KA4yHS5kZXZpY2VvcHMudjEuSW1hZ2VGaWxlRm9ybWF0EjQKD3ByZWNpc2lv",
-            "bl9tb2RlcxgLIAMoDjIbLmRldmljZW9wcy52MS5QcmVjaXNpb25Nb2RlIksK",
-            "GVZhbGlkYXRlR2VuZXJhdGlvblJlcXVlc3QSLgoHcmVxdWVzdBgBIAEoCzId",
-            "LmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3Qi9AMKGlZhbGlkYXRlR2Vu",
-            "ZXJhdGlvblJlc3BvbnNlEg0KBXZhbGlkGAEgASgIEjkKCnZpb2xhdGlvbnMY",
-            "AiADKAsyJS5nb29nbGUucnBjLkJhZFJlcXVlc3QuRmllbGRWaW9sYXRpb24S",
-            "GgoSdmlvbGF0aW9uc19vbWl0dGVkGAMgASgFEjwKEmVmZmVjdGl2ZV9zZXR0",
-            "aW5ncxgEIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MS",
-            "LAoPZXhwZWN0ZWRfcGhhc2VzGAUgAygOMhMuZGV2aWNlb3BzLnYxLlBoYXNl",
-            "EjIKCXBsYWNlbWVudBgGIAEoCzIfLmRldmljZW9wcy52MS5QbGFjZW1lbnRE",
-            "ZWNpc2lvbhIWCg5xdWV1ZV9wb3NpdGlvbhgHIAEoBRIoCgZtZW1vcnkYCCAB",
-            "KAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRI1ChJlc3RpbWF0ZWRfZHVy",
-            "YXRpb24YCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoHZmFp",
-            "bHVyZRgKIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEi8KDGRlZ3JhZGF0",
-            "aW9ucxgLIAMoCzIZLmRldmljZW9wcy52MS5EZWdyYWRhdGlvbiLOAgoaUHJl",
-            "dmlld0NvbnRyb2xJbWFnZVJlcXVlc3QSJwoFaW1hZ2UYASABKAsyGC5kZXZp",
-            "Y2VvcHMudjEuSW5wdXRJbWFnZRI3CgxwcmVwcm9jZXNzb3IYAiABKAsyIS5k",
-            "ZXZpY2VvcHMudjEuQ29udHJvbFByZXByb2Nlc3NvchISCgV3aWR0aBgDIAEo",
-            "BUgAiAEBEhMKBmhlaWdodBgEIAEoBUgBiAEBEi0KB29wdGlvbnMYBSABKAsy",
-            "HC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYByAB",
-            "KAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAKCXBsYWNlbWVu",
-            "dBgGIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnRCCAoGX3dp",
-            "ZHRoQgkKB19oZWlnaHQiSAobUHJldmlld0NvbnRyb2xJbWFnZVJlc3BvbnNl",
-            "EikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI9",
-            "ChJWZXJpZnlJbWFnZVJlcXVlc3QSJwoFaW1hZ2UYASABKAsyGC5kZXZpY2Vv",
-            "cHMudjEuSW5wdXRJbWFnZSL3AQoTVmVyaWZ5SW1hZ2VSZXNwb25zZRIvCglz",
-            "aWduYXR1cmUYASABKA4yHC5kZXZpY2VvcHMudjEuU2lnbmF0dXJlU3RhdGUS",
-            "DgoGc2lnbmVyGAIgASgJEi0KCXNpZ25fdGltZRgDIAEoCzIaLmdvb2dsZS5w",
-            "cm90b2J1Zi5UaW1lc3RhbXASEQoJZ2VuZXJhdG9yGAQgASgJEhcKD3dhdGVy",
-            "bWFya19mb3VuZBgFIAEoCBIcChR3YXRlcm1hcmtfY29uZmlkZW5jZRgGIAEo",
-            "ARISCgpwYXJhbWV0ZXJzGAcgASgJEhIKCnNlc3Npb25faWQYCCABKAkiRAod",
-            "R2V0SW5mZXJlbmNlU3RhdGlzdGljc1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEg",
-            "ASgJEhAKCG1vZGVsX2lkGAIgASgJIvoDCh5HZXRJbmZlcmVuY2VTdGF0aXN0",
-            "aWNzUmVzcG9uc2USFwoPY29tcGxldGVkX2NvdW50GAEgASgDEhQKDGZhaWxl",
-            "ZF9jb3VudBgCIAEoAxIXCg9jYW5jZWxsZWRfY291bnQYAyABKAMSEwoLaW1h",
-            "Z2VfY291bnQYBCABKAMSLwoFcXVldWUYBSABKAsyIC5kZXZpY2VvcHMudjEu",
-            "RHVyYXRpb25TdGF0aXN0aWNzEi4KBGxvYWQYBiABKAsyIC5kZXZpY2VvcHMu",
-            "djEuRHVyYXRpb25TdGF0aXN0aWNzEjUKC2VuY29kZV90ZXh0GAcgASgLMiAu",
-            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRzdGVwGAggASgL",
-            "MiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZkZWNvZGUY",
-            "CSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEjYKDGVu",
-            "Y29kZV9pbWFnZRgKIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRp",
-            "c3RpY3MSMAoGY2FuY2VsGAsgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9u",
-            "U3RhdGlzdGljcxIXCg90ZXh0X2NhY2hlX2hpdHMYDCABKAMqjgEKDlNpZ25h",
-            "dHVyZVN0YXRlEh8KG1NJR05BVFVSRV9TVEFURV9VTlNQRUNJRklFRBAAEhsK",
-            "F1NJR05BVFVSRV9TVEFURV9UUlVTVEVEEAESIgoeU0lHTkFUVVJFX1NUQVRF",
-            "X1VOS05PV05fU0lHTkVSEAISGgoWU0lHTkFUVVJFX1NUQVRFX0JST0tFThAD",
-            "MrsFChBJbmZlcmVuY2VTZXJ2aWNlEl4KD0dldENhcGFiaWxpdGllcxIkLmRl",
-            "dmljZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNSZXF1ZXN0GiUuZGV2aWNlb3Bz",
-            "LnYxLkdldENhcGFiaWxpdGllc1Jlc3BvbnNlEmcKElZhbGlkYXRlR2VuZXJh",
-            "dGlvbhInLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0",
-            "GiguZGV2aWNlb3BzLnYxLlZhbGlkYXRlR2VuZXJhdGlvblJlc3BvbnNlEksK",
-            "CEdlbmVyYXRlEh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRlUmVxdWVzdBoeLmRl",
-            "dmljZW9wcy52MS5HZW5lcmF0ZVJlc3BvbnNlMAESWgoNR2VuZXJhdGVCYXRj",
-            "aBIiLmRldmljZW9wcy52MS5HZW5lcmF0ZUJhdGNoUmVxdWVzdBojLmRldmlj",
-            "ZW9wcy52MS5HZW5lcmF0ZUJhdGNoUmVzcG9uc2UwARJsChNQcmV2aWV3Q29u",
-            "dHJvbEltYWdlEiguZGV2aWNlb3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VS",
-            "ZXF1ZXN0GikuZGV2aWNlb3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXNw",
-            "b25zZTABElIKC1ZlcmlmeUltYWdlEiAuZGV2aWNlb3BzLnYxLlZlcmlmeUlt",
-            "YWdlUmVxdWVzdBohLmRldmljZW9wcy52MS5WZXJpZnlJbWFnZVJlc3BvbnNl",
-            "EnMKFkdldEluZmVyZW5jZVN0YXRpc3RpY3MSKy5kZXZpY2VvcHMudjEuR2V0",
-            "SW5mZXJlbmNlU3RhdGlzdGljc1JlcXVlc3QaLC5kZXZpY2VvcHMudjEuR2V0",
-            "SW5mZXJlbmNlU3RhdGlzdGljc1Jlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRp",
-            "b25zLlYxYgZwcm90bzM="));
+            "YWxsc19wZXJfc3RlcBgHIAEoBSJpChNGZWF0dXJlQXZhaWxhYmlsaXR5Eg8K",
+            "B2ZlYXR1cmUYASABKAkSEQoJYXZhaWxhYmxlGAIgASgIEhMKC2V4cGxhbmF0",
+            "aW9uGAMgASgJEhkKEWV4Y2x1ZGVkX2ZlYXR1cmVzGAQgAygJIs8DChdHZXRD",
+            "YXBhYmlsaXRpZXNSZXNwb25zZRIQCghtb2RlbF9pZBgBIAEoCRIRCglkZXZp",
+            "Y2VfaWQYAiABKAkSKwoFbW9kZXMYAyADKA4yHC5kZXZpY2VvcHMudjEuR2Vu",
+            "ZXJhdGlvbk1vZGUSNQoKc2NoZWR1bGVycxgEIAMoCzIhLmRldmljZW9wcy52",
+            "MS5TY2hlZHVsZXJDYXBhYmlsaXR5EjIKEWRlZmF1bHRfc2NoZWR1bGVyGAUg",
+            "ASgOMhcuZGV2aWNlb3BzLnYxLlNjaGVkdWxlchIUCgxuYXRpdmVfd2lkdGgY",
+            "BiABKAUSFQoNbmF0aXZlX2hlaWdodBgHIAEoBRIoCgZsaW1pdHMYCCADKAsy",
+            "GC5kZXZpY2VvcHMudjEuRmllbGRMaW1pdBIzCghmZWF0dXJlcxgJIAMoCzIh",
+            "LmRldmljZW9wcy52MS5GZWF0dXJlQXZhaWxhYmlsaXR5EjUKDm91dHB1dF9m",
+            "b3JtYXRzGAogAygOMh0uZGV2aWNlb3BzLnYxLkltYWdlRmlsZUZvcm1hdBI0",
+            "Cg9wcmVjaXNpb25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lz",
+            "aW9uTW9kZSJLChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVl",
+            "c3QYASABKAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IvQDChpW",
+            "YWxpZGF0ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2",
+            "aW9sYXRpb25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxk",
+            "VmlvbGF0aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZl",
+            "Y3RpdmVfc2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlv",
+            "blNldHRpbmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9w",
+            "cy52MS5QaGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEu",
+            "UGxhY2VtZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoG",
+            "bWVtb3J5GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0",
+            "aW1hdGVkX2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
+            "aW9uEiYKB2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIv",
+            "CgxkZWdyYWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRp",
+            "b24izgIKGlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEg",
+            "ASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29y",
+            "GAIgASgLMiEuZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoF",
+            "d2lkdGgYAyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARItCgdvcHRp",
+            "b25zGAUgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zEi8KCGRl",
+            "bGl2ZXJ5GAcgASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIw",
+            "CglwbGFjZW1lbnQYBiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2Vt",
+            "ZW50QggKBl93aWR0aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1h",
+            "Z2VSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
+            "aW9uRXZlbnQiPQoSVmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgL",
+            "MhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVz",
+            "cG9uc2USLwoJc2lnbmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25h",
+            "dHVyZVN0YXRlEg4KBnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsy",
+            "Gi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEo",
+            "CRIXCg93YXRlcm1hcmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZp",
+            "ZGVuY2UYBiABKAESEgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lk",
+            "GAggASgJIkQKHUdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRl",
+            "dmljZV9pZBgBIAEoCRIQCghtb2RlbF9pZBgCIAEoCSL6AwoeR2V0SW5mZXJl",
+            "bmNlU3RhdGlzdGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEo",
+            "AxIUCgxmYWlsZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMg",
+            "ASgDEhMKC2ltYWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2",
+            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAu",
+            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4",
+            "dBgHIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoE",
+            "c3RlcBgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MS",
+            "MAoGZGVjb2RlGAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlz",
+            "dGljcxI2CgxlbmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVy",
+            "YXRpb25TdGF0aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52",
+            "MS5EdXJhdGlvblN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgD",
+            "Ko4BCg5TaWduYXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVD",
+            "SUZJRUQQABIbChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05B",
+            "VFVSRV9TVEFURV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFU",
+            "RV9CUk9LRU4QAzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmls",
+            "aXRpZXMSJC5kZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBol",
+            "LmRldmljZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxp",
+            "ZGF0ZUdlbmVyYXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0",
+            "aW9uUmVxdWVzdBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25S",
+            "ZXNwb25zZRJLCghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJl",
+            "cXVlc3QaHi5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdl",
+            "bmVyYXRlQmF0Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVl",
+            "c3QaIy5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoT",
+            "UHJldmlld0NvbnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29u",
+            "dHJvbEltYWdlUmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJv",
+            "bEltYWdlUmVzcG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52",
+            "MS5WZXJpZnlJbWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1h",
+            "Z2VSZXNwb25zZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNl",
+            "b3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNl",
+            "b3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2",
+            "aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -145,7 +145,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchResponse), global::DeviceOperations.V1.GenerateBatchResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesRequest), global::DeviceOperations.V1.GetCapabilitiesRequest.Parser, new[]{ "ModelId", "DeviceId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerCapability), global::DeviceOperations.V1.SchedulerCapability.Parser, new[]{ "Scheduler", "ClassName", "Spacings", "TimestepSpacings", "Options", "Stochastic", "CallsPerStep" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureSupport), global::DeviceOperations.V1.FeatureSupport.Parser, new[]{ "Feature", "Available", "Explanation", "ExcludedFeatures" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureAvailability), global::DeviceOperations.V1.FeatureAvailability.Parser, new[]{ "Feature", "Available", "Explanation", "ExcludedFeatures" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesResponse), global::DeviceOperations.V1.GetCapabilitiesResponse.Parser, new[]{ "ModelId", "DeviceId", "Modes", "Schedulers", "DefaultScheduler", "NativeWidth", "NativeHeight", "Limits", "Features", "OutputFormats", "PrecisionModes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationRequest), global::DeviceOperations.V1.ValidateGenerationRequest.Parser, new[]{ "Request" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "Placement", "QueuePosition", "Memory", "EstimatedDuration", "Failure", "Degradations" }, null, null, null, null),
@@ -2437,16 +2437,16 @@ namespace DeviceOperations.V1 {
   /// A part of the contract and whether this version does it.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class FeatureSupport : pb::IMessage<FeatureSupport>
+  public sealed partial class FeatureAvailability : pb::IMessage<FeatureAvailability>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<FeatureSupport> _parser = new pb::MessageParser<FeatureSupport>(() => new FeatureSupport());
+    private static readonly pb::MessageParser<FeatureAvailability> _parser = new pb::MessageParser<FeatureAvailability>(() => new FeatureAvailability());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<FeatureSupport> Parser { get { return _parser; } }
+    public static pb::MessageParser<FeatureAvailability> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2462,7 +2462,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FeatureSupport() {
+    public FeatureAvailability() {
       OnConstruction();
     }
 
@@ -2470,7 +2470,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FeatureSupport(FeatureSupport other) : this() {
+    public FeatureAvailability(FeatureAvailability other) : this() {
       feature_ = other.feature_;
       available_ = other.available_;
       explanation_ = other.explanation_;
@@ -2480,8 +2480,8 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public FeatureSupport Clone() {
-      return new FeatureSupport(this);
+    public FeatureAvailability Clone() {
+      return new FeatureAvailability(this);
     }
 
     /// <summary>Field number for the "feature" field.</summary>
@@ -2546,12 +2546,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as FeatureSupport);
+      return Equals(other as FeatureAvailability);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(FeatureSupport other) {
+    public bool Equals(FeatureAvailability other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -2655,7 +2655,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(FeatureSupport other) {
+    public void MergeFrom(FeatureAvailability other) {
       if (other == null) {
         return;
       }
@@ -2923,15 +2923,15 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "features" field.</summary>
     public const int FeaturesFieldNumber = 9;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.FeatureSupport> _repeated_features_codec
-        = pb::FieldCodec.ForMessage(74, global::DeviceOperations.V1.FeatureSupport.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.FeatureSupport> features_ = new pbc::RepeatedField<global::DeviceOperations.V1.FeatureSupport>();
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.FeatureAvailability> _repeated_features_codec
+        = pb::FieldCodec.ForMessage(74, global::DeviceOperations.V1.FeatureAvailability.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.FeatureAvailability> features_ = new pbc::RepeatedField<global::DeviceOperations.V1.FeatureAvailability>();
     /// <summary>
     /// What is and what is not available.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.FeatureSupport> Features {
+    public pbc::RepeatedField<global::DeviceOperations.V1.FeatureAvailability> Features {
       get { return features_; }
     }
 

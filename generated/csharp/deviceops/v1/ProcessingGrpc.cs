@@ -644,9 +644,11 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_ListQueue, null, options, request);
       }
       /// <summary>
-      /// Stop the session after its current step and keep what is needed to go on.
-      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
-      /// its kind cannot be paused).
+      /// Stop the session after its current step and keep what is needed to go on; one that waits
+      /// is paused at once and keeps its place. One that is paused stays as it is.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
+      /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
+      /// it runs, and its kind cannot be paused then).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -659,9 +661,11 @@ namespace DeviceOperations.V1 {
         return PauseSession(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Stop the session after its current step and keep what is needed to go on.
-      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
-      /// its kind cannot be paused).
+      /// Stop the session after its current step and keep what is needed to go on; one that waits
+      /// is paused at once and keeps its place. One that is paused stays as it is.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
+      /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
+      /// it runs, and its kind cannot be paused then).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -672,9 +676,11 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_PauseSession, null, options, request);
       }
       /// <summary>
-      /// Stop the session after its current step and keep what is needed to go on.
-      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
-      /// its kind cannot be paused).
+      /// Stop the session after its current step and keep what is needed to go on; one that waits
+      /// is paused at once and keeps its place. One that is paused stays as it is.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
+      /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
+      /// it runs, and its kind cannot be paused then).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -687,9 +693,11 @@ namespace DeviceOperations.V1 {
         return PauseSessionAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Stop the session after its current step and keep what is needed to go on.
-      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
-      /// its kind cannot be paused).
+      /// Stop the session after its current step and keep what is needed to go on; one that waits
+      /// is paused at once and keeps its place. One that is paused stays as it is.
+      /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
+      /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
+      /// it runs, and its kind cannot be paused then).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -866,7 +874,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change a session's priority while it waits, its tags, how long it is kept.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
-      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field, REQUIRED_FIELD_MISSING: no
+      /// field at all, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG,
+      /// TEXT_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -881,7 +891,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change a session's priority while it waits, its tags, how long it is kept.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
-      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field, REQUIRED_FIELD_MISSING: no
+      /// field at all, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG,
+      /// TEXT_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -894,7 +906,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change a session's priority while it waits, its tags, how long it is kept.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
-      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field, REQUIRED_FIELD_MISSING: no
+      /// field at all, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG,
+      /// TEXT_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -909,7 +923,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change a session's priority while it waits, its tags, how long it is kept.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
-      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+      /// once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field, REQUIRED_FIELD_MISSING: no
+      /// field at all, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG,
+      /// TEXT_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -337,7 +337,8 @@ namespace DeviceOperations.V1 {
 
   /// <summary>
   /// Order in a device's queue; within one priority, first come first served with fair turns
-  /// between clients. Work that waits long enough is taken before higher priorities' newer work.
+  /// between clients. A client's first session of a priority that has waited for 10 minutes counts
+  /// as HIGH, if none of that client and priority began meanwhile: nobody waits for ever.
   /// </summary>
   public enum Priority {
     /// <summary>

@@ -22,53 +22,53 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class _ControlType:
+class _ControlNetType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
 
-class _ControlTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ControlType.ValueType], _builtins.type):
+class _ControlNetTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ControlNetType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
-    CONTROL_TYPE_UNSPECIFIED: _ControlType.ValueType  # 0
+    CONTROL_NET_TYPE_UNSPECIFIED: _ControlNetType.ValueType  # 0
     """The ControlNet has one purpose."""
-    CONTROL_TYPE_POSE: _ControlType.ValueType  # 1
+    CONTROL_NET_TYPE_POSE: _ControlNetType.ValueType  # 1
     """Poses."""
-    CONTROL_TYPE_DEPTH: _ControlType.ValueType  # 2
+    CONTROL_NET_TYPE_DEPTH: _ControlNetType.ValueType  # 2
     """Depths."""
-    CONTROL_TYPE_SOFT_EDGE: _ControlType.ValueType  # 3
+    CONTROL_NET_TYPE_SOFT_EDGE: _ControlNetType.ValueType  # 3
     """Soft edges and strokes."""
-    CONTROL_TYPE_EDGE: _ControlType.ValueType  # 4
+    CONTROL_NET_TYPE_EDGE: _ControlNetType.ValueType  # 4
     """Hard edges and lines."""
-    CONTROL_TYPE_NORMAL: _ControlType.ValueType  # 5
+    CONTROL_NET_TYPE_NORMAL: _ControlNetType.ValueType  # 5
     """Normals."""
-    CONTROL_TYPE_SEGMENT: _ControlType.ValueType  # 6
+    CONTROL_NET_TYPE_SEGMENT: _ControlNetType.ValueType  # 6
     """Segments."""
-    CONTROL_TYPE_TILE: _ControlType.ValueType  # 7
+    CONTROL_NET_TYPE_TILE: _ControlNetType.ValueType  # 7
     """Tiles."""
-    CONTROL_TYPE_REPAINT: _ControlType.ValueType  # 8
+    CONTROL_NET_TYPE_REPAINT: _ControlNetType.ValueType  # 8
     """What is repainted."""
 
-class ControlType(_ControlType, metaclass=_ControlTypeEnumTypeWrapper):
+class ControlNetType(_ControlNetType, metaclass=_ControlNetTypeEnumTypeWrapper):
     """What a union ControlNet takes the picture for."""
 
-CONTROL_TYPE_UNSPECIFIED: ControlType.ValueType  # 0
+CONTROL_NET_TYPE_UNSPECIFIED: ControlNetType.ValueType  # 0
 """The ControlNet has one purpose."""
-CONTROL_TYPE_POSE: ControlType.ValueType  # 1
+CONTROL_NET_TYPE_POSE: ControlNetType.ValueType  # 1
 """Poses."""
-CONTROL_TYPE_DEPTH: ControlType.ValueType  # 2
+CONTROL_NET_TYPE_DEPTH: ControlNetType.ValueType  # 2
 """Depths."""
-CONTROL_TYPE_SOFT_EDGE: ControlType.ValueType  # 3
+CONTROL_NET_TYPE_SOFT_EDGE: ControlNetType.ValueType  # 3
 """Soft edges and strokes."""
-CONTROL_TYPE_EDGE: ControlType.ValueType  # 4
+CONTROL_NET_TYPE_EDGE: ControlNetType.ValueType  # 4
 """Hard edges and lines."""
-CONTROL_TYPE_NORMAL: ControlType.ValueType  # 5
+CONTROL_NET_TYPE_NORMAL: ControlNetType.ValueType  # 5
 """Normals."""
-CONTROL_TYPE_SEGMENT: ControlType.ValueType  # 6
+CONTROL_NET_TYPE_SEGMENT: ControlNetType.ValueType  # 6
 """Segments."""
-CONTROL_TYPE_TILE: ControlType.ValueType  # 7
+CONTROL_NET_TYPE_TILE: ControlNetType.ValueType  # 7
 """Tiles."""
-CONTROL_TYPE_REPAINT: ControlType.ValueType  # 8
+CONTROL_NET_TYPE_REPAINT: ControlNetType.ValueType  # 8
 """What is repainted."""
-Global___ControlType: _TypeAlias = ControlType  # noqa: Y015
+Global___ControlNetType: _TypeAlias = ControlNetType  # noqa: Y015
 
 @_typing.final
 class LoraWeight(_message.Message):
@@ -353,7 +353,7 @@ class ControlNetGuidance(_message.Message):
     """Share of the steps after which it ends; not before start. Range: 0 to 1. Default: 1."""
     guess_mode: _builtins.bool
     """Follow the picture without a prompt's help; needs guidance above 1."""
-    control_type: Global___ControlType.ValueType
+    control_type: Global___ControlNetType.ValueType
     """For union ControlNets."""
     fit: _common_pb2.ResizeFit.ValueType
     """Default: STRETCH."""
@@ -385,7 +385,7 @@ class ControlNetGuidance(_message.Message):
         start: _builtins.float | None = ...,
         end: _builtins.float | None = ...,
         guess_mode: _builtins.bool = ...,
-        control_type: Global___ControlType.ValueType = ...,
+        control_type: Global___ControlNetType.ValueType = ...,
         fit: _common_pb2.ResizeFit.ValueType = ...,
         mask: _common_pb2.InputImage | None = ...,
         images: _abc.Iterable[_common_pb2.InputImage] | None = ...,

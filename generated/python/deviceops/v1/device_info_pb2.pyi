@@ -193,6 +193,8 @@ class _OptimizationSettingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_O
     """Compiled code."""
     OPTIMIZATION_SETTING_GRAPHS: _OptimizationSetting.ValueType  # 8
     """Recorded command graphs."""
+    OPTIMIZATION_SETTING_PRECISION: _OptimizationSetting.ValueType  # 9
+    """The precision of requests that leave theirs open."""
 
 class OptimizationSetting(_OptimizationSetting, metaclass=_OptimizationSettingEnumTypeWrapper):
     """What a profile sets."""
@@ -215,6 +217,8 @@ OPTIMIZATION_SETTING_COMPILATION: OptimizationSetting.ValueType  # 7
 """Compiled code."""
 OPTIMIZATION_SETTING_GRAPHS: OptimizationSetting.ValueType  # 8
 """Recorded command graphs."""
+OPTIMIZATION_SETTING_PRECISION: OptimizationSetting.ValueType  # 9
+"""The precision of requests that leave theirs open."""
 Global___OptimizationSetting: _TypeAlias = OptimizationSetting  # noqa: Y015
 
 @_typing.final

@@ -601,16 +601,20 @@ class SessionPaused(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REASON_TEXT_FIELD_NUMBER: _builtins.int
+    PAUSED_BY_FIELD_NUMBER: _builtins.int
     reason_text: _builtins.str
     """Why, as the caller said; empty when nothing was said."""
+    paused_by: _builtins.str
+    """Name of the client that asked."""
     def __init__(
         self,
         *,
         reason_text: _builtins.str = ...,
+        paused_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason_text", b"reason_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paused_by", b"paused_by", "reason_text", b"reason_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,16 +622,21 @@ Global___SessionPaused: _TypeAlias = SessionPaused  # noqa: Y015
 
 @_typing.final
 class SessionResumed(_message.Message):
-    """The session was resumed."""
+    """The session was resumed: it waits for its device again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    RESUMED_BY_FIELD_NUMBER: _builtins.int
+    resumed_by: _builtins.str
+    """Name of the client that asked."""
     def __init__(
         self,
+        *,
+        resumed_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["resumed_by", b"resumed_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -328,7 +328,7 @@ class SchedulerCapability(_message.Message):
 Global___SchedulerCapability: _TypeAlias = SchedulerCapability  # noqa: Y015
 
 @_typing.final
-class FeatureSupport(_message.Message):
+class FeatureAvailability(_message.Message):
     """A part of the contract and whether this version does it."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -361,7 +361,7 @@ class FeatureSupport(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___FeatureSupport: _TypeAlias = FeatureSupport  # noqa: Y015
+Global___FeatureAvailability: _TypeAlias = FeatureAvailability  # noqa: Y015
 
 @_typing.final
 class GetCapabilitiesResponse(_message.Message):
@@ -403,7 +403,7 @@ class GetCapabilitiesResponse(_message.Message):
         """Every limit and default of the requests of this service."""
 
     @_builtins.property
-    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureSupport]:
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureAvailability]:
         """What is and what is not available."""
 
     @_builtins.property
@@ -425,7 +425,7 @@ class GetCapabilitiesResponse(_message.Message):
         native_width: _builtins.int = ...,
         native_height: _builtins.int = ...,
         limits: _abc.Iterable[_common_pb2.FieldLimit] | None = ...,
-        features: _abc.Iterable[Global___FeatureSupport] | None = ...,
+        features: _abc.Iterable[Global___FeatureAvailability] | None = ...,
         output_formats: _abc.Iterable[_common_pb2.ImageFileFormat.ValueType] | None = ...,
         precision_modes: _abc.Iterable[_generation_pb2.PrecisionMode.ValueType] | None = ...,
     ) -> None: ...

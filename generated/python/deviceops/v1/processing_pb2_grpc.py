@@ -232,9 +232,11 @@ class ProcessingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseSession(self, request, context):
-        """Stop the session after its current step and keep what is needed to go on.
-        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
-        its kind cannot be paused).
+        """Stop the session after its current step and keep what is needed to go on; one that waits
+        is paused at once and keeps its place. One that is paused stays as it is.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
+        being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
+        it runs, and its kind cannot be paused then).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,7 +271,9 @@ class ProcessingServiceServicer:
     def UpdateSession(self, request, context):
         """Change a session's priority while it waits, its tags, how long it is kept.
         Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
-        once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+        once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field, REQUIRED_FIELD_MISSING: no
+        field at all, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG,
+        TEXT_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,9 +64,11 @@ class ProcessingServiceStub:
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
     """
     PauseSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.PauseSessionRequest, _processing_pb2.PauseSessionResponse]
-    """Stop the session after its current step and keep what is needed to go on.
-    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
-    its kind cannot be paused).
+    """Stop the session after its current step and keep what is needed to go on; one that waits
+    is paused at once and keeps its place. One that is paused stays as it is.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
+    being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
+    it runs, and its kind cannot be paused then).
     """
     ResumeSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ResumeSessionRequest, _processing_pb2.ResumeSessionResponse]
     """Go on with a paused session; it waits for its device in the queue.
@@ -85,7 +87,9 @@ class ProcessingServiceStub:
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.UpdateSessionRequest, _processing_pb2.UpdateSessionResponse]
     """Change a session's priority while it waits, its tags, how long it is kept.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
-    once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+    once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field, REQUIRED_FIELD_MISSING: no
+    field at all, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG,
+    TEXT_INVALID).
     """
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.DeleteSessionRequest, _processing_pb2.DeleteSessionResponse]
     """Forget a final session and its events now. Its artifacts stay.
@@ -207,9 +211,11 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
     """
     PauseSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.PauseSessionRequest, _processing_pb2.PauseSessionResponse]  # type: ignore[assignment]
-    """Stop the session after its current step and keep what is needed to go on.
-    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
-    its kind cannot be paused).
+    """Stop the session after its current step and keep what is needed to go on; one that waits
+    is paused at once and keeps its place. One that is paused stays as it is.
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
+    being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
+    it runs, and its kind cannot be paused then).
     """
     ResumeSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.ResumeSessionRequest, _processing_pb2.ResumeSessionResponse]  # type: ignore[assignment]
     """Go on with a paused session; it waits for its device in the queue.
@@ -228,7 +234,9 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     UpdateSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.UpdateSessionRequest, _processing_pb2.UpdateSessionResponse]  # type: ignore[assignment]
     """Change a session's priority while it waits, its tags, how long it is kept.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
-    once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+    once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field, REQUIRED_FIELD_MISSING: no
+    field at all, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG,
+    TEXT_INVALID).
     """
     DeleteSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.DeleteSessionRequest, _processing_pb2.DeleteSessionResponse]  # type: ignore[assignment]
     """Forget a final session and its events now. Its artifacts stay.
@@ -377,9 +385,11 @@ class ProcessingServiceServicer:
         request: _processing_pb2.PauseSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_pb2.PauseSessionResponse, _abc.Awaitable[_processing_pb2.PauseSessionResponse]]:
-        """Stop the session after its current step and keep what is needed to go on.
-        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final, or
-        its kind cannot be paused).
+        """Stop the session after its current step and keep what is needed to go on; one that waits
+        is paused at once and keeps its place. One that is paused stays as it is.
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
+        being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
+        it runs, and its kind cannot be paused then).
         """
 
     def ResumeSession(
@@ -418,7 +428,9 @@ class ProcessingServiceServicer:
     ) -> _typing.Union[_processing_pb2.UpdateSessionResponse, _abc.Awaitable[_processing_pb2.UpdateSessionResponse]]:
         """Change a session's priority while it waits, its tags, how long it is kept.
         Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: its priority
-        once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field).
+        once it runs), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field, REQUIRED_FIELD_MISSING: no
+        field at all, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS, TEXT_TOO_LONG,
+        TEXT_INVALID).
         """
 
     def DeleteSession(

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65viceops/v1/system.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"S\n\x0c\x42uiltFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62uilt\x18\x02 \x01(\x08\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.deviceops.v1.ClientRole\"\xed\x01\n\nRetentions\x12+\n\x08sessions\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rmost_sessions\x18\x02 \x01(\x05\x12,\n\tartifacts\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07uploads\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12 \n\x18sessions_survive_restart\x18\x05 \x01(\x08\x12\x1f\n\x17\x62\x61tches_survive_restart\x18\x06 \x01(\x08\"\xc1\x01\n\x06Quotas\x12\x16\n\x0e\x61rtifact_bytes\x18\x01 \x01(\x03\x12\x1b\n\x13\x61rtifact_bytes_used\x18\x02 \x01(\x03\x12\x18\n\x10\x61llocation_bytes\x18\x03 \x01(\x03\x12\x1d\n\x15\x61llocation_bytes_used\x18\x04 \x01(\x03\x12\x14\n\x0cqueue_length\x18\x05 \x01(\x05\x12\x1f\n\x17queue_length_per_client\x18\x06 \x01(\x05\x12\x12\n\nopen_calls\x18\x07 \x01(\x05\"\x8a\x04\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x13\n\x0b\x63lient_name\x18\x05 \x01(\t\x12-\n\x0b\x63lient_role\x18\x06 \x01(\x0e\x32\x18.deviceops.v1.ClientRole\x12,\n\x08\x66\x65\x61tures\x18\x07 \x03(\x0b\x32\x1a.deviceops.v1.BuiltFeature\x12(\n\x06limits\x18\x08 \x03(\x0b\x32\x18.deviceops.v1.FieldLimit\x12,\n\nretentions\x18\t \x01(\x0b\x32\x18.deviceops.v1.Retentions\x12$\n\x06quotas\x18\n \x01(\x0b\x32\x14.deviceops.v1.Quotas\x12T\n\x11software_versions\x18\x0b \x03(\x0b\x32\x39.deviceops.v1.GetServerInfoResponse.SoftwareVersionsEntry\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*k\n\nClientRole\x12\x1b\n\x17\x43LIENT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43LIENT_ROLE_READ\x10\x01\x12\x13\n\x0f\x43LIENT_ROLE_RUN\x10\x02\x12\x15\n\x11\x43LIENT_ROLE_ADMIN\x10\x03\x32i\n\rSystemService\x12X\n\rGetServerInfo\x12\".deviceops.v1.GetServerInfoRequest\x1a#.deviceops.v1.GetServerInfoResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65viceops/v1/system.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"S\n\x0c\x42uiltFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x62uilt\x18\x02 \x01(\x08\x12&\n\x04role\x18\x03 \x01(\x0e\x32\x18.deviceops.v1.ClientRole\"\xed\x01\n\nRetentions\x12+\n\x08sessions\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rmost_sessions\x18\x02 \x01(\x05\x12,\n\tartifacts\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07uploads\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12 \n\x18sessions_survive_restart\x18\x05 \x01(\x08\x12\x1f\n\x17\x62\x61tches_survive_restart\x18\x06 \x01(\x08\"\xb2\x02\n\x06Quotas\x12\x16\n\x0e\x61rtifact_bytes\x18\x01 \x01(\x03\x12\x1b\n\x13\x61rtifact_bytes_used\x18\x02 \x01(\x03\x12\x1d\n\x10\x61llocation_bytes\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x15\x61llocation_bytes_used\x18\x04 \x01(\x03\x12\x14\n\x0cqueue_length\x18\x05 \x01(\x05\x12\x1f\n\x17queue_length_per_client\x18\x06 \x01(\x05\x12\x37\n\nopen_calls\x18\x07 \x03(\x0b\x32#.deviceops.v1.Quotas.OpenCallsEntry\x1a\x30\n\x0eOpenCallsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x42\x13\n\x11_allocation_bytes\"\x8a\x04\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x13\n\x0b\x63lient_name\x18\x05 \x01(\t\x12-\n\x0b\x63lient_role\x18\x06 \x01(\x0e\x32\x18.deviceops.v1.ClientRole\x12,\n\x08\x66\x65\x61tures\x18\x07 \x03(\x0b\x32\x1a.deviceops.v1.BuiltFeature\x12(\n\x06limits\x18\x08 \x03(\x0b\x32\x18.deviceops.v1.FieldLimit\x12,\n\nretentions\x18\t \x01(\x0b\x32\x18.deviceops.v1.Retentions\x12$\n\x06quotas\x18\n \x01(\x0b\x32\x14.deviceops.v1.Quotas\x12T\n\x11software_versions\x18\x0b \x03(\x0b\x32\x39.deviceops.v1.GetServerInfoResponse.SoftwareVersionsEntry\x1a\x37\n\x15SoftwareVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*k\n\nClientRole\x12\x1b\n\x17\x43LIENT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43LIENT_ROLE_READ\x10\x01\x12\x13\n\x0f\x43LIENT_ROLE_RUN\x10\x02\x12\x15\n\x11\x43LIENT_ROLE_ADMIN\x10\x03\x32i\n\rSystemService\x12X\n\rGetServerInfo\x12\".deviceops.v1.GetServerInfoRequest\x1a#.deviceops.v1.GetServerInfoResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.system_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
+  _globals['_QUOTAS_OPENCALLSENTRY']._loaded_options = None
+  _globals['_QUOTAS_OPENCALLSENTRY']._serialized_options = b'8\001'
   _globals['_GETSERVERINFORESPONSE_SOFTWAREVERSIONSENTRY']._loaded_options = None
   _globals['_GETSERVERINFORESPONSE_SOFTWAREVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_CLIENTROLE']._serialized_start=1205
-  _globals['_CLIENTROLE']._serialized_end=1312
+  _globals['_CLIENTROLE']._serialized_start=1318
+  _globals['_CLIENTROLE']._serialized_end=1425
   _globals['_GETSERVERINFOREQUEST']._serialized_start=135
   _globals['_GETSERVERINFOREQUEST']._serialized_end=157
   _globals['_BUILTFEATURE']._serialized_start=159
@@ -46,11 +48,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETENTIONS']._serialized_start=245
   _globals['_RETENTIONS']._serialized_end=482
   _globals['_QUOTAS']._serialized_start=485
-  _globals['_QUOTAS']._serialized_end=678
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=681
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=1203
-  _globals['_GETSERVERINFORESPONSE_SOFTWAREVERSIONSENTRY']._serialized_start=1148
-  _globals['_GETSERVERINFORESPONSE_SOFTWAREVERSIONSENTRY']._serialized_end=1203
-  _globals['_SYSTEMSERVICE']._serialized_start=1314
-  _globals['_SYSTEMSERVICE']._serialized_end=1419
+  _globals['_QUOTAS']._serialized_end=791
+  _globals['_QUOTAS_OPENCALLSENTRY']._serialized_start=722
+  _globals['_QUOTAS_OPENCALLSENTRY']._serialized_end=770
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=794
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1316
+  _globals['_GETSERVERINFORESPONSE_SOFTWAREVERSIONSENTRY']._serialized_start=1261
+  _globals['_GETSERVERINFORESPONSE_SOFTWAREVERSIONSENTRY']._serialized_end=1316
+  _globals['_SYSTEMSERVICE']._serialized_start=1427
+  _globals['_SYSTEMSERVICE']._serialized_end=1532
 # @@protoc_insertion_point(module_scope)

@@ -153,6 +153,26 @@ class Quotas(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class OpenCallsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ARTIFACT_BYTES_FIELD_NUMBER: _builtins.int
     ARTIFACT_BYTES_USED_FIELD_NUMBER: _builtins.int
     ALLOCATION_BYTES_FIELD_NUMBER: _builtins.int
@@ -165,31 +185,37 @@ class Quotas(_message.Message):
     artifact_bytes_used: _builtins.int
     """Bytes of artifacts now, of all clients together."""
     allocation_bytes: _builtins.int
-    """Most bytes of allocations of one client; 0 means no limit."""
+    """Most bytes of one memory that one client may hold; 0 means no limit, absent half of it."""
     allocation_bytes_used: _builtins.int
-    """Bytes of the caller's allocations now."""
+    """Bytes that the caller's allocations hold now, in all memories together."""
     queue_length: _builtins.int
     """Most sessions that wait for one device."""
     queue_length_per_client: _builtins.int
     """Most of them that are one client's while others wait."""
-    open_calls: _builtins.int
-    """Most calls of one client that are open at once."""
+    @_builtins.property
+    def open_calls(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Most calls that are open at once, by class, as the metadata "call_class" of
+        TOO_MANY_STREAMS names it.
+        """
+
     def __init__(
         self,
         *,
         artifact_bytes: _builtins.int = ...,
         artifact_bytes_used: _builtins.int = ...,
-        allocation_bytes: _builtins.int = ...,
+        allocation_bytes: _builtins.int | None = ...,
         allocation_bytes_used: _builtins.int = ...,
         queue_length: _builtins.int = ...,
         queue_length_per_client: _builtins.int = ...,
-        open_calls: _builtins.int = ...,
+        open_calls: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "allocation_bytes", b"allocation_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_bytes", b"allocation_bytes", "allocation_bytes_used", b"allocation_bytes_used", "artifact_bytes", b"artifact_bytes", "artifact_bytes_used", b"artifact_bytes_used", "open_calls", b"open_calls", "queue_length", b"queue_length", "queue_length_per_client", b"queue_length_per_client"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "allocation_bytes", b"allocation_bytes", "allocation_bytes_used", b"allocation_bytes_used", "artifact_bytes", b"artifact_bytes", "artifact_bytes_used", b"artifact_bytes_used", "open_calls", b"open_calls", "queue_length", b"queue_length", "queue_length_per_client", b"queue_length_per_client"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__allocation_bytes: _TypeAlias = _typing.Literal["allocation_bytes"]  # noqa: Y015
+    _WhichOneofArgType__allocation_bytes: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__allocation_bytes) -> _WhichOneofReturnType__allocation_bytes | None: ...
 
 Global___Quotas: _TypeAlias = Quotas  # noqa: Y015
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from domains.device.jobs import OptimizationJob, ReleaseJob
+from domains.device.jobs import OptimizationJob, OptimizationSetting, ReleaseJob
 from domains.device.types import OptimizationProfile
 from domains.errors import Cancelled
 from domains.inference.backends import compilation, optimization, step_trial
@@ -87,8 +87,8 @@ def test_low_memory_tells_what_it_does_and_going_back_restores_every_bit(own, wo
     assert plain.degradations == ()
     _, report = optimize(own, LOW)
     assert changed(report) == {
-        "attention_slicing": ("off", "on"),
-        "vae_tiling": ("off", "on"),
+        OptimizationSetting.ATTENTION_SLICING: ("off", "on"),
+        OptimizationSetting.VAE_TILING: ("off", "on"),
     }
     tiled, low = draw(own, work, **size)
     assert {entry.kind for entry in low.degradations} == {
@@ -150,7 +150,7 @@ def test_fast_is_for_requests_that_leave_it_open(own, work, monkeypatch, compile
 
     monkeypatch.setattr(optimization, "settle_numerics", settle)
     _, report = optimize(own, FAST, measured=True)
-    assert changed(report)["open_precision"] == ("exact", "fastest")
+    assert changed(report)[OptimizationSetting.PRECISION] == ("exact", "fastest")
     assert compiler == ["compile"]
     model = own._model
     assert model.precision is PrecisionMode.FASTEST

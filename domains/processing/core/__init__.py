@@ -1,0 +1,1 @@
+"""Sessions of every kind: listed, watched and controlled."""

@@ -1,0 +1,104 @@
+"""How long work takes on each device, from how long comparable work took there."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import log
+from typing import Any, TypeVar
+
+from domains.session.types import Phase
+
+Key = TypeVar("Key")
+_MOST_KEPT = 4_096
+_NEWEST_SHARE = 0.3
+"""How much the newest measurement counts beside all that came before."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much work there is to do, so that it can be compared with other work.
+
+    `amounts` says for each phase how much of it there is, in a unit of that phase which its
+    time is in proportion to. Work that only loads its model has none. Work is comparable
+    when it is done with the same model in the same `manner` (its precision, say), and the
+    more so the closer it is in `pixels` (of one picture; 0 where there is none).
+    """
+
+    model_id: str
+    manner: str = ""
+    pixels: int = 0
+    amounts: Mapping[Phase, float] = field(default_factory=dict)
+
+
+_Place = tuple[str, str, str]
+"""A device, a model and a manner."""
+
+
+class Speeds:
+    """What was measured since the server started; what is oldest is forgotten first."""
+
+    def __init__(self) -> None:
+        self._rates: OrderedDict[tuple[_Place, int], dict[Phase, float]] = OrderedDict()
+        self._loads: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def learn(self, device_id: str, effort: Effort, seconds: Mapping[Phase, float]) -> None:
+        """Note how long each phase of finished work took."""
+        loading = seconds.get(Phase.LOADING_MODEL, 0.0)
+        if loading > 0.0:  # it was not loaded already
+            place = (device_id, effort.model_id)
+            self._loads[place] = _with(self._loads.get(place), loading)
+            _keep_newest(self._loads, place)
+        if effort.amounts:
+            key = ((device_id, effort.model_id, effort.manner), effort.pixels)
+            rates = self._rates.setdefault(key, {})
+            _keep_newest(self._rates, key)
+            for phase, amount in effort.amounts.items():
+                if amount > 0.0:
+                    rate = seconds.get(phase, 0.0) / amount
+                    rates[phase] = _with(rates.get(phase), rate)
+
+    def work_seconds(self, device_id: str, effort: Effort) -> float | None:
+        """How long the work itself takes on that device, without loading.
+
+        Measured with pictures of the same size or, where there are none, of the size
+        closest to it. None when nothing comparable was measured there.
+        """
+        if not effort.amounts:
+            return 0.0
+        place = (device_id, effort.model_id, effort.manner)
+        sizes = [size for known, size in self._rates if known == place]
+        if not sizes:
+            return None
+        closest = min(sizes, key=lambda size: abs(log((size + 1) / (effort.pixels + 1))))
+        rates, total = self._rates[place, closest], 0.0
+        for phase, amount in effort.amounts.items():
+            if amount > 0.0:
+                if phase not in rates:
+                    return None
+                total += rates[phase] * amount
+        return total
+
+    def load_seconds(self, device_id: str, model_id: str) -> float | None:
+        """How long the model takes to load there; on another device where only that was
+        measured, since the disk is the same. None when it was never loaded.
+        """
+        there = self._loads.get((device_id, model_id))
+        if there is not None:
+            return there
+        elsewhere = (took for (_, known), took in self._loads.items() if known == model_id)
+        return max(elsewhere, default=None)
+
+
+def _with(average: float | None, measured: float) -> float:
+    """The average with one more measurement, the newer the heavier."""
+    if average is None:
+        return measured
+    return average + _NEWEST_SHARE * (measured - average)
+
+
+def _keep_newest(kept: OrderedDict[Key, Any], newest: Key) -> None:
+    kept.move_to_end(newest)
+    if len(kept) > _MOST_KEPT:
+        kept.popitem(last=False)

@@ -1,0 +1,143 @@
+"""`deviceops artifacts`: list, show, get, delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.commands.options import AsJson, connected
+from server.cli.reporting import reported
+
+app = typer.Typer(help="List what the server keeps, fetch or delete it.")
+
+ArtifactId = Annotated[str, typer.Argument(metavar="SHA256")]
+
+
+@app.callback(invoke_without_command=True)
+@reported
+def artifacts(
+    context: typer.Context,
+    session: Annotated[
+        str, typer.Option(metavar="SESSION", help="Only those that this session made.")
+    ] = "",
+    owner: Annotated[str, typer.Option(metavar="NAME", help="Only this client's.")] = "",
+    media_type: Annotated[
+        str, typer.Option("--type", metavar="PREFIX", help="Only media types so: image/")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most to show.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List pictures and other bytes that the server keeps, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    from deviceops.v1 import artifact_pb2
+    from server.cli.output import table
+    from server.cli.views import write_message
+    from server.cli.wording import moment, size
+
+    request = artifact_pb2.ListArtifactsRequest(
+        session_id=session, owner=owner, media_type_prefix=media_type, page_size=limit
+    )
+    found = artifact_pb2.ListArtifactsResponse()
+    with connected(context) as client:
+        for page in client.pages(client.artifacts.ListArtifacts, request):
+            found.artifacts.extend(page.artifacts)
+            found.next_page_token = page.next_page_token
+            request.page_size = limit - len(found.artifacts)
+            if not request.page_size:
+                break
+    if as_json:
+        write_message(found)
+        return
+    table(
+        ("artifact", "type", "size", "pixels", "session", "owner", "kept until"),
+        (
+            (
+                one.artifact_id,
+                one.media_type,
+                size(one.size_bytes),
+                f"{one.width}x{one.height}" if one.width else "",
+                one.session_id,
+                one.owner,
+                "deleted" if one.pinned else moment(one.expire_time),
+            )
+            for one in found.artifacts
+        ),
+    )
+    if found.next_page_token:
+        typer.echo(f"There are more than {limit}; see --limit.", err=True)
+
+
+@app.command("show")
+@reported
+def show(context: typer.Context, artifact_id: ArtifactId, as_json: AsJson = False) -> None:
+    """Show one artifact without its bytes."""
+    from deviceops.v1 import artifact_pb2
+    from server.cli.output import details
+    from server.cli.views import write_message
+    from server.cli.wording import moment, size
+
+    request = artifact_pb2.GetArtifactRequest(artifact_id=artifact_id)
+    with connected(context) as client:
+        found = client.ask(client.artifacts.GetArtifact, request)
+    if as_json:
+        write_message(found)
+        return
+    one = found.artifact
+    details(
+        (
+            ("artifact", one.artifact_id),
+            ("type", one.media_type),
+            ("size", size(one.size_bytes)),
+            ("pixels", f"{one.width}x{one.height}" if one.width else ""),
+            ("session", one.session_id),
+            ("owner", one.owner),
+            ("stored", moment(one.create_time)),
+            ("kept until", "deleted" if one.pinned else moment(one.expire_time)),
+        )
+    )
+
+
+@app.command("get")
+@reported
+def get(
+    context: typer.Context,
+    artifact_id: ArtifactId,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Save one artifact, after checking it against its id.
+
+    A lost connection is made again and goes on where it was.
+    """
+    from server.cli.download import download
+    from server.cli.views import write_json
+
+    with connected(context) as client:
+        path, size_bytes = download(client, artifact_id, output, replace=overwrite)
+    if as_json:
+        facts = {"artifact_id": artifact_id, "path": str(path), "size_bytes": size_bytes}
+        write_json({"type": "saved", **facts})
+    else:
+        typer.echo(str(path))
+
+
+@app.command("delete")
+@reported
+def delete(context: typer.Context, artifact_id: ArtifactId, as_json: AsJson = False) -> None:
+    """Delete one artifact now; sessions that made it keep their record of it."""
+    from deviceops.v1 import artifact_pb2
+    from server.cli.views import write_message
+
+    request = artifact_pb2.DeleteArtifactRequest(artifact_id=artifact_id)
+    with connected(context) as client:
+        done = client.ask(client.artifacts.DeleteArtifact, request)
+    if as_json:
+        write_message(done)
+    else:
+        typer.echo("Deleted.")

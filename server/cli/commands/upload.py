@@ -1,0 +1,40 @@
+"""`deviceops upload`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.commands.options import AsJson, connected
+from server.cli.reporting import reported
+
+
+@reported
+def upload(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="FILE")],
+    upload_id: Annotated[
+        str | None,
+        typer.Option(metavar="UUID", help="Go on with an upload of this file that broke off."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store a file on the server and print its artifact id.
+
+    A lost connection is made again and goes on where it was. Bytes that are there already
+    are not sent.
+    """
+    from server.cli.upload import upload as send
+    from server.cli.views import write_message
+    from server.cli.wording import printable
+
+    with connected(context) as client:
+        answer = send(client, path, upload_id)
+    if as_json:
+        write_message(answer)
+        return
+    if answer.existed:
+        typer.echo("It was there already.", err=True)
+    typer.echo(printable(answer.artifact.artifact_id))

@@ -1,0 +1,92 @@
+"""A token that is revoked in mid-stream: what it leaves, and what goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from deviceops.v1 import (
+    common_pb2,
+    device_pb2,
+    inference_pb2,
+    processing_pb2,
+    session_pb2,
+)
+from domains.clients import Role
+from tests.e2e.errors import read, refusal_of
+from tests.running import Client, RunningServer, small_request
+
+LONG = 150
+
+
+async def test_a_revoked_token_s_streams_end_and_only_its_detached_sessions_go_on(
+    server: RunningServer,
+) -> None:
+    token = await server.named("passing")
+    async with server.client(token) as passing, server.client() as staying:
+        attached = small_request(steps=LONG)
+        detached = small_request(steps=12, seed=8)
+        detached.options.detached = True
+        calls = [passing.generate(request) for request in (attached, detached)]
+        ids = [(await call.read()).event.session_id for call in calls]  # type: ignore[union-attr]
+
+        await asyncio.to_thread(server.revoke, "passing")
+        for call in calls:
+            ended = await asyncio.wait_for(end_of(call), 10)
+            assert (ended.code(), read(ended).reason) == (
+                grpc.StatusCode.UNAUTHENTICATED,
+                "TOKEN_INVALID",
+            )
+        refused = await refusal_of(passing.generate(small_request()).read())
+        assert refused.reason == "TOKEN_INVALID"
+
+        first, second = [await until_final(staying, id_) for id_ in ids]
+        assert first.state == session_pb2.SESSION_STATE_CANCELLED
+        assert first.failure.reason == common_pb2.ERROR_REASON_CLIENT_DISCONNECTED
+        assert second.state == session_pb2.SESSION_STATE_COMPLETED
+
+
+async def end_of(
+    call: grpc.aio.UnaryStreamCall[
+        inference_pb2.GenerateRequest, inference_pb2.GenerateResponse
+    ],
+) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in call:
+            pass
+    return caught.value
+
+
+async def until_final(client: Client, session_id: str) -> session_pb2.Session:
+    """The session once it has ended; its watch ends with it."""
+    watch = processing_pb2.WatchSessionRequest(session_id=session_id)
+    async for _ in client.processing.WatchSession(watch, metadata=client.metadata):
+        pass
+    wanted = processing_pb2.GetSessionRequest(session_id=session_id)
+    answer = await client.processing.GetSession(wanted, metadata=client.metadata)
+    return answer.session
+
+
+async def test_a_role_is_enough_or_is_not(server: RunningServer) -> None:
+    async with server.client(await server.named("looking", Role.READ)) as looking:
+        await looking.device.ListDevices(
+            device_pb2.ListDevicesRequest(), metadata=looking.metadata
+        )
+        refused = await refusal_of(looking.generate(small_request()).read())
+    async with server.client(await server.named("working")) as working:
+        events, files = await working.draw(small_request(steps=1))
+        chosen = device_pb2.SetDefaultDeviceRequest(device_id="cpu")
+        forbidden = await refusal_of(
+            working.device.SetDefaultDevice(chosen, metadata=working.metadata)
+        )
+    assert (events[-1].HasField("completed"), len(files)) == (True, 1)
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.PERMISSION_DENIED,
+        "ROLE_REQUIRED",
+    )
+    assert refused.metadata == {"role": "READ", "required_role": "RUN"}
+    assert forbidden.metadata == {"role": "RUN", "required_role": "ADMIN"}
+    for name in ("looking", "working"):
+        server.revoke(name)
