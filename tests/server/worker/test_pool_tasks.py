@@ -23,7 +23,7 @@ from domains.device.types import OptimizationProfile
 from domains.errors import InvalidArgument
 from domains.model.jobs import LoadJob, LoadReport
 from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
-from domains.values import DataType, ModelPlace
+from domains.values import DataType, ModelOrigin, ModelPlace
 from server.worker.front.pool import WorkerPool
 from tests.server.worker.workers import outcome, running, scripted
 
