@@ -61,6 +61,14 @@ class PartDataType(Value, frozen=True):
     data_type: DataType
 
 
+class ModelOrigin(Enum):
+    """Where a model was when work needed it."""
+
+    LOADED = "loaded"
+    CACHED = "cached"
+    DISK = "disk"
+
+
 class FigureQuality(Enum):
     """How far a figure can be trusted."""
 

@@ -9,6 +9,7 @@ from deviceops.v1 import (
     event_pb2,
     generation_pb2,
     inference_pb2,
+    model_info_pb2,
     sampling_pb2,
 )
 from domains.conversions import (
@@ -34,9 +35,10 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
-from domains.values import ImageFormat, OutputSettings
+from domains.values import ImageFormat, ModelOrigin, OutputSettings
 
 SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
+ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
     generation_pb2.PrecisionMode,
@@ -172,6 +174,12 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
     return event_pb2.GenerationFacts(
         effective_settings=settings_to_proto(facts.settings),
         data_types=part_data_types(facts.data_types),
+        models=[
+            event_pb2.ModelUse(
+                model_id=facts.settings.model_id, type=model_info_pb2.MODEL_TYPE_CHECKPOINT
+            )
+        ],
+        model_origin=ORIGINS.to_proto(facts.origin),
         channels_last=facts.channels_last,
         software_versions=facts.software_versions,
     )

@@ -17,7 +17,13 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.values import Degradation, ModelPlace, PartDataType
+from domains.values import (
+    ByteFigure,
+    Degradation,
+    ModelOrigin,
+    ModelPlace,
+    PartDataType,
+)
 
 
 class Timings(Value, frozen=True):
@@ -31,10 +37,15 @@ class Timings(Value, frozen=True):
 
 
 class GenerationReport(Value, frozen=True):
-    """What was used and how long it took, once every picture is out."""
+    """What was used and how long it took, once every picture is out.
+
+    `peak_memory` is the most device memory of this job alone.
+    """
 
     timings: Timings
     precision: PrecisionMode
+    origin: ModelOrigin
+    peak_memory: ByteFigure
     data_types: Annotated[tuple[PartDataType, ...], FEW]
     channels_last: bool
     degradations: Annotated[tuple[Degradation, ...], FEW] = ()

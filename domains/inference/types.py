@@ -13,7 +13,7 @@ from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
 from domains.limits import default_of
 from domains.session.types import Delivery, Seed, SessionOptions
-from domains.values import OutputSettings, PartDataType
+from domains.values import ModelOrigin, OutputSettings, PartDataType
 
 T = TypeVar("T")
 Prompt = Annotated[str, Meta(max_length=10_000)]
@@ -181,6 +181,7 @@ class GenerationFacts:
     settings: GenerationSettings
     data_types: tuple[PartDataType, ...]
     channels_last: bool
+    origin: ModelOrigin
     software_versions: Mapping[str, str]
 
 

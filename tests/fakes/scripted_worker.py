@@ -51,6 +51,7 @@ from domains.values import (
     DataType,
     Degradation,
     DegradationKind,
+    ModelOrigin,
     ModelPart,
     PartDataType,
 )
@@ -83,6 +84,8 @@ class ScriptedEngine:
         return GenerationReport(
             timings=Timings(denoise=0.25),
             precision=PrecisionMode.EXACT,
+            origin=ModelOrigin.LOADED,
+            peak_memory=ByteFigure.measured(5, "a script"),
             data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from domains.device.backends.peaks import Stretch
 from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.families.registry import family_of
@@ -38,7 +39,7 @@ from domains.session.types import (
     StepFinished,
     TextEncoded,
 )
-from domains.values import Degradation, DegradationKind
+from domains.values import Degradation, DegradationKind, ModelOrigin
 
 
 class Clock:
@@ -66,7 +67,8 @@ class Clock:
 class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
-    `may_tile` allows a picture to be decoded in tiles where memory is short.
+    `origin` is where the model was, `stretch` counts memory since the work began. `may_tile`
+    allows a picture to be decoded in tiles where memory is short.
     """
 
     model: LoadedModel
@@ -74,6 +76,8 @@ class Drawing:
     context: JobContext
     clock: Clock
     previews: PreviewSettings
+    origin: ModelOrigin
+    stretch: Stretch
     may_tile: bool = False
     _degradations: list[Degradation] = field(default_factory=list)
 
@@ -108,6 +112,8 @@ class Drawing:
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
+            origin=self.origin,
+            peak_memory=self.stretch.peak(),
             data_types=model.data_types(),
             channels_last=model.unet_numerics.channels_last,
             degradations=tuple(self._degradations),

@@ -12,6 +12,8 @@ import torch
 from msgspec import structs
 
 from domains.device.backends import faults
+from domains.device.backends.peaks import Stretch
+from domains.device.backends.torch_gauge import backend_of
 from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import LoadedComponent
@@ -35,7 +37,7 @@ from domains.model.backends.libraries import settle_libraries
 from domains.model.jobs import LoadJob, LoadReport
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
-from domains.values import ModelPlace
+from domains.values import ModelOrigin, ModelPlace
 
 # What to do when memory ran out.
 _ADVICE = "draw a smaller picture, or unload other models"
@@ -57,6 +59,7 @@ class Engine:
         self._device = torch.device(device)
         self._model: LoadedModel | None = None
         self._settings = ProfileSettings()
+        self._loads = 0
         self._components: tuple[LoadedComponent, ...] = ()
         self._working = False
 
@@ -99,10 +102,15 @@ class Engine:
             settings = structs.replace(settings, precision=self._settings.open_precision)
 
         def draw() -> GenerationReport:
+            stretch = Stretch(backend_of(self._device), str(self._device))
+            loads = self._loads
             model = self._loaded(
                 settings.model_id, job.place, settings.precision, context, clock
             )
-            return Drawing(model, settings, context, clock, job.previews, may_tile).run()
+            origin = ModelOrigin.LOADED if self._loads == loads else ModelOrigin.DISK
+            return Drawing(
+                model, settings, context, clock, job.previews, origin, stretch, may_tile
+            ).run()
 
         return self._guarded(draw)
 
@@ -174,6 +182,7 @@ class Engine:
             fresh = self._replacement(prepared, context)
             bring_into(fresh, self._settings)
             self._model = fresh
+            self._loads += 1
         release_memory(self._device)
         self._count()
         return fresh

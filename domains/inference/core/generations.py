@@ -160,13 +160,16 @@ class Generations:
 
     async def _keep(self, session: Session, spooled: SpooledImage) -> None:
         image = spooled.image
-        await self._artifacts.adopt(spooled.path, image.artifact_id, session.session_id)
+        await self._artifacts.adopt(
+            spooled.path, image.artifact_id, session.owner, session_id=session.session_id
+        )
         session.finish_image(image)
 
     def _outcome(
         self, session: Session, settings: GenerationSettings, report: GenerationReport
     ) -> Outcome:
         times = report.timings
+        session.note_peak(report.peak_memory)
         return Outcome(
             degradations=report.degradations,
             timings={
@@ -180,6 +183,7 @@ class Generations:
                 settings=replace(settings, precision=report.precision),
                 data_types=report.data_types,
                 channels_last=report.channels_last,
+                origin=report.origin,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),
         )
