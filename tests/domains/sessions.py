@@ -24,8 +24,8 @@ class Artifacts:
 
     content: dict[str, bytes] = field(default_factory=dict)
 
-    async def read(
-        self, artifact_id: str, *, offset: int = 0, length: int = 0
+    async def read_of(
+        self, owner: str, artifact_id: str, *, offset: int = 0, length: int = 0
     ) -> AsyncIterator[bytes]:
         data = self.content[artifact_id]
         for start in range(0, len(data), 4):

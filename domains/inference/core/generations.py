@@ -160,7 +160,9 @@ class Generations:
 
     async def _keep(self, session: Session, spooled: SpooledImage) -> None:
         image = spooled.image
-        await self._artifacts.adopt(spooled.path, image.artifact_id, session.session_id)
+        await self._artifacts.adopt(
+            spooled.path, image.artifact_id, session.owner, session_id=session.session_id
+        )
         session.finish_image(image)
 
     def _outcome(

@@ -25,7 +25,7 @@ from domains.regular_files import open_regular
 from domains.session.jobs import SpooledImage
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
-from server.worker.front.picture_files import NoPicture, measure
+from domains.picture_files import NoPicture, measure
 from server.worker.link.frames import ProtocolError
 from server.worker.link.pictures import file_name
 

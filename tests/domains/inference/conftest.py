@@ -158,14 +158,16 @@ class FakeArtifacts:
     adopted: list[str] = field(default_factory=list)
     failure: DomainError | None = None
 
-    async def adopt(self, path: Path, sha256: str, session_id: str) -> object:
+    async def adopt(
+        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+    ) -> object:
         if self.failure is not None:
             raise self.failure
         self.adopted.append(sha256)
         return None
 
-    async def read(
-        self, artifact_id: str, *, offset: int = 0, length: int = 0
+    async def read_of(
+        self, owner: str, artifact_id: str, *, offset: int = 0, length: int = 0
     ) -> AsyncIterator[bytes]:
         yield b"0123456789"
 
