@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from domains.clock import Clock
 from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
-from domains.session.core.speeds import Effort
+from domains.session.core.placed import Placed
 from domains.session.core.times import SessionTimes, Spell
 from domains.session.errors import SessionFailed, cancellation
 from domains.session.types import (
@@ -52,9 +52,8 @@ class Session:
         kind: SessionKind,
         options: SessionOptions,
         *,
-        placement: PlacementDecision,
+        placed: Placed,
         model_id: str,
-        effort: Effort | None,
         total_steps: int,
         parent_session_id: str,
         owner: str,
@@ -65,9 +64,10 @@ class Session:
         self.session_id = session_id
         self.kind = kind
         self.options = options
-        self.placement = placement
+        self.placement = placed.decision
         self.model_id = model_id
-        self.effort = effort
+        self.effort = placed.effort
+        self._place_again = placed.again
         self.parent_session_id = parent_session_id
         self.owner = owner
         self.state = SessionState.QUEUED
@@ -127,6 +127,15 @@ class Session:
         )
 
     # Its place in the queue and its time.
+
+    def placed_again(self) -> PlacementDecision | None:
+        """Where it would go now; None where it cannot go anywhere else."""
+        return None if self._place_again is None else self._place_again()
+
+    def move(self, decision: PlacementDecision) -> None:
+        """It waits for another device from here on."""
+        self.placement = decision
+        self._note_change()
 
     def move_in_queue(
         self, position: int, *, wait: float | None = None, work: float | None = None
