@@ -28,7 +28,7 @@ async def test_a_revoked_token_s_streams_end_and_only_its_detached_sessions_go_o
     async with server.client(token) as passing, server.client() as staying:
         attached = small_request(steps=LONG)
         detached = small_request(steps=12, seed=8)
-        detached.options.detached = True
+        detached.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
         calls = [passing.generate(request) for request in (attached, detached)]
         ids = [(await call.read()).event.session_id for call in calls]  # type: ignore[union-attr]
 
@@ -54,7 +54,7 @@ async def end_of(
     ],
 ) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in call:
+        while await call.read() is not grpc.aio.EOF:
             pass
     return caught.value
 
