@@ -40,6 +40,10 @@ DRAW = Effort("emoji", "exact", 100, {Phase.DENOISING: 10.0})
 NOTHING_KNOWN = ByteFigure.unknown("a fake")
 
 
+async def _prepare() -> SessionPlan:
+    raise NotImplementedError
+
+
 @dataclass
 class Machine:
     """Two cards and the processor, and work that runs until it is let go."""
