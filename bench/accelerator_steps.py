@@ -108,7 +108,7 @@ async def _copy(session: Session, source: str, target: str, verified: bool) -> f
         skip_verification=not verified,
     )
     start = time.perf_counter()
-    async for _ in session.client.memory.Copy(request, metadata=session.client.metadata):
+    async for _ in session.client.memory.CopyAllocation(request, metadata=session.client.metadata):
         pass
     return time.perf_counter() - start
 
@@ -119,7 +119,7 @@ async def transfer(session: Session) -> None:
     for place in (_HOST, session.place):
         start = time.perf_counter()
         request = memory_pb2.TransferAllocationRequest(allocation_id=moved, place=place)
-        async for _ in session.client.memory.Transfer(
+        async for _ in session.client.memory.TransferAllocation(
             request, metadata=session.client.metadata
         ):
             pass

@@ -107,14 +107,14 @@ class ScriptedEngine:
             job.model_id, "unet", ByteFigure.measured(1000, "a fake"), DataType.FLOAT16, EPOCH
         )
         if self.components == (unit,):
-            return LoadReport(self.components, already_loaded=True)
+            return LoadReport(self.components, ModelOrigin.LOADED)
         context.emit(PhaseStarted(Phase.LOADING_MODEL))
         self.components = ()
         for done in (500, 1000):
             context.check_stop()
             context.emit(TransferProgress("unet", done, 1000))
         self.components = (unit,)
-        return LoadReport(self.components, already_loaded=False)
+        return LoadReport(self.components, ModelOrigin.DISK)
 
     def release(self, job: ReleaseJob, context: JobContext) -> ReleaseReport:
         """Lets go of what it holds, unless others are asked for."""

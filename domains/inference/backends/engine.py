@@ -116,7 +116,8 @@ class Engine:
         clock = Clock()
         precision = self._settings.open_precision
         self._guarded(lambda: self._loaded(job.model_id, job.place, precision, context, clock))
-        return LoadReport(self._components, already_loaded=not clock.timings().load)
+        origin = ModelOrigin.DISK if clock.timings().load else ModelOrigin.LOADED
+        return LoadReport(self._components, origin)
 
     def unload(self) -> None:
         """Let the loaded model go and give its memory back."""
