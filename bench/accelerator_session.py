@@ -45,7 +45,9 @@ class Session:
         """Lent memory; its id."""
         request = memory_pb2.CreateAllocationRequest(place=place, size_bytes=size)
         request.lease.FromSeconds(600)
-        answer = await self.client.memory.CreateAllocation(request, metadata=self.client.metadata)
+        answer = await self.client.memory.CreateAllocation(
+            request, metadata=self.client.metadata
+        )
         return str(answer.allocation.allocation_id)
 
     async def free(self, *allocation_ids: str) -> None:

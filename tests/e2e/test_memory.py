@@ -27,7 +27,6 @@ from deviceops.v1 import (
     session_pb2,
     upload_pb2,
 )
-from domains.clients import Role
 from tests.e2e.errors import Refusal, read, refusal_of
 from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
 from tests.running import Client, RunningServer, small_request, start_server
@@ -54,7 +53,7 @@ async def _ready(server: RunningServer) -> None:
 async def client(server: RunningServer) -> AsyncIterator[Client]:
     """A client with a name of its own; what it held is given back."""
     name = f"test-{time.monotonic_ns()}"
-    async with server.client(await server.named(name, Role.ADMIN)) as made:
+    async with server.client(await server.named(name)) as made:
         yield made
         listed = await made.memory.ListAllocations(
             memory_pb2.ListAllocationsRequest(page_size=1000), metadata=made.metadata
