@@ -26,7 +26,7 @@ from server.worker.front.timing import WorkerTiming
 
 
 class Composition:
-    """The eight servicers, and what is started and stopped behind them.
+    """The eight servicers, the sessions, and what is started and stopped behind them.
 
     Args:
         settings: What the operator chose. Nothing runs before `start`.
@@ -90,6 +90,7 @@ class Composition:
             find_model=self._model.catalogue.get,
             clock=clock,
         )
+        self.sessions = self._session.sessions
         self.artifact = self._artifact.servicer
         self.device = self._device.servicer
         self.memory = self._memory.servicer

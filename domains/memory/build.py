@@ -123,6 +123,7 @@ def build(
             settings.pressure_critical,
             settings.pressure_hysteresis,
         ),
+        now=clock.wall,
     )
     recorder = MemoryRecorder(
         monitor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from deviceops.v1 import memory_pb2
+from deviceops.v1 import memory_info_pb2, memory_pb2
 from domains.conversions import byte_figure, digest, given, timestamp
 from domains.memory.convert.status import place_to_proto
 from domains.memory.types import (
@@ -23,7 +23,7 @@ from domains.paging import Page
 from domains.session.convert import options_from_proto
 
 
-def place_from_proto(message: memory_pb2.MemoryPlace) -> Place | None:
+def place_from_proto(message: memory_info_pb2.MemoryPlace) -> Place | None:
     """Where bytes shall lie, unchecked; None when the message names nothing."""
     match message.WhichOneof("place"):
         case "host":
@@ -44,11 +44,12 @@ def allocation_to_proto(allocation: Allocation) -> memory_pb2.Allocation:
         size_bytes=allocation.size_bytes,
         create_time=timestamp(allocation.create_time),
         lease_expire_time=timestamp(allocation.lease_expire_time),
+        owner=allocation.owner,
     )
 
 
 def allocation_request_from_proto(
-    message: memory_pb2.AllocateRequest,
+    message: memory_pb2.CreateAllocationRequest,
 ) -> AllocationRequest:
     """What a client wants to have allocated, unchecked."""
     return AllocationRequest(
@@ -104,7 +105,7 @@ def chunk_to_proto(chunk: ReadChunk) -> memory_pb2.ReadAllocationResponse:
     )
 
 
-def copy_from_proto(message: memory_pb2.CopyRequest) -> CopyRequest:
+def copy_from_proto(message: memory_pb2.CopyAllocationRequest) -> CopyRequest:
     """What to copy where, unchecked."""
     return CopyRequest(
         source_id=message.source_allocation_id,
@@ -118,7 +119,7 @@ def copy_from_proto(message: memory_pb2.CopyRequest) -> CopyRequest:
     )
 
 
-def transfer_from_proto(message: memory_pb2.TransferRequest) -> TransferRequest:
+def transfer_from_proto(message: memory_pb2.TransferAllocationRequest) -> TransferRequest:
     """What to move where, unchecked."""
     return TransferRequest(
         allocation_id=message.allocation_id,

@@ -10,6 +10,7 @@ from datetime import timedelta
 from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core.changes import SessionChanges
+from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.queue import DeviceQueue, Turn
 from domains.session.core.session import Session
@@ -160,9 +161,8 @@ class Sessions:
             str(uuid.uuid4()),
             plan.kind,
             request.options,
-            placement=plan.placement or PlacementDecision.named(plan.device_id),
+            placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
             model_id=plan.model_id,
-            effort=plan.effort,
             total_steps=plan.steps * len(plan.seeds),
             parent_session_id=plan.parent_session_id,
             owner=request.owner,
@@ -180,6 +180,23 @@ class Sessions:
             key = request.owner, request.options.request_id
             self._by_request_id[key] = (session, request.digest)
         return session
+
+    def move_waiting(self, device_id: str) -> None:
+        """Place anew what waits for a device that is out of use and may run on another one.
+
+        What finds no other device, or no room there, stays.
+        """
+        queue = self.queue(device_id)
+        for session in queue.waiting():
+            decision = session.placed_again()
+            if decision is None or session.state.final:
+                continue
+            other = self.queue(decision.device_id)
+            if other is not queue and other.has_room_for(session.owner):
+                turn = queue.withdraw(session)
+                session.move(decision)
+                other.submit(session, turn)
+                self._queue_of[session.session_id] = other
 
     # Finding.
 

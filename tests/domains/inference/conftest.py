@@ -18,6 +18,7 @@ from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
+from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
 from domains.session.jobs import Job, SpooledImage
@@ -103,7 +104,6 @@ class FakePool:
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
             ModelOrigin.LOADED,
-            ByteFigure.measured(5, "a script"),
             (PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=False,
         )
@@ -127,11 +127,11 @@ class FakeDevices:
         )
 
 
-async def place(placement: Placement, effort: Effort, priority: Priority) -> PlacementDecision:
+async def place(placement: Placement, effort: Effort, priority: Priority) -> Placed:
     """There is one processor."""
     if placement not in (ANY_DEVICE, NamedDevice("cpu"), NamedDevice("cpu:0")):
         raise NotFound("no such device", reason=Reason.DEVICE_NOT_FOUND)
-    return PlacementDecision.named("cpu:0")
+    return Placed(PlacementDecision.named("cpu:0"), effort)
 
 
 @dataclass

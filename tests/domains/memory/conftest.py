@@ -104,7 +104,9 @@ def build(quota_bytes: int | None = 0) -> System:
     segments = HostSegments()
     buffers = FakeBuffers(segments)
     monitor = MemoryMonitor(host, inventory, meter, clock=time.clock.wall)
-    watch = PressureWatch(monitor, inventory, thresholds(0.8, 0.9, 0.95, 0.05))
+    watch = PressureWatch(
+        monitor, inventory, thresholds(0.8, 0.9, 0.95, 0.05), now=time.clock.wall
+    )
     recorder = MemoryRecorder(
         monitor,
         meter,

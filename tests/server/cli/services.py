@@ -241,6 +241,7 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
     def UploadArtifact(self, requests: Any, context: Any) -> Any:
         header = next(requests).header
         self._script.came(header, context)
+        self._script.on_upload(context)
         upload = header.upload
         if upload.sha256 in self._script.artifacts:
             return self._stored(upload.sha256, existed=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -244,3 +247,22 @@ def test_artifacts_are_listed_shown_and_deleted(
     assert f"artifact: {sha256(data)}" in " ".join(shown.stdout.split())
     assert deleted.stdout == "Deleted.\n"
     assert against("artifacts", "show", sha256(data)).exit_code == 4
+
+
+def test_ctrl_c_leaves_an_upload_that_can_go_on(
+    against: Run, scripted: ScriptedServer, file: Path
+) -> None:
+    ended = threading.Event()
+
+    def interrupt(context: Any) -> None:
+        context.add_callback(ended.set)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ended.wait(30)
+
+    scripted.on_upload = interrupt
+    done = against("upload", file)
+
+    (sent,) = scripted.of_type(artifact_pb2.ArtifactUpload)
+    assert done.exit_code == 130
+    assert f"--upload-id {sent.upload.upload_id}" in done.stderr
+    assert ended.wait(30)

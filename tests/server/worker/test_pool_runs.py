@@ -28,7 +28,6 @@ from domains.inference.jobs import GenerationReport, Timings
 from domains.inference.types import GuidanceSettings, PrecisionMode
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
 from domains.values import (
-    ByteFigure,
     DataType,
     Degradation,
     DegradationKind,
@@ -77,7 +76,6 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
             timings=Timings(denoise=0.25),
             precision=PrecisionMode.EXACT,
             origin=ModelOrigin.LOADED,
-            peak_memory=ByteFigure.measured(5, "a script"),
             data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
