@@ -43,7 +43,7 @@ from domains.values import (
     PlacementDecision,
 )
 from server.errors import describe_failure
-from tests.domains.sessions import runner_of
+from tests.domains.sessions import changes_of, runner_of
 
 MODEL = Model(
     model_id="emoji",
@@ -197,6 +197,7 @@ async def bench() -> AsyncIterator[Bench]:
         retention=timedelta(seconds=60),
         kept=100,
         clock=Clock(),
+        changes=changes_of(Clock()),
     )
     generations = Generations(
         sessions,
