@@ -147,7 +147,7 @@ def test_a_place_in_another_order_is_refused(order: tuple[int | float | str, ...
         [order, (*order, 1)], lambda key: key, page_size=1, page_token="", scope="s"
     ).next_page_token
     assert token
-    other = [("x",)] if order[0] != "a" else [(1,)]
+    other: list[tuple[int | float | str, ...]] = [("x",)] if order[0] != "a" else [(1,)]
     with pytest.raises(InvalidArgument) as refused:
         paginate_ordered(other, lambda key: key, page_size=1, page_token=token, scope="s")
     assert refused.value.reason is Reason.PAGE_TOKEN_INVALID
