@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from domains.errors import DeadlineExceeded, Reason
 from domains.session.core.jobs import run_job
 from domains.session.core.sessions import Sessions
+from domains.session.errors import SessionTimedOut
 from domains.session.jobs import Job, SpooledImage
 from domains.session.types import Phase, PhaseStarted, Preview
 from tests.domains.session.conftest import picture, started
@@ -34,6 +36,8 @@ class Worker:
         assert remaining > 0
         self.asked.append((device_id, session_id, job))
         for event in self.events:
+            if isinstance(event, Exception):
+                raise event
             yield event
 
     def cancel(self, device_id: str, session_id: str) -> None:
@@ -76,3 +80,26 @@ async def test_a_picture_that_nobody_keeps_is_a_defect(sessions: Sessions) -> No
 async def test_a_job_that_ends_without_its_report_is_a_defect(sessions: Sessions) -> None:
     with pytest.raises(RuntimeError):
         await run_job(Worker(PhaseStarted(Phase.COPYING)), await started(sessions), Task())
+
+
+async def test_time_that_is_over_in_the_worker_is_the_sessions_time_to_run(
+    sessions: Sessions,
+) -> None:
+    """So that a client can tell it from a wait that took too long."""
+    session = await started(sessions)
+    over = DeadlineExceeded("The time given to this work is over.")
+
+    with pytest.raises(SessionTimedOut) as raised:
+        await run_job(Worker(over), session, Task())
+
+    assert raised.value.metadata["timeout"] == "run"
+    assert raised.value.metadata["session_id"] == session.session_id
+
+
+async def test_a_worker_that_hung_is_not_the_sessions_time(sessions: Sessions) -> None:
+    hung = DeadlineExceeded("No progress.", reason=Reason.WORKER_HUNG)
+
+    with pytest.raises(DeadlineExceeded) as raised:
+        await run_job(Worker(hung), await started(sessions), Task())
+
+    assert raised.value is hung

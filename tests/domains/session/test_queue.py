@@ -142,7 +142,7 @@ async def test_a_session_whose_time_is_over_never_starts(
     assert late.failure is not None
     assert late.failure.reason is Reason.DEADLINE_EXPIRED
     assert late.failure.metadata["timeout_seconds"] == "10"
-    assert late.failure.metadata["which"] == "queue"
+    assert late.failure.metadata["timeout"] == "queue"
     assert "never started" in late.failure.message
     device.release.set()
     await _all_final([first])
