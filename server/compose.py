@@ -87,6 +87,7 @@ class Composition:
             journal,
             self._session,
             self._device,
+            self._artifact.uploads,
             find_model=self._model.catalogue.get,
             clock=clock,
         )

@@ -162,31 +162,15 @@ class CopyCorrupted(DataLoss):
         )
 
 
-class WriteIncomplete(InvalidArgument):
-    """A write ended before its completion."""
-
-    def __init__(self, written: int) -> None:
-        super().__init__(
-            "The write ended without completion_sha256; the bytes received before may be "
-            "there.",
-            reason=Reason.UPLOAD_INCOMPLETE,
-            metadata={"received_bytes": str(written)},
-        )
-
-
 class ChecksumMismatch(InvalidArgument):
     """What arrived has another hash than what was sent; it has been written as it came."""
 
-    def __init__(self, expected: str, actual: str, written: int) -> None:
+    def __init__(self, hashes: Mapping[str, str]) -> None:
         super().__init__(
-            "The bytes that arrived have another SHA-256 than completion_sha256; the region's "
-            "content is what arrived.",
+            "The bytes that arrived have another SHA-256 than was announced; the region's "
+            "content is what arrived. Write them again.",
             reason=Reason.CHECKSUM_MISMATCH,
-            metadata={
-                "expected_sha256": expected,
-                "actual_sha256": actual,
-                "written_bytes": str(written),
-            },
+            metadata=hashes,
         )
 
 

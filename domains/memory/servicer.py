@@ -13,6 +13,7 @@ from domains.conversions import converted, given
 from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
 from domains.session.convert import SessionStreams
+from domains.upload_conversions import opening, parts_from_proto
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -88,8 +89,9 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         request_iterator: AsyncIterator[memory_pb2.WriteAllocationRequest],
         context: Context,
     ) -> memory_pb2.WriteAllocationResponse:
-        parts = leases.parts_from_proto(request_iterator)
-        written = await self._core.access.write(caller(), parts)
+        header = leases.write_from_proto(await opening(request_iterator))
+        parts = parts_from_proto(request_iterator)
+        written = await self._core.access.write(caller(), header, parts)
         return memory_pb2.WriteAllocationResponse(written_bytes=written)
 
     def ReadAllocation(

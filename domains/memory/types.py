@@ -13,6 +13,7 @@ from msgspec import Meta
 from domains.codec import ByteCount, Name, Value
 from domains.device.types import DeviceMemory, LoadedComponent
 from domains.session.types import SessionOptions
+from domains.uploads import UploadHeader
 from domains.values import ByteFigure
 
 
@@ -180,20 +181,11 @@ class TransferRequest:
 
 @dataclass(frozen=True)
 class WriteHeader:
-    """First part of a write: where its bytes go."""
+    """First part of a write: where its bytes go, and which they are."""
 
     allocation_id: str
-    offset: int = 0
-
-
-@dataclass(frozen=True)
-class WriteEnd:
-    """Last part of a write: SHA-256 of all its bytes, in lower-case hexadecimal."""
-
-    sha256: str
-
-
-WritePart = WriteHeader | bytes | WriteEnd
+    offset: int
+    upload: UploadHeader
 
 
 @dataclass(frozen=True)

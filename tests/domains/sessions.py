@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from domains.clock import Clock
 from domains.session.convert import SessionConverter, SessionStreams
 from domains.session.convert.events import Reports
+from domains.session.core.changes import SessionChanges
 from domains.session.core.plan import SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
@@ -30,6 +31,11 @@ class Artifacts:
         data = self.content[artifact_id]
         for start in range(0, len(data), 4):
             yield data[start : start + 4]
+
+
+def changes_of(clock: Clock) -> SessionChanges:
+    """What sessions note their changes in."""
+    return SessionChanges(clock, heartbeat_seconds=5, gone_kept=100)
 
 
 def runner_of(sessions: Sessions, artifacts: ArtifactReader | None = None) -> SessionRunner:

@@ -168,7 +168,6 @@ class Generations:
         self, session: Session, settings: GenerationSettings, report: GenerationReport
     ) -> Outcome:
         times = report.timings
-        session.note_peak(report.peak_memory)
         return Outcome(
             degradations=report.degradations,
             timings={

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from deviceops.v1 import memory_info_pb2, memory_pb2
 from domains.conversions import byte_figure, digest, given, timestamp
@@ -15,12 +15,11 @@ from domains.memory.types import (
     ReadChunk,
     Reconciliation,
     TransferRequest,
-    WriteEnd,
     WriteHeader,
-    WritePart,
 )
 from domains.paging import Page
 from domains.session.convert import options_from_proto
+from domains.upload_conversions import header_from_proto
 
 
 def place_from_proto(message: memory_info_pb2.MemoryPlace) -> Place | None:
@@ -81,21 +80,17 @@ def listing_to_proto(
     )
 
 
-async def parts_from_proto(
-    messages: AsyncIterator[memory_pb2.WriteAllocationRequest],
-) -> AsyncIterator[WritePart | None]:
-    """The parts of a write as they come; None for a message without one."""
-    async for message in messages:
-        match message.WhichOneof("part"):
-            case "header":
-                header = message.header
-                yield WriteHeader(header.allocation_id, header.offset_bytes)
-            case "data":
-                yield message.data
-            case "completion_sha256":
-                yield WriteEnd(message.completion_sha256)
-            case _:
-                yield None
+def write_from_proto(message: memory_pb2.AllocationUpload) -> WriteHeader:
+    """Where the bytes of a write go.
+
+    Raises:
+        UploadInvalid: The upload's header breaks a rule.
+    """
+    return WriteHeader(
+        message.allocation_id,
+        message.target_offset_bytes,
+        header_from_proto(message.upload, "header.upload"),
+    )
 
 
 def chunk_to_proto(chunk: ReadChunk) -> memory_pb2.ReadAllocationResponse:

@@ -179,9 +179,9 @@ class Ledger:
     def _of(self, owner: str) -> list[Lease]:
         return [one for one in self._leases.values() if one.allocation.owner == owner]
 
-    def held_by(self, client: str) -> int:
+    def held_by(self, owner: str) -> int:
         """Bytes of a client's leases, in all memories together."""
-        return sum(one.allocation.size_bytes for one in self._of(caller.name))
+        return sum(one.allocation.size_bytes for one in self._of(owner))
 
     def all(self) -> list[Lease]:
         """Every lease, oldest first."""

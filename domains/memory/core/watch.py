@@ -54,7 +54,7 @@ class PressureWatch:
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._now = now
-        self._heartbeat_seconds = heartbeat_seconds
+        self.heartbeat_seconds = heartbeat_seconds
         self._monitor = monitor
         self._devices = devices
         self.thresholds = tuple(thresholds)
@@ -119,7 +119,7 @@ class PressureWatch:
                 yield pressure
             loop = asyncio.get_running_loop()
             due = math.inf if pressure_only else loop.time()
-            silent = loop.time() + self._heartbeat_seconds
+            silent = loop.time() + self.heartbeat_seconds
             while True:
                 wake.clear()
                 sent = loop.time() >= silent and not news and loop.time() < due
@@ -134,7 +134,7 @@ class PressureWatch:
                     pace = max(interval, len(self._listeners) / _MOST_READINGS_PER_SECOND)
                     due = max(due + pace, loop.time())
                 if sent:
-                    silent = loop.time() + self._heartbeat_seconds
+                    silent = loop.time() + self.heartbeat_seconds
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(min(due, silent)):
                         await wake.wait()

@@ -21,6 +21,7 @@ from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner
 from domains.session.types import Outcome, Phase, SessionKind
+from domains.values import ModelOrigin
 
 
 class Loads:
@@ -59,7 +60,7 @@ class Loads:
 
     async def _prepare(self, request: LoadRequest) -> SessionPlan:
         InvalidLoad.check(
-            *check_placement(request.placement, ""),
+            *check_placement(request.placement, "placement."),
             *check_options(request.options, "options"),
         )
         if request.unbuilt:
@@ -82,7 +83,11 @@ class Loads:
         began = clock.time()
         report = await run_job(self._pool, session, job)
         loaded = ModelOnDevice(
-            session.device_id, report.loaded, None if report.already_loaded else self._now()
+            job.model_id,
+            session.device_id,
+            report.loaded,
+            report.origin,
+            None if report.origin is ModelOrigin.LOADED else self._now(),
         )
         took = 0.0 if report.already_loaded else clock.time() - began
         return Outcome(timings={Phase.LOADING_MODEL: took}, report=loaded)

@@ -22,6 +22,7 @@ from tests.callers import called
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "artifact_pb2_grpc.ArtifactServiceAsyncStub"
+ME = called(DEFAULT_CLIENT, Role.ADMIN)
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 
 
@@ -67,32 +68,39 @@ async def test_an_artifact_is_described_listed_read_and_deleted(
     artifact_id = await keep(store, tmp_path, PNG, "one", "two")
 
     described = (
-        await stub.GetArtifact(artifact_pb2.GetArtifactRequest(artifact_id=artifact_id))
+        await stub.GetArtifact(
+            artifact_pb2.GetArtifactRequest(artifact_id=artifact_id), metadata=ME
+        )
     ).artifact
     assert (described.size_bytes, described.media_type) == (len(PNG), "image/png")
     assert (described.session_id, described.owner) == ("one", DEFAULT_CLIENT)
     assert described.expire_time.seconds > described.create_time.seconds
     for session_id in ("", "one", "two"):
         listed = await stub.ListArtifacts(
-            artifact_pb2.ListArtifactsRequest(session_id=session_id)
+            artifact_pb2.ListArtifactsRequest(session_id=session_id), metadata=ME
         )
         assert list(listed.artifacts) == [described]
     chunks = [
         chunk
         async for chunk in stub.DownloadArtifact(
-            artifact_pb2.DownloadArtifactRequest(artifact_id=artifact_id, offset_bytes=3)
+            artifact_pb2.DownloadArtifactRequest(artifact_id=artifact_id, offset_bytes=3),
+            metadata=ME,
         )
     ]
     assert [(c.offset_bytes, c.total_bytes, c.data) for c in chunks] == [(3, len(PNG), PNG[3:])]
-    await stub.DeleteArtifact(artifact_pb2.DeleteArtifactRequest(artifact_id=artifact_id))
+    await stub.DeleteArtifact(
+        artifact_pb2.DeleteArtifactRequest(artifact_id=artifact_id), metadata=ME
+    )
     gone = await refusal(
-        stub.GetArtifact(artifact_pb2.GetArtifactRequest(artifact_id=artifact_id))
+        stub.GetArtifact(artifact_pb2.GetArtifactRequest(artifact_id=artifact_id), metadata=ME)
     )
     assert (gone.code, gone.reason) == (grpc.StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND")
 
 
 async def test_what_cannot_be_an_id_is_named(stub: Stub) -> None:
-    wrong = await refusal(stub.GetArtifact(artifact_pb2.GetArtifactRequest(artifact_id="../x")))
+    wrong = await refusal(
+        stub.GetArtifact(artifact_pb2.GetArtifactRequest(artifact_id="../x"), metadata=ME)
+    )
 
     assert wrong.code is grpc.StatusCode.INVALID_ARGUMENT
     assert (wrong.reason, wrong.fields) == ("NAME_INVALID", ("artifact_id",))
@@ -107,7 +115,7 @@ async def test_pages_of_artifacts_end_by_bytes_too(
 
     seen: list[str] = []
     while not seen or request.page_token:
-        page = await stub.ListArtifacts(request)
+        page = await stub.ListArtifacts(request, metadata=ME)
         (one,) = page.artifacts
         seen.append(one.artifact_id)
         request.page_token = page.next_page_token
@@ -122,18 +130,18 @@ async def test_an_artifact_is_kept_otherwise(
     artifact_id = await keep(store, tmp_path, PNG, "one")
     request = artifact_pb2.UpdateArtifactRequest(artifact_id=artifact_id, pinned=True)
 
-    pinned = (await stub.UpdateArtifact(request)).artifact
+    pinned = (await stub.UpdateArtifact(request, metadata=ME)).artifact
     assert pinned.pinned
     assert not pinned.HasField("expire_time")
     nothing = artifact_pb2.UpdateArtifactRequest(artifact_id=artifact_id)
-    assert (await stub.UpdateArtifact(nothing)).artifact == pinned
+    assert (await stub.UpdateArtifact(nothing, metadata=ME)).artifact == pinned
     request.pinned = False
     request.retention.seconds = 3600
-    kept = (await stub.UpdateArtifact(request)).artifact
+    kept = (await stub.UpdateArtifact(request, metadata=ME)).artifact
     assert not kept.pinned
     assert 3590 <= kept.expire_time.seconds - time.time() <= 3600
     request.retention.seconds = 59
-    refused = await refusal(stub.UpdateArtifact(request))
+    refused = await refusal(stub.UpdateArtifact(request, metadata=ME))
     assert (refused.reason, refused.fields) == ("FIELD_OUT_OF_RANGE", ("retention",))
 
 
@@ -141,7 +149,9 @@ async def test_filters_arrive_whole(stub: Stub, store: ArtifactStore, tmp_path: 
     names = [await keep(store, tmp_path, content, "s") for content in (PNG, b"text")]
 
     async def listed(**wanted: Any) -> set[str]:
-        answer = await stub.ListArtifacts(artifact_pb2.ListArtifactsRequest(**wanted))
+        answer = await stub.ListArtifacts(
+            artifact_pb2.ListArtifactsRequest(**wanted), metadata=ME
+        )
         return {artifact.artifact_id for artifact in answer.artifacts}
 
     assert await listed(artifact_ids=[names[1], "0" * 64]) == {names[1]}
@@ -152,7 +162,8 @@ async def test_filters_arrive_whole(stub: Stub, store: ArtifactStore, tmp_path: 
     assert await listed(created_after=Timestamp(seconds=1)) == set(names)
     refused = await refusal(
         stub.ListArtifacts(
-            artifact_pb2.ListArtifactsRequest(created_after=Timestamp(seconds=1 << 60))
+            artifact_pb2.ListArtifactsRequest(created_after=Timestamp(seconds=1 << 60)),
+            metadata=ME,
         )
     )
     assert (refused.reason, refused.fields) == ("FIELD_OUT_OF_RANGE", ("created_after",))

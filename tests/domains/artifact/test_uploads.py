@@ -244,7 +244,7 @@ async def test_wrong_bytes_leave_nothing(stub: Stub, tmp_path: Path) -> None:
         "CHECKSUM_MISMATCH",
     )
     assert left(tmp_path) == []
-    listed = await stub.ListArtifacts(artifact_pb2.ListArtifactsRequest())
+    listed = await stub.ListArtifacts(artifact_pb2.ListArtifactsRequest(), metadata=ANN)
     assert not listed.artifacts
 
 

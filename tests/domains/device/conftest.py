@@ -19,10 +19,11 @@ from domains.device.core.restarts import Restarts
 from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
 from domains.errors import NotFound, Reason
+from domains.session.core.changes import SessionChanges
 from domains.session.core.sessions import Sessions
 from domains.values import ByteFigure, ModelPlace
 from server.errors import describe_failure
-from tests.domains.sessions import runner_of
+from tests.domains.sessions import changes_of, runner_of
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.device_runs import FakeRuns, FakeTelemetry
 
@@ -113,7 +114,9 @@ async def sessions() -> AsyncIterator[Sessions]:
         queue_length=2,
         retention=timedelta(seconds=60),
         kept=100,
+        changes=SessionChanges(Clock(), heartbeat_seconds=5, gone_kept=5),
         clock=Clock(),
+        changes=changes_of(Clock()),
     )
     yield registry
     await registry.stop(0)

@@ -25,19 +25,23 @@ from domains.device.types import (
     placement_of,
 )
 from domains.errors import DomainError, Reason
-from domains.session.core.plan import SessionPlan
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase, Priority, SessionKind, SessionOptions, SessionState
 from domains.values import ByteFigure, PlacementDecision, PlacementReason
 from server.errors import describe_failure
-from tests.domains.sessions import until_final
+from tests.domains.sessions import changes_of, until_final
 from tests.fakes.device import FakeProbe, FakeWorkers, card, unusable
 from tests.fakes.device_runs import MOMENT, FakeRuns
 
 DRAW = Effort("emoji", "exact", 100, {Phase.DENOISING: 10.0})
 NOTHING_KNOWN = ByteFigure.unknown("a fake")
+
+
+async def _prepare() -> SessionPlan:
+    raise NotImplementedError
 
 
 @dataclass
@@ -84,7 +88,7 @@ class Machine:
             model_id=effort.model_id,
             placed=placed,
         )
-        return self.sessions.open(plan, turn, options=options)
+        return self.sessions.open(plan, turn, SessionRequest(options, b"", _prepare))
 
     def holds(self, device_id: str, model_id: str) -> None:
         """The model lies on that device."""
@@ -107,6 +111,7 @@ async def sessions() -> AsyncIterator[Sessions]:
         retention=timedelta(seconds=60),
         kept=100,
         clock=Clock(),
+        changes=changes_of(Clock()),
     )
     yield registry
     await registry.stop(0)

@@ -43,7 +43,7 @@ from domains.values import (
     PlacementDecision,
 )
 from server.errors import describe_failure
-from tests.domains.sessions import runner_of
+from tests.domains.sessions import changes_of, runner_of
 
 MODEL = Model(
     model_id="emoji",
@@ -104,7 +104,6 @@ class FakePool:
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
             ModelOrigin.LOADED,
-            ByteFigure.measured(5, "a script"),
             (PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=False,
         )
@@ -198,6 +197,7 @@ async def bench() -> AsyncIterator[Bench]:
         retention=timedelta(seconds=60),
         kept=100,
         clock=Clock(),
+        changes=changes_of(Clock()),
     )
     generations = Generations(
         sessions,

@@ -296,6 +296,12 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
         found = sorted(self._script.artifacts)[: request.page_size]
         return artifact_pb2.ListArtifactsResponse(artifacts=map(self._described, found))
 
+    def UpdateArtifact(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        artifact = self._described(request.artifact_id)
+        artifact.pinned = request.pinned
+        return artifact_pb2.UpdateArtifactResponse(artifact=artifact)
+
     def DeleteArtifact(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
         del self._script.artifacts[request.artifact_id]

@@ -17,7 +17,7 @@ from typing import Any, Self
 import grpc
 import pytest
 
-from deviceops.v1 import inference_pb2, errors_pb2, event_pb2, processing_pb2, session_pb2
+from deviceops.v1 import errors_pb2, event_pb2, inference_pb2, processing_pb2, session_pb2
 from server.cli import following, patience
 from server.cli.interrupts import Interrupts
 from tests.server.cli.conftest import Run

@@ -266,3 +266,22 @@ def test_ctrl_c_leaves_an_upload_that_can_go_on(
     assert done.exit_code == 130
     assert f"--upload-id {sent.upload.upload_id}" in done.stderr
     assert ended.wait(30)
+
+
+def test_how_long_an_artifact_is_kept_is_changed_by_name(
+    against: Run, scripted: ScriptedServer, file: Path
+) -> None:
+    data = file.read_bytes()
+
+    against("upload", file, "--retention", "2h")
+    pinned = against("artifacts", "keep", sha256(data), "--pin")
+    against("artifacts", "keep", sha256(data), "--no-pin", "--retention", "7d")
+    nothing = against("artifacts", "keep", sha256(data))
+
+    sent, first, second = scripted.requests
+    assert sent.retention.seconds == 7200
+    assert (first.pinned, first.HasField("retention")) == (True, False)
+    assert pinned.stdout == "Kept until it is deleted.\n"
+    assert second.HasField("pinned")
+    assert (second.pinned, second.retention.seconds) == (False, 7 * 86400)
+    assert nothing.exit_code == 2
