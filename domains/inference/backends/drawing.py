@@ -66,7 +66,8 @@ class Clock:
 class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
-    `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles where memory is short.
+    `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
+    where memory is short.
     """
 
     model: LoadedModel

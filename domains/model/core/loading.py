@@ -89,5 +89,5 @@ class Loads:
             report.origin,
             None if report.origin is ModelOrigin.LOADED else self._now(),
         )
-        took = 0.0 if report.already_loaded else clock.time() - began
+        took = 0.0 if report.origin is ModelOrigin.LOADED else clock.time() - began
         return Outcome(timings={Phase.LOADING_MODEL: took}, report=loaded)

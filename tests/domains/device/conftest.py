@@ -19,7 +19,6 @@ from domains.device.core.restarts import Restarts
 from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
 from domains.errors import NotFound, Reason
-from domains.session.core.changes import SessionChanges
 from domains.session.core.sessions import Sessions
 from domains.values import ByteFigure, ModelPlace
 from server.errors import describe_failure
@@ -114,7 +113,6 @@ async def sessions() -> AsyncIterator[Sessions]:
         queue_length=2,
         retention=timedelta(seconds=60),
         kept=100,
-        changes=SessionChanges(Clock(), heartbeat_seconds=5, gone_kept=5),
         clock=Clock(),
         changes=changes_of(Clock()),
     )

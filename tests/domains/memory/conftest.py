@@ -30,7 +30,6 @@ from domains.memory.core.reactions import PressureReactions
 from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.core.watch import PressureWatch
 from domains.memory.types import Allocation, AllocationRequest, Place
-from domains.session.core.changes import SessionChanges
 from domains.session.core.sessions import Sessions
 from domains.uploads import Uploads
 from server.errors import describe_failure
@@ -128,7 +127,6 @@ def build(quota_bytes: int | None = 0) -> System:
         queue_length=8,
         retention=timedelta(hours=1),
         kept=100,
-        changes=SessionChanges(time.clock, heartbeat_seconds=5, gone_kept=5),
         clock=time.clock,
         changes=changes_of(time.clock),
         admit=reactions.check_work,
