@@ -76,7 +76,7 @@ namespace DeviceOperations.V1 {
             "KqIBChNPcHRpbWl6YXRpb25Qcm9maWxlEiQKIE9QVElNSVpBVElPTl9QUk9G",
             "SUxFX1VOU1BFQ0lGSUVEEAASIQodT1BUSU1JWkFUSU9OX1BST0ZJTEVfQkFM",
             "QU5DRUQQARIjCh9PUFRJTUlaQVRJT05fUFJPRklMRV9MT1dfTUVNT1JZEAIS",
-            "HQoZT1BUSU1JWkFUSU9OX1BST0ZJTEVfRkFTVBADKucCChNPcHRpbWl6YXRp",
+            "HQoZT1BUSU1JWkFUSU9OX1BST0ZJTEVfRkFTVBADKosDChNPcHRpbWl6YXRp",
             "b25TZXR0aW5nEiQKIE9QVElNSVpBVElPTl9TRVRUSU5HX1VOU1BFQ0lGSUVE",
             "EAASIgoeT1BUSU1JWkFUSU9OX1NFVFRJTkdfREFUQV9UWVBFEAESJgoiT1BU",
             "SU1JWkFUSU9OX1NFVFRJTkdfQ0hBTk5FTFNfTEFTVBACEioKJk9QVElNSVpB",
@@ -84,8 +84,9 @@ namespace DeviceOperations.V1 {
             "SU9OX1NFVFRJTkdfVkFFX1RJTElORxAEEiQKIE9QVElNSVpBVElPTl9TRVRU",
             "SU5HX1ZBRV9TTElDSU5HEAUSIAocT1BUSU1JWkFUSU9OX1NFVFRJTkdfT0ZG",
             "TE9BRBAGEiQKIE9QVElNSVpBVElPTl9TRVRUSU5HX0NPTVBJTEFUSU9OEAcS",
-            "HwobT1BUSU1JWkFUSU9OX1NFVFRJTkdfR1JBUEhTEAhCFqoCE0RldmljZU9w",
-            "ZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "HwobT1BUSU1JWkFUSU9OX1NFVFRJTkdfR1JBUEhTEAgSIgoeT1BUSU1JWkFU",
+            "SU9OX1NFVFRJTkdfUFJFQ0lTSU9OEAlCFqoCE0RldmljZU9wZXJhdGlvbnMu",
+            "VjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.DeviceKind), typeof(global::DeviceOperations.V1.DeviceState), typeof(global::DeviceOperations.V1.PlacementReason), typeof(global::DeviceOperations.V1.OptimizationProfile), typeof(global::DeviceOperations.V1.OptimizationSetting), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -266,6 +267,10 @@ namespace DeviceOperations.V1 {
     /// Recorded command graphs.
     /// </summary>
     [pbr::OriginalName("OPTIMIZATION_SETTING_GRAPHS")] Graphs = 8,
+    /// <summary>
+    /// The precision of requests that leave theirs open.
+    /// </summary>
+    [pbr::OriginalName("OPTIMIZATION_SETTING_PRECISION")] Precision = 9,
   }
 
   #endregion
@@ -442,7 +447,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(66);
     private readonly pbc::RepeatedField<string> aliases_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Other names it answers to.
+    /// Other names it answers to. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1538,9 +1543,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 1;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {
@@ -1586,7 +1588,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(34);
     private readonly pbc::RepeatedField<string> candidateDeviceIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// The devices it was chosen from.
+    /// The devices it was chosen from. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1863,9 +1865,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 1;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {
@@ -2702,7 +2701,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.OptimizationChange.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.OptimizationChange> changes_ = new pbc::RepeatedField<global::DeviceOperations.V1.OptimizationChange>();
     /// <summary>
-    /// What changed; empty when everything was so already.
+    /// What changed; empty when everything was so already. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

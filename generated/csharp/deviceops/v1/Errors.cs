@@ -564,9 +564,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "reason" field.</summary>
     public const int ReasonFieldNumber = 2;
     private global::DeviceOperations.V1.ErrorReason reason_ = global::DeviceOperations.V1.ErrorReason.Unspecified;
-    /// <summary>
-    /// The reason.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ErrorReason Reason {
@@ -597,7 +594,7 @@ namespace DeviceOperations.V1 {
         = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 34);
     private readonly pbc::MapField<string, string> metadata_ = new pbc::MapField<string, string>();
     /// <summary>
-    /// Facts for a program, as in ErrorInfo.metadata.
+    /// Facts for a program, as in ErrorInfo.metadata. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -34,36 +34,38 @@ namespace DeviceOperations.V1 {
             "aW9ucxgCIAEoBRIsCglhcnRpZmFjdHMYAyABKAsyGS5nb29nbGUucHJvdG9i",
             "dWYuRHVyYXRpb24SKgoHdXBsb2FkcxgEIAEoCzIZLmdvb2dsZS5wcm90b2J1",
             "Zi5EdXJhdGlvbhIgChhzZXNzaW9uc19zdXJ2aXZlX3Jlc3RhcnQYBSABKAgS",
-            "HwoXYmF0Y2hlc19zdXJ2aXZlX3Jlc3RhcnQYBiABKAgiwQEKBlF1b3RhcxIW",
-            "Cg5hcnRpZmFjdF9ieXRlcxgBIAEoAxIbChNhcnRpZmFjdF9ieXRlc191c2Vk",
-            "GAIgASgDEhgKEGFsbG9jYXRpb25fYnl0ZXMYAyABKAMSHQoVYWxsb2NhdGlv",
-            "bl9ieXRlc191c2VkGAQgASgDEhQKDHF1ZXVlX2xlbmd0aBgFIAEoBRIfChdx",
-            "dWV1ZV9sZW5ndGhfcGVyX2NsaWVudBgGIAEoBRISCgpvcGVuX2NhbGxzGAcg",
-            "ASgFIooEChVHZXRTZXJ2ZXJJbmZvUmVzcG9uc2USFgoOc2VydmVyX3ZlcnNp",
-            "b24YASABKAkSGAoQY29udHJhY3RfdmVyc2lvbhgCIAEoCRIuCgpzdGFydF90",
-            "aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghkcmFp",
-            "bmluZxgEIAEoCBITCgtjbGllbnRfbmFtZRgFIAEoCRItCgtjbGllbnRfcm9s",
-            "ZRgGIAEoDjIYLmRldmljZW9wcy52MS5DbGllbnRSb2xlEiwKCGZlYXR1cmVz",
-            "GAcgAygLMhouZGV2aWNlb3BzLnYxLkJ1aWx0RmVhdHVyZRIoCgZsaW1pdHMY",
-            "CCADKAsyGC5kZXZpY2VvcHMudjEuRmllbGRMaW1pdBIsCgpyZXRlbnRpb25z",
-            "GAkgASgLMhguZGV2aWNlb3BzLnYxLlJldGVudGlvbnMSJAoGcXVvdGFzGAog",
-            "ASgLMhQuZGV2aWNlb3BzLnYxLlF1b3RhcxJUChFzb2Z0d2FyZV92ZXJzaW9u",
-            "cxgLIAMoCzI5LmRldmljZW9wcy52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2Uu",
-            "U29mdHdhcmVWZXJzaW9uc0VudHJ5GjcKFVNvZnR3YXJlVmVyc2lvbnNFbnRy",
-            "eRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBKmsKCkNsaWVudFJv",
-            "bGUSGwoXQ0xJRU5UX1JPTEVfVU5TUEVDSUZJRUQQABIUChBDTElFTlRfUk9M",
-            "RV9SRUFEEAESEwoPQ0xJRU5UX1JPTEVfUlVOEAISFQoRQ0xJRU5UX1JPTEVf",
-            "QURNSU4QAzJpCg1TeXN0ZW1TZXJ2aWNlElgKDUdldFNlcnZlckluZm8SIi5k",
-            "ZXZpY2VvcHMudjEuR2V0U2VydmVySW5mb1JlcXVlc3QaIy5kZXZpY2VvcHMu",
-            "djEuR2V0U2VydmVySW5mb1Jlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRpb25z",
-            "LlYxYgZwcm90bzM="));
+            "HwoXYmF0Y2hlc19zdXJ2aXZlX3Jlc3RhcnQYBiABKAgisgIKBlF1b3RhcxIW",
+            "Cg5hcnRpZmFjdF9ieXRlcxgBIAEoAxIbChN1c2VkX2FydGlmYWN0X2J5dGVz",
+            "GAIgASgDEh0KEGFsbG9jYXRpb25fYnl0ZXMYAyABKANIAIgBARIdChV1c2Vk",
+            "X2FsbG9jYXRpb25fYnl0ZXMYBCABKAMSFAoMcXVldWVfbGVuZ3RoGAUgASgF",
+            "Eh8KF3F1ZXVlX2xlbmd0aF9wZXJfY2xpZW50GAYgASgFEjcKCm9wZW5fY2Fs",
+            "bHMYByADKAsyIy5kZXZpY2VvcHMudjEuUXVvdGFzLk9wZW5DYWxsc0VudHJ5",
+            "GjAKDk9wZW5DYWxsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEo",
+            "BToCOAFCEwoRX2FsbG9jYXRpb25fYnl0ZXMiigQKFUdldFNlcnZlckluZm9S",
+            "ZXNwb25zZRIWCg5zZXJ2ZXJfdmVyc2lvbhgBIAEoCRIYChBjb250cmFjdF92",
+            "ZXJzaW9uGAIgASgJEi4KCnN0YXJ0X3RpbWUYAyABKAsyGi5nb29nbGUucHJv",
+            "dG9idWYuVGltZXN0YW1wEhAKCGRyYWluaW5nGAQgASgIEhMKC2NsaWVudF9u",
+            "YW1lGAUgASgJEi0KC2NsaWVudF9yb2xlGAYgASgOMhguZGV2aWNlb3BzLnYx",
+            "LkNsaWVudFJvbGUSLAoIZmVhdHVyZXMYByADKAsyGi5kZXZpY2VvcHMudjEu",
+            "QnVpbHRGZWF0dXJlEigKBmxpbWl0cxgIIAMoCzIYLmRldmljZW9wcy52MS5G",
+            "aWVsZExpbWl0EiwKCnJldGVudGlvbnMYCSABKAsyGC5kZXZpY2VvcHMudjEu",
+            "UmV0ZW50aW9ucxIkCgZxdW90YXMYCiABKAsyFC5kZXZpY2VvcHMudjEuUXVv",
+            "dGFzElQKEXNvZnR3YXJlX3ZlcnNpb25zGAsgAygLMjkuZGV2aWNlb3BzLnYx",
+            "LkdldFNlcnZlckluZm9SZXNwb25zZS5Tb2Z0d2FyZVZlcnNpb25zRW50cnka",
+            "NwoVU29mdHdhcmVWZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1",
+            "ZRgCIAEoCToCOAEqawoKQ2xpZW50Um9sZRIbChdDTElFTlRfUk9MRV9VTlNQ",
+            "RUNJRklFRBAAEhQKEENMSUVOVF9ST0xFX1JFQUQQARITCg9DTElFTlRfUk9M",
+            "RV9SVU4QAhIVChFDTElFTlRfUk9MRV9BRE1JThADMmkKDVN5c3RlbVNlcnZp",
+            "Y2USWAoNR2V0U2VydmVySW5mbxIiLmRldmljZW9wcy52MS5HZXRTZXJ2ZXJJ",
+            "bmZvUmVxdWVzdBojLmRldmljZW9wcy52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9u",
+            "c2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ClientRole), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetServerInfoRequest), global::DeviceOperations.V1.GetServerInfoRequest.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BuiltFeature), global::DeviceOperations.V1.BuiltFeature.Parser, new[]{ "Name", "Built", "Role" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Retentions), global::DeviceOperations.V1.Retentions.Parser, new[]{ "Sessions", "MostSessions", "Artifacts", "Uploads", "SessionsSurviveRestart", "BatchesSurviveRestart" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Quotas), global::DeviceOperations.V1.Quotas.Parser, new[]{ "ArtifactBytes", "ArtifactBytesUsed", "AllocationBytes", "AllocationBytesUsed", "QueueLength", "QueueLengthPerClient", "OpenCalls" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Quotas), global::DeviceOperations.V1.Quotas.Parser, new[]{ "ArtifactBytes", "UsedArtifactBytes", "AllocationBytes", "UsedAllocationBytes", "QueueLength", "QueueLengthPerClient", "OpenCalls" }, new[]{ "AllocationBytes" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetServerInfoResponse), global::DeviceOperations.V1.GetServerInfoResponse.Parser, new[]{ "ServerVersion", "ContractVersion", "StartTime", "Draining", "ClientName", "ClientRole", "Features", "Limits", "Retentions", "Quotas", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, })
           }));
     }
@@ -314,7 +316,8 @@ namespace DeviceOperations.V1 {
     public const int NameFieldNumber = 1;
     private string name_ = "";
     /// <summary>
-    /// Method ("InferenceService.Generate") or field ("GenerationSettings.loras").
+    /// Method ("InferenceService.Generate") or field ("GenerationSettings.loras"). At most 128
+    /// characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -987,6 +990,7 @@ namespace DeviceOperations.V1 {
   {
     private static readonly pb::MessageParser<Quotas> _parser = new pb::MessageParser<Quotas>(() => new Quotas());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pb::MessageParser<Quotas> Parser { get { return _parser; } }
@@ -1014,13 +1018,14 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public Quotas(Quotas other) : this() {
+      _hasBits0 = other._hasBits0;
       artifactBytes_ = other.artifactBytes_;
-      artifactBytesUsed_ = other.artifactBytesUsed_;
+      usedArtifactBytes_ = other.usedArtifactBytes_;
       allocationBytes_ = other.allocationBytes_;
-      allocationBytesUsed_ = other.allocationBytesUsed_;
+      usedAllocationBytes_ = other.usedAllocationBytes_;
       queueLength_ = other.queueLength_;
       queueLengthPerClient_ = other.queueLengthPerClient_;
-      openCalls_ = other.openCalls_;
+      openCalls_ = other.openCalls_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1045,48 +1050,63 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "artifact_bytes_used" field.</summary>
-    public const int ArtifactBytesUsedFieldNumber = 2;
-    private long artifactBytesUsed_;
+    /// <summary>Field number for the "used_artifact_bytes" field.</summary>
+    public const int UsedArtifactBytesFieldNumber = 2;
+    private long usedArtifactBytes_;
     /// <summary>
     /// Bytes of artifacts now, of all clients together.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long ArtifactBytesUsed {
-      get { return artifactBytesUsed_; }
+    public long UsedArtifactBytes {
+      get { return usedArtifactBytes_; }
       set {
-        artifactBytesUsed_ = value;
+        usedArtifactBytes_ = value;
       }
     }
 
     /// <summary>Field number for the "allocation_bytes" field.</summary>
     public const int AllocationBytesFieldNumber = 3;
+    private readonly static long AllocationBytesDefaultValue = 0L;
+
     private long allocationBytes_;
     /// <summary>
-    /// Most bytes of allocations of one client; 0 means no limit.
+    /// Most bytes of one memory that one client may hold; 0 means no limit, absent half of it.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public long AllocationBytes {
-      get { return allocationBytes_; }
+      get { if ((_hasBits0 & 1) != 0) { return allocationBytes_; } else { return AllocationBytesDefaultValue; } }
       set {
+        _hasBits0 |= 1;
         allocationBytes_ = value;
       }
     }
+    /// <summary>Gets whether the "allocation_bytes" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasAllocationBytes {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "allocation_bytes" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearAllocationBytes() {
+      _hasBits0 &= ~1;
+    }
 
-    /// <summary>Field number for the "allocation_bytes_used" field.</summary>
-    public const int AllocationBytesUsedFieldNumber = 4;
-    private long allocationBytesUsed_;
+    /// <summary>Field number for the "used_allocation_bytes" field.</summary>
+    public const int UsedAllocationBytesFieldNumber = 4;
+    private long usedAllocationBytes_;
     /// <summary>
-    /// Bytes of the caller's allocations now.
+    /// Bytes that the caller's allocations hold now, in all memories together.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long AllocationBytesUsed {
-      get { return allocationBytesUsed_; }
+    public long UsedAllocationBytes {
+      get { return usedAllocationBytes_; }
       set {
-        allocationBytesUsed_ = value;
+        usedAllocationBytes_ = value;
       }
     }
 
@@ -1122,17 +1142,17 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "open_calls" field.</summary>
     public const int OpenCallsFieldNumber = 7;
-    private int openCalls_;
+    private static readonly pbc::MapField<string, int>.Codec _map_openCalls_codec
+        = new pbc::MapField<string, int>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForInt32(16, 0), 58);
+    private readonly pbc::MapField<string, int> openCalls_ = new pbc::MapField<string, int>();
     /// <summary>
-    /// Most calls of one client that are open at once.
+    /// Most calls that are open at once, by class, as the metadata "call_class" of
+    /// TOO_MANY_STREAMS names it. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int OpenCalls {
+    public pbc::MapField<string, int> OpenCalls {
       get { return openCalls_; }
-      set {
-        openCalls_ = value;
-      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1151,12 +1171,12 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (ArtifactBytes != other.ArtifactBytes) return false;
-      if (ArtifactBytesUsed != other.ArtifactBytesUsed) return false;
+      if (UsedArtifactBytes != other.UsedArtifactBytes) return false;
       if (AllocationBytes != other.AllocationBytes) return false;
-      if (AllocationBytesUsed != other.AllocationBytesUsed) return false;
+      if (UsedAllocationBytes != other.UsedAllocationBytes) return false;
       if (QueueLength != other.QueueLength) return false;
       if (QueueLengthPerClient != other.QueueLengthPerClient) return false;
-      if (OpenCalls != other.OpenCalls) return false;
+      if (!OpenCalls.Equals(other.OpenCalls)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1165,12 +1185,12 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ArtifactBytes != 0L) hash ^= ArtifactBytes.GetHashCode();
-      if (ArtifactBytesUsed != 0L) hash ^= ArtifactBytesUsed.GetHashCode();
-      if (AllocationBytes != 0L) hash ^= AllocationBytes.GetHashCode();
-      if (AllocationBytesUsed != 0L) hash ^= AllocationBytesUsed.GetHashCode();
+      if (UsedArtifactBytes != 0L) hash ^= UsedArtifactBytes.GetHashCode();
+      if (HasAllocationBytes) hash ^= AllocationBytes.GetHashCode();
+      if (UsedAllocationBytes != 0L) hash ^= UsedAllocationBytes.GetHashCode();
       if (QueueLength != 0) hash ^= QueueLength.GetHashCode();
       if (QueueLengthPerClient != 0) hash ^= QueueLengthPerClient.GetHashCode();
-      if (OpenCalls != 0) hash ^= OpenCalls.GetHashCode();
+      hash ^= OpenCalls.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1193,17 +1213,17 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(8);
         output.WriteInt64(ArtifactBytes);
       }
-      if (ArtifactBytesUsed != 0L) {
+      if (UsedArtifactBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteInt64(ArtifactBytesUsed);
+        output.WriteInt64(UsedArtifactBytes);
       }
-      if (AllocationBytes != 0L) {
+      if (HasAllocationBytes) {
         output.WriteRawTag(24);
         output.WriteInt64(AllocationBytes);
       }
-      if (AllocationBytesUsed != 0L) {
+      if (UsedAllocationBytes != 0L) {
         output.WriteRawTag(32);
-        output.WriteInt64(AllocationBytesUsed);
+        output.WriteInt64(UsedAllocationBytes);
       }
       if (QueueLength != 0) {
         output.WriteRawTag(40);
@@ -1213,10 +1233,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(48);
         output.WriteInt32(QueueLengthPerClient);
       }
-      if (OpenCalls != 0) {
-        output.WriteRawTag(56);
-        output.WriteInt32(OpenCalls);
-      }
+      openCalls_.WriteTo(output, _map_openCalls_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1231,17 +1248,17 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(8);
         output.WriteInt64(ArtifactBytes);
       }
-      if (ArtifactBytesUsed != 0L) {
+      if (UsedArtifactBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteInt64(ArtifactBytesUsed);
+        output.WriteInt64(UsedArtifactBytes);
       }
-      if (AllocationBytes != 0L) {
+      if (HasAllocationBytes) {
         output.WriteRawTag(24);
         output.WriteInt64(AllocationBytes);
       }
-      if (AllocationBytesUsed != 0L) {
+      if (UsedAllocationBytes != 0L) {
         output.WriteRawTag(32);
-        output.WriteInt64(AllocationBytesUsed);
+        output.WriteInt64(UsedAllocationBytes);
       }
       if (QueueLength != 0) {
         output.WriteRawTag(40);
@@ -1251,10 +1268,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(48);
         output.WriteInt32(QueueLengthPerClient);
       }
-      if (OpenCalls != 0) {
-        output.WriteRawTag(56);
-        output.WriteInt32(OpenCalls);
-      }
+      openCalls_.WriteTo(ref output, _map_openCalls_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1268,14 +1282,14 @@ namespace DeviceOperations.V1 {
       if (ArtifactBytes != 0L) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(ArtifactBytes);
       }
-      if (ArtifactBytesUsed != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(ArtifactBytesUsed);
+      if (UsedArtifactBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(UsedArtifactBytes);
       }
-      if (AllocationBytes != 0L) {
+      if (HasAllocationBytes) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(AllocationBytes);
       }
-      if (AllocationBytesUsed != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(AllocationBytesUsed);
+      if (UsedAllocationBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(UsedAllocationBytes);
       }
       if (QueueLength != 0) {
         size += 1 + pb::CodedOutputStream.ComputeInt32Size(QueueLength);
@@ -1283,9 +1297,7 @@ namespace DeviceOperations.V1 {
       if (QueueLengthPerClient != 0) {
         size += 1 + pb::CodedOutputStream.ComputeInt32Size(QueueLengthPerClient);
       }
-      if (OpenCalls != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeInt32Size(OpenCalls);
-      }
+      size += openCalls_.CalculateSize(_map_openCalls_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1301,14 +1313,14 @@ namespace DeviceOperations.V1 {
       if (other.ArtifactBytes != 0L) {
         ArtifactBytes = other.ArtifactBytes;
       }
-      if (other.ArtifactBytesUsed != 0L) {
-        ArtifactBytesUsed = other.ArtifactBytesUsed;
+      if (other.UsedArtifactBytes != 0L) {
+        UsedArtifactBytes = other.UsedArtifactBytes;
       }
-      if (other.AllocationBytes != 0L) {
+      if (other.HasAllocationBytes) {
         AllocationBytes = other.AllocationBytes;
       }
-      if (other.AllocationBytesUsed != 0L) {
-        AllocationBytesUsed = other.AllocationBytesUsed;
+      if (other.UsedAllocationBytes != 0L) {
+        UsedAllocationBytes = other.UsedAllocationBytes;
       }
       if (other.QueueLength != 0) {
         QueueLength = other.QueueLength;
@@ -1316,9 +1328,7 @@ namespace DeviceOperations.V1 {
       if (other.QueueLengthPerClient != 0) {
         QueueLengthPerClient = other.QueueLengthPerClient;
       }
-      if (other.OpenCalls != 0) {
-        OpenCalls = other.OpenCalls;
-      }
+      openCalls_.MergeFrom(other.openCalls_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1343,7 +1353,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            ArtifactBytesUsed = input.ReadInt64();
+            UsedArtifactBytes = input.ReadInt64();
             break;
           }
           case 24: {
@@ -1351,7 +1361,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            AllocationBytesUsed = input.ReadInt64();
+            UsedAllocationBytes = input.ReadInt64();
             break;
           }
           case 40: {
@@ -1362,8 +1372,8 @@ namespace DeviceOperations.V1 {
             QueueLengthPerClient = input.ReadInt32();
             break;
           }
-          case 56: {
-            OpenCalls = input.ReadInt32();
+          case 58: {
+            openCalls_.AddEntriesFrom(input, _map_openCalls_codec);
             break;
           }
         }
@@ -1390,7 +1400,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            ArtifactBytesUsed = input.ReadInt64();
+            UsedArtifactBytes = input.ReadInt64();
             break;
           }
           case 24: {
@@ -1398,7 +1408,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            AllocationBytesUsed = input.ReadInt64();
+            UsedAllocationBytes = input.ReadInt64();
             break;
           }
           case 40: {
@@ -1409,8 +1419,8 @@ namespace DeviceOperations.V1 {
             QueueLengthPerClient = input.ReadInt32();
             break;
           }
-          case 56: {
-            OpenCalls = input.ReadInt32();
+          case 58: {
+            openCalls_.AddEntriesFrom(ref input, _map_openCalls_codec);
             break;
           }
         }
@@ -1556,9 +1566,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "client_role" field.</summary>
     public const int ClientRoleFieldNumber = 6;
     private global::DeviceOperations.V1.ClientRole clientRole_ = global::DeviceOperations.V1.ClientRole.Unspecified;
-    /// <summary>
-    /// Its role.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ClientRole ClientRole {
@@ -1574,7 +1581,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(58, global::DeviceOperations.V1.BuiltFeature.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.BuiltFeature> features_ = new pbc::RepeatedField<global::DeviceOperations.V1.BuiltFeature>();
     /// <summary>
-    /// What is built.
+    /// What is built. At most 2000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1588,7 +1595,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(66, global::DeviceOperations.V1.FieldLimit.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit> limits_ = new pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit>();
     /// <summary>
-    /// Every limit and default of every request.
+    /// Every limit and default of every request. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1632,7 +1639,7 @@ namespace DeviceOperations.V1 {
         = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 90);
     private readonly pbc::MapField<string, string> softwareVersions_ = new pbc::MapField<string, string>();
     /// <summary>
-    /// Versions of the front's software ("grpcio" -> "1.85.1").
+    /// Versions of the front's software ("grpcio" -> "1.85.1"). At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

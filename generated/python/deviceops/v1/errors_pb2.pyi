@@ -477,14 +477,13 @@ class Failure(_message.Message):
     status_code: _builtins.int
     """A google.rpc.Code."""
     reason: Global___ErrorReason.ValueType
-    """The reason."""
     message: _builtins.str
     """One English sentence with what to do about it."""
     incident_id: _builtins.str
     """Key to the server's log; empty unless the fault is the server's."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Facts for a program, as in ErrorInfo.metadata."""
+        """Facts for a program, as in ErrorInfo.metadata. At most 64 elements."""
 
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[_error_details_pb2.BadRequest.FieldViolation]:

@@ -147,9 +147,8 @@ class ComponentMemory(_message.Message):
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     IN_USE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     component: _builtins.str
-    """The component ("unet")."""
+    """The component, a name ("unet"). At most 128 characters."""
     data_type: _common_pb2.TensorDataType.ValueType
     """Its data type there."""
     in_use: _builtins.bool
@@ -217,7 +216,7 @@ class DefragmentReport(_message.Message):
 
     @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___DefragmentAction.ValueType]:
-        """What was done, in order."""
+        """What was done, in order. At most 16 elements."""
 
     def __init__(
         self,
@@ -251,7 +250,9 @@ class ModelEvictionReport(_message.Message):
     """Whether the target was reached."""
     @_builtins.property
     def evicted(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentMemory]:
-        """In the order of eviction: cached before loaded, least recently used first."""
+        """In the order of eviction: cached before loaded, least recently used first. At most 1000
+        elements.
+        """
 
     @_builtins.property
     def free_before(self) -> _common_pb2.ByteFigure:
