@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.work import MODEL_ID, MODEL_PATH, Work, pixel_hash
-from domains.inference.types import GuidanceSettings
 from domains.values import ModelPlace
 from server.worker.child.environment import settle_environment
 

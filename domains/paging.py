@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import operator
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -32,6 +33,9 @@ class Message(Protocol):
         ...
 
 
+Place = int | tuple[int | float | str, ...]
+"""What a token names: a number, or where an entry is in the order of its list."""
+
 T = TypeVar("T")
 U = TypeVar("U")
 M = TypeVar("M", bound=Message)
@@ -50,7 +54,7 @@ class Page(Generic[T]):
     """
 
     items: tuple[T, ...]
-    places: tuple[int, ...]
+    places: tuple[Place, ...]
     more: bool
     total_count: int
     scope: str
@@ -167,6 +171,41 @@ def paginate_reordered(
     return _page(items, numbers, start, size, scope)
 
 
+def paginate_ordered(
+    items: Iterable[T],
+    key: Callable[[T], tuple[int | float | str, ...]],
+    *,
+    page_size: int,
+    page_token: str,
+    scope: str,
+) -> Page[T]:
+    """Put a list in order and cut one page out of it.
+
+    A token names the last entry of its page: the next page begins with what comes after it
+    in the order, whatever came or went meanwhile, that entry included.
+
+    Args:
+        items: The whole list, in any order.
+        key: What it is ordered by, of the same form for all and different for each.
+        page_size: As for `paginate`, and what follows too.
+        page_token: As there.
+        scope: As there.
+
+    Raises:
+        InvalidArgument: As there.
+    """
+    size = _checked(page_size)
+    listed = sorted(items, key=key)
+    keys = [key(item) for item in listed]
+    start = 0
+    if page_token:
+        try:
+            start = bisect_right(keys, _key(page_token, scope))
+        except TypeError:  # the key of another list, and not one of ours
+            raise _refused() from None
+    return _page(listed, keys, start, size, scope)
+
+
 def _checked(page_size: int) -> int:
     if not 0 <= page_size <= MAX_PAGE_SIZE:
         raise _invalid(
@@ -176,7 +215,7 @@ def _checked(page_size: int) -> int:
 
 
 def _page(
-    items: Sequence[T], places: Sequence[int], start: int, size: int, scope: str
+    items: Sequence[T], places: Sequence[Place], start: int, size: int, scope: str
 ) -> Page[T]:
     end = start + size
     return Page(
@@ -192,19 +231,39 @@ def _mark(scope: str) -> str:
     return hashlib.sha256(scope.encode()).hexdigest()[:16]
 
 
-def _token(position: int, scope: str) -> str:
-    return base64.urlsafe_b64encode(f"{position}:{_mark(scope)}".encode()).decode()
+def _token(place: Place, scope: str) -> str:
+    named = json.dumps(place, separators=(",", ":"))
+    return base64.urlsafe_b64encode(f"{_mark(scope)}:{named}".encode()).decode()
 
 
 def _position(token: str, scope: str) -> int:
+    place = _place(token, scope)
+    if isinstance(place, int) and 0 <= place < 1 << 63:
+        return place
+    raise _refused()
+
+
+def _key(token: str, scope: str) -> tuple[int | float | str, ...]:
+    place = _place(token, scope)
+    if isinstance(place, list) and all(isinstance(part, int | float | str) for part in place):
+        return tuple(place)
+    raise _refused()
+
+
+def _place(token: str, scope: str) -> object:
+    """What a token of this scope names."""
     try:
         text = base64.b64decode(token, altchars=b"-_", validate=True).decode("ascii")
-        position, mark = text.split(":")
-        if mark == _mark(scope) and position.isascii() and position.isdigit():
-            return int(position[:19])
-    except (ValueError, binascii.Error):
+        mark, _, named = text.partition(":")
+        if mark == _mark(scope):
+            return json.loads(named)
+    except (ValueError, RecursionError, binascii.Error):
         pass
-    raise _invalid(
+    raise _refused()
+
+
+def _refused() -> InvalidArgument:
+    return _invalid(
         "page_token",
         Reason.PAGE_TOKEN_INVALID,
         "Must be empty or the next_page_token of the same list with the same filter.",

@@ -38,24 +38,24 @@ class Room:
         """Whether nobody else holds a place."""
         return self.taken == self._held[client]
 
-    def has_place_for(self, client: str) -> bool:
-        """Whether this client may take one more."""
+    def has_place_for(self, client: str, places: int = 1) -> bool:
+        """Whether this client may take so many more."""
         held = self._held[client]
         if self.alone(client):
-            return held < self.places
+            return held + places <= self.places
         counted = sum(min(held, self.share) for held in self._held.values())
-        return held < self.share and counted < self.places
+        return held + places <= self.share and counted + places <= self.places
 
     def limit_for(self, client: str) -> int:
         """How many it may hold as things are."""
         return self.places if self.alone(client) else self.share
 
-    def take(self, client: str) -> None:
-        """Count one more; whether there is a place has been asked before."""
-        self._held[client] += 1
+    def take(self, client: str, places: int = 1) -> None:
+        """Count so many more; whether there are such places has been asked before."""
+        self._held[client] += places
 
-    def give_back(self, client: str) -> None:
-        """Count one less."""
-        self._held[client] -= 1
+    def give_back(self, client: str, places: int = 1) -> None:
+        """Count so many less."""
+        self._held[client] -= places
         if self._held[client] <= 0:
             del self._held[client]

@@ -193,7 +193,7 @@ class Uploads:
         """
         upload = self._upload(client, header, purpose)
         mine = upload.newest = object()
-        if upload.stream is not None and not upload.stream.expired():
+        if upload.stream is not None and not upload.stream.expired():  # end that stream
             upload.stream.reschedule(asyncio.get_running_loop().time())
         async with upload.turn:
             if upload.newest is not mine:
@@ -202,9 +202,12 @@ class Uploads:
                 raise UploadNotFound(header.upload_id)
             try:
                 async with asyncio.timeout(None) as upload.stream:
-                    place: T = upload.target or await finished(target())
-                    upload.target = place
-                    digest = await self._take(upload, place, header, parts)
+                    try:
+                        place: T = upload.target or await finished(target())
+                        upload.target = place
+                        digest = await self._take(upload, place, header, parts)
+                    finally:
+                        upload.stream = None
             except TimeoutError:
                 await finished(self._leave(upload, mine))
                 if upload.newest is mine:
@@ -216,8 +219,6 @@ class Uploads:
             except BaseException:
                 await finished(self._leave(upload, mine))
                 raise
-            finally:
-                upload.stream = None
             self._remove(upload)
             return place, digest
 

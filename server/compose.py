@@ -26,7 +26,7 @@ from server.worker.front.timing import WorkerTiming
 
 
 class Composition:
-    """The eight servicers, and what is started and stopped behind them.
+    """The eight servicers, the sessions, and what is started and stopped behind them.
 
     Args:
         settings: What the operator chose. Nothing runs before `start`.
@@ -87,9 +87,11 @@ class Composition:
             journal,
             self._session,
             self._device,
+            self._artifact.uploads,
             find_model=self._model.catalogue.get,
             clock=clock,
         )
+        self.sessions = self._session.sessions
         self.artifact = self._artifact.servicer
         self.device = self._device.servicer
         self.memory = self._memory.servicer
@@ -126,7 +128,7 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
-        await self._artifact.store.start()
+        await self._artifact.start()
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),

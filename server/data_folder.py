@@ -67,7 +67,7 @@ def prepare_runtime_folder(settings: Settings) -> None:
 
 def own_folders(settings: Settings) -> tuple[Path, ...]:
     """The folders whose content is this server's alone; they may be made again at any time."""
-    return (settings.data_dir / "artifacts", settings.data_dir / "spool")
+    return tuple(settings.data_dir / name for name in ("artifacts", "spool", "uploads"))
 
 
 def aside_in(names: Iterable[str]) -> list[str]:

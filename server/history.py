@@ -12,7 +12,15 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from domains.memory.types import History, OwnerUsage, Place, Reading, Sample
+from domains.memory.types import (
+    History,
+    Holder,
+    HolderUsage,
+    MemoryHolder,
+    Place,
+    Reading,
+    Sample,
+)
 from server.journal_rows import Row
 
 _HOST = "host"  # main memory; other places are ids of devices
@@ -85,6 +93,7 @@ _OWNERS = (
     " FROM part JOIN memory_owners AS held USING (place, resolution, start)"
     " GROUP BY place, owner ORDER BY place, peak DESC, owner"
 )
+_NO_MODELS = {holder.value: holder for holder in MemoryHolder}
 
 
 class HistoryTables:
@@ -108,7 +117,7 @@ class HistoryTables:
             key = (place, 1, start)
             counts = (one.evictions, one.out_of_memory)
             intervals.append((*key, samples, used, used, one.fragmentation, *counts))
-            owners += [(*key, owner, held, held) for owner, held in one.owners.items()]
+            owners += [(*key, _stored(who), held, held) for who, held in one.holders.items()]
         self.put(intervals, owners)
         if not 0 <= moment - self._thinned < _THIN_SECONDS:
             self._thinned = moment
@@ -144,9 +153,9 @@ class HistoryTables:
         for place, moment, peak, fragmentation in select(_SERIES):
             when = datetime.fromtimestamp(moment, UTC)
             samples[place].append(Sample(when, peak, fragmentation))
-        owners: dict[object, list[OwnerUsage]] = defaultdict(list)
+        holders: dict[object, list[HolderUsage]] = defaultdict(list)
         for place, owner, mean, peak in select(_OWNERS):
-            owners[place].append(OwnerUsage(owner, round(mean), peak))
+            holders[place].append(HolderUsage(_holder(owner), round(mean), peak))
         half = dict(select(_PERCENTILE.format("mean_bytes"), share=0.50))
         most = dict(select(_PERCENTILE.format("peak_bytes"), share=0.95))
         fragmentation = dict(select(_PERCENTILE.format("fragmentation"), share=0.95))
@@ -162,10 +171,18 @@ class HistoryTables:
                     peak_bytes=peak,
                     p50_bytes=half.get(place, 0),
                     p95_bytes=most.get(place, 0),
-                    owners=tuple(owners[place]),
+                    holders=tuple(holders[place]),
                     eviction_count=evictions,
                     out_of_memory_count=out_of_memory,
                     fragmentation_p95=fragmentation.get(place),
                 )
             )
         return tuple(found)
+
+
+def _stored(holder: Holder) -> str:
+    return holder.value if isinstance(holder, MemoryHolder) else holder
+
+
+def _holder(stored: str) -> Holder:
+    return _NO_MODELS.get(stored, stored)

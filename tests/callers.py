@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from domains.clients import Caller, Role, calling
+from domains.clients import STRANGER, Caller, Role, calling
 from server.interceptors import Context, Handler, Interceptor, behaviour_of, with_behaviour
 
 _KEY = "test-caller"
@@ -16,17 +16,25 @@ def called(name: str, role: Role = Role.RUN) -> tuple[tuple[str, str], ...]:
 
 
 class Word(Interceptor):
-    """Takes a call's word for whose it is; without a word it is a stranger's."""
+    """Takes a call's word for whose it is.
+
+    Args:
+        otherwise: Whose a call without a word is.
+    """
+
+    def __init__(self, otherwise: Caller = STRANGER) -> None:
+        self._otherwise = otherwise
 
     def wrap(self, handler: Handler, method: str) -> Handler:
         inner = behaviour_of(handler)
 
         async def named(request: Any, context: Context) -> Any:
             given = dict(context.invocation_metadata() or ()).get(_KEY)
-            if given is None:
-                return await inner(request, context)
-            name, role = str(given).split()
-            with calling(Caller(name, Role(role))):
+            client = self._otherwise
+            if given is not None:
+                name, role = str(given).split()
+                client = Caller(name, Role(role))
+            with calling(client):
                 return await inner(request, context)
 
         return with_behaviour(handler, named)

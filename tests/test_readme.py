@@ -38,7 +38,7 @@ from server.metrics import Metrics
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
-EXAMPLE = ROOT / "clients/csharp/DeviceOperations.Client.Tests/ReadmeExampleTests.cs"
+CSHARP_TESTS = ROOT / "clients/csharp/DeviceOperations.Client.Tests"
 SERVICERS: dict[str, type] = {
     "DeviceService": DeviceServicer,
     "MemoryService": MemoryServicer,
@@ -76,15 +76,19 @@ def test_the_table_says_of_every_rpc_whether_it_works(service: ServiceDescriptor
     assert said == [[n for n in rpcs if n in own], [n for n in rpcs if n not in own]]
 
 
-def test_the_csharp_example_is_the_one_that_is_compiled() -> None:
-    between = re.search(
-        r"// README begins\n(.*?)\s*// README ends", EXAMPLE.read_text("utf-8"), re.DOTALL
-    )
-    shown = re.search(r"```csharp\n(.*?)\n```", README.read_text("utf-8"), re.DOTALL)
-    assert between is not None
-    assert shown is not None
+@pages
+def test_the_csharp_examples_of_a_page_are_those_that_are_compiled(page: Path) -> None:
+    name = re.escape(page.relative_to(ROOT).as_posix())
+    compiled = [
+        textwrap.dedent(code).strip()
+        for source in sorted(CSHARP_TESTS.glob("*.cs"))
+        for code in re.findall(
+            rf"// {name} begins\n(.*?)\s*// {name} ends", source.read_text("utf-8"), re.DOTALL
+        )
+    ]
+    shown = re.findall(r"(?ms)^```csharp\n(.*?)\n```", page.read_text("utf-8"))
 
-    assert textwrap.dedent(between[1]).strip() == shown[1].strip()
+    assert shown == compiled
 
 
 def blocks(page: Path) -> Iterator[str]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from domains.artifact.backends.folder import ArtifactFolder
-from domains.artifact.core import ArtifactStore
+from domains.artifact.backends.upload_folder import UploadFolder
+from domains.artifact.core import ArtifactStore, ArtifactUploads
 from domains.artifact.servicer import ArtifactServicer
 from domains.clock import Clock
 from domains.loops import Loop
+from domains.uploads import Uploads
 
 _TIDY_SECONDS = 5.0
 
@@ -31,11 +33,21 @@ class Settings(Protocol):
 
 @dataclass(frozen=True)
 class Built:
-    """What other domains and the server need of it."""
+    """What other domains and the server need of it.
+
+    `uploads` are those of every domain: a client asks for each of them in one place.
+    """
 
     store: ArtifactStore
+    uploads: Uploads
+    receiving: ArtifactUploads
     servicer: ArtifactServicer
     loops: tuple[Loop, ...]
+
+    async def start(self) -> None:
+        """Find what is kept, and delete what an earlier server left unfinished."""
+        await self.store.start()
+        await self.receiving.start()
 
 
 def build(settings: Settings, *, clock: Clock) -> Built:
@@ -48,5 +60,16 @@ def build(settings: Settings, *, clock: Clock) -> Built:
         now=clock.wall,
         monotonic=clock.monotonic,
     )
-    tidying = Loop("expired artifacts", _TIDY_SECONDS, store.tidy)
-    return Built(store, ArtifactServicer(store), (tidying,))
+    uploads = Uploads(clock)
+    receiving = ArtifactUploads(
+        uploads,
+        UploadFolder(settings.data_dir / "uploads"),
+        store,
+        most_bytes=settings.artifact_quota_bytes,
+    )
+    loops = (
+        Loop("expired artifacts", _TIDY_SECONDS, store.tidy),
+        Loop("unfinished uploads", _TIDY_SECONDS, uploads.tidy),
+    )
+    servicer = ArtifactServicer(store, receiving, uploads)
+    return Built(store, uploads, receiving, servicer, loops)

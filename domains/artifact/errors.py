@@ -69,13 +69,44 @@ class StorageUnavailable(Unavailable):
 
 
 class LargerThanQuota(ResourceExhausted):
-    """One result alone is larger than everything that may be kept."""
+    """It alone is larger than everything that may be kept, beside what is pinned."""
 
-    def __init__(self, size_bytes: int, quota_bytes: int) -> None:
+    def __init__(self, size_bytes: int, quota_bytes: int, pinned_bytes: int = 0) -> None:
+        facts = {"needed_bytes": str(size_bytes), "quota_bytes": str(quota_bytes)}
+        beside = ""
+        if pinned_bytes:
+            facts["pinned_bytes"] = str(pinned_bytes)
+            beside = f", of which pinned artifacts take {pinned_bytes} bytes"
         super().__init__(
-            "The result is larger than the artifact store's quota.",
+            f"{size_bytes} bytes are more than the artifact store keeps{beside}; raise"
+            " artifact_quota_bytes, or unpin what is not needed.",
             reason=Reason.STORAGE_QUOTA_EXCEEDED,
-            metadata={"needed_bytes": str(size_bytes), "quota_bytes": str(quota_bytes)},
+            metadata=facts,
+        )
+
+
+class TooMuchPinned(ResourceExhausted):
+    """No more artifacts may be pinned, by all or by this client."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"A client may pin {limit_bytes} bytes of artifacts as things are; unpin others, or"
+            " give this one a long retention.",
+            reason=Reason.STORAGE_QUOTA_EXCEEDED,
+            metadata={"needed_bytes": str(size_bytes), "limit_bytes": str(limit_bytes)},
+        )
+
+
+class UploadsTooLarge(ResourceExhausted):
+    """This client's unfinished uploads take their share of the room already."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(
+            f"The unfinished uploads of a client may have {limit_bytes} bytes as things are;"
+            " finish the others, or wait until they expire.",
+            reason=Reason.CLIENT_QUOTA_EXCEEDED,
+            metadata={"needed_bytes": str(size_bytes), "limit_bytes": str(limit_bytes)},
+            retry_after=60.0,
         )
 
 
@@ -89,12 +120,15 @@ class DiskFull(ResourceExhausted):
 
 
 class DiskReserved(ResourceExhausted):
-    """So little of the disk is free that no result is kept any more."""
+    """So little of the disk is free that nothing more is kept."""
 
-    def __init__(self, free_bytes: int, min_free_bytes: int) -> None:
+    def __init__(self, free_bytes: int, min_free_bytes: int, needed_bytes: int = 0) -> None:
+        facts = {"free_bytes": str(free_bytes), "min_free_bytes": str(min_free_bytes)}
+        if needed_bytes:
+            facts["needed_bytes"] = str(needed_bytes)
         super().__init__(
             f"Only {free_bytes} bytes of the disk are free, and {min_free_bytes} are left to"
-            " others (artifact_min_free_bytes); the result could not be kept. Free some space.",
+            " others (artifact_min_free_bytes); this could not be kept. Free some space.",
             reason=Reason.DISK_FULL,
-            metadata={"free_bytes": str(free_bytes), "min_free_bytes": str(min_free_bytes)},
+            metadata=facts,
         )

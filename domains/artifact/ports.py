@@ -6,35 +6,44 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from domains.artifact.types import Artifact
+from domains.artifact.types import Claim, Holdings, StoredFile
 
 
 class ArtifactFiles(Protocol):
     """Where the bytes lie, one whole file per artifact. Every method blocks on the disk."""
 
-    def scan(self) -> list[Artifact]:
+    def scan(self) -> list[StoredFile]:
         """Everything that is kept, oldest first; what is not whole is removed.
 
         What is not an artifact's is left alone.
         """
         ...
 
-    def adopt(self, path: Path, artifact_id: str, session_id: str) -> Artifact:
-        """Take a finished file over and note its session.
+    def adopt(self, path: Path, artifact_id: str, claim: Claim) -> StoredFile:
+        """Take a finished file over and note whose it is.
 
-        Where the same content is kept, that file stays and belongs to one session more;
-        where it is damaged, it is set aside and replaced. One call at a time, and none
-        together with `remove` or `settle`.
+        Where the same content is kept, that file stays and belongs to the claim's owner as
+        well; where it is damaged, it is set aside and replaced. One call at a time, and none
+        together with `note`, `remove` or `settle`.
 
         Args:
             path: A complete file, synced to disk and out of everybody else's reach; moved
                 away, or left where it is.
             artifact_id: The SHA-256 of its content, which is not computed again.
-            session_id: The session that made it.
+            claim: For whom it is kept.
 
         Raises:
             DiskFull: There is no room on the disk.
             StorageUnavailable: It cannot be kept for another reason.
+        """
+        ...
+
+    def note(self, artifact_id: str, holdings: Holdings) -> None:
+        """Remember whose a file is from now on.
+
+        Raises:
+            DiskFull: There is no room on the disk.
+            StorageUnavailable: It cannot be written.
         """
         ...
 
@@ -62,4 +71,49 @@ class ArtifactFiles(Protocol):
 
     def free_bytes(self) -> int:
         """What is free on the disk, as far as this user may fill it."""
+        ...
+
+
+class UploadFile(Protocol):
+    """A file that grows while its bytes come in, out of everybody else's reach."""
+
+    path: Path
+
+    async def write(self, position: int, data: bytes) -> None:
+        """Put bytes there.
+
+        Raises:
+            DiskFull: There is no room on the disk.
+            StorageUnavailable: They cannot be written.
+        """
+        ...
+
+    async def settle(self) -> None:
+        """Have everything on the disk, and hold no descriptor.
+
+        Raises:
+            DiskFull: There is no room on the disk.
+            StorageUnavailable: It cannot be written.
+        """
+        ...
+
+    async def discard(self) -> None:
+        """Delete it."""
+        ...
+
+
+class UploadFiles(Protocol):
+    """Where unfinished uploads lie; nothing of them outlives the server. They block."""
+
+    def sweep(self) -> None:
+        """Delete what an earlier server left."""
+        ...
+
+    def create(self) -> UploadFile:
+        """An empty file.
+
+        Raises:
+            DiskFull: There is no room on the disk.
+            StorageUnavailable: It cannot be made.
+        """
         ...

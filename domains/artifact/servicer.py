@@ -3,63 +3,109 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc
 from domains.artifact import convert
-from domains.artifact.core import ArtifactStore
+from domains.artifact.core import ArtifactStore, ArtifactUploads
+from domains.clients import caller
+from domains.conversions import seconds
+from domains.upload_conversions import (
+    header_from_proto,
+    opening,
+    parts_from_proto,
+    upload_to_proto,
+)
+from domains.uploads import Uploads
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Reading, listing and deleting; uploads are answered by the generated base."""
+    """Every RPC of the service."""
 
-    def __init__(self, store: ArtifactStore) -> None:
+    def __init__(
+        self, store: ArtifactStore, receiving: ArtifactUploads, uploads: Uploads
+    ) -> None:
         self._store = store
+        self._receiving = receiving
+        self._uploads = uploads
+
+    async def UploadArtifact(
+        self,
+        request_iterator: AsyncIterator[artifact_pb2.UploadArtifactRequest],
+        context: Context,
+    ) -> artifact_pb2.UploadArtifactResponse:
+        header: artifact_pb2.ArtifactUpload = await opening(request_iterator)
+        retention = seconds(header.retention) if header.HasField("retention") else None
+        artifact, existed = await self._receiving.receive(
+            caller().name,
+            header_from_proto(header.upload, "header.upload"),
+            parts_from_proto(request_iterator),
+            retention_seconds=retention,
+        )
+        return artifact_pb2.UploadArtifactResponse(
+            artifact=convert.artifact_to_proto(artifact), existed=existed
+        )
+
+    async def GetUpload(
+        self, request: artifact_pb2.GetUploadRequest, context: Context
+    ) -> artifact_pb2.GetUploadResponse:
+        upload = self._uploads.get(caller().name, request.upload_id)
+        return artifact_pb2.GetUploadResponse(upload=upload_to_proto(upload))
 
     async def DownloadArtifact(
         self, request: artifact_pb2.DownloadArtifactRequest, context: Context
     ) -> AsyncIterator[artifact_pb2.DownloadArtifactResponse]:
-        total = self._store.get(request.artifact_id).size_bytes
-        offset = request.offset_bytes
-        chunks = self._store.read(
-            request.artifact_id, offset=offset, length=request.length_bytes
-        )
-        async for data in chunks:
-            yield artifact_pb2.DownloadArtifactResponse(
-                offset_bytes=offset, total_bytes=total, data=data
-            )
-            offset += len(data)
+        artifact_id, offset = request.artifact_id, request.offset_bytes
+        total = self._store.get(caller(), artifact_id).size_bytes
+        async with aclosing(
+            self._store.read(caller(), artifact_id, offset=offset, length=request.length_bytes)
+        ) as chunks:
+            async for data in chunks:
+                yield artifact_pb2.DownloadArtifactResponse(
+                    offset_bytes=offset, total_bytes=total, data=data
+                )
+                offset += len(data)
 
     async def GetArtifact(
         self, request: artifact_pb2.GetArtifactRequest, context: Context
     ) -> artifact_pb2.GetArtifactResponse:
-        artifact = await self._store.look(request.artifact_id)
+        artifact = await self._store.look(caller(), request.artifact_id)
         return artifact_pb2.GetArtifactResponse(artifact=convert.artifact_to_proto(artifact))
 
     async def ListArtifacts(
         self, request: artifact_pb2.ListArtifactsRequest, context: Context
     ) -> artifact_pb2.ListArtifactsResponse:
         found = await self._store.look_through(
-            session_id=request.session_id,
-            media_type_prefix=request.media_type_prefix,
+            caller(),
+            convert.filter_from_proto(request),
             page_size=request.page_size,
             page_token=request.page_token,
         )
         page = found.converted(convert.artifact_to_proto)
-        usage = self._store.usage()
         return artifact_pb2.ListArtifactsResponse(
-            artifacts=page.items,
-            next_page_token=page.next_page_token,
-            used_bytes=usage.used_bytes,
-            quota_bytes=usage.quota_bytes,
+            artifacts=page.items, next_page_token=page.next_page_token
         )
+
+    async def UpdateArtifact(
+        self, request: artifact_pb2.UpdateArtifactRequest, context: Context
+    ) -> artifact_pb2.UpdateArtifactResponse:
+        artifact = await self._store.update(
+            caller(),
+            request.artifact_id,
+            pinned=request.pinned if request.HasField("pinned") else None,
+            retention_seconds=(
+                seconds(request.retention) if request.HasField("retention") else None
+            ),
+        )
+        return artifact_pb2.UpdateArtifactResponse(artifact=convert.artifact_to_proto(artifact))
 
     async def DeleteArtifact(
         self, request: artifact_pb2.DeleteArtifactRequest, context: Context
     ) -> artifact_pb2.DeleteArtifactResponse:
-        await self._store.delete(request.artifact_id)
+        await self._store.delete(caller(), request.artifact_id)
         return artifact_pb2.DeleteArtifactResponse()

@@ -14,12 +14,13 @@ from domains.device.types import (
     Placement,
     WorkerStatus,
 )
+from domains.session.core.placed import Placed
 from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner
 from domains.session.types import Priority
-from domains.values import ByteFigure, ModelPlace, PlacementDecision
+from domains.values import ByteFigure, ModelPlace
 
-Place = Callable[[Placement, Effort, Priority], Awaitable[PlacementDecision]]
+Place = Callable[[Placement, Effort, Priority], Awaitable[Placed]]
 """Chooses the device for work; see `Placer.place`."""
 StatusListener = Callable[[str, WorkerStatus], None]
 """Told a device's id and how its worker is now."""

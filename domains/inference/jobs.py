@@ -18,7 +18,6 @@ from domains.session.types import (
     TransferProgress,
 )
 from domains.values import (
-    ByteFigure,
     Degradation,
     ModelOrigin,
     ModelPlace,
@@ -37,15 +36,11 @@ class Timings(Value, frozen=True):
 
 
 class GenerationReport(Value, frozen=True):
-    """What was used and how long it took, once every picture is out.
-
-    `peak_memory` is the most device memory of this job alone.
-    """
+    """What was used and how long it took, once every picture is out."""
 
     timings: Timings
     precision: PrecisionMode
     origin: ModelOrigin
-    peak_memory: ByteFigure
     data_types: Annotated[tuple[PartDataType, ...], FEW]
     channels_last: bool
     degradations: Annotated[tuple[Degradation, ...], FEW] = ()

@@ -97,6 +97,8 @@ class Models(Protocol):
 class ArtifactKeeper(Protocol):
     """Where finished pictures go."""
 
-    async def adopt(self, path: Path, sha256: str, session_id: str) -> object:
+    async def adopt(
+        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+    ) -> object:
         """Take a finished file; see the artifact store for errors."""
         ...

@@ -32,6 +32,7 @@ from domains.memory.core.watch import PressureWatch
 from domains.memory.ports import DeviceBuffers, DeviceMeter, HistoryStore
 from domains.memory.servicer import MemoryServicer
 from domains.session import build as session_build
+from domains.uploads import Uploads
 
 __all__ = ["REPORTS", "Built", "MainMemory", "build", "main_memory"]
 
@@ -96,6 +97,7 @@ def build(
     store: HistoryStore,
     session: session_build.Built,
     device: device_build.Built,
+    uploads: Uploads,
     *,
     find_model: Callable[[str], Awaitable[object]],
     clock: Clock,
@@ -109,6 +111,7 @@ def build(
         store: Keeps the history of memory.
         session: What runs copies and the like, and whose failures are counted.
         device: The machine's devices, what they can do and run with.
+        uploads: Takes in what clients write into allocations.
         find_model: Raises when there is no model of that id.
         clock: The time.
     """
@@ -123,6 +126,7 @@ def build(
             settings.pressure_critical,
             settings.pressure_hysteresis,
         ),
+        now=clock.wall,
     )
     recorder = MemoryRecorder(
         monitor,
@@ -150,7 +154,7 @@ def build(
         monitor,
         watch,
         leases,
-        Access(ledger, space),
+        Access(ledger, space, uploads),
         Copies(ledger, leases, space),
         Defragmentation(devices, pool, pool, monitor),
         ModelsInMemory(monitor, devices, models, find=find_model),

@@ -25,7 +25,7 @@ class InvalidMemoryRequest(InvalidArgument):
 
 
 class AllocationNotFound(NotFound):
-    """No such allocation of this client; the metadata says why, where that is known."""
+    """No allocation of that id that the caller may see; the metadata says why, if known."""
 
     def __init__(self, allocation_id: str, why: str = "", *, cause: str = "") -> None:
         shown = allocation_id[:_NAME_SHOWN]
@@ -99,7 +99,7 @@ class OutOfMemory(ResourceExhausted):
             why = f"memory pressure there is {pressure.name.lower()}"
         advice = "Ask for less or free something"
         if evictable:
-            advice += "; OptimizeModelMemory evicts models that are idle"
+            advice += "; EvictModels frees memory of models that are idle"
         super().__init__(
             f"{needed} bytes do not fit in {place}: {why}. {advice}.",
             reason=Reason.HOST_OUT_OF_MEMORY if place.host else Reason.DEVICE_OUT_OF_MEMORY,
@@ -111,13 +111,13 @@ class OutOfMemory(ResourceExhausted):
 class QuotaExceeded(ResourceExhausted):
     """A client holds as much as it may."""
 
-    def __init__(self, client: str, pool: str, needed: int, held: int, quota: int) -> None:
+    def __init__(self, owner: str, pool: str, needed: int, held: int, quota: int) -> None:
         super().__init__(
-            f"Client {client!r} would hold {held + needed} bytes of {pool}, and its quota "
+            f"Client {owner!r} would hold {held + needed} bytes of {pool}, and its quota "
             f"there is {quota}; free something first.",
             reason=Reason.CLIENT_QUOTA_EXCEEDED,
             metadata={
-                "client": client,
+                "owner": owner,
                 "needed_bytes": str(needed),
                 "held_bytes": str(held),
                 "quota_bytes": str(quota),
@@ -162,31 +162,15 @@ class CopyCorrupted(DataLoss):
         )
 
 
-class WriteIncomplete(InvalidArgument):
-    """A write ended before its completion."""
-
-    def __init__(self, written: int) -> None:
-        super().__init__(
-            "The write ended without completion_sha256; the bytes received before may be "
-            "there.",
-            reason=Reason.UPLOAD_INCOMPLETE,
-            metadata={"received_bytes": str(written)},
-        )
-
-
 class ChecksumMismatch(InvalidArgument):
     """What arrived has another hash than what was sent; it has been written as it came."""
 
-    def __init__(self, expected: str, actual: str, written: int) -> None:
+    def __init__(self, hashes: Mapping[str, str]) -> None:
         super().__init__(
-            "The bytes that arrived have another SHA-256 than completion_sha256; the region's "
-            "content is what arrived.",
+            "The bytes that arrived have another SHA-256 than was announced; the region's "
+            "content is what arrived. Write them again.",
             reason=Reason.CHECKSUM_MISMATCH,
-            metadata={
-                "expected_sha256": expected,
-                "actual_sha256": actual,
-                "written_bytes": str(written),
-            },
+            metadata=hashes,
         )
 
 

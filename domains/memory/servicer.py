@@ -7,12 +7,13 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import memory_pb2, memory_pb2_grpc
+from deviceops.v1 import memory_history_pb2, memory_pb2, memory_pb2_grpc
 from domains.clients import caller
 from domains.conversions import converted, given
 from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
 from domains.session.convert import SessionStreams
+from domains.upload_conversions import opening, parts_from_proto
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -47,25 +48,27 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         pressures = await self._core.watch.ask(request.device_id)
         return status.pressures_to_proto(pressures, self._core.watch.thresholds)
 
-    async def Allocate(
-        self, request: memory_pb2.AllocateRequest, context: Context
-    ) -> memory_pb2.AllocateResponse:
+    async def CreateAllocation(
+        self, request: memory_pb2.CreateAllocationRequest, context: Context
+    ) -> memory_pb2.CreateAllocationResponse:
         wanted = leases.allocation_request_from_proto(request)
-        allocation = await self._core.leases.allocate(caller().name, wanted)
-        return memory_pb2.AllocateResponse(allocation=leases.allocation_to_proto(allocation))
+        allocation = await self._core.leases.create(caller(), wanted)
+        return memory_pb2.CreateAllocationResponse(
+            allocation=leases.allocation_to_proto(allocation)
+        )
 
-    async def Deallocate(
-        self, request: memory_pb2.DeallocateRequest, context: Context
-    ) -> memory_pb2.DeallocateResponse:
-        freed = await self._core.leases.deallocate(caller().name, request.allocation_id)
-        return memory_pb2.DeallocateResponse(freed_bytes=freed)
+    async def DeleteAllocation(
+        self, request: memory_pb2.DeleteAllocationRequest, context: Context
+    ) -> memory_pb2.DeleteAllocationResponse:
+        freed = await self._core.leases.delete(caller(), request.allocation_id)
+        return memory_pb2.DeleteAllocationResponse(freed_bytes=freed)
 
-    async def RenewLease(
-        self, request: memory_pb2.RenewLeaseRequest, context: Context
-    ) -> memory_pb2.RenewLeaseResponse:
+    async def RenewLeases(
+        self, request: memory_pb2.RenewLeasesRequest, context: Context
+    ) -> memory_pb2.RenewLeasesResponse:
         ids, lease = request.allocation_ids, given(request, "lease")
-        renewed = self._core.leases.renew(caller().name, ids, lease)
-        return memory_pb2.RenewLeaseResponse(
+        renewed = self._core.leases.renew(caller(), ids, lease)
+        return memory_pb2.RenewLeasesResponse(
             allocations=[leases.allocation_to_proto(allocation) for allocation in renewed]
         )
 
@@ -73,8 +76,9 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self, request: memory_pb2.ListAllocationsRequest, context: Context
     ) -> memory_pb2.ListAllocationsResponse:
         page = await self._core.leases.list(
-            caller().name,
+            caller(),
             leases.place_from_proto(request.place),
+            owner=request.owner,
             page_size=request.page_size,
             page_token=request.page_token,
         )
@@ -85,38 +89,45 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         request_iterator: AsyncIterator[memory_pb2.WriteAllocationRequest],
         context: Context,
     ) -> memory_pb2.WriteAllocationResponse:
-        parts = leases.parts_from_proto(request_iterator)
-        written = await self._core.access.write(caller().name, parts)
+        header = leases.write_from_proto(await opening(request_iterator))
+        parts = parts_from_proto(request_iterator)
+        written = await self._core.access.write(caller(), header, parts)
         return memory_pb2.WriteAllocationResponse(written_bytes=written)
 
     def ReadAllocation(
         self, request: memory_pb2.ReadAllocationRequest, context: Context
     ) -> AsyncIterator[memory_pb2.ReadAllocationResponse]:
         chunks = self._core.access.read(
-            caller().name,
+            caller(),
             request.allocation_id,
             request.offset_bytes,
             request.length_bytes,
         )
         return converted(chunks, leases.chunk_to_proto)
 
-    def Copy(
-        self, request: memory_pb2.CopyRequest, context: Context
-    ) -> AsyncIterator[memory_pb2.CopyResponse]:
-        wanted = self._core.copies.copy(caller().name, leases.copy_from_proto(request))
-        return self._streams.run(wanted, context, memory_pb2.CopyResponse)
+    def CopyAllocation(
+        self, request: memory_pb2.CopyAllocationRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.CopyAllocationResponse]:
+        wanted = self._core.copies.copy(caller(), leases.copy_from_proto(request))
+        return self._streams.run(
+            wanted, context, memory_pb2.CopyAllocationResponse, request.delivery
+        )
 
-    def Transfer(
-        self, request: memory_pb2.TransferRequest, context: Context
-    ) -> AsyncIterator[memory_pb2.TransferResponse]:
-        wanted = self._core.copies.transfer(caller().name, leases.transfer_from_proto(request))
-        return self._streams.run(wanted, context, memory_pb2.TransferResponse)
+    def TransferAllocation(
+        self, request: memory_pb2.TransferAllocationRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.TransferAllocationResponse]:
+        wanted = self._core.copies.transfer(caller(), leases.transfer_from_proto(request))
+        return self._streams.run(
+            wanted, context, memory_pb2.TransferAllocationResponse, request.delivery
+        )
 
     def Defragment(
         self, request: memory_pb2.DefragmentRequest, context: Context
     ) -> AsyncIterator[memory_pb2.DefragmentResponse]:
         wanted = self._core.defragmentation.run(upkeep.defragment_from_proto(request))
-        return self._streams.run(wanted, context, memory_pb2.DefragmentResponse)
+        return self._streams.run(
+            wanted, context, memory_pb2.DefragmentResponse, request.delivery
+        )
 
     async def GetModelMemory(
         self, request: memory_pb2.GetModelMemoryRequest, context: Context
@@ -126,26 +137,28 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
             components=[upkeep.component_to_proto(one) for one in held]
         )
 
-    def OptimizeModelMemory(
-        self, request: memory_pb2.OptimizeModelMemoryRequest, context: Context
-    ) -> AsyncIterator[memory_pb2.OptimizeModelMemoryResponse]:
-        wanted = self._core.models.optimize(upkeep.eviction_from_proto(request))
-        return self._streams.run(wanted, context, memory_pb2.OptimizeModelMemoryResponse)
+    def EvictModels(
+        self, request: memory_pb2.EvictModelsRequest, context: Context
+    ) -> AsyncIterator[memory_pb2.EvictModelsResponse]:
+        wanted = self._core.models.evict(upkeep.eviction_from_proto(request))
+        return self._streams.run(
+            wanted, context, memory_pb2.EvictModelsResponse, request.delivery
+        )
 
     async def GetMemoryAnalytics(
-        self, request: memory_pb2.GetMemoryAnalyticsRequest, context: Context
-    ) -> memory_pb2.GetMemoryAnalyticsResponse:
+        self, request: memory_history_pb2.GetMemoryAnalyticsRequest, context: Context
+    ) -> memory_history_pb2.GetMemoryAnalyticsResponse:
         histories = await self._core.recorder.analytics(
             request.device_id,
             window=given(request, "window"),
             points=int(given(request, "points")),
         )
-        return memory_pb2.GetMemoryAnalyticsResponse(
+        return memory_history_pb2.GetMemoryAnalyticsResponse(
             histories=[upkeep.history_to_proto(history) for history in histories]
         )
 
     async def GetMemoryRecommendations(
-        self, request: memory_pb2.GetMemoryRecommendationsRequest, context: Context
-    ) -> memory_pb2.GetMemoryRecommendationsResponse:
+        self, request: memory_history_pb2.GetMemoryRecommendationsRequest, context: Context
+    ) -> memory_history_pb2.GetMemoryRecommendationsResponse:
         found = await self._core.adviser.recommendations(request.device_id)
         return upkeep.recommendations_to_proto(found)

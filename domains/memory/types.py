@@ -13,6 +13,7 @@ from msgspec import Meta
 from domains.codec import ByteCount, Name, Value
 from domains.device.types import DeviceMemory, LoadedComponent
 from domains.session.types import SessionOptions
+from domains.uploads import UploadHeader
 from domains.values import ByteFigure
 
 
@@ -77,17 +78,25 @@ class PressureLevel(Enum):
     CRITICAL = 3
 
 
+class PressureReaction(Enum):
+    """What happens at a level of pressure."""
+
+    UNLOAD_IDLE = "unload-idle"
+    REFUSE_ALLOCATIONS = "refuse-allocations"
+    REFUSE_WORK = "refuse-work"
+
+
 @dataclass(frozen=True)
 class Threshold:
     """A level begins at a used share of `enter` and ends below `leave` (both 0 to 1).
 
-    `reactions` are what happens then, in order, one sentence each.
+    `reactions` are what happens then, in order.
     """
 
     level: PressureLevel
     enter: float
     leave: float
-    reactions: tuple[str, ...] = ()
+    reactions: tuple[PressureReaction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,11 +110,18 @@ class Pressure:
 
 
 @dataclass(frozen=True)
+class Heartbeat:
+    """Nothing new in a watch, which lives."""
+
+    event_time: datetime
+
+
+@dataclass(frozen=True)
 class Allocation:
-    """Memory that a client holds until `lease_expire_time`, unless renewed."""
+    """Memory that the client `owner` holds until `lease_expire_time`, unless renewed."""
 
     allocation_id: str
-    client: str
+    owner: str
     label: str
     place: Place
     size_bytes: int
@@ -115,7 +131,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class AllocationRequest:
-    """What a client wants from `Allocate`; `lease_seconds` from now on.
+    """What a client wants from `CreateAllocation`; `lease_seconds` from now on.
 
     `place` None is a request that names none. All memory is zeroed; `zeroed` only tells
     requests apart that have the same request_id.
@@ -165,20 +181,11 @@ class TransferRequest:
 
 @dataclass(frozen=True)
 class WriteHeader:
-    """First part of a write: where its bytes go."""
+    """First part of a write: where its bytes go, and which they are."""
 
     allocation_id: str
-    offset: int = 0
-
-
-@dataclass(frozen=True)
-class WriteEnd:
-    """Last part of a write: SHA-256 of all its bytes, in lower-case hexadecimal."""
-
-    sha256: str
-
-
-WritePart = WriteHeader | bytes | WriteEnd
+    offset: int
+    upload: UploadHeader
 
 
 @dataclass(frozen=True)
@@ -255,18 +262,30 @@ class HeldComponent:
     component: LoadedComponent
 
 
+class MemoryHolder(Enum):
+    """Who holds memory that is no model's; the values are what the history stores."""
+
+    ALLOCATIONS = "leases"
+    SERVER = "workers"
+    OTHERS = "others"
+
+
+Holder = str | MemoryHolder
+"""Who holds memory: a model, by its id, or one of those that are none."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """A place at one moment, or without `used_bytes` what happened there.
 
     `fragmentation` is the share of free memory outside the largest free block, 0 to 1, None
-    where no figure tells it. `owners` are bytes of model ids, "leases", "workers", "others".
+    where no figure tells it. `holders` are the bytes of each.
     """
 
     place: Place
     used_bytes: int | None = None
     fragmentation: float | None = None
-    owners: Mapping[str, int] = field(default_factory=dict)
+    holders: Mapping[Holder, int] = field(default_factory=dict)
     evictions: int = 0
     out_of_memory: int = 0
 
@@ -281,10 +300,10 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class OwnerUsage:
-    """What an owner held over the window."""
+class HolderUsage:
+    """What a model or somebody else held over the window."""
 
-    owner: str
+    holder: Holder
     mean_bytes: int
     peak_bytes: int
 
@@ -302,7 +321,7 @@ class History:
     peak_bytes: int = 0
     p50_bytes: int = 0
     p95_bytes: int = 0
-    owners: tuple[OwnerUsage, ...] = ()
+    holders: tuple[HolderUsage, ...] = ()
     eviction_count: int = 0
     out_of_memory_count: int = 0
     fragmentation_p95: float | None = None

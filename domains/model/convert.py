@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import model_pb2, session_pb2
+from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2
 from domains.conversions import (
     DATA_TYPES,
     REASONS,
     EnumMap,
     byte_figure,
     digest,
+    part_data_types,
     timestamp,
 )
-from domains.device.types import placement_of
+from domains.device.convert import placement_from_proto
 from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
@@ -28,16 +29,25 @@ from domains.model.types import (
     Problem,
 )
 from domains.session.convert import Reports, options_from_proto
-from domains.values import ByteFigure, DataType
+from domains.values import ByteFigure, ModelOrigin, ModelPart, PartDataType
 
-TYPES = EnumMap(ModelType, model_pb2.ModelType, "MODEL_TYPE_")
-ARCHITECTURES = EnumMap(Architecture, model_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_")
-FORMATS = EnumMap(ModelFormat, model_pb2.ModelFormat, "MODEL_FORMAT_")
-PREDICTIONS = EnumMap(PredictionType, model_pb2.PredictionType, "PREDICTION_TYPE_")
+TYPES = EnumMap(ModelType, model_info_pb2.ModelType, "MODEL_TYPE_")
+ARCHITECTURES = EnumMap(Architecture, model_info_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_")
+FORMATS = EnumMap(ModelFormat, model_info_pb2.ModelFormat, "MODEL_FORMAT_")
+PREDICTIONS = EnumMap(PredictionType, model_info_pb2.PredictionType, "PREDICTION_TYPE_")
 ORDERS = EnumMap(ModelOrder, model_pb2.ModelOrder, "MODEL_ORDER_")
+ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
+
+# Parts that compute, by the name of a model's component.
+_PARTS = {
+    "unet": ModelPart.DENOISER,
+    "vae": ModelPart.VAE,
+    "text_encoder": ModelPart.TEXT_ENCODER,
+    "text_encoder_2": ModelPart.TEXT_ENCODER_2,
+}
 
 # Fields of a load that this version refuses when they are set.
-_UNBUILT_LOAD = ("unet_data_type", "vae_data_type", "warm_up")
+_UNBUILT_LOAD = ("data_types", "warm_up", "dry_run")
 
 
 def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
@@ -50,6 +60,7 @@ def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
         format=FORMATS.optional_from_proto(message.format, field="format"),
         tags=tuple(message.tags),
         usable_only=message.usable_only,
+        goes_with=message.compatible_with_model_id,
     )
 
 
@@ -63,11 +74,11 @@ def search_filter_from_proto(message: model_pb2.SearchModelsRequest) -> ModelFil
     )
 
 
-def problem_to_proto(problem: Problem | None) -> session_pb2.Failure | None:
+def problem_to_proto(problem: Problem | None) -> errors_pb2.Failure | None:
     """Why a model cannot be used."""
     if problem is None:
         return None
-    return session_pb2.Failure(
+    return errors_pb2.Failure(
         status_code=ModelUnusable.code,
         reason=REASONS.to_proto(problem.reason),
         message=problem.message,
@@ -75,9 +86,9 @@ def problem_to_proto(problem: Problem | None) -> session_pb2.Failure | None:
     )
 
 
-def model_to_proto(model: Model) -> model_pb2.Model:
+def model_to_proto(model: Model) -> model_info_pb2.ModelInfo:
     """Everything known about a model, but where it lies."""
-    return model_pb2.Model(
+    return model_info_pb2.ModelInfo(
         model_id=model.model_id,
         name=model.name,
         type=TYPES.to_proto(model.type),
@@ -99,10 +110,13 @@ def model_to_proto(model: Model) -> model_pb2.Model:
         is_default=model.is_default,
         usable=model.usable,
         problem=problem_to_proto(model.problem),
+        zero_terminal_snr=model.zero_terminal_snr,
+        inpainting=model.inpainting,
+        lora_rank=model.lora_rank,
     )
 
 
-def listed_model_to_proto(model: Model) -> model_pb2.Model:
+def listed_model_to_proto(model: Model) -> model_info_pb2.ModelInfo:
     """A model without its header's metadata, which GetModel gives: pages stay long."""
     message = model_to_proto(model)
     message.ClearField("header_metadata")
@@ -114,9 +128,9 @@ def match_to_proto(match: ModelMatch) -> model_pb2.ModelMatch:
     return model_pb2.ModelMatch(model=listed_model_to_proto(match.model), score=match.score)
 
 
-def component_to_proto(component: Component) -> model_pb2.ModelComponent:
+def component_to_proto(component: Component) -> model_info_pb2.ModelComponent:
     """One network or tokenizer."""
-    return model_pb2.ModelComponent(
+    return model_info_pb2.ModelComponent(
         name=component.name,
         class_name=component.class_name,
         parameter_count=component.parameter_count,
@@ -129,28 +143,32 @@ def load_from_proto(message: model_pb2.LoadModelRequest) -> LoadRequest:
     """What to load where, as a client sent it."""
     return LoadRequest(
         model_id=message.model_id,
-        placement=placement_of(message.device_id),
+        placement=placement_from_proto(message.placement),
         options=options_from_proto(message.options),
         digest=digest(message),
         unbuilt=tuple(field for field in _UNBUILT_LOAD if getattr(message, field)),
     )
 
 
-def loaded_to_proto(loaded: ModelOnDevice) -> model_pb2.LoadedModel:
+def loaded_to_proto(loaded: ModelOnDevice) -> model_info_pb2.LoadedModel:
     """A model on its device; which sessions use it is not known."""
     parts = loaded.components
     sizes = [part.size.value for part in parts if part.size.value is not None]
     size = ByteFigure.unknown("the worker has not measured every component")
     if parts and len(sizes) == len(parts):
         size = ByteFigure.measured(sum(sizes), parts[0].size.source)
-    data_types: dict[str, DataType | None] = {p.component: p.data_type for p in parts}
-    return model_pb2.LoadedModel(
+    return model_info_pb2.LoadedModel(
+        model_id=loaded.model_id,
         device_id=loaded.device_id,
         size=byte_figure(size),
-        unet_data_type=DATA_TYPES.to_proto(data_types.get("unet")),
-        vae_data_type=DATA_TYPES.to_proto(data_types.get("vae")),
+        data_types=part_data_types(
+            PartDataType(_PARTS[part.component], part.data_type)
+            for part in parts
+            if part.component in _PARTS and part.data_type is not None
+        ),
         load_time=timestamp(loaded.load_time),
         last_use_time=timestamp(max((part.last_use_time for part in parts), default=None)),
+        origin=ORIGINS.to_proto(loaded.origin),
     )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from domains.codec import ModelId, Value
 from domains.device.types import Components
 from domains.session.jobs import Job, ModelFiles
-from domains.values import ModelPlace
+from domains.values import ModelOrigin, ModelPlace
 
 
 class LoadReport(Value, frozen=True):
-    """What is on the device now, and whether it was there already."""
+    """What is on the device now, and where it was before."""
 
     loaded: Components
-    already_loaded: bool
+    origin: ModelOrigin
 
 
 class LoadJob(Job[LoadReport], frozen=True):

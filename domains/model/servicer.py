@@ -40,6 +40,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             models=page.items,
             next_page_token=page.next_page_token,
             total_count=page.total_count,
+            revision=self._catalogue.revision,
             problems=self._catalogue.problems,
         )
 
@@ -83,4 +84,4 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         self, request: model_pb2.LoadModelRequest, context: Context
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
         wanted = self._loads.load(convert.load_from_proto(request))
-        return self._streams.run(wanted, context, model_pb2.LoadModelResponse)
+        return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)

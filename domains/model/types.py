@@ -8,11 +8,11 @@ from datetime import datetime
 from enum import Enum
 from pathlib import Path
 
-from domains.codec import Moment, Name, Value
+from domains.codec import ModelId, Moment, Name, Value
 from domains.device.types import Components, Placement
 from domains.errors import Reason
 from domains.session.types import SessionOptions
-from domains.values import DataType, ModelPlace
+from domains.values import DataType, ModelOrigin, ModelPlace
 
 
 class ModelType(Enum):
@@ -45,7 +45,7 @@ class Architecture(Enum):
 
 
 class PredictionType(Enum):
-    """What the UNet predicts."""
+    """What the denoiser predicts."""
 
     EPSILON = "epsilon"
     V_PREDICTION = "v_prediction"
@@ -84,6 +84,8 @@ class Model:
     `native_width` and `native_height` are in pixels. `default_scheduler` is the class
     name in the model's own scheduler configuration. `type` and `architecture` are None
     where the headers do not say; `metadata` is the header's own, shortened.
+    `zero_terminal_snr` says that it adds noise down to none, `inpainting` that its UNet takes
+    mask and picture as further channels; `lora_rank` is 0 for all but LoRAs.
     """
 
     model_id: str
@@ -100,6 +102,9 @@ class Model:
     data_type: DataType | None = None
     parameter_count: int = 0
     default_scheduler: str = ""
+    zero_terminal_snr: bool = False
+    inpainting: bool = False
+    lora_rank: int = 0
     components: tuple[Component, ...] = ()
     tags: tuple[str, ...] = ()
     trigger_words: tuple[str, ...] = ()
@@ -136,13 +141,17 @@ class ModelOrder(Enum):
 
 @dataclass(frozen=True)
 class ModelFilter:
-    """Which models to list; None and empty mean any."""
+    """Which models to list; None and empty mean any.
+
+    `goes_with` is the id of a checkpoint that they go with.
+    """
 
     type: ModelType | None = None
     architecture: Architecture | None = None
     format: ModelFormat | None = None
     tags: tuple[str, ...] = ()
     usable_only: bool = False
+    goes_with: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,8 @@ class ModelMatch:
 
 @dataclass(frozen=True)
 class FittingModels:
-    """Ids of usable models that go with a model, by what they would be to it."""
+    """Ids of usable models that go with a model, by what they would be to it; the newest ones
+    of very many."""
 
     vaes: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
@@ -190,8 +200,11 @@ class LoadRequest:
 
 
 class ModelOnDevice(Value, frozen=True):
-    """A model's components on a device; `load_time` is None where they lay there already."""
+    """A model's components on a device, and where they were before; `load_time` is None
+    where they lay there already."""
 
+    model_id: ModelId
     device_id: Name
     components: Components
+    origin: ModelOrigin
     load_time: Moment | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
 
 _DESCRIPTIONS = {
-    PostprocessorKind.UPSCALE: "Enlarges a picture 2 or 4 times with a network, in tiles.",
+    PostprocessorKind.UPSCALE: "Enlarges a picture with a network, in tiles.",
     PostprocessorKind.FACE_RESTORE: "Redraws faces.",
     PostprocessorKind.SHARPEN: "Makes edges crisper by an unsharp mask.",
     PostprocessorKind.DENOISE: "Smooths noise and keeps edges.",
@@ -13,8 +13,8 @@ _DESCRIPTIONS = {
     PostprocessorKind.RESIZE: "Computes a picture at another size.",
     PostprocessorKind.CROP: "Cuts out a part of a picture.",
     PostprocessorKind.WATERMARK: "Puts a text or a picture on top.",
-    PostprocessorKind.FORMAT: "Encodes a picture as PNG, JPEG or WebP.",
     PostprocessorKind.SAFETY: "Scores a picture and applies a policy.",
+    PostprocessorKind.CONTROL: "Makes a control picture, such as a pose or a depth map.",
 }
 _NOT_YET = "This version does not have it yet."
 

@@ -17,8 +17,8 @@ class PostprocessorKind(Enum):
     RESIZE = "resize"
     CROP = "crop"
     WATERMARK = "watermark"
-    FORMAT = "format"
     SAFETY = "safety"
+    CONTROL = "control"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
-from domains.values import ImageFormat
+from domains.values import ByteFigure, ImageFormat
 
 Report = TypeVar("Report")
 
@@ -44,7 +44,14 @@ class SpooledImage:
     path: Path
 
 
-JobEvent = ProgressEvent | SpooledImage
+@dataclass(frozen=True)
+class PeakMemory:
+    """The most memory of the device while the job was done; comes after its other events."""
+
+    figure: ByteFigure
+
+
+JobEvent = ProgressEvent | SpooledImage | PeakMemory
 """What the front receives while a job is done."""
 
 

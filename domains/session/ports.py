@@ -11,10 +11,10 @@ from domains.errors import Failure
 class ArtifactReader(Protocol):
     """Reads finished pictures back."""
 
-    def read(
-        self, artifact_id: str, *, offset: int = 0, length: int = 0
+    def read_of(
+        self, owner: str, artifact_id: str, *, offset: int = 0, length: int = 0
     ) -> AsyncIterator[bytes]:
-        """The artifact's bytes from `offset` in chunks of at most 1 MiB; 0 means all.
+        """A client's artifact from `offset` in chunks of at most 1 MiB; 0 means all.
 
         Raises:
             DomainError: NotFound (ARTIFACT_NOT_FOUND), OutOfRange (OFFSET_OUT_OF_RANGE),

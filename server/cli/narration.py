@@ -125,7 +125,9 @@ def sentence(event: event_pb2.SessionEvent) -> str:
             )
         case "item_finished":
             item = event.item_finished
-            return f"{printable(item.item_id)}: {item.done_count}/{item.total_count}"
+            line = f"{printable(item.item_id)}: {item.done_count}/{item.total_count}"
+            failed = item.HasField("failure")
+            return line + (f", failed: {printable(item.failure.message)}" if failed else "")
         case "paused":
             return "Paused" + _reason(event.paused.reason_text)
         case "resumed":

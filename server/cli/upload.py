@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from deviceops.v1 import artifact_pb2, upload_pb2
 from server.cli.advice import more_advice
@@ -21,7 +22,7 @@ CHUNK_BYTES = 1 << 20
 
 
 def upload(
-    client: Client, path: Path, upload_id: str | None
+    client: Client, path: Path, upload_id: str | None, retention: Duration | None
 ) -> artifact_pb2.UploadArtifactResponse:
     """Store the file's bytes; what the server says of them.
 
@@ -32,13 +33,14 @@ def upload(
         client: The server.
         path: The file.
         upload_id: An earlier upload of the same file, to go on with; None begins one.
+        retention: How long it is kept after its last use; None leaves it to the server.
 
     Raises:
         UnusableOptions: The file cannot be read or is empty.
         CallFailed: The server refused, or the connection was lost for good.
     """
     try:
-        sending = _Sending(client, path, upload_id)
+        sending = _Sending(client, path, upload_id, retention)
     except OSError as error:
         raise UnusableOptions(f"{path} cannot be read: {error.strerror or error}") from error
     if not sending.size_bytes:
@@ -58,8 +60,11 @@ def upload(
 class _Sending:
     """One upload over as many calls as it takes."""
 
-    def __init__(self, client: Client, path: Path, upload_id: str | None) -> None:
+    def __init__(
+        self, client: Client, path: Path, upload_id: str | None, retention: Duration | None
+    ) -> None:
         self._client = client
+        self._retention = retention
         self._path = path
         self._meter = Meter(f"Uploading {path.name}")
         with path.open("rb") as file:
@@ -115,7 +120,7 @@ class _Sending:
             sha256=self._sha256,
         )
         yield artifact_pb2.UploadArtifactRequest(
-            header=artifact_pb2.ArtifactUpload(upload=header)
+            header=artifact_pb2.ArtifactUpload(upload=header, retention=self._retention)
         )
         for data in self._chunks(offset):
             yield artifact_pb2.UploadArtifactRequest(data=data)

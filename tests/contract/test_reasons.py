@@ -8,9 +8,10 @@ from functools import cache
 
 import grpc
 
-from deviceops.v1 import common_pb2
+from deviceops.v1 import errors_pb2
 from domains.errors import Reason
 from domains.session.errors import cancellation
+from domains.session.types import Cancelled
 from tests.contract import protos
 from tests.contract.raised import ROOT, Code, Use
 
@@ -72,7 +73,7 @@ def misraised(uses: Iterable[Use]) -> list[str]:
     for use in uses:
         code = use.code
         if use.cancels:
-            code = cancellation("session", Reason(use.reason)).code
+            code = cancellation("session", Cancelled(Reason(use.reason), None, ())).code
         name = CODE_NAMES[code] if code else "unknown"
         if name != code_of_reason()[use.reason]:
             wrong.append(
@@ -158,7 +159,7 @@ def test_the_page_about_trouble_states_the_codes_of_the_contract() -> None:
 
 
 def test_python_and_proto_have_the_same_reasons() -> None:
-    in_protos = [name.removeprefix(PREFIX) for name in common_pb2.ErrorReason.keys()[1:]]
+    in_protos = [name.removeprefix(PREFIX) for name in errors_pb2.ErrorReason.keys()[1:]]
     assert [reason.value for reason in Reason] == in_protos
 
 

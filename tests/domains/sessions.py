@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from domains.clock import Clock
 from domains.session.convert import SessionConverter, SessionStreams
 from domains.session.convert.events import Reports
+from domains.session.core.changes import SessionChanges
 from domains.session.core.plan import SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
@@ -24,12 +25,17 @@ class Artifacts:
 
     content: dict[str, bytes] = field(default_factory=dict)
 
-    async def read(
-        self, artifact_id: str, *, offset: int = 0, length: int = 0
+    async def read_of(
+        self, owner: str, artifact_id: str, *, offset: int = 0, length: int = 0
     ) -> AsyncIterator[bytes]:
         data = self.content[artifact_id]
         for start in range(0, len(data), 4):
             yield data[start : start + 4]
+
+
+def changes_of(clock: Clock) -> SessionChanges:
+    """What sessions note their changes in."""
+    return SessionChanges(clock, heartbeat_seconds=5, gone_kept=100)
 
 
 def runner_of(sessions: Sessions, artifacts: ArtifactReader | None = None) -> SessionRunner:

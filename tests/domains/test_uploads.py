@@ -59,6 +59,8 @@ class Memory:
         self.refuse: DomainError | None = None
         self.lose = False
         self.go: asyncio.Event | None = None
+        self.settling: asyncio.Event | None = None
+        self.began_settling = asyncio.Event()
 
     async def write(self, position: int, data: bytes) -> None:
         if self.go is not None:
@@ -69,6 +71,9 @@ class Memory:
 
     async def settle(self) -> None:
         self.settled += 1
+        if self.settling is not None:
+            self.began_settling.set()
+            await self.settling.wait()
         if self.lose:
             raise Unavailable("gone", reason=Reason.WORKER_LOST)
 
@@ -224,6 +229,22 @@ async def test_a_new_stream_takes_over_from_one_whose_end_was_not_noticed(
     with pytest.raises(InvalidArgument, match="Another stream") as ended:
         await old
     assert ended.value.reason is Reason.UPLOAD_INCOMPLETE
+
+
+async def test_a_new_stream_waits_until_the_old_one_has_settled(upload: Upload) -> None:
+    with pytest.raises(InvalidArgument):
+        await upload.send([CONTENT[:300]])
+    upload.target.settling = asyncio.Event()
+    old = asyncio.ensure_future(upload.send([CONTENT[300:400]], offset=300))
+    await asyncio.wait_for(upload.target.began_settling.wait(), 20)
+    new = asyncio.ensure_future(upload.send([CONTENT[400:], DONE], offset=400))
+    await asyncio.sleep(0)
+    assert not new.done()
+    upload.target.settling.set()
+
+    assert bytes((await new)[0].content) == CONTENT
+    with pytest.raises(InvalidArgument):
+        await old
 
 
 async def test_of_many_streams_at_once_the_newest_goes_on(upload: Upload) -> None:

@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
+from domains.clients import DEFAULT_CLIENT, Caller, Role
 from server.interceptors.errors import ErrorInterceptor
 from tests.callers import Word
 
@@ -28,7 +29,9 @@ async def channel_to(
         add: The generated `add_..._to_server`.
         servicer: What answers.
     """
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(), Word()])
+    server = grpc.aio.server(
+        interceptors=[ErrorInterceptor(), Word(Caller(DEFAULT_CLIENT, Role.ADMIN))]
+    )
     add(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

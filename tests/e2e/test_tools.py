@@ -1,49 +1,20 @@
-"""The callers that are no libraries of ours: grpcurl, buf curl, and our command line."""
+"""The callers that are no libraries of ours: grpcurl and buf curl."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.programs import objects, run
 from tests.running import RunningServer
 
 TOOLS = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
-
-
-async def run(*command: str, **environment: str) -> tuple[int, str, str]:
-    """A program's exit code and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environment},  # noqa: TID251  the child's own
-    )
-    async with asyncio.timeout(120):
-        out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
-
-
-def objects(text: str) -> list[dict[str, Any]]:
-    """JSON objects one after another."""
-    found = []
-    decoder = json.JSONDecoder()
-    text = text.strip()
-    while text:
-        value, end = decoder.raw_decode(text)
-        found.append(value)
-        text = text[end:].lstrip()
-    return found
 
 
 def grpcurl(server: RunningServer, *arguments: str) -> tuple[str, ...]:
@@ -67,7 +38,7 @@ async def test_grpcurl_finds_the_services_by_reflection(server: RunningServer) -
         *grpcurl(server, server.address, "describe", "deviceops.v1.GenerationSettings")
     )
     assert code == 0, err
-    assert "optional uint64 seed" in out
+    assert "optional int64 seed" in out
 
 
 @needs_grpcurl
@@ -129,50 +100,3 @@ async def test_buf_curl_calls_with_the_protos_and_by_both_reflections(
         )
         assert code == 0, err
         assert objects(out)[0]["defaultDeviceId"] == "cpu:0"
-
-
-def deviceops(server: RunningServer, *arguments: str) -> tuple[str, ...]:
-    return (
-        *(sys.executable, "-m", "server.cli", "--server", server.address),
-        *("--token-file", str(server.data_dir / "runtime" / "token"), *arguments),
-    )
-
-
-async def test_the_command_line_draws_saves_and_shows(
-    server: RunningServer, tmp_path: Path
-) -> None:
-    target = tmp_path / "apple.png"
-
-    code, out, err = await run(
-        *deviceops(server, "generate", "a red apple", "--steps", "2", "--seed", "3"),
-        *("-o", str(target), "--json"),
-    )
-
-    assert code == 0, err
-    lines = objects(out)
-    assert target.read_bytes().startswith(b"\x89PNG")
-    assert str(target) in json.dumps(lines[-1])
-    session_id = lines[-1]["session_id"]
-    code, out, err = await run(*deviceops(server, "sessions", "show", session_id, "--json"))
-    assert code == 0, err
-    assert "COMPLETED" in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (("devices",), 0, "cpu:0"),
-        (("models",), 0, "emoji-xl"),
-        (("generate", "x", "--width", "257"), 2, "settings.width"),
-        (("generate", "x", "--model", "nothing"), 4, "MODEL_NOT_FOUND"),
-    ],
-)
-async def test_the_command_line_says_what_is_there_and_what_is_wrong(
-    server: RunningServer, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
-) -> None:
-    shutil.rmtree(tmp_path / "out", ignore_errors=True)
-
-    got, out, err = await run(*deviceops(server, *arguments), COLUMNS="200")
-
-    assert got == code, out + err
-    assert said in out + err

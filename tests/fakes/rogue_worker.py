@@ -21,11 +21,13 @@ from domains.codec import decode, encode
 from domains.device.jobs import ReleaseReport
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.session.types import ImageResult, Phase, PhaseStarted, StepFinished, TextEncoded
-from domains.values import DataType, ImageFormat
+from domains.values import ByteFigure, DataType, ImageFormat
 from server.worker.link import frames
 from server.worker.link.connection import Link, connect
 from server.worker.link.start_record import StartRecord
 from tests.fakes.pictures import png
+
+NO_PEAK = ByteFigure.unknown("a fake")
 
 
 def misbehave(how: str) -> None:
@@ -125,7 +127,7 @@ def _answer(link: Link, run: frames.RunOrder, how: str, spool: Path) -> None:
             link.send(encode(_done(run)))
         case "other-report":
             report = frames.raw(ReleaseReport(()))
-            link.send(encode(frames.Done(run.session_id, run.epoch, report)))
+            link.send(encode(frames.Done(run.session_id, run.epoch, report, NO_PEAK)))
         case "done-without-pictures":
             link.send(encode(_done(run)))
         case "other-event":
@@ -196,7 +198,7 @@ def _image(run: frames.RunOrder, how: str, spool: Path, index: int = 0) -> Image
 
 def _done(run: frames.RunOrder) -> frames.Done:
     report = GenerationReport(Timings(), DataType.FLOAT32, DataType.FLOAT32, False)
-    return frames.Done(run.session_id, run.epoch, frames.raw(report))
+    return frames.Done(run.session_id, run.epoch, frames.raw(report), NO_PEAK)
 
 
 def _send_raw(link: Link, data: bytes) -> None:

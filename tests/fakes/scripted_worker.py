@@ -85,7 +85,6 @@ class ScriptedEngine:
             timings=Timings(denoise=0.25),
             precision=PrecisionMode.EXACT,
             origin=ModelOrigin.LOADED,
-            peak_memory=ByteFigure.measured(5, "a script"),
             data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
@@ -108,14 +107,14 @@ class ScriptedEngine:
             job.model_id, "unet", ByteFigure.measured(1000, "a fake"), DataType.FLOAT16, EPOCH
         )
         if self.components == (unit,):
-            return LoadReport(self.components, already_loaded=True)
+            return LoadReport(self.components, ModelOrigin.LOADED)
         context.emit(PhaseStarted(Phase.LOADING_MODEL))
         self.components = ()
         for done in (500, 1000):
             context.check_stop()
             context.emit(TransferProgress("unet", done, 1000))
         self.components = (unit,)
-        return LoadReport(self.components, already_loaded=False)
+        return LoadReport(self.components, ModelOrigin.DISK)
 
     def release(self, job: ReleaseJob, context: JobContext) -> ReleaseReport:
         """Lets go of what it holds, unless others are asked for."""
@@ -338,6 +337,15 @@ def build(torch_device: str) -> Parts:
     return parts(ScriptedEngine())
 
 
+class ScriptedStretch:
+    """Always the same peak."""
+
+    BYTES = 12_345
+
+    def peak(self) -> ByteFigure:
+        return ByteFigure.measured(self.BYTES, "scripted")
+
+
 def parts(engine: ScriptedEngine) -> Parts:
     """Parts around that engine."""
     return Parts(
@@ -351,6 +359,7 @@ def parts(engine: ScriptedEngine) -> Parts:
         engine.held,
         ScriptedBuffers(),
         ScriptedGauge(),
+        stretch=ScriptedStretch,
         computes=lambda: Device.computes,
         single_threaded=sys.argv[1:] == ["single-threaded"],
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from domains.errors import Reason, ResourceExhausted, Unavailable
-from domains.memory.types import History, OwnerUsage, Place, Reading
+from domains.memory.types import History, HolderUsage, Place, Reading
 from server import journal as journal_module
 from server import journal_schema
 from server.journal import Journal
@@ -105,7 +105,7 @@ def test_history_survives_as_it_was(reopened: Reopen) -> None:
     write(journal, NOW, READING)
     before = history(journal)
     assert before[CARD].eviction_count == 2
-    assert before[CARD].owners[0] == OwnerUsage("emoji", 2 << 40, 2 << 40)
+    assert before[CARD].holders[0] == HolderUsage("emoji", 2 << 40, 2 << 40)
     assert history(reopened()) == before
 
 
@@ -239,7 +239,7 @@ def test_history_of_the_first_version_is_taken_up_and_counted_once(
     assert (card.eviction_count, card.out_of_memory_count) == (1, 2)
     assert [sample.used_bytes for sample in card.samples] == [90, 100]
     assert (card.p50_bytes, card.peak_bytes, card.fragmentation_p95) == (80, 100, 0.5)
-    assert card.owners == (OwnerUsage("emoji", 40, 60),)
+    assert card.holders == (HolderUsage("emoji", 40, 60),)
     assert found[Place()].peak_bytes == 7
     assert set_aside(path) == []
 

@@ -16,9 +16,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from deviceops.v1 import device_pb2, device_pb2_grpc
+from domains.clients import Role
 from server import serve
 from server.config import Settings
+from server.token_list import TokenFiles
 from tests.server.apps import Running, SteeredApp, running
+from tests.server.echo import told
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="makes its certificates with openssl")
@@ -150,6 +153,40 @@ async def test_client_certificates(
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await check(server, authority, wrong)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_certificate_names_its_client_and_a_token_counts_before_it(
+    settings: Settings, authority: Authority, log_lines: list[dict[str, Any]]
+) -> None:
+    pair = authority.issue("server")
+    settings = with_tls(settings, pair, tls_client_ca=authority.certificate)
+    settings.runtime_dir.mkdir(mode=0o700)
+    files = TokenFiles(settings.token_path)
+    files.add("reader", Role.READ)
+    request = device_pb2.SetDefaultDeviceRequest(device_id="cpu")
+
+    async def reason(server: Running, name: str, *metadata: tuple[str, str]) -> str:
+        async with channel(server, authority, authority.issue(name)) as secure:
+            stub: Any = device_pb2_grpc.DeviceServiceStub(secure)
+            listed = stub.ListDevices(device_pb2.ListDevicesRequest(), metadata=metadata)
+            for call in (listed, stub.SetDefaultDevice(request, metadata=metadata)):
+                try:
+                    await call
+                except grpc.aio.AioRpcError as error:
+                    what = told(error)
+                    return " ".join((what.reason, what.metadata.get("role", ""))).strip()
+        return "let in"
+
+    async with running(settings, SteeredApp()) as server:
+        assert await reason(server, "ann") == "ROLE_REQUIRED RUN"
+        assert await reason(server, "reader") == "ROLE_REQUIRED READ"
+        assert await reason(server, "default") == "TOKEN_INVALID"
+        assert await reason(server, "Ann Smith") == "TOKEN_INVALID"
+        assert await reason(server, "ann", *server.metadata) == "NOT_BUILT"  # through the gate
+        wrong = ("authorization", "Bearer " + "x" * 43)
+        assert await reason(server, "ann", wrong) == "TOKEN_INVALID"
+    clients = {line.get("client") for line in log_lines if line["event"] == "call"}
+    assert clients == {"ann", "reader", "default", None}
 
 
 def replace(target: tuple[Path, Path], source: tuple[Path, Path]) -> None:

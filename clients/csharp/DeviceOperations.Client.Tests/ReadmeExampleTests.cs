@@ -10,7 +10,7 @@ public sealed class ReadmeExampleTests
 {
     private static async Task DrawAsync(string address, string token, string file)
     {
-        // README begins
+        // README.md begins
         using var channel = GrpcChannel.ForAddress(address); // "http://127.0.0.1:50051"
         var inference = new InferenceService.InferenceServiceClient(channel);
         var headers = new Metadata { { "authorization", $"Bearer {token}" } };
@@ -23,27 +23,26 @@ public sealed class ReadmeExampleTests
         try
         {
             using var call = inference.Generate(request, headers);
-            await foreach (var response in call.ResponseStream.ReadAllAsync())
+            await call.ResponseStream.WaitForCompletionAsync(happened =>
             {
-                var happened = response.Event;
                 if (happened.StepFinished is { } step)
                 {
-                    Console.WriteLine($"step {step.Step}");
+                    Console.WriteLine($"step {step.Step} of {step.Steps}");
                 }
                 else if (happened.ImageChunk is { } chunk)
                 {
                     chunk.Data.WriteTo(picture);
                 }
-            }
+            });
 
             await File.WriteAllBytesAsync(file, picture.ToArray());
         }
-        catch (RpcException refusal) when (refusal.GetServerError() is { } error)
+        catch (ServerErrorException refused)
         {
-            Console.WriteLine($"{error.Reason}: {error.Message}");
+            Console.WriteLine($"{refused.Error.Reason}: {refused.Error.Message}");
             throw;
         }
-        // README ends
+        // README.md ends
     }
 
     [Fact]

@@ -20,8 +20,11 @@ public sealed class ServerUnderTest : IDisposable
     /// <summary>The channel, with a client's default limits.</summary>
     public GrpcChannel Channel => channel.Value;
 
+    /// <summary>The server's own token.</summary>
+    public static string Token => Require("DEVICEOPS_TOKEN");
+
     /// <summary>Call metadata with the server's own token.</summary>
-    public static Metadata Authorized() => WithToken(Require("DEVICEOPS_TOKEN"));
+    public static Metadata Authorized() => WithToken(Token);
 
     /// <summary>Call metadata with another client's token.</summary>
     public static Metadata AuthorizedAsAnother() => WithToken(Require("DEVICEOPS_OTHER_TOKEN"));

@@ -93,7 +93,7 @@ public static class SessionResumption
                 throw lost;
             }
 
-            await Task.Delay(DelayBefore(attempt, lost, resume), cancellation).ConfigureAwait(false);
+            await LostConnection.WaitAsync(attempt, lost, resume, cancellation).ConfigureAwait(false);
             events = watch.OpenAsync(default);
         }
     }
@@ -120,30 +120,13 @@ public static class SessionResumption
             return Lost($"No event and no heartbeat for {resume.MaxSilence.TotalSeconds} s.");
         }
         catch (RpcException failure) when (
-            IsLostConnection(failure) && !cancellation.IsCancellationRequested)
+            LostConnection.Is(failure) && !cancellation.IsCancellationRequested)
         {
             return failure;
         }
     }
 
     private static RpcException Lost(string detail) => new(new Status(StatusCode.Unavailable, detail));
-
-    // The server's own word counts where there is one; a reader that was too slow may come back.
-    private static bool IsLostConnection(RpcException failure) => failure.GetServerError() is { } error
-        ? error.StatusCode == StatusCode.Unavailable || error.Reason == ErrorReason.SlowReader
-        : failure.StatusCode
-            is StatusCode.Unavailable
-            or StatusCode.Internal
-            or StatusCode.Unknown
-            or StatusCode.Cancelled;
-
-    private static TimeSpan DelayBefore(int attempt, RpcException lost, ResumeOptions resume)
-    {
-        TimeSpan wished = lost.GetServerError()?.RetryDelay ?? TimeSpan.Zero;
-        TimeSpan own = resume.FirstDelay * Math.Pow(2, attempt);
-        own = own < resume.MaxDelay ? own : resume.MaxDelay;
-        return wished > own ? wished : own;
-    }
 
     private sealed class Watch(
         ProcessingService.ProcessingServiceClient sessions,

@@ -17,24 +17,20 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
+from domains.artifact.backends.disk_errors import typed
 from domains.artifact.backends.sidecar import Sidecar
-from domains.artifact.errors import (
-    ArtifactDamaged,
-    ArtifactNotFound,
-    DiskFull,
-    StorageUnavailable,
-)
-from domains.artifact.types import Artifact
-from domains.errors import Reason
+from domains.artifact.errors import ArtifactDamaged, ArtifactNotFound, StorageUnavailable
+from domains.artifact.types import Claim, Holding, Holdings, StoredFile
+from domains.clients import DEFAULT_CLIENT
+from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
 from domains.regular_files import NotRegular, open_regular
 from domains.set_aside import is_aside, set_aside
-from domains.shortages import shortage_of
 from domains.whole_files import whole_file
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
@@ -47,6 +43,8 @@ _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
 )
+# What no sidecar speaks of is the operator's.
+_NOBODYS: Holdings = {DEFAULT_CLIENT: Holding()}
 _log = logging.getLogger("deviceops.artifacts")
 
 
@@ -72,8 +70,8 @@ class ArtifactFolder:
         # What was hashed, by what tells that a file is still the same: hashed once.
         self._whole: dict[str, tuple[int, ...]] = {}
 
-    def scan(self) -> list[Artifact]:
-        found: list[Artifact] = []
+    def scan(self) -> list[StoredFile]:
+        found: list[StoredFile] = []
         left_alone = 0
         try:
             prepare(self._folder)
@@ -92,16 +90,17 @@ class ArtifactFolder:
                 left_alone += 1
         if left_alone:
             _log.info("%d entries among the artifacts are none and are left", left_alone)
-        return sorted(found, key=lambda artifact: artifact.create_time)
+        return sorted(found, key=lambda stored: stored.modify_time)
 
-    def adopt(self, path: Path, artifact_id: str, session_id: str) -> Artifact:
-        with _typed():
+    def adopt(self, path: Path, artifact_id: str, claim: Claim) -> StoredFile:
+        with typed():
             prepare(self._folder)
             kept = self._same_size(path, artifact_id) and self.settle(artifact_id)
             sidecar = self._sidecar(artifact_id)
-            before = sidecar.sessions()
-            if session_id not in before:
-                sidecar.write((*before, session_id))
+            before = sidecar.holdings() or (_NOBODYS if kept else {})
+            after = claim.added_to(before.get(claim.owner))
+            if after != before.get(claim.owner):
+                sidecar.write({**before, claim.owner: after})
             target = self._folder / artifact_id
             if not kept:  # the same content may be being read right now
                 self._move(path, target)
@@ -111,8 +110,13 @@ class ArtifactFolder:
                     self._whole[artifact_id] = _identity(os.fstat(handle))
                 return self._describe(artifact_id, file)
 
+    def note(self, artifact_id: str, holdings: Holdings) -> None:
+        with typed():
+            prepare(self._folder)
+            self._sidecar(artifact_id).write(holdings)
+
     def open(self, artifact_id: str) -> BufferedReader:
-        with _typed():
+        with typed():
             try:
                 file = open(open_regular(self._folder / artifact_id), "rb")  # noqa: SIM115
             except (FileNotFoundError, NotADirectoryError):
@@ -141,14 +145,14 @@ class ArtifactFolder:
 
     def remove(self, artifact_id: str) -> None:
         self._whole.pop(artifact_id, None)
-        with _typed():
+        with typed():
             for path in (self._folder / artifact_id, self._sidecar(artifact_id).path):
                 with contextlib.suppress(FileNotFoundError):
                     if not stat.S_ISDIR(path.lstat().st_mode):
                         path.unlink()
 
     def free_bytes(self) -> int:
-        with _typed():
+        with typed():
             prepare(self._folder)
             return shutil.disk_usage(self._folder).free
 
@@ -165,13 +169,13 @@ class ArtifactFolder:
 
     def _set_aside(self, artifact_id: str) -> None:
         self._whole.pop(artifact_id, None)
-        with _typed(), contextlib.suppress(FileNotFoundError):
+        with typed(), contextlib.suppress(FileNotFoundError):
             set_aside(self._folder / artifact_id, "its content is not what its name says")
 
     def _sidecar(self, artifact_id: str) -> Sidecar:
         return Sidecar(self._folder / f"{artifact_id}.json")
 
-    def _listed(self, artifact_id: str) -> list[Artifact]:
+    def _listed(self, artifact_id: str) -> list[StoredFile]:
         """What has an artifact's name; nothing, and a warning, when it is no file."""
         try:
             with open(open_regular(self._folder / artifact_id), "rb") as file:
@@ -180,15 +184,22 @@ class ArtifactFolder:
             _log.warning("artifact %s is left out: %s", artifact_id, error.strerror or error)
             return []
 
-    def _describe(self, artifact_id: str, file: BufferedReader) -> Artifact:
+    def _describe(self, artifact_id: str, file: BufferedReader) -> StoredFile:
         status = os.fstat(file.fileno())
         moment = min(max(status.st_mtime, 0.0), _LAST_MOMENT)
-        return Artifact(
+        try:
+            _, width, height = measure(file, status.st_size)
+        except NoPicture:
+            width = height = 0
+        file.seek(0)
+        return StoredFile(
             artifact_id=artifact_id,
             size_bytes=status.st_size,
             media_type=media_type(file.read(_HEAD_BYTES)),
-            create_time=datetime.fromtimestamp(moment, UTC),
-            session_ids=self._sidecar(artifact_id).sessions(),
+            modify_time=datetime.fromtimestamp(moment, UTC),
+            width=width,
+            height=height,
+            holdings=self._sidecar(artifact_id).holdings() or _NOBODYS,
         )
 
     def _check(self, artifact_id: str, file: BufferedReader) -> None:
@@ -221,16 +232,3 @@ class ArtifactFolder:
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-@contextlib.contextmanager
-def _typed() -> Iterator[None]:
-    """Say what went wrong with the folder in the domain's words, and in the log why."""
-    try:
-        yield
-    except OSError as error:
-        shortage = shortage_of(error)
-        if shortage is not None:
-            raise (DiskFull() if shortage.reason is Reason.DISK_FULL else shortage) from error
-        _log.error("the artifact folder cannot be used: %s", error)
-        raise StorageUnavailable from error

@@ -1,28 +1,33 @@
-"""What lies beside an artifact's file and says what the file itself cannot: its sessions."""
+"""What lies beside an artifact's file and says what the file itself cannot: whose it is."""
 
 from __future__ import annotations
 
 import contextlib
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
+from domains.artifact.types import MOST_OWNERS, Holding, Holdings, SessionIds
+from domains.clients import DEFAULT_CLIENT
 from domains.codec import Malformed, Name, Text, Value, decode_json, encode_json
 from domains.regular_files import TooLong, read_regular
 from domains.set_aside import set_aside
 from domains.whole_files import whole_file
 
-MOST_SESSIONS = 1000
-"""Sessions remembered of one artifact: the first, and the newest."""
-_LONGEST_BYTES = 1 << 20
+_LONGEST_BYTES = 1 << 26
 
 
 class _Content(Value, frozen=True):
-    session_ids: Annotated[tuple[Name, ...], Meta(max_length=MOST_SESSIONS)] = ()
+    holdings: Annotated[Mapping[Name, Holding], Meta(max_length=MOST_OWNERS)] = msgspec.field(
+        default_factory=dict
+    )
+    session_ids: SessionIds = ()
     session_id: Text = ""
-    """The only session, in the first form of this file; empty in those written now."""
+    """Earlier forms of this file have sessions alone, or one; empty in those written now."""
 
 
 class Sidecar:
@@ -31,24 +36,23 @@ class Sidecar:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def sessions(self) -> tuple[str, ...]:
-        """The sessions that made the file; none when that cannot be read."""
+    def holdings(self) -> Holdings:
+        """Whose the file is; nobody's when there is no sidecar or it cannot be read."""
         try:
             content = decode_json(_Content, read_regular(self.path, _LONGEST_BYTES))
         except (OSError, TooLong, Malformed):
-            return ()
-        return content.session_ids or ((content.session_id,) if content.session_id else ())
+            return {}
+        earlier = content.session_ids or ((content.session_id,) if content.session_id else ())
+        return content.holdings or {DEFAULT_CLIENT: Holding(earlier)}
 
-    def write(self, session_ids: tuple[str, ...]) -> None:
-        """Write it, whole or not at all; of very many sessions, the second are forgotten.
+    def write(self, holdings: Holdings) -> None:
+        """Write it, whole or not at all.
 
         Raises:
             OSError: It cannot be written.
         """
-        most = MOST_SESSIONS - 1
-        kept = session_ids[:1] + session_ids[1:][-most:]
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(self.path.lstat().st_mode):
                 set_aside(self.path, "it is no file")
         with whole_file(self.path) as file:
-            file.write(encode_json(_Content(kept)))
+            file.write(encode_json(_Content(holdings)))

@@ -7,12 +7,15 @@ here.
 from __future__ import annotations
 
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
 from domains.values import ByteFigure
 
 _forgotten: dict[str, int] = {}
+_PROCESS = "process"
+_open: weakref.WeakSet[Stretch] = weakref.WeakSet()
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 # Of /proc/<pid>/clear_refs: resets the peak of the resident memory (man 5 proc).
@@ -29,8 +32,13 @@ def greatest_peak(backend: Any, device: str) -> int:
     return max(_forgotten.get(device, 0), int(backend.max_memory_allocated(device)))
 
 
+def greatest_resident() -> int:
+    """The most resident memory of this process that stretches made the system forget."""
+    return _forgotten.get(_PROCESS, 0)
+
+
 class Stretch:
-    """The peak from its making on.
+    """The peak from its making on. Stretches may begin within others.
 
     Args:
         backend: Torch's module for the device's kind; None for the processor, whose
@@ -40,25 +48,40 @@ class Stretch:
 
     def __init__(self, backend: Any, device: str) -> None:
         self._backend = backend
-        self._device = device
+        self._device = _PROCESS if backend is None else device
+        self._before = 0  # the peak that a stretch within this one made forgotten
+        self._counts = backend is None or hasattr(backend, "reset_peak_memory_stats")
+        if not self._counts:
+            return
+        peak = self._now()
+        _forgotten[self._device] = max(_forgotten.get(self._device, 0), peak)
+        for other in _open:
+            if other._device == self._device:
+                other._before = max(other._before, peak)
         if backend is None:
-            self._resets = _reset_resident_peak()
-        elif hasattr(backend, "reset_peak_memory_stats"):
-            _forgotten[device] = greatest_peak(backend, device)
+            self._counts = _reset_resident_peak()
+        else:
             backend.reset_peak_memory_stats(device)
+        _open.add(self)
+
+    def _now(self) -> int:
+        if self._backend is None:
+            return _resident_peak()
+        return int(self._backend.max_memory_allocated(self._device))
 
     def peak(self) -> ByteFigure:
         """The most memory so far."""
         if self._backend is None:
-            if not self._resets:
+            if not self._counts:
                 return ByteFigure.unknown("this system does not tell a peak for a stretch")
             return ByteFigure.measured(
-                _resident_peak(), "VmHWM of /proc/self/status, the whole worker"
+                max(self._before, self._now()),
+                "VmHWM of /proc/self/status, the whole worker",
             )
-        if not hasattr(self._backend, "reset_peak_memory_stats"):
+        if not self._counts:
             return ByteFigure.unknown("torch counts no peak on this kind of device")
         name = self._backend.__name__
-        peak = int(self._backend.max_memory_allocated(self._device))
+        peak = max(self._before, self._now())
         return ByteFigure.measured(peak, f"{name}.max_memory_allocated()")
 
 
@@ -73,6 +96,8 @@ def _reset_resident_peak() -> bool:
 
 
 def _resident_peak() -> int:
+    if sys.platform != "linux":
+        return 0
     for line in _STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

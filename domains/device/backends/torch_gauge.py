@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import torch
 
-from domains.device.backends.peaks import greatest_peak
+from domains.device.backends.peaks import Stretch, greatest_peak, greatest_resident
 from domains.device.backends.process_limit import capped
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.values import ByteFigure, FigureQuality
@@ -36,6 +36,13 @@ def backend_of(device: torch.device) -> Any:
 def in_main_memory(device: torch.device) -> bool:
     """Whether the device's memory is the processor's."""
     return device.type == "cpu"
+
+
+def stretch_on(device: torch.device) -> Stretch:
+    """Begins to count the most memory of a device."""
+    # A kind that torch has no module for counts nothing; it is not the processor.
+    backend = None if in_main_memory(device) else backend_of(device) or torch
+    return Stretch(backend, str(device))
 
 
 def single_threaded(device: torch.device) -> bool:
@@ -96,7 +103,8 @@ class ProcessGauge:
 
         # Kilobytes, on macOS bytes (getrusage(2)).
         unit = 1 if sys.platform == "darwin" else 1024
-        return max(self._peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return max(self._peak, resident, greatest_resident())
 
 
 class TorchGauge:

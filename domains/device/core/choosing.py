@@ -16,7 +16,8 @@ _EQUALLY_FAST = 0.9
 class Candidate:
     """A device as it is now for one piece of work; seconds are None where unmeasured.
 
-    `ready` is False while its worker starts or is replaced. `loaded` says whether the work's
+    `ready` is False while its worker starts or is replaced, `full` where nothing more may wait.
+    `loaded` says whether the work's
     model will lie there when its turn comes, `sessions` how many come before it.
     `tflops` is the device's speed in general.
     """
@@ -25,6 +26,7 @@ class Candidate:
     last_choice: bool = False
     is_default: bool = False
     ready: bool = True
+    full: bool = False
     loaded: bool = False
     sessions: int = 0
     queue_seconds: float | None = 0.0
@@ -44,7 +46,8 @@ def choose(candidates: Sequence[Candidate]) -> PlacementDecision:
     """The device that will be done first.
 
     Those that are the last choice (processors) come into question only where nothing else
-    does, and those that are not ready yet only where nothing of the same kind is. Where the
+    does, those that are not ready yet only where no other one is, and those whose queue is full
+    only where every one is. Where the
     end of the work is known on each device, the first end counts, and of equal ones the
     device with the model, then the default. Otherwise it is the fewest sessions, then the
     model, then the greater general speed, then the default.
@@ -52,8 +55,8 @@ def choose(candidates: Sequence[Candidate]) -> PlacementDecision:
     Args:
         candidates: At least one, the best first where nothing else decides.
     """
-    rank = min((one.last_choice, not one.ready) for one in candidates)
-    group = [one for one in candidates if (one.last_choice, not one.ready) == rank]
+    best = min(_class(one) for one in candidates)
+    group = [one for one in candidates if _class(one) == best]
     by_time = all(one.seconds is not None for one in group)
     chosen = (_soonest if by_time else _least_busy)(group)
     if len(group) == 1:
@@ -67,6 +70,10 @@ def choose(candidates: Sequence[Candidate]) -> PlacementDecision:
         reason = (_why_sooner if by_time else _why_freer)(chosen, rival)
     ids = tuple(one.device_id for one in group)
     return PlacementDecision(chosen.device_id, reason, chosen.seconds, ids)
+
+
+def _class(one: Candidate) -> tuple[bool, bool, bool]:
+    return one.last_choice, not one.ready, one.full
 
 
 def _soonest(group: Sequence[Candidate]) -> Candidate:

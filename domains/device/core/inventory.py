@@ -167,19 +167,22 @@ class DeviceInventory:
         await self._first_discovery()
         if choice == ANY_DEVICE:
             self._lookup("")
-            return self.reports()
-        named = [self._find(name) for name in choice.device_ids]
-        found = tuple(
-            report
-            for report in self.reports()
-            if (not choice.device_ids or report.device in named)
-            and (not choice.kinds or report.device.kind in choice.kinds)
-        )
+        found = self.selected(choice)
         if not found and not self._complete:
             raise DiscoveryIncomplete
         if not found:
             raise NoDeviceMatches(choice, [device.device_id for device in self._devices])
         return found
+
+    def selected(self, choice: DeviceChoice) -> tuple[DeviceReport, ...]:
+        """The devices known now that `choice` is about, best kind first; waits for nothing."""
+        named = [self._find(name) for name in choice.device_ids]
+        return tuple(
+            report
+            for report in self.reports()
+            if (not choice.device_ids or report.device in named)
+            and (not choice.kinds or report.device.kind in choice.kinds)
+        )
 
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Have `listener` called when devices were looked for or the default changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from domains import checks
 from domains.device.core.choosing import Candidate, choose
@@ -11,6 +12,7 @@ from domains.device.core.reporting import sentence
 from domains.device.errors import NoDeviceReady
 from domains.device.ports import DeviceRuns
 from domains.device.types import (
+    DeviceChoice,
     DeviceReport,
     DeviceState,
     NamedDevice,
@@ -18,6 +20,7 @@ from domains.device.types import (
 )
 from domains.errors import FieldViolation
 from domains.limits import Limit
+from domains.session.core.placed import Placed
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
@@ -46,7 +49,7 @@ def check_placement(placement: Placement, path: str) -> Iterator[FieldViolation]
 
 
 class Placer:
-    """Chooses devices for work, once, when it is accepted.
+    """Chooses devices for work when it is accepted, and anew where one goes out of use.
 
     Args:
         inventory: Knows the devices and their states.
@@ -67,10 +70,12 @@ class Placer:
         self._runs = runs
         self._sessions = sessions
         self._tflops = tflops
+        runs.subscribe(lambda device_id, _: self._leave(device_id))
+        inventory.subscribe(self._leave)
 
     async def place(
         self, placement: Placement, effort: Effort, priority: Priority = Priority.NORMAL
-    ) -> PlacementDecision:
+    ) -> Placed:
         """The device for `effort`, chosen last of all: nothing is awaited after the choice.
 
         A named device is taken as it is. Of several, those that cannot be used are left out;
@@ -85,9 +90,9 @@ class Placer:
         """
         if isinstance(placement, NamedDevice):
             device = await self._inventory.resolve(placement.device_id)
-            report = await self._inventory.get(device.device_id)
+            [report] = self._reports(device.device_id)
             expected = self._candidate(report, effort, priority).seconds
-            return PlacementDecision.named(device.device_id, expected)
+            return Placed(PlacementDecision.named(device.device_id, expected), effort)
         reports = await self._inventory.matching(placement)
         working = [report for report in reports if report.state in _WORKING]
         if not working:
@@ -95,11 +100,37 @@ class Placer:
                 {r.device.device_id: sentence(r.explanation) for r in reports},
                 quarantined=any(r.state is DeviceState.QUARANTINED for r in reports),
             )
-        return choose([self._candidate(report, effort, priority) for report in working])
+        decision = choose([self._candidate(report, effort, priority) for report in working])
+        return Placed(decision, effort, partial(self._again, placement, effort, priority))
+
+    def _again(
+        self, choice: DeviceChoice, effort: Effort, priority: Priority
+    ) -> PlacementDecision | None:
+        """The device for work that waits, as things are now; None when none is ready."""
+        ready = [
+            self._candidate(report, effort, priority)
+            for report in self._inventory.selected(choice)
+            if report.state is DeviceState.READY
+        ]
+        return choose(ready) if ready else None
+
+    def _leave(self, device_id: str = "") -> None:
+        """Place anew what waits for this device, or for any, if it is out of use now."""
+        for report in self._reports(device_id):
+            if report.state not in _WORKING:
+                self._sessions.move_waiting(report.device.device_id)
+
+    def _reports(self, device_id: str = "") -> list[DeviceReport]:
+        return [
+            report
+            for report in self._inventory.reports()
+            if device_id in ("", report.device.device_id)
+        ]
 
     def _candidate(self, report: DeviceReport, effort: Effort, priority: Priority) -> Candidate:
         device_id = report.device.device_id
-        before = self._sessions.queue(device_id).before(priority)
+        queue = self._sessions.queue(device_id)
+        before = queue.before(priority)
         models = [session.model_id for session in before if session.model_id]
         loaded = effort.model_id in (models[-1:] or self._held(device_id))
         work = self._work_seconds(device_id, effort)
@@ -109,6 +140,7 @@ class Placer:
             last_choice=report.device.traits.last_choice,
             is_default=report.is_default,
             ready=report.state is DeviceState.READY,
+            full=queue.full,
             loaded=loaded,
             sessions=len(before),
             queue_seconds=self._queue_seconds(device_id, before, work),

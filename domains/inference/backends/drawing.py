@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from domains.device.backends.peaks import Stretch
 from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.families.registry import family_of
@@ -67,8 +66,8 @@ class Clock:
 class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
-    `origin` is where the model was, `stretch` counts memory since the work began. `may_tile`
-    allows a picture to be decoded in tiles where memory is short.
+    `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
+    where memory is short.
     """
 
     model: LoadedModel
@@ -77,7 +76,6 @@ class Drawing:
     clock: Clock
     previews: PreviewSettings
     origin: ModelOrigin
-    stretch: Stretch
     may_tile: bool = False
     _degradations: list[Degradation] = field(default_factory=list)
 
@@ -113,7 +111,6 @@ class Drawing:
             timings=self.clock.timings(),
             precision=self.settings.precision,
             origin=self.origin,
-            peak_memory=self.stretch.peak(),
             data_types=model.data_types(),
             channels_last=model.unet_numerics.channels_last,
             degradations=tuple(self._degradations),

@@ -12,8 +12,6 @@ import torch
 from msgspec import structs
 
 from domains.device.backends import faults
-from domains.device.backends.peaks import Stretch
-from domains.device.backends.torch_gauge import backend_of
 from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import LoadedComponent
@@ -102,14 +100,13 @@ class Engine:
             settings = structs.replace(settings, precision=self._settings.open_precision)
 
         def draw() -> GenerationReport:
-            stretch = Stretch(backend_of(self._device), str(self._device))
             loads = self._loads
             model = self._loaded(
                 settings.model_id, job.place, settings.precision, context, clock
             )
             origin = ModelOrigin.LOADED if self._loads == loads else ModelOrigin.DISK
             return Drawing(
-                model, settings, context, clock, job.previews, origin, stretch, may_tile
+                model, settings, context, clock, job.previews, origin, may_tile
             ).run()
 
         return self._guarded(draw)
@@ -119,7 +116,8 @@ class Engine:
         clock = Clock()
         precision = self._settings.open_precision
         self._guarded(lambda: self._loaded(job.model_id, job.place, precision, context, clock))
-        return LoadReport(self._components, already_loaded=not clock.timings().load)
+        origin = ModelOrigin.DISK if clock.timings().load else ModelOrigin.LOADED
+        return LoadReport(self._components, origin)
 
     def unload(self) -> None:
         """Let the loaded model go and give its memory back."""

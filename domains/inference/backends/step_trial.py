@@ -11,8 +11,7 @@ from itertools import pairwise
 
 import torch
 
-from domains.device.backends.peaks import Stretch
-from domains.device.backends.torch_gauge import backend_of
+from domains.device.backends.torch_gauge import stretch_on
 from domains.inference.backends.decoding import decode_pixels
 from domains.inference.backends.denoise import (
     Conditioning,
@@ -89,7 +88,7 @@ class StepTrial:
         conditioning = self.conditioning()
         context.emit(PhaseStarted(Phase.MEASURING))
         synchronize(model.device)
-        stretch = Stretch(backend_of(model.device), str(model.device))
+        stretch = stretch_on(model.device)
         moments = [time.perf_counter()]
 
         def on_step(state: StepState) -> None:

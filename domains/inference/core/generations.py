@@ -24,10 +24,10 @@ from domains.inference.ports import ArtifactKeeper, Models
 from domains.inference.types import GenerationFacts, GenerationRequest, GenerationSettings
 from domains.model.types import Model
 from domains.session.core.jobs import run_job
+from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
@@ -50,8 +50,7 @@ class Verdict:
 class _Resolved:
     model: Model
     job: GenerationJob
-    effort: Effort
-    placement: PlacementDecision
+    placed: Placed
 
 
 class Generations:
@@ -107,11 +106,12 @@ class Generations:
             return Verdict(violations=error.violations)
         except DomainError as error:
             return Verdict(failure=self._describe(error))
-        queue = self._sessions.queue(resolved.placement.device_id)
+        placement = resolved.placed.decision
+        queue = self._sessions.queue(placement.device_id)
         return Verdict(
             settings=effective(request.settings, resolved.job.settings),
             phases=expected_phases(),
-            placement=resolved.placement,
+            placement=placement,
             queue_position=queue.position_of_next(),
         )
 
@@ -134,16 +134,15 @@ class Generations:
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, job, effort, placed)
+        return _Resolved(model, job, placed)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
         job = resolved.job
         return SessionPlan(
             kind=SessionKind.GENERATION,
-            device_id=resolved.placement.device_id,
-            placement=resolved.placement,
-            effort=resolved.effort,
+            device_id=resolved.placed.decision.device_id,
+            placed=resolved.placed,
             model_id=resolved.model.model_id,
             expected_phases=expected_phases(),
             seeds=job.settings.seeds,
@@ -160,14 +159,15 @@ class Generations:
 
     async def _keep(self, session: Session, spooled: SpooledImage) -> None:
         image = spooled.image
-        await self._artifacts.adopt(spooled.path, image.artifact_id, session.session_id)
+        await self._artifacts.adopt(
+            spooled.path, image.artifact_id, session.owner, session_id=session.session_id
+        )
         session.finish_image(image)
 
     def _outcome(
         self, session: Session, settings: GenerationSettings, report: GenerationReport
     ) -> Outcome:
         times = report.timings
-        session.note_peak(report.peak_memory)
         return Outcome(
             degradations=report.degradations,
             timings={

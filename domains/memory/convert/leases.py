@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-from deviceops.v1 import memory_pb2
+from deviceops.v1 import memory_info_pb2, memory_pb2
 from domains.conversions import byte_figure, digest, given, timestamp
 from domains.memory.convert.status import place_to_proto
 from domains.memory.types import (
@@ -15,15 +15,14 @@ from domains.memory.types import (
     ReadChunk,
     Reconciliation,
     TransferRequest,
-    WriteEnd,
     WriteHeader,
-    WritePart,
 )
 from domains.paging import Page
 from domains.session.convert import options_from_proto
+from domains.upload_conversions import header_from_proto
 
 
-def place_from_proto(message: memory_pb2.MemoryPlace) -> Place | None:
+def place_from_proto(message: memory_info_pb2.MemoryPlace) -> Place | None:
     """Where bytes shall lie, unchecked; None when the message names nothing."""
     match message.WhichOneof("place"):
         case "host":
@@ -44,11 +43,12 @@ def allocation_to_proto(allocation: Allocation) -> memory_pb2.Allocation:
         size_bytes=allocation.size_bytes,
         create_time=timestamp(allocation.create_time),
         lease_expire_time=timestamp(allocation.lease_expire_time),
+        owner=allocation.owner,
     )
 
 
 def allocation_request_from_proto(
-    message: memory_pb2.AllocateRequest,
+    message: memory_pb2.CreateAllocationRequest,
 ) -> AllocationRequest:
     """What a client wants to have allocated, unchecked."""
     return AllocationRequest(
@@ -80,21 +80,17 @@ def listing_to_proto(
     )
 
 
-async def parts_from_proto(
-    messages: AsyncIterator[memory_pb2.WriteAllocationRequest],
-) -> AsyncIterator[WritePart | None]:
-    """The parts of a write as they come; None for a message without one."""
-    async for message in messages:
-        match message.WhichOneof("part"):
-            case "header":
-                header = message.header
-                yield WriteHeader(header.allocation_id, header.offset_bytes)
-            case "data":
-                yield message.data
-            case "completion_sha256":
-                yield WriteEnd(message.completion_sha256)
-            case _:
-                yield None
+def write_from_proto(message: memory_pb2.AllocationUpload) -> WriteHeader:
+    """Where the bytes of a write go.
+
+    Raises:
+        UploadInvalid: The upload's header breaks a rule.
+    """
+    return WriteHeader(
+        message.allocation_id,
+        message.target_offset_bytes,
+        header_from_proto(message.upload, "header.upload"),
+    )
 
 
 def chunk_to_proto(chunk: ReadChunk) -> memory_pb2.ReadAllocationResponse:
@@ -104,7 +100,7 @@ def chunk_to_proto(chunk: ReadChunk) -> memory_pb2.ReadAllocationResponse:
     )
 
 
-def copy_from_proto(message: memory_pb2.CopyRequest) -> CopyRequest:
+def copy_from_proto(message: memory_pb2.CopyAllocationRequest) -> CopyRequest:
     """What to copy where, unchecked."""
     return CopyRequest(
         source_id=message.source_allocation_id,
@@ -118,7 +114,7 @@ def copy_from_proto(message: memory_pb2.CopyRequest) -> CopyRequest:
     )
 
 
-def transfer_from_proto(message: memory_pb2.TransferRequest) -> TransferRequest:
+def transfer_from_proto(message: memory_pb2.TransferAllocationRequest) -> TransferRequest:
     """What to move where, unchecked."""
     return TransferRequest(
         allocation_id=message.allocation_id,

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deviceops.v1 import memory_pb2
+from deviceops.v1 import memory_info_pb2, memory_pb2
 from domains.conversions import EnumMap, byte_figure, timestamp
 from domains.device.convert import memory_to_proto
 from domains.memory.types import (
+    Heartbeat,
     HostMemory,
     MemoryStatus,
     Place,
     Pressure,
     PressureLevel,
+    PressureReaction,
     Threshold,
 )
 
 LEVELS = EnumMap(PressureLevel, memory_pb2.PressureLevel, "PRESSURE_LEVEL_")
+REACTIONS = EnumMap(PressureReaction, memory_pb2.PressureReaction, "PRESSURE_REACTION_")
 
 
 def host_to_proto(host: HostMemory) -> memory_pb2.HostMemoryStatus:
@@ -41,11 +44,11 @@ def status_to_proto(status: MemoryStatus) -> memory_pb2.MemoryStatus:
     )
 
 
-def place_to_proto(place: Place) -> memory_pb2.MemoryPlace:
+def place_to_proto(place: Place) -> memory_info_pb2.MemoryPlace:
     """Where bytes lie."""
     if place.host:
-        return memory_pb2.MemoryPlace(host=memory_pb2.HostMemory(pinned=place.pinned))
-    return memory_pb2.MemoryPlace(device_id=place.device_id)
+        return memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory(pinned=place.pinned))
+    return memory_info_pb2.MemoryPlace(device_id=place.device_id)
 
 
 def pressure_to_proto(pressure: Pressure) -> memory_pb2.MemoryPressure:
@@ -69,7 +72,7 @@ def pressures_to_proto(
                 level=LEVELS.to_proto(threshold.level),
                 enter_share=threshold.enter,
                 leave_share=threshold.leave,
-                reactions=threshold.reactions,
+                reactions=map(REACTIONS.to_proto, threshold.reactions),
             )
             for threshold in thresholds
         ],
@@ -82,10 +85,15 @@ class ReadingConverter:
     def __init__(self) -> None:
         self._last: tuple[MemoryStatus, memory_pb2.WatchMemoryResponse] | None = None
 
-    def to_proto(self, reading: MemoryStatus | Pressure) -> memory_pb2.WatchMemoryResponse:
+    def to_proto(
+        self, reading: MemoryStatus | Pressure | Heartbeat
+    ) -> memory_pb2.WatchMemoryResponse:
         """One reading of a watch."""
         if isinstance(reading, Pressure):
             return memory_pb2.WatchMemoryResponse(pressure=pressure_to_proto(reading))
+        if isinstance(reading, Heartbeat):
+            beat = memory_pb2.MemoryHeartbeat(event_time=timestamp(reading.event_time))
+            return memory_pb2.WatchMemoryResponse(heartbeat=beat)
         if self._last is None or self._last[0] is not reading:
             message = memory_pb2.WatchMemoryResponse(status=status_to_proto(reading))
             self._last = (reading, message)

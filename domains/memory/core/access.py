@@ -7,28 +7,16 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from domains import checks
-from domains.errors import FieldViolation, Reason
-from domains.limits import LIMITS
+from domains.clients import Caller
 from domains.memory.core.address_space import AddressSpace, at
 from domains.memory.core.ledger import Ledger
 from domains.memory.core.ring import pieces
 from domains.memory.core.rules import length_within
 from domains.memory.core.sink import Sink
-from domains.memory.errors import (
-    ChecksumMismatch,
-    InvalidMemoryRequest,
-    OffsetOutOfRange,
-    WriteIncomplete,
-)
-from domains.memory.types import (
-    Place,
-    ReadChunk,
-    SegmentRegion,
-    WriteEnd,
-    WriteHeader,
-    WritePart,
-)
+from domains.memory.errors import ChecksumMismatch
+from domains.memory.types import Place, ReadChunk, SegmentRegion, WriteHeader
+from domains.upload_errors import UploadChecksumMismatch
+from domains.uploads import UploadPart, Uploads
 
 # A client that does not read holds two slots and four copies of a chunk, 3 MiB in all.
 CHUNK_BYTES = 1 << 18
@@ -41,18 +29,22 @@ class Access:
     Args:
         ledger: Knows whose memory is where.
         space: Moves bytes.
+        uploads: Takes the bytes of writes in.
     """
 
-    def __init__(self, ledger: Ledger, space: AddressSpace) -> None:
+    def __init__(self, ledger: Ledger, space: AddressSpace, uploads: Uploads) -> None:
         self._ledger = ledger
         self._space = space
+        self._uploads = uploads
 
-    async def write(self, client: str, parts: AsyncIterator[WritePart | None]) -> int:
-        """Put bytes into an allocation: a header, the bytes in order, their hash.
+    async def write(
+        self, caller: Caller, header: WriteHeader, parts: AsyncIterator[UploadPart]
+    ) -> int:
+        """Put the bytes of an upload into an allocation.
 
-        Bytes are written as they come. A write that fails or is broken off leaves those
-        that had come by then, perhaps without the last few megabytes; what lies before
-        and after them is as it was, and the allocation stays.
+        Bytes are written as they come. A write that breaks off leaves those that had come by
+        then, and a new stream with its upload_id goes on with it; what lies before and after
+        them is as it was, and the allocation stays.
 
         Returns:
             How many bytes were written.
@@ -62,40 +54,31 @@ class Access:
             AllocationBusy: A copy uses it.
             OffsetOutOfRange: The bytes do not lie within it.
             ChecksumMismatch: The bytes are not those that were sent.
-            WriteIncomplete: The end did not come.
-            InvalidMemoryRequest: A part is missing, comes twice or is too large.
+            DomainError: As `Uploads.receive`.
         """
-        header = await anext(parts, None)
-        if not isinstance(header, WriteHeader):
-            raise _broken("header", Reason.REQUIRED_FIELD_MISSING, "Must come first.")
-        lease = self._ledger.get(client, header.allocation_id)
-        size = lease.allocation.size_bytes
-        length_within("header.offset_bytes", header.offset, 0, size)
-        sha256, position = hashlib.sha256(), header.offset
-        sink = Sink(self._ledger, self._space, client, header, size - header.offset)
-        async with sink:
-            async for part in parts:
-                match part:
-                    case bytes():
-                        _check_data(part)
-                        if position + len(part) > size:
-                            raise OffsetOutOfRange("data", position, len(part), size)
-                        await sink.put(part, sha256.update)
-                        position += len(part)
-                    case WriteEnd(expected):
-                        await sink.flush()
-                        written = position - header.offset
-                        if expected != sha256.hexdigest():
-                            raise ChecksumMismatch(expected, sha256.hexdigest(), written)
-                        return written
-                    case WriteHeader():
-                        raise _broken("header", Reason.FIELDS_CONFLICT, "Must come once.")
-                    case None:
-                        raise _broken("part", Reason.REQUIRED_FIELD_MISSING, "Must be set.")
-        raise WriteIncomplete(position - header.offset)
+        lease = self._ledger.get(caller, header.allocation_id)
+        offset, length = header.offset, header.upload.size_bytes
+        whole = lease.allocation.size_bytes
+        length_within("header.target_offset_bytes", offset, length, whole)
+
+        async def sink() -> Sink:
+            place = header.allocation_id, offset, length
+            return Sink(self._ledger, self._space, caller, *place)
+
+        try:
+            await self._uploads.receive(
+                caller.name,
+                header.upload,
+                parts,
+                purpose=("allocation", header.allocation_id, offset),
+                target=sink,
+            )
+        except UploadChecksumMismatch as error:
+            raise ChecksumMismatch(error.metadata) from error
+        return length
 
     async def read(
-        self, client: str, allocation_id: str, offset: int, length: int
+        self, caller: Caller, allocation_id: str, offset: int, length: int
     ) -> AsyncGenerator[ReadChunk]:
         """Bytes of an allocation in chunks of a quarter MiB; the last one carries their hash.
 
@@ -105,12 +88,12 @@ class Access:
             AllocationNotFound: There is none, or no longer.
             OffsetOutOfRange: The bytes do not lie within it.
         """
-        size = self._ledger.get(client, allocation_id).allocation.size_bytes
+        size = self._ledger.get(caller, allocation_id).allocation.size_bytes
         wanted = length_within("offset_bytes", offset, length, size)
         sha256 = hashlib.sha256()
 
         async def fill(slot: SegmentRegion, position: int, count: int) -> None:
-            async with self._ledger.touching(client, allocation_id) as lease:
+            async with self._ledger.touching(caller, allocation_id) as lease:
                 begin = at(lease.region, offset + position)
                 source = (lease.allocation.place, begin)
                 await self._space.move_whole(source, (Place(), slot), count)
@@ -127,13 +110,3 @@ class Access:
                     done = piece.offset + start
                     last = done + count == wanted
                     yield ReadChunk(offset + done, data, sha256.hexdigest() if last else "")
-
-
-def _check_data(data: bytes) -> None:
-    broken = checks.size("data", len(data), LIMITS["WriteAllocationRequest.data"])
-    if broken is not None:
-        raise InvalidMemoryRequest.of(broken)
-
-
-def _broken(field: str, reason: Reason, rule: str) -> InvalidMemoryRequest:
-    return InvalidMemoryRequest.of(FieldViolation(field, reason, rule))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import aclosing
 from dataclasses import replace
 
+from domains.clients import Caller
 from domains.errors import FieldViolation, Reason
 from domains.memory.core.address_space import AddressSpace, Located, at
 from domains.memory.core.leases import Leases
@@ -35,7 +35,7 @@ class Copies:
         self._leases = leases
         self._space = space
 
-    def copy(self, client: str, request: CopyRequest) -> SessionRequest:
+    def copy(self, caller: Caller, request: CopyRequest) -> SessionRequest:
         """Copying bytes of one allocation into another one, as a session.
 
         Preparing it raises:
@@ -45,17 +45,17 @@ class Copies:
         """
 
         async def work(session: Session) -> None:
-            await self._copy(session, client, request)
+            await self._copy(session, caller, request)
 
         async def prepare() -> SessionPlan:
             check_copy(request)
-            self._extent(client, request)
-            place = self._ledger.get(client, request.target_id).allocation.place
+            self._extent(caller, request)
+            place = self._ledger.get(caller, request.target_id).allocation.place
             return _plan(place, request.verify, work)
 
-        return SessionRequest(request.options, _digest(client, request.digest), prepare)
+        return SessionRequest(request.options, request.digest, prepare)
 
-    def transfer(self, client: str, request: TransferRequest) -> SessionRequest:
+    def transfer(self, caller: Caller, request: TransferRequest) -> SessionRequest:
         """Moving an allocation to another place, as a session.
 
         It keeps its id. The old memory is given back once the new one has been verified;
@@ -70,23 +70,23 @@ class Copies:
         async def prepare() -> SessionPlan:
             check_transfer(request)
             assert request.place is not None
-            self._ledger.get(client, request.allocation_id)
+            self._ledger.get(caller, request.allocation_id)
             place = await self._leases.resolve(request.place)
 
             async def work(session: Session) -> None:
-                await self._transfer(session, client, replace(request, place=place))
+                await self._transfer(session, caller, replace(request, place=place))
 
             return _plan(place, request.verify, work)
 
-        return SessionRequest(request.options, _digest(client, request.digest), prepare)
+        return SessionRequest(request.options, request.digest, prepare)
 
-    def _extent(self, client: str, request: CopyRequest) -> int:
+    def _extent(self, caller: Caller, request: CopyRequest) -> int:
         """How many bytes are to be copied, once everything has been checked."""
-        source = self._ledger.get(client, request.source_id).allocation
-        target = self._ledger.get(client, request.target_id).allocation
+        source = self._ledger.get(caller, request.source_id).allocation
+        target = self._ledger.get(caller, request.target_id).allocation
         begin, end = request.source_offset, request.target_offset
         length = length_within("source", begin, request.length, source.size_bytes)
-        if end + length > target.size_bytes:
+        if end < 0 or end + length > target.size_bytes:
             raise OffsetOutOfRange("target", end, length, target.size_bytes)
         same = source.allocation_id == target.allocation_id
         if same and begin < end + length and end < begin + length:
@@ -96,25 +96,27 @@ class Copies:
             )
         return length
 
-    async def _copy(self, session: Session, client: str, request: CopyRequest) -> None:
-        length = self._extent(client, request)
-        async with self._ledger.copying(client, request.source_id, request.target_id) as both:
+    async def _copy(self, session: Session, caller: Caller, request: CopyRequest) -> None:
+        length = self._extent(caller, request)
+        async with self._ledger.copying(caller, request.source_id, request.target_id) as both:
             source, target = both
             begin = source.allocation.place, at(source.region, request.source_offset)
             end = target.allocation.place, at(target.region, request.target_offset)
             await self._move(session, _item(source), begin, end, length, request.verify)
 
-    async def _transfer(self, session: Session, client: str, request: TransferRequest) -> None:
+    async def _transfer(
+        self, session: Session, caller: Caller, request: TransferRequest
+    ) -> None:
         assert request.place is not None
-        async with self._ledger.moving(client, request.allocation_id) as lease:
+        async with self._ledger.moving(caller, request.allocation_id) as lease:
             old, size = (lease.allocation.place, lease.region), lease.allocation.size_bytes
             if lease.allocation.place == request.place:
                 return
-            taken = await self._leases.take(client, request.place, size)
+            taken = await self._leases.take(lease.allocation.owner, request.place, size)
             try:
                 new = request.place, taken.region
                 await self._move(session, _item(lease), old, new, size, request.verify)
-                self._ledger.get(client, request.allocation_id)  # its worker may have died
+                self._ledger.get(caller, request.allocation_id)  # its worker may have died
             except BaseException:
                 await self._leases.give_up(taken)
                 raise
@@ -154,11 +156,6 @@ class Copies:
 def _item(lease: Lease) -> str:
     """What progress calls it."""
     return lease.allocation.label or lease.allocation.allocation_id
-
-
-def _digest(client: str, request: bytes) -> bytes:
-    """Requests of two clients are never the same one."""
-    return hashlib.sha256(client.encode() + b"\0" + request).digest()
 
 
 def _plan(place: Place, verify: bool, work: Work) -> SessionPlan:

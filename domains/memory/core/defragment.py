@@ -27,6 +27,7 @@ from domains.session.types import (
 )
 from domains.values import ByteFigure
 
+_RELEASED = "what the allocator held before, less what it holds now"
 _ASKED, _ASK_SECONDS = 60, 0.05
 _UNKNOWN = ByteFigure.unknown("the device's worker has sent no figures yet")
 
@@ -49,16 +50,39 @@ class DefragmentRequest:
     digest: bytes = b""
 
 
+class DefragmentAction(Enum):
+    """What a defragmentation did."""
+
+    BLOCKS_RELEASED = "blocks-released"
+    MODELS_RELOADED = "models-reloaded"
+    WORKER_RECYCLED = "worker-recycled"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done in order, and to what.
+
+    `released` are the unused blocks that went back; `model_ids` left the device, whether
+    they are back or load again at the next use; `lost_bytes` are those of allocations that
+    ended with the worker.
+    """
+
+    actions: tuple[DefragmentAction, ...]
+    released: ByteFigure
+    model_ids: tuple[str, ...] = ()
+    lost_bytes: int = 0
+
+
 @dataclass(frozen=True)
 class DefragmentReport:
-    """What was done, one sentence each, and what it gained."""
+    """What was done, and what it gained."""
 
     depth: Depth
     free_before: ByteFigure
     free_after: ByteFigure
     largest_free_before: ByteFigure
     largest_free_after: ByteFigure
-    actions: tuple[str, ...]
+    done: Done
 
 
 class Defragmentation:
@@ -112,53 +136,47 @@ class Defragmentation:
     async def _work(self, session: Session, device: Device, depth: Depth) -> DefragmentReport:
         free_before, largest_before = await self._figures(device.device_id)
         session.record(PhaseStarted(Phase.RELEASING))
-        actions: list[str] = []
-        if depth is Depth.RELOAD:
-            actions += await self._reload(session)
-        if depth is Depth.RECYCLE_WORKER:
-            actions += await self._recycle(session, device.device_id)
-        else:
-            actions += await self._release(device)
+        match depth:
+            case Depth.RELEASE:
+                done = await self._release(device)
+            case Depth.RELOAD:
+                done = await self._reload(session, device)
+            case Depth.RECYCLE_WORKER:
+                done = await self._recycle(session, device.device_id)
         free, largest = await self._figures(device.device_id)
-        return DefragmentReport(
-            depth, free_before, free, largest_before, largest, tuple(actions)
-        )
+        return DefragmentReport(depth, free_before, free, largest_before, largest, done)
 
-    async def _release(self, device: Device) -> list[str]:
+    async def _release(self, device: Device) -> Done:
         before = self._reserved(device.device_id)
         await self._buffers.release_cached(device.device_id)
-        if device.traits.in_main_memory:
-            return [
-                "Unused pages of the worker were offered to the operating system, which "
-                "keeps main memory in one piece by itself."
-            ]
         after = self._reserved(device.device_id)
-        if before is None or after is None:
-            return [
-                "The allocator was made to give back its unused blocks; how many it had is "
-                "unknown."
-            ]
-        return [f"The allocator gave back {max(0, before - after)} bytes of unused blocks."]
+        if device.traits.in_main_memory:
+            released = ByteFigure.unknown("the operating system takes pages back by itself")
+        elif before is None or after is None:
+            released = ByteFigure.unknown("what the allocator held before or after is unknown")
+        else:
+            released = ByteFigure.measured(max(0, before - after), _RELEASED)
+        return Done((DefragmentAction.BLOCKS_RELEASED,), released)
 
-    async def _reload(self, session: Session) -> list[str]:
+    async def _reload(self, session: Session, device: Device) -> Done:
         report = await run_job(self._runs, session, ReleaseJob(reload=True))
-        names = dict.fromkeys(part.model_id for part in report.released)
-        if not names:
-            return ["No model was loaded, so none was moved."]
-        return [f"{', '.join(names)} left the device and came back."]
+        names = tuple(dict.fromkeys(part.model_id for part in report.released))
+        moved = (DefragmentAction.MODELS_RELOADED,) if names else ()
+        done = await self._release(device)
+        return Done(moved + done.actions, done.released, names)
 
-    async def _recycle(self, session: Session, device_id: str) -> list[str]:
+    async def _recycle(self, session: Session, device_id: str) -> Done:
         figures = self._runs.figures(device_id)
         leased = 0 if figures is None else figures.leased_bytes
-        models = {} if figures is None else dict.fromkeys(p.model_id for p in figures.models)
+        names = () if figures is None else tuple(p.model_id for p in figures.models)
         session.record(PhaseStarted(Phase.STARTING_WORKER))
         await self._runs.restart(device_id)
-        actions = ["The worker was ended and a new one started, with an allocator of its own."]
-        if models:
-            actions.append(f"{', '.join(models)} went with it and will load at the next use.")
-        if leased:
-            actions.append(f"Allocations of {leased} bytes were lost with it.")
-        return actions
+        return Done(
+            (DefragmentAction.WORKER_RECYCLED,),
+            ByteFigure.unknown("the allocator went with its worker"),
+            tuple(dict.fromkeys(names)),
+            leased,
+        )
 
     async def _figures(self, device_id: str) -> tuple[ByteFigure, ByteFigure]:
         """What is free, and the largest block of it."""

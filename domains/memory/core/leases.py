@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from domains.clients import Caller
 from domains.device.core import DeviceInventory
 from domains.errors import Reason, ResourceExhausted
 from domains.finishing import finished
 from domains.memory.core.address_space import AddressSpace
 from domains.memory.core.headroom import Headroom
 from domains.memory.core.ledger import Lease, Ledger, Reservation
-from domains.memory.core.rules import check_allocation, check_place, check_renewal
+from domains.memory.core.rules import check_allocation, check_listing, check_renewal
 from domains.memory.errors import AllocationBusy, AllocationRequestReused, OutOfMemory
 from domains.memory.ports import DeviceMeter
 from domains.memory.types import (
@@ -48,7 +49,7 @@ class _Keyed:
 
 
 class Leases:
-    """Gives clients memory; no client sees or frees what another holds.
+    """Gives clients memory, and lets nobody see or free what is not theirs to see.
 
     Someone calls `sweep` again and again, and `lose` when a worker ended.
 
@@ -83,7 +84,7 @@ class Leases:
         self._exhausted = exhausted
         self._keyed: dict[tuple[str, str], _Keyed] = {}
 
-    async def allocate(self, client: str, request: AllocationRequest) -> Allocation:
+    async def create(self, caller: Caller, request: AllocationRequest) -> Allocation:
         """Take memory for a client; the same request_id again finds what it took.
 
         A request_id is remembered while its allocation lives. A caller that gives up
@@ -96,24 +97,24 @@ class Leases:
         """
         check_allocation(request)
         if not request.request_id:
-            return await self._allocate(client, request)
-        key = (client, request.request_id)
+            return await self._create(caller.name, request)
+        key = (caller.name, request.request_id)
         known = self._keyed.get(key)
         if known is None or not self._stands(known):
-            task = asyncio.create_task(self._allocate(client, request))
+            task = asyncio.create_task(self._create(caller.name, request))
             task.add_done_callback(_heard)
             known = self._keyed[key] = _Keyed(request, task)
         elif known.request != request:
             taken = known.task.result().allocation_id if known.task.done() else ""
             raise AllocationRequestReused(request.request_id, taken)
         allocation = await asyncio.shield(known.task)
-        return self._ledger.get(client, allocation.allocation_id).allocation
+        return self._ledger.get(caller, allocation.allocation_id).allocation
 
-    async def _allocate(self, client: str, request: AllocationRequest) -> Allocation:
+    async def _create(self, owner: str, request: AllocationRequest) -> Allocation:
         assert request.place is not None
         place = await self.resolve(request.place)
         try:
-            taken = await self.take(client, place, request.size_bytes)
+            taken = await self.take(owner, place, request.size_bytes)
         except OutOfMemory:
             self._exhausted(place)
             raise
@@ -130,48 +131,61 @@ class Leases:
             return False
         return self._ledger.lives(known.task.result().allocation_id)
 
-    async def deallocate(self, client: str, allocation_id: str) -> int:
+    async def delete(self, caller: Caller, allocation_id: str) -> int:
         """Free memory; returns its bytes. Reads and writes under way end first.
 
         Raises:
             AllocationNotFound: There is none, or it is free already.
             AllocationBusy: A copy uses it.
         """
-        lease = self._ledger.get(client, allocation_id)
+        lease = self._ledger.get(caller, allocation_id)
         if lease.copied:
             raise AllocationBusy(allocation_id, "freed")
-        await self._end(lease, "deallocated", "it was freed before")
+        await self._end(lease, "deleted", "it was freed before")
         return lease.allocation.size_bytes
 
     def renew(
-        self, client: str, allocation_ids: Sequence[str], lease_seconds: float
+        self, caller: Caller, allocation_ids: Sequence[str], lease_seconds: float
     ) -> tuple[Allocation, ...]:
-        """Let leases end that much later than now; no ids means all of the client's.
+        """Let leases end that much later than now; no ids means all that are the caller's own.
 
         Raises:
             InvalidMemoryRequest: The content breaks rules.
             AllocationNotFound: One of them is not there; none is renewed then.
         """
         check_renewal(allocation_ids, lease_seconds)
-        return self._ledger.renew(client, allocation_ids, lease_seconds)
+        return self._ledger.renew(caller, allocation_ids, lease_seconds)
 
     async def list(
-        self, client: str, place: Place | None, *, page_size: int, page_token: str
+        self,
+        caller: Caller,
+        place: Place | None,
+        *,
+        owner: str = "",
+        page_size: int,
+        page_token: str,
     ) -> Page[Allocation]:
-        """The client's allocations, oldest first, in exactly `place`; None is everywhere.
+        """Allocations that the caller may see, oldest first.
+
+        Args:
+            caller: Who asks.
+            place: Only those in exactly this place; None is everywhere.
+            owner: Only those of this client; empty is everybody's.
+            page_size: As `paginate`.
+            page_token: As `paginate`.
 
         Raises:
             InvalidArgument: PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, NAME_INVALID.
             DeviceNotFound: There is no such device.
         """
-        check_place(place)
+        check_listing(place, owner)
         where = None if place is None else await self.resolve(place)
         found = [
             lease.allocation
-            for lease in self._ledger.of(client)
-            if where is None or lease.allocation.place == where
+            for lease in self._ledger.seen_by(caller)
+            if where in (None, lease.allocation.place) and owner in ("", lease.allocation.owner)
         ]
-        scope = f"{client} {where}"
+        scope = repr(("allocations", caller.name, where, owner))
         return paginate(found, page_size=page_size, page_token=page_token, scope=scope)
 
     def reconcile(self) -> tuple[Reconciliation, ...]:
@@ -203,7 +217,7 @@ class Leases:
             return place
         return Place((await self._devices.resolve(place.device_id)).device_id)
 
-    async def take(self, client: str, place: Place, size: int) -> Taken:
+    async def take(self, owner: str, place: Place, size: int) -> Taken:
         """Take `size` bytes in a resolved place. When the caller is cancelled none is kept.
 
         Raises:
@@ -212,7 +226,7 @@ class Leases:
             Unavailable: The device's worker is lost or there is none.
             PinningUnsupported: No device can pin.
         """
-        reservation = self._ledger.reserve(client, place, size, await self._quota(place))
+        reservation = self._ledger.reserve(owner, place, size, await self._quota(place))
         try:
             await self._headroom.make(place, size, lambda: self._ledger.reserved(place) - size)
             region = await self._backed(place, size)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from domains.clients import Caller
 from domains.memory.errors import AllocationBusy, AllocationNotFound, QuotaExceeded
 from domains.memory.types import Allocation, Place, Region
 
@@ -18,9 +19,9 @@ _REMEMBERED = 10_000  # allocations whose end is still explained
 
 @dataclass(frozen=True)
 class Reservation:
-    """Room that a client's quota counts although nothing is allocated there yet."""
+    """Room that its owner's quota counts although nothing is allocated there yet."""
 
-    client: str
+    owner: str
     place: Place
     size_bytes: int
 
@@ -51,7 +52,7 @@ class Lease:
 
 
 class Ledger:
-    """The leases of every client; one client does not see another's.
+    """The leases of every client; what a caller does not see is not found.
 
     Args:
         pool: The memory that a place's bytes come from: places that share one share its
@@ -77,20 +78,20 @@ class Ledger:
 
     # Room.
 
-    def held(self, client: str, pool: str) -> int:
+    def held(self, owner: str, pool: str) -> int:
         """Bytes a client holds of a pool or has reserved there."""
         allocated = sum(
             one.allocation.size_bytes
-            for one in self.of(client)
+            for one in self._of(owner)
             if self._pool(one.allocation.place) == pool
         )
         return allocated + sum(
             one.size_bytes
             for one in self._reservations
-            if one.client == client and self._pool(one.place) == pool
+            if one.owner == owner and self._pool(one.place) == pool
         )
 
-    def reserve(self, client: str, place: Place, size: int, quota: int | None) -> Reservation:
+    def reserve(self, owner: str, place: Place, size: int, quota: int | None) -> Reservation:
         """Set room aside while memory is being taken; `admit` or `cancel` ends it.
 
         `quota` is the most bytes the client may hold of the place's pool.
@@ -99,10 +100,10 @@ class Ledger:
             QuotaExceeded: CLIENT_QUOTA_EXCEEDED.
         """
         pool = self._pool(place)
-        held = self.held(client, pool)
+        held = self.held(owner, pool)
         if quota is not None and held + size > quota:
-            raise QuotaExceeded(client, pool, size, held, quota)
-        reservation = Reservation(client, place, size)
+            raise QuotaExceeded(owner, pool, size, held, quota)
+        reservation = Reservation(owner, place, size)
         self._reservations.append(reservation)
         return reservation
 
@@ -121,12 +122,12 @@ class Ledger:
     def admit(
         self, reservation: Reservation, region: Region, *, label: str, lease_seconds: float
     ) -> Allocation:
-        """The memory is there: the client holds it from now on."""
+        """The memory is there: its owner holds it from now on."""
         self.cancel(reservation)
         now = self._now()
         allocation = Allocation(
             allocation_id=str(uuid.uuid4()),
-            client=reservation.client,
+            owner=reservation.owner,
             label=label,
             place=reservation.place,
             size_bytes=reservation.size_bytes,
@@ -137,17 +138,17 @@ class Ledger:
         self._leases[allocation.allocation_id] = Lease(allocation, region, expires)
         return allocation
 
-    def get(self, client: str, allocation_id: str) -> Lease:
-        """A client's lease.
+    def get(self, caller: Caller, allocation_id: str) -> Lease:
+        """A lease that the caller may see.
 
         Raises:
-            AllocationNotFound: It has none of that id, or no longer; says why it ended.
+            AllocationNotFound: There is none of that id, or no longer; says why it ended.
         """
         lease = self._leases.get(allocation_id)
-        if lease is not None and lease.allocation.client == client:
+        if lease is not None and caller.sees(lease.allocation.owner):
             return lease
         owner, cause, why = self._ends.get(allocation_id, ("", "", ""))
-        if owner == client and cause:
+        if cause and caller.sees(owner):
             raise AllocationNotFound(allocation_id, why, cause=cause)
         raise AllocationNotFound(allocation_id)
 
@@ -156,28 +157,31 @@ class Ledger:
         return allocation_id in self._leases
 
     def renew(
-        self, client: str, allocation_ids: Iterable[str], lease_seconds: float
+        self, caller: Caller, allocation_ids: Iterable[str], lease_seconds: float
     ) -> tuple[Allocation, ...]:
-        """Let leases end that much later than now; no ids means all of the client's.
+        """Let leases end that much later than now; no ids means all that are the caller's own.
 
         Raises:
             AllocationNotFound: One of them is not there; none is renewed then.
         """
         ids = tuple(dict.fromkeys(allocation_ids))
-        leases = [self.get(client, one) for one in ids] if ids else self.of(client)
+        leases = [self.get(caller, one) for one in ids] if ids else self._of(caller.name)
         expire_time = self._now() + timedelta(seconds=lease_seconds)
         for lease in leases:
             lease.expires = self._monotonic() + lease_seconds
             lease.allocation = replace(lease.allocation, lease_expire_time=expire_time)
         return tuple(lease.allocation for lease in leases)
 
-    def of(self, client: str) -> list[Lease]:
-        """A client's leases, oldest first."""
-        return [one for one in self._leases.values() if one.allocation.client == client]
+    def seen_by(self, caller: Caller) -> list[Lease]:
+        """The leases that the caller may see, oldest first."""
+        return [one for one in self._leases.values() if caller.sees(one.allocation.owner)]
 
-    def held_by(self, client: str) -> int:
+    def _of(self, owner: str) -> list[Lease]:
+        return [one for one in self._leases.values() if one.allocation.owner == owner]
+
+    def held_by(self, owner: str) -> int:
         """Bytes of a client's leases, in all memories together."""
-        return sum(one.allocation.size_bytes for one in self.of(client))
+        return sum(one.allocation.size_bytes for one in self._of(owner))
 
     def all(self) -> list[Lease]:
         """Every lease, oldest first."""
@@ -198,7 +202,7 @@ class Ledger:
         """The lease is over; a later question is answered with `why`."""
         allocation = lease.allocation
         del self._leases[allocation.allocation_id]
-        self._ends[allocation.allocation_id] = (allocation.client, cause, why)
+        self._ends[allocation.allocation_id] = (allocation.owner, cause, why)
         while len(self._ends) > _REMEMBERED:
             self._ends.popitem(last=False)
 
@@ -217,13 +221,13 @@ class Ledger:
     # Uses: an allocation stays where it is inside each of these blocks.
 
     @asynccontextmanager
-    async def touching(self, client: str, allocation_id: str) -> AsyncIterator[Lease]:
+    async def touching(self, caller: Caller, allocation_id: str) -> AsyncIterator[Lease]:
         """A short read or write.
 
         Raises:
             AllocationNotFound: There is none, or no longer.
         """
-        lease = self.get(client, allocation_id)
+        lease = self.get(caller, allocation_id)
         lease.touches += 1
         try:
             yield lease
@@ -233,7 +237,7 @@ class Ledger:
 
     @asynccontextmanager
     async def copying(
-        self, client: str, source_id: str, target_id: str
+        self, caller: Caller, source_id: str, target_id: str
     ) -> AsyncIterator[tuple[Lease, Lease]]:
         """A copy from one allocation into another one, or within one.
 
@@ -241,20 +245,20 @@ class Ledger:
             AllocationNotFound: One of them is not there.
             AllocationBusy: Another copy uses the target or writes the source.
         """
-        source, target = self.get(client, source_id), self.get(client, target_id)
+        source, target = self.get(caller, source_id), self.get(caller, target_id)
         with _written(target), nullcontext() if source is target else _read(source):
             await self.still(source, target)
             yield source, target
 
     @asynccontextmanager
-    async def moving(self, client: str, allocation_id: str) -> AsyncIterator[Lease]:
+    async def moving(self, caller: Caller, allocation_id: str) -> AsyncIterator[Lease]:
         """A transfer: nothing else writes, copies or frees it.
 
         Raises:
             AllocationNotFound: There is none.
             AllocationBusy: A copy uses it.
         """
-        lease = self.get(client, allocation_id)
+        lease = self.get(caller, allocation_id)
         with _written(lease):
             await self.still(lease)
             yield lease

@@ -95,7 +95,7 @@ class ModelsInMemory:
             if model_id in ("", one.component.model_id) and device_id in ("", one.device_id)
         )
 
-    def optimize(self, request: EvictionRequest) -> SessionRequest:
+    def evict(self, request: EvictionRequest) -> SessionRequest:
         """Evicting models, least recently used first, until so much is free: a session.
 
         It reports an `EvictionReport`. Nothing is evicted when the target can be reached
@@ -199,7 +199,7 @@ class ModelsInMemory:
 
 
 def _check(request: EvictionRequest) -> None:
-    limit = LIMITS["OptimizeModelMemoryRequest.target_free_bytes"]
+    limit = LIMITS["EvictModelsRequest.target_free_bytes"]
     InvalidMemoryRequest.check(
         checks.required("place", request.place),
         checks.number("target_free_bytes", request.target_free, limit),

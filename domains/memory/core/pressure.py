@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from domains.memory.types import PressureLevel, Threshold
+from domains.memory.types import PressureLevel, PressureReaction, Threshold
 
+_UNLOAD, _REFUSE, _REFUSE_WORK = (
+    PressureReaction.UNLOAD_IDLE,
+    PressureReaction.REFUSE_ALLOCATIONS,
+    PressureReaction.REFUSE_WORK,
+)
 _REACTIONS = {
-    PressureLevel.NORMAL: ("Nothing is evicted or refused.",),
-    PressureLevel.ELEVATED: (
-        "Models that no work uses and that were not used for 30 seconds are evicted from the "
-        "devices whose memory it is, least recently used first, one at a time, until the "
-        "level ends.",
-    ),
-    PressureLevel.HIGH: (
-        "Every model that no work uses is evicted, least recently used first.",
-        "Allocate and Transfer are refused there.",
-    ),
-    PressureLevel.CRITICAL: (
-        "Generations and other new work are refused; what runs goes on.",
-        "Work that frees memory is still taken.",
-    ),
+    PressureLevel.NORMAL: (),
+    PressureLevel.ELEVATED: (_UNLOAD,),
+    PressureLevel.HIGH: (_UNLOAD, _REFUSE),
+    PressureLevel.CRITICAL: (_UNLOAD, _REFUSE, _REFUSE_WORK),
 }
 
 

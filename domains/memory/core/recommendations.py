@@ -8,7 +8,6 @@ from datetime import datetime
 from enum import Enum
 
 from domains.device.types import LoadedComponent
-from domains.memory.core.recorder import NO_MODELS
 from domains.memory.types import History, Place
 from domains.values import ByteFigure, DataType, FigureQuality
 
@@ -133,7 +132,7 @@ def _smaller_type(facts: PlaceFacts) -> Iterable[Recommendation]:
 def _tile(facts: PlaceFacts) -> Iterable[Recommendation]:
     """Memory ran out on a device that draws, and neither tiles nor slices."""
     failures = facts.history.out_of_memory_count
-    draws = any(usage.owner not in NO_MODELS for usage in facts.history.owners)
+    draws = any(isinstance(usage.holder, str) for usage in facts.history.holders)
     if not failures or not draws or facts.tiled or facts.place.host:
         return
     spike = max(0, facts.history.peak_bytes - facts.history.p50_bytes)
@@ -172,8 +171,11 @@ def _resize(facts: PlaceFacts) -> Iterable[Recommendation]:
     evictions = facts.history.eviction_count
     if evictions < MANY_EVICTIONS:
         return
-    owners = {usage.owner: usage.peak_bytes for usage in facts.history.owners}
-    models = {n: b for n, b in owners.items() if n not in NO_MODELS}
+    models = {
+        usage.holder: usage.peak_bytes
+        for usage in facts.history.holders
+        if isinstance(usage.holder, str)
+    }
     largest = max(models.values(), default=0)
     yield Recommendation(
         Advice.RESIZE_CACHE,

@@ -11,11 +11,9 @@ from domains.limits import LIMITS
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
 from domains.memory.ports import DeviceMeter, HistoryStore
-from domains.memory.types import History, HostMemory, Place, Reading
+from domains.memory.types import History, Holder, HostMemory, MemoryHolder, Place, Reading
 
-LEASES, WORKERS, OTHERS = "leases", "workers", "others"
-NO_MODELS = (LEASES, WORKERS, OTHERS)
-"""Owners of memory that are no model ids."""
+_Holders = dict[Holder, int]
 
 
 class MemoryRecorder:
@@ -95,27 +93,27 @@ class MemoryRecorder:
         if host.total.value is None or host.available.value is None:
             return None
         used = host.total.value - host.available.value
-        owners: dict[str, int] = {LEASES: self._host_leases()}
+        holders: _Holders = {MemoryHolder.ALLOCATIONS: self._host_leases()}
         for device in self._devices.devices:
             if device.traits.in_main_memory:
-                _add_worker(owners, self._meter.figures(device.device_id))
+                _add_worker(holders, self._meter.figures(device.device_id))
         ours = host.used_by_server.value or 0
-        owners[WORKERS] = max(0, ours - sum(owners.values()))
-        return Reading(Place(), used, None, _with_others(owners, used))
+        holders[MemoryHolder.SERVER] = max(0, ours - sum(holders.values()))
+        return Reading(Place(), used, None, _with_others(holders, used))
 
     def _device(self, memory: DeviceMemory, device: Device) -> Reading | None:
         figures = self._meter.figures(memory.device_id)
         if memory.total.value is None or memory.free.value is None:
             return None
         used = memory.total.value - memory.free.value
-        owners: dict[str, int] = {}
-        _add_worker(owners, figures)
+        holders: _Holders = {}
+        _add_worker(holders, figures)
         ours = memory.reserved.value or memory.allocated.value
         if ours is not None:
-            owners[WORKERS] = max(0, ours - sum(owners.values()))
+            holders[MemoryHolder.SERVER] = max(0, ours - sum(holders.values()))
         fragmentation = None if figures is None else fragmentation_of(figures)
         place = Place(memory.device_id)
-        return Reading(place, used, fragmentation, _with_others(owners, used))
+        return Reading(place, used, fragmentation, _with_others(holders, used))
 
 
 def fragmentation_of(figures: DeviceFigures) -> float | None:
@@ -134,13 +132,14 @@ def fragmentation_of(figures: DeviceFigures) -> float | None:
     return min(split / within, 1.0) if within else None
 
 
-def _add_worker(owners: dict[str, int], figures: DeviceFigures | None) -> None:
+def _add_worker(holders: _Holders, figures: DeviceFigures | None) -> None:
     if figures is None:
         return
-    owners[LEASES] = owners.get(LEASES, 0) + figures.leased_bytes
+    leased = MemoryHolder.ALLOCATIONS
+    holders[leased] = holders.get(leased, 0) + figures.leased_bytes
     for part in figures.models:
-        owners[part.model_id] = owners.get(part.model_id, 0) + (part.size.value or 0)
+        holders[part.model_id] = holders.get(part.model_id, 0) + (part.size.value or 0)
 
 
-def _with_others(owners: dict[str, int], used: int) -> dict[str, int]:
-    return owners | {OTHERS: max(0, used - sum(owners.values()))}
+def _with_others(holders: _Holders, used: int) -> _Holders:
+    return holders | {MemoryHolder.OTHERS: max(0, used - sum(holders.values()))}

@@ -16,9 +16,11 @@ def check_allocation(request: AllocationRequest) -> None:
     """Raise InvalidMemoryRequest with every rule the request breaks."""
     InvalidMemoryRequest.check(
         *_place("place", request.place),
-        checks.number("size_bytes", request.size_bytes, LIMITS["AllocateRequest.size_bytes"]),
-        checks.number("lease", request.lease_seconds, LIMITS["AllocateRequest.lease"]),
-        checks.line("label", request.label, LIMITS["AllocateRequest.label"]),
+        checks.number(
+            "size_bytes", request.size_bytes, LIMITS["CreateAllocationRequest.size_bytes"]
+        ),
+        checks.number("lease", request.lease_seconds, LIMITS["CreateAllocationRequest.lease"]),
+        checks.line("label", request.label, LIMITS["CreateAllocationRequest.label"]),
         checks.request_id("request_id", request.request_id) if request.request_id else None,
     )
 
@@ -26,10 +28,10 @@ def check_allocation(request: AllocationRequest) -> None:
 def check_renewal(allocation_ids: Iterable[str], lease_seconds: float) -> None:
     """Raise InvalidMemoryRequest with every rule the request breaks."""
     ids = tuple(allocation_ids)
-    limit = LIMITS["RenewLeaseRequest.allocation_ids"]
+    limit = LIMITS["RenewLeasesRequest.allocation_ids"]
     InvalidMemoryRequest.check(
         checks.elements("allocation_ids", len(ids), limit),
-        checks.number("lease", lease_seconds, LIMITS["RenewLeaseRequest.lease"]),
+        checks.number("lease", lease_seconds, LIMITS["RenewLeasesRequest.lease"]),
     )
 
 
@@ -51,10 +53,12 @@ def check_transfer(request: TransferRequest) -> None:
     )
 
 
-def check_place(place: Place | None) -> None:
-    """Raise InvalidMemoryRequest when a place that is named is badly named."""
-    if place is not None:
-        InvalidMemoryRequest.check(*_place("place", place))
+def check_listing(place: Place | None, owner: str) -> None:
+    """Raise InvalidMemoryRequest when a place or owner that is named is badly named."""
+    InvalidMemoryRequest.check(
+        *([] if place is None else _place("place", place)),
+        checks.name("owner", owner) if owner else None,
+    )
 
 
 def length_within(field: str, offset: int, length: int, size: int) -> int:
@@ -64,7 +68,7 @@ def length_within(field: str, offset: int, length: int, size: int) -> int:
         OffsetOutOfRange: They do not lie within `size` bytes.
     """
     wanted = length or size - offset
-    if offset > size or wanted < 0 or offset + wanted > size:
+    if not 0 <= offset <= size or wanted < 0 or offset + wanted > size:
         raise OffsetOutOfRange(field, offset, length, size)
     return wanted
 

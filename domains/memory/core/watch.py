@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
 
 from domains import checks
+from domains.changes import HEARTBEAT_SECONDS
 from domains.device.core import DeviceInventory
 from domains.limits import LIMITS
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.core.pressure import next_level
 from domains.memory.errors import InvalidMemoryRequest
-from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel, Threshold
+from domains.memory.types import (
+    Heartbeat,
+    MemoryStatus,
+    Place,
+    Pressure,
+    PressureLevel,
+    Threshold,
+)
 from domains.values import ByteFigure
 
 _SHARED_SECONDS = float(LIMITS["WatchMemoryRequest.interval"].minimum or 0) * 0.9
@@ -29,6 +40,8 @@ class PressureWatch:
         monitor: Reads memory.
         devices: Finds the device that a request names.
         thresholds: Where levels begin and end.
+        now: The wall clock, timezone-aware.
+        heartbeat_seconds: Silence after which a stream has a heartbeat.
     """
 
     def __init__(
@@ -36,7 +49,12 @@ class PressureWatch:
         monitor: MemoryMonitor,
         devices: DeviceInventory,
         thresholds: Sequence[Threshold],
+        *,
+        now: Callable[[], datetime],
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
+        self._now = now
+        self.heartbeat_seconds = heartbeat_seconds
         self._monitor = monitor
         self._devices = devices
         self.thresholds = tuple(thresholds)
@@ -69,8 +87,10 @@ class PressureWatch:
 
     async def stream(
         self, device: str = "", *, interval: float = 1.0, pressure_only: bool = False
-    ) -> AsyncGenerator[MemoryStatus | Pressure]:
+    ) -> AsyncGenerator[MemoryStatus | Pressure | Heartbeat]:
         """Pressure at the start and at each change, figures every `interval` seconds.
+
+        A heartbeat comes where nothing else came for a while.
 
         A reader that is slow gets the latest change of each place, not all of them. Memory
         is read once for all who want to know at the same time; with very many of them each
@@ -98,20 +118,26 @@ class PressureWatch:
                 news.pop(pressure.place, None)
                 yield pressure
             loop = asyncio.get_running_loop()
-            due = loop.time()
+            due = math.inf if pressure_only else loop.time()
+            silent = loop.time() + self.heartbeat_seconds
             while True:
                 wake.clear()
+                sent = loop.time() >= silent and not news and loop.time() < due
+                if sent:
+                    yield Heartbeat(self._now())
                 while news:
+                    sent = True
                     yield news.pop(next(iter(news)))
-                if not pressure_only and loop.time() >= due:
+                if loop.time() >= due:
+                    sent = True
                     yield await self._reading(device)
                     pace = max(interval, len(self._listeners) / _MOST_READINGS_PER_SECOND)
                     due = max(due + pace, loop.time())
-                try:
-                    async with asyncio.timeout_at(None if pressure_only else due):
+                if sent:
+                    silent = loop.time() + self.heartbeat_seconds
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(due, silent)):
                         await wake.wait()
-                except TimeoutError:
-                    pass
         finally:
             self._listeners.remove(listen)
 

@@ -34,6 +34,7 @@ from domains.model.types import (
 )
 
 _PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
+_INPAINTING_CHANNELS = 9  # latents, the picture's latents, and the mask
 
 
 def read_folder(found: Found) -> Model:
@@ -73,6 +74,8 @@ def read_folder(found: Found) -> Model:
         data_type=data_type(headers),
         parameter_count=parameter_count(headers),
         default_scheduler=_text(scheduler, "_class_name"),
+        zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
+        inpainting=unet.get("in_channels") == _INPAINTING_CHANNELS,
         components=_components(index, plan),
         tags=card.tags,
         description=card.description,

@@ -19,10 +19,21 @@ _DATA_TYPES = {
     "U8": DataType.UINT8,
 }
 
+# The matrix of a pair that makes few numbers of many, in the names of two trainers.
+_NARROW = ("lora_down.weight", "lora_A.weight")
+
 
 def parameter_count(headers: Iterable[Header]) -> int:
     """Numbers in all tensors."""
     return sum(tensor.parameter_count for header in headers for tensor in header.tensors)
+
+
+def lora_rank(header: Header) -> int:
+    """Rank of the first pair of a LoRA's matrices; 0 where there is none."""
+    for tensor in header.tensors:
+        if tensor.name.endswith(_NARROW) and tensor.shape:
+            return tensor.shape[0]
+    return 0
 
 
 def data_type(headers: Iterable[Header]) -> DataType | None:

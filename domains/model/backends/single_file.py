@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from domains.errors import DomainError, FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.registry import FAMILIES
-from domains.model.backends.header_facts import data_type, parameter_count
+from domains.model.backends.header_facts import data_type, lora_rank, parameter_count
 from domains.model.backends.model_card import one_line, tags
 from domains.model.backends.recognition import recognise
 from domains.model.backends.roots import SAFETENSORS, Found
@@ -62,6 +62,7 @@ def read_safetensors(found: Found) -> Model:
         native_height=height,
         data_type=data_type([header]),
         parameter_count=parameter_count([header]),
+        lora_rank=lora_rank(header) if recognised.type is ModelType.LORA else 0,
         tags=tags(metadata.get("modelspec.tags", "").split(",")),
         trigger_words=tags(metadata.get("modelspec.trigger_phrase", "").split(",")),
         description=one_line(metadata.get("modelspec.description", ""), 1024),

@@ -12,7 +12,13 @@ from types import MappingProxyType
 from domains import checks
 from domains.limits import LIMITS
 from domains.model.core.naming import check_model_id
-from domains.model.core.selection import matches, ordered, search
+from domains.model.core.selection import (
+    best_first,
+    goes_with,
+    matches,
+    order_key,
+    search,
+)
 from domains.model.errors import ModelNotFound, ModelUnusable, SearchInvalid
 from domains.model.ports import ModelScanner
 from domains.model.types import (
@@ -24,9 +30,10 @@ from domains.model.types import (
     ModelType,
     Scan,
 )
-from domains.paging import Page, paginate
+from domains.paging import Page, paginate_ordered
 
 _MOST_PROBLEMS = 64
+_MOST_FITTING = 256
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,18 @@ class ModelCatalogue:
         self._clock = clock
         self._models: MappingProxyType[str, Model] | None = None
         self._problems: tuple[str, ...] = ()
+        self._revision = int(clock().timestamp() * 1_000_000)
         self._last_uses: dict[str, datetime] = {}
         self._running: asyncio.Task[Refresh] | None = None
+
+    @property
+    def revision(self) -> int:
+        """Number of the newest change: of each model that came, went or became another.
+
+        Numbers begin with the microseconds of the clock, so that those of an earlier life of
+        the server are not taken for this one's.
+        """
+        return self._revision
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -101,17 +118,22 @@ class ModelCatalogue:
         Raises:
             InvalidArgument: FIELD_OUT_OF_RANGE, PAGE_TOKEN_INVALID, TOO_MANY_ELEMENTS or
                 TEXT_TOO_LONG.
+            DomainError: What `get` raises, of the checkpoint that they shall go with.
         """
         limit = LIMITS["ListModelsRequest.tags"]
         SearchInvalid.check(*checks.lines("tags", wanted.tags, limit))
         models = await self._known()
-        chosen = ordered(
-            (model for model in models.values() if matches(model, wanted)),
-            order,
-            self._last_uses,
+        chosen = [model for model in models.values() if matches(model, wanted)]
+        if wanted.goes_with:
+            checkpoint = await self.get(wanted.goes_with, field="compatible_with_model_id")
+            chosen = [model for model in chosen if goes_with(model, checkpoint)]
+        return paginate_ordered(
+            chosen,
+            order_key(order, self._last_uses),
+            page_size=page_size,
+            page_token=page_token,
+            scope=f"models {wanted} {order}",
         )
-        scope = f"models {wanted} {order}"
-        return paginate(chosen, page_size=page_size, page_token=page_token, scope=scope)
 
     async def search(
         self,
@@ -133,10 +155,17 @@ class ModelCatalogue:
         )
         models = await self._known()
         found = search((m for m in models.values() if matches(m, wanted)), query)
-        scope = f"search {wanted} {query}"
-        return paginate(found, page_size=page_size, page_token=page_token, scope=scope)
+        return paginate_ordered(
+            found,
+            best_first,
+            page_size=page_size,
+            page_token=page_token,
+            scope=f"search {wanted} {query}",
+        )
 
-    async def get(self, model_id: str, *, type: ModelType | None = None) -> Model:
+    async def get(
+        self, model_id: str, *, type: ModelType | None = None, field: str = "model_id"
+    ) -> Model:
         """One model, usable or not; empty means the default one.
 
         Raises:
@@ -145,7 +174,7 @@ class ModelCatalogue:
             RemoteSourceForbidden: It is a URL or a repository's name.
         """
         if model_id:
-            check_model_id(model_id)
+            check_model_id(model_id, field=field)
         models = await self._known()
         model = models.get(model_id) if model_id else self._default(models.values())
         if model is None and model_id:
@@ -170,17 +199,12 @@ class ModelCatalogue:
 
     async def fitting(self, model: Model) -> FittingModels:
         """Usable models that go with `model`, by architecture."""
-        models = (await self._known()).values()
+        fitting = [m for m in (await self._known()).values() if goes_with(m, model)]
+        newest_first = order_key(ModelOrder.MODIFY_TIME, {})
 
         def ids(type: ModelType) -> tuple[str, ...]:
-            return tuple(
-                other.model_id
-                for other in ordered(models, ModelOrder.NAME, {})
-                if other.type is type
-                and other.usable
-                and other.architecture is not None
-                and other.architecture is model.architecture
-            )
+            found = sorted((m for m in fitting if m.type is type), key=newest_first)
+            return tuple(sorted(m.model_id for m in found[:_MOST_FITTING]))
 
         return FittingModels(
             vaes=ids(ModelType.VAE),
@@ -206,7 +230,7 @@ class ModelCatalogue:
         self._models = MappingProxyType(after)
         self._problems = scan.problems[:_MOST_PROBLEMS]
         self._last_uses = {k: v for k, v in self._last_uses.items() if k in after}
-        return Refresh(
+        found = Refresh(
             added=tuple(sorted(after.keys() - before.keys())),
             changed=tuple(
                 sorted(i for i in after.keys() & before.keys() if after[i] != before[i])
@@ -215,6 +239,8 @@ class ModelCatalogue:
             total_count=len(after),
             problems=scan.problems,
         )
+        self._revision += len(found.added) + len(found.changed) + len(found.removed)
+        return found
 
     def _marked(self, scan: Scan) -> dict[str, Model]:
         models = {model.model_id: model for model in scan.models}
@@ -228,7 +254,7 @@ class ModelCatalogue:
             return next((m for m in models if m.model_id == self._configured), None)
         wanted = ModelFilter(type=ModelType.CHECKPOINT, usable_only=True)
         usable = (model for model in models if matches(model, wanted))
-        return next(iter(ordered(usable, ModelOrder.NAME, {})), None)
+        return min(usable, key=order_key(ModelOrder.NAME, {}), default=None)
 
     def _why_no_default(self) -> str:
         if self._configured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -20,6 +21,7 @@ from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner
 from domains.session.types import Outcome, Phase, SessionKind
+from domains.values import ModelOrigin
 
 
 class Loads:
@@ -58,7 +60,7 @@ class Loads:
 
     async def _prepare(self, request: LoadRequest) -> SessionPlan:
         InvalidLoad.check(
-            *check_placement(request.placement, ""),
+            *check_placement(request.placement, "placement."),
             *check_options(request.options, "options"),
         )
         if request.unbuilt:
@@ -68,9 +70,8 @@ class Loads:
         placed = await self._place(request.placement, effort, request.options.priority)
         return SessionPlan(
             kind=SessionKind.MODEL_LOAD,
-            device_id=placed.device_id,
-            placement=placed,
-            effort=effort,
+            device_id=placed.decision.device_id,
+            placed=placed,
             model_id=model.model_id,
             expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL),
             work=partial(self._run, LoadJob(model.model_id, model.place)),
@@ -78,8 +79,15 @@ class Loads:
 
     async def _run(self, job: LoadJob, session: Session) -> Outcome:
         self._catalogue.record_use(job.model_id)
+        clock = asyncio.get_running_loop()
+        began = clock.time()
         report = await run_job(self._pool, session, job)
         loaded = ModelOnDevice(
-            session.device_id, report.loaded, None if report.already_loaded else self._now()
+            job.model_id,
+            session.device_id,
+            report.loaded,
+            report.origin,
+            None if report.origin is ModelOrigin.LOADED else self._now(),
         )
-        return Outcome(report=loaded)
+        took = 0.0 if report.origin is ModelOrigin.LOADED else clock.time() - began
+        return Outcome(timings={Phase.LOADING_MODEL: took}, report=loaded)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
-from domains.model.types import Model, ModelFilter, ModelMatch, ModelOrder
+from domains.model.types import Model, ModelFilter, ModelMatch, ModelOrder, ModelType
 
-_NEVER = datetime.min.replace(tzinfo=UTC)
+_COMPANIONS = frozenset(
+    {ModelType.VAE, ModelType.LORA, ModelType.CONTROL_NET, ModelType.REFINER}
+)
 # How much a word counts by where it is found, and by how well it fits there.
 _NAME, _TAG, _DESCRIPTION = 1.0, 0.7, 0.4
 _WHOLE, _START, _PART = 1.0, 0.8, 0.6
@@ -24,32 +26,51 @@ def matches(model: Model, wanted: ModelFilter) -> bool:
     )
 
 
-def ordered(
-    models: Iterable[Model], order: ModelOrder, last_uses: Mapping[str, datetime]
-) -> list[Model]:
-    """Models in order; equals by name.
+Key = tuple[int | float | str, ...]
+
+
+def order_key(order: ModelOrder, last_uses: Mapping[str, datetime]) -> Callable[[Model], Key]:
+    """What lists are sorted by; equals by name.
 
     Uses are known since the server started: with LAST_USE, models not used since then
     come last, by name.
     """
-    listed = sorted(models, key=_by_name)
     match order:
         case ModelOrder.NAME:
-            pass
+            return _by_name
         case ModelOrder.MODIFY_TIME:
-            listed.sort(key=lambda model: model.modified_at, reverse=True)
+            return lambda model: (-model.modified_at.timestamp(), *_by_name(model))
         case ModelOrder.SIZE:
-            listed.sort(key=lambda model: model.size_bytes, reverse=True)
+            return lambda model: (-model.size_bytes, *_by_name(model))
         case ModelOrder.LAST_USE:
-            listed.sort(key=lambda m: last_uses.get(m.model_id, _NEVER), reverse=True)
-    return listed
+
+            def by_use(model: Model) -> Key:
+                used = last_uses.get(model.model_id)
+                return (-used.timestamp() if used else 0.0, *_by_name(model))
+
+            return by_use
+
+
+def best_first(match: ModelMatch) -> Key:
+    """What matches of a search are sorted by; equals by name."""
+    return (-match.score, *_by_name(match.model))
 
 
 def search(models: Iterable[Model], query: str) -> list[ModelMatch]:
-    """Models in which every word of `query` is found, best first, equals by name."""
+    """Models in which every word of `query` is found, in no order."""
     words = query.casefold().split()
-    found = (ModelMatch(model, _score(model, words)) for model in sorted(models, key=_by_name))
-    return sorted((m for m in found if m.score > 0), key=lambda match: -match.score)
+    found = (ModelMatch(model, _score(model, words)) for model in models)
+    return [match for match in found if match.score > 0]
+
+
+def goes_with(model: Model, checkpoint: Model) -> bool:
+    """Whether a model can be used together with a checkpoint, by type and architecture."""
+    return (
+        model.type in _COMPANIONS
+        and model.usable
+        and model.architecture is not None
+        and model.architecture is checkpoint.architecture
+    )
 
 
 def _by_name(model: Model) -> tuple[str, str]:

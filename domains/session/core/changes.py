@@ -213,7 +213,7 @@ class _Watcher:
             return [change(SessionChangeKind.ENDED if ended else SessionChangeKind.CHANGED)]
         if row.ended <= since:
             return [change(SessionChangeKind.ADDED)]
-        # It came and ended meanwhile: a watch from after the first goes on with the second.
+        # It came and ended meanwhile; watching again after the first goes on with the second.
         return [
             change(SessionChangeKind.ADDED, revision - 1),
             change(SessionChangeKind.ENDED),

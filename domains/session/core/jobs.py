@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 from domains.session.core.session import Session
-from domains.session.jobs import Job, JobRunner, SpooledImage
+from domains.session.jobs import Job, JobRunner, PeakMemory, SpooledImage
 from domains.session.types import ProgressEvent
 
 Report = TypeVar("Report")
@@ -29,6 +29,7 @@ async def run_job(
         keep: Takes a finished picture; None for jobs without pictures.
 
     Raises:
+        SessionTimedOut: The session's run_timeout is over.
         DomainError: What the port raises.
     """
     report: Any = None
@@ -39,6 +40,8 @@ async def run_job(
         async for event in events:
             if isinstance(event, ProgressEvent):
                 session.record(event)
+            elif isinstance(event, PeakMemory):
+                session.note_peak(event.figure)
             elif not isinstance(event, SpooledImage):
                 report = event
             elif keep is not None:

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from domains.clients import DEFAULT_CLIENT
+from domains.session.core.placed import Placed
 from domains.session.core.session import Session
-from domains.session.core.speeds import Effort
 from domains.session.types import Outcome, Phase, SessionKind, SessionOptions
-from domains.values import PlacementDecision
 
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
@@ -29,11 +28,9 @@ class SessionPlan:
     comes again, `work` is called again and goes on from there. Without it, a session of
     this plan can only be paused while it waits.
 
-    `queue` is where the session waits, if not in its device's queue. `placement` says why it
-    is this device; None where the request is about that device. Whoever chooses one does so
-    after everything else that has to be awaited: others may be placed meanwhile. With
-    `effort` what the work took is remembered for comparable work, and it can be said how long
-    it will take.
+    `queue` is where the session waits, if not in its device's queue. `placed` says why it is
+    this device; None where the request is about that device. Whoever chooses one does so
+    after everything else that has to be awaited: others may be placed meanwhile.
     """
 
     kind: SessionKind
@@ -47,8 +44,7 @@ class SessionPlan:
     steps: int = 0
     parent_session_id: str = ""
     queue: str = ""
-    placement: PlacementDecision | None = None
-    effort: Effort | None = None
+    placed: Placed | None = None
 
 
 @dataclass(frozen=True)

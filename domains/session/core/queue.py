@@ -134,6 +134,28 @@ class DeviceQueue:
         whole = self._speeds.work_seconds(session.device_id, session.effort)
         return None if whole is None else max(whole - session.worked_seconds, 0.0)
 
+    @property
+    def full(self) -> bool:
+        """Whether as many wait as may."""
+        return self.depth >= self._room.places
+
+    def has_room_for(self, client: str) -> bool:
+        """Whether `submit` would take a session of that client."""
+        self._drop_finished()
+        return self._room.has_place_for(client)
+
+    def withdraw(self, session: Session) -> Turn:
+        """Take out a session that waits; returns what `submit` was given with it.
+
+        Raises:
+            LookupError: It does not wait here.
+        """
+        for place in self._places:
+            if place.session is session:
+                self._remove([place])
+                return place.turn
+        raise LookupError("the session does not wait in this queue")
+
     async def stop(self) -> None:
         """End the runner; what runs is interrupted, what waits stays as it is."""
         if self._runner is not None:

@@ -82,7 +82,9 @@ class SessionReader:
                 if not selection.takes(entry):
                     continue
                 if delivery.image_data and isinstance(entry.event, ImageFinished):
-                    async with aclosing(self._with_data(entry, entry.event)) as events:
+                    async with aclosing(
+                        self._with_data(session.owner, entry, entry.event)
+                    ) as events:
                         async for event in events:
                             yield event
                 else:
@@ -114,13 +116,13 @@ class SessionReader:
         )
 
     async def _with_data(
-        self, entry: SessionEvent, finished: ImageFinished
+        self, owner: str, entry: SessionEvent, finished: ImageFinished
     ) -> AsyncGenerator[SessionEvent]:
         """A picture's chunks and its entry, which says so where the bytes are not to be had:
         whatever became of a picture, the log goes on to its end.
         """
         try:
-            async with aclosing(self._chunks(entry, finished.image)) as chunks:
+            async with aclosing(self._chunks(owner, entry, finished.image)) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except DomainError as error:
@@ -128,11 +130,11 @@ class SessionReader:
         yield entry
 
     async def _chunks(
-        self, entry: SessionEvent, image: ImageResult
+        self, owner: str, entry: SessionEvent, image: ImageResult
     ) -> AsyncGenerator[SessionEvent]:
         """The picture's file, numbered like the entry before it so that it is resent."""
         offset = 0
-        async for data in self._artifacts.read(image.artifact_id):
+        async for data in self._artifacts.read_of(owner, image.artifact_id):
             chunk = ImageChunk(image.image_index, offset, image.size_bytes, data)
             yield SessionEvent(entry.session_id, entry.sequence - 1, entry.event_time, chunk)
             offset += len(data)

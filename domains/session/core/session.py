@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from domains.clock import Clock
 from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
-from domains.session.core.speeds import Effort
-from domains.session.core.times import SessionTimes, Spell
+from domains.session.core.placed import Placed
+from domains.session.core.times import Expectation, SessionTimes, Spell
 from domains.session.errors import SessionFailed, cancellation
 from domains.session.types import (
     Accepted,
@@ -52,9 +52,8 @@ class Session:
         kind: SessionKind,
         options: SessionOptions,
         *,
-        placement: PlacementDecision,
+        placed: Placed,
         model_id: str,
-        effort: Effort | None,
         total_steps: int,
         parent_session_id: str,
         owner: str,
@@ -65,9 +64,10 @@ class Session:
         self.session_id = session_id
         self.kind = kind
         self.options = options
-        self.placement = placement
+        self.placement = placed.decision
         self.model_id = model_id
-        self.effort = effort
+        self.effort = placed.effort
+        self._place_again = placed.again
         self.parent_session_id = parent_session_id
         self.owner = owner
         self.state = SessionState.QUEUED
@@ -80,8 +80,7 @@ class Session:
         self.cancel_reason: Reason | None = None
         self.followers = 0
         self._times = SessionTimes(clock)
-        self._estimated_start: float | None = None
-        self._work_left: float | None = None
+        self._expected = Expectation(clock)
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
         self._asked_by, self._reason_text = "", ""
@@ -128,6 +127,15 @@ class Session:
 
     # Its place in the queue and its time.
 
+    def placed_again(self) -> PlacementDecision | None:
+        """Where it would go now; None where it cannot go anywhere else."""
+        return None if self._place_again is None else self._place_again()
+
+    def move(self, decision: PlacementDecision) -> None:
+        """It waits for another device from here on."""
+        self.placement = decision
+        self._note_change()
+
     def move_in_queue(
         self, position: int, *, wait: float | None = None, work: float | None = None
     ) -> None:
@@ -138,8 +146,7 @@ class Session:
             wait: Seconds until its turn, as far as anybody knows.
             work: Seconds that its work will take from then on, likewise.
         """
-        self._estimated_start = None if wait is None else self._clock.monotonic() + wait
-        self._work_left = work
+        self._expected.note(wait, work)
         if position != self.queue_position:
             self.queue_position = position
             self._note_change()
@@ -170,19 +177,14 @@ class Session:
     @property
     def estimated_start_time(self) -> datetime | None:
         """When its turn is expected; None unless it waits and somebody knows."""
-        if self.state is not SessionState.QUEUED or self._estimated_start is None:
-            return None
-        return self._times.shown_in(max(self._estimated_start - self._clock.monotonic(), 0.0))
+        return self._expected.start if self.state is SessionState.QUEUED else None
 
     @property
     def estimated_end_time(self) -> datetime | None:
         """When it is expected to be final; None once it is, and while nobody knows."""
-        if self._estimated_start is None or self._work_left is None:
-            return None
         if self.state.final or self.state is SessionState.PAUSED:
             return None
-        wait = self._estimated_start - self._clock.monotonic()
-        return self._times.shown_in(max(wait + self._work_left, 0.0))
+        return self._expected.end
 
     # What happens to it.
 
@@ -201,8 +203,7 @@ class Session:
         self.phase = None
         self.queue_position = 0
         self._times.enter(Spell.RUNNING)
-        if self._estimated_start is not None:
-            self._estimated_start = self._clock.monotonic()
+        self._expected.begin()
         self._cancel_work, self._pause_work = cancel_work, pause_work
         self._note_change()
 

@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from domains.changes import HEARTBEAT_SECONDS
 from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core.changes import SessionChanges
+from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.queue import DeviceQueue, Turn
 from domains.session.core.session import Session
@@ -33,9 +35,9 @@ class Sessions:
         queue_length: Sessions that may wait for one device.
         retention: How long a final session is kept.
         kept: Most final sessions kept; older ones go first.
-        changes: Shows what happens to sessions to those who watch all of them.
         clock: The time.
         admit: Raises the error of a plan whose work must not begin now.
+        heartbeat_seconds: Silence after which those who watch all sessions get a heartbeat.
     """
 
     def __init__(
@@ -45,9 +47,9 @@ class Sessions:
         queue_length: int,
         retention: timedelta,
         kept: int,
-        changes: SessionChanges,
         clock: Clock,
         admit: Callable[[SessionPlan], None] = lambda plan: None,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._admit = admit
         self._describe = describe
@@ -55,7 +57,9 @@ class Sessions:
         self._retention = retention
         self._kept = kept
         self._clock = clock
-        self.changes = changes
+        self.changes = SessionChanges(
+            clock, heartbeat_seconds=heartbeat_seconds, gone_kept=kept
+        )
         self._sessions: dict[str, Session] = {}
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._queues: dict[str, DeviceQueue] = {}
@@ -160,9 +164,8 @@ class Sessions:
             str(uuid.uuid4()),
             plan.kind,
             request.options,
-            placement=plan.placement or PlacementDecision.named(plan.device_id),
+            placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
             model_id=plan.model_id,
-            effort=plan.effort,
             total_steps=plan.steps * len(plan.seeds),
             parent_session_id=plan.parent_session_id,
             owner=request.owner,
@@ -180,6 +183,23 @@ class Sessions:
             key = request.owner, request.options.request_id
             self._by_request_id[key] = (session, request.digest)
         return session
+
+    def move_waiting(self, device_id: str) -> None:
+        """Place anew what waits for a device that is out of use and may run on another one.
+
+        What finds no other device, or no room there, stays.
+        """
+        queue = self.queue(device_id)
+        for session in queue.waiting():
+            decision = session.placed_again()
+            if decision is None or session.state.final:
+                continue
+            other = self.queue(decision.device_id)
+            if other is not queue and other.has_room_for(session.owner):
+                turn = queue.withdraw(session)
+                session.move(decision)
+                other.submit(session, turn)
+                self._queue_of[session.session_id] = other
 
     # Finding.
 

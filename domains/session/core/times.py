@@ -70,3 +70,41 @@ class SessionTimes:
         if seconds is None or math.isinf(seconds):
             return None
         return self._clock.shown(self._clock.monotonic() + seconds)
+
+
+class Expectation:
+    """When a session's turn and its end are expected, as far as anybody knows.
+
+    Args:
+        clock: The time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._start: float | None = None
+        self._work: float | None = None
+
+    def note(self, wait: float | None, work: float | None) -> None:
+        """Seconds from now to its turn, and from then on to its end."""
+        self._start = None if wait is None else self._clock.monotonic() + wait
+        self._work = work
+
+    def begin(self) -> None:
+        """Its turn has come."""
+        if self._start is not None:
+            self._start = self._clock.monotonic()
+
+    @property
+    def start(self) -> datetime | None:
+        """When its turn is expected."""
+        return self._shown(0.0)
+
+    @property
+    def end(self) -> datetime | None:
+        """When its end is."""
+        return None if self._work is None else self._shown(self._work)
+
+    def _shown(self, after_start: float) -> datetime | None:
+        if self._start is None:
+            return None
+        return self._clock.shown(max(self._start + after_start, self._clock.monotonic()))

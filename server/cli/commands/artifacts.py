@@ -1,4 +1,4 @@
-"""`deviceops artifacts`: list, show, get, delete."""
+"""`deviceops artifacts`: list, show, get, keep, delete."""
 
 from __future__ import annotations
 
@@ -125,6 +125,43 @@ def get(
         write_json({"type": "saved", **facts})
     else:
         typer.echo(str(path))
+
+
+@app.command("keep")
+@reported
+def keep(
+    context: typer.Context,
+    artifact_id: ArtifactId,
+    pinned: Annotated[
+        bool | None,
+        typer.Option("--pin/--no-pin", help="Until it is deleted, or no longer so."),
+    ] = None,
+    retention: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long after its last use, from now: 2h, 7d."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change how long an artifact is kept; what is not named stays."""
+    from deviceops.v1 import artifact_pb2
+    from server.cli.choices import UnusableOptions, duration_in
+    from server.cli.views import write_message
+    from server.cli.wording import moment
+
+    if pinned is None and retention is None:
+        raise UnusableOptions("Say what changes: --pin, --no-pin, --retention")
+    kept = duration_in("--retention", retention) if retention is not None else None
+    request = artifact_pb2.UpdateArtifactRequest(
+        artifact_id=artifact_id, pinned=pinned, retention=kept
+    )
+    with connected(context) as client:
+        answer = client.ask(client.artifacts.UpdateArtifact, request)
+    if as_json:
+        write_message(answer)
+    else:
+        one = answer.artifact
+        until = "it is deleted" if one.pinned else moment(one.expire_time) or "it is deleted"
+        typer.echo(f"Kept until {until}.")
 
 
 @app.command("delete")

@@ -72,6 +72,7 @@ def show(context: typer.Context, session_id: SessionId, as_json: AsJson = False)
     """Show one session and how it stands."""
     from deviceops.v1 import processing_pb2
     from server.cli import session_rows
+    from server.cli.advice import advised
     from server.cli.failures import block, from_failure
     from server.cli.output import details
     from server.cli.views import write_message
@@ -86,7 +87,7 @@ def show(context: typer.Context, session_id: SessionId, as_json: AsJson = False)
         return
     details(session_rows.facts(found.session))
     if found.session.HasField("failure"):
-        typer.echo(block(from_failure(found.session.failure)))
+        typer.echo(block(advised(from_failure(found.session.failure))))
 
 
 @app.command("watch")

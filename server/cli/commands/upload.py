@@ -19,6 +19,10 @@ def upload(
         str | None,
         typer.Option(metavar="UUID", help="Go on with an upload of this file that broke off."),
     ] = None,
+    retention: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How long it is kept after its last use: 2h, 7d."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Store a file on the server and print its artifact id.
@@ -26,12 +30,14 @@ def upload(
     A lost connection is made again and goes on where it was. Bytes that are there already
     are not sent.
     """
+    from server.cli.choices import duration_in
     from server.cli.upload import upload as send
     from server.cli.views import write_message
     from server.cli.wording import printable
 
+    kept = duration_in("--retention", retention) if retention is not None else None
     with connected(context) as client:
-        answer = send(client, path, upload_id)
+        answer = send(client, path, upload_id, kept)
     if as_json:
         write_message(answer)
         return

@@ -18,6 +18,7 @@ def build_parts(torch_device: str) -> Parts:
         gauge_for,
         in_main_memory,
         single_threaded,
+        stretch_on,
     )
     from domains.inference.backends.engine import Engine
     from domains.memory.backends.process_buffers import ProcessBuffers
@@ -37,6 +38,7 @@ def build_parts(torch_device: str) -> Parts:
         held=engine.held,
         buffers=buffers,
         gauge=gauge_for(device),
+        stretch=lambda: stretch_on(device),
         computes=lambda: computes(device),
         single_threaded=single_threaded(device),
     )

@@ -8,6 +8,7 @@ the main thread may touch the device.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib.metadata
 import logging
@@ -29,7 +30,7 @@ from domains.shortages import shortage_of
 from server.worker.child.environment import UnsafeEnvironment, settle_environment
 from server.worker.child.memory_lanes import MemoryLanes
 from server.worker.child.parent_death import die_with_parent
-from server.worker.child.parts import Parts
+from server.worker.child.parts import Parts, Peak
 from server.worker.child.pulse import BEAT_SECONDS, Pulse
 from server.worker.child.run import Run, RunContext, UnheardContext
 from server.worker.child.unexpected import failure_of_unexpected
@@ -179,15 +180,18 @@ class Worker:
         tend = self._tend if parts.single_threaded else _nothing
         context = RunContext(run, self._record.spool_dir, self._send, tend)
         answer: frames.Done | frames.Failed
+        stretch: Peak | None = None
         try:
             run.check()
+            stretch = parts.stretch()
             report = parts.handlers[type(run.job)](run.job, context)
-            answer = frames.Done(session_id, epoch, frames.raw(report))
+            answer = frames.Done(session_id, epoch, frames.raw(report), stretch.peak())
         except DomainError as error:
-            answer = _failed(run, error.failure())
+            answer = _failed(run, error.failure(), stretch)
         except Exception as error:
             told = _traceback()
-            answer = _failed(run, failure_of_unexpected(error, parts.computes), told)
+            failure = failure_of_unexpected(error, parts.computes)
+            answer = _failed(run, failure, stretch, told)
         if self._pulse is not None:
             self._pulse.tell()
         # The front may order the next run as soon as it has the answer.
@@ -256,9 +260,13 @@ def _unusable(why: str) -> DomainError:
     return Unavailable(why, reason=Reason.DEVICE_UNAVAILABLE)
 
 
-def _failed(run: Run, failure: Failure, told: str = "") -> frames.Failed:
+def _failed(run: Run, failure: Failure, stretch: Peak | None, told: str = "") -> frames.Failed:
     sticky = failure.reason is Reason.DEVICE_LOST
-    return frames.Failed(run.order.session_id, run.order.epoch, failure, sticky, told)
+    peak = None
+    if stretch is not None and not sticky:  # a device that is lost is asked nothing more
+        with contextlib.suppress(Exception):
+            peak = stretch.peak()
+    return frames.Failed(run.order.session_id, run.order.epoch, failure, peak, sticky, told)
 
 
 def _nothing() -> None:

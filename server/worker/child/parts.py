@@ -10,6 +10,7 @@ from domains.device.types import DeviceFigures, LoadedComponent
 from domains.memory.backends.chunks import Guard
 from domains.memory.types import Compare, Move, Segment
 from domains.session.jobs import Handler, Job
+from domains.values import ByteFigure
 
 
 class Buffers(Protocol):
@@ -57,17 +58,27 @@ class Gauge(Protocol):
         ...
 
 
+class Peak(Protocol):
+    """Counts the most memory of the device from its making on."""
+
+    def peak(self) -> ByteFigure:
+        """The most so far; unknown where nobody counts."""
+        ...
+
+
 @dataclass(frozen=True)
 class Parts:
     """A worker's parts. With `single_threaded` only the main thread touches the device.
 
-    `held` gives the networks that are loaded, from any thread, without waiting. `computes` asks
-    the device itself whether it still works.
+    `held` gives the networks that are loaded, from any thread, without waiting. `stretch`
+    begins to count the most memory of the device, once for each run. `computes` asks the
+    device itself whether it still works.
     """
 
     handlers: Mapping[type[Job[Any]], Handler]
     held: Callable[[], tuple[LoadedComponent, ...]]
     buffers: Buffers
     gauge: Gauge
+    stretch: Callable[[], Peak]
     computes: Callable[[], bool]
     single_threaded: bool = False

@@ -10,6 +10,7 @@ from typing import Any
 
 from domains.device.types import DeviceFigures
 from domains.errors import DomainError, Failure, Reason, ResourceExhausted
+from domains.session.jobs import PeakMemory
 from domains.session.types import ImageResult, ProgressEvent
 from server.allowance import Allowance
 from server.worker.front.memory_orders import Orders
@@ -158,9 +159,10 @@ class Conversation:
         match frame:
             case frames.Progress(event=event):
                 self._pass_on(run, event)
-            case frames.Done(report=report):
+            case frames.Done(report=report, peak=peak):
                 value = frames.decoded(run.job.report_type(), bytes(report))
                 run.check_complete()
+                run.offer(PeakMemory(peak))
                 self.run = None
                 run.finish(value)
             case frames.Failed():
@@ -186,5 +188,7 @@ class Conversation:
             )
         if frame.sticky:
             self._on_sticky()
+        if frame.peak is not None:
+            run.offer(PeakMemory(frame.peak))
         self.run = None
         run.finish(frame.failure.error())

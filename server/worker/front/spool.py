@@ -20,12 +20,12 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from domains.errors import Reason, Unavailable
+from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
 from domains.regular_files import open_regular
 from domains.session.jobs import SpooledImage
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
-from server.worker.front.picture_files import NoPicture, measure
 from server.worker.link.frames import ProtocolError
 from server.worker.link.pictures import file_name
 

@@ -26,8 +26,9 @@ from domains.device.types import DeviceFigures
 from domains.errors import Failure
 from domains.memory.types import Compare, Move, Segment
 from domains.session.types import ImageResult, ProgressEvent
+from domains.values import ByteFigure
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 LONGEST_TRACEBACK = 64 * 1024
 
 SessionId = Name
@@ -147,16 +148,18 @@ class Progress(Value, frozen=True):
 
 
 class Done(Value, frozen=True):
-    """The work is done."""
+    """The work is done; `peak` is the most memory of the device meanwhile."""
 
     session_id: SessionId
     epoch: Epoch
     report: msgspec.Raw
+    peak: ByteFigure
 
 
 class Failed(Value, frozen=True):
     """The work failed or was stopped.
 
+    `peak`: the most memory of the device meanwhile; None when it was not begun.
     `sticky`: the device is unusable in this process, which ends after this frame.
     `traceback` is for the log only.
     """
@@ -164,6 +167,7 @@ class Failed(Value, frozen=True):
     session_id: SessionId
     epoch: Epoch
     failure: Failure
+    peak: ByteFigure | None = None
     sticky: bool = False
     traceback: Annotated[str, Meta(max_length=LONGEST_TRACEBACK)] = ""
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from domains.artifact.backends import folder as folder_module
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.build import build
 from domains.artifact.core import ArtifactStore
+from domains.artifact.types import ArtifactFilter
 from domains.clock import Clock as SystemClock
 from domains.errors import DataLoss, NotFound, Reason, ResourceExhausted, Unavailable
-from tests.domains.artifact.test_store import PNG, Clock, joined, keep, listed, opened
+from tests.domains.artifact.test_store import ME, PNG, Clock, joined, keep, listed, opened
 from tests.odd_files import ODD
 
 pytestmark = [
@@ -110,10 +110,10 @@ async def test_a_name_is_not_believed(
     store = await opened(folder, clock)
     assert listed(store, "") == []
     with pytest.raises(NotFound):
-        await joined(store.read(PNG_ID))
+        await joined(store.read(ME, PNG_ID))
 
     await keep(store, tmp_path, PNG)
-    assert await joined(store.read(PNG_ID)) == PNG
+    assert await joined(store.read(ME, PNG_ID)) == PNG
     assert [entry.lstat().st_ino for entry in aside(folder)] == [was]
 
 
@@ -125,11 +125,11 @@ async def test_a_sidecar_that_is_no_file_costs_the_sessions(
     ODD[kind](folder / f"{PNG_ID}.json")
 
     store = await opened(folder, clock)
-    assert store.get(PNG_ID).session_ids == ()
+    assert store.get(ME, PNG_ID).session_ids == ()
     await keep(store, tmp_path, PNG, "again")
 
     again = await opened(folder, clock)
-    assert again.get(PNG_ID).session_ids == ("again",)
+    assert again.get(ME, PNG_ID).session_ids == ("again",)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ async def test_a_sidecar_of_other_content_costs_the_sessions(
     (folder / PNG_ID).write_bytes(PNG)
     (folder / f"{PNG_ID}.json").write_bytes(content)
     store = await opened(folder, clock)
-    assert store.get(PNG_ID).session_ids == ()
-    assert await joined(store.read(PNG_ID)) == PNG
+    assert store.get(ME, PNG_ID).session_ids == ()
+    assert await joined(store.read(ME, PNG_ID)) == PNG
 
 
 @pytest.mark.parametrize("moment", [-1, -(1 << 40), 1 << 35, 1 << 33])
@@ -161,7 +161,7 @@ async def test_a_file_of_any_date_is_listed(folder: Path, clock: Clock, moment: 
     os.utime(folder / PNG_ID, (0, moment))
     store = await opened(folder, clock)
     assert listed(store, "") == [PNG_ID]
-    assert 1970 <= store.get(PNG_ID).create_time.year <= 9999
+    assert 1970 <= store.get(ME, PNG_ID).create_time.year <= 9999
 
 
 async def test_a_damaged_picture_is_never_given_out_and_drawn_again(
@@ -171,16 +171,16 @@ async def test_a_damaged_picture_is_never_given_out_and_drawn_again(
     flip(folder / PNG_ID)
 
     with pytest.raises(DataLoss) as damage:
-        await joined(store.read(PNG_ID))
+        await joined(store.read(ME, PNG_ID))
     assert damage.value.reason is Reason.DATA_CORRUPTED
     assert damage.value.metadata == {"artifact_id": PNG_ID}
     with pytest.raises(NotFound):
-        store.get(PNG_ID)
+        store.get(ME, PNG_ID)
     assert [len(path.read_bytes()) for path in aside(folder)] == [len(PNG)]
 
     await keep(store, tmp_path, PNG, "two")
-    assert await joined(store.read(PNG_ID)) == PNG
-    assert store.get(PNG_ID).session_ids == ("one", "two")
+    assert await joined(store.read(ME, PNG_ID)) == PNG
+    assert store.get(ME, PNG_ID).session_ids == ("one", "two")
 
 
 async def test_not_even_a_part_of_a_damaged_picture_is_given_out(
@@ -195,7 +195,7 @@ async def test_not_even_a_part_of_a_damaged_picture_is_given_out(
         await keep(store, tmp_path, content)
         flip(folder / name)
         with pytest.raises(DataLoss):
-            await anext(store.read(name, offset=offset, length=length))
+            await anext(store.read(ME, name, offset=offset, length=length))
 
 
 @pytest.mark.parametrize("restarted", [True, False])
@@ -207,7 +207,7 @@ async def test_a_damaged_picture_is_replaced_when_drawn_again_though_nobody_read
     if restarted:
         store = await opened(folder, clock)
     await keep(store, tmp_path, PNG, "two")
-    assert await joined(store.read(PNG_ID)) == PNG
+    assert await joined(store.read(ME, PNG_ID)) == PNG
     assert store.usage().used_bytes == len(PNG)
 
 
@@ -226,7 +226,7 @@ async def test_a_file_without_end_is_neither_listed_nor_hashed_and_pushes_nothin
     async with asyncio.timeout(20):
         await keep(store, tmp_path, PNG)
     assert set(listed(store, "")) == {kept, PNG_ID}
-    assert await joined(store.read(PNG_ID)) == PNG
+    assert await joined(store.read(ME, PNG_ID)) == PNG
     assert [path.stat().st_size for path in aside(folder)] == [1 << 42]
 
 
@@ -241,17 +241,17 @@ async def test_a_picture_is_hashed_again_only_when_its_file_changed(
 
     digest = hashlib.file_digest
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder_module.hashlib, "file_digest", count)
+        patch.setattr(hashlib, "file_digest", count)
         await keep(store, tmp_path, PNG)
-        await joined(store.read(PNG_ID))
+        await joined(store.read(ME, PNG_ID))
         await keep(store, tmp_path, PNG)
         assert len(hashed) == 0
         store = await opened(folder, clock)
-        await joined(store.read(PNG_ID))
-        await joined(store.read(PNG_ID, offset=3, length=2))
+        await joined(store.read(ME, PNG_ID))
+        await joined(store.read(ME, PNG_ID, offset=3, length=2))
         assert len(hashed) == 1
         os.utime(folder / PNG_ID)
-        await joined(store.read(PNG_ID))
+        await joined(store.read(ME, PNG_ID))
         assert len(hashed) == 2
 
 
@@ -261,27 +261,28 @@ async def test_a_deleted_picture_is_not_found_and_leaves_the_list(
     await keep(store, tmp_path, PNG)
     (folder / PNG_ID).unlink()
     with pytest.raises(NotFound) as missing:
-        await joined(store.read(PNG_ID))
+        await joined(store.read(ME, PNG_ID))
     assert missing.value.reason is Reason.ARTIFACT_NOT_FOUND
     assert listed(store, "") == []
     assert store.usage().used_bytes == 0
 
 
 async def test_a_list_has_only_what_is_there(
-    store: ArtifactStore, folder: Path, tmp_path: Path
+    store: ArtifactStore, folder: Path, tmp_path: Path, clock: Clock
 ) -> None:
-    names = [await keep(store, tmp_path, bytes([number]) * 10) for number in range(5)]
+    names = []
+    for number in range(5):
+        names.append(await keep(store, tmp_path, bytes([number]) * 10))
+        clock.moment += timedelta(seconds=1)
     for name in names[1:4]:
         (folder / name).unlink()
-    page = await store.look_through(
-        session_id="", media_type_prefix="", page_size=2, page_token=""
-    )
+    page = await store.look_through(ME, ArtifactFilter(), page_size=2)
     assert [artifact.artifact_id for artifact in page.items] == [names[4], names[0]]
     assert not page.next_page_token
     (folder / names[0]).unlink()
     with pytest.raises(NotFound):
-        await store.look(names[0])
-    assert (await store.look(names[4])).artifact_id == names[4]
+        await store.look(ME, names[0])
+    assert (await store.look(ME, names[4])).artifact_id == names[4]
 
 
 async def test_a_folder_that_went_is_made_again(
@@ -290,9 +291,9 @@ async def test_a_folder_that_went_is_made_again(
     await keep(store, tmp_path, PNG, "one")
     shutil.rmtree(folder)
     with pytest.raises(NotFound):
-        await joined(store.read(PNG_ID))
+        await joined(store.read(ME, PNG_ID))
     await keep(store, tmp_path, PNG, "two")
-    assert await joined(store.read(PNG_ID)) == PNG
+    assert await joined(store.read(ME, PNG_ID)) == PNG
     assert os.stat(folder).st_mode & 0o777 == 0o700
 
 
@@ -303,14 +304,14 @@ async def test_a_folder_replaced_by_something_else_is_made_again(
     os.rmdir(folder)
     ODD[kind](folder)
     await keep(store, tmp_path, PNG)
-    assert await joined(store.read(PNG_ID)) == PNG
+    assert await joined(store.read(ME, PNG_ID)) == PNG
 
 
 async def test_a_picture_whose_file_went_before_it_was_kept_is_said(
     store: ArtifactStore, tmp_path: Path
 ) -> None:
     with pytest.raises(Unavailable) as refused:
-        await store.adopt(tmp_path / "nothing", PNG_ID, "s")
+        await store.adopt(tmp_path / "nothing", PNG_ID, ME.name, session_id="s")
     assert refused.value.reason is Reason.STORAGE_UNAVAILABLE
 
 
@@ -335,7 +336,7 @@ async def test_a_disk_that_fails_in_mid_read_is_said(
     store = await opened(FailingFolder(folder), clock)
     name = await keep(store, tmp_path, PNG + bytes(2 << 20))
     with pytest.raises(Unavailable) as refused:
-        await joined(store.read(name))
+        await joined(store.read(ME, name))
     assert refused.value.reason is Reason.STORAGE_UNAVAILABLE
     assert name in listed(store, "")
 
@@ -346,7 +347,7 @@ async def test_pictures_may_lie_on_a_disk_of_their_own(tmp_path: Path, clock: Cl
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         store = await opened(Path(other), clock)
         await keep(store, tmp_path, PNG)
-        assert await joined(store.read(PNG_ID)) == PNG
+        assert await joined(store.read(ME, PNG_ID)) == PNG
         assert sorted(os.listdir(other)) == [PNG_ID, f"{PNG_ID}.json"]
 
 
@@ -414,7 +415,7 @@ async def test_a_file_that_cannot_be_deleted_keeps_no_other_from_it(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", refuse)
         with pytest.raises(Unavailable):
-            await store.delete(names[0])
+            await store.delete(ME, names[0])
         assert names[0] in listed(store, "")
         clock.moment += timedelta(seconds=120)
         await store.tidy()
@@ -450,7 +451,7 @@ async def test_with_too_little_free_nothing_more_is_kept_and_nothing_lost(
     assert refused.value.metadata == {"free_bytes": "999", "min_free_bytes": "1000"}
     assert not (tmp_path / "spooled").exists()
     assert listed(store, "") == [kept]
-    assert await joined(store.read(kept)) == PNG
+    assert await joined(store.read(ME, kept)) == PNG
     await keep(store, tmp_path, PNG)  # it takes no more room
     free(1000)
     await keep(store, tmp_path, b"another")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from domains.artifact.backends.folder import ArtifactFolder, media_type
-from domains.artifact.backends.sidecar import MOST_SESSIONS
+from domains.artifact.types import MOST_SESSIONS, Claim, StoredFile
+from domains.clients import DEFAULT_CLIENT
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 PNG_ID = hashlib.sha256(PNG).hexdigest()
@@ -20,6 +22,16 @@ def folder(tmp_path: Path) -> ArtifactFolder:
     folder = ArtifactFolder(tmp_path / "artifacts")
     assert folder.scan() == []
     return folder
+
+
+def claim(session_id: str, owner: str = DEFAULT_CLIENT) -> Claim:
+    return Claim(owner, datetime.now(UTC), session_id)
+
+
+def sessions(stored: StoredFile) -> tuple[str, ...]:
+    """The sessions of a file that has one owner."""
+    (holding,) = stored.holdings.values()
+    return holding.session_ids
 
 
 def finished(tmp_path: Path) -> Path:
@@ -36,10 +48,10 @@ def test_the_sidecar_of_the_first_version_is_still_read(
     sidecar = tmp_path / "artifacts" / f"{PNG_ID}.json"
     sidecar.write_text('{"session_id": "the-first"}')
 
-    assert [artifact.session_ids for artifact in folder.scan()] == [("the-first",)]
+    assert [sessions(stored) for stored in folder.scan()] == [("the-first",)]
 
-    again = folder.adopt(finished(tmp_path), PNG_ID, "the-second")
-    assert again.session_ids == ("the-first", "the-second")
+    again = folder.adopt(finished(tmp_path), PNG_ID, claim("the-second"))
+    assert sessions(again) == ("the-first", "the-second")
     assert folder.scan() == [again]
 
 
@@ -49,7 +61,7 @@ def test_an_upload_of_the_first_version_has_no_session(
     (tmp_path / "artifacts" / PNG_ID).write_bytes(PNG)
     (tmp_path / "artifacts" / f"{PNG_ID}.json").write_text('{"session_id": ""}')
 
-    assert [artifact.session_ids for artifact in folder.scan()] == [()]
+    assert [sessions(stored) for stored in folder.scan()] == [()]
 
 
 @pytest.mark.parametrize(
@@ -62,22 +74,24 @@ def test_a_sidecar_that_cannot_be_read_costs_the_sessions_and_not_the_picture(
     sidecar = tmp_path / "artifacts" / f"{PNG_ID}.json"
     sidecar.write_text(content, "latin-1")
 
-    assert [artifact.session_ids for artifact in folder.scan()] == [()]
+    assert [sessions(stored) for stored in folder.scan()] == [()]
 
-    assert folder.adopt(finished(tmp_path), PNG_ID, "again").session_ids == ("again",)
+    assert folder.adopt(finished(tmp_path), PNG_ID, claim("again")).holdings[
+        DEFAULT_CLIENT
+    ].session_ids == ("again",)
 
 
 def test_of_very_many_sessions_the_first_and_the_newest_are_remembered(
     folder: ArtifactFolder, tmp_path: Path
 ) -> None:
-    folder.adopt(finished(tmp_path), PNG_ID, "s0")
+    folder.adopt(finished(tmp_path), PNG_ID, claim("s0"))
     sidecar = tmp_path / "artifacts" / f"{PNG_ID}.json"
     names = [f"s{number}" for number in range(MOST_SESSIONS)]
     sidecar.write_text(json.dumps({"session_ids": names}))
 
-    kept = folder.adopt(finished(tmp_path), PNG_ID, "newest")
+    kept = folder.adopt(finished(tmp_path), PNG_ID, claim("newest"))
 
-    assert kept.session_ids == ("s0", *names[2:], "newest")
+    assert sessions(kept) == ("s0", *names[2:], "newest")
     assert folder.scan() == [kept]
 
 

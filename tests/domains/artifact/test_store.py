@@ -15,7 +15,8 @@ import pytest
 
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.core import CHUNK_BYTES, ArtifactStore
-from domains.artifact.types import Artifact
+from domains.artifact.types import ArtifactFilter, Claim, StoredFile
+from domains.clients import DEFAULT_CLIENT, Caller, Role
 from domains.errors import (
     DataLoss,
     FailedPrecondition,
@@ -27,6 +28,7 @@ from domains.errors import (
 )
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
+ME = Caller(DEFAULT_CLIENT, Role.RUN)
 
 
 class Clock:
@@ -72,12 +74,16 @@ async def store(tmp_path: Path, clock: Clock) -> ArtifactStore:
 
 
 async def keep(
-    store: ArtifactStore, tmp_path: Path, content: bytes, session_id: str = "s"
+    store: ArtifactStore,
+    tmp_path: Path,
+    content: bytes,
+    session_id: str = "s",
+    owner: str = ME.name,
 ) -> str:
     path = tmp_path / "spooled"
     path.write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    await store.adopt(path, digest, session_id)
+    await store.adopt(path, digest, owner, session_id=session_id)
     assert not path.exists()
     return digest
 
@@ -92,12 +98,12 @@ async def test_what_is_kept_can_be_read_again_and_again(
     content = PNG + bytes(range(256)) * 10_000
     artifact_id = await keep(store, tmp_path, content)
 
-    chunks = [chunk async for chunk in store.read(artifact_id)]
+    chunks = [chunk async for chunk in store.read(ME, artifact_id)]
     assert b"".join(chunks) == content
     assert max(map(len, chunks)) <= CHUNK_BYTES
-    assert await joined(store.read(artifact_id, offset=5, length=7)) == content[5:12]
-    assert await joined(store.read(artifact_id, offset=len(content))) == b""
-    described = store.get(artifact_id)
+    assert await joined(store.read(ME, artifact_id, offset=5, length=7)) == content[5:12]
+    assert await joined(store.read(ME, artifact_id, offset=len(content))) == b""
+    described = store.get(ME, artifact_id)
     assert (described.size_bytes, described.media_type) == (len(content), "image/png")
 
 
@@ -108,12 +114,12 @@ async def test_artifacts_survive_a_restart_with_their_session(
 
     again = await opened(tmp_path / "artifacts", clock)
 
-    assert again.get(artifact_id).session_ids == ("the-session",)
-    assert await joined(again.read(artifact_id)) == PNG
+    assert again.get(ME, artifact_id).session_ids == ("the-session",)
+    assert await joined(again.read(ME, artifact_id)) == PNG
 
 
 def listed(store: ArtifactStore, session_id: str) -> list[str]:
-    page = store.list(session_id=session_id, media_type_prefix="", page_size=0, page_token="")
+    page = store.list(ME, ArtifactFilter(session_id=session_id))
     return [artifact.artifact_id for artifact in page.items]
 
 
@@ -127,7 +133,7 @@ async def test_the_same_picture_belongs_to_every_session_that_made_it(
     for kept in (store, await opened(tmp_path / "artifacts", clock)):
         assert listed(kept, "one") == listed(kept, "two") == [artifact_id]
         assert listed(kept, "three") == []
-        assert kept.get(artifact_id).session_ids == ("one", "two")
+        assert kept.get(ME, artifact_id).session_ids == ("one", "two")
         assert kept.usage().used_bytes == len(PNG)
 
 
@@ -137,11 +143,11 @@ async def test_deleting_is_for_every_session_and_making_it_again_begins_anew(
     artifact_id = await keep(store, tmp_path, PNG, "one")
     await keep(store, tmp_path, PNG, "two")
 
-    await store.delete(artifact_id)
+    await store.delete(ME, artifact_id)
     assert listed(store, "one") == listed(store, "two") == []
 
     await keep(store, tmp_path, PNG, "three")
-    assert store.get(artifact_id).session_ids == ("three",)
+    assert store.get(ME, artifact_id).session_ids == ("three",)
 
 
 async def test_leftovers_of_a_crash_are_swept(tmp_path: Path, clock: Clock) -> None:
@@ -168,10 +174,10 @@ async def test_the_hash_of_a_finished_file_is_not_computed_again(
     path.write_bytes(PNG)
     known = "0" * 64
 
-    await store.adopt(path, known, "s")
+    await store.adopt(path, known, ME.name, session_id="s")
 
-    assert store.get(known).size_bytes == len(PNG)
-    assert await joined(store.read(known)) == PNG
+    assert store.get(ME, known).size_bytes == len(PNG)
+    assert await joined(store.read(ME, known)) == PNG
     assert not path.exists()
 
 
@@ -181,14 +187,14 @@ async def test_the_least_recently_used_gives_way_to_the_quota(
     store = await opened(tmp_path / "artifacts", clock, quota_bytes=25)
     first = await keep(store, tmp_path, b"a" * 10)
     second = await keep(store, tmp_path, b"b" * 10)
-    await joined(store.read(first))
+    await joined(store.read(ME, first))
 
     third = await keep(store, tmp_path, b"c" * 10)
 
-    assert store.get(first)
-    assert store.get(third)
+    assert store.get(ME, first)
+    assert store.get(ME, third)
     with pytest.raises(NotFound):
-        store.get(second)
+        store.get(ME, second)
     assert store.usage().used_bytes == 20
 
 
@@ -200,7 +206,7 @@ async def test_more_than_the_whole_quota_is_refused(tmp_path: Path, clock: Clock
         await keep(store, tmp_path, b"b" * 26)
 
     assert refusal.value.metadata == {"needed_bytes": "26", "quota_bytes": "25"}
-    assert store.get(kept)
+    assert store.get(ME, kept)
 
 
 async def test_retention_counts_from_the_last_use(
@@ -209,28 +215,28 @@ async def test_retention_counts_from_the_last_use(
     used = await keep(store, tmp_path, b"used")
     unused = await keep(store, tmp_path, b"unused")
     clock.moment += timedelta(seconds=50)
-    await joined(store.read(used))
+    await joined(store.read(ME, used))
     clock.moment += timedelta(seconds=50)
 
     await keep(store, tmp_path, b"newest")
 
-    assert store.get(used)
+    assert store.get(ME, used)
     with pytest.raises(NotFound):
-        store.get(unused)
+        store.get(ME, unused)
 
 
 async def test_nothing_that_is_read_is_deleted(store: ArtifactStore, tmp_path: Path) -> None:
     artifact_id = await keep(store, tmp_path, PNG)
-    reading = store.read(artifact_id)
+    reading = store.read(ME, artifact_id)
     await anext(reading)
 
     with pytest.raises(FailedPrecondition):
-        await store.delete(artifact_id)
+        await store.delete(ME, artifact_id)
 
     await reading.aclose()  # type: ignore[attr-defined]
-    await store.delete(artifact_id)
+    await store.delete(ME, artifact_id)
     with pytest.raises(NotFound):
-        store.get(artifact_id)
+        store.get(ME, artifact_id)
 
 
 async def test_what_is_being_read_outlives_the_quota_and_its_retention(
@@ -239,7 +245,7 @@ async def test_what_is_being_read_outlives_the_quota_and_its_retention(
     """The least recently used goes first, unless somebody reads it just now."""
     store = await opened(tmp_path / "artifacts", clock, quota_bytes=25)
     read = await keep(store, tmp_path, b"a" * 10)
-    reading = store.read(read)
+    reading = store.read(ME, read)
     assert await anext(reading) == b"a" * 10
     unread = await keep(store, tmp_path, b"b" * 10)
 
@@ -279,9 +285,9 @@ class SlowFolder(ArtifactFolder):
             with self._counting:
                 self.at_once -= 1
 
-    def adopt(self, path: Path, artifact_id: str, session_id: str) -> Artifact:
+    def adopt(self, path: Path, artifact_id: str, claim: Claim) -> StoredFile:
         with self._change():
-            return super().adopt(path, artifact_id, session_id)
+            return super().adopt(path, artifact_id, claim)
 
     def remove(self, artifact_id: str) -> None:
         with self._change():
@@ -298,15 +304,18 @@ async def test_two_sessions_that_finish_the_same_picture_at_once_both_have_it(
     for path in paths:
         path.write_bytes(PNG)
     digest = hashlib.sha256(PNG).hexdigest()
-    adopting = [asyncio.ensure_future(store.adopt(path, digest, path.name)) for path in paths]
+    adopting = [
+        asyncio.ensure_future(store.adopt(path, digest, ME.name, session_id=path.name))
+        for path in paths
+    ]
     await asyncio.to_thread(files.begun.acquire)
     files.go.set()
     await asyncio.gather(*adopting)
 
     assert files.most_at_once == 1
-    assert set(store.get(digest).session_ids) == set(names)
+    assert set(store.get(ME, digest).session_ids) == set(names)
     again = await opened(tmp_path / "artifacts", clock)
-    assert set(again.get(digest).session_ids) == set(names)
+    assert set(again.get(ME, digest).session_ids) == set(names)
 
 
 async def test_a_picture_made_again_while_it_is_deleted_is_there(
@@ -319,15 +328,15 @@ async def test_a_picture_made_again_while_it_is_deleted_is_there(
     files.go.clear()
     assert files.begun.acquire(timeout=20)
 
-    deleting = asyncio.ensure_future(store.delete(artifact_id))
+    deleting = asyncio.ensure_future(store.delete(ME, artifact_id))
     await asyncio.to_thread(files.begun.acquire)
     making = asyncio.ensure_future(keep(store, tmp_path, PNG, "two"))
     assert not await asyncio.to_thread(files.begun.acquire, timeout=0.1)
     files.go.set()
     await asyncio.gather(deleting, making)
 
-    assert store.get(artifact_id).session_ids == ("two",)
-    assert await joined(store.read(artifact_id)) == PNG
+    assert store.get(ME, artifact_id).session_ids == ("two",)
+    assert await joined(store.read(ME, artifact_id)) == PNG
 
 
 async def test_two_clients_delete_what_is_just_making_room(
@@ -343,7 +352,7 @@ async def test_two_clients_delete_what_is_just_making_room(
 
     making = asyncio.ensure_future(keep(store, tmp_path, b"c" * 25))
     await asyncio.to_thread(files.begun.acquire)
-    deleting = [asyncio.ensure_future(store.delete(old[1])) for _ in range(2)]
+    deleting = [asyncio.ensure_future(store.delete(ME, old[1])) for _ in range(2)]
     files.go.set()
     results = await asyncio.gather(making, *deleting, return_exceptions=True)
 
@@ -355,11 +364,11 @@ async def test_offsets_and_ids_are_checked(store: ArtifactStore, tmp_path: Path)
     artifact_id = await keep(store, tmp_path, PNG)
 
     with pytest.raises(OutOfRange) as refusal:
-        await joined(store.read(artifact_id, offset=len(PNG) + 1))
+        await joined(store.read(ME, artifact_id, offset=len(PNG) + 1))
     assert refusal.value.metadata["size_bytes"] == str(len(PNG))
     for nonsense in ("", "../../etc/passwd", "A" * 64, "a" * 63):
         with pytest.raises(InvalidArgument):
-            store.get(nonsense)
+            store.get(ME, nonsense)
 
 
 async def test_a_file_cut_short_on_disk_is_data_loss(
@@ -369,7 +378,7 @@ async def test_a_file_cut_short_on_disk_is_data_loss(
     (tmp_path / "artifacts" / artifact_id).write_bytes(PNG[:3])
 
     with pytest.raises(DataLoss) as damage:
-        await joined(store.read(artifact_id))
+        await joined(store.read(ME, artifact_id))
     assert damage.value.reason is Reason.DATA_CORRUPTED
 
 
@@ -387,19 +396,20 @@ async def test_a_full_disk_is_said_and_keeps_what_was_there(
             await keep(store, tmp_path, b"more")
 
     assert refusal.value.reason is Reason.DISK_FULL
-    assert await joined(store.read(kept)) == PNG
+    assert await joined(store.read(ME, kept)) == PNG
     assert await keep(store, tmp_path, b"more")  # space is back
 
 
 async def test_lists_are_newest_first_and_filtered(
-    store: ArtifactStore, tmp_path: Path
+    store: ArtifactStore, tmp_path: Path, clock: Clock
 ) -> None:
     picture = await keep(store, tmp_path, PNG, "one")
+    clock.moment += timedelta(seconds=1)
     other = await keep(store, tmp_path, b"text", "two")
 
-    everything = store.list(session_id="", media_type_prefix="", page_size=0, page_token="")
-    pictures = store.list(session_id="", media_type_prefix="image/", page_size=0, page_token="")
-    of_two = store.list(session_id="two", media_type_prefix="", page_size=0, page_token="")
+    everything = store.list(ME, ArtifactFilter())
+    pictures = store.list(ME, ArtifactFilter(media_type_prefix="image/"))
+    of_two = store.list(ME, ArtifactFilter(session_id="two"))
 
     assert [artifact.artifact_id for artifact in everything.items] == [other, picture]
     assert [artifact.artifact_id for artifact in pictures.items] == [picture]

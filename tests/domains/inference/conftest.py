@@ -18,6 +18,7 @@ from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
+from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
 from domains.session.jobs import Job, SpooledImage
@@ -42,7 +43,7 @@ from domains.values import (
     PlacementDecision,
 )
 from server.errors import describe_failure
-from tests.domains.sessions import runner_of
+from tests.domains.sessions import changes_of, runner_of
 
 MODEL = Model(
     model_id="emoji",
@@ -103,7 +104,6 @@ class FakePool:
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
             ModelOrigin.LOADED,
-            ByteFigure.measured(5, "a script"),
             (PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=False,
         )
@@ -127,11 +127,11 @@ class FakeDevices:
         )
 
 
-async def place(placement: Placement, effort: Effort, priority: Priority) -> PlacementDecision:
+async def place(placement: Placement, effort: Effort, priority: Priority) -> Placed:
     """There is one processor."""
     if placement not in (ANY_DEVICE, NamedDevice("cpu"), NamedDevice("cpu:0")):
         raise NotFound("no such device", reason=Reason.DEVICE_NOT_FOUND)
-    return PlacementDecision.named("cpu:0")
+    return Placed(PlacementDecision.named("cpu:0"), effort)
 
 
 @dataclass
@@ -158,14 +158,16 @@ class FakeArtifacts:
     adopted: list[str] = field(default_factory=list)
     failure: DomainError | None = None
 
-    async def adopt(self, path: Path, sha256: str, session_id: str) -> object:
+    async def adopt(
+        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+    ) -> object:
         if self.failure is not None:
             raise self.failure
         self.adopted.append(sha256)
         return None
 
-    async def read(
-        self, artifact_id: str, *, offset: int = 0, length: int = 0
+    async def read_of(
+        self, owner: str, artifact_id: str, *, offset: int = 0, length: int = 0
     ) -> AsyncIterator[bytes]:
         yield b"0123456789"
 
@@ -195,6 +197,7 @@ async def bench() -> AsyncIterator[Bench]:
         retention=timedelta(seconds=60),
         kept=100,
         clock=Clock(),
+        changes=changes_of(Clock()),
     )
     generations = Generations(
         sessions,

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
+from domains.device.types import placement_of
 from domains.errors import (
     DomainError,
     NotFound,
@@ -294,7 +295,7 @@ async def test_the_edges_of_every_range_are_accepted(bench: Bench) -> None:
 async def test_what_is_not_there_is_not_found(
     bench: Bench, settings: GenerationSettings, device_id: str, reason: Reason
 ) -> None:
-    wanted = replace(request(settings), device_id=device_id)
+    wanted = replace(request(settings), placement=placement_of(device_id))
 
     _, error = await fate(bench, wanted)
     verdict = await bench.generations.validate(wanted)

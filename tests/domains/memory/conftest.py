@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
+from domains.clients import Caller, Role
 from domains.device.core import DeviceInventory
 from domains.device.types import OptimizationProfile
 from domains.errors import NotFound, Reason
@@ -30,8 +31,10 @@ from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.core.watch import PressureWatch
 from domains.memory.types import Allocation, AllocationRequest, Place
 from domains.session.core.sessions import Sessions
+from domains.uploads import Uploads
 from server.errors import describe_failure
 from tests.clocks import SteeredTime
+from tests.domains.sessions import changes_of
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.memory import (
     FakeBuffers,
@@ -48,6 +51,8 @@ CARD = Place("cuda:0")
 OTHER_CARD = Place("cuda:1")
 MIB = 1 << 20
 USED = datetime(2030, 1, 1, tzinfo=UTC)
+ANN, BOB = Caller("ann", Role.RUN), Caller("bob", Role.RUN)
+ADMIN = Caller("root", Role.ADMIN)
 
 
 async def find(model_id: str) -> object:
@@ -75,11 +80,11 @@ class System:
     probe: FakeProbe
     workers: FakeWorkers
     exhausted: list[Place]
+    uploads: Uploads
 
-    async def lend(self, place: Place, size: int = MIB, client: str = "ann") -> Allocation:
+    async def lend(self, place: Place, size: int = MIB, caller: Caller = ANN) -> Allocation:
         """An allocation of a client."""
-        wanted = AllocationRequest(place, size)
-        return await self.service.leases.allocate(client, wanted)
+        return await self.service.leases.create(caller, AllocationRequest(place, size))
 
     def backed(self) -> int:
         """Bytes that segments and buffers really are."""
@@ -104,7 +109,9 @@ def build(quota_bytes: int | None = 0) -> System:
     segments = HostSegments()
     buffers = FakeBuffers(segments)
     monitor = MemoryMonitor(host, inventory, meter, clock=time.clock.wall)
-    watch = PressureWatch(monitor, inventory, thresholds(0.8, 0.9, 0.95, 0.05))
+    watch = PressureWatch(
+        monitor, inventory, thresholds(0.8, 0.9, 0.95, 0.05), now=time.clock.wall
+    )
     recorder = MemoryRecorder(
         monitor,
         meter,
@@ -121,6 +128,7 @@ def build(quota_bytes: int | None = 0) -> System:
         retention=timedelta(hours=1),
         kept=100,
         clock=time.clock,
+        changes=changes_of(time.clock),
         admit=reactions.check_work,
     )
     space = AddressSpace(segments, buffers, inventory)
@@ -135,11 +143,12 @@ def build(quota_bytes: int | None = 0) -> System:
         exhausted=exhausted.append,
     )
     buffers.on_buffers_lost(leases.lose)
+    uploads = Uploads(time.clock)
     service = MemoryService(
         monitor,
         watch,
         leases,
-        Access(ledger, space),
+        Access(ledger, space, uploads),
         Copies(ledger, leases, space),
         Defragmentation(inventory, models, buffers, monitor),
         ModelsInMemory(monitor, inventory, held, find=find),
@@ -169,6 +178,7 @@ def build(quota_bytes: int | None = 0) -> System:
         probe,
         workers,
         exhausted,
+        uploads,
     )
 
 

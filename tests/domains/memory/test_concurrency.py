@@ -13,13 +13,11 @@ from domains.memory.types import (
     Allocation,
     AllocationRequest,
     Move,
-    WriteEnd,
-    WriteHeader,
-    WritePart,
 )
 from domains.session.errors import SessionFailed
-from tests.domains.memory.conftest import CARD, HOST, MIB, OTHER_CARD, USED, System
-from tests.domains.memory.test_access import read, sha256, write
+from domains.uploads import UploadCompletion, UploadPart
+from tests.domains.memory.conftest import ANN, BOB, CARD, HOST, MIB, OTHER_CARD, USED, System
+from tests.domains.memory.test_access import header, read, sha256, write
 from tests.domains.memory.test_copies import copy, run, transfer
 
 KEY = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a333"
@@ -54,7 +52,7 @@ async def test_what_is_being_taken_is_not_given_to_another(system: System) -> No
     await gate.begun.wait()
 
     with pytest.raises(OutOfMemory) as refused:
-        await system.lend(CARD, 6 * MIB, client="bob")
+        await system.lend(CARD, 6 * MIB, caller=BOB)
 
     assert refused.value.metadata["free_bytes"] == str(4 * MIB)
     assert (await finishes(first, gate)).size_bytes == 6 * MIB
@@ -73,7 +71,7 @@ async def test_an_eviction_for_one_does_not_give_it_what_another_is_taking(
     await gate.begun.wait()
 
     with pytest.raises(OutOfMemory):
-        await system.lend(CARD, 6 * MIB, client="bob")
+        await system.lend(CARD, 6 * MIB, caller=BOB)
 
     assert system.models.released == ["idle"]
     await finishes(first, gate)
@@ -85,9 +83,9 @@ async def test_a_caller_with_a_request_id_that_gives_up_finds_its_allocation_lat
 ) -> None:
     wanted = AllocationRequest(CARD, MIB, request_id=KEY)
     gate = Gate(system)
-    allocate = system.service.leases.allocate
-    impatient = asyncio.create_task(allocate("ann", wanted))
-    patient = asyncio.create_task(allocate("ann", wanted))
+    allocate = system.service.leases.create
+    impatient = asyncio.create_task(allocate(ANN, wanted))
+    patient = asyncio.create_task(allocate(ANN, wanted))
     await gate.begun.wait()
     impatient.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -95,7 +93,7 @@ async def test_a_caller_with_a_request_id_that_gives_up_finds_its_allocation_lat
 
     made = await finishes(patient, gate)
 
-    assert await allocate("ann", wanted) == made
+    assert await allocate(ANN, wanted) == made
     assert gate.calls == 1
     assert system.backed() == MIB
 
@@ -111,13 +109,13 @@ async def _transfer(system: System, source: Allocation, target: Allocation) -> N
     await run(transfer(system, source.allocation_id, OTHER_CARD))
 
 
-async def _deallocate(system: System, source: Allocation, target: Allocation) -> None:
-    await system.service.leases.deallocate("ann", source.allocation_id)
+async def _delete(system: System, source: Allocation, target: Allocation) -> None:
+    await system.service.leases.delete(ANN, source.allocation_id)
 
 
 @pytest.mark.parametrize(
     ("use", "touched"),
-    [(_copy, "source"), (_copy, "target"), (_transfer, "source"), (_deallocate, "source")],
+    [(_copy, "source"), (_copy, "target"), (_transfer, "source"), (_delete, "source")],
 )
 async def test_what_a_short_write_touches_is_used_when_the_write_has_ended(
     system: System, use: Use, touched: str, monkeypatch: pytest.MonkeyPatch
@@ -150,7 +148,7 @@ async def test_what_a_short_write_touches_is_used_when_the_write_has_ended(
     monkeypatch.setattr(system.buffers, "move", moving)
     monkeypatch.setattr(system.buffers, "free", freeing)
 
-    async with system.ledger.touching("ann", held.allocation_id):
+    async with system.ledger.touching(ANN, held.allocation_id):
         using = asyncio.ensure_future(use(system, source, target))
         either = {asyncio.ensure_future(waits.wait()), using}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -167,14 +165,13 @@ async def test_bytes_on_their_way_to_a_device_are_refused_once_a_copy_uses_it(
     one, other = await system.lend(CARD), await system.lend(HOST)
     await write(system, one, b"before")
 
-    async def parts() -> AsyncIterator[WritePart | None]:
-        yield WriteHeader(one.allocation_id)
+    async def parts() -> AsyncIterator[UploadPart]:
         yield b"behind"  # gathered in a slot: it goes to the device at the end
-        async with system.ledger.copying("ann", one.allocation_id, other.allocation_id):
-            yield WriteEnd(sha256(b"behind"))
+        async with system.ledger.copying(ANN, one.allocation_id, other.allocation_id):
+            yield UploadCompletion(sha256(b"behind"))
 
     with pytest.raises(AllocationBusy):
-        await system.service.access.write("ann", parts())
+        await system.service.access.write(ANN, header(one, 6), parts())
 
     assert await read(system, one, 0, 6) == b"before"
     assert system.backed() == 2 * MIB

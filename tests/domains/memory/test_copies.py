@@ -29,7 +29,7 @@ from domains.session.types import (
     SessionOptions,
     TransferProgress,
 )
-from tests.domains.memory.conftest import CARD, CPU, HOST, MIB, OTHER_CARD, System, build
+from tests.domains.memory.conftest import ANN, CARD, CPU, HOST, MIB, OTHER_CARD, System, build
 from tests.domains.memory.test_access import DATA, read, write
 from tests.domains.sessions import follow
 
@@ -44,12 +44,12 @@ async def run(events: AsyncGenerator[SessionEvent]) -> list[object]:
 
 def copy(system: System, *args: object, **more: object) -> AsyncGenerator[SessionEvent]:
     wanted = CopyRequest(*args, **more)  # type: ignore[arg-type]
-    return follow(system.sessions, system.service.copies.copy("ann", wanted))
+    return follow(system.sessions, system.service.copies.copy(ANN, wanted))
 
 
 def transfer(system: System, *args: object, **more: object) -> AsyncGenerator[SessionEvent]:
     wanted = TransferRequest(*args, **more)  # type: ignore[arg-type]
-    return follow(system.sessions, system.service.copies.transfer("ann", wanted))
+    return follow(system.sessions, system.service.copies.transfer(ANN, wanted))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ async def test_a_cancelled_copy_stops_and_leaves_both_usable(
     assert len(asyncio.all_tasks()) <= tasks + 1
     system.buffers.gate.set()
     await run(copy(system, one.allocation_id, other.allocation_id))
-    assert await system.service.leases.deallocate("ann", one.allocation_id) == 8 * MIB
+    assert await system.service.leases.delete(ANN, one.allocation_id) == 8 * MIB
 
 
 async def test_a_dropped_stream_cancels_unless_it_is_detached(system: System) -> None:
@@ -209,7 +209,7 @@ async def test_the_same_request_again_follows_the_same_session(system: System) -
     options = SessionOptions(request_id=KEY)
     for _ in range(2):
         await run(copy(system, one.allocation_id, other.allocation_id, options=options))
-    await system.service.leases.deallocate("ann", one.allocation_id)
+    await system.service.leases.delete(ANN, one.allocation_id)
     await run(copy(system, one.allocation_id, other.allocation_id, options=options))
 
     assert len(system.sessions.all()) == 1
@@ -240,7 +240,7 @@ async def test_a_transfer_keeps_id_and_bytes_and_frees_the_old_memory(
     events = await run(transfer(system, one.allocation_id, target))
 
     assert isinstance(events[-1], Completed)
-    (now,) = system.service.leases.renew("ann", [one.allocation_id], 60)
+    (now,) = system.service.leases.renew(ANN, [one.allocation_id], 60)
     assert now.place == target
     assert await read(system, one) == DATA[: 2 * MIB + 5]
     assert system.backed() == 2 * MIB + 5
@@ -297,7 +297,7 @@ async def test_a_worker_that_dies_in_a_transfer_leaves_one_story(system: System)
     with pytest.raises(DomainError):
         await running
     with pytest.raises(AllocationNotFound, match="worker"):
-        system.ledger.get("ann", one.allocation_id)
+        system.ledger.get(ANN, one.allocation_id)
     assert system.backed() == 0
 
 
@@ -343,7 +343,7 @@ async def test_what_another_copy_uses_is_neither_copied_over_nor_moved(
 ) -> None:
     """Copies into other memories run at the same time, and so can meet."""
     one, other, third = [await system.lend(place) for place in (HOST, CARD, OTHER_CARD)]
-    async with system.ledger.copying("ann", one.allocation_id, other.allocation_id):
+    async with system.ledger.copying(ANN, one.allocation_id, other.allocation_id):
         meeting = (
             copy(system, third.allocation_id, one.allocation_id),
             copy(system, other.allocation_id, third.allocation_id),

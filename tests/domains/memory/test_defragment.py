@@ -6,11 +6,17 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from domains.device.errors import DeviceNotFound, DeviceUnavailable
 from domains.device.jobs import ReleaseJob, ReleaseReport
 from domains.device.types import DeviceFigures, DeviceState
-from domains.memory.core.defragment import Defragmentation, DefragmentRequest, Depth
+from domains.memory.core.defragment import (
+    DefragmentAction,
+    Defragmentation,
+    DefragmentRequest,
+    Depth,
+)
 from domains.session.jobs import Job
 from domains.session.types import SessionOptions
 from tests.domains.memory.conftest import System, hold
@@ -60,7 +66,8 @@ async def test_release_says_what_the_allocator_gave_back(system: System) -> None
 
     system.buffers.release_cached = give_back  # type: ignore[method-assign]
     report, done = await defragment(system, Depth.RELEASE)
-    assert report.actions == ("The allocator gave back 400 bytes of unused blocks.",)
+    assert report.done.actions == (DefragmentAction.BLOCKS_RELEASED,)
+    assert report.done.released.value == 400
     assert report.free_after.value - report.free_before.value == 400
     assert done == []
 
@@ -69,23 +76,35 @@ async def test_the_processor_is_told_of_for_what_it_is(system: System) -> None:
     system.meter.tell("cpu:0", 1, 1)
     report, _ = await defragment(system, Depth.RELEASE, "cpu")
     assert report.free_after.value == 48 * GIB
-    assert "operating system" in report.actions[0]
+    assert report.done.actions == (DefragmentAction.BLOCKS_RELEASED,)
+    assert report.done.released.value is None
+    assert "operating system" in report.done.released.source
 
 
 async def test_reload_names_the_models(system: System) -> None:
     report, done = await defragment(system, Depth.RELOAD)
-    assert report.actions[0] == "No model was loaded, so none was moved."
+    assert report.done.actions == (DefragmentAction.BLOCKS_RELEASED,)
+    assert report.done.model_ids == ()
     hold(system, "a", "b")
     report, done = await defragment(system, Depth.RELOAD)
-    assert report.actions[0] == "a, b left the device and came back."
+    assert report.done.actions == (
+        DefragmentAction.MODELS_RELOADED,
+        DefragmentAction.BLOCKS_RELEASED,
+    )
+    assert report.done.model_ids == ("a", "b")
     assert done == ["reload"]
 
 
 async def test_recycling_says_what_was_lost(system: System) -> None:
+    hold(system, "a")
     system.meter.tell("cuda:0", GIB, GIB // 2, leased=7)
+    known = system.meter.known["cuda:0"]
+    held = system.models.figures("cuda:0").models
+    system.meter.known["cuda:0"] = structs.replace(known, models=held)
     report, done = await defragment(system, Depth.RECYCLE_WORKER)
     assert done == ["restart"]
-    assert report.actions[-1] == "Allocations of 7 bytes were lost with it."
+    assert report.done.actions == (DefragmentAction.WORKER_RECYCLED,)
+    assert (report.done.lost_bytes, report.done.model_ids) == (7, ("a",))
     assert report.free_after.value == GIB
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from domains.clients import Caller
 from domains.device.errors import DeviceNotFound, DeviceUnavailable
 from domains.device.types import DeviceState
 from domains.errors import DomainError, InvalidArgument, Reason, ResourceExhausted
@@ -21,8 +22,14 @@ from domains.memory.errors import (
     PinningUnsupported,
     QuotaExceeded,
 )
-from domains.memory.types import AllocationRequest, Place, PressureLevel, SegmentRegion
-from tests.domains.memory.conftest import CARD, CPU, HOST, MIB, System, build
+from domains.memory.types import (
+    Allocation,
+    AllocationRequest,
+    Place,
+    PressureLevel,
+    SegmentRegion,
+)
+from tests.domains.memory.conftest import ADMIN, ANN, BOB, CARD, CPU, HOST, MIB, System, build
 from tests.fakes.device import FakeProbe, FakeWorkers, card, unusable
 from tests.fakes.memory import MOMENT
 
@@ -46,7 +53,7 @@ async def test_broken_rules_name_their_field(
     system: System, wanted: AllocationRequest, field: str, reason: Reason
 ) -> None:
     with pytest.raises(InvalidMemoryRequest) as broken:
-        await system.service.leases.allocate("ann", wanted)
+        await system.service.leases.create(ANN, wanted)
 
     assert [(v.field, v.reason) for v in broken.value.violations] == [(field, reason)]
 
@@ -60,47 +67,47 @@ async def test_an_alias_is_told_by_its_id(system: System) -> None:
 async def test_memory_that_shall_be_zero_is(system: System) -> None:
     for place in (HOST, CARD):
         wanted = AllocationRequest(place, 5000, zeroed=True)
-        made = await system.service.leases.allocate("ann", wanted)
-        chunks = system.service.access.read("ann", made.allocation_id, 0, 0)
+        made = await system.service.leases.create(ANN, wanted)
+        chunks = system.service.access.read(ANN, made.allocation_id, 0, 0)
         assert b"".join([chunk.data async for chunk in chunks]) == bytes(5000)
 
 
 async def test_the_same_request_again_finds_what_it_took(system: System) -> None:
     wanted = AllocationRequest(HOST, MIB, request_id=KEY)
-    allocate = system.service.leases.allocate
+    allocate = system.service.leases.create
 
-    one, same = await asyncio.gather(allocate("ann", wanted), allocate("ann", wanted))
-    later = await allocate("ann", wanted)
-    other_client = await allocate("bob", wanted)
+    one, same = await asyncio.gather(allocate(ANN, wanted), allocate(ANN, wanted))
+    later = await allocate(ANN, wanted)
+    other_client = await allocate(BOB, wanted)
 
     assert one == same == later
     assert other_client.allocation_id != one.allocation_id
     assert system.segments.leased_bytes() == 2 * MIB
     with pytest.raises(AllocationRequestReused) as reused:
-        await allocate("ann", replace(wanted, size_bytes=1))
+        await allocate(ANN, replace(wanted, size_bytes=1))
     assert reused.value.metadata["allocation_id"] == one.allocation_id
 
 
 async def test_a_request_id_is_free_again_after_its_allocation(system: System) -> None:
     wanted = AllocationRequest(HOST, MIB, request_id=KEY)
-    one = await system.service.leases.allocate("ann", wanted)
-    await system.service.leases.deallocate("ann", one.allocation_id)
+    one = await system.service.leases.create(ANN, wanted)
+    await system.service.leases.delete(ANN, one.allocation_id)
 
-    again = await system.service.leases.allocate("ann", replace(wanted, size_bytes=2 * MIB))
+    again = await system.service.leases.create(ANN, replace(wanted, size_bytes=2 * MIB))
 
     assert again.allocation_id != one.allocation_id
     await system.service.leases.sweep()
-    assert system.service.leases.renew("ann", [], 60)
+    assert system.service.leases.renew(ANN, [], 60)
 
 
 async def test_a_request_that_failed_may_be_made_again(system: System) -> None:
     wanted = AllocationRequest(CARD, MIB, request_id=KEY)
     system.buffers.capacity = 0
     with pytest.raises(OutOfMemory):
-        await system.service.leases.allocate("ann", wanted)
+        await system.service.leases.create(ANN, wanted)
     system.buffers.capacity = MIB
 
-    assert (await system.service.leases.allocate("ann", wanted)).size_bytes == MIB
+    assert (await system.service.leases.create(ANN, wanted)).size_bytes == MIB
 
 
 async def test_a_caller_that_gives_up_leaves_nothing(system: System) -> None:
@@ -122,14 +129,14 @@ async def test_a_caller_that_gives_up_leaves_nothing(system: System) -> None:
 async def test_a_lease_lives_while_it_is_renewed_and_no_longer(system: System) -> None:
     one, other = await system.lend(HOST), await system.lend(CARD)
     system.time.move(50)
-    (renewed,) = system.service.leases.renew("ann", [one.allocation_id], 60)
+    (renewed,) = system.service.leases.renew(ANN, [one.allocation_id], 60)
     system.time.move(20)
     await system.service.leases.sweep()
 
     assert renewed.lease_expire_time == one.lease_expire_time + timedelta(seconds=50)
     assert system.backed() == MIB
     with pytest.raises(AllocationNotFound, match="expired"):
-        system.service.leases.renew("ann", [one.allocation_id, other.allocation_id], 60)
+        system.service.leases.renew(ANN, [one.allocation_id, other.allocation_id], 60)
     system.time.move(60)
     await system.service.leases.sweep()
     assert system.backed() == 0
@@ -143,7 +150,7 @@ async def test_a_renewal_has_limits(
     system: System, ids: list[str], lease: float, reason: Reason
 ) -> None:
     with pytest.raises(InvalidMemoryRequest) as broken:
-        system.service.leases.renew("ann", ids, lease)
+        system.service.leases.renew(ANN, ids, lease)
 
     assert broken.value.reason is reason
 
@@ -151,17 +158,17 @@ async def test_a_renewal_has_limits(
 async def test_freeing_twice_is_not_found(system: System) -> None:
     one = await system.lend(HOST)
 
-    assert await system.service.leases.deallocate("ann", one.allocation_id) == MIB
+    assert await system.service.leases.delete(ANN, one.allocation_id) == MIB
     with pytest.raises(AllocationNotFound, match="freed before"):
-        await system.service.leases.deallocate("ann", one.allocation_id)
+        await system.service.leases.delete(ANN, one.allocation_id)
 
 
 async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System) -> None:
     one, other = await system.lend(HOST), await system.lend(HOST)
-    async with system.ledger.copying("ann", one.allocation_id, other.allocation_id):
+    async with system.ledger.copying(ANN, one.allocation_id, other.allocation_id):
         for busy in (one, other):
             with pytest.raises(AllocationBusy) as refused:
-                await system.service.leases.deallocate("ann", busy.allocation_id)
+                await system.service.leases.delete(ANN, busy.allocation_id)
             assert refused.value.reason is Reason.STATE_CONFLICT
         system.time.move(100)
         await system.service.leases.sweep()
@@ -173,10 +180,8 @@ async def test_what_is_being_copied_is_neither_freed_nor_expired(system: System)
 
 async def test_freeing_waits_for_a_read_under_way(system: System) -> None:
     one = await system.lend(HOST)
-    async with system.ledger.touching("ann", one.allocation_id):
-        freeing = asyncio.create_task(
-            system.service.leases.deallocate("ann", one.allocation_id)
-        )
+    async with system.ledger.touching(ANN, one.allocation_id):
+        freeing = asyncio.create_task(system.service.leases.delete(ANN, one.allocation_id))
         await asyncio.sleep(0.02)
         assert not freeing.done()
         assert system.backed() == MIB
@@ -197,12 +202,12 @@ async def test_the_quota_counts_what_shares_a_memory() -> None:
 
     assert refused.value.reason is Reason.CLIENT_QUOTA_EXCEEDED
     assert refused.value.metadata == {
-        "client": "ann",
+        "owner": "ann",
         "needed_bytes": str(2 * MIB),
         "held_bytes": str(2 * MIB),
         "quota_bytes": str(3 * MIB),
     }
-    await system.lend(CPU, 2 * MIB, client="bob")
+    await system.lend(CPU, 2 * MIB, caller=BOB)
     system.segments.close()
 
 
@@ -324,24 +329,24 @@ async def test_a_dead_worker_takes_its_allocations_along(system: System) -> None
     system.buffers.lose("cuda:0")
 
     with pytest.raises(AllocationNotFound) as told:
-        await system.service.leases.deallocate("ann", gone.allocation_id)
+        await system.service.leases.delete(ANN, gone.allocation_id)
     assert told.value.metadata["cause"] == "worker_lost"
-    assert [a.allocation_id for a in system.service.leases.renew("ann", [], 60)] == [
+    assert [a.allocation_id for a in system.service.leases.renew(ANN, [], 60)] == [
         kept.allocation_id
     ]
 
 
 async def test_pinned_memory_is_pinned_and_its_unpinning_is_told(system: System) -> None:
     one = await system.lend(PINNED)
-    lease = system.ledger.get("ann", one.allocation_id)
+    lease = system.ledger.get(ANN, one.allocation_id)
     assert isinstance(lease.region, SegmentRegion)
     assert system.buffers.pinned == {("cuda:0", lease.region.segment.name)}
 
     system.buffers.lose("cuda:0")
-    assert system.service.leases.renew("ann", [], 60)[0].place == HOST
+    assert system.service.leases.renew(ANN, [], 60)[0].place == HOST
 
     other = await system.lend(PINNED)  # the next card that can
-    await system.service.leases.deallocate("ann", other.allocation_id)
+    await system.service.leases.delete(ANN, other.allocation_id)
     assert system.backed() == MIB
 
 
@@ -358,27 +363,61 @@ async def test_where_nothing_can_pin_it_is_an_error_and_nothing_is_kept(
 
 async def test_pages_list_the_callers_allocations_oldest_first(system: System) -> None:
     mine = [await system.lend(place) for place in (HOST, CARD, HOST)]
-    await system.lend(HOST, client="bob")
+    await system.lend(HOST, caller=BOB)
     listed = system.service.leases.list
 
-    first = await listed("ann", None, page_size=2, page_token="")
-    rest = await listed("ann", None, page_size=2, page_token=first.next_page_token)
-    only = await listed("ann", Place("gpu"), page_size=0, page_token="")
+    first = await listed(ANN, None, page_size=2, page_token="")
+    rest = await listed(ANN, None, page_size=2, page_token=first.next_page_token)
+    only = await listed(ANN, Place("gpu"), page_size=0, page_token="")
 
     assert [*first.items, *rest.items] == mine
     assert only.items == (mine[1],)
-    for changed in ("bob", "eve"):
+    assert {one.owner for one in first.items} == {"ann"}
+    for changed in (BOB, ADMIN):
         with pytest.raises(InvalidArgument) as broken:
             await listed(changed, None, page_size=2, page_token=first.next_page_token)
         assert broken.value.reason is Reason.PAGE_TOKEN_INVALID
     with pytest.raises(DeviceNotFound):
-        await listed("ann", Place("mps:3"), page_size=0, page_token="")
+        await listed(ANN, Place("mps:3"), page_size=0, page_token="")
+
+
+async def test_a_list_shows_what_its_caller_may_see_and_of_whom_it_is_asked(
+    system: System,
+) -> None:
+    mine, theirs = await system.lend(HOST), await system.lend(HOST, caller=BOB)
+    listed = system.service.leases.list
+
+    async def seen(caller: Caller, owner: str = "") -> list[Allocation]:
+        page = await listed(caller, None, owner=owner, page_size=0, page_token="")
+        return list(page.items)
+
+    assert await seen(ANN) == await seen(ANN, "ann") == [mine]
+    assert await seen(ANN, "bob") == []
+    assert await seen(ADMIN) == [mine, theirs]
+    assert await seen(ADMIN, "bob") == [theirs]
+    with pytest.raises(InvalidMemoryRequest) as refused:
+        await seen(ADMIN, "no name")
+    assert refused.value.reason is Reason.NAME_INVALID
+
+
+async def test_an_administrator_ends_what_is_anybodys_and_renews_what_is_its_own(
+    system: System,
+) -> None:
+    one = await system.lend(HOST)
+    leases = system.service.leases
+
+    assert leases.renew(ADMIN, [], 60) == ()
+    (renewed,) = leases.renew(ADMIN, [one.allocation_id], 100)
+    assert renewed.owner == "ann"
+    assert await leases.delete(ADMIN, one.allocation_id) == MIB
+    with pytest.raises(AllocationNotFound):
+        leases.renew(ANN, [one.allocation_id], 60)
 
 
 async def test_the_ledger_is_held_against_the_allocators(system: System) -> None:
     await system.lend(HOST, 5000)
     await system.lend(CARD, 7000)
-    await system.lend(CPU, 100, client="bob")
+    await system.lend(CPU, 100, caller=BOB)
     system.meter.tell("cuda:0", 1 << 30, 1 << 29, leased=9000)
 
     told = {one.place: one for one in system.service.leases.reconcile()}

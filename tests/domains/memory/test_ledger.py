@@ -11,12 +11,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from domains.clients import Caller, Role
 from domains.errors import DomainError, Reason
 from domains.memory.errors import AllocationNotFound, QuotaExceeded
 from domains.memory.types import Allocation, AllocationRequest, Place
-from tests.domains.memory.conftest import CARD, CPU, HOST, build
+from tests.domains.memory.conftest import ANN, BOB, CARD, CPU, HOST, build
 
 QUOTA = 200_000
+EVE = Caller("eve", Role.RUN)
+_CALLERS = {caller.name: caller for caller in (ANN, BOB)}
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -44,17 +47,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         target=allocations,
-        client=st.sampled_from(["ann", "bob"]),
+        caller=st.sampled_from([ANN, BOB]),
         place=st.sampled_from([HOST, Place(pinned=True), CPU, CARD]),
         size=st.integers(1, 90_000),
         seconds=st.integers(1, 100),
     )
-    def allocate(self, client: str, place: Place, size: int, seconds: int) -> Any:
+    def create(self, caller: Caller, place: Place, size: int, seconds: int) -> Any:
         wanted = AllocationRequest(place, size, lease_seconds=seconds)
         pool = self.system.service.monitor.pool(place)
-        held = self.system.ledger.held(client, pool)
+        held = self.system.ledger.held(caller.name, pool)
         try:
-            made = self._run(self.system.service.leases.allocate(client, wanted))
+            made = self._run(self.system.service.leases.create(caller, wanted))
         except QuotaExceeded:
             assert held + size > QUOTA
             return None
@@ -68,7 +71,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         alive = one.allocation_id in self.ends
         try:
-            self.system.service.leases.renew(one.client, [one.allocation_id], seconds)
+            self.system.service.leases.renew(_CALLERS[one.owner], [one.allocation_id], seconds)
         except AllocationNotFound:
             assert not alive
         else:
@@ -82,7 +85,7 @@ class LedgerMachine(RuleBasedStateMachine):
         alive = self.ends.pop(one.allocation_id, None) is not None
         try:
             freed = self._run(
-                self.system.service.leases.deallocate(one.client, one.allocation_id)
+                self.system.service.leases.delete(_CALLERS[one.owner], one.allocation_id)
             )
         except AllocationNotFound:
             assert not alive
@@ -95,7 +98,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if one is None:
             return
         with pytest.raises(AllocationNotFound):
-            self._run(self.system.service.leases.deallocate("eve", one.allocation_id))
+            self._run(self.system.service.leases.delete(EVE, one.allocation_id))
 
     @rule(seconds=st.integers(1, 60))
     def time_passes(self, seconds: int) -> None:
@@ -138,9 +141,9 @@ def test_an_end_is_explained_to_its_owner_alone() -> None:
         await system.service.leases.sweep()
 
         with pytest.raises(AllocationNotFound, match="lease expired") as mine:
-            system.ledger.get("ann", one.allocation_id)
+            system.ledger.get(ANN, one.allocation_id)
         with pytest.raises(AllocationNotFound) as theirs:
-            system.ledger.get("bob", one.allocation_id)
+            system.ledger.get(BOB, one.allocation_id)
 
         assert mine.value.metadata["cause"] == "expired"
         assert "cause" not in theirs.value.metadata

@@ -28,7 +28,7 @@ async def evict(
     system: System, models: ModelsInMemory, target: int, **request: object
 ) -> EvictionReport:
     wanted = EvictionRequest(**{"place": CARD, "target_free": target} | request)
-    report = await report_of(system.sessions, models.optimize(wanted))
+    report = await report_of(system.sessions, models.evict(wanted))
     assert isinstance(report, EvictionReport)
     return report
 
@@ -114,7 +114,7 @@ async def test_a_worker_that_is_lost_ends_the_session(
         ({"place": None}, "place"),
         ({"target_free": 0}, "target_free_bytes"),
         ({"target_free": (1 << 40) + 1}, "target_free_bytes"),
-        ({"options": SessionOptions(timeout_seconds=-1)}, "options.timeout"),
+        ({"options": SessionOptions(run_timeout_seconds=-1)}, "options.run_timeout"),
     ],
 )
 async def test_bad_requests_name_the_field(

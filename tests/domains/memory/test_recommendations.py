@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domains.device.types import LoadedComponent
 from domains.memory.core.recommendations import Advice, PlaceFacts, recommend
-from domains.memory.types import History, OwnerUsage, Place
+from domains.memory.types import History, HolderUsage, MemoryHolder, Place
 from domains.values import ByteFigure, DataType
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -22,7 +22,7 @@ CALM = History(
     peak_bytes=3 * GIB,
     p50_bytes=2 * GIB,
     p95_bytes=3 * GIB,
-    owners=(OwnerUsage("sdxl", GIB, 2 * GIB), OwnerUsage("others", GIB, 5 * GIB)),
+    holders=(HolderUsage("sdxl", GIB, 2 * GIB), HolderUsage(MemoryHolder.OTHERS, GIB, 5 * GIB)),
     eviction_count=0,
     out_of_memory_count=0,
     fragmentation_p95=0.1,
@@ -98,8 +98,11 @@ def test_failures_ask_for_tiles_unless_it_tiles_already() -> None:
     assert kinds(replace(failed, tiled=True)) == []
     host = replace(failed, history=replace(failed.history, place=Place()))
     assert kinds(host) == []
-    leases = (OwnerUsage("leases", GIB, 2 * GIB), OwnerUsage("others", GIB, 5 * GIB))
-    assert kinds(replace(failed, history=replace(failed.history, owners=leases))) == []
+    leases = (
+        HolderUsage(MemoryHolder.ALLOCATIONS, GIB, 2 * GIB),
+        HolderUsage(MemoryHolder.OTHERS, GIB, 5 * GIB),
+    )
+    assert kinds(replace(failed, history=replace(failed.history, holders=leases))) == []
 
 
 def test_pieces_ask_for_defragmentation() -> None:

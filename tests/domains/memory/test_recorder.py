@@ -19,7 +19,7 @@ from domains.memory.core.exhaustion import ExhaustionWatch
 from domains.memory.core.recommendations import Advice
 from domains.memory.core.recorder import MemoryRecorder, fragmentation_of
 from domains.memory.errors import InvalidMemoryRequest, OutOfMemory, QuotaExceeded
-from domains.memory.types import Place
+from domains.memory.types import MemoryHolder, Place
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.errors import SessionFailed
 from domains.session.types import SessionKind, SessionOptions
@@ -30,13 +30,17 @@ from tests.domains.sessions import report_of
 GIB = 1 << 30
 
 
-async def test_every_byte_has_one_owner(system: System, recorder: MemoryRecorder) -> None:
+async def test_every_byte_has_one_holder(system: System, recorder: MemoryRecorder) -> None:
     system.meter.tell("cuda:0", 1000, 300, reserved=600, allocated=500, leased=150)
     await recorder.sample()
     system.time.move(1)
     history = {one.place: one for one in await recorder.analytics()}
-    owners = {usage.owner: usage.peak_bytes for usage in history[CARD].owners}
-    assert owners == {"leases": 150, "workers": 450, "others": 100}
+    holders = {usage.holder: usage.peak_bytes for usage in history[CARD].holders}
+    assert holders == {
+        MemoryHolder.ALLOCATIONS: 150,
+        MemoryHolder.SERVER: 450,
+        MemoryHolder.OTHERS: 100,
+    }
     assert history[CARD].peak_bytes == 700
     assert history[HOST].peak_bytes == 16 * GIB
 

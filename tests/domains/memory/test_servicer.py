@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC
 from typing import Any, TypeAlias
@@ -10,7 +11,15 @@ from typing import Any, TypeAlias
 import grpc
 import pytest
 
-from deviceops.v1 import common_pb2, memory_pb2, memory_pb2_grpc, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    memory_info_pb2,
+    memory_pb2,
+    memory_pb2_grpc,
+    session_pb2,
+    upload_pb2,
+)
+from domains.clients import Role
 from domains.memory.convert.upkeep import REPORTS
 from domains.memory.servicer import MemoryServicer
 from tests.callers import called
@@ -19,8 +28,8 @@ from tests.domains.sessions import streams_of
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "memory_pb2_grpc.MemoryServiceAsyncStub"
-HOST = memory_pb2.MemoryPlace(host=memory_pb2.HostMemory())
-CARD = memory_pb2.MemoryPlace(device_id="gpu")
+HOST = memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory())
+CARD = memory_info_pb2.MemoryPlace(device_id="gpu")
 ANN = called("ann")
 
 
@@ -33,20 +42,24 @@ async def stub(system: System) -> AsyncIterator[Stub]:
 
 
 async def lend(
-    stub: Stub, place: memory_pb2.MemoryPlace = HOST, size: int = MIB, **more: Any
+    stub: Stub, place: memory_info_pb2.MemoryPlace = HOST, size: int = MIB, **more: Any
 ) -> memory_pb2.Allocation:
-    request = memory_pb2.AllocateRequest(place=place, size_bytes=size, **more)
-    return (await stub.Allocate(request, metadata=ANN)).allocation
+    request = memory_pb2.CreateAllocationRequest(place=place, size_bytes=size, **more)
+    return (await stub.CreateAllocation(request, metadata=ANN)).allocation
 
 
 async def parts(
-    allocation_id: str, data: bytes
+    allocation_id: str, data: bytes, *, begin: int = 0, upload_id: str = ""
 ) -> AsyncIterator[memory_pb2.WriteAllocationRequest]:
-    header = memory_pb2.WriteAllocationHeader(allocation_id=allocation_id)
+    """The messages of a write of `data`, from byte `begin` of it on."""
+    upload = upload_pb2.UploadHeader(
+        upload_id=upload_id or str(uuid.uuid4()), offset_bytes=begin, size_bytes=len(data)
+    )
+    header = memory_pb2.AllocationUpload(allocation_id=allocation_id, upload=upload)
     yield memory_pb2.WriteAllocationRequest(header=header)
-    yield memory_pb2.WriteAllocationRequest(data=data)
-    done = hashlib.sha256(data).hexdigest()
-    yield memory_pb2.WriteAllocationRequest(completion_sha256=done)
+    yield memory_pb2.WriteAllocationRequest(data=data[begin:])
+    done = upload_pb2.UploadCompletion(sha256=hashlib.sha256(data).hexdigest())
+    yield memory_pb2.WriteAllocationRequest(completion=done)
 
 
 async def test_status_tells_main_memory_and_every_device(stub: Stub, system: System) -> None:
@@ -65,12 +78,12 @@ async def test_status_tells_main_memory_and_every_device(stub: Stub, system: Sys
 
 
 async def test_a_missing_device_is_not_found_by_every_rpc(stub: Stub) -> None:
-    missing = memory_pb2.MemoryPlace(device_id="mps:0")
+    missing = memory_info_pb2.MemoryPlace(device_id="mps:0")
     for call in (
         stub.GetMemoryStatus(memory_pb2.GetMemoryStatusRequest(device_id="mps:0")),
         stub.GetMemoryPressure(memory_pb2.GetMemoryPressureRequest(device_id="mps:0")),
         stub.WatchMemory(memory_pb2.WatchMemoryRequest(device_id="mps:0")).read(),
-        stub.Allocate(memory_pb2.AllocateRequest(place=missing, size_bytes=1)),
+        stub.CreateAllocation(memory_pb2.CreateAllocationRequest(place=missing, size_bytes=1)),
         stub.ListAllocations(memory_pb2.ListAllocationsRequest(place=missing)),
     ):
         refused = await refusal(call)
@@ -90,7 +103,15 @@ async def test_pressure_comes_with_its_thresholds(stub: Stub, system: System) ->
     assert card.level == memory_pb2.PRESSURE_LEVEL_CRITICAL
     assert card.used_share == pytest.approx(0.96)
     assert [round(t.enter_share, 2) for t in told.thresholds] == [0, 0.8, 0.9, 0.95]
-    assert all(threshold.reactions for threshold in told.thresholds)
+    unload = memory_pb2.PRESSURE_REACTION_UNLOAD_IDLE
+    refuse = memory_pb2.PRESSURE_REACTION_REFUSE_ALLOCATIONS
+    refuse_work = memory_pb2.PRESSURE_REACTION_REFUSE_WORK
+    assert [list(threshold.reactions) for threshold in told.thresholds] == [
+        [],
+        [unload],
+        [unload, refuse],
+        [unload, refuse, refuse_work],
+    ]
 
 
 async def test_watching_sends_pressure_then_figures(stub: Stub) -> None:
@@ -101,6 +122,20 @@ async def test_watching_sends_pressure_then_figures(stub: Stub) -> None:
     call.cancel()
 
     assert kinds == ["pressure", "pressure", "status", "status"]
+
+
+async def test_a_watch_that_has_nothing_new_says_that_it_lives(
+    stub: Stub, system: System
+) -> None:
+    system.service.watch.heartbeat_seconds = 0.01
+    request = memory_pb2.WatchMemoryRequest(device_id="cpu", pressure_only=True)
+    call: Any = stub.WatchMemory(request)
+    answers = [await call.read() for _ in range(4)]
+    call.cancel()
+
+    kinds = [answer.WhichOneof("content") for answer in answers]
+    assert kinds == ["pressure", "pressure", "heartbeat", "heartbeat"]
+    assert answers[-1].heartbeat.event_time.ToDatetime(UTC) == system.time.moment
 
 
 async def test_watching_has_limits(stub: Stub) -> None:
@@ -118,9 +153,9 @@ async def test_an_allocation_from_birth_to_end(stub: Stub, system: System) -> No
     assert made.create_time.ToDatetime(UTC) == system.time.moment
     assert made.lease_expire_time.seconds - made.create_time.seconds == 60
 
-    request = memory_pb2.RenewLeaseRequest(allocation_ids=[made.allocation_id])
+    request = memory_pb2.RenewLeasesRequest(allocation_ids=[made.allocation_id])
     request.lease.FromSeconds(100)
-    (renewed,) = (await stub.RenewLease(request, metadata=ANN)).allocations
+    (renewed,) = (await stub.RenewLeases(request, metadata=ANN)).allocations
     assert renewed.lease_expire_time.seconds - made.create_time.seconds == 100
 
     listed = await stub.ListAllocations(memory_pb2.ListAllocationsRequest(), metadata=ANN)
@@ -129,21 +164,32 @@ async def test_an_allocation_from_birth_to_end(stub: Stub, system: System) -> No
     assert by_device["cuda:0"].ledger_bytes == MIB
     assert by_device["cuda:0"].allocator.value_bytes == 0  # the fake does not count
 
-    ended = memory_pb2.DeallocateRequest(allocation_id=made.allocation_id)
-    assert (await stub.Deallocate(ended, metadata=ANN)).freed_bytes == MIB
-    refused = await refusal(stub.Deallocate(ended, metadata=ANN))
+    ended = memory_pb2.DeleteAllocationRequest(allocation_id=made.allocation_id)
+    assert (await stub.DeleteAllocation(ended, metadata=ANN)).freed_bytes == MIB
+    refused = await refusal(stub.DeleteAllocation(ended, metadata=ANN))
     assert (refused.code, refused.reason) == (
         grpc.StatusCode.NOT_FOUND,
         "ALLOCATION_NOT_FOUND",
     )
 
 
+async def test_allocations_say_whose_they_are(stub: Stub) -> None:
+    mine = await lend(stub)
+    root = called("root", Role.ADMIN)
+    for owner, found in (("", [mine]), ("ann", [mine]), ("bob", [])):
+        request = memory_pb2.ListAllocationsRequest(owner=owner)
+        listed = await stub.ListAllocations(request, metadata=root)
+        assert list(listed.allocations) == found
+
+    assert mine.owner == "ann"
+
+
 async def test_clients_are_told_apart_by_their_name(stub: Stub) -> None:
     made = await lend(stub)
-    request = memory_pb2.DeallocateRequest(allocation_id=made.allocation_id)
+    request = memory_pb2.DeleteAllocationRequest(allocation_id=made.allocation_id)
 
-    for metadata in ((), called("bob")):
-        refused = await refusal(stub.Deallocate(request, metadata=metadata))
+    for metadata in (called("eve", Role.READ), called("bob")):
+        refused = await refusal(stub.DeleteAllocation(request, metadata=metadata))
         assert refused.reason == "ALLOCATION_NOT_FOUND"
         listed = await stub.ListAllocations(
             memory_pb2.ListAllocationsRequest(), metadata=metadata
@@ -173,34 +219,38 @@ async def test_pages_of_allocations_end_by_bytes_too(
     ("request_", "code", "reason"),
     [
         (
-            memory_pb2.AllocateRequest(size_bytes=1),
+            memory_pb2.CreateAllocationRequest(size_bytes=1),
             "INVALID_ARGUMENT",
             "REQUIRED_FIELD_MISSING",
         ),
-        (memory_pb2.AllocateRequest(place=HOST), "INVALID_ARGUMENT", "FIELD_OUT_OF_RANGE"),
         (
-            memory_pb2.AllocateRequest(
-                place=memory_pb2.MemoryPlace(device_id=""), size_bytes=1
+            memory_pb2.CreateAllocationRequest(place=HOST),
+            "INVALID_ARGUMENT",
+            "FIELD_OUT_OF_RANGE",
+        ),
+        (
+            memory_pb2.CreateAllocationRequest(
+                place=memory_info_pb2.MemoryPlace(device_id=""), size_bytes=1
             ),
             "INVALID_ARGUMENT",
             "NAME_INVALID",
         ),
         (
-            memory_pb2.AllocateRequest(place=HOST, size_bytes=1 << 40),
+            memory_pb2.CreateAllocationRequest(place=HOST, size_bytes=1 << 40),
             "RESOURCE_EXHAUSTED",
             "HOST_OUT_OF_MEMORY",
         ),
         (
-            memory_pb2.AllocateRequest(place=CARD, size_bytes=1 << 40),
+            memory_pb2.CreateAllocationRequest(place=CARD, size_bytes=1 << 40),
             "RESOURCE_EXHAUSTED",
             "DEVICE_OUT_OF_MEMORY",
         ),
     ],
 )
 async def test_allocations_are_refused_with_a_reason(
-    stub: Stub, request_: memory_pb2.AllocateRequest, code: str, reason: str
+    stub: Stub, request_: memory_pb2.CreateAllocationRequest, code: str, reason: str
 ) -> None:
-    refused = await refusal(stub.Allocate(request_))
+    refused = await refusal(stub.CreateAllocation(request_))
 
     assert (refused.code.name, refused.reason) == (code, reason)
 
@@ -210,12 +260,12 @@ async def test_bytes_go_in_move_and_come_out(stub: Stub) -> None:
     one, other = await lend(stub, HOST, len(data)), await lend(stub, CARD, len(data))
 
     wrote = await stub.WriteAllocation(parts(one.allocation_id, data), metadata=ANN)
-    copying = memory_pb2.CopyRequest(
+    copying = memory_pb2.CopyAllocationRequest(
         source_allocation_id=one.allocation_id, target_allocation_id=other.allocation_id
     )
-    copied = [answer.event async for answer in stub.Copy(copying, metadata=ANN)]
-    moving = memory_pb2.TransferRequest(allocation_id=other.allocation_id, place=HOST)
-    moved = [answer.event async for answer in stub.Transfer(moving, metadata=ANN)]
+    copied = [answer.event async for answer in stub.CopyAllocation(copying, metadata=ANN)]
+    moving = memory_pb2.TransferAllocationRequest(allocation_id=other.allocation_id, place=HOST)
+    moved = [answer.event async for answer in stub.TransferAllocation(moving, metadata=ANN)]
     reading = memory_pb2.ReadAllocationRequest(
         allocation_id=other.allocation_id, offset_bytes=10, length_bytes=1000
     )
@@ -235,9 +285,30 @@ async def test_a_write_without_an_end_is_incomplete(stub: Stub) -> None:
 
     async def cut() -> AsyncIterator[memory_pb2.WriteAllocationRequest]:
         async for part in parts(made.allocation_id, b"abc"):
-            if not part.HasField("completion_sha256"):
+            if not part.HasField("completion"):
                 yield part
 
     refused = await refusal(stub.WriteAllocation(cut(), metadata=ANN))
 
     assert refused.reason == "UPLOAD_INCOMPLETE"
+
+
+async def test_a_write_that_broke_off_goes_on(stub: Stub, system: System) -> None:
+    data, upload_id = b"abcdef" * 1000, str(uuid.uuid4())
+    made = await lend(stub, CARD, len(data))
+
+    async def cut() -> AsyncIterator[memory_pb2.WriteAllocationRequest]:
+        messages = parts(made.allocation_id, data, upload_id=upload_id)
+        yield await anext(messages)
+        yield memory_pb2.WriteAllocationRequest(data=data[:100])
+
+    refused = await refusal(stub.WriteAllocation(cut(), metadata=ANN))
+    received = system.uploads.get("ann", upload_id).received_bytes
+    rest = parts(made.allocation_id, data, begin=received, upload_id=upload_id)
+    wrote = await stub.WriteAllocation(rest, metadata=ANN)
+    reading = memory_pb2.ReadAllocationRequest(allocation_id=made.allocation_id)
+    answers = [answer async for answer in stub.ReadAllocation(reading, metadata=ANN)]
+
+    assert (refused.reason, received) == ("UPLOAD_INCOMPLETE", 100)
+    assert wrote.written_bytes == len(data)
+    assert b"".join(answer.data for answer in answers) == data

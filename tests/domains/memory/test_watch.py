@@ -14,11 +14,12 @@ from msgspec.structs import replace
 from domains.device.errors import DeviceNotFound
 from domains.errors import Reason
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
-from domains.memory.types import MemoryStatus, Place, Pressure, PressureLevel
+from domains.memory.types import Heartbeat, MemoryStatus, Place, Pressure, PressureLevel
+from domains.session.core.plan import SessionRequest
 from domains.session.types import SessionKind, SessionOptions
 from domains.values import ByteFigure
 from tests.domains.memory.conftest import CARD, CPU, HOST, OTHER_CARD, System
-from tests.domains.session.conftest import plan
+from tests.domains.session.conftest import plan, unprepared
 
 NORMAL, ELEVATED, HIGH, CRITICAL = PressureLevel
 GIB = 1 << 30
@@ -75,8 +76,8 @@ async def test_a_level_keeps_the_time_at_which_it_began(system: System) -> None:
 
 
 async def take(
-    stream: AsyncGenerator[MemoryStatus | Pressure], count: int
-) -> list[MemoryStatus | Pressure]:
+    stream: AsyncGenerator[MemoryStatus | Pressure | Heartbeat], count: int
+) -> list[MemoryStatus | Pressure | Heartbeat]:
     async with asyncio.timeout(5):
         return [await anext(stream) for _ in range(count)]
 
@@ -156,6 +157,33 @@ async def test_a_change_is_told_at_once_and_of_the_asked_places_only(system: Sys
 
     assert isinstance(change, Pressure)
     assert (change.place, change.level) == (OTHER_CARD, ELEVATED)
+
+
+async def test_silence_has_heartbeats_whether_figures_come_or_not(system: System) -> None:
+    watch = system.service.watch
+    watch.heartbeat_seconds = 0.01
+    for pressure_only in (True, False):
+        stream = watch.stream("cuda:1", interval=3600, pressure_only=pressure_only)
+        async with aclosing(stream):
+            first = await take(stream, 2 if pressure_only else 3)
+            silent = await take(stream, 2)
+            system.meter.tell("cuda:1", 100, 15 if pressure_only else 1)
+            await watch.sample()
+            while isinstance((change := (await take(stream, 1))[0]), Heartbeat):
+                pass
+
+        assert not any(isinstance(item, Heartbeat) for item in first)
+        assert silent == [Heartbeat(system.time.moment)] * 2
+        assert isinstance(change, Pressure)
+
+
+async def test_figures_that_come_in_time_need_no_heartbeat(system: System) -> None:
+    watch = system.service.watch
+    watch.heartbeat_seconds = 5.0
+    async with aclosing(watch.stream("cuda:1", interval=0.1)) as stream:
+        items = await take(stream, 6)
+
+    assert not any(isinstance(item, Heartbeat) for item in items)
 
 
 async def test_a_change_does_not_wait_for_the_next_figures(system: System) -> None:
@@ -267,16 +295,17 @@ async def test_critical_refuses_new_work_there_and_takes_what_frees(system: Syst
     async def nothing(session: object) -> None:
         return None
 
+    asked = SessionRequest(SessionOptions(), b"", unprepared)
     with pytest.raises(WorkRefused) as refused:
-        system.sessions.open(here, nothing, options=SessionOptions())
+        system.sessions.open(here, nothing, asked)
     assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY
     assert refused.value.retry_after
     assert system.sessions.all() == ()
-    system.sessions.open(elsewhere, nothing, options=SessionOptions())
+    system.sessions.open(elsewhere, nothing, asked)
     freeing = dataclasses.replace(here, kind=SessionKind.MEMORY_TASK)
-    system.sessions.open(freeing, nothing, options=SessionOptions())
+    system.sessions.open(freeing, nothing, asked)
     system.host.use(0.97)
     await system.service.watch.sample()
     with pytest.raises(WorkRefused) as everywhere:
-        system.sessions.open(elsewhere, nothing, options=SessionOptions())
+        system.sessions.open(elsewhere, nothing, asked)
     assert everywhere.value.reason is Reason.HOST_OUT_OF_MEMORY

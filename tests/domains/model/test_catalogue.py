@@ -354,3 +354,86 @@ async def test_only_usable_models_of_the_same_architecture_fit() -> None:
     assert (fitting.loras, fitting.vaes) == (("lora",), ("vae",))
     assert (fitting.control_nets, fitting.refiners) == (("control",), ("refiner",))
     assert nothing.loras == nothing.vaes == ()
+
+
+async def test_of_very_many_that_fit_the_newest_are_told() -> None:
+    models = [
+        model(f"lora-{number:03}", type=ModelType.LORA, days=number) for number in range(300)
+    ]
+    source = catalogue(model("xl"), *models)
+
+    fitting = await source.fitting(await source.get("xl"))
+
+    assert fitting.loras == tuple(f"lora-{number:03}" for number in range(44, 300))
+
+
+async def test_a_list_is_asked_for_what_goes_with_a_checkpoint() -> None:
+    source = catalogue(
+        *(model("xl"), model("other"), model("sd1", architecture=Architecture.SD1)),
+        *(model("lora", type=ModelType.LORA), model("vae", type=ModelType.VAE)),
+        model("old-lora", type=ModelType.LORA, architecture=Architecture.SD1),
+        model("broken", type=ModelType.LORA, problem=PICKLED),
+    )
+
+    assert await ids(source, ModelFilter(goes_with="xl")) == ["lora", "vae"]
+    assert await ids(source, ModelFilter(goes_with="sd1", type=ModelType.VAE)) == []
+    with pytest.raises(ModelNotFound):
+        await ids(source, ModelFilter(goes_with="gone"))
+    with pytest.raises(InvalidArgument) as refused:
+        await ids(source, ModelFilter(goes_with="../x"))
+    assert refused.value.violations[0].field == "compatible_with_model_id"
+
+
+# Revisions and pages.
+
+
+async def test_the_revision_counts_what_changes() -> None:
+    scanner = FakeScanner(model("a"), model("b"))
+    source = ModelCatalogue(scanner, clock=Clock())
+    before = source.revision
+    assert before > 1_000_000_000_000_000
+    await source.list(ANY)
+    first = source.revision
+    assert first == before + 2
+    await source.refresh()
+    assert source.revision == first
+    scanner.models = [model("b", days=1), model("c")]
+    await source.refresh()
+
+    assert source.revision > first
+    again = source.revision
+    await source.refresh()
+    assert source.revision == again
+    assert ModelCatalogue(scanner, clock=Clock()).revision >= before
+
+
+@pytest.mark.parametrize("order", ModelOrder)
+async def test_pages_repeat_and_leave_out_nothing_whatever_comes_and_goes(
+    order: ModelOrder,
+) -> None:
+    models = [model(f"m{number}", days=-number, size_bytes=100 - number) for number in range(6)]
+    scanner = FakeScanner(*models)
+    source = ModelCatalogue(scanner, clock=Clock())
+    first = await source.list(ANY, order=order, page_size=2)
+    scanner.models = [model("a", days=9, size_bytes=999), *models[:1], *models[2:]]
+    await source.refresh()
+
+    second = await source.list(ANY, order=order, page_size=10, page_token=first.next_page_token)
+
+    assert [found.model_id for found in first.items] == ["m0", "m1"]
+    assert [found.model_id for found in second.items] == ["m2", "m3", "m4", "m5"]
+
+
+async def test_pages_of_a_search_go_on_after_the_last_match() -> None:
+    models = [model(f"ink-{number}") for number in range(4)]
+    scanner = FakeScanner(*models)
+    source = ModelCatalogue(scanner, clock=Clock())
+    first = await source.search("ink", ANY, page_size=2)
+    scanner.models = [model("ink"), *models]
+    await source.refresh()
+
+    second = await source.search("ink", ANY, page_token=first.next_page_token)
+
+    assert [m.model.model_id for m in first.items + second.items] == [
+        f"ink-{number}" for number in range(4)
+    ]

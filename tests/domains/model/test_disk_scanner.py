@@ -51,6 +51,8 @@ def test_the_demo_model_is_described_from_its_files() -> None:
     assert (model.native_width, model.native_height) == (256, 256)
     assert model.data_type is DataType.FLOAT16
     assert model.default_scheduler == "EulerDiscreteScheduler"
+    assert not model.zero_terminal_snr
+    assert not model.inpainting
     files = [file for file in DEMO.rglob("*") if file.is_file()]
     assert model.size_bytes == sum(file.stat().st_size for file in files)
     assert model.modified_at == datetime.fromtimestamp(
@@ -77,6 +79,20 @@ def test_components_have_classes_sizes_and_counts() -> None:
     assert 0.95 < unet.parameter_count * 2 / unet.size_bytes < 1
     assert parts["tokenizer"].parameter_count == 0
     assert model.parameter_count == sum(part.parameter_count for part in model.components)
+
+
+def test_noise_down_to_none_and_inpainting_are_read_from_the_configurations(
+    root: Path,
+) -> None:
+    folder = copy_demo(root / "emoji-xl")
+    edit(folder / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=True)
+    edit(folder / "unet" / "config.json", in_channels=9)
+
+    model = only(root)
+
+    assert model.zero_terminal_snr
+    assert model.inpainting
+    assert not model.usable  # it cannot be drawn with yet
 
 
 def test_a_card_names_and_describes(root: Path) -> None:
@@ -203,6 +219,7 @@ def test_single_files_are_listed_and_say_why_they_are_not_used(root: Path) -> No
     assert (style.native_width, style.native_height) == (1024, 768)
     assert style.prediction_type is PredictionType.V_PREDICTION
     assert (style.data_type, style.parameter_count) == (DataType.BFLOAT16, 8 * 2048)
+    assert (style.lora_rank, models["xl"].lora_rank) == (8, 0)
     assert len(style.metadata["log"]) == 512
     assert {model.problem.reason for model in models.values() if model.problem} == {
         Reason.MODEL_FORMAT_UNSUPPORTED

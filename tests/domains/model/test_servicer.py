@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 import grpc
 import pytest
 
-from deviceops.v1 import common_pb2, model_pb2, model_pb2_grpc
+from deviceops.v1 import common_pb2, errors_pb2, model_info_pb2, model_pb2, model_pb2_grpc
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.core import ModelCatalogue
 from domains.model.servicer import ModelServicer
@@ -50,12 +50,14 @@ async def test_list_models_tells_the_usable_and_the_unusable(stub: Stub) -> None
 
     assert [m.model_id for m in answer.models] == ["emoji-xl", "ink", "old"]
     assert answer.total_count == 3
+    assert answer.revision > 3
+    assert answer.revision == (await stub.ListModels(model_pb2.ListModelsRequest())).revision
     demo, ink, old = answer.models
     assert demo.usable
     assert demo.is_default
-    assert ink.problem.reason == common_pb2.ERROR_REASON_MODEL_FORMAT_UNSUPPORTED
+    assert ink.problem.reason == errors_pb2.ERROR_REASON_MODEL_FORMAT_UNSUPPORTED
     assert dict(ink.header_metadata) == {}
-    assert old.problem.reason == common_pb2.ERROR_REASON_MODEL_UNSAFE_PICKLE
+    assert old.problem.reason == errors_pb2.ERROR_REASON_MODEL_UNSAFE_PICKLE
     (left_out,) = answer.problems
     assert "PATH_OUTSIDE_ROOT" in left_out
 
@@ -119,7 +121,7 @@ async def test_get_model_tells_metadata_and_components(stub: Stub) -> None:
     default = await stub.GetModel(model_pb2.GetModelRequest())
 
     assert ink.model.header_metadata["note"] == "kept"
-    assert ink.model.type == model_pb2.MODEL_TYPE_LORA
+    assert ink.model.type == model_info_pb2.MODEL_TYPE_LORA
     assert default.model.model_id == "emoji-xl"
     assert {part.name for part in default.components} >= {"unet", "vae", "text_encoder_2"}
 
@@ -146,7 +148,7 @@ async def test_components_come_with_what_could_replace_them(stub: Stub) -> None:
     answer = await stub.GetModelComponents(request)
 
     unet = next(part for part in answer.components if part.name == "unet")
-    assert unet.data_type == common_pb2.DATA_TYPE_FLOAT16
+    assert unet.data_type == common_pb2.TENSOR_DATA_TYPE_FLOAT16
     assert unet.parameter_count > 1_000_000
     # The LoRA would fit, and this version cannot use it.
     assert list(answer.compatible_lora_model_ids) == []

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from deviceops.v1 import postprocessing_pb2 as pb
-from deviceops.v1 import postprocessing_pb2_grpc
+from deviceops.v1 import postprocessing_pb2_grpc, safety_pb2
 from domains.postprocessing import convert
 from domains.postprocessing.core import PostprocessorInventory
 from domains.postprocessing.servicer import PostprocessingServicer
@@ -66,7 +66,7 @@ async def test_an_unknown_kind_is_refused(stub: Stub) -> None:
 
 
 async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.GetPolicy(pb.GetPolicyRequest(policy_id="strict")))
+    refused = await refusal(stub.GetPolicy(safety_pb2.GetPolicyRequest(policy_id="strict")))
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
 

@@ -11,8 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from deviceops.v1 import processing_pb2, session_pb2
 from domains.errors import InvalidArgument
 from domains.processing.convert import filter_from_proto
-from domains.processing.types import SessionFilter
 from domains.session.types import Priority, SessionKind, SessionState
+from domains.session.views import SessionFilter
 
 
 def test_a_filter_says_what_was_asked() -> None:

@@ -9,35 +9,29 @@ import grpc.aio
 import pytest
 
 from deviceops.v1 import processing_pb2, processing_pb2_grpc, session_pb2
-from domains.processing.core import SessionControl
+from domains.clients import Role
+from domains.processing.core.control import SessionControl
+from domains.processing.core.lists import SessionLists
 from domains.processing.servicer import ProcessingServicer
 from domains.session.convert import SessionConverter
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import SessionOptions
-from tests.domains.session.conftest import (
-    artifacts,
-    clock,
-    finish,
-    reader,
-    sessions,
-    started,
-    submit,
-)
+from tests.callers import called
+from tests.domains.session.conftest import finish, started, submit
 from tests.domains.sessions import until_final
 from tests.domains.wire import channel_to
 
-__all__ = ["artifacts", "clock", "reader", "sessions"]
-
+OPERATOR = called("operator", Role.ADMIN)
 Stub: TypeAlias = "processing_pb2_grpc.ProcessingServiceAsyncStub"
 
 
 @pytest.fixture
-async def stub(sessions: Sessions, reader: SessionReader) -> AsyncIterator[Stub]:
-    servicer = ProcessingServicer(
-        sessions, SessionControl(sessions), reader, SessionConverter({})
-    )
+async def stub(
+    sessions: Sessions, control: SessionControl, lists: SessionLists, reader: SessionReader
+) -> AsyncIterator[Stub]:
+    servicer = ProcessingServicer(sessions, control, lists, reader, SessionConverter({}))
     add = processing_pb2_grpc.add_ProcessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield processing_pb2_grpc.ProcessingServiceStub(channel)
@@ -64,7 +58,9 @@ async def test_sessions_with_all_the_metadata_they_may_have_are_listed(
         request = processing_pb2.ListSessionsRequest(
             page_size=1000, page_token=token, view=session_pb2.SESSION_VIEW_FULL
         )
-        page = await stub.ListSessions(request)  # with the channel's own limit of 4 MiB
+        page = await stub.ListSessions(
+            request, metadata=OPERATOR
+        )  # with the channel's own limit of 4 MiB
         listed += [session.session_id for session in page.sessions]
         token = page.next_page_token
 
@@ -75,7 +71,9 @@ async def test_a_watch_shows_the_session_and_leaves_it_alone(
     stub: Stub, sessions: Sessions
 ) -> None:
     session = await started(sessions)
-    watch = stub.WatchSession(processing_pb2.WatchSessionRequest(session_id=session.session_id))
+    watch = stub.WatchSession(
+        processing_pb2.WatchSessionRequest(session_id=session.session_id), metadata=OPERATOR
+    )
     first = (await watch.read()).event
     finish(session)
     last = (await watch.read()).event
@@ -83,5 +81,7 @@ async def test_a_watch_shows_the_session_and_leaves_it_alone(
     assert first.WhichOneof("event") == "accepted"
     assert last.WhichOneof("event") == "completed"
     assert await watch.read() is grpc.aio.EOF
-    got = await stub.GetSession(processing_pb2.GetSessionRequest(session_id=session.session_id))
+    got = await stub.GetSession(
+        processing_pb2.GetSessionRequest(session_id=session.session_id), metadata=OPERATOR
+    )
     assert got.terminal_event == last

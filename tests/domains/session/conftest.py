@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import pytest
 
-from domains.session.core.changes import SessionChanges
 from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.queue import Turn
 from domains.session.core.reading import SessionReader
@@ -41,17 +40,16 @@ def artifacts() -> Artifacts:
 
 
 def registry(
-    clock: SteeredTime, queue_length: int, *, heartbeat: float = 0.05, gone_kept: int = 5
+    clock: SteeredTime, queue_length: int, *, heartbeat: float = 0.05, kept: int = 5
 ) -> Sessions:
     """A registry with room for so many waiting sessions per device."""
-    changes = SessionChanges(clock.clock, heartbeat_seconds=heartbeat, gone_kept=gone_kept)
     return Sessions(
         describe=describe_failure,
         queue_length=queue_length,
         retention=timedelta(seconds=60),
-        kept=5,
-        changes=changes,
+        kept=kept,
         clock=clock.clock,
+        heartbeat_seconds=heartbeat,
     )
 
 

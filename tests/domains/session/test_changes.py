@@ -224,7 +224,7 @@ def test_following_the_changes_gives_what_there_is(seed: int, breaks: list[int])
 
 async def _follow(seed: int, breaks: list[int]) -> None:
     moves, clock = random.Random(seed), SteeredTime()
-    sessions = registry(clock, 30, heartbeat=0.001, gone_kept=1_000)
+    sessions = registry(clock, 30, heartbeat=0.001, kept=1_000)
     known: dict[str, SessionSnapshot] = {}
     ended: set[str] = set()
     revision = 0

@@ -33,7 +33,14 @@ from domains.session.convert import (
     options_from_proto,
     options_to_proto,
 )
-from domains.values import ByteFigure, Degradation, DegradationKind, ImageFormat, ModelPart
+from domains.values import (
+    ByteFigure,
+    Degradation,
+    DegradationKind,
+    ImageFormat,
+    ModelPart,
+    PlacementDecision,
+)
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
 IMAGE = types.ImageResult(1, 7, "a" * 64, ImageFormat.WEBP, 320, 256, 12)
@@ -77,6 +84,7 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
         "cpu:0",
         pause_seconds=0.5,
         peak_memory=ByteFigure.measured(7, "counted"),
+        placement=PlacementDecision.named("cpu:0"),
     ),
     "failed": types.Failed(FAILURE, (IMAGE,)),
     "cancelled": types.Cancelled(

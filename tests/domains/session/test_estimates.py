@@ -5,49 +5,48 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from domains.session.core.plan import SessionRequest
+from domains.session.core.queue import Turn
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.types import Accepted, SessionOptions
+from domains.session.core.speeds import Effort
+from domains.session.types import Accepted, Phase, SessionOptions
 from tests.clocks import SteeredTime
-from tests.domains.session.conftest import finish, idle, plan, unprepared
+from tests.domains.session.conftest import idle, plan, unprepared
 from tests.domains.session.test_queue import Device
-from tests.domains.sessions import until_final
 
 
-def of_cost(sessions: Sessions, cost: float | None, work: object = idle) -> Session:
-    """A session of so much work."""
+def of_steps(sessions: Sessions, steps: float | None, turn: Turn = idle) -> Session:
+    """A session of so many steps; None of work that is comparable with none."""
+    effort = None if steps is None else Effort("model", amounts={Phase.DENOISING: steps})
     request = SessionRequest(SessionOptions(), b"", unprepared)
-    return sessions.open(replace(plan(), cost=cost), work, request)  # type: ignore[arg-type]
+    return sessions.open(replace(plan(), effort=effort), turn, request)
 
 
-async def measured(sessions: Sessions, clock: SteeredTime, seconds: float) -> None:
-    """Work of cost 10 took so long."""
-
-    async def work(session: Session) -> None:
-        session.start(lambda: None)
-        clock.move(seconds)
-        finish(session)
-
-    await until_final(of_cost(sessions, 10, work))
+@pytest.fixture
+def measured(roomy: Sessions) -> Sessions:
+    """Where a step takes two seconds."""
+    effort = Effort("model", amounts={Phase.DENOISING: 10})
+    roomy.speeds.learn("cpu:0", effort, {Phase.DENOISING: 20.0})
+    return roomy
 
 
 async def test_nobody_knows_before_anything_was_measured(sessions: Sessions) -> None:
-    session = of_cost(sessions, 10)
+    session = of_steps(sessions, 10)
     assert session.estimated_start_time is not None  # now: nothing is before it
     assert session.estimated_end_time is None
 
 
-async def test_work_takes_as_long_for_its_cost_as_other_work(
-    roomy: Sessions, clock: SteeredTime
+async def test_each_begins_when_those_before_it_are_done(
+    measured: Sessions, clock: SteeredTime
 ) -> None:
-    for seconds in (10, 20, 1000):  # the median: one that was slow is no measure
-        await measured(roomy, clock, seconds)
     device = Device()
-    running = of_cost(roomy, 5, device.work)
+    running = of_steps(measured, 5, device.work)
     await device.started.wait()
     clock.move(4)
-    first, second, unknown, last = (of_cost(roomy, cost) for cost in (10, 20, None, 1))
+    first, second, unknown, last = (of_steps(measured, n) for n in (10, 20, None, 1))
 
     now = clock.moment
     assert running.estimated_end_time == now + timedelta(seconds=6)
@@ -65,26 +64,12 @@ async def test_work_takes_as_long_for_its_cost_as_other_work(
     device.release.set()
 
 
-async def test_an_end_is_expected_of_what_will_end(
-    sessions: Sessions, clock: SteeredTime
-) -> None:
-    await measured(sessions, clock, 10)
+async def test_no_end_is_expected_of_what_is_paused(measured: Sessions) -> None:
     device = Device()
-    of_cost(sessions, 10, device.work)
+    of_steps(measured, 10, device.work)
     await device.started.wait()
-    waiting = of_cost(sessions, 10, device.work)
-    sessions.pause(waiting, "", "")
+    waiting = of_steps(measured, 10, device.work)
+    assert waiting.estimated_end_time is not None
+    measured.pause(waiting, "", "")
     assert (waiting.estimated_start_time, waiting.estimated_end_time) == (None, None)
     device.release.set()
-
-
-async def test_other_models_and_devices_are_no_measure(
-    sessions: Sessions, clock: SteeredTime
-) -> None:
-    await measured(sessions, clock, 10)
-    request = SessionRequest(SessionOptions(), b"", unprepared)
-    for other in (
-        replace(plan(), cost=10.0, model_id="other"),
-        replace(plan("cuda:0"), cost=10.0),
-    ):
-        assert sessions.open(other, idle, request).estimated_end_time is None

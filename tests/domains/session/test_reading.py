@@ -138,8 +138,8 @@ async def test_a_picture_that_is_gone_is_marked_and_the_log_goes_on_to_its_end(
     sessions: Sessions, clock: SteeredTime, error: DomainError, reason: Reason, after: int
 ) -> None:
     class Damaged(Artifacts):
-        async def read(
-            self, artifact_id: str, *, offset: int = 0, length: int = 0
+        async def read_of(
+            self, owner: str, artifact_id: str, *, offset: int = 0, length: int = 0
         ) -> AsyncIterator[bytes]:
             for _ in range(after):
                 yield b"0123"

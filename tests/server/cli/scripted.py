@@ -37,6 +37,7 @@ class ScriptedServer:
         self.on_generate: Events = lambda request, context: iter(())
         self.on_watch: Events = lambda request, context: iter(())
         self.on_changes: Changes = lambda request, context: iter(())
+        self.on_upload: Callable[[Context], None] = lambda context: None
         self.on_control: Callable[[Any, Context], None] = lambda request, context: None
         self.device_list = device_pb2.ListDevicesResponse()
         self.device_statuses: dict[str, device_pb2.GetDeviceStatusResponse] = {}

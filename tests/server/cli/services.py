@@ -241,6 +241,7 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
     def UploadArtifact(self, requests: Any, context: Any) -> Any:
         header = next(requests).header
         self._script.came(header, context)
+        self._script.on_upload(context)
         upload = header.upload
         if upload.sha256 in self._script.artifacts:
             return self._stored(upload.sha256, existed=True)
@@ -294,6 +295,12 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
         self._script.came(request, context)
         found = sorted(self._script.artifacts)[: request.page_size]
         return artifact_pb2.ListArtifactsResponse(artifacts=map(self._described, found))
+
+    def UpdateArtifact(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        artifact = self._described(request.artifact_id)
+        artifact.pinned = request.pinned
+        return artifact_pb2.UpdateArtifactResponse(artifact=artifact)
 
     def DeleteArtifact(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)

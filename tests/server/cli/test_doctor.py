@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from deviceops.v1 import device_info_pb2, model_info_pb2, system_pb2
+from domains.clients import Role
 from server.app import SERVICE_NAMES
 from server.cli.advice import own_version
 from server.cli.checks import Finding, Verdict, machine
@@ -26,6 +27,7 @@ from server.cli.checks.machine import (
     probe,
 )
 from server.config import Settings
+from server.token_list import TokenFiles
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import ScriptedServer
 
@@ -179,6 +181,33 @@ def test_a_port_that_another_program_has(settings: Settings) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes")
+def test_the_list_of_tokens(settings: Settings) -> None:
+    """Not there, in order, without an ADMIN, damaged, open to others, and with auth off."""
+    files = TokenFiles(settings.token_path)
+
+    def check(chosen: Settings = settings) -> tuple[Verdict, str]:
+        finding = settings_checks.check_token_list(chosen)
+        return finding.verdict, finding.found + finding.advice
+
+    assert check()[0] is Verdict.OK
+    settings.runtime_dir.mkdir(mode=0o700)
+    files.add("ann", Role.RUN)
+    assert check() == (Verdict.OK, "default (admin), ann (run)")
+    text = files.list.read_text()
+    files.list.write_text(text.replace('"admin"', '"read"'))
+    verdict, words = check()
+    assert verdict is Verdict.PROBLEM
+    assert "deviceops token add NAME --role admin" in words
+    files.list.write_text(text[:-9])
+    assert "is damaged" in check()[1]
+    files.list.write_text(text)
+    files.list.chmod(0o644)
+    verdict, words = check()
+    assert (verdict, "is open to other users" in words) == (Verdict.PROBLEM, True)
+    files.list.chmod(0o600)
+    assert check(settings.model_copy(update={"auth": False}))[0] is Verdict.NOTE
+
+
 def test_a_token_that_others_can_read(settings: Settings) -> None:
     """The same file with the right mode is fine."""
     settings.token_path.parent.mkdir(parents=True, exist_ok=True)

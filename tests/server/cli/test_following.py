@@ -17,7 +17,7 @@ from typing import Any, Self
 import grpc
 import pytest
 
-from deviceops.v1 import errors_pb2, event_pb2, processing_pb2, session_pb2
+from deviceops.v1 import errors_pb2, event_pb2, inference_pb2, processing_pb2, session_pb2
 from server.cli import following, patience
 from server.cli.interrupts import Interrupts
 from tests.server.cli.conftest import Run
@@ -231,13 +231,15 @@ def test_a_detached_session_is_watched_again_from_where_it_was_lost(
 
     scripted.on_generate = draw
     scripted.on_watch = watch
-    done = against("generate", "x", "--detach", "-o", tmp_path)
+    done = against("generate", "x", "--detach", "--preview-every", 3, "-o", tmp_path)
 
     watched = scripted.of_type(processing_pb2.WatchSessionRequest)
     assert done.exit_code == 0, done.output
     assert Path(done.stdout.strip()).read_bytes() == data
     assert [(w.session_id, w.from_sequence) for w in watched] == [(SESSION, 3), (SESSION, 3)]
-    assert not any(w.delivery.omit_image_data for w in watched)
+    (drawn,) = scripted.of_type(inference_pb2.GenerateRequest)
+    assert drawn.delivery.previews.every_steps == 3
+    assert all(w.delivery == drawn.delivery for w in watched)
     assert "The connection was lost; watching again" in done.stderr
 
 

@@ -73,6 +73,7 @@ def test_memory_in_json_is_the_contracts_own_form(
 def test_watching_is_a_line_for_each_reading(against: Run, machine: ScriptedServer) -> None:
     machine.memory_readings = [
         memory_pb2.WatchMemoryResponse(pressure=pressure("", 2, 0.81)),
+        memory_pb2.WatchMemoryResponse(heartbeat=memory_pb2.MemoryHeartbeat()),
         memory_pb2.WatchMemoryResponse(status=machine.memory_status),
     ]
 

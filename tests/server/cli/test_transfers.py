@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -244,3 +247,41 @@ def test_artifacts_are_listed_shown_and_deleted(
     assert f"artifact: {sha256(data)}" in " ".join(shown.stdout.split())
     assert deleted.stdout == "Deleted.\n"
     assert against("artifacts", "show", sha256(data)).exit_code == 4
+
+
+def test_ctrl_c_leaves_an_upload_that_can_go_on(
+    against: Run, scripted: ScriptedServer, file: Path
+) -> None:
+    ended = threading.Event()
+
+    def interrupt(context: Any) -> None:
+        context.add_callback(ended.set)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert ended.wait(30)
+
+    scripted.on_upload = interrupt
+    done = against("upload", file)
+
+    (sent,) = scripted.of_type(artifact_pb2.ArtifactUpload)
+    assert done.exit_code == 130
+    assert f"--upload-id {sent.upload.upload_id}" in done.stderr
+    assert ended.wait(30)
+
+
+def test_how_long_an_artifact_is_kept_is_changed_by_name(
+    against: Run, scripted: ScriptedServer, file: Path
+) -> None:
+    data = file.read_bytes()
+
+    against("upload", file, "--retention", "2h")
+    pinned = against("artifacts", "keep", sha256(data), "--pin")
+    against("artifacts", "keep", sha256(data), "--no-pin", "--retention", "7d")
+    nothing = against("artifacts", "keep", sha256(data))
+
+    sent, first, second = scripted.requests
+    assert sent.retention.seconds == 7200
+    assert (first.pinned, first.HasField("retention")) == (True, False)
+    assert pinned.stdout == "Kept until it is deleted.\n"
+    assert second.HasField("pinned")
+    assert (second.pinned, second.retention.seconds) == (False, 7 * 86400)
+    assert nothing.exit_code == 2

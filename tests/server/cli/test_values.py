@@ -10,12 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deviceops.v1 import common_pb2, errors_pb2, event_pb2, sampling_pb2, session_pb2
-from server.cli.choices import SCHEDULERS, UnusableOptions, choose, offered
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    errors_pb2,
+    event_pb2,
+    sampling_pb2,
+    session_pb2,
+)
+from server.cli.choices import SCHEDULERS, UnusableOptions, choose, duration_in, offered
 from server.cli.failures import from_failure
 from server.cli.files import save
-from server.cli.narration import Progress
+from server.cli.narration import Progress, sentence
 from server.cli.pictures import name_for
+from server.cli.placing import placed
 from server.cli.preview import MOST_BYTES, PreviewUnreadable, half_blocks
 from server.cli.target import reachable
 from server.cli.wording import byte_figure, count, duration, enum_word, printable, size
@@ -234,3 +242,44 @@ def test_a_folder_named_like_a_picture_is_a_folder(tmp_path: Path) -> None:
 def _near(pixel: tuple[int, int, int], wanted: tuple[int, int, int]) -> bool:
     """JPEG changes colours a little."""
     return all(abs(a - b) < 16 for a, b in zip(pixel, wanted, strict=True))
+
+
+def test_an_item_that_failed_says_why() -> None:
+    """In the one line that it gets."""
+    item = event_pb2.ItemFinished(item_id="cat", done_count=2, total_count=9)
+    assert sentence(event(2, item_finished=item)) == "cat: 2/9"
+
+    item.failure.message = "It is\x1b torn."
+    assert sentence(event(2, item_finished=item)) == "cat: 2/9, failed: It is torn."
+
+
+def test_where_work_runs_is_said_with_why_and_how_long() -> None:
+    """As far as it is decided and measured."""
+    decision = device_info_pb2.PlacementDecision()
+    assert placed(decision) == ""
+    decision.device_id = "cuda:0"
+    assert placed(decision) == "cuda:0"
+    decision.reason = device_info_pb2.PLACEMENT_REASON_FASTER
+    assert placed(decision) == "cuda:0 (it was measured to be faster)"
+    decision.expected_duration.FromSeconds(12)
+    assert placed(decision) == "cuda:0 (it was measured to be faster, about 12.0 s)"
+
+
+def test_every_reason_of_a_placement_has_its_words() -> None:
+    for value in device_info_pb2.PlacementReason.values():
+        decision = device_info_pb2.PlacementDecision(device_id="x", reason=value)
+        assert "-" not in placed(decision)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("30s", 30), ("1.5m", 90), (" 2H ", 7200), ("7d", 604800), ("0", 0)],
+)
+def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    assert duration_in("--x", text).ToTimedelta().total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "1e9", "1w", "9" * 400, "1.5.2s", "inf"])
+def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(UnusableOptions, match=r"--x: .* is no time; for example 90, 30s"):
+        duration_in("--x", text)

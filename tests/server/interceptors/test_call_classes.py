@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pool import Default
 
 from deviceops.v1 import event_pb2
 from server.app import SERVICE_NAMES
@@ -12,21 +13,15 @@ from server.interceptors.call_classes import CALL_CLASSES, CallClass, classify
 from server.listen import limits, maximum, rooms
 
 RPCS: dict[str, MethodDescriptor] = {
-    f"/{service.full_name}/{method.name}": method
-    for file in (
-        *(artifact_pb2, device_pb2, inference_pb2, memory_pb2, model_pb2),
-        *(postprocessing_pb2, processing_pb2),
-    )
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
+    f"/{service}/{method.name}": method
+    for service in SERVICE_NAMES
+    for method in Default().FindServiceByName(service).methods
 }
 # Answered in one message, but not before a device has done something.
 WAITING = {
     "GetDeviceCapabilities",
-    "Allocate",
-    "PreviewControlImage",
-    "CheckSafety",
-    "TestPolicy",
+    "CreateAllocation",
+    "VerifyImage",
 }
 
 

@@ -10,21 +10,18 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pool import Default
 
 from deviceops.v1 import batch_pb2, inference_pb2, model_pb2, workflow_pb2
 from domains.errors import InvalidArgument, Reason
 from domains.limits import LIMITS
+from server.app import SERVICE_NAMES
 from server.interceptors.counts import FIELDS_AT_ONCE, NotAMessage, counted
 
-FILES = (
-    *(artifact_pb2, device_pb2, inference_pb2, memory_pb2, model_pb2),
-    *(postprocessing_pb2, processing_pb2),
-)
 METHODS: list[MethodDescriptor] = [
     method
-    for file in FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
+    for service in SERVICE_NAMES
+    for method in Default().FindServiceByName(service).methods
 ]
 
 

@@ -26,9 +26,9 @@ from domains.errors import (
 )
 from domains.inference.jobs import GenerationReport, Timings
 from domains.inference.types import GuidanceSettings, PrecisionMode
+from domains.session.jobs import PeakMemory
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
 from domains.values import (
-    ByteFigure,
     DataType,
     Degradation,
     DegradationKind,
@@ -41,7 +41,7 @@ from server.worker.front.pool import WorkerPool
 from server.worker.front.restart import RestartRules
 from server.worker.front.timing import WorkerTiming
 from tests.fakes.pictures import png
-from tests.fakes.scripted_worker import FLOOD
+from tests.fakes.scripted_worker import FLOOD, ScriptedStretch
 from tests.server.worker.workers import (
     Outcome,
     accepted,
@@ -72,12 +72,12 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
             expected += [StepFinished(index, step, 4) for step in (1, 2, 3, 4)]
             expected += [Preview(index, 4, 8, 8, b"\xff\xd8\xff preview")]
             expected += [ImageDecoded(index), images[index]]
+        expected += [PeakMemory(ScriptedStretch().peak())]
         assert result.events == expected
         assert result.report == GenerationReport(
             timings=Timings(denoise=0.25),
             precision=PrecisionMode.EXACT,
             origin=ModelOrigin.LOADED,
-            peak_memory=ByteFigure.measured(5, "a script"),
             data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
@@ -287,7 +287,8 @@ async def test_passing_checkpoints_is_progress(tmp_path: Path) -> None:
     async with running(tmp_path, scripted(), timing=timing) as pool:
         result = await outcome(pool, work("checks-only", guidance=GuidanceSettings(3.6)))
         assert result.report is not None
-        assert result.events == [PhaseStarted(Phase.DENOISING), *result.images]
+        assert result.events[:-1] == [PhaseStarted(Phase.DENOISING), *result.images]
+        assert isinstance(result.events[-1], PeakMemory)
 
 
 async def test_closing_early_returns_when_the_worker_is_idle(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from domains.device.types import OptimizationProfile
 from domains.errors import InvalidArgument
 from domains.model.jobs import LoadJob, LoadReport
 from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
-from domains.values import DataType, ModelPlace
+from domains.values import DataType, ModelOrigin, ModelPlace
 from server.worker.front.pool import WorkerPool
 from tests.server.worker.workers import outcome, running, scripted
 
@@ -112,7 +112,7 @@ async def test_a_load_tells_its_bytes_and_what_is_loaded(tmp_path: Path) -> None
         assert figures is not None
         assert figures.models == report.loaded
         again = await everything(pool.run(DEVICE, "again", job, remaining=60.0))
-        assert again == [LoadReport(report.loaded, already_loaded=True)]
+        assert again == [LoadReport(report.loaded, ModelOrigin.LOADED)]
 
 
 async def test_every_kind_of_run_waits_for_the_one_before(pool: WorkerPool) -> None:

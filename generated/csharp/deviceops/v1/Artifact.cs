@@ -208,7 +208,7 @@ namespace DeviceOperations.V1 {
     public const int CreateTimeFieldNumber = 4;
     private global::Google.Protobuf.WellKnownTypes.Timestamp createTime_;
     /// <summary>
-    /// When it was first stored.
+    /// When its owner first stored it.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -238,8 +238,8 @@ namespace DeviceOperations.V1 {
     public const int SessionIdFieldNumber = 6;
     private string sessionId_ = "";
     /// <summary>
-    /// The session that made it; empty for uploads. Where several made the same bytes, the
-    /// first: ListArtifacts finds it for each of them.
+    /// The session that made it; empty for uploads. Where several of its owner's made the same
+    /// bytes, the first: ListArtifacts finds it for each of them.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -270,7 +270,7 @@ namespace DeviceOperations.V1 {
     public const int PinnedFieldNumber = 8;
     private bool pinned_;
     /// <summary>
-    /// Kept until deleted, whatever its retention.
+    /// Kept until deleted, whatever its retention and the quota.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1785,7 +1785,7 @@ namespace DeviceOperations.V1 {
     public const int ExistedFieldNumber = 2;
     private bool existed_;
     /// <summary>
-    /// True when the content was there already.
+    /// True when the caller had it already; what others have is not told.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -172,12 +172,14 @@ namespace DeviceOperations.V1 {
       }
 
       /// <summary>
-      /// Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
-      /// the answer comes at once.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
-      /// (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
-      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+      /// Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
+      /// hash the answer comes at once, before the data.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
+      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
+      /// REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+      /// (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
+      /// stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
+      /// CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
       /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
@@ -189,12 +191,14 @@ namespace DeviceOperations.V1 {
         return UploadArtifact(new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
-      /// the answer comes at once.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
-      /// (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
-      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+      /// Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
+      /// hash the answer comes at once, before the data.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
+      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
+      /// REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+      /// (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
+      /// stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
+      /// CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>
@@ -344,7 +348,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// List artifacts, newest first.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
-      /// TEXT_INVALID, NAME_INVALID).
+      /// TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -359,7 +363,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// List artifacts, newest first.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
-      /// TEXT_INVALID, NAME_INVALID).
+      /// TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -372,7 +376,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// List artifacts, newest first.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
-      /// TEXT_INVALID, NAME_INVALID).
+      /// TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -387,7 +391,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// List artifacts, newest first.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
-      /// TEXT_INVALID, NAME_INVALID).
+      /// TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -399,8 +403,9 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Change how long an artifact is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
-      /// FIELDS_CONFLICT).
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
+      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -414,8 +419,9 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Change how long an artifact is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
-      /// FIELDS_CONFLICT).
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
+      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -427,8 +433,9 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Change how long an artifact is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
-      /// FIELDS_CONFLICT).
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
+      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -442,8 +449,9 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Change how long an artifact is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
-      /// FIELDS_CONFLICT).
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
+      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -454,7 +462,8 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_UpdateArtifact, null, options, request);
       }
       /// <summary>
-      /// Delete an artifact now. Sessions that made it keep their record of it.
+      /// Delete an artifact now. Sessions that made it keep their record of it, and other clients
+      /// theirs of the same bytes.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
       /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
@@ -469,7 +478,8 @@ namespace DeviceOperations.V1 {
         return DeleteArtifact(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Delete an artifact now. Sessions that made it keep their record of it.
+      /// Delete an artifact now. Sessions that made it keep their record of it, and other clients
+      /// theirs of the same bytes.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
       /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
@@ -482,7 +492,8 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_DeleteArtifact, null, options, request);
       }
       /// <summary>
-      /// Delete an artifact now. Sessions that made it keep their record of it.
+      /// Delete an artifact now. Sessions that made it keep their record of it, and other clients
+      /// theirs of the same bytes.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
       /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>
@@ -497,7 +508,8 @@ namespace DeviceOperations.V1 {
         return DeleteArtifactAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Delete an artifact now. Sessions that made it keep their record of it.
+      /// Delete an artifact now. Sessions that made it keep their record of it, and other clients
+      /// theirs of the same bytes.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
       /// progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
       /// </summary>

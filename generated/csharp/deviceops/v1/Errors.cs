@@ -59,13 +59,13 @@ namespace DeviceOperations.V1 {
             "UkVBU09OX0FSVElGQUNUX05PVF9GT1VORBArEiUKIUVSUk9SX1JFQVNPTl9B",
             "TExPQ0FUSU9OX05PVF9GT1VORBAsEiMKH0VSUk9SX1JFQVNPTl9XT1JLRkxP",
             "V19OT1RfRk9VTkQQLRIgChxFUlJPUl9SRUFTT05fQkFUQ0hfTk9UX0ZPVU5E",
-            "EC4SIQodRVJST1JfUkVBU09OX1BPTElDWV9OT1RfRk9VTkQQLxIhCh1FUlJP",
-            "Ul9SRUFTT05fVVBMT0FEX05PVF9GT1VORBA2EigKJEVSUk9SX1JFQVNPTl9Q",
-            "T1NUUFJPQ0VTU09SX05PVF9GT1VORBAwEiIKHkVSUk9SX1JFQVNPTl9SRVFV",
-            "RVNUX0lEX1JFVVNFRBAxEhsKF0VSUk9SX1JFQVNPTl9OQU1FX1RBS0VOEDIS",
-            "HwobRVJST1JfUkVBU09OX1NUQVRFX0NPTkZMSUNUEDMSHwobRVJST1JfUkVB",
-            "U09OX0VWRU5UU19FWFBJUkVEEDQSJAogRVJST1JfUkVBU09OX09GRlNFVF9P",
-            "VVRfT0ZfUkFOR0UQNRIhCh1FUlJPUl9SRUFTT05fTU9ERUxfSU5DT01QTEVU",
+            "EC4SIQodRVJST1JfUkVBU09OX1BPTElDWV9OT1RfRk9VTkQQLxIoCiRFUlJP",
+            "Ul9SRUFTT05fUE9TVFBST0NFU1NPUl9OT1RfRk9VTkQQMBIiCh5FUlJPUl9S",
+            "RUFTT05fUkVRVUVTVF9JRF9SRVVTRUQQMRIbChdFUlJPUl9SRUFTT05fTkFN",
+            "RV9UQUtFThAyEh8KG0VSUk9SX1JFQVNPTl9TVEFURV9DT05GTElDVBAzEh8K",
+            "G0VSUk9SX1JFQVNPTl9FVkVOVFNfRVhQSVJFRBA0EiQKIEVSUk9SX1JFQVNP",
+            "Tl9PRkZTRVRfT1VUX09GX1JBTkdFEDUSIQodRVJST1JfUkVBU09OX1VQTE9B",
+            "RF9OT1RfRk9VTkQQNhIhCh1FUlJPUl9SRUFTT05fTU9ERUxfSU5DT01QTEVU",
             "RRA8EiAKHEVSUk9SX1JFQVNPTl9NT0RFTF9UUlVOQ0FURUQQPRIlCiFFUlJP",
             "Ul9SRUFTT05fTU9ERUxfSEVBREVSX0lOVkFMSUQQPhInCiNFUlJPUl9SRUFT",
             "T05fTU9ERUxfSEVBREVSX1RPT19MQVJHRRA/EiQKIEVSUk9SX1JFQVNPTl9N",
@@ -254,10 +254,6 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_POLICY_NOT_FOUND")] PolicyNotFound = 47,
     /// <summary>
-    /// NOT_FOUND. No such upload, or it was not resumed in time.
-    /// </summary>
-    [pbr::OriginalName("ERROR_REASON_UPLOAD_NOT_FOUND")] UploadNotFound = 54,
-    /// <summary>
     /// NOT_FOUND. No such postprocessor is installed.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_POSTPROCESSOR_NOT_FOUND")] PostprocessorNotFound = 48,
@@ -281,6 +277,10 @@ namespace DeviceOperations.V1 {
     /// OUT_OF_RANGE. An offset lies past the end, metadata "size_bytes".
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_OFFSET_OUT_OF_RANGE")] OffsetOutOfRange = 53,
+    /// <summary>
+    /// NOT_FOUND. No such upload, or it was not resumed in time.
+    /// </summary>
+    [pbr::OriginalName("ERROR_REASON_UPLOAD_NOT_FOUND")] UploadNotFound = 54,
     /// <summary>
     /// FAILED_PRECONDITION. A model lacks files or tensors; metadata "component" says where.
     /// </summary>

@@ -232,11 +232,11 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("PRESSURE_LEVEL_NORMAL")] Normal = 1,
     /// <summary>
-    /// Cached models are evicted, least recently used first.
+    /// Models that nothing used for 30 seconds are unloaded, least recently used first.
     /// </summary>
     [pbr::OriginalName("PRESSURE_LEVEL_ELEVATED")] Elevated = 2,
     /// <summary>
-    /// Idle loaded models are evicted; new allocations are refused.
+    /// Every idle model is unloaded; new allocations are refused.
     /// </summary>
     [pbr::OriginalName("PRESSURE_LEVEL_HIGH")] High = 3,
     /// <summary>

@@ -655,12 +655,16 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_ListAllocations, null, options, request);
       }
       /// <summary>
-      /// Put bytes into an allocation. Header first, then data in order, then completion. Bytes
-      /// are written as they come: a write that fails leaves some of those that had come.
-      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-      /// INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING,
-      /// FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION
-      /// (STATE_CONFLICT: being copied), UNAVAILABLE (WORKER_LOST).
+      /// Put bytes into an allocation, in the shape of upload.proto. Bytes are written as they come:
+      /// a stream that breaks off leaves those that had come, and goes on from there; content with
+      /// another hash than announced stays as it came.
+      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, UPLOAD_NOT_FOUND: another stream finished it),
+      /// OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), INVALID_ARGUMENT (CHECKSUM_MISMATCH,
+      /// UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING, REQUEST_ID_INVALID, NAME_INVALID,
+      /// FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), ALREADY_EXISTS
+      /// (REQUEST_ID_REUSED: the upload is of other content or another region),
+      /// FAILED_PRECONDITION (STATE_CONFLICT: being copied), RESOURCE_EXHAUSTED
+      /// (CLIENT_QUOTA_EXCEEDED: too many unfinished uploads), UNAVAILABLE (WORKER_LOST).
       /// </summary>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
       /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
@@ -672,12 +676,16 @@ namespace DeviceOperations.V1 {
         return WriteAllocation(new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Put bytes into an allocation. Header first, then data in order, then completion. Bytes
-      /// are written as they come: a write that fails leaves some of those that had come.
-      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE),
-      /// INVALID_ARGUMENT (CHECKSUM_MISMATCH, UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING,
-      /// FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), FAILED_PRECONDITION
-      /// (STATE_CONFLICT: being copied), UNAVAILABLE (WORKER_LOST).
+      /// Put bytes into an allocation, in the shape of upload.proto. Bytes are written as they come:
+      /// a stream that breaks off leaves those that had come, and goes on from there; content with
+      /// another hash than announced stays as it came.
+      /// Errors: NOT_FOUND (ALLOCATION_NOT_FOUND, UPLOAD_NOT_FOUND: another stream finished it),
+      /// OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), INVALID_ARGUMENT (CHECKSUM_MISMATCH,
+      /// UPLOAD_INCOMPLETE, REQUIRED_FIELD_MISSING, REQUEST_ID_INVALID, NAME_INVALID,
+      /// FIELDS_CONFLICT: a second header, FIELD_OUT_OF_RANGE), ALREADY_EXISTS
+      /// (REQUEST_ID_REUSED: the upload is of other content or another region),
+      /// FAILED_PRECONDITION (STATE_CONFLICT: being copied), RESOURCE_EXHAUSTED
+      /// (CLIENT_QUOTA_EXCEEDED: too many unfinished uploads), UNAVAILABLE (WORKER_LOST).
       /// </summary>
       /// <param name="options">The options for the call.</param>
       /// <returns>The call object.</returns>

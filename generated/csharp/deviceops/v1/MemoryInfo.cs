@@ -34,34 +34,35 @@ namespace DeviceOperations.V1 {
             "cnlQbGFjZRImCgRzaXplGAQgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1",
             "cmUSLwoJZGF0YV90eXBlGAUgASgOMhwuZGV2aWNlb3BzLnYxLlRlbnNvckRh",
             "dGFUeXBlEjEKDWxhc3RfdXNlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9i",
-            "dWYuVGltZXN0YW1wEg4KBmluX3VzZRgHIAEoCCK7AgoQRGVmcmFnbWVudFJl",
+            "dWYuVGltZXN0YW1wEg4KBmluX3VzZRgHIAEoCCKZAwoQRGVmcmFnbWVudFJl",
             "cG9ydBIsCgVkZXB0aBgBIAEoDjIdLmRldmljZW9wcy52MS5EZWZyYWdtZW50",
             "RGVwdGgSLQoLZnJlZV9iZWZvcmUYAiABKAsyGC5kZXZpY2VvcHMudjEuQnl0",
             "ZUZpZ3VyZRIsCgpmcmVlX2FmdGVyGAMgASgLMhguZGV2aWNlb3BzLnYxLkJ5",
             "dGVGaWd1cmUSNQoTbGFyZ2VzdF9mcmVlX2JlZm9yZRgEIAEoCzIYLmRldmlj",
             "ZW9wcy52MS5CeXRlRmlndXJlEjQKEmxhcmdlc3RfZnJlZV9hZnRlchgFIAEo",
             "CzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEi8KB2FjdGlvbnMYBiADKA4y",
-            "Hi5kZXZpY2VvcHMudjEuRGVmcmFnbWVudEFjdGlvbiK6AQoTTW9kZWxFdmlj",
-            "dGlvblJlcG9ydBIuCgdldmljdGVkGAEgAygLMh0uZGV2aWNlb3BzLnYxLkNv",
-            "bXBvbmVudE1lbW9yeRItCgtmcmVlX2JlZm9yZRgCIAEoCzIYLmRldmljZW9w",
-            "cy52MS5CeXRlRmlndXJlEiwKCmZyZWVfYWZ0ZXIYAyABKAsyGC5kZXZpY2Vv",
-            "cHMudjEuQnl0ZUZpZ3VyZRIWCg50YXJnZXRfcmVhY2hlZBgEIAEoCCqTAQoP",
-            "RGVmcmFnbWVudERlcHRoEiAKHERFRlJBR01FTlRfREVQVEhfVU5TUEVDSUZJ",
-            "RUQQABIcChhERUZSQUdNRU5UX0RFUFRIX1JFTEVBU0UQARIbChdERUZSQUdN",
-            "RU5UX0RFUFRIX1JFTE9BRBACEiMKH0RFRlJBR01FTlRfREVQVEhfUkVDWUNM",
-            "RV9XT1JLRVIQAyrJAQoQRGVmcmFnbWVudEFjdGlvbhIhCh1ERUZSQUdNRU5U",
-            "X0FDVElPTl9VTlNQRUNJRklFRBAAEiUKIURFRlJBR01FTlRfQUNUSU9OX0JM",
-            "T0NLU19SRUxFQVNFRBABEiUKIURFRlJBR01FTlRfQUNUSU9OX01PREVMU19S",
-            "RUxPQURFRBACEiUKIURFRlJBR01FTlRfQUNUSU9OX1dPUktFUl9SRUNZQ0xF",
-            "RBADEh0KGURFRlJBR01FTlRfQUNUSU9OX05PVEhJTkcQBEIWqgITRGV2aWNl",
-            "T3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "Hi5kZXZpY2VvcHMudjEuRGVmcmFnbWVudEFjdGlvbhIqCghyZWxlYXNlZBgH",
+            "IAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEhEKCW1vZGVsX2lkcxgI",
+            "IAMoCRIdChVsb3N0X2FsbG9jYXRpb25fYnl0ZXMYCSABKAMiugEKE01vZGVs",
+            "RXZpY3Rpb25SZXBvcnQSLgoHZXZpY3RlZBgBIAMoCzIdLmRldmljZW9wcy52",
+            "MS5Db21wb25lbnRNZW1vcnkSLQoLZnJlZV9iZWZvcmUYAiABKAsyGC5kZXZp",
+            "Y2VvcHMudjEuQnl0ZUZpZ3VyZRIsCgpmcmVlX2FmdGVyGAMgASgLMhguZGV2",
+            "aWNlb3BzLnYxLkJ5dGVGaWd1cmUSFgoOdGFyZ2V0X3JlYWNoZWQYBCABKAgq",
+            "kwEKD0RlZnJhZ21lbnREZXB0aBIgChxERUZSQUdNRU5UX0RFUFRIX1VOU1BF",
+            "Q0lGSUVEEAASHAoYREVGUkFHTUVOVF9ERVBUSF9SRUxFQVNFEAESGwoXREVG",
+            "UkFHTUVOVF9ERVBUSF9SRUxPQUQQAhIjCh9ERUZSQUdNRU5UX0RFUFRIX1JF",
+            "Q1lDTEVfV09SS0VSEAMqqgEKEERlZnJhZ21lbnRBY3Rpb24SIQodREVGUkFH",
+            "TUVOVF9BQ1RJT05fVU5TUEVDSUZJRUQQABIlCiFERUZSQUdNRU5UX0FDVElP",
+            "Tl9CTE9DS1NfUkVMRUFTRUQQARIlCiFERUZSQUdNRU5UX0FDVElPTl9NT0RF",
+            "TFNfUkVMT0FERUQQAhIlCiFERUZSQUdNRU5UX0FDVElPTl9XT1JLRVJfUkVD",
+            "WUNMRUQQA0IWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.DefragmentDepth), typeof(global::DeviceOperations.V1.DefragmentAction), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.MemoryPlace), global::DeviceOperations.V1.MemoryPlace.Parser, new[]{ "DeviceId", "Host" }, new[]{ "Place" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.HostMemory), global::DeviceOperations.V1.HostMemory.Parser, new[]{ "Pinned" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ComponentMemory), global::DeviceOperations.V1.ComponentMemory.Parser, new[]{ "ModelId", "Component", "Place", "Size", "DataType", "LastUseTime", "InUse" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DefragmentReport), global::DeviceOperations.V1.DefragmentReport.Parser, new[]{ "Depth", "FreeBefore", "FreeAfter", "LargestFreeBefore", "LargestFreeAfter", "Actions" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DefragmentReport), global::DeviceOperations.V1.DefragmentReport.Parser, new[]{ "Depth", "FreeBefore", "FreeAfter", "LargestFreeBefore", "LargestFreeAfter", "Actions", "Released", "ModelIds", "LostAllocationBytes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelEvictionReport), global::DeviceOperations.V1.ModelEvictionReport.Parser, new[]{ "Evicted", "FreeBefore", "FreeAfter", "TargetReached" }, null, null, null, null)
           }));
     }
@@ -111,10 +112,6 @@ namespace DeviceOperations.V1 {
     /// The worker was replaced.
     /// </summary>
     [pbr::OriginalName("DEFRAGMENT_ACTION_WORKER_RECYCLED")] WorkerRecycled = 3,
-    /// <summary>
-    /// The platform offers nothing of the kind.
-    /// </summary>
-    [pbr::OriginalName("DEFRAGMENT_ACTION_NOTHING")] Nothing = 4,
   }
 
   #endregion
@@ -1140,6 +1137,9 @@ namespace DeviceOperations.V1 {
       largestFreeBefore_ = other.largestFreeBefore_ != null ? other.largestFreeBefore_.Clone() : null;
       largestFreeAfter_ = other.largestFreeAfter_ != null ? other.largestFreeAfter_.Clone() : null;
       actions_ = other.actions_.Clone();
+      released_ = other.released_ != null ? other.released_.Clone() : null;
+      modelIds_ = other.modelIds_.Clone();
+      lostAllocationBytes_ = other.lostAllocationBytes_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1238,6 +1238,51 @@ namespace DeviceOperations.V1 {
       get { return actions_; }
     }
 
+    /// <summary>Field number for the "released" field.</summary>
+    public const int ReleasedFieldNumber = 7;
+    private global::DeviceOperations.V1.ByteFigure released_;
+    /// <summary>
+    /// Unused blocks that went back.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure Released {
+      get { return released_; }
+      set {
+        released_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "model_ids" field.</summary>
+    public const int ModelIdsFieldNumber = 8;
+    private static readonly pb::FieldCodec<string> _repeated_modelIds_codec
+        = pb::FieldCodec.ForString(66);
+    private readonly pbc::RepeatedField<string> modelIds_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Models that left the device: back by now after RELOAD, loaded again at their next use
+    /// after RECYCLE_WORKER. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> ModelIds {
+      get { return modelIds_; }
+    }
+
+    /// <summary>Field number for the "lost_allocation_bytes" field.</summary>
+    public const int LostAllocationBytesFieldNumber = 9;
+    private long lostAllocationBytes_;
+    /// <summary>
+    /// Bytes of allocations that ended with the worker.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long LostAllocationBytes {
+      get { return lostAllocationBytes_; }
+      set {
+        lostAllocationBytes_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1259,6 +1304,9 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(LargestFreeBefore, other.LargestFreeBefore)) return false;
       if (!object.Equals(LargestFreeAfter, other.LargestFreeAfter)) return false;
       if(!actions_.Equals(other.actions_)) return false;
+      if (!object.Equals(Released, other.Released)) return false;
+      if(!modelIds_.Equals(other.modelIds_)) return false;
+      if (LostAllocationBytes != other.LostAllocationBytes) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1272,6 +1320,9 @@ namespace DeviceOperations.V1 {
       if (largestFreeBefore_ != null) hash ^= LargestFreeBefore.GetHashCode();
       if (largestFreeAfter_ != null) hash ^= LargestFreeAfter.GetHashCode();
       hash ^= actions_.GetHashCode();
+      if (released_ != null) hash ^= Released.GetHashCode();
+      hash ^= modelIds_.GetHashCode();
+      if (LostAllocationBytes != 0L) hash ^= LostAllocationBytes.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1311,6 +1362,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(LargestFreeAfter);
       }
       actions_.WriteTo(output, _repeated_actions_codec);
+      if (released_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Released);
+      }
+      modelIds_.WriteTo(output, _repeated_modelIds_codec);
+      if (LostAllocationBytes != 0L) {
+        output.WriteRawTag(72);
+        output.WriteInt64(LostAllocationBytes);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1342,6 +1402,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(LargestFreeAfter);
       }
       actions_.WriteTo(ref output, _repeated_actions_codec);
+      if (released_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Released);
+      }
+      modelIds_.WriteTo(ref output, _repeated_modelIds_codec);
+      if (LostAllocationBytes != 0L) {
+        output.WriteRawTag(72);
+        output.WriteInt64(LostAllocationBytes);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1368,6 +1437,13 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(LargestFreeAfter);
       }
       size += actions_.CalculateSize(_repeated_actions_codec);
+      if (released_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Released);
+      }
+      size += modelIds_.CalculateSize(_repeated_modelIds_codec);
+      if (LostAllocationBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(LostAllocationBytes);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1408,6 +1484,16 @@ namespace DeviceOperations.V1 {
         LargestFreeAfter.MergeFrom(other.LargestFreeAfter);
       }
       actions_.Add(other.actions_);
+      if (other.released_ != null) {
+        if (released_ == null) {
+          Released = new global::DeviceOperations.V1.ByteFigure();
+        }
+        Released.MergeFrom(other.Released);
+      }
+      modelIds_.Add(other.modelIds_);
+      if (other.LostAllocationBytes != 0L) {
+        LostAllocationBytes = other.LostAllocationBytes;
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1464,6 +1550,21 @@ namespace DeviceOperations.V1 {
             actions_.AddEntriesFrom(input, _repeated_actions_codec);
             break;
           }
+          case 58: {
+            if (released_ == null) {
+              Released = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Released);
+            break;
+          }
+          case 66: {
+            modelIds_.AddEntriesFrom(input, _repeated_modelIds_codec);
+            break;
+          }
+          case 72: {
+            LostAllocationBytes = input.ReadInt64();
+            break;
+          }
         }
       }
     #endif
@@ -1518,6 +1619,21 @@ namespace DeviceOperations.V1 {
           case 50:
           case 48: {
             actions_.AddEntriesFrom(ref input, _repeated_actions_codec);
+            break;
+          }
+          case 58: {
+            if (released_ == null) {
+              Released = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Released);
+            break;
+          }
+          case 66: {
+            modelIds_.AddEntriesFrom(ref input, _repeated_modelIds_codec);
+            break;
+          }
+          case 72: {
+            LostAllocationBytes = input.ReadInt64();
             break;
           }
         }

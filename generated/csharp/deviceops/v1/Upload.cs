@@ -99,7 +99,8 @@ namespace DeviceOperations.V1 {
     public const int UploadIdFieldNumber = 1;
     private string uploadId_ = "";
     /// <summary>
-    /// A UUID of the client's choice. The same id again goes on with the upload.
+    /// A UUID of the client's choice. The same id again goes on with the upload; with another
+    /// size or hash, or for something else, it is REQUEST_ID_REUSED.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

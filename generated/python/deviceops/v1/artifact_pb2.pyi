@@ -44,22 +44,22 @@ class Artifact(_message.Message):
     media_type: _builtins.str
     """What the content is, found by its first bytes ("image/png"); never what a client said."""
     session_id: _builtins.str
-    """The session that made it; empty for uploads. Where several made the same bytes, the
-    first: ListArtifacts finds it for each of them.
+    """The session that made it; empty for uploads. Where several of its owner's made the same
+    bytes, the first: ListArtifacts finds it for each of them.
     """
     owner: _builtins.str
     """Name of the client it belongs to. The same bytes of two clients are kept once and belong
     to each of them.
     """
     pinned: _builtins.bool
-    """Kept until deleted, whatever its retention."""
+    """Kept until deleted, whatever its retention and the quota."""
     width: _builtins.int
     """Width in pixels; 0 where it is no picture."""
     height: _builtins.int
     """Height in pixels; 0 where it is no picture."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was first stored."""
+        """When its owner first stored it."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -207,7 +207,7 @@ class UploadArtifactResponse(_message.Message):
     ARTIFACT_FIELD_NUMBER: _builtins.int
     EXISTED_FIELD_NUMBER: _builtins.int
     existed: _builtins.bool
-    """True when the content was there already."""
+    """True when the caller had it already; what others have is not told."""
     @_builtins.property
     def artifact(self) -> Global___Artifact: ...
     def __init__(

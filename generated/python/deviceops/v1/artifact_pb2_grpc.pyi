@@ -38,12 +38,14 @@ class ArtifactServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ArtifactServiceAsyncStub: ...
     UploadArtifact: _grpc.StreamUnaryMultiCallable[_artifact_pb2.UploadArtifactRequest, _artifact_pb2.UploadArtifactResponse]
-    """Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
-    the answer comes at once.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
-    (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
-    RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+    """Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
+    hash the answer comes at once, before the data.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
+    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
+    REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+    (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
+    stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
+    CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.GetUploadRequest, _artifact_pb2.GetUploadResponse]
     """An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
@@ -63,15 +65,17 @@ class ArtifactServiceStub:
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]
     """List artifacts, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
-    TEXT_INVALID, NAME_INVALID).
+    TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
     """
     UpdateArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.UpdateArtifactRequest, _artifact_pb2.UpdateArtifactResponse]
     """Change how long an artifact is kept.
-    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
-    FIELDS_CONFLICT).
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
+    RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE).
     """
     DeleteArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]
-    """Delete an artifact now. Sessions that made it keep their record of it.
+    """Delete an artifact now. Sessions that made it keep their record of it, and other clients
+    theirs of the same bytes.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
     progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
     """
@@ -86,12 +90,14 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadArtifact: _aio.StreamUnaryMultiCallable[_artifact_pb2.UploadArtifactRequest, _artifact_pb2.UploadArtifactResponse]  # type: ignore[assignment]
-    """Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
-    the answer comes at once.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
-    (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
-    RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+    """Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
+    hash the answer comes at once, before the data.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
+    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
+    REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+    (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
+    stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
+    CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_artifact_pb2.GetUploadRequest, _artifact_pb2.GetUploadResponse]  # type: ignore[assignment]
     """An unfinished upload of an artifact, a model or bytes of an allocation: how much of it is
@@ -111,15 +117,17 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """List artifacts, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
-    TEXT_INVALID, NAME_INVALID).
+    TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
     """
     UpdateArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.UpdateArtifactRequest, _artifact_pb2.UpdateArtifactResponse]  # type: ignore[assignment]
     """Change how long an artifact is kept.
-    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
-    FIELDS_CONFLICT).
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
+    RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE).
     """
     DeleteArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]  # type: ignore[assignment]
-    """Delete an artifact now. Sessions that made it keep their record of it.
+    """Delete an artifact now. Sessions that made it keep their record of it, and other clients
+    theirs of the same bytes.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
     progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
     """
@@ -136,12 +144,14 @@ class ArtifactServiceServicer:
         request_iterator: _MaybeAsyncIterator[_artifact_pb2.UploadArtifactRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_pb2.UploadArtifactResponse, _abc.Awaitable[_artifact_pb2.UploadArtifactResponse]]:
-        """Store bytes, in the shape of upload.proto. When an artifact of the announced hash exists
-        the answer comes at once.
-        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH,
-        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, REQUEST_ID_INVALID), OUT_OF_RANGE
-        (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS (REQUEST_ID_REUSED: the upload is of other content),
-        RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL).
+        """Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
+        hash the answer comes at once, before the data.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
+        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
+        REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+        (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
+        stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
+        CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
         """
 
     def GetUpload(
@@ -181,7 +191,7 @@ class ArtifactServiceServicer:
     ) -> _typing.Union[_artifact_pb2.ListArtifactsResponse, _abc.Awaitable[_artifact_pb2.ListArtifactsResponse]]:
         """List artifacts, newest first.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
-        TEXT_INVALID, NAME_INVALID).
+        TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
         """
 
     def UpdateArtifact(
@@ -190,8 +200,9 @@ class ArtifactServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_pb2.UpdateArtifactResponse, _abc.Awaitable[_artifact_pb2.UpdateArtifactResponse]]:
         """Change how long an artifact is kept.
-        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
-        FIELDS_CONFLICT).
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
+        RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+        (STORAGE_UNAVAILABLE).
         """
 
     def DeleteArtifact(
@@ -199,7 +210,8 @@ class ArtifactServiceServicer:
         request: _artifact_pb2.DeleteArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_pb2.DeleteArtifactResponse, _abc.Awaitable[_artifact_pb2.DeleteArtifactResponse]]:
-        """Delete an artifact now. Sessions that made it keep their record of it.
+        """Delete an artifact now. Sessions that made it keep their record of it, and other clients
+        theirs of the same bytes.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
         progress reads it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file cannot be deleted).
         """

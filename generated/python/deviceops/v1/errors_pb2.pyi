@@ -95,8 +95,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. No such batch."""
     ERROR_REASON_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 47
     """NOT_FOUND. No such safety policy, or not in that version."""
-    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 54
-    """NOT_FOUND. No such upload, or it was not resumed in time."""
     ERROR_REASON_POSTPROCESSOR_NOT_FOUND: _ErrorReason.ValueType  # 48
     """NOT_FOUND. No such postprocessor is installed."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 49
@@ -109,6 +107,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """OUT_OF_RANGE. Events before metadata "first_sequence" are no longer kept."""
     ERROR_REASON_OFFSET_OUT_OF_RANGE: _ErrorReason.ValueType  # 53
     """OUT_OF_RANGE. An offset lies past the end, metadata "size_bytes"."""
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 54
+    """NOT_FOUND. No such upload, or it was not resumed in time."""
     ERROR_REASON_MODEL_INCOMPLETE: _ErrorReason.ValueType  # 60
     """FAILED_PRECONDITION. A model lacks files or tensors; metadata "component" says where."""
     ERROR_REASON_MODEL_TRUNCATED: _ErrorReason.ValueType  # 61
@@ -303,8 +303,6 @@ ERROR_REASON_BATCH_NOT_FOUND: ErrorReason.ValueType  # 46
 """NOT_FOUND. No such batch."""
 ERROR_REASON_POLICY_NOT_FOUND: ErrorReason.ValueType  # 47
 """NOT_FOUND. No such safety policy, or not in that version."""
-ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 54
-"""NOT_FOUND. No such upload, or it was not resumed in time."""
 ERROR_REASON_POSTPROCESSOR_NOT_FOUND: ErrorReason.ValueType  # 48
 """NOT_FOUND. No such postprocessor is installed."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 49
@@ -317,6 +315,8 @@ ERROR_REASON_EVENTS_EXPIRED: ErrorReason.ValueType  # 52
 """OUT_OF_RANGE. Events before metadata "first_sequence" are no longer kept."""
 ERROR_REASON_OFFSET_OUT_OF_RANGE: ErrorReason.ValueType  # 53
 """OUT_OF_RANGE. An offset lies past the end, metadata "size_bytes"."""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 54
+"""NOT_FOUND. No such upload, or it was not resumed in time."""
 ERROR_REASON_MODEL_INCOMPLETE: ErrorReason.ValueType  # 60
 """FAILED_PRECONDITION. A model lacks files or tensors; metadata "component" says where."""
 ERROR_REASON_MODEL_TRUNCATED: ErrorReason.ValueType  # 61

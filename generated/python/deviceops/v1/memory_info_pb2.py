@@ -26,7 +26,7 @@ from deviceops.v1 import common_pb2 as deviceops_dot_v1_dot_common__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x65viceops/v1/memory_info.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n\x0bMemoryPlace\x12\x13\n\tdevice_id\x18\x01 \x01(\tH\x00\x12(\n\x04host\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.HostMemoryH\x00\x42\x07\n\x05place\"\x1c\n\nHostMemory\x12\x0e\n\x06pinned\x18\x01 \x01(\x08\"\xfc\x01\n\x0f\x43omponentMemory\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x11\n\tcomponent\x18\x02 \x01(\t\x12(\n\x05place\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.MemoryPlace\x12&\n\x04size\x18\x04 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12/\n\tdata_type\x18\x05 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\x12\x31\n\rlast_use_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06in_use\x18\x07 \x01(\x08\"\xbb\x02\n\x10\x44\x65\x66ragmentReport\x12,\n\x05\x64\x65pth\x18\x01 \x01(\x0e\x32\x1d.deviceops.v1.DefragmentDepth\x12-\n\x0b\x66ree_before\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12,\n\nfree_after\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x35\n\x13largest_free_before\x18\x04 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x34\n\x12largest_free_after\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12/\n\x07\x61\x63tions\x18\x06 \x03(\x0e\x32\x1e.deviceops.v1.DefragmentAction\"\xba\x01\n\x13ModelEvictionReport\x12.\n\x07\x65victed\x18\x01 \x03(\x0b\x32\x1d.deviceops.v1.ComponentMemory\x12-\n\x0b\x66ree_before\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12,\n\nfree_after\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x16\n\x0etarget_reached\x18\x04 \x01(\x08*\x93\x01\n\x0f\x44\x65\x66ragmentDepth\x12 \n\x1c\x44\x45\x46RAGMENT_DEPTH_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x46RAGMENT_DEPTH_RELEASE\x10\x01\x12\x1b\n\x17\x44\x45\x46RAGMENT_DEPTH_RELOAD\x10\x02\x12#\n\x1f\x44\x45\x46RAGMENT_DEPTH_RECYCLE_WORKER\x10\x03*\xc9\x01\n\x10\x44\x65\x66ragmentAction\x12!\n\x1d\x44\x45\x46RAGMENT_ACTION_UNSPECIFIED\x10\x00\x12%\n!DEFRAGMENT_ACTION_BLOCKS_RELEASED\x10\x01\x12%\n!DEFRAGMENT_ACTION_MODELS_RELOADED\x10\x02\x12%\n!DEFRAGMENT_ACTION_WORKER_RECYCLED\x10\x03\x12\x1d\n\x19\x44\x45\x46RAGMENT_ACTION_NOTHING\x10\x04\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x65viceops/v1/memory_info.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n\x0bMemoryPlace\x12\x13\n\tdevice_id\x18\x01 \x01(\tH\x00\x12(\n\x04host\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.HostMemoryH\x00\x42\x07\n\x05place\"\x1c\n\nHostMemory\x12\x0e\n\x06pinned\x18\x01 \x01(\x08\"\xfc\x01\n\x0f\x43omponentMemory\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x11\n\tcomponent\x18\x02 \x01(\t\x12(\n\x05place\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.MemoryPlace\x12&\n\x04size\x18\x04 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12/\n\tdata_type\x18\x05 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\x12\x31\n\rlast_use_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06in_use\x18\x07 \x01(\x08\"\x99\x03\n\x10\x44\x65\x66ragmentReport\x12,\n\x05\x64\x65pth\x18\x01 \x01(\x0e\x32\x1d.deviceops.v1.DefragmentDepth\x12-\n\x0b\x66ree_before\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12,\n\nfree_after\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x35\n\x13largest_free_before\x18\x04 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x34\n\x12largest_free_after\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12/\n\x07\x61\x63tions\x18\x06 \x03(\x0e\x32\x1e.deviceops.v1.DefragmentAction\x12*\n\x08released\x18\x07 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x11\n\tmodel_ids\x18\x08 \x03(\t\x12\x1d\n\x15lost_allocation_bytes\x18\t \x01(\x03\"\xba\x01\n\x13ModelEvictionReport\x12.\n\x07\x65victed\x18\x01 \x03(\x0b\x32\x1d.deviceops.v1.ComponentMemory\x12-\n\x0b\x66ree_before\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12,\n\nfree_after\x18\x03 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure\x12\x16\n\x0etarget_reached\x18\x04 \x01(\x08*\x93\x01\n\x0f\x44\x65\x66ragmentDepth\x12 \n\x1c\x44\x45\x46RAGMENT_DEPTH_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x46RAGMENT_DEPTH_RELEASE\x10\x01\x12\x1b\n\x17\x44\x45\x46RAGMENT_DEPTH_RELOAD\x10\x02\x12#\n\x1f\x44\x45\x46RAGMENT_DEPTH_RECYCLE_WORKER\x10\x03*\xaa\x01\n\x10\x44\x65\x66ragmentAction\x12!\n\x1d\x44\x45\x46RAGMENT_ACTION_UNSPECIFIED\x10\x00\x12%\n!DEFRAGMENT_ACTION_BLOCKS_RELEASED\x10\x01\x12%\n!DEFRAGMENT_ACTION_MODELS_RELOADED\x10\x02\x12%\n!DEFRAGMENT_ACTION_WORKER_RECYCLED\x10\x03\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.memory_info_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
-  _globals['_DEFRAGMENTDEPTH']._serialized_start=988
-  _globals['_DEFRAGMENTDEPTH']._serialized_end=1135
-  _globals['_DEFRAGMENTACTION']._serialized_start=1138
-  _globals['_DEFRAGMENTACTION']._serialized_end=1339
+  _globals['_DEFRAGMENTDEPTH']._serialized_start=1082
+  _globals['_DEFRAGMENTDEPTH']._serialized_end=1229
+  _globals['_DEFRAGMENTACTION']._serialized_start=1232
+  _globals['_DEFRAGMENTACTION']._serialized_end=1402
   _globals['_MEMORYPLACE']._serialized_start=108
   _globals['_MEMORYPLACE']._serialized_end=193
   _globals['_HOSTMEMORY']._serialized_start=195
@@ -45,7 +45,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPONENTMEMORY']._serialized_start=226
   _globals['_COMPONENTMEMORY']._serialized_end=478
   _globals['_DEFRAGMENTREPORT']._serialized_start=481
-  _globals['_DEFRAGMENTREPORT']._serialized_end=796
-  _globals['_MODELEVICTIONREPORT']._serialized_start=799
-  _globals['_MODELEVICTIONREPORT']._serialized_end=985
+  _globals['_DEFRAGMENTREPORT']._serialized_end=890
+  _globals['_MODELEVICTIONREPORT']._serialized_start=893
+  _globals['_MODELEVICTIONREPORT']._serialized_end=1079
 # @@protoc_insertion_point(module_scope)

@@ -63,8 +63,6 @@ class _DefragmentActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Defr
     """Models were moved out and back in."""
     DEFRAGMENT_ACTION_WORKER_RECYCLED: _DefragmentAction.ValueType  # 3
     """The worker was replaced."""
-    DEFRAGMENT_ACTION_NOTHING: _DefragmentAction.ValueType  # 4
-    """The platform offers nothing of the kind."""
 
 class DefragmentAction(_DefragmentAction, metaclass=_DefragmentActionEnumTypeWrapper):
     """What a defragmentation did."""
@@ -77,8 +75,6 @@ DEFRAGMENT_ACTION_MODELS_RELOADED: DefragmentAction.ValueType  # 2
 """Models were moved out and back in."""
 DEFRAGMENT_ACTION_WORKER_RECYCLED: DefragmentAction.ValueType  # 3
 """The worker was replaced."""
-DEFRAGMENT_ACTION_NOTHING: DefragmentAction.ValueType  # 4
-"""The platform offers nothing of the kind."""
 Global___DefragmentAction: _TypeAlias = DefragmentAction  # noqa: Y015
 
 @_typing.final
@@ -196,8 +192,13 @@ class DefragmentReport(_message.Message):
     LARGEST_FREE_BEFORE_FIELD_NUMBER: _builtins.int
     LARGEST_FREE_AFTER_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    MODEL_IDS_FIELD_NUMBER: _builtins.int
+    LOST_ALLOCATION_BYTES_FIELD_NUMBER: _builtins.int
     depth: Global___DefragmentDepth.ValueType
     """How far it went."""
+    lost_allocation_bytes: _builtins.int
+    """Bytes of allocations that ended with the worker."""
     @_builtins.property
     def free_before(self) -> _common_pb2.ByteFigure:
         """Free before."""
@@ -218,6 +219,16 @@ class DefragmentReport(_message.Message):
     def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___DefragmentAction.ValueType]:
         """What was done, in order. At most 16 elements."""
 
+    @_builtins.property
+    def released(self) -> _common_pb2.ByteFigure:
+        """Unused blocks that went back."""
+
+    @_builtins.property
+    def model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that left the device: back by now after RELOAD, loaded again at their next use
+        after RECYCLE_WORKER. At most 64 elements.
+        """
+
     def __init__(
         self,
         *,
@@ -227,10 +238,13 @@ class DefragmentReport(_message.Message):
         largest_free_before: _common_pb2.ByteFigure | None = ...,
         largest_free_after: _common_pb2.ByteFigure | None = ...,
         actions: _abc.Iterable[Global___DefragmentAction.ValueType] | None = ...,
+        released: _common_pb2.ByteFigure | None = ...,
+        model_ids: _abc.Iterable[_builtins.str] | None = ...,
+        lost_allocation_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["free_after", b"free_after", "free_before", b"free_before", "largest_free_after", b"largest_free_after", "largest_free_before", b"largest_free_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["free_after", b"free_after", "free_before", b"free_before", "largest_free_after", b"largest_free_after", "largest_free_before", b"largest_free_before", "released", b"released"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "depth", b"depth", "free_after", b"free_after", "free_before", b"free_before", "largest_free_after", b"largest_free_after", "largest_free_before", b"largest_free_before"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "depth", b"depth", "free_after", b"free_after", "free_before", b"free_before", "largest_free_after", b"largest_free_after", "largest_free_before", b"largest_free_before", "lost_allocation_bytes", b"lost_allocation_bytes", "model_ids", b"model_ids", "released", b"released"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -38,9 +38,9 @@ class _PressureLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pressur
     PRESSURE_LEVEL_NORMAL: _PressureLevel.ValueType  # 1
     """Nothing is evicted."""
     PRESSURE_LEVEL_ELEVATED: _PressureLevel.ValueType  # 2
-    """Cached models are evicted, least recently used first."""
+    """Models that nothing used for 30 seconds are unloaded, least recently used first."""
     PRESSURE_LEVEL_HIGH: _PressureLevel.ValueType  # 3
-    """Idle loaded models are evicted; new allocations are refused."""
+    """Every idle model is unloaded; new allocations are refused."""
     PRESSURE_LEVEL_CRITICAL: _PressureLevel.ValueType  # 4
     """New work is refused."""
 
@@ -52,9 +52,9 @@ PRESSURE_LEVEL_UNSPECIFIED: PressureLevel.ValueType  # 0
 PRESSURE_LEVEL_NORMAL: PressureLevel.ValueType  # 1
 """Nothing is evicted."""
 PRESSURE_LEVEL_ELEVATED: PressureLevel.ValueType  # 2
-"""Cached models are evicted, least recently used first."""
+"""Models that nothing used for 30 seconds are unloaded, least recently used first."""
 PRESSURE_LEVEL_HIGH: PressureLevel.ValueType  # 3
-"""Idle loaded models are evicted; new allocations are refused."""
+"""Every idle model is unloaded; new allocations are refused."""
 PRESSURE_LEVEL_CRITICAL: PressureLevel.ValueType  # 4
 """New work is refused."""
 Global___PressureLevel: _TypeAlias = PressureLevel  # noqa: Y015

@@ -6,7 +6,9 @@ allocations.
 
 A stream of messages: the header first, then data in order, the completion last. A stream that
 breaks off leaves an unfinished upload for 10 minutes, which ArtifactService.GetUpload
-describes; a new stream with its upload_id and an offset of its received_bytes goes on.
+describes; a new stream with its upload_id and an offset of its received_bytes goes on, and
+ends an older stream of the same upload, should the server not have noticed its end.
+An upload belongs to its client and does not outlive the server.
 """
 
 from google.protobuf import descriptor as _descriptor
@@ -34,7 +36,9 @@ class UploadHeader(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """A UUID of the client's choice. The same id again goes on with the upload."""
+    """A UUID of the client's choice. The same id again goes on with the upload; with another
+    size or hash, or for something else, it is REQUEST_ID_REUSED.
+    """
     offset_bytes: _builtins.int
     """Position of the first byte that follows: 0 for a new upload, received_bytes of one that
     goes on; anything else is OFFSET_OUT_OF_RANGE. Default: 0.

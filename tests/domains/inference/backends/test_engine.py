@@ -61,15 +61,11 @@ def data_types_of(report):
     return {each.part: each.data_type for each in report.data_types}
 
 
-def test_a_report_says_where_the_model_was_and_how_much_memory_its_work_took(work):
+def test_a_report_says_where_the_model_was(work):
     engine = Engine("cpu")
     _, first = run(engine, work, steps=1, width=64, height=64)
-    _, large = run(engine, work, steps=1, width=512, height=512)
-    _, small = run(engine, work, steps=1, width=64, height=64)
-    assert (first.origin, large.origin) == (ModelOrigin.DISK, ModelOrigin.LOADED)
-    assert large.peak_memory.source == small.peak_memory.source
-    if small.peak_memory.value is not None:  # Linux alone tells it of a stretch
-        assert small.peak_memory.value < large.peak_memory.value
+    _, second = run(engine, work, steps=1, width=64, height=64)
+    assert (first.origin, second.origin) == (ModelOrigin.DISK, ModelOrigin.LOADED)
 
 
 def stop_after(calls):

@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
+from domains.picture_files import NoPicture, measure
 from domains.values import ImageFormat
-from server.worker.front.picture_files import NoPicture, measure
 from tests.fakes.pictures import png
 
 

@@ -1,0 +1,134 @@
+// The examples of docs/csharp.md: tests/test_readme.py holds both copies equal.
+using DeviceOperations.V1;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Xunit;
+
+namespace DeviceOperations.Client.Tests;
+
+public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<ServerUnderTest>
+{
+    private static readonly Metadata headers = ServerUnderTest.Authorized();
+
+    private readonly GrpcChannel channel = running.Channel;
+    private readonly string folder = Directory.CreateTempSubdirectory().FullName;
+
+    private static async Task<string> ConnectAsync(string address, string token)
+    {
+        // docs/csharp.md begins
+        var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions // "http://127.0.0.1:50051"
+        {
+            HttpHandler = new SocketsHttpHandler
+            {
+                EnableMultipleHttp2Connections = true, // more than 100 streams at once
+                KeepAlivePingDelay = TimeSpan.FromSeconds(30),
+                KeepAlivePingTimeout = TimeSpan.FromSeconds(10),
+                PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan,
+            },
+        });
+        var headers = new Metadata { { "authorization", $"Bearer {token}" } };
+
+        var server = await new SystemService.SystemServiceClient(channel)
+            .GetServerInfoAsync(new GetServerInfoRequest(), headers);
+        Console.WriteLine($"{server.ServerVersion}, I am {server.ClientName} ({server.ClientRole})");
+        // docs/csharp.md ends
+        channel.Dispose();
+        return server.ClientName;
+    }
+
+    private async Task DrawAsync()
+    {
+        // docs/csharp.md begins
+        var request = new GenerateRequest
+        {
+            Settings = new GenerationSettings { Prompt = "a lighthouse at night", ImageCount = 2 },
+            Options = new SessionOptions
+            {
+                RequestId = Guid.NewGuid().ToString(), // sent again, it names this session
+                OnDisconnect = OnDisconnect.Detach, // it outlives this connection
+            },
+            Delivery = new DeliveryOptions { OmitImageData = true }, // fetched by id, when wanted
+        };
+
+        using var call = new InferenceService.InferenceServiceClient(channel).Generate(request, headers);
+        SessionCompleted completed = await call.ResponseStream
+            .ReadEventsAsync(new ProcessingService.ProcessingServiceClient(channel), headers)
+            .WaitForCompletionAsync(happened => Console.WriteLine(happened.EventCase));
+
+        var artifacts = new ArtifactService.ArtifactServiceClient(channel);
+        foreach (ImageResult image in completed.Images)
+        {
+            await using var file = File.Create(Path.Combine(folder, $"{image.ImageIndex}.png"));
+            using var download = artifacts.DownloadArtifact(
+                new DownloadArtifactRequest { ArtifactId = image.ArtifactId }, headers);
+            await foreach (var part in download.ResponseStream.ReadAllAsync())
+            {
+                part.Data.WriteTo(file);
+            }
+        }
+        // docs/csharp.md ends
+    }
+
+    private async Task<string> TryAsync(GenerateRequest request)
+    {
+        var inference = new InferenceService.InferenceServiceClient(channel);
+        // docs/csharp.md begins
+        try
+        {
+            using var call = inference.Generate(request, headers);
+            await call.ResponseStream.WaitForCompletionAsync();
+        }
+        catch (ServerErrorException refused)
+        {
+            switch (refused.Error.Reason)
+            {
+                case ErrorReason.QueueFull or ErrorReason.WorkerLost:
+                    return $"Again in {refused.Error.RetryDelay}.";
+                case ErrorReason.DeviceOutOfMemory:
+                    return "Smaller, or elsewhere.";
+                default: // every other one, those of newer servers included
+                    return string.Join('\n', refused.Error.Violations
+                        .Select(violation => $"{violation.Field}: {violation.Description}")
+                        .Prepend(refused.Error.Message));
+            }
+        }
+        // docs/csharp.md ends
+        return "";
+    }
+
+    private async Task<ImageToImage> UploadAsync(string path)
+    {
+        // docs/csharp.md begins
+        var artifacts = new ArtifactService.ArtifactServiceClient(channel);
+        await using var file = File.OpenRead(path);
+        Artifact artifact = await artifacts.UploadAsync(file, headers);
+
+        var start = new ImageToImage { Image = new InputImage { ArtifactId = artifact.ArtifactId } };
+        // docs/csharp.md ends
+        return start;
+    }
+
+    [Fact]
+    public async Task TheServerSaysWhoIAm() => Assert.NotEmpty(await ConnectAsync(
+        "http://" + ServerUnderTest.Address, ServerUnderTest.Token));
+
+    [Fact]
+    public async Task PicturesAreDrawnFetchedAndUploadedAgain()
+    {
+        await DrawAsync();
+
+        string[] files = Directory.GetFiles(folder);
+        Assert.Equal(2, files.Length);
+        ImageToImage start = await UploadAsync(files[0]);
+        Assert.Equal(64, start.Image.ArtifactId.Length);
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task ARefusalSaysWhatToDo()
+    {
+        var request = new GenerateRequest { Settings = new GenerationSettings { Width = 257 } };
+
+        Assert.Contains("settings.width: ", await TryAsync(request), StringComparison.Ordinal);
+    }
+}

@@ -1,0 +1,42 @@
+"""How much may be kept, and how much of that for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from domains.artifact.core.entries import Entry
+from domains.artifact.errors import LargerThanQuota, TooMuchPinned
+from domains.rooms import Room
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Most bytes kept. Pinned ones take half of them at most where one client pins, and three
+    quarters where many do, so that there is always room for what comes and goes."""
+
+    size_bytes: int
+
+    def check_size(self, entries: Iterable[Entry], size_bytes: int) -> None:
+        """Refuse what has more bytes than may be kept beside what is pinned.
+
+        Raises:
+            LargerThanQuota: It has.
+        """
+        pinned = sum(entry.size_bytes for entry in entries if entry.pinned)
+        if size_bytes > self.size_bytes - pinned:
+            raise LargerThanQuota(size_bytes, self.size_bytes, pinned)
+
+    def check_pin(self, entries: Iterable[Entry], entry: Entry, owner: str) -> None:
+        """Refuse to keep one more for good; no client keeps the others from pinning.
+
+        Raises:
+            TooMuchPinned: This client has its share.
+        """
+        room = Room(self.size_bytes // 2)
+        for other in entries:
+            for name, holding in other.holdings.items():
+                if holding.pinned:
+                    room.take(name, other.size_bytes)
+        if not room.has_place_for(owner, entry.size_bytes):
+            raise TooMuchPinned(entry.size_bytes, room.limit_for(owner))

@@ -1,0 +1,38 @@
+"""The bytes of an opened file, in chunks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import BinaryIO
+
+from domains.artifact.errors import ArtifactDamaged, StorageUnavailable
+from domains.shortages import shortage_of
+
+CHUNK_BYTES = 256 * 1024
+"""Four copies of one wait for a client that does not read."""
+
+
+async def chunks_of(
+    file: BinaryIO, offset: int, length: int, artifact_id: str
+) -> AsyncGenerator[bytes]:
+    """`length` bytes from `offset` on.
+
+    Raises:
+        ArtifactDamaged: The file ends before.
+        StorageUnavailable: It cannot be read.
+    """
+    await asyncio.to_thread(file.seek, offset)
+    while length:
+        data = await asyncio.to_thread(_read, file, min(CHUNK_BYTES, length))
+        if not data:
+            raise ArtifactDamaged(artifact_id)
+        length -= len(data)
+        yield data
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:  # the disk fails
+        raise shortage_of(error) or StorageUnavailable() from error

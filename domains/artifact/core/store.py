@@ -1,0 +1,388 @@
+"""Which artifacts are kept: within a quota, the least recently used going first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from domains import checks
+from domains.artifact.core.entries import Entry, Retention
+from domains.artifact.core.listing import page_of
+from domains.artifact.core.quota import Quota
+from domains.artifact.core.reading import chunks_of
+from domains.artifact.errors import (
+    ArtifactBeingRead,
+    ArtifactDamaged,
+    ArtifactNotFound,
+    DiskReserved,
+    OffsetPastEnd,
+    StorageUnavailable,
+)
+from domains.artifact.ports import ArtifactFiles
+from domains.artifact.types import Artifact, ArtifactFilter, ArtifactUsage, Claim
+from domains.clients import Caller, Role
+from domains.errors import InvalidArgument
+from domains.limits import LIMITS
+from domains.paging import Page
+
+
+class ArtifactStore:
+    """Keeps artifacts within a quota. The same bytes of several clients are kept once and
+    belong to each of them: each sees, keeps, pins and deletes what is its own.
+
+    Belongs to one event loop; files are handled in threads.
+
+    Args:
+        files: Where the bytes lie.
+        quota_bytes: Most bytes kept.
+        min_free_bytes: With less than this free on the disk, nothing more is kept.
+        retention: How long an artifact is kept after its last use.
+        now: The clock that people read, timezone-aware.
+        monotonic: The clock that retention goes by, in seconds: it never jumps.
+    """
+
+    def __init__(
+        self,
+        files: ArtifactFiles,
+        *,
+        quota_bytes: int,
+        min_free_bytes: int = 0,
+        retention: timedelta,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._files = files
+        self._quota = Quota(quota_bytes)
+        self._min_free_bytes = min_free_bytes
+        self._retention = Retention(retention, now, monotonic)
+        self._entries: dict[str, Entry] = {}  # least recently used first
+        self._changing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Find what is there and sweep what is not whole.
+
+        What is larger than the quota was never kept, and would push everything else out.
+        """
+        found = await asyncio.to_thread(self._files.scan)
+        self._entries = {
+            stored.artifact_id: Entry.of(stored, self._retention)
+            for stored in found
+            if stored.size_bytes <= self._quota.size_bytes
+        }
+
+    # Keeping.
+
+    async def adopt(
+        self,
+        path: Path,
+        sha256: str,
+        owner: str,
+        *,
+        session_id: str = "",
+        retention_seconds: float | None = None,
+    ) -> Artifact:
+        """Take a finished file into the store by renaming it.
+
+        Its bytes are not read again: they were hashed when they were received.
+
+        Args:
+            path: A complete file, synced to disk, and out of everybody else's reach; it is
+                gone afterwards, whatever happens.
+            sha256: The hash of its content.
+            owner: The client it belongs to.
+            session_id: The session that made it; empty for an upload.
+            retention_seconds: How long it is kept after its last use; None leaves that as it
+                is, or to the server's setting.
+
+        Raises:
+            LargerThanQuota: It has more bytes than may be kept beside what is pinned.
+            DiskReserved: Too little of the disk is free.
+            DiskFull: There is no room on the disk.
+            StorageUnavailable: It cannot be kept for another reason.
+        """
+        claim = Claim(owner, self._retention.now(), session_id, retention_seconds)
+        try:
+            async with self._changing:
+                if sha256 not in self._entries:
+                    size = await asyncio.to_thread(_size, path)
+                    self._quota.check_size(self._entries.values(), size)
+                    await self._check_room()
+                stored = await asyncio.to_thread(self._files.adopt, path, sha256, claim)
+                entry = self._entries.pop(sha256, None) or Entry.of(stored, self._retention)
+                entry.stored = stored
+                entry.use(owner, self._retention, stored.holdings[owner])
+                self._entries[sha256] = entry
+                await self._make_room()
+            return entry.artifact(owner)
+        finally:
+            await asyncio.to_thread(_discard, path)
+
+    async def check_room_for(self, size_bytes: int) -> None:
+        """Refuse what would not be kept when it is here.
+
+        Raises:
+            LargerThanQuota: It has more bytes than may be kept beside what is pinned.
+            DiskReserved: Too little of the disk is free.
+        """
+        self._quota.check_size(self._entries.values(), size_bytes)
+        async with self._changing:
+            await self._check_room(size_bytes)
+
+    async def _check_room(self, coming_bytes: int = 0) -> None:
+        """Refuse to fill the disk to its end; what has expired goes first."""
+        needed = self._min_free_bytes + coming_bytes
+        free = await asyncio.to_thread(self._files.free_bytes)
+        if free < needed:
+            await self._remove_expired()
+            free = await asyncio.to_thread(self._files.free_bytes)
+        if free < needed:
+            raise DiskReserved(free, self._min_free_bytes, coming_bytes)
+
+    async def _make_room(self) -> None:
+        """Keep within the quota; the newest stays in any case."""
+        await self._remove_expired(but=1)
+        used = self.usage().used_bytes
+        for entry in list(self._entries.values())[:-1]:
+            if used <= self._quota.size_bytes:
+                return
+            if not entry.readers and not entry.pinned:
+                await self._let_go(entry)
+                used -= entry.size_bytes
+
+    async def _remove_expired(self, *, but: int = 0) -> None:
+        """Take what is over from whom it was, except of the `but` that were used last."""
+        moment = self._retention.monotonic()
+        for entry in list(self._entries.values())[: len(self._entries) - but]:
+            expired = [] if entry.readers else entry.expired(moment)
+            if len(expired) == len(entry.shares):
+                await self._let_go(entry)
+            elif expired:
+                with contextlib.suppress(StorageUnavailable):
+                    await self._disown(entry, expired)
+
+    async def _let_go(self, entry: Entry) -> None:
+        """Delete it; a file that cannot be deleted is logged and keeps nothing else from it."""
+        with contextlib.suppress(StorageUnavailable):
+            await self._remove(entry)
+
+    async def _remove(self, entry: Entry) -> None:
+        self._entries.pop(entry.artifact_id, None)
+        await asyncio.to_thread(self._files.remove, entry.artifact_id)
+
+    async def _disown(self, entry: Entry, owners: Iterable[str]) -> None:
+        """Take it from these owners; the others keep it."""
+        left = {k: share.holding for k, share in entry.shares.items() if k not in owners}
+        await asyncio.to_thread(self._files.note, entry.artifact_id, left)
+        for owner in owners:
+            del entry.shares[owner]
+
+    async def tidy(self) -> None:
+        """Delete what has expired; once in a while is often enough."""
+        async with self._changing:
+            await self._remove_expired()
+
+    # Asking.
+
+    def _found(self, caller: Caller, artifact_id: str) -> tuple[Entry, str]:
+        """The entry, and whose it is to the caller."""
+        InvalidArgument.check(checks.sha256("artifact_id", artifact_id))
+        entry = self._entries.get(artifact_id)
+        owner = entry.owner_for(caller) if entry else None
+        if entry is None or owner is None:
+            raise ArtifactNotFound(artifact_id)
+        return entry, owner
+
+    def get(self, caller: Caller, artifact_id: str) -> Artifact:
+        """The artifact without its bytes.
+
+        Raises:
+            ArtifactNotFound: There is none of that id that the caller may see.
+            InvalidArgument: NAME_INVALID: the id cannot be one.
+        """
+        entry, owner = self._found(caller, artifact_id)
+        return entry.artifact(owner)
+
+    def list(
+        self,
+        caller: Caller,
+        wanted: ArtifactFilter,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> Page[Artifact]:
+        """Artifacts that the caller may see, newest first.
+
+        Raises:
+            InvalidArgument: As `page_of`.
+        """
+        return page_of(
+            self._entries, caller, wanted, page_size=page_size, page_token=page_token
+        )
+
+    async def look(self, caller: Caller, artifact_id: str) -> Artifact:
+        """As `get`, of an artifact whose file is there now."""
+        artifact = self.get(caller, artifact_id)
+        await self._forget_missing([artifact])
+        return self.get(caller, artifact_id)
+
+    async def look_through(
+        self,
+        caller: Caller,
+        wanted: ArtifactFilter,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> Page[Artifact]:
+        """As `list`, of artifacts whose files are there now."""
+        while True:
+            page = self.list(caller, wanted, page_size=page_size, page_token=page_token)
+            if not await self._forget_missing(page.items):
+                return page
+
+    async def _forget_missing(self, artifacts: Iterable[Artifact]) -> bool:
+        """Drop those whose files were deleted from outside; whether there were any."""
+        names = [artifact.artifact_id for artifact in artifacts]
+        missing = await asyncio.to_thread(self._files.missing, names)
+        for name in missing:
+            self._entries.pop(name, None)
+        return bool(missing)
+
+    def usage(self) -> ArtifactUsage:
+        """How full the store is."""
+        used = sum(entry.size_bytes for entry in self._entries.values())
+        return ArtifactUsage(used, self._quota.size_bytes)
+
+    # Changing.
+
+    async def update(
+        self,
+        caller: Caller,
+        artifact_id: str,
+        *,
+        pinned: bool | None = None,
+        retention_seconds: float | None = None,
+    ) -> Artifact:
+        """Keep an artifact otherwise from now on; None leaves as it is.
+
+        Raises:
+            ArtifactNotFound: There is none of that id that the caller may see.
+            InvalidArgument: FIELD_OUT_OF_RANGE: no retention is that long or short.
+            TooMuchPinned: No more may be pinned.
+            DiskFull: It cannot be noted, for lack of room.
+            StorageUnavailable: It cannot be noted.
+        """
+        limit = LIMITS["UpdateArtifactRequest.retention"]
+        if retention_seconds is not None:
+            InvalidArgument.check(checks.number("retention", retention_seconds, limit))
+        async with self._changing:
+            entry, owner = self._found(caller, artifact_id)
+            holding = entry.shares[owner].holding
+            if retention_seconds is not None:
+                holding = msgspec.structs.replace(holding, retention_seconds=retention_seconds)
+            if pinned is not None:
+                holding = msgspec.structs.replace(holding, pinned=pinned)
+            if holding.pinned and not entry.shares[owner].holding.pinned:
+                self._quota.check_pin(self._entries.values(), entry, owner)
+            if holding != entry.shares[owner].holding:
+                noted = {**entry.holdings, owner: holding}
+                await asyncio.to_thread(self._files.note, artifact_id, noted)
+            entry.use(owner, self._retention, holding)
+            self._move_to_end(entry)
+            return entry.artifact(owner)
+
+    async def delete(self, caller: Caller, artifact_id: str) -> None:
+        """Delete an artifact now, whichever sessions made it.
+
+        Other clients' artifacts of the same bytes stay, and their file with them.
+
+        Raises:
+            ArtifactNotFound: There is none of that id that the caller may see.
+            ArtifactBeingRead: Somebody reads it.
+            StorageUnavailable: Its file cannot be deleted; it stays.
+        """
+        async with self._changing:
+            entry, owner = self._found(caller, artifact_id)
+            if len(entry.shares) > 1:
+                await self._disown(entry, [owner])
+                return
+            if entry.readers:
+                raise ArtifactBeingRead
+            try:
+                await self._remove(entry)
+            except StorageUnavailable:
+                self._entries[artifact_id] = entry
+                raise
+
+    # Reading.
+
+    async def read(
+        self, caller: Caller, artifact_id: str, *, offset: int = 0, length: int = 0
+    ) -> AsyncGenerator[bytes]:
+        """Its bytes from `offset`, at most `length` (0: all), in chunks of 1 MiB at most.
+
+        Raises:
+            ArtifactNotFound: There is none of that id that the caller may see, or its file
+                was deleted.
+            OffsetPastEnd: `offset` is past the end.
+            ArtifactDamaged: The file's content has another hash now.
+            StorageUnavailable: The file cannot be read.
+        """
+        entry, owner = self._found(caller, artifact_id)
+        size = entry.size_bytes
+        if not 0 <= offset <= size:
+            raise OffsetPastEnd(size)
+        entry.use(owner, self._retention)
+        self._move_to_end(entry)
+        entry.readers += 1
+        try:
+            file = await self._open(artifact_id)
+            wanted = min(length if length > 0 else size, size - offset)
+            try:
+                async with aclosing(chunks_of(file, offset, wanted, artifact_id)) as chunks:
+                    async for data in chunks:
+                        yield data
+            finally:
+                file.close()
+        finally:
+            entry.readers -= 1
+
+    def read_of(
+        self, owner: str, artifact_id: str, *, offset: int = 0, length: int = 0
+    ) -> AsyncGenerator[bytes]:
+        """As `read`, of what a client has, whoever looks at its work."""
+        return self.read(Caller(owner, Role.RUN), artifact_id, offset=offset, length=length)
+
+    async def _open(self, artifact_id: str) -> BinaryIO:
+        """Its file; one that is gone or damaged is an artifact no more."""
+        try:
+            return await asyncio.to_thread(self._files.open, artifact_id)
+        except (ArtifactNotFound, ArtifactDamaged):
+            async with self._changing:
+                # It may have been drawn again meanwhile.
+                if not await asyncio.to_thread(self._files.settle, artifact_id):
+                    self._entries.pop(artifact_id, None)
+            raise
+
+    def _move_to_end(self, entry: Entry) -> None:
+        if self._entries.pop(entry.artifact_id, None) is entry:
+            self._entries[entry.artifact_id] = entry
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise StorageUnavailable from error
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
