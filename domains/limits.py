@@ -248,6 +248,7 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("CreateAllocationRequest.label", max_characters=128),
     Limit("RenewLeasesRequest.allocation_ids", max_elements=1000),
     Limit("RenewLeasesRequest.lease", minimum=1, maximum=86400, default=60, unit="seconds"),
+    Limit("RenewLeasesResponse.allocations", max_elements=1000),
     Limit("ListAllocationsRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("AllocationUpload.target_offset_bytes", default=0, unit="bytes"),
     Limit("WriteAllocationRequest.data", max_bytes=1048576),

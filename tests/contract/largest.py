@@ -25,7 +25,9 @@ MESSAGE_BYTES = 4 * 2**20
 INLINE_BYTES = 3 * 2**20
 _NAME, _TEXT = 127, 1000
 _WIDEST = "\U0001f436"  # four bytes
-_NAMED = re.compile(r"(^|_)(id|ids|aliases|sha256|token|owner|client_name|cancelled_by|method)$")
+_NAMED = re.compile(
+    r"(^|_)(id|ids|aliases|sha256|token|owner|client_name|cancelled_by|method)$"
+)
 # What is left out of a field's message where its comment says so, by the message's path.
 _LEFT_OUT = {
     "GenerationFacts.effective_settings": {"InputImage.inline"},
@@ -100,9 +102,7 @@ class Largest:
             )
         return message
 
-    def _choose(
-        self, message: Message, fillers: Iterable[Callable[[Any], object]]
-    ) -> None:
+    def _choose(self, message: Message, fillers: Iterable[Callable[[Any], object]]) -> None:
         """The message as the filler leaves it that makes it largest."""
         best = None
         for fill in fillers:

@@ -65,8 +65,8 @@ def speaks_for_itself(field: protos.Field) -> bool:
         return True
     kind = field.proto.type_name.rpartition(".")[2].lower()
     name = field.proto.name.replace("_", "")
-    ends = (name, name.removesuffix("s"), name.removesuffix("es"), name.removesuffix("ies") + "y")
-    return bool(kind) and (kind.startswith(ends) or kind.endswith(ends))
+    one = (name.removesuffix("s"), name.removesuffix("es"), name.removesuffix("ies") + "y")
+    return bool(kind) and (kind.startswith((name, *one)) or kind.endswith((name, *one)))
 
 
 def filler(field: protos.Field) -> bool:

@@ -19,7 +19,7 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import SessionOptions
 from tests.callers import called
-from tests.domains.session.conftest import finish, started, submit
+from tests.domains.session.conftest import finish, picture, started, submit
 from tests.domains.sessions import until_final
 from tests.domains.wire import channel_to
 
@@ -85,3 +85,17 @@ async def test_a_watch_shows_the_session_and_leaves_it_alone(
         processing_pb2.GetSessionRequest(session_id=session.session_id), metadata=OPERATOR
     )
     assert got.terminal_event == last
+
+
+async def test_a_session_is_told_with_its_pictures_once(stub: Stub, sessions: Sessions) -> None:
+    session = await started(sessions)
+    session.finish_image(picture(0))
+    finish(session)
+
+    got = await stub.GetSession(
+        processing_pb2.GetSessionRequest(session_id=session.session_id), metadata=OPERATOR
+    )
+
+    assert len(got.session.images) == 1
+    assert got.terminal_event.completed.image_count == 1
+    assert not got.terminal_event.completed.images
