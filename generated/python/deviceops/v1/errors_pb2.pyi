@@ -59,8 +59,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. A seed is out of range, or seeds do not match the picture count."""
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 15
     """INVALID_ARGUMENT. A page_token is not one this list gave out."""
-    ERROR_REASON_METADATA_INVALID: _ErrorReason.ValueType  # 16
-    """INVALID_ARGUMENT. Call metadata or a metadata map is malformed."""
     ERROR_REASON_IMAGE_UNREADABLE: _ErrorReason.ValueType  # 17
     """INVALID_ARGUMENT. A picture cannot be decoded."""
     ERROR_REASON_IMAGE_TOO_LARGE: _ErrorReason.ValueType  # 18
@@ -267,8 +265,6 @@ ERROR_REASON_SEED_INVALID: ErrorReason.ValueType  # 14
 """INVALID_ARGUMENT. A seed is out of range, or seeds do not match the picture count."""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 15
 """INVALID_ARGUMENT. A page_token is not one this list gave out."""
-ERROR_REASON_METADATA_INVALID: ErrorReason.ValueType  # 16
-"""INVALID_ARGUMENT. Call metadata or a metadata map is malformed."""
 ERROR_REASON_IMAGE_UNREADABLE: ErrorReason.ValueType  # 17
 """INVALID_ARGUMENT. A picture cannot be decoded."""
 ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 18
