@@ -53,9 +53,10 @@ async def run_job(
                     raise TypeError("a job without pictures made one")
     except DeadlineExceeded as error:
         if error.reason is not Reason.DEADLINE_EXPIRED:
-            raise
-        limit = session.options.run_timeout_seconds
-        raise SessionTimedOut(session.session_id, TimeLimit.RUN, limit) from error
+            raise  # a worker that hung
+        # Workers know how long they have, not by which of a session's limits.
+        seconds = session.options.run_timeout_seconds
+        raise SessionTimedOut(session.session_id, TimeLimit.RUN, seconds) from error
     if report is None:
         raise RuntimeError("a job ended without a report")
     done: Report = report
