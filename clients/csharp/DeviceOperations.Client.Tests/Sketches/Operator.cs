@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json;
+using DeviceOperations.V1;
 using Grpc.Core;
+using Grpc.Net.Client;
 using Xunit;
 
 namespace DeviceOperations.Client.Tests.Sketches;
@@ -18,11 +20,34 @@ internal static class Operator
     {
         string said = await RunAsync("token", "add", name, "--role", role, "--json");
         string token = JsonDocument.Parse(said).RootElement.GetProperty("token").GetString()!;
-        return ServerUnderTest.WithToken(token);
+        Metadata headers = ServerUnderTest.WithToken(token);
+        await UntilAcceptedAsync(headers);
+        return headers;
     }
 
     /// <summary>Shuts a client out.</summary>
     public static Task ShutOutAsync(string name) => RunAsync("token", "revoke", name);
+
+    // A server that runs takes a new token up within a second or two.
+    private static async Task UntilAcceptedAsync(Metadata headers)
+    {
+        using var channel = GrpcChannel.ForAddress("http://" + ServerUnderTest.Address);
+        var system = new SystemService.SystemServiceClient(channel);
+        for (var patience = Stopwatch.StartNew(); ; await Task.Delay(50))
+        {
+            try
+            {
+                await system.GetServerInfoAsync(new GetServerInfoRequest(), headers);
+                return;
+            }
+            catch (RpcException refusal) when (
+                refusal.StatusCode == StatusCode.Unauthenticated
+                && patience.Elapsed < TimeSpan.FromSeconds(20))
+            {
+                // Not yet.
+            }
+        }
+    }
 
     private static async Task<string> RunAsync(params string[] arguments)
     {
