@@ -8,7 +8,7 @@ using Xunit;
 namespace DeviceOperations.Client.Tests.Sketches;
 
 /// <summary>
-/// Who gives out tokens: the command <c>deviceops</c> on the server's machine. DEVICEOPS_COMMAND
+/// Who gives out tokens: the command <c>deviceops</c> on the server's machine. OPERATORS_COMMAND
 /// is how it is called here ("/usr/bin/python -m server.cli"), DEVICEOPS_DATA_DIR where the
 /// server has its files.
 /// </summary>
@@ -51,7 +51,7 @@ internal static class Operator
 
     private static async Task<string> RunAsync(params string[] arguments)
     {
-        string[] command = Environment.GetEnvironmentVariable("DEVICEOPS_COMMAND")?.Split(' ') ?? ["deviceops"];
+        string[] command = Environment.GetEnvironmentVariable("OPERATORS_COMMAND")?.Split(' ') ?? ["deviceops"];
         var start = new ProcessStartInfo(command[0], [.. command[1..], .. arguments])
         {
             RedirectStandardOutput = true,
@@ -61,7 +61,7 @@ internal static class Operator
         Task<string> complaint = process.StandardError.ReadToEndAsync();
         string said = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
-        Assert.True(process.ExitCode == 0, await complaint);
+        Assert.True(process.ExitCode == 0, said + await complaint);
         return said;
     }
 }
